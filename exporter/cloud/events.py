@@ -1,0 +1,33 @@
+"""What the cloud client reports about itself. Facts come from the core, metrics are made at the edge."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+Operation = Literal["list_jobs", "get_job", "create_token", "get_project", "get_credentials"]
+OPERATIONS: tuple[Operation, ...] = ("list_jobs", "get_job", "create_token", "get_project", "get_credentials")
+
+
+class ApiEvents(Protocol):
+    """Receiver of one target's API facts. ``metrics.ApiMetrics(...).target(name)`` makes one."""
+
+    def request(self, operation: str, code: str, seconds: float) -> None:
+        """One attempt ended after ``seconds``; ``code`` is the HTTP status, or ``none`` without an answer."""
+
+    def error(self, operation: str, kind: str, error_code: str | None) -> None:
+        """One attempt failed; ``error_code`` is the API's own, such as ``APIG.0308``."""
+
+    def retry(self, operation: str) -> None:
+        """One more attempt is about to be made."""
+
+    def throttle_wait(self, seconds: float) -> None:
+        """Time spent waiting for the rate limit or for Retry-After."""
+
+    def rate_limit(self, requests_per_second: float) -> None:
+        """The rate limit in force."""
+
+    def credentials_rejected(self, rejected: bool) -> None:
+        """Whether the API refuses the credentials at present."""
+
+    def credentials_expiry(self, timestamp: float | None) -> None:
+        """When the token or temporary keys end, Unix seconds; ``None`` for permanent keys."""

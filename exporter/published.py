@@ -1,0 +1,84 @@
+"""What the rest of the program may know of one target's books: an immutable value, made after a commit.
+
+``metrics.py`` turns it into samples, the status page into tables. Times are milliseconds since 1970 UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import msgspec
+
+Pair = tuple[str, str]
+"""(job_type, tts_service_enum)"""
+Labels = tuple[str, str, str]
+"""(job_type, tts_service_enum, one more label's value)"""
+
+
+class Histogram(NamedTuple):
+    """Observations by bucket."""
+
+    bounds: tuple[int, ...]
+    """Upper bounds, ascending, without +Inf: characters, or milliseconds."""
+    counts: tuple[int, ...]
+    """Observations per bucket, not cumulated; one longer than ``bounds``: the last one is +Inf."""
+    sum: int
+    """In the unit of ``bounds``."""
+
+
+class JobGauges(msgspec.Struct, frozen=True):
+    """Present states; known only once the books have a baseline."""
+
+    jobs: Mapping[Labels, int]
+    """(pair, job_state): jobs created in the last ``poll.window``."""
+    open_jobs: Mapping[Labels, int]
+    oldest_open: Mapping[Labels, int]
+    """Creation time of the oldest open job; no key where there is none."""
+    counted_until: int
+    """F: everything created before it, and listed within ``overlap``, is counted."""
+
+
+class TargetView(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything published about one target."""
+
+    target: str
+    region: str
+    project_id: str
+    """Empty until it is known."""
+    api_endpoint: str
+    pairs: tuple[Pair, ...] = ()
+    """Every label set in use: the documented ones that the filters allow, then those seen, in order."""
+
+    created: Mapping[Pair, int] = {}
+    finished: Mapping[Labels, int] = {}
+    failures: Mapping[Labels, int] = {}
+    """(pair, fail_msg_class)"""
+    expired: Mapping[Labels, int] = {}
+    """(pair, reason)"""
+    synthesized_characters: Mapping[Pair, int] = {}
+    text_length: Mapping[Pair, Histogram] = {}
+    duration_upper_bound: Mapping[Pair, Histogram] = {}
+    duration_lower_bound: Mapping[Pair, Histogram] = {}
+    gauges: JobGauges | None = None
+
+    anomalies: Mapping[str, int] = {}
+    skipped_ms: int = 0
+    label_sets_folded: int = 0
+
+    up: bool = False
+    polls: Mapping[str, int] = {}
+    """By outcome: complete, partial, failed."""
+    poll_duration: Histogram | None = None
+    """Milliseconds."""
+    last_complete_poll: int | None = None
+    clock_skew_ms: int | None = None
+    """API clock minus ours; ``None`` until an answer carried a usable ``Date``."""
+
+
+class Published(msgspec.Struct, frozen=True):
+    """One publication: all targets that have been loaded."""
+
+    targets: tuple[TargetView, ...] = ()
+    classes: tuple[str, ...] = ()
+    """Every ``fail_msg_class`` in use, in rule order, then ``unclassified`` and ``no_message``."""
