@@ -30,8 +30,8 @@ class Histogram(NamedTuple):
 class JobGauges(msgspec.Struct, frozen=True):
     """Present states; known only once the books have a baseline."""
 
-    jobs: Mapping[Labels, int]
-    """(pair, job_state): jobs created in the last ``poll.window``."""
+    jobs: Mapping[Labels, int] | None
+    """(pair, job_state): jobs created in the last ``poll.window``; ``None`` until that time has been read."""
     open_jobs: Mapping[Labels, int]
     oldest_open: Mapping[Labels, int]
     """Creation time of the oldest open job; no key where there is none."""
@@ -50,6 +50,8 @@ class TargetView(msgspec.Struct, frozen=True, kw_only=True):
     pairs: tuple[Pair, ...] = ()
     """Every label set in use: the documented ones that the filters allow, then those seen, in order."""
 
+    counting_since: int | None = None
+    """When the counters below began (B), for ``_created`` series; ``None`` when that is not known."""
     created: Mapping[Pair, int] = {}
     finished: Mapping[Labels, int] = {}
     failures: Mapping[Labels, int] = {}

@@ -1,0 +1,47 @@
+"""Present states, out of the books: which jobs are open, which were created lately, which is the oldest.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from exporter.ledger.jobs import MINUTE
+from exporter.ledger.ledger import Ledger
+from exporter.published import JobGauges, Labels
+
+
+def gauge_start(ledger: Ledger, now: int) -> int:
+    """Where the window of the gauge of recent jobs begins: a whole minute."""
+    return (now - ledger.rules.window) // MINUTE * MINUTE
+
+
+def gauges(ledger: Ledger, now: int) -> JobGauges | None:
+    """What the job gauges show at ``now``; ``None`` before the first start is committed.
+
+    ``jobs`` covers whole minutes, and stays away until the time before the baseline has been read:
+    half a window would look like a drop in traffic.
+    """
+    times = ledger.times
+    if times is None:
+        return None
+    window_start = gauge_start(ledger, now)
+    recent = ledger.minutes.since(window_start)
+    open_jobs: dict[Labels, int] = defaultdict(int)
+    oldest: dict[Labels, int] = {}
+    for minute, jobs in ledger.jobs.minutes():
+        for job in jobs.values():
+            if not job.open:
+                continue
+            labels = (*job.pair, job.state)
+            open_jobs[labels] += 1
+            oldest[labels] = min(oldest.get(labels, job.created), job.created)
+            if minute * MINUTE >= window_start:
+                recent[labels] += 1
+    return JobGauges(
+        jobs=dict(recent) if times.history <= window_start else None,
+        open_jobs=dict(open_jobs),
+        oldest_open=oldest,
+        counted_until=times.settled,
+    )

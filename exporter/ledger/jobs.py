@@ -1,0 +1,146 @@
+"""The jobs that the books remember: every open one, and the finished ones that may be listed again.
+
+Pure. Indexed by id and by the minute of creation, so that a window finds its jobs without a walk over all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from exporter.ledger.model import OPEN_STATES, Anomaly
+
+MINUTE: Final = 60_000
+EXPIRED: Final = "expired"
+
+NEVER: Final = -1
+FLAGS: Final = {anomaly: 1 << place for place, anomaly in enumerate(Anomaly)}
+UNDATED: Final = 1 << 20
+"""The record has no usable create_time: its place in time is only where it was read."""
+WAIVED: Final = 1 << 21
+"""A finished job that is no longer listed: windows are complete without it."""
+UNLISTED: Final = 1 << 22
+"""At least one of the misses was a listing, not a lookup."""
+
+
+class Job(msgspec.Struct, gc=False):
+    """One remembered job. A struct without cycles, kept out of the garbage collector's sight."""
+
+    created: int
+    state: str
+    """Present state; ``expired`` when given up."""
+    job_type: str
+    tts_service_enum: str
+    """The labels it is booked under at present."""
+    text_length: int = NEVER
+    """Booked text length."""
+    looked: int = NEVER
+    """When the last look at it as an open job began."""
+    misses: int = 0
+    """Complete looks in a row that did not show it."""
+    missing_since: int = 0
+    flags: int = 0
+
+    @property
+    def open(self) -> bool:
+        return self.state in OPEN_STATES
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        return self.job_type, self.tts_service_enum
+
+    def spacing(self, now: int, interval: int) -> int:
+        """How often it must be looked at: at least once per max(interval, age/20) (R9)."""
+        return max(interval, (now - self.created) // 20)
+
+
+class JobBook:
+    """All remembered jobs of one target, and which of them changed since the last commit."""
+
+    def __init__(self, jobs: dict[str, Job] | None = None) -> None:
+        self._jobs: dict[str, Job] = {}
+        self._minutes: dict[int, dict[str, Job]] = {}
+        self._open_minutes: dict[int, int] = {}
+        self.open_count = 0
+        self.dirty: set[str] = set()
+        self.forgotten: set[str] = set()
+        for job_id, job in (jobs or {}).items():
+            self._put(job_id, job)
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def get(self, job_id: str) -> Job | None:
+        return self._jobs.get(job_id)
+
+    def items(self) -> Iterator[tuple[str, Job]]:
+        return iter(self._jobs.items())
+
+    def open_items(self) -> Iterator[tuple[str, Job]]:
+        return ((job_id, job) for job_id, job in self._jobs.items() if job.open)
+
+    def add(self, job_id: str, job: Job) -> None:
+        self._put(job_id, job)
+        self.dirty.add(job_id)
+        self.forgotten.discard(job_id)
+
+    def _put(self, job_id: str, job: Job) -> None:
+        self._jobs[job_id] = job
+        self._minutes.setdefault(job.created // MINUTE, {})[job_id] = job
+        if job.open:
+            self._count_open(job, 1)
+
+    def changed(self, job_id: str) -> None:
+        self.dirty.add(job_id)
+
+    def close(self, job_id: str, job: Job, state: str) -> None:
+        """From open to final."""
+        job.state = state
+        self._count_open(job, -1)
+        self.dirty.add(job_id)
+
+    def _count_open(self, job: Job, change: int) -> None:
+        self.open_count += change
+        minute = job.created // MINUTE
+        left = self._open_minutes.get(minute, 0) + change
+        if left:
+            self._open_minutes[minute] = left
+        else:
+            del self._open_minutes[minute]
+
+    def forget(self, job_id: str) -> None:
+        job = self._jobs.pop(job_id)
+        minute = job.created // MINUTE
+        jobs = self._minutes[minute]
+        del jobs[job_id]
+        if not jobs:
+            del self._minutes[minute]
+        self.dirty.discard(job_id)
+        self.forgotten.add(job_id)
+
+    def forget_finals(self, since: int, until: int) -> None:
+        """Forget the final jobs created in [since, until)."""
+        gone = [job_id for job_id, job in self.created_in(since, until) if not job.open]
+        for job_id in gone:
+            self.forget(job_id)
+
+    def created_in(self, since: int, until: int) -> Iterator[tuple[str, Job]]:
+        """Jobs created in [since, until)."""
+        first, last = since // MINUTE, until // MINUTE
+        minutes: Iterator[int] | range = range(first, last + 1)
+        if last - first > len(self._minutes):
+            minutes = (minute for minute in self._minutes if first <= minute <= last)
+        for minute in minutes:
+            for job_id, job in self._minutes.get(minute, {}).items():
+                if since <= job.created < until:
+                    yield job_id, job
+
+    def open_in(self, minute: int) -> int:
+        """How many jobs created in that minute are open."""
+        return self._open_minutes.get(minute, 0)
+
+    def minutes(self) -> Iterator[tuple[int, dict[str, Job]]]:
+        """Minute of creation (since 1970) and its jobs, oldest first."""
+        return ((minute, self._minutes[minute]) for minute in sorted(self._minutes))

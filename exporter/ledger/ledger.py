@@ -1,0 +1,391 @@
+"""The books of one target: what is open, what was counted. Rules R1, R2, R4, R9, R12.
+
+Pure: no I/O, no clock, no randomness. Facts go in (records seen in a window, windows read completely), changes
+come out of ``changes()``, for one atomic commit. After a failed commit the ledger is thrown away and loaded
+anew: it never holds what the store does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import msgspec
+
+from exporter.ledger.jobs import EXPIRED, FLAGS, UNDATED, UNLISTED, WAIVED, Job, JobBook
+from exporter.ledger.minutes import MinuteBook, MinuteKey
+from exporter.ledger.model import FAILED, FINAL_STATES, OPEN_STATES, SUCCEED, UNKNOWN, Anomaly, Record
+from exporter.ledger.times import Times
+from exporter.ledger.totals import (
+    ANOMALIES,
+    CREATED,
+    DURATION_LOWER,
+    DURATION_UPPER,
+    FINISHED,
+    FOLDED,
+    FOLDED_PAIR,
+    SKIPPED_MS,
+    SYNTHESIZED,
+    TEXT_LENGTH,
+    Key,
+    LabelSets,
+    Totals,
+)
+from exporter.ledger.totals import EXPIRED as EXPIRED_TOTAL
+from exporter.ledger.totals import FAILURES as FAILURES_TOTAL
+from exporter.published import Pair
+
+MISSES_TO_VANISH: Final = 3
+PATIENCE: Final = 3_600_000
+"""A list that shows nothing at all is believed only after this long (milliseconds)."""
+TOLD_LIMIT: Final = 10_000
+
+
+class Rules(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings that the counting depends on. Milliseconds."""
+
+    interval: int
+    overlap: int
+    window: int
+    max_job_age: int
+    max_catch_up: int
+    text_length_buckets: tuple[int, ...]
+    duration_buckets: tuple[int, ...]
+    max_label_sets: int
+    classify: Callable[[str], str]
+    """``fail_msg`` -> class."""
+
+
+class Sighting(msgspec.Struct, frozen=True):
+    """When, and in which window, records were seen. Times on the API's clock."""
+
+    begun: int
+    """A time surely not after the request was made."""
+    ended: int
+    """A time surely not before the answer came."""
+    since: int | None
+    until: int | None
+    """The window asked for, both ends inclusive; ``None``: unbounded."""
+
+
+class Changes(msgspec.Struct, frozen=True):
+    """Everything one commit writes. Totals are absolute values; minute counts are increments."""
+
+    times: Times | None
+    jobs: dict[str, Job]
+    forgotten: tuple[str, ...]
+    totals: dict[Key, int | None]
+    """``None``: the total is gone (its histogram started anew)."""
+    minutes: dict[MinuteKey, tuple[int, int]]
+    pairs: tuple[Pair, ...]
+
+
+class Ledger:
+    """See the module. ``times`` is ``None`` until the first start is committed (R4)."""
+
+    def __init__(
+        self,
+        rules: Rules,
+        *,
+        times: Times | None,
+        jobs: JobBook,
+        totals: Totals,
+        labels: LabelSets,
+        minutes: MinuteBook,
+    ) -> None:
+        self.rules = rules
+        self.times = times
+        self.jobs = jobs
+        self.totals = totals
+        self.labels = labels
+        self.minutes = minutes
+        self.last_nonempty = 0
+        """When a list answer last had anything in it."""
+        self._told: dict[str, None] = {}
+        self.waived: list[str] = []
+        """Ids waived since the last look at this list, for the log."""
+
+    # --- what a window showed -------------------------------------------------------------------------
+
+    def see(self, record: Record, sighting: Sighting) -> None:
+        """Book what one record shows. Harmless to repeat.
+
+        Passes over records without an id: those are booked by ``see_as`` from complete windows only.
+        """
+        self.last_nonempty = max(self.last_nonempty, sighting.begun)
+        if record.malformed:
+            self._tell(Anomaly.MALFORMED_RECORD, record.key)
+        elif record.job_id is not None:
+            self.see_as(record.job_id, record, sighting)
+
+    def see_as(self, job_id: str, record: Record, sighting: Sighting) -> None:
+        """Book what one record shows under an identity (see ``anonymous.py``)."""
+        job = self.jobs.get(job_id)
+        if job is not None:
+            self._see_again(job_id, job, record, sighting)
+            return
+        created = self._place(job_id, record, sighting)
+        if created is not None:
+            self._book_created(job_id, created, record, sighting)
+
+    def _place(self, job_id: str, record: Record, sighting: Sighting) -> int | None:
+        """Where in time an unknown record belongs; ``None`` when it is not to be booked (R2, R7)."""
+        assert self.times is not None
+        created = record.create_time
+        if created is None:
+            # Undated: only a window that lies wholly after K proves it new.
+            if sighting.since is None or sighting.until is None:
+                self._tell(Anomaly.BAD_CREATE_TIME, job_id)
+                return None
+            if sighting.since < self.times.forgotten:
+                return None
+            return min(sighting.until, sighting.ended)
+        if not is_inside(created, sighting):
+            self._tell(Anomaly.OUTSIDE_WINDOW, job_id)
+            return None
+        return created if created >= self.times.forgotten else None
+
+    def _book_created(self, job_id: str, created: int, record: Record, sighting: Sighting) -> None:
+        assert self.times is not None
+        shown = (record.job_type, record.tts_service_enum)
+        pair = self.labels.book(shown)
+        if pair == FOLDED_PAIR and shown != FOLDED_PAIR:
+            self.totals.add_plain(FOLDED)
+        job = Job(created=created, state=UNKNOWN, job_type=pair[0], tts_service_enum=pair[1])
+        self.jobs.add(job_id, job)
+        self.totals.add(CREATED, pair)
+        if record.job_id is None:
+            self._flag(job, Anomaly.MISSING_JOB_ID)
+        if record.create_time is None:
+            job.flags |= UNDATED
+            self._flag(job, Anomaly.BAD_CREATE_TIME)
+        elif self.times.baseline <= created < self.times.settled:
+            self._flag(job, Anomaly.LATE_RECORD)
+        self._take_state(job_id, job, record, sighting)
+
+    def _see_again(self, job_id: str, job: Job, record: Record, sighting: Sighting) -> None:
+        if job.misses:
+            job.misses, job.missing_since = 0, 0
+            job.flags &= ~(UNLISTED | WAIVED)
+            self.jobs.changed(job_id)
+        if not job.open:
+            regressed = record.job_state != job.state
+            if job.state == EXPIRED:
+                regressed = record.job_state in FINAL_STATES
+            if regressed and self._flag(job, Anomaly.STATE_REGRESSION):
+                self.jobs.changed(job_id)
+            return
+        self._take_labels(job, record)
+        self._take_state(job_id, job, record, sighting)
+
+    def _take_labels(self, job: Job, record: Record) -> None:
+        """An event is booked under the labels that the record shows then; a folded job stays folded."""
+        if job.pair == FOLDED_PAIR:
+            return
+        shown = (record.job_type, record.tts_service_enum)
+        if shown != job.pair:
+            job.job_type, job.tts_service_enum = self.labels.book(shown)
+            self._flag(job, Anomaly.LABEL_CHANGED)
+
+    def _take_state(self, job_id: str, job: Job, record: Record, sighting: Sighting) -> None:
+        """An open job as this sighting shows it: still open, finished, or too old."""
+        if record.text_length is None:
+            self._flag(job, Anomaly.MISSING_TEXT_LENGTH)
+        elif job.text_length < 0:
+            job.text_length = record.text_length
+            self.totals.observe(TEXT_LENGTH, job.pair, self.rules.text_length_buckets, record.text_length)
+        if record.job_state in FINAL_STATES:
+            self._book_finished(job_id, job, record, sighting)
+            return
+        if record.job_state == UNKNOWN:
+            self._flag(job, Anomaly.UNKNOWN_STATE)
+        job.state = record.job_state
+        job.looked = max(job.looked, sighting.begun)
+        self.jobs.changed(job_id)
+        if sighting.begun >= job.created + self.rules.max_job_age:
+            self._book_expired(job_id, job, "max_age")
+
+    def _book_finished(self, job_id: str, job: Job, record: Record, sighting: Sighting) -> None:
+        pair, state = job.pair, record.job_state
+        self.totals.add(FINISHED, pair, state)
+        fail_class = ""
+        if state == FAILED:
+            fail_class = self.rules.classify(record.fail_msg)
+            self.totals.add(FAILURES_TOTAL, pair, fail_class)
+        if state == SUCCEED:
+            self.totals.add(SYNTHESIZED, pair, amount=max(0, job.text_length))
+            self._observe_duration(job, sighting)
+        self.minutes.add(job.created, pair, state, fail_class, max(0, job.text_length))
+        self._close(job_id, job, state)
+
+    def _observe_duration(self, job: Job, sighting: Sighting) -> None:
+        """Bracket the duration, unless our own lateness would show as the job's."""
+        if job.flags & UNDATED:
+            return
+        previous = max(job.looked, job.created)
+        spacing = job.spacing(sighting.ended, self.rules.interval)
+        if sighting.ended - previous > 2 * spacing:
+            return
+        buckets = self.rules.duration_buckets
+        self.totals.observe(DURATION_UPPER, job.pair, buckets, max(0, sighting.ended - job.created))
+        self.totals.observe(DURATION_LOWER, job.pair, buckets, max(0, job.looked - job.created))
+
+    def _book_expired(self, job_id: str, job: Job, reason: str) -> None:
+        self.totals.add(EXPIRED_TOTAL, job.pair, reason)
+        self.minutes.add(job.created, job.pair, job.state, reason, max(0, job.text_length))
+        self._close(job_id, job, EXPIRED)
+
+    def _close(self, job_id: str, job: Job, state: str) -> None:
+        assert self.times is not None
+        self.jobs.close(job_id, job, state)
+        if job.created < self.times.forgotten:
+            self.jobs.forget(job_id)
+
+    # --- what a window did not show ---------------------------------------------------------------------
+
+    def missing(self, since: int, until: int, shown: Iterable[str]) -> list[str]:
+        """Remembered ids that a complete listing of [since, until] should have shown, and did not.
+
+        Jobs created in the last second are left out: a fraction that ``create_time`` does not
+        show may put them behind the inclusive end.
+        """
+        seen = set(shown)
+        return [
+            job_id
+            for job_id, job in self.jobs.created_in(since, until)
+            if job_id not in seen and not job.flags & (WAIVED | UNDATED)
+        ]
+
+    def miss(self, job_id: str, begun: int, *, listing: bool) -> bool:
+        """A complete look at ``begun`` did not show the job. Returns whether to go on without it (R6, R9)."""
+        job = self.jobs.get(job_id)
+        if job is None:
+            return True
+        if not job.misses:
+            job.missing_since = begun
+        job.misses += 1
+        if listing:
+            job.flags |= UNLISTED
+        if job.open:
+            job.looked = max(job.looked, begun)
+        self.jobs.changed(job_id)
+        if not self._is_gone(job, begun):
+            return False
+        if job.open:
+            self._book_expired(job_id, job, "vanished")
+        else:
+            job.flags |= WAIVED
+        self.waived.append(job_id)
+        return True
+
+    def _is_gone(self, job: Job, now: int) -> bool:
+        absent = now - job.missing_since
+        # A list that shows nothing at all says little about one job: ten minutes of empty answers
+        # are a fault of the API, not the end of every job.
+        alive = self.last_nonempty > job.missing_since or absent >= max(PATIENCE, 3 * self.rules.overlap)
+        return (
+            job.misses >= MISSES_TO_VANISH
+            and absent >= self.rules.overlap
+            and bool(job.flags & UNLISTED)
+            and alive
+        )
+
+    # --- progress -------------------------------------------------------------------------------------
+
+    def start(self, now: int) -> None:
+        """First start (R4): nothing created before ``now`` is counted."""
+        if self.times is not None:
+            raise ValueError("these books have a baseline already")
+        self.times = Times.start(now)
+
+    def settle(self, until: int, now: int) -> None:
+        """[settled, until] was read completely; ``now`` is from before its first request."""
+        assert self.times is not None
+        before = self.times.forgotten
+        self.times.settle(until, now, self.rules.overlap)
+        self.jobs.forget_finals(before, self.times.forgotten)
+
+    def jump(self, now: int) -> int:
+        """Give up what is further back than ``max_catch_up`` (R8). Returns the milliseconds skipped."""
+        assert self.times is not None
+        before = self.times.forgotten
+        skipped = self.times.jump(now, self.rules.max_catch_up)
+        if skipped:
+            self.totals.add_plain(SKIPPED_MS, amount=skipped)
+            self.jobs.forget_finals(before, self.times.forgotten)
+        return skipped
+
+    def see_history(self, records: Iterable[Record], sighting: Sighting) -> None:
+        """Read back before the baseline (R4): a complete window that ends where the last one began.
+
+        Open jobs are booked as created, finished ones feed only the gauge.
+        """
+        assert self.times is not None
+        assert sighting.since is not None
+        for record in records:
+            created = record.create_time
+            if created is None or not sighting.since <= created < self.times.history:
+                continue
+            if record.job_id is not None and self.jobs.get(record.job_id) is not None:
+                self.see_as(record.job_id, record, sighting)
+            elif record.job_state in OPEN_STATES and record.job_id is not None:
+                self._book_created(record.job_id, created, record, sighting)
+            elif record.job_state in FINAL_STATES:
+                pair = self.labels.book((record.job_type, record.tts_service_enum))
+                self.minutes.add_uncounted(created, pair, record.job_state)
+        self.times.history = sighting.since
+
+    # --- commit ---------------------------------------------------------------------------------------
+
+    def changes(self) -> Changes:
+        """Everything since the last ``committed()``."""
+        return Changes(
+            times=self.times,
+            jobs={job_id: job for job_id in self.jobs.dirty if (job := self.jobs.get(job_id)) is not None},
+            forgotten=tuple(self.jobs.forgotten),
+            totals={key: self.totals.values.get(key) for key in self.totals.dirty},
+            minutes=dict(self.minutes.pending),
+            pairs=tuple(self.labels.added),
+        )
+
+    def committed(self) -> None:
+        """The store has all of ``changes()``."""
+        self.jobs.dirty.clear()
+        self.jobs.forgotten.clear()
+        self.totals.dirty.clear()
+        self.minutes.pending.clear()
+        self.labels.added.clear()
+
+    def imbalance(self) -> int:
+        """Jobs created less those finished, expired and open (R12): anything but 0 is a defect."""
+        return (
+            self.totals.sum(CREATED)
+            - self.totals.sum(FINISHED)
+            - self.totals.sum(EXPIRED_TOTAL)
+            - self.jobs.open_count
+        )
+
+    # --- anomalies ------------------------------------------------------------------------------------
+
+    def _flag(self, job: Job, anomaly: Anomaly) -> bool:
+        """Count an anomaly once per record. Returns whether it is news."""
+        if job.flags & FLAGS[anomaly]:
+            return False
+        job.flags |= FLAGS[anomaly]
+        self.totals.add_plain(ANOMALIES, anomaly)
+        return True
+
+    def _tell(self, anomaly: Anomaly, key: str) -> None:
+        """Count an anomaly of something that is not remembered; once, as far as memory goes."""
+        told = f"{anomaly}:{key}"
+        if told not in self._told:
+            if len(self._told) >= TOLD_LIMIT:
+                del self._told[next(iter(self._told))]
+            self._told[told] = None
+            self.totals.add_plain(ANOMALIES, anomaly)
+
+
+def is_inside(created: int, sighting: Sighting) -> bool:
+    """Is a creation time inside the window asked for? Both ends are inclusive (ShowTtsJob page)."""
+    after = sighting.since is None or created >= sighting.since
+    return after and (sighting.until is None or created <= sighting.until)

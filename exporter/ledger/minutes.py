@@ -1,0 +1,68 @@
+"""Counts by minute of creation: what the gauge of recent jobs, the planner and ``verify`` are made from.
+
+Pure. Kept in memory as far back as they are asked for; the store keeps them longer.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from exporter.ledger.jobs import MINUTE
+from exporter.published import Labels, Pair
+
+MinuteKey = tuple[int, str, str, str, str]
+"""(minute since 1970, job_type, tts_service_enum, state, failure class or expiry reason or ``-``)"""
+
+UNCOUNTED = "-"
+"""In place of the class: finished before the baseline, known to the gauge only."""
+
+
+class MinuteBook:
+    """Jobs that are no longer open, by minute of creation, labels and last state."""
+
+    def __init__(self) -> None:
+        self.rows: dict[int, dict[Labels, int]] = {}
+        self._jobs: dict[int, int] = {}
+        self.pending: dict[MinuteKey, tuple[int, int]] = {}
+        """Increments (jobs, characters) for the next commit."""
+
+    def load(self, minute: int, pair: Pair, state: str, jobs: int) -> None:
+        """A stored count."""
+        self._add(minute, (*pair, state), jobs)
+
+    def add(self, created: int, pair: Pair, state: str, detail: str, characters: int) -> None:
+        """One job finished or expired."""
+        minute = created // MINUTE
+        self._add(minute, (*pair, state), 1)
+        key = (minute, *pair, state, detail)
+        jobs, total = self.pending.get(key, (0, 0))
+        self.pending[key] = (jobs + 1, total + characters)
+
+    def add_uncounted(self, created: int, pair: Pair, state: str) -> None:
+        """One job that was finished before counting began."""
+        self.add(created, pair, state, UNCOUNTED, 0)
+
+    def _add(self, minute: int, labels: Labels, jobs: int) -> None:
+        row = self.rows.setdefault(minute, {})
+        row[labels] = row.get(labels, 0) + jobs
+        self._jobs[minute] = self._jobs.get(minute, 0) + jobs
+
+    def prune(self, before_by_label: int, before: int) -> None:
+        """Drop from memory what ended before these times (milliseconds): by label, and altogether."""
+        for minute in [minute for minute in self.rows if (minute + 1) * MINUTE <= before_by_label]:
+            del self.rows[minute]
+        for minute in [minute for minute in self._jobs if (minute + 1) * MINUTE <= before]:
+            del self._jobs[minute]
+
+    def since(self, start: int) -> dict[Labels, int]:
+        """Counts of the minutes from the one holding ``start`` on."""
+        counts: dict[Labels, int] = defaultdict(int)
+        for minute, row in self.rows.items():
+            if minute >= start // MINUTE:
+                for labels, jobs in row.items():
+                    counts[labels] += jobs
+        return counts
+
+    def density(self, minute: int) -> int:
+        """Jobs created in that minute that are no longer open."""
+        return self._jobs.get(minute, 0)

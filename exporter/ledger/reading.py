@@ -1,0 +1,140 @@
+"""When is a window of the list completely read? (Rule R6.)
+
+Pure: pages go in, the next offset or a verdict comes out. Nothing here knows what the records mean.
+
+The list API pages by record offset over a list that may shift between two requests, in an order nobody
+documents, with a ``count`` that may or may not respect the filters. A window that fits on one page cannot
+shift. A larger one is paged with an anchor: each page must begin with its predecessor's last record and
+repeat nothing else. Whatever does not fit that picture is a doubt, and the caller reads smaller windows.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from exporter.ledger.model import Page, Record
+
+PAGE_LIMIT = 100
+"""Largest ``limit`` the API accepts (ShowTtsJob page)."""
+
+MAX_WINDOW_RECORDS = 1000
+"""Larger windows are cut: the chance of a shift grows with the pages, and lists may be capped."""
+
+
+class Verdict(Enum):
+    MORE = "more"
+    COMPLETE = "complete"
+    DOUBT = "doubt"
+    TOO_LARGE = "too large"
+
+
+class PageMemory:
+    """What earlier answers of the same target taught about its pages."""
+
+    def __init__(self, trust_count: bool | None = None) -> None:
+        self.longest = 0
+        """The longest page ever received: a server may silently clip ``limit``."""
+        self.fixed = trust_count is not None
+        """The operator said so: not to be unlearned."""
+        self.trust_count = trust_count
+        """Does ``count`` respect the filters? ``None``: not known yet."""
+
+    def learn_count(self, respects_filters: bool) -> None:
+        """What an answer showed about ``count``; ignored when the configuration says it."""
+        if not self.fixed:
+            self.trust_count = respects_filters
+
+    def observe(self, page: Page) -> None:
+        self.longest = max(self.longest, len(page.records))
+
+
+class WindowRead:
+    """One pass over one window. Feed it pages until it says anything but MORE."""
+
+    def __init__(
+        self,
+        memory: PageMemory,
+        *,
+        max_records: int = MAX_WINDOW_RECORDS,
+        shifting: bool = False,
+    ) -> None:
+        self._memory = memory
+        self._max_records = max_records
+        self._shifting = shifting
+        """The list grows in front while it is paged (no time filter): the anchor may have moved back."""
+        self.records: list[Record] = []
+        self.count: int | None = None
+        self.reason = ""
+        self._keys: set[str] = set()
+        self._last_page = 0
+
+    @property
+    def offset(self) -> int:
+        """Where the next page begins: at the last record received."""
+        return max(0, len(self.records) - 1)
+
+    def add(self, page: Page) -> Verdict:
+        """Take the page that was asked for at ``offset``; ``reason`` explains a DOUBT."""
+        self._memory.observe(page)
+        self.count = page.count
+        self._last_page = len(page.records)
+        if not self.records:
+            return self._first(page)
+        position = self._anchor(page)
+        if position is None:
+            return Verdict.DOUBT
+        fresh = page.records[position + 1 :]
+        if not self._take(fresh):
+            return Verdict.DOUBT
+        if not fresh:
+            return self._ended()
+        return self._go_on()
+
+    def _first(self, page: Page) -> Verdict:
+        if not page.records:
+            if page.count and self._memory.trust_count:
+                return self._doubt(f"count is {page.count} but the page is empty")
+            return Verdict.COMPLETE
+        if not self._take(page.records):
+            return Verdict.DOUBT
+        return self._go_on()
+
+    def _anchor(self, page: Page) -> int | None:
+        anchor = self.records[-1].key
+        places = range(len(page.records)) if self._shifting else range(min(1, len(page.records)))
+        for place in places:
+            if page.records[place].key == anchor:
+                return place
+        self._doubt("the list shifted between two pages")
+        return None
+
+    def _take(self, records: tuple[Record, ...]) -> bool:
+        for record in records:
+            if record.job_id is not None:
+                if record.key in self._keys:
+                    self._doubt("a job is listed twice in one window")
+                    return False
+                self._keys.add(record.key)
+            self.records.append(record)
+        return True
+
+    def _go_on(self) -> Verdict:
+        collected = len(self.records)
+        counted = self.count if self._memory.trust_count is not False else None
+        if counted == collected and self._last_page < self._memory.longest:
+            return Verdict.COMPLETE
+        if collected > self._max_records or (counted is not None and counted > self._max_records):
+            return Verdict.TOO_LARGE
+        return Verdict.MORE
+
+    def _ended(self) -> Verdict:
+        """A page with only its anchor: the end, whatever ``count`` says."""
+        if self.count is not None and self.count > len(self.records):
+            if self._memory.fixed and self._memory.trust_count:
+                return self._doubt(f"count is {self.count} but the list ends after {len(self.records)}")
+            self._memory.learn_count(False)
+        return Verdict.COMPLETE
+
+    def _doubt(self, reason: str) -> Verdict:
+        self.reason = reason
+        return Verdict.DOUBT

@@ -1,0 +1,51 @@
+"""The three times of the books (rules R3, R4, R8): baseline, settled, forgotten.
+
+Pure. Milliseconds since 1970 UTC on the API's clock, whole seconds (windows are asked for by the second).
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+SECOND = 1000
+
+
+def floor_second(ms: int) -> int:
+    return ms - ms % SECOND
+
+
+class Times(msgspec.Struct):
+    """Never going back. All are equal to the time of the first start at first."""
+
+    baseline: int
+    """B: what was created before it is not counted, except jobs found open at the first start."""
+    settled: int
+    """F: every record before it was read at least ``overlap`` after its creation."""
+    forgotten: int
+    """K: ids of finished jobs created before it are no longer remembered; unknown ones are ignored."""
+    history: int
+    """Down to where the time before the baseline has been read for the gauge (R4)."""
+    catching_up: bool = False
+    """A long stretch is being read: no jump until it is done (R8)."""
+
+    @classmethod
+    def start(cls, now: int) -> Times:
+        now = floor_second(now)
+        return cls(baseline=now, settled=now, forgotten=now, history=now)
+
+    def settle(self, until: int, now: int, overlap: int) -> None:
+        """After a complete read of [settled, until], begun at ``now`` on the API's clock."""
+        lagging = now - self.settled > 2 * overlap
+        self.settled = max(self.settled, min(until, floor_second(now - overlap)))
+        self.forgotten = max(self.forgotten, self.settled - overlap)
+        self.catching_up = lagging and now - self.settled > 2 * overlap
+
+    def jump(self, now: int, max_catch_up: int) -> int:
+        """Give up what is too far back (R8). Returns the milliseconds skipped: 0 most of the time."""
+        target = floor_second(now - max_catch_up)
+        if self.catching_up or target <= self.settled:
+            return 0
+        skipped = target - self.settled
+        self.settled = target
+        self.forgotten = target
+        return skipped
