@@ -1,0 +1,94 @@
+"""``--web.listen-address`` values -> listening sockets.
+
+Knows addresses and sockets, and turns what can go wrong with them into one line each; knows no HTTP.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import socket
+from collections.abc import Sequence
+from typing import NoReturn
+
+from exporter.errors import ExporterError
+
+BACKLOG = 128
+
+_ADDRESS = re.compile(r"(?:\[(?P<literal>[0-9A-Fa-f:.%a-z]+)\]|(?P<host>[^\[\]:/@\s]*)):(?P<port>[0-9]{1,5})")
+_REMEDIES = {
+    errno.EADDRINUSE: "stop the program that uses it, or choose another port",
+    errno.EACCES: "choose a port from 1024 up",
+    errno.EADDRNOTAVAIL: "this machine has no such address; use :PORT for all of them",
+}
+
+
+def listen(addresses: Sequence[str]) -> list[socket.socket]:
+    """One listening socket an address, all or none. Raises ExporterError."""
+    sockets: list[socket.socket] = []
+    try:
+        for address in addresses:
+            sockets.append(_listen(address))  # noqa: PERF401  # those made so far must be closed on failure
+    except ExporterError:
+        close(sockets)
+        raise
+    return sockets
+
+
+def close(sockets: Sequence[socket.socket]) -> None:
+    for sock in sockets:
+        sock.close()
+
+
+def url(sock: socket.socket) -> str:
+    """Where a browser on this machine finds this socket."""
+    host, port = sock.getsockname()[:2]
+    if host in ("0.0.0.0", "::"):  # noqa: S104  # compared with, not bound to
+        host = "localhost"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _listen(address: str) -> socket.socket:
+    match = _ADDRESS.fullmatch(address)
+    if match is None or int(match["port"]) > 65535:
+        raise ExporterError(
+            f"--web.listen-address {address!r}: must be HOST:PORT, such as :10047, 127.0.0.1:10047 or "
+            "[::1]:10047"
+        )
+    host, port = match["literal"] or match["host"], int(match["port"])
+    try:
+        if host in ("", "::"):
+            return _listen_everywhere(port)
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        family, _, _, _, place = min(found, key=lambda info: info[0] != socket.AF_INET)
+        return socket.create_server(place, family=family, backlog=BACKLOG)
+    except (socket.gaierror, UnicodeError) as error:
+        raise ExporterError(
+            f"--web.listen-address {address}: cannot resolve the host; use an address of this machine, "
+            "or :PORT for all of them"
+        ) from error
+    except OSError as error:
+        _refuse(address, error)
+
+
+def _listen_everywhere(port: int) -> socket.socket:
+    """IPv6 and IPv4 on one socket where the system can."""
+    if socket.has_dualstack_ipv6():
+        try:
+            return socket.create_server(
+                ("::", port), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=True
+            )
+        except OSError as error:
+            if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                raise
+    return socket.create_server(("0.0.0.0", port), backlog=BACKLOG)  # noqa: S104  # asked for
+
+
+def _refuse(address: str, error: OSError) -> NoReturn:
+    number = error.errno or 0
+    reason = os.strerror(number).lower()
+    remedy = _REMEDIES.get(number)
+    raise ExporterError(
+        f"--web.listen-address {address}: {reason}" + (f"; {remedy}" if remedy else "")
+    ) from error
