@@ -1,9 +1,9 @@
 """Identities for records that come without a ``job_id`` (the last part of rule R1).
 
-Pure. Such a record is known by what it has (creation time, type, voice, WebSocket id) and by its ordinal among
-equals. Two equal records cannot be told apart, so only their number counts: a state that was booked under one
-ordinal is matched first, finished records come before open ones, and nothing is booked twice. This is outside
-the guarantee of the books, and counted as ``missing_job_id``.
+Pure. Such a record is known by what it has (creation time, type, voice, WebSocket id) and by its ordinal
+among equals. Two equal records cannot be told apart, so only their number counts: a state that was booked
+under one ordinal is matched first, finished records come before open ones, and nothing is booked twice.
+This is outside the guarantee of the books, and counted as ``missing_job_id``.
 """
 
 from __future__ import annotations

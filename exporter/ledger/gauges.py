@@ -23,9 +23,9 @@ def gauges(ledger: Ledger, now: int) -> JobGauges | None:
     ``jobs`` covers whole minutes, and stays away until the time before the baseline has been read:
     half a window would look like a drop in traffic.
     """
-    times = ledger.times
-    if times is None:
+    if not ledger.started:
         return None
+    times = ledger.times
     window_start = gauge_start(ledger, now)
     recent = ledger.minutes.since(window_start)
     open_jobs: dict[Labels, int] = defaultdict(int)

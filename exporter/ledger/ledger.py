@@ -1,8 +1,8 @@
 """The books of one target: what is open, what was counted. Rules R1, R2, R4, R9, R12.
 
-Pure: no I/O, no clock, no randomness. Facts go in (records seen in a window, windows read completely), changes
-come out of ``changes()``, for one atomic commit. After a failed commit the ledger is thrown away and loaded
-anew: it never holds what the store does not.
+Pure: no I/O, no clock, no randomness. Facts go in (records seen in a window, windows read completely),
+changes come out of ``changes()``, for one atomic commit. After a failed commit the ledger is thrown away and
+loaded anew: it never holds what the store does not.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Changes(msgspec.Struct, frozen=True):
 
 
 class Ledger:
-    """See the module. ``times`` is ``None`` until the first start is committed (R4)."""
+    """See the module."""
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class Ledger:
         minutes: MinuteBook,
     ) -> None:
         self.rules = rules
-        self.times = times
+        self._times = times
         self.jobs = jobs
         self.totals = totals
         self.labels = labels
@@ -104,6 +104,17 @@ class Ledger:
         self._told: dict[str, None] = {}
         self.waived: list[str] = []
         """Ids waived since the last look at this list, for the log."""
+
+    @property
+    def started(self) -> bool:
+        """Whether the first start (R4) has happened; before it there are no times and nothing is counted."""
+        return self._times is not None
+
+    @property
+    def times(self) -> Times:
+        if self._times is None:
+            raise ValueError("these books have no baseline yet")
+        return self._times
 
     # --- what a window showed -------------------------------------------------------------------------
 
@@ -130,7 +141,6 @@ class Ledger:
 
     def _place(self, job_id: str, record: Record, sighting: Sighting) -> int | None:
         """Where in time an unknown record belongs; ``None`` when it is not to be booked (R2, R7)."""
-        assert self.times is not None
         created = record.create_time
         if created is None:
             # Undated: only a window that lies wholly after K proves it new.
@@ -146,7 +156,6 @@ class Ledger:
         return created if created >= self.times.forgotten else None
 
     def _book_created(self, job_id: str, created: int, record: Record, sighting: Sighting) -> None:
-        assert self.times is not None
         shown = (record.job_type, record.tts_service_enum)
         pair = self.labels.book(shown)
         if pair == FOLDED_PAIR and shown != FOLDED_PAIR:
@@ -236,7 +245,6 @@ class Ledger:
         self._close(job_id, job, EXPIRED)
 
     def _close(self, job_id: str, job: Job, state: str) -> None:
-        assert self.times is not None
         self.jobs.close(job_id, job, state)
         if job.created < self.times.forgotten:
             self.jobs.forget(job_id)
@@ -294,20 +302,18 @@ class Ledger:
 
     def start(self, now: int) -> None:
         """First start (R4): nothing created before ``now`` is counted."""
-        if self.times is not None:
+        if self._times is not None:
             raise ValueError("these books have a baseline already")
-        self.times = Times.start(now)
+        self._times = Times.start(now)
 
     def settle(self, until: int, now: int) -> None:
         """[settled, until] was read completely; ``now`` is from before its first request."""
-        assert self.times is not None
         before = self.times.forgotten
         self.times.settle(until, now, self.rules.overlap)
         self.jobs.forget_finals(before, self.times.forgotten)
 
     def jump(self, now: int) -> int:
         """Give up what is further back than ``max_catch_up`` (R8). Returns the milliseconds skipped."""
-        assert self.times is not None
         before = self.times.forgotten
         skipped = self.times.jump(now, self.rules.max_catch_up)
         if skipped:
@@ -315,16 +321,14 @@ class Ledger:
             self.jobs.forget_finals(before, self.times.forgotten)
         return skipped
 
-    def see_history(self, records: Iterable[Record], sighting: Sighting) -> None:
-        """Read back before the baseline (R4): a complete window that ends where the last one began.
+    def see_history(self, records: Iterable[Record], since: int, sighting: Sighting) -> None:
+        """Read back before the baseline (R4): [since, history) was read completely.
 
         Open jobs are booked as created, finished ones feed only the gauge.
         """
-        assert self.times is not None
-        assert sighting.since is not None
         for record in records:
             created = record.create_time
-            if created is None or not sighting.since <= created < self.times.history:
+            if created is None or not since <= created < self.times.history:
                 continue
             if record.job_id is not None and self.jobs.get(record.job_id) is not None:
                 self.see_as(record.job_id, record, sighting)
@@ -333,14 +337,14 @@ class Ledger:
             elif record.job_state in FINAL_STATES:
                 pair = self.labels.book((record.job_type, record.tts_service_enum))
                 self.minutes.add_uncounted(created, pair, record.job_state)
-        self.times.history = sighting.since
+        self.times.history = since
 
     # --- commit ---------------------------------------------------------------------------------------
 
     def changes(self) -> Changes:
         """Everything since the last ``committed()``."""
         return Changes(
-            times=self.times,
+            times=self._times,
             jobs={job_id: job for job_id in self.jobs.dirty if (job := self.jobs.get(job_id)) is not None},
             forgotten=tuple(self.jobs.forgotten),
             totals={key: self.totals.values.get(key) for key in self.totals.dirty},

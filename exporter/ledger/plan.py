@@ -74,7 +74,6 @@ class Density:
 
 def settle_window(ledger: Ledger, density: Density, now: int, most_records: int) -> Window | None:
     """The next settle read, or ``None`` while it is not due yet."""
-    assert ledger.times is not None
     since = ledger.times.settled
     end = floor_second(now - ledger.rules.overlap)
     pending = end - since
@@ -89,13 +88,11 @@ def settle_window(ledger: Ledger, density: Density, now: int, most_records: int)
 
 def is_lagging(ledger: Ledger, now: int) -> bool:
     """Is the settled time so far behind that only settle reads make sense (R5)?"""
-    assert ledger.times is not None
     return now - ledger.times.settled > 2 * ledger.rules.overlap
 
 
 def head_window(ledger: Ledger, density: Density, head: int, now: int) -> Window:
     """The next head read: from where the last one ended, or further back while that costs nothing."""
-    assert ledger.times is not None
     ahead = floor_second(now) + max(MIN_AHEAD, ledger.rules.overlap)
     span = density.span(ONE_PAGE)
     if now - head > span:
@@ -106,7 +103,6 @@ def head_window(ledger: Ledger, density: Density, head: int, now: int) -> Window
 
 def history_window(ledger: Ledger, density: Density, start: int, most_records: int) -> Window | None:
     """The next stretch before the baseline, read backwards (R4); ``None`` when all is read."""
-    assert ledger.times is not None
     until = ledger.times.history
     if until <= start:
         return None

@@ -36,10 +36,9 @@ _BY_CODE: Final = (
     _codes("internal", "47000029", "42000007"),
 )
 
-# Phrases whose meaning would be lost to a broader rule below: "context deadline exceeded" is not about
-# text, "concurrency quota exceeded" not about money, "voice service unavailable" not about the voice.
+# Phrases whose meaning would be lost to a broader rule below: "concurrency quota exceeded" is not
+# about money, "voice service unavailable" not about the voice.
 _BY_PHRASE: Final = (
-    _rule("timeout", r"deadline.{0,8}exceed", r"exceed.{0,12}deadline"),
     _rule(
         "throttled",
         r"(concurren(t|cy)|\bqps\b|\btps\b|\brate\b|queue).{0,16}(quota|limit|exceed|full)",

@@ -1,0 +1,208 @@
+"""Reads one window of the list completely, or says why it could not (rules R6, R7).
+
+Knows the list API's paging through ``ledger.reading`` and the clock of its answers; knows nothing of counting.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from exporter.errors import ExporterError
+from exporter.ledger.ledger import Sighting, is_inside
+from exporter.ledger.model import JOB_TYPES, JobsQuery, Page, Record
+from exporter.ledger.plan import Window
+from exporter.ledger.reading import PAGE_LIMIT, PageMemory, Verdict, WindowRead
+from exporter.ledger.times import SECOND
+
+SECOND_LIMIT = 9_000
+"""Records of one single second that are still paged; lists are said to be capped at 10,000."""
+PROBE = Window(946_684_800_000, 946_684_801_000)
+"""A second of the year 2000, in which nobody made a job: shows what ``count`` and the time filters do."""
+
+
+class OutsideWindowError(ExporterError):
+    """Most of a page lies outside the window asked for (R7)."""
+
+
+class ApiClock(Protocol):
+    """The API's time, in milliseconds since 1970, as its answers tell it."""
+
+    def now_ms(self) -> int | None:
+        """A time that is surely not after now; ``None`` until two answers have told it."""
+
+    def latest_ms(self) -> int | None:
+        """A time that is surely not before now."""
+
+    def skew(self, wall: float) -> float | None:
+        """API clock minus ``wall``, in seconds."""
+
+
+class JobSource(Protocol):
+    """Where pages come from. Raises ApiError or CredentialsError after its own retries."""
+
+    @property
+    def clock(self) -> ApiClock: ...
+
+    @property
+    def project_id(self) -> str | None: ...
+
+    async def list_jobs(self, query: JobsQuery, *, deadline: float) -> Page: ...
+
+
+class SeenPage(msgspec.Struct, frozen=True):
+    """What one answer showed, and when."""
+
+    records: tuple[Record, ...]
+    sighting: Sighting
+
+
+class WindowResult(msgspec.Struct):
+    """What reading one window brought. Its records are facts also when it is not complete."""
+
+    window: Window
+    pages: list[SeenPage] = msgspec.field(default_factory=list)
+    complete: bool = False
+    reason: str = ""
+    """Why it is not complete."""
+
+    @property
+    def begun(self) -> int:
+        return self.pages[0].sighting.begun
+
+    def records(self) -> list[Record]:
+        """Every record once, as far as an id can tell."""
+        unique: dict[str, Record] = {}
+        nameless: list[Record] = []
+        for page in self.pages:
+            for record in page.records:
+                if record.job_id is None:
+                    nameless.append(record)
+                else:
+                    unique[record.job_id] = record
+        return [*unique.values(), *nameless]
+
+
+class Reader:
+    """Reads windows of one target and counts the requests they took."""
+
+    def __init__(self, source: JobSource, memory: PageMemory, *, split_by_type: bool) -> None:
+        self._source = source
+        self.memory = memory
+        self._split_by_type = split_by_type
+        """False when the target's own filter names a job_type already."""
+        self.requests = 0
+        self.answers = 0
+        """Valid list answers."""
+
+    async def probe(self, deadline: float) -> None:
+        """Learn the API's time, whether ``count`` respects the filters, and whether the time filters work."""
+        page = (await self._fetch(JobsQuery(PROBE.since, PROBE.until, limit=1), deadline)).page
+        if page.records:
+            raise OutsideWindowError(
+                "the API listed jobs for a second of the year 2000: it ignores the time filters:"
+                " set time_filters: false for this target, or run doctor"
+            )
+        self.memory.learn_count(not page.count)
+
+    async def lookup(self, job_id: str, deadline: float) -> SeenPage:
+        """Ask for one job; anything else in the answer is left out (R9: counts only if its id matches)."""
+        fetched = await self._fetch(JobsQuery(job_id=job_id, limit=1), deadline)
+        matching = tuple(record for record in fetched.page.records if record.job_id == job_id)
+        if fetched.page.records and not matching:
+            raise OutsideWindowError(
+                "the API answered a lookup by job_id with another job: it ignores that filter: run doctor"
+            )
+        return SeenPage(matching, Sighting(fetched.begun, fetched.ended, None, None))
+
+    async def read(self, window: Window, deadline: float) -> WindowResult:
+        """One pass over a window; a single second that resists is read in the ways left for it."""
+        result = WindowResult(window)
+        verdict = await self._pass(result, WindowRead(self.memory), deadline)
+        if verdict is not Verdict.COMPLETE and window.until - window.since <= SECOND:
+            await self._read_second(result, deadline)
+        return result
+
+    async def read_everything(self, ahead: int, deadline: float) -> WindowResult:
+        """The whole list, for an API without time filters; ``ahead`` is the latest believable time."""
+        result = WindowResult(Window(0, ahead))
+        read = WindowRead(self.memory, max_records=1 << 62, shifting=True)
+        await self._pass(result, read, deadline, unfiltered=True)
+        return result
+
+    async def _pass(
+        self,
+        result: WindowResult,
+        read: WindowRead,
+        deadline: float,
+        *,
+        unfiltered: bool = False,
+        job_type: str | None = None,
+    ) -> Verdict:
+        window = result.window
+        since, until = (None, None) if unfiltered else window
+        verdict = Verdict.MORE
+        while verdict is Verdict.MORE:
+            query = JobsQuery(since, until, job_type=job_type, limit=PAGE_LIMIT, offset=read.offset)
+            fetched = await self._fetch(query, deadline)
+            seen = SeenPage(
+                fetched.page.records,
+                Sighting(fetched.begun, fetched.ended, None if unfiltered else window.since, window.until),
+            )
+            if not unfiltered:
+                _refuse_outside(seen)
+            result.pages.append(seen)
+            verdict = read.add(fetched.page)
+        result.complete = verdict is Verdict.COMPLETE
+        result.reason = read.reason or verdict.value
+        return verdict
+
+    async def _read_second(self, result: WindowResult, deadline: float) -> None:
+        """A second that holds too many jobs, or shifts: two equal passes, or one pass per job_type (R6)."""
+        passes: list[tuple[set[str], int | None]] = []
+        for _ in range(2):
+            read = WindowRead(self.memory, max_records=SECOND_LIMIT)
+            if await self._pass(result, read, deadline) is Verdict.COMPLETE:
+                return
+            passes.append(({record.key for record in read.records}, read.count))
+        (first, count), (second, _) = passes
+        if first == second and self.memory.trust_count and count == len(first):
+            result.complete = True
+        elif self._split_by_type:
+            await self._read_types(result, count, deadline)
+
+    async def _read_types(self, result: WindowResult, count: int | None, deadline: float) -> None:
+        collected = 0
+        for job_type in JOB_TYPES:
+            read = WindowRead(self.memory, max_records=SECOND_LIMIT)
+            if await self._pass(result, read, deadline, job_type=job_type) is not Verdict.COMPLETE:
+                return
+            collected += len(read.records)
+        # Types that the documentation does not know would be missing: only the whole count tells.
+        result.complete = bool(self.memory.trust_count) and count == collected
+        result.reason = f"the types add up to {collected} of {count}"
+
+    async def _fetch(self, query: JobsQuery, deadline: float) -> _Fetched:
+        begun = self._source.clock.now_ms() or 0
+        self.requests += 1
+        page = await self._source.list_jobs(query, deadline=deadline)
+        self.answers += 1
+        ended = self._source.clock.latest_ms() or 0
+        return _Fetched(page, begun, ended)
+
+
+class _Fetched(msgspec.Struct, frozen=True):
+    page: Page
+    begun: int
+    ended: int
+
+
+def _refuse_outside(seen: SeenPage) -> None:
+    dated = [record.create_time for record in seen.records if record.create_time is not None]
+    outside = sum(not is_inside(created, seen.sighting) for created in dated)
+    if 2 * outside > len(dated):
+        raise OutsideWindowError(
+            f"{outside} of {len(dated)} jobs on a page were created outside the window asked for:"
+            " time filter or zone differs: run doctor"
+        )

@@ -1,0 +1,45 @@
+"""What the books ask of a store. Knows nothing of how it is done."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from exporter.ledger.ledger import Changes
+from exporter.ledger.opening import StoredBooks
+
+
+class Commit(msgspec.Struct, frozen=True, kw_only=True):
+    """One atomic step of one target's books."""
+
+    version: int
+    """The version that these changes build on; the commit makes it ``version + 1``."""
+    changes: Changes
+    project_id: str
+    last_complete_poll: int | None
+    buckets: dict[str, tuple[int, ...]]
+    keep_minutes_since: int
+    """Minute counts older than this (milliseconds) may be dropped."""
+
+
+class Store(Protocol):
+    """Keeps books. Blocking: call it from a thread. Every method raises StoreError and its children only."""
+
+    def load(self, target: str, scope: str, minutes_since: int) -> StoredBooks:
+        """The books of ``target``, with the minute counts since then (milliseconds).
+
+        Raises ScopeChangedError when they were kept for another scope.
+        """
+
+    def commit(self, target: str, scope: str, commit: Commit) -> None:
+        """All or nothing. Raises StoreConflictError when ``commit.version`` is not the stored one."""
+
+    def load_breakers(self) -> dict[str, float]:
+        """Credentials fingerprint -> wall time (Unix seconds) until which they must not be tried."""
+
+    def save_breakers(self, breakers: dict[str, float]) -> None:
+        """Replace all of them."""
+
+    def close(self) -> None:
+        """Let go of everything; harmless to repeat."""

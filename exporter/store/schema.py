@@ -1,0 +1,81 @@
+"""The tables of the SQLite store, and the SQL that reads and writes them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+APPLICATION_ID: Final = 0x4D545453
+"""``MTTS``: marks the file as ours (SQLite file header)."""
+
+SCHEMA_VERSION: Final = 1
+
+CREATE: Final = """
+CREATE TABLE targets (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    scope TEXT NOT NULL,
+    project_id TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    baseline INTEGER, settled INTEGER, forgotten INTEGER, history INTEGER, catching_up INTEGER,
+    last_complete_poll INTEGER,
+    buckets TEXT NOT NULL
+);
+CREATE TABLE jobs (
+    target INTEGER NOT NULL REFERENCES targets (id),
+    job_id TEXT NOT NULL,
+    created INTEGER NOT NULL, state TEXT NOT NULL,
+    job_type TEXT NOT NULL, tts_service_enum TEXT NOT NULL,
+    text_length INTEGER NOT NULL, looked INTEGER NOT NULL,
+    misses INTEGER NOT NULL, missing_since INTEGER NOT NULL, flags INTEGER NOT NULL,
+    PRIMARY KEY (target, job_id)
+) WITHOUT ROWID;
+CREATE TABLE totals (
+    target INTEGER NOT NULL REFERENCES targets (id),
+    name TEXT NOT NULL, job_type TEXT NOT NULL, tts_service_enum TEXT NOT NULL, detail TEXT NOT NULL,
+    value INTEGER NOT NULL,
+    PRIMARY KEY (target, name, job_type, tts_service_enum, detail)
+) WITHOUT ROWID;
+CREATE TABLE minutes (
+    target INTEGER NOT NULL REFERENCES targets (id),
+    minute INTEGER NOT NULL,
+    job_type TEXT NOT NULL, tts_service_enum TEXT NOT NULL, state TEXT NOT NULL, detail TEXT NOT NULL,
+    jobs INTEGER NOT NULL, characters INTEGER NOT NULL,
+    PRIMARY KEY (target, minute, job_type, tts_service_enum, state, detail)
+) WITHOUT ROWID;
+CREATE TABLE label_sets (
+    target INTEGER NOT NULL REFERENCES targets (id),
+    place INTEGER NOT NULL,
+    job_type TEXT NOT NULL, tts_service_enum TEXT NOT NULL,
+    PRIMARY KEY (target, job_type, tts_service_enum)
+) WITHOUT ROWID;
+CREATE TABLE breakers (credentials TEXT PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID;
+"""
+
+UPDATE_TARGET: Final = """
+UPDATE targets SET version = version + 1, project_id = ?, baseline = ?, settled = ?, forgotten = ?,
+    history = ?, catching_up = ?, last_complete_poll = ?, buckets = ?
+WHERE id = ? AND version = ?
+"""
+PUT_JOB: Final = "INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+DELETE_JOB: Final = "DELETE FROM jobs WHERE target = ? AND job_id = ?"
+PUT_TOTAL: Final = "INSERT OR REPLACE INTO totals VALUES (?, ?, ?, ?, ?, ?)"
+DELETE_TOTAL: Final = """
+DELETE FROM totals WHERE target = ? AND name = ? AND job_type = ? AND tts_service_enum = ? AND detail = ?
+"""
+ADD_MINUTE: Final = """
+INSERT INTO minutes VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET jobs = jobs + excluded.jobs, characters = characters + excluded.characters
+"""
+PRUNE_MINUTES: Final = "DELETE FROM minutes WHERE target = ? AND minute < ?"
+PUT_LABEL_SET: Final = """
+INSERT OR IGNORE INTO label_sets
+SELECT ?1, (SELECT count(*) FROM label_sets WHERE target = ?1), ?2, ?3
+"""
+GET_MINUTES: Final = """
+SELECT minute, job_type, tts_service_enum, state, sum(jobs) FROM minutes
+WHERE target = ? AND minute >= ? GROUP BY 1, 2, 3, 4
+"""
+GET_JOBS: Final = """
+SELECT job_id, created, state, job_type, tts_service_enum, text_length, looked, misses, missing_since, flags
+FROM jobs WHERE target = ?
+"""

@@ -1,0 +1,252 @@
+"""The default store: one SQLite file, one process.
+
+WAL with ``synchronous=FULL``: a commit that returned survives a crash of the process and of the machine.
+The process holds a lock on ``FILE.lock`` for its life, so that two exporters cannot count into one file;
+readers such as ``verify`` may look at the same time. Every fault of SQLite becomes one StoreError that says
+what to do.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+
+from exporter.errors import (
+    ScopeChangedError,
+    StoreConflictError,
+    StoreCorruptError,
+    StoreError,
+    StoreLockedError,
+    StoreVersionError,
+)
+from exporter.ledger.jobs import MINUTE, Job
+from exporter.ledger.opening import StoredBooks
+from exporter.ledger.times import Times
+from exporter.store import schema
+from exporter.store.base import Commit
+
+BUSY_TIMEOUT_SECONDS = 5.0
+
+
+class SqliteStore:
+    """See ``base.Store``. Opening it creates the file when there is none, and never overwrites another."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._ids: dict[str, int] = {}
+        self._lock = _lock(path)
+        try:
+            self._db = self._open()
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def _open(self) -> sqlite3.Connection:
+        with _errors(self._path):
+            db = sqlite3.connect(
+                self._path, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False
+            )
+        try:
+            with _errors(self._path):
+                _check(db, self._path)
+                db.execute("PRAGMA journal_mode = WAL")
+                db.execute("PRAGMA synchronous = FULL")
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def load(self, target: str, scope: str, minutes_since: int) -> StoredBooks:
+        with _errors(self._path):
+            row = self._db.execute(
+                "SELECT id, scope, project_id, version, baseline, settled, forgotten, history, catching_up,"
+                " last_complete_poll, buckets FROM targets WHERE name = ?",
+                (target,),
+            ).fetchone()
+            if row is None:
+                return StoredBooks()
+            key, stored_scope, project_id, version, *stamps, last_complete_poll, buckets = row
+            if stored_scope != scope:
+                raise ScopeChangedError(
+                    f"{self._path}: target {target!r} was counted for {stored_scope} and is now configured"
+                    f" for {scope}: use a new target name, so that different things are not added up"
+                )
+            self._ids[target] = key
+            return StoredBooks(
+                version=version,
+                project_id=project_id,
+                times=_times(stamps),
+                jobs={job_id: Job(*rest) for job_id, *rest in self._db.execute(schema.GET_JOBS, (key,))},
+                totals={
+                    (name, job_type, service, detail): value
+                    for _, name, job_type, service, detail, value in self._rows("totals", key)
+                },
+                pairs=tuple(
+                    self._db.execute(
+                        "SELECT job_type, tts_service_enum FROM label_sets WHERE target = ? ORDER BY place",
+                        (key,),
+                    )
+                ),
+                minutes=tuple(self._db.execute(schema.GET_MINUTES, (key, minutes_since // MINUTE))),
+                last_complete_poll=last_complete_poll,
+                buckets=msgspec.json.decode(buckets, type=dict[str, tuple[int, ...]]),
+            )
+
+    def _rows(self, table: str, key: int) -> Iterator[Any]:
+        return self._db.execute(f"SELECT * FROM {table} WHERE target = ?", (key,))  # noqa: S608 - our own name
+
+    def commit(self, target: str, scope: str, commit: Commit) -> None:
+        with _errors(self._path), self._transaction():
+            key = self._ids.get(target)
+            if commit.version == 0:
+                key = self._create(target, scope)
+            if key is None:
+                raise StoreConflictError(
+                    f"{self._path}: target {target!r} was committed before it was loaded"
+                )
+            self._write(key, commit)
+        self._ids[target] = key
+
+    def _create(self, target: str, scope: str) -> int:
+        if self._db.execute("SELECT 1 FROM targets WHERE name = ?", (target,)).fetchone():
+            raise StoreConflictError(f"{self._path}: target {target!r} was started by somebody else")
+        cursor = self._db.execute(
+            "INSERT INTO targets (name, scope, project_id, version, buckets) VALUES (?, ?, '', 0, '{}')",
+            (target, scope),
+        )
+        return int(cursor.lastrowid or 0)
+
+    def _write(self, key: int, commit: Commit) -> None:
+        changes, db = commit.changes, self._db
+        times = changes.times
+        stamps: tuple[int | None, ...] = (None,) * 5
+        if times is not None:
+            stamps = (times.baseline, times.settled, times.forgotten, times.history, times.catching_up)
+        buckets = msgspec.json.encode(commit.buckets).decode()
+        row = (commit.project_id, *stamps, commit.last_complete_poll, buckets, key, commit.version)
+        if db.execute(schema.UPDATE_TARGET, row).rowcount != 1:
+            raise StoreConflictError(f"{self._path}: somebody else committed to these books")
+        db.executemany(schema.DELETE_JOB, ((key, job_id) for job_id in changes.forgotten))
+        db.executemany(
+            schema.PUT_JOB,
+            ((key, job_id, *msgspec.structs.astuple(job)) for job_id, job in changes.jobs.items()),
+        )
+        db.executemany(
+            schema.PUT_TOTAL,
+            ((key, *total, value) for total, value in changes.totals.items() if value is not None),
+        )
+        db.executemany(
+            schema.DELETE_TOTAL, ((key, *total) for total, value in changes.totals.items() if value is None)
+        )
+        db.executemany(schema.ADD_MINUTE, ((key, *minute, *add) for minute, add in changes.minutes.items()))
+        db.executemany(schema.PUT_LABEL_SET, ((key, *pair) for pair in changes.pairs))
+        db.execute(schema.PRUNE_MINUTES, (key, commit.keep_minutes_since // MINUTE))
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+
+    def load_breakers(self) -> dict[str, float]:
+        with _errors(self._path):
+            return dict(self._db.execute("SELECT credentials, until FROM breakers"))
+
+    def save_breakers(self, breakers: dict[str, float]) -> None:
+        with _errors(self._path), self._transaction():
+            self._db.execute("DELETE FROM breakers")
+            self._db.executemany("INSERT INTO breakers VALUES (?, ?)", breakers.items())
+
+    def close(self) -> None:
+        self._db.close()
+        self._lock.close()
+
+
+def _lock(path: Path) -> IO[bytes]:
+    """Hold FILE.lock until the process ends, however it ends: the kernel lets go of it."""
+    name = path.with_name(path.name + ".lock")
+    try:
+        lock = name.open("ab")
+    except OSError as error:
+        raise StoreError(
+            f"{name}: cannot be opened ({error.strerror}): storage.url needs an existing, writable folder"
+        ) from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise StoreLockedError(
+            f"{path}: another exporter is using this store: stop it, or use another storage.url for this one"
+        ) from None
+    return lock
+
+
+def _times(stamps: list[int | None]) -> Times | None:
+    baseline, settled, forgotten, history, catching_up = stamps
+    if baseline is None or settled is None or forgotten is None or history is None:
+        return None
+    return Times(baseline, settled, forgotten, history, bool(catching_up))
+
+
+def _check(db: sqlite3.Connection, path: Path) -> None:
+    """Is the file ours, readable and of a version we know? Makes the tables in an empty one."""
+    application_id = db.execute("PRAGMA application_id").fetchone()[0]
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if application_id == 0 and version == 0 and tables == 0:
+        with closing(db.cursor()) as cursor:
+            cursor.executescript(
+                f"BEGIN IMMEDIATE; {schema.CREATE} PRAGMA application_id = {schema.APPLICATION_ID};"
+                f" PRAGMA user_version = {schema.SCHEMA_VERSION}; COMMIT;"
+            )
+        return
+    if application_id != schema.APPLICATION_ID:
+        raise StoreCorruptError(
+            f"{path}: this SQLite file belongs to another program: choose another storage.url"
+        )
+    if version > schema.SCHEMA_VERSION:
+        raise StoreVersionError(
+            f"{path}: written by a newer version of this exporter (store version {version}, this one knows"
+            f" {schema.SCHEMA_VERSION}): upgrade the exporter, or choose another storage.url"
+        )
+    verdict = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if verdict != "ok":
+        raise StoreCorruptError(_damaged(path))
+
+
+def _damaged(path: Path) -> str:
+    return (
+        f"{path}: the store is damaged and was left as it is: move it away to start new books"
+        " (an honest reset), or restore a copy taken while the exporter was stopped"
+    )
+
+
+@contextmanager
+def _errors(path: Path) -> Iterator[None]:
+    """SQLite's faults, told apart by their code, as one line that says what to do."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        name = getattr(error, "sqlite_errorname", "")
+        if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+            raise StoreCorruptError(_damaged(path)) from None
+        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+            raise StoreLockedError(f"{path}: another program holds a lock on the store: end it") from None
+        if name.startswith("SQLITE_FULL"):
+            raise StoreError(f"{path}: no space left on the device: nothing was changed, free some") from None
+        if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
+            raise StoreError(
+                f"{path}: cannot be opened for writing: check the folder's permissions"
+            ) from None
+        raise StoreError(f"{path}: {error} ({name or type(error).__name__}): nothing was changed") from None
