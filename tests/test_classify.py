@@ -19,6 +19,11 @@ from exporter.ledger.classify import (
 
 MESSAGES = {
     "sensitive_content": (
+        "sensitive word found",
+        "the request contains sensitive material",
+        "sensitive information detected",
+        "such words are prohibited",
+        "politically sensitive",
         "MSS.10010012",
         "error code 010010012",
         "文本包含敏感词，请修改后重试",
@@ -31,6 +36,7 @@ MESSAGES = {
         "Text contains illegal content",
     ),
     "text_too_long": (
+        "过长的文本",
         "MSS.20051001",
         "TTS_TO_LONG_WORD_TEXT",
         "文本过长",
@@ -47,6 +53,9 @@ MESSAGES = {
         "too many characters in one sentence",
     ),
     "voice_asset": (
+        "找不到该音色",
+        "voice was deleted",
+        "no such speaker",
         "This tts access config is not exist,please check",
         "MSS.20050042",
         "TTS_VOICE_ASSET_UNACTIVATED",
@@ -62,6 +71,7 @@ MESSAGES = {
         "voice asset expired",
     ),
     "text_unsupported": (
+        "text must not be empty",
         "text is invalid, please check",
         "MSS.20050064",
         "TTS_UNSUPPORTED_LANGUAGE_TEXT",
@@ -77,6 +87,8 @@ MESSAGES = {
         "语种暂不支持",
     ),
     "billing_quota": (
+        "payment overdue",
+        "in arrears",
         "MSS.20050039",
         "TTS_INSUFFICIENT_ACCOUNT_BALANCE",
         "账户余额不足",
@@ -90,6 +102,12 @@ MESSAGES = {
         "account frozen",
     ),
     "throttled": (
+        "语音并发配额已用完",
+        "超过最大排队人数，配额不足",
+        "throttled",
+        "calls are too frequent",
+        "concurrent tasks: 20",
+        "Concurrency reached",
         "APIG.0308 The throttling threshold has been reached: policy user over ratelimit",
         "APIGW.0308",
         "HTTP 429",
@@ -129,6 +147,7 @@ MESSAGES = {
         "等待时间过长",
     ),
     "auth": (
+        "20050023: the caller must sign in again",
         "Token is expired",
         "MSS.20050023: Token is empty",
         "ProjectId is not match.",
@@ -155,6 +174,11 @@ MESSAGES = {
         "model gateway: connection lost",
     ),
     "internal": (
+        "MSS.47000029",
+        "服务暂不可用：音色不可用",
+        "voice not available: too many open files",
+        "failed to synthesize",
+        "503 Service",
         "MSS.000000001",
         "MSS.00000002 internal error",
         "服务内部错误",

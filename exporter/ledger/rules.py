@@ -100,7 +100,7 @@ _BY_WORDS: Final = (
     _rule(
         "text_unsupported",
         r"ssml|\btext is invalid|invalid text|no valid text|(empty|blank) text",
-        r"\btext\b.{0,12}\b(empty|blank|null)\b",
+        r"\btext\b.{0,24}\b(empty|blank|null)\b",
         r"(unsupported|not support(ed)?).{0,24}\b(language|characters?|text|tags?|phonemes?)\b",
         r"\b(language|character|tag)s?\b.{0,24}(unsupported|not support)",
         r"文本.{0,6}(为空|无效|非法|不支持)|不支持.{0,10}(语言|语种|字符|文本|标签|播报)",
