@@ -1,0 +1,54 @@
+# Two commands do everything: `make demo` and `make test`. Both make their own virtual environment in .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore $(BIN)/python -m pip --quiet
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint docs tools clean
+
+help:
+	@echo "make demo   run the exporter against the bundled simulator"
+	@echo "make test   run every check: ruff, mypy, pytest"
+	@echo "make lint   ruff and mypy only"
+	@echo "make docs   write docs/metrics.md again"
+	@echo "make clean  remove the virtual environment and caches"
+
+demo: $(VENV)/installed
+	@exec $(BIN)/metastudio-tts-exporter demo
+
+test: tools lint
+	$(BIN)/pytest -n auto
+
+lint: $(VENV)/dev-installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+docs: $(VENV)/installed
+	$(BIN)/python docs/generate.py
+
+# Prometheus, Alertmanager and Chromium for the tests; installed only by root on Debian.
+tools:
+	@tests/install-tools
+
+# The editable install reads the source in place: only what pyproject.toml says needs another run.
+$(VENV)/installed: pyproject.toml $(BIN)/python
+	$(PIP) install -e .
+	@touch $@
+
+$(VENV)/dev-installed: pyproject.toml $(BIN)/python
+	$(PIP) install -e '.[dev]'
+	@touch $@ $(VENV)/installed
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "$(PYTHON) is missing or older than 3.11: install one, or run make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@tests/install-tools venv $(PYTHON)
+	$(PYTHON) -m venv $(VENV)
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,50 @@
+"""What every test may use: tools that are not Python, and hypothesis within bounds."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+Tool = Callable[[str], Path]
+
+PACKAGES = {
+    "promtool": "prometheus",
+    "prometheus": "prometheus",
+    "amtool": "prometheus-alertmanager",
+    "prometheus-alertmanager": "prometheus-alertmanager",
+    "chromium": "chromium",
+}
+"""Command -> the Debian package that has it."""
+
+# Two shared cores: a slow example is not a defect, and an unlucky seed must not fail somebody else's build.
+settings.register_profile(
+    "project",
+    deadline=None,
+    derandomize=os.environ.get("CI") == "true",
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("project")
+
+
+@pytest.fixture(scope="session")
+def tool() -> Tool:
+    """Path of a program by name: ``tool("promtool")``.
+
+    Without it the test is skipped, and says so; where ``CI=true`` it fails, because there nobody reads skips.
+    """
+
+    def find(name: str) -> Path:
+        path = shutil.which(name)
+        if path is not None:
+            return Path(path)
+        reason = f"{name} is not installed (Debian package {PACKAGES.get(name, name)})"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+    return find
