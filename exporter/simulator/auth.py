@@ -20,7 +20,8 @@ import msgspec
 ACCESS_KEY: Final = "SIMULATEDACCESSKEY01"
 SECRET_KEY: Final = "simulated+secret/key+that+opens+nothing0"  # noqa: S105  made up, opens nothing
 _AUTHORIZATION: Final = re.compile(
-    r"SDK-HMAC-SHA256 Access=(?P<ak>[^,\s]+), ?SignedHeaders=(?P<signed>[^,\s]+), ?Signature=(?P<signature>[0-9a-f]+)"
+    r"SDK-HMAC-SHA256 Access=(?P<ak>[^,\s]+), ?SignedHeaders=(?P<signed>[^,\s]+), ?"
+    r"Signature=(?P<signature>[0-9a-f]+)"
 )
 _BAD_SIGNATURE: Final = "verify aksk signature fail"
 

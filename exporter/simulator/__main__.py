@@ -1,0 +1,115 @@
+"""``python -m exporter.simulator``: the simulated cloud as a process of its own.
+
+Prints its address on the first line of standard output. SIGTERM and SIGINT end it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from .arrivals import WorldOptions
+from .control import tell
+from .faults import Fault
+from .incidents import DEMO_SCRIPT, INCIDENTS, Entry, Script
+from .server import serve
+from .simulation import PROJECT_ID, Options, Simulation, simulation
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags."""
+    flags = argparse.ArgumentParser("python -m exporter.simulator", description="A simulated MetaStudio.")
+    flags.add_argument("--port", type=int, default=0, help="loopback port; 0 takes a free one")
+    flags.add_argument("--seed", default="0", help="same seed, same jobs")
+    flags.add_argument("--rate", type=float, default=60.0, help="jobs per minute, the day's average")
+    flags.add_argument(
+        "--history", type=float, default=7200.0, help="seconds of jobs that exist at the start"
+    )
+    flags.add_argument("--time-scale", type=float, default=1.0, help="how much faster its clock runs")
+    flags.add_argument("--epoch", type=float, help="its time at the start, seconds since 1970; default: now")
+    flags.add_argument("--project", action="append", help="project id, repeatable")
+    flags.add_argument(
+        "--incident", action="append", default=[], choices=sorted(INCIDENTS), help="from the start"
+    )
+    flags.add_argument("--incident-seconds", type=float, default=1e9, help="how long --incident lasts")
+    flags.add_argument("--script", choices=("none", "demo"), default="none", help="incidents in turn")
+    flags.add_argument(
+        "--options", type=_json(Options), default=Options(), metavar="JSON", help="API options"
+    )
+    flags.add_argument(
+        "--world", type=_json(WorldOptions), default=WorldOptions(), metavar="JSON", help="job options"
+    )
+    flags.add_argument("--faults", type=_json(list[Fault]), default=[], metavar="JSON", help="list of faults")
+    flags.add_argument("--no-auth", action="store_true", help="let every request in")
+    flags.add_argument("--truth-file", type=Path, help="write the truth there at the end, as JSON")
+    return flags
+
+
+def _json(kind: type) -> Callable[[str], object]:
+    def convert(text: str) -> object:
+        try:
+            return msgspec.json.decode(text.encode(), type=kind)
+        except msgspec.MsgspecError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return convert
+
+
+def build(arguments: argparse.Namespace) -> Simulation:
+    """The simulation that the flags ask for."""
+    script = DEMO_SCRIPT if arguments.script == "demo" else None
+    if arguments.incident:
+        script = Script(tuple(Entry(0.0, arguments.incident_seconds, name) for name in arguments.incident))
+    made = simulation(
+        seed=arguments.seed,
+        rate=arguments.rate,
+        history=arguments.history,
+        projects=tuple(arguments.project or (PROJECT_ID,)),
+        options=arguments.options,
+        world_options=arguments.world,
+        script=script,
+        time_scale=arguments.time_scale,
+        epoch=arguments.epoch,
+    )
+    made.gate.required = not arguments.no_auth
+    now = made.now()
+    for fault in arguments.faults:
+        made.faults.add(fault, now)
+    return made
+
+
+async def run(arguments: argparse.Namespace) -> None:
+    """Serve until a signal comes."""
+    made = build(arguments)
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ended.set)
+    async with serve(made.app, port=arguments.port) as address:
+        print(address, flush=True)
+        await ended.wait()
+    if arguments.truth_file is not None:
+        now = made.now()
+        told = {project_id: tell(truth, now) for project_id, truth in made.truths.items()}
+        arguments.truth_file.write_bytes(msgspec.json.encode(told))
+
+
+def main() -> int:
+    """The program; returns its exit code."""
+    arguments = parser().parse_args()
+    try:
+        asyncio.run(run(arguments))
+    except OSError as error:
+        print(f"cannot run the simulator: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,346 @@
+"""The documented HTTP API: the list of TTS jobs (ShowTtsJob page), IAM, and the machine's metadata.
+
+Translates requests to questions the world can answer. Nothing goes wrong in here; see ``gateway.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.datastructures import QueryParams
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request as HttpRequest
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from . import wire
+from .auth import Keys, RefusedError, Request, iso_micro
+from .control import control_routes
+from .gateway import Gateway
+from .job import Job
+from .world import BUSINESS_TYPE, World
+
+if TYPE_CHECKING:
+    from .simulation import Options, Simulation
+
+_JSON: Final = "application/json;charset=UTF-8"
+_BAD_PARAMETER: Final = "MSS.000000003"
+_JOB_TYPES: Final = ("AUDITION", "ASYNC_JOB", "WEBSOCKET")
+_SERVICES: Final = ("TTS_LLM", "TTS_LLM_VC", "TTS_LAB", "TTS_LAB_GPU", "GPU_CLONE", "TTS_LLM_VQ")
+_METADATA_TOKEN: Final = "simulated-metadata-token"  # noqa: S105  made up, opens nothing
+
+Endpoint = Callable[[HttpRequest], Awaitable[Response]]
+
+
+class Query(NamedTuple):
+    """A list request that is valid."""
+
+    limit: int
+    offset: int
+    since_ms: int | None
+    until_ms: int | None
+    job_id: str | None
+    job_type: str | None
+    service: str | None
+    business_type: str | None
+
+
+def build_app(simulation: Simulation) -> Starlette:
+    """The API, and the control paths, behind the gateway."""
+    api = Api(simulation)
+    app = Starlette(
+        routes=[
+            Route("/v1/{project_id}/ttsc/tts-jobs", api.list_jobs, methods=["GET"]),
+            Route("/v3/auth/tokens", api.create_token, methods=["POST"]),
+            Route("/v3/projects", api.list_projects, methods=["GET"]),
+            Route("/meta-data/latest/api/token", api.metadata_token, methods=["PUT"]),
+            Route("/openstack/latest/securitykey", api.security_key, methods=["GET"]),
+            Route("/pod-identity/credentials", api.pod_credentials, methods=["POST"]),
+            *control_routes(simulation),
+        ],
+        middleware=[Middleware(Gateway, simulation=simulation)],
+        exception_handlers={RefusedError: _refuse, HTTPException: _no_such_api},
+    )
+    app.state.simulation = simulation
+    return app
+
+
+class Api:
+    """The endpoints of one simulation."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        self._simulation = simulation
+
+    # -- MetaStudio --------------------------------------------------------------------------------
+
+    async def list_jobs(self, request: HttpRequest) -> Response:
+        """``GET /v1/{project_id}/ttsc/tts-jobs``"""
+        now: float = request.scope["now"]
+        project_id: str = request.path_params["project_id"]
+        self._simulation.gate.check(await _as_received(request), now, project_id)
+        world = self._simulation.worlds.get(project_id)
+        if world is None:
+            raise RefusedError(403, "APIG.0310", "The project is unavailable")
+        if not request.headers.get("x-app-userid", "").isascii():
+            raise _bad("X-App-UserId", "Chinese characters are not allowed")
+        options = self._simulation.options
+        query = parse_query(request.query_params, options)
+        jobs, count = self._answer(world, query, options)
+        return Response(wire.page(jobs, count, now, options.style), headers={"content-type": _JSON})
+
+    def _answer(self, world: World, query: Query, options: Options) -> tuple[Sequence[Job], int]:
+        jobs, low, high = _matching(world, query, options)
+        count = high - low if options.count_respects_filters else len(world.listing)
+        limit = query.limit if options.limit_clip is None else min(query.limit, options.limit_clip)
+        end = query.offset + limit
+        if options.max_offset is not None:
+            end = min(end, options.max_offset)
+            if options.count_stops_at_max_offset:
+                count = min(count, options.max_offset)
+        start, end = min(query.offset, high - low), min(end, high - low)
+        if end <= start:
+            return (), count
+        if options.order == "random":
+            picked = self._simulation.rng.sample(range(low, high), end - start)
+            return [jobs[index] for index in picked], count
+        if options.order == "oldest":
+            return jobs[low + start : low + end], count
+        return jobs[high - end : high - start][::-1], count
+
+    # -- IAM -----------------------------------------------------------------------------------------
+
+    async def create_token(self, request: HttpRequest) -> Response:
+        """``POST /v3/auth/tokens``: the token is in a header of the answer."""
+        now: float = request.scope["now"]
+        try:
+            asked = msgspec.json.decode(await request.body(), type=_TokenRequest)
+        except msgspec.DecodeError:
+            return _keystone(400, "Bad Request", "Request body is invalid")
+        accounts = self._simulation.gate.accounts
+        user = asked.auth.identity.password.user
+        if (user.domain.name, user.name, user.password) != (
+            accounts.domain,
+            accounts.username,
+            accounts.password,
+        ):
+            return _keystone(401, "Unauthorized", "The username or password is wrong.")
+        wanted = asked.auth.scope.project
+        project_id = next(
+            (pid for pid, name in accounts.projects.items() if wanted.id == pid or wanted.name == name), None
+        )
+        if project_id is None:
+            return _keystone(401, "Unauthorized", "The project does not exist or is not yours.")
+        token, expires = self._simulation.gate.issue_token(project_id, now)
+        name = accounts.projects[project_id]
+        body = {
+            "token": {
+                "expires_at": iso_micro(expires),
+                "issued_at": iso_micro(now),
+                "methods": ["password"],
+                "project": {"id": project_id, "name": name, "domain": {"name": accounts.domain}},
+                "user": {"name": accounts.username, "domain": {"name": accounts.domain}},
+                "roles": [],
+            }
+        }
+        return _json(201, body, {"x-subject-token": token})
+
+    async def list_projects(self, request: HttpRequest) -> Response:
+        """``GET /v3/projects?name=``"""
+        self._simulation.gate.check(await _as_received(request), request.scope["now"])
+        name = request.query_params.get("name")
+        projects = [
+            {"id": project_id, "name": known, "enabled": True, "is_domain": False}
+            for project_id, known in self._simulation.gate.accounts.projects.items()
+            if name in (None, known)
+        ]
+        return _json(200, {"projects": projects, "links": {"next": None, "previous": None}})
+
+    # -- the machine -----------------------------------------------------------------------------------
+
+    async def metadata_token(self, request: HttpRequest) -> Response:
+        """``PUT /meta-data/latest/api/token``"""
+        if self._simulation.options.metadata_tokens == "unsupported":
+            return PlainTextResponse("Not Found", 404)
+        if not request.headers.get("x-metadata-token-ttl-seconds", "").isdigit():
+            return PlainTextResponse("X-Metadata-Token-Ttl-Seconds is missing", 400)
+        return PlainTextResponse(_METADATA_TOKEN)
+
+    async def security_key(self, request: HttpRequest) -> Response:
+        """``GET /openstack/latest/securitykey``"""
+        options = self._simulation.options
+        token = request.headers.get("x-metadata-token")
+        if (options.metadata_tokens == "required" or token is not None) and token != _METADATA_TOKEN:
+            return PlainTextResponse("Unauthorized", 401)
+        if not options.agency:
+            return PlainTextResponse("Please configure Cloud Service Agency first", 401)
+        keys = self._simulation.gate.temporary_keys(request.scope["now"])
+        return _json(200, {"credential": _spelled(keys, ("access", "secret", "securitytoken", "expires_at"))})
+
+    async def pod_credentials(self, request: HttpRequest) -> Response:
+        """The CCE pod identity endpoint; its other spelling of the same keys."""
+        if request.headers.get("authorization") != self._simulation.gate.accounts.pod_token:
+            return PlainTextResponse("Unauthorized", 401)
+        keys = self._simulation.gate.temporary_keys(request.scope["now"])
+        names = ("access_key_id", "secret_access_key", "security_token", "expiration")
+        return _json(200, {"credentials": _spelled(keys, names)})
+
+
+def parse_query(params: QueryParams, options: Options) -> Query:
+    """Check every documented rule. Raises RefusedError with the illegal parameter's name."""
+    types = (*_JOB_TYPES, "PRELOAD") if options.preload_filter else _JOB_TYPES
+    query = Query(
+        limit=_whole(params, "limit", 10, 1, 100),
+        offset=_whole(params, "offset", 0, 0, 2147483647),
+        since_ms=_time(params, "create_since", options),
+        until_ms=_time(params, "create_until", options),
+        job_id=params.get("job_id"),
+        job_type=_one_of(params, "job_type", types),
+        service=_one_of(params, "tts_service_enum", _SERVICES),
+        business_type=params.get("business_type"),
+    )
+    if options.time_filters_work:
+        return query
+    return query._replace(since_ms=None, until_ms=None)
+
+
+def _matching(world: World, query: Query, options: Options) -> tuple[Sequence[Job], int, int]:
+    """The matching jobs as part of a sequence, oldest first."""
+    if query.job_id is not None:
+        job = world.find(query.job_id)
+        found = [job] if job is not None and _in_time(job, query) and _fits(job, query, world.now) else []
+        found = [job for job in found if not job.lacks("job_id")]
+        return found, 0, len(found)
+    jobs, low, high = world.between(query.since_ms, query.until_ms)
+    if (query.job_type, query.service, query.business_type) == (None, None, None):
+        return jobs, low, high
+    fitting = [job for job in jobs[low:high] if _fits(job, query, world.now)]
+    return fitting, 0, len(fitting)
+
+
+def _in_time(job: Job, query: Query) -> bool:
+    return (query.since_ms is None or job.created_ms >= query.since_ms) and (
+        query.until_ms is None or job.created_ms <= query.until_ms
+    )
+
+
+def _fits(job: Job, query: Query, now: float) -> bool:
+    return (
+        query.job_type in (None, job.job_type)
+        and query.service in (None, job.shown_service_at(now))
+        and query.business_type in (None, BUSINESS_TYPE)
+    )
+
+
+def _whole(params: QueryParams, name: str, default: int, least: int, most: int) -> int:
+    text = params.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and least <= int(text[:12]) <= most):
+        raise _bad(name, f"must be a whole number from {least} to {most}")
+    return int(text)
+
+
+def _time(params: QueryParams, name: str, options: Options) -> int | None:
+    text = params.get(name)
+    if text is None:
+        return None
+    try:
+        return wire.read_time(text, options.zone_hours)
+    except ValueError:
+        raise _bad(name, "is not a time") from None
+
+
+def _one_of(params: QueryParams, name: str, values: Sequence[str]) -> str | None:
+    text = params.get(name)
+    if text is not None and text not in values:
+        raise _bad(name, f"must be one of {', '.join(values)}")
+    return text
+
+
+def _bad(name: str, rule: str) -> RefusedError:
+    return RefusedError(400, _BAD_PARAMETER, f"Invalid parameter {name}: {rule}")
+
+
+def _spelled(keys: Keys, names: tuple[str, str, str, str]) -> dict[str, str | None]:
+    values = (keys.ak, keys.sk, keys.security_token, iso_micro(keys.expires_at))
+    return dict(zip(names, values, strict=True))
+
+
+async def _as_received(request: HttpRequest) -> Request:
+    scope = request.scope
+    return Request(
+        method=request.method,
+        path=scope["raw_path"].decode("ascii", "replace"),
+        query=scope["query_string"].decode("ascii", "replace"),
+        headers={name.decode("ascii").lower(): _text(value) for name, value in scope["headers"]},
+        body=await request.body(),
+    )
+
+
+def _text(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
+
+
+def _json(status: int, body: object, headers: dict[str, str] | None = None) -> Response:
+    return Response(msgspec.json.encode(body), status, {"content-type": _JSON, **(headers or {})})
+
+
+def _keystone(status: int, title: str, message: str) -> Response:
+    return _json(status, {"error": {"message": message, "code": status, "title": title}})
+
+
+async def _refuse(request: HttpRequest, error: Exception) -> Response:
+    assert isinstance(error, RefusedError)  # noqa: S101  registered for nothing else
+    body = wire.error(error.code, error.message, request.scope["request_id"])
+    return Response(body, error.status, {"content-type": _JSON})
+
+
+async def _no_such_api(request: HttpRequest, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    text = "The API does not exist or has not been published in the environment"
+    body = wire.error("APIG.0101", text, request.scope.get("request_id", ""))
+    return Response(body, status, {"content-type": _JSON})
+
+
+class _Named(msgspec.Struct):
+    name: str
+
+
+class _User(msgspec.Struct):
+    name: str
+    password: str
+    domain: _Named
+
+
+class _Password(msgspec.Struct):
+    user: _User
+
+
+class _Identity(msgspec.Struct):
+    password: _Password
+    methods: tuple[str, ...] = ()
+
+
+class _ProjectScope(msgspec.Struct):
+    name: str | None = None
+    id: str | None = None
+
+
+class _Scope(msgspec.Struct):
+    project: _ProjectScope
+
+
+class _Auth(msgspec.Struct):
+    identity: _Identity
+    scope: _Scope
+
+
+class _TokenRequest(msgspec.Struct):
+    auth: _Auth

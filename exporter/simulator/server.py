@@ -1,0 +1,69 @@
+"""Serves a simulation over real HTTP on a loopback port, inside the running event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Iterator
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from .gateway import TRANSPORT
+
+
+class _Protocol(H11Protocol):
+    """Leaves the connection where the gateway finds it, so that it can be cut."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as h11_impl has it
+        super().connection_made(transport)
+        self.app_state = {**self.app_state, TRANSPORT: transport}
+
+
+class _Server(uvicorn.Server):
+    """Leaves the process' signal handlers alone, and says when it listens."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextlib.asynccontextmanager
+async def serve(app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
+    """Serve until the block ends; gives the address, such as ``http://127.0.0.1:41231``.
+
+    ``port`` 0 takes a free one. Raises OSError when it cannot listen.
+    """
+    listener = socket.create_server((host, port), backlog=512)
+    config = uvicorn.Config(
+        app,
+        http=_Protocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level="critical",
+        access_log=False,
+        date_header=False,
+        server_header=False,
+        timeout_graceful_shutdown=1,
+    )
+    server = _Server(config)
+    bound_host, bound_port = listener.getsockname()[:2]
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        await server.listening.wait()
+        yield f"http://{bound_host}:{bound_port}"
+    finally:
+        server.should_exit = True
+        await serving
+        listener.close()

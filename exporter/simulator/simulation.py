@@ -1,0 +1,169 @@
+"""Start reading here: a simulated cloud is worlds, a clock, a gate, faults and incidents, put together.
+
+Simulation
+  clock      what time it is over there; may run faster than ours
+  worlds     the jobs of each project, and ``truth`` about them
+  gate       who may call
+  options    which of the undocumented ways the API behaves
+  faults     what goes wrong on the wire
+  incidents  what goes wrong with the jobs, or with everything, by script
+  app        all of it as one ASGI app (also fit for httpx.ASGITransport)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
+from functools import cached_property
+from typing import Literal
+
+import msgspec
+from starlette.applications import Starlette
+
+from .api import build_app
+from .arrivals import WorldOptions
+from .auth import Accounts, Gate
+from .faults import Faults
+from .incidents import Incidents, Script
+from .truth import Truth
+from .wire import TimeFormat, WireStyle
+from .world import World
+
+PROJECT_ID = "5a1de0000000000000000000000000a1"
+REGION = "cn-north-4"
+
+
+class Options(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What the documentation leaves open. May be changed while running."""
+
+    order: Literal["newest", "oldest", "random"] = "newest"
+    """``random``: another order in every answer."""
+    time_filters_work: bool = True
+    count_respects_filters: bool = True
+    """``False``: ``count`` is the number of all records of the project."""
+    limit_clip: int | None = None
+    """Pages silently hold at most this many."""
+    max_offset: int | None = None
+    """Records behind this many are never served."""
+    count_stops_at_max_offset: bool = False
+    preload_filter: bool = False
+    """Accept ``job_type=PRELOAD``, which is documented in answers only."""
+    time_format: TimeFormat = "rfc3339"
+    zone_hours: float = 0.0
+    files: bool = True
+    metadata_tokens: Literal["supported", "required", "unsupported"] = "supported"
+    agency: bool = True
+    """``False``: the machine has no agency, and so no keys."""
+
+    @property
+    def style(self) -> WireStyle:
+        return WireStyle(self.time_format, self.zone_hours, self.files)
+
+
+class Clock:
+    """The simulator's clock: seconds since 1970 UTC, ``scale`` times as fast as ``wall``, from ``epoch``."""
+
+    def __init__(
+        self, wall: Callable[[], float] = time.time, *, scale: float = 1.0, epoch: float | None = None
+    ) -> None:
+        self.scale = scale
+        self._wall = wall
+        self._wall_zero = wall()
+        self._epoch = self._wall_zero if epoch is None else epoch
+
+    def __call__(self) -> float:
+        return self._epoch + (self._wall() - self._wall_zero) * self.scale
+
+    def jump(self, seconds: float) -> None:
+        """Step the clock. Stepping back does not undo anything."""
+        self._epoch += seconds
+
+
+class Simulation:
+    """One simulated cloud."""
+
+    def __init__(
+        self,
+        worlds: World | Iterable[World],
+        options: Options | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        script: Script | None = None,
+        seed: int | str = 0,
+    ) -> None:
+        """``clock`` gives the simulator's time; ``sleep`` takes seconds of ours, for slow answers."""
+        self.worlds = {w.project_id: w for w in ([worlds] if isinstance(worlds, World) else worlds)}
+        self.truths = {project_id: Truth(world) for project_id, world in self.worlds.items()}
+        self.options = options or Options()
+        self.clock = clock
+        self.sleep = sleep
+        names = [REGION] + [f"{REGION}_{number}" for number in range(1, len(self.worlds))]
+        self.gate = Gate(Accounts(projects=dict(zip(self.worlds, names, strict=True))))
+        self.rng = random.Random(f"{seed}/answers")  # noqa: S311  a simulation, not a secret
+        self.faults = Faults(random.Random(f"{seed}/faults"))  # noqa: S311  a simulation, not a secret
+        self.incidents = Incidents(self.worlds.values(), self.faults, script, start=clock())
+        self.requests: Counter[tuple[str, str]] = Counter()
+        """Answers by operation and HTTP status (``none``: no whole answer was sent)."""
+        self._request_number = 0
+
+    @property
+    def world(self) -> World:
+        """The first project's."""
+        return next(iter(self.worlds.values()))
+
+    @property
+    def truth(self) -> Truth:
+        """The first project's."""
+        return next(iter(self.truths.values()))
+
+    def now(self) -> float:
+        """The time over there, after everything that happens until then has happened."""
+        now = self.clock()
+        self.incidents.advance(now)
+        for world in self.worlds.values():
+            world.advance(now)
+        return now
+
+    def next_request_id(self) -> str:
+        """As long and as unique as a real one."""
+        self._request_number += 1
+        return f"{self.rng.getrandbits(96):024x}{self._request_number:08x}"
+
+    @cached_property
+    def app(self) -> Starlette:
+        """Everything as one ASGI app."""
+        return build_app(self)
+
+
+def simulation(
+    *,
+    seed: int | str = 0,
+    rate: float = 60.0,
+    history: float = 7200.0,
+    projects: tuple[str, ...] = (PROJECT_ID,),
+    options: Options | None = None,
+    world_options: WorldOptions | None = None,
+    script: Script | None = None,
+    time_scale: float = 1.0,
+    epoch: float | None = None,
+    wall: Callable[[], float] = time.time,
+) -> Simulation:
+    """An ordinary simulation that began ``history`` seconds ago."""
+    clock = Clock(wall, scale=time_scale, epoch=epoch)
+    start = clock() - history
+    worlds = [
+        World(seed, start=start, rate=rate, project_id=project_id, options=world_options)
+        for project_id in projects
+    ]
+    return Simulation(worlds, options, clock=clock, script=script, seed=seed)
+
+
+def create_app(
+    world: World, options: Options | None = None, *, wall: Callable[[], float] = time.time
+) -> Starlette:
+    """The app of one world; ``app.state.simulation`` holds the rest."""
+    return Simulation(world, options, clock=wall).app
