@@ -1,0 +1,149 @@
+"""The plan of the house: who may know whom, and that importing does nothing."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "exporter"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+# The books are arithmetic on values: whatever is not in this list could be a clock, a file or a socket.
+LEDGER_MAY_IMPORT = {
+    "__future__",
+    "bisect",
+    "collections",
+    "dataclasses",
+    "enum",
+    "functools",
+    "hashlib",
+    "heapq",
+    "itertools",
+    "math",
+    "msgspec",
+    "operator",
+    "re",
+    "re2",
+    "types",
+    "typing",
+    "exporter.errors",
+    "exporter.ledger",
+    "exporter.published",
+}
+# Only these rooms may open these doors.
+DOORS = {
+    "httpx": {"exporter.cloud"},
+    "sqlite3": {"exporter.store"},
+    "uvicorn": {"exporter.web", "exporter.simulator"},
+    "starlette": {"exporter.web", "exporter.simulator"},
+    "prometheus_client": {"exporter.textformat", "exporter.exposition"},
+    "yaml": {"exporter.configfile"},
+}
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Absolute names of every module imported anywhere in this file, inside functions too."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = path.relative_to(ROOT).parts[: -node.level] if node.level else ()
+            module = ".".join((*base, node.module) if node.module else base)
+            if module == "exporter":
+                yield from (f"exporter.{alias.name}" for alias in node.names)
+            else:
+                yield module
+
+
+def within(name: str, packages: set[str]) -> bool:
+    return any(name == package or name.startswith(f"{package}.") for package in packages)
+
+
+def files(package: str) -> list[Path]:
+    return [path for path in MODULES if within(module_name(path), {package})]
+
+
+@pytest.mark.parametrize("path", files("exporter.ledger"), ids=module_name)
+def test_the_ledger_is_pure(path: Path) -> None:
+    """No I/O, no clock, no logging, no metrics: only what is on the list."""
+    assert [name for name in imports(path) if not within(name, LEDGER_MAY_IMPORT)] == []
+
+
+@pytest.mark.parametrize("path", files("exporter.simulator"), ids=module_name)
+def test_the_simulator_knows_nothing_of_the_exporter(path: Path) -> None:
+    """It is the judge: an error shared with the judged would not show."""
+    strangers = [name for name in imports(path) if within(name, {"exporter"})]
+    assert [name for name in strangers if not within(name, {"exporter.simulator"})] == []
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_each_door_is_opened_in_its_own_room(path: Path) -> None:
+    """For example, only the cloud client knows httpx."""
+    wrong = [
+        name
+        for name in imports(path)
+        if (door := name.partition(".")[0]) in DOORS and not within(module_name(path), DOORS[door])
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("path", files("exporter.web"), ids=module_name)
+def test_the_web_knows_neither_cloud_nor_store_nor_books(path: Path) -> None:
+    """Serving never waits for them."""
+    rooms = {"exporter.cloud", "exporter.store", "exporter.ledger", "exporter.poller"}
+    assert [name for name in imports(path) if within(name, rooms)] == []
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_a_module_says_what_it_is_and_stays_small(path: Path) -> None:
+    """A docstring, and at most 400 lines; no function beyond 40."""
+    text = path.read_text(encoding="utf-8")
+    tree = ast.parse(text)
+    assert ast.get_docstring(tree) or not text.strip()
+    assert text.count("\n") <= 400
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    lengths = {node.name: (node.end_lineno or 0) - node.lineno + 1 for node in functions}
+    assert {name: length for name, length in lengths.items() if length > 40} == {}
+
+
+PROBE = """
+import importlib, json, os, signal, socket, sys, threading
+import prometheus_client, logging
+opened = []
+sys.addaudithook(lambda event, args: opened.append(event) if event in
+    ("socket.__new__", "socket.connect", "socket.bind", "subprocess.Popen", "sqlite3.connect") else None)
+state = lambda: [
+    len(prometheus_client.REGISTRY._collector_to_names),
+    len(logging.getLogger().handlers),
+    threading.active_count(),
+    [str(signal.getsignal(n)) for n in (signal.SIGINT, signal.SIGTERM)],
+    sorted(os.environ),
+]
+before = state()
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+print(json.dumps([opened, before, state()]))
+"""
+
+
+def test_importing_has_no_effects() -> None:
+    """In a fresh interpreter: no socket, no process, no thread, no handler, nothing registered."""
+    names = [name for path in MODULES if not (name := module_name(path)).endswith("__main__")]
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE, *names], cwd=ROOT, capture_output=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    opened, before, after = json.loads(done.stdout)
+    assert opened == []
+    assert before == after
