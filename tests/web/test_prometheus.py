@@ -1,0 +1,136 @@
+"""A real Prometheus scrapes the real server and answers queries."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+
+from exporter.exposition import Exposition
+from exporter.web.app import create_app
+from exporter.web.server import Server
+from tests.conftest import Tool
+from tests.views import LLM, PROCESS, full_api, full_view, published
+
+PATIENCE = 30.0
+"""Seconds until Prometheus must have answered; it takes about two."""
+
+CONFIG = """\
+global:
+  scrape_interval: 200ms
+  scrape_timeout: 200ms
+scrape_configs:
+  - job_name: metastudio-tts
+    static_configs:
+      - targets: ["{exporter}"]
+"""
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port: int = sock.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def prometheus(program: Path, folder: Path, exporter: str) -> Iterator[str]:
+    """A Prometheus of our own; its address. Ended by its process, whatever happens."""
+    config = folder / "prometheus.yml"
+    config.write_text(CONFIG.format(exporter=exporter), encoding="utf-8")
+    address = f"127.0.0.1:{free_port()}"
+    flags = {
+        "config.file": config,
+        "web.listen-address": address,
+        "storage.tsdb.path": folder / "data",
+        "log.level": "error",
+    }
+    with subprocess.Popen([program, *(f"--{name}={value}" for name, value in flags.items())]) as process:
+        try:
+            yield f"http://{address}"
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+@contextlib.asynccontextmanager
+async def serving(exposition: Exposition) -> AsyncIterator[str]:
+    app = create_app(exposition=exposition, ready=lambda: True, telemetry_path="/metrics", version="1.2.3")
+    server, stop = Server(app, ["127.0.0.1:0"]), asyncio.Event()
+    task = asyncio.create_task(server.serve(stop))
+    try:
+        yield server.urls[0].removeprefix("http://")
+    finally:
+        stop.set()
+        await task
+
+
+async def eventually(client: httpx.AsyncClient, query: str, expected: float) -> None:
+    """Ask until the answer is right; at the end of patience say what it was."""
+    answer: Any = None
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(PATIENCE):
+            while answer != expected:
+                answer = await ask(client, query)
+                await asyncio.sleep(0.1)
+    assert answer == expected, query
+
+
+async def ask(client: httpx.AsyncClient, query: str) -> float | None:
+    """The only sample's value; None while there is none, or nobody answers yet."""
+    try:
+        response = await client.get("/api/v1/query", params={"query": query})
+        result = json.loads(response.content)["data"]["result"]
+    except (httpx.TransportError, ValueError, KeyError):
+        return None
+    assert len(result) <= 1, query
+    return float(result[0]["value"][1]) if result else None
+
+
+def test_prometheus_scrapes_and_answers(tool: Tool, tmp_path: Path) -> None:
+    """Every number arrives, nothing is dropped, and what is published next arrives as well."""
+    program = tool("prometheus")
+    view = full_view()
+    assert view.gauges is not None
+    exposition = Exposition(full_api("production"), PROCESS)
+    exposition.publish(published(view))
+    text_length = view.text_length[LLM]
+    pair = f'job_type="{LLM[0]}",tts_service_enum="{LLM[1]}"'
+    expected = {
+        "up": 1.0,
+        "metastudio_up": 1.0,
+        "sum(metastudio_tts_jobs_created_total)": float(sum(view.created.values())),
+        "sum(metastudio_tts_job_failures_total)": float(sum(view.failures.values())),
+        "count(metastudio_tts_open_jobs)": float(len(view.gauges.open_jobs)),
+        f"metastudio_tts_text_length_characters_count{{{pair}}}": float(sum(text_length.counts)),
+        f"sum(metastudio_tts_text_length_characters_bucket{{{pair},le=~'100(.0)?'}})": float(
+            sum(text_length.counts[:2])
+        ),
+        "metastudio_tts_counted_until_timestamp_seconds": 1_700_000_000.125,
+        "metastudio_exporter_clock_skew_seconds": -1.5,
+        "scrape_samples_post_metric_relabeling - scrape_samples_scraped": 0.0,
+    }
+
+    async def run() -> None:
+        async with serving(exposition) as exporter:
+            with prometheus(program, tmp_path, exporter) as url:
+                async with httpx.AsyncClient(base_url=url) as client:
+                    for query, value in expected.items():
+                        await eventually(client, query, value)
+                    exposition.publish(published(msgspec.structs.replace(view, up=False)))
+                    await eventually(client, "metastudio_up", 0.0)
+                    metadata = (await client.get("/api/v1/metadata")).json()["data"]
+                    assert metadata["metastudio_tts_jobs"][0]["type"] == "gauge"
+                    assert metadata["metastudio_tts_text_length_characters"][0]["type"] == "histogram"
+
+    asyncio.run(run())
