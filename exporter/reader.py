@@ -1,10 +1,11 @@
 """Reads one window of the list completely, or says why it could not (rules R6, R7).
 
-Knows the list API's paging through ``ledger.reading`` and the clock of its answers; knows nothing of counting.
+Knows the list API's paging through ``ledger.reading`` and the clock of its answers, nothing of counting.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Protocol
 
 import msgspec
@@ -64,24 +65,16 @@ class WindowResult(msgspec.Struct):
     window: Window
     pages: list[SeenPage] = msgspec.field(default_factory=list)
     complete: bool = False
+    listing: tuple[Record, ...] = ()
+    """When complete: every record of the window, each once."""
     reason: str = ""
     """Why it is not complete."""
+    error: ExporterError | None = None
+    """What ended the reading before its time."""
 
     @property
     def begun(self) -> int:
         return self.pages[0].sighting.begun
-
-    def records(self) -> list[Record]:
-        """Every record once, as far as an id can tell."""
-        unique: dict[str, Record] = {}
-        nameless: list[Record] = []
-        for page in self.pages:
-            for record in page.records:
-                if record.job_id is None:
-                    nameless.append(record)
-                else:
-                    unique[record.job_id] = record
-        return [*unique.values(), *nameless]
 
 
 class Reader:
@@ -96,8 +89,11 @@ class Reader:
         self.answers = 0
         """Valid list answers."""
 
-    async def probe(self, deadline: float) -> None:
+    async def probe(self, deadline: float, *, time_filters: bool = True) -> None:
         """Learn the API's time, whether ``count`` respects the filters, and whether the time filters work."""
+        if not time_filters:
+            await self._fetch(JobsQuery(limit=1), deadline)
+            return
         page = (await self._fetch(JobsQuery(PROBE.since, PROBE.until, limit=1), deadline)).page
         if page.records:
             raise OutsideWindowError(
@@ -117,18 +113,27 @@ class Reader:
         return SeenPage(matching, Sighting(fetched.begun, fetched.ended, None, None))
 
     async def read(self, window: Window, deadline: float) -> WindowResult:
-        """One pass over a window; a single second that resists is read in the ways left for it."""
+        """One pass over a window; a single second that resists is read in the ways left for it.
+
+        An error ends the reading, not the result: what came before it is still true.
+        """
         result = WindowResult(window)
-        verdict = await self._pass(result, WindowRead(self.memory), deadline)
-        if verdict is not Verdict.COMPLETE and window.until - window.since <= SECOND:
-            await self._read_second(result, deadline)
+        try:
+            verdict = await self._pass(result, WindowRead(self.memory), deadline)
+            if verdict is not Verdict.COMPLETE and window.until - window.since <= SECOND:
+                await self._read_second(result, deadline)
+        except ExporterError as error:
+            _give_up(result, error)
         return result
 
     async def read_everything(self, ahead: int, deadline: float) -> WindowResult:
         """The whole list, for an API without time filters; ``ahead`` is the latest believable time."""
         result = WindowResult(Window(0, ahead))
         read = WindowRead(self.memory, max_records=1 << 62, shifting=True)
-        await self._pass(result, read, deadline, unfiltered=True)
+        try:
+            await self._pass(result, read, deadline, unfiltered=True)
+        except ExporterError as error:
+            _give_up(result, error)
         return result
 
     async def _pass(
@@ -150,38 +155,36 @@ class Reader:
                 fetched.page.records,
                 Sighting(fetched.begun, fetched.ended, None if unfiltered else window.since, window.until),
             )
-            if not unfiltered:
-                _refuse_outside(seen)
-            result.pages.append(seen)
+            result.pages.append(seen if unfiltered else _refuse_outside(seen, result))
             verdict = read.add(fetched.page)
         result.complete = verdict is Verdict.COMPLETE
+        result.listing = tuple(read.records)
         result.reason = read.reason or verdict.value
         return verdict
 
     async def _read_second(self, result: WindowResult, deadline: float) -> None:
         """A second that holds too many jobs, or shifts: two equal passes, or one pass per job_type (R6)."""
-        passes: list[tuple[set[str], int | None]] = []
+        passes = []
         for _ in range(2):
-            read = WindowRead(self.memory, max_records=SECOND_LIMIT)
-            if await self._pass(result, read, deadline) is Verdict.COMPLETE:
-                return
-            passes.append(({record.key for record in read.records}, read.count))
-        (first, count), (second, _) = passes
-        if first == second and self.memory.trust_count and count == len(first):
-            result.complete = True
-        elif self._split_by_type:
-            await self._read_types(result, count, deadline)
+            read = WindowRead(self.memory, max_records=SECOND_LIMIT, relaxed=True)
+            await self._pass(result, read, deadline)
+            passes.append(Counter(record.key for record in read.records))
+        counted = read.count if self.memory.trust_count else len(read.records)
+        result.complete = result.complete and passes[0] == passes[1] and counted == len(read.records)
+        if not result.complete and self._split_by_type:
+            await self._read_types(result, counted, deadline)
 
-    async def _read_types(self, result: WindowResult, count: int | None, deadline: float) -> None:
-        collected = 0
+    async def _read_types(self, result: WindowResult, counted: int | None, deadline: float) -> None:
+        listing: list[Record] = []
         for job_type in JOB_TYPES:
             read = WindowRead(self.memory, max_records=SECOND_LIMIT)
             if await self._pass(result, read, deadline, job_type=job_type) is not Verdict.COMPLETE:
                 return
-            collected += len(read.records)
+            listing += read.records
         # Types that the documentation does not know would be missing: only the whole count tells.
-        result.complete = bool(self.memory.trust_count) and count == collected
-        result.reason = f"the types add up to {collected} of {count}"
+        result.complete = bool(self.memory.trust_count) and counted == len(listing)
+        result.listing = tuple(listing)
+        result.reason = f"the job types add up to {len(listing)} of {counted}"
 
     async def _fetch(self, query: JobsQuery, deadline: float) -> _Fetched:
         begun = self._source.clock.now_ms() or 0
@@ -198,11 +201,22 @@ class _Fetched(msgspec.Struct, frozen=True):
     ended: int
 
 
-def _refuse_outside(seen: SeenPage) -> None:
-    dated = [record.create_time for record in seen.records if record.create_time is not None]
-    outside = sum(not is_inside(created, seen.sighting) for created in dated)
-    if 2 * outside > len(dated):
-        raise OutsideWindowError(
-            f"{outside} of {len(dated)} jobs on a page were created outside the window asked for:"
-            " time filter or zone differs: run doctor"
-        )
+def _give_up(result: WindowResult, error: ExporterError) -> None:
+    result.complete, result.listing = False, ()
+    result.error, result.reason = error, str(error)
+
+
+def _refuse_outside(seen: SeenPage, result: WindowResult) -> SeenPage:
+    """The page, unless most of it lies outside the window: then only the proof of that is kept."""
+    outside = tuple(
+        record
+        for record in seen.records
+        if record.create_time is not None and not is_inside(record.create_time, seen.sighting)
+    )
+    if 2 * len(outside) <= len(seen.records):
+        return seen
+    result.pages.append(SeenPage(outside, seen.sighting))
+    raise OutsideWindowError(
+        f"{len(outside)} of {len(seen.records)} jobs on a page were created outside the window asked for:"
+        " time filter or zone differs: run doctor"
+    )

@@ -102,8 +102,7 @@ class Ledger:
         self.last_nonempty = 0
         """When a list answer last had anything in it."""
         self._told: dict[str, None] = {}
-        self.waived: list[str] = []
-        """Ids waived since the last look at this list, for the log."""
+        self._waived: list[str] = []
 
     @property
     def started(self) -> bool:
@@ -283,8 +282,13 @@ class Ledger:
             self._book_expired(job_id, job, "vanished")
         else:
             job.flags |= WAIVED
-        self.waived.append(job_id)
+        self._waived.append(job_id)
         return True
+
+    def take_waived(self) -> list[str]:
+        """Ids that are no longer waited for, since the last call."""
+        waived, self._waived = self._waived, []
+        return waived
 
     def _is_gone(self, job: Job, now: int) -> bool:
         absent = now - job.missing_since

@@ -122,6 +122,18 @@ def due_jobs(ledger: Ledger, now: int) -> list[Look]:
     return due
 
 
+def longest_unseen(ledger: Ledger, due: list[Look], most: int) -> list[Look]:
+    """The ``most`` looks that have waited longest, in order of creation; the others wait for the next poll."""
+    if len(due) <= most:
+        return due
+
+    def seen(look: Look) -> int:
+        job = ledger.jobs.get(look.job_id)
+        return job.looked if job else 0
+
+    return sorted(sorted(due, key=seen)[:most])
+
+
 def _listing_only(job_id: str, job: Job) -> bool:
     return job_id.startswith("\x00") or (job.misses > 0 and not job.flags & UNLISTED)
 

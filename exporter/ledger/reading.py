@@ -57,11 +57,15 @@ class WindowRead:
         *,
         max_records: int = MAX_WINDOW_RECORDS,
         shifting: bool = False,
+        relaxed: bool = False,
     ) -> None:
         self._memory = memory
         self._max_records = max_records
         self._shifting = shifting
         """The list grows in front while it is paged (no time filter): the anchor may have moved back."""
+        self._relaxed = relaxed
+        """Collect whatever comes, to the end: the caller compares two such passes."""
+        self._position = 0
         self.records: list[Record] = []
         self.count: int | None = None
         self.reason = ""
@@ -71,13 +75,15 @@ class WindowRead:
     @property
     def offset(self) -> int:
         """Where the next page begins: at the last record received."""
-        return max(0, len(self.records) - 1)
+        return max(0, (self._position if self._relaxed else len(self.records)) - 1)
 
     def add(self, page: Page) -> Verdict:
         """Take the page that was asked for at ``offset``; ``reason`` explains a DOUBT."""
         self._memory.observe(page)
         self.count = page.count
         self._last_page = len(page.records)
+        if self._relaxed:
+            return self._collect(page)
         if not self.records:
             return self._first(page)
         position = self._anchor(page)
@@ -89,6 +95,19 @@ class WindowRead:
         if not fresh:
             return self._ended()
         return self._go_on()
+
+    def _collect(self, page: Page) -> Verdict:
+        nameless_anchor = self.records[-1:]
+        for place, record in enumerate(page.records):
+            repeated = place == 0 and nameless_anchor and nameless_anchor[0].key == record.key
+            if record.key not in self._keys if record.job_id is not None else not repeated:
+                self._keys.add(record.key)
+                self.records.append(record)
+        ended = len(page.records) <= min(1, self._position)
+        self._position += len(page.records) - (1 if self._position else 0)
+        if not ended and len(self.records) > self._max_records:
+            return Verdict.TOO_LARGE
+        return Verdict.COMPLETE if ended else Verdict.MORE
 
     def _first(self, page: Page) -> Verdict:
         if not page.records:

@@ -1,0 +1,181 @@
+"""One target's ledger and its store, kept equal: load, count, commit, publish (rule R10).
+
+Between two commits the ledger is ahead of the store; only what is committed is published. After any error of
+the store the ledger is dropped and loaded anew: facts are read again, nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import Final, TypeVar
+
+from msgspec.structs import replace
+
+from exporter.errors import ScopeChangedError, StoreError
+from exporter.ledger.gauges import gauge_start, gauges
+from exporter.ledger.ledger import Ledger, Rules
+from exporter.ledger.opening import buckets, open_books
+from exporter.ledger.totals import (
+    ANOMALIES,
+    CREATED,
+    DURATION_LOWER,
+    DURATION_UPPER,
+    EXPIRED,
+    FAILURES,
+    FINISHED,
+    FOLDED,
+    POLL_DURATION,
+    POLLS,
+    SKIPPED_MS,
+    SYNTHESIZED,
+    TEXT_LENGTH,
+    by_pair,
+    documented_pairs,
+    histograms,
+)
+from exporter.published import TargetView
+from exporter.store.base import Commit, Store
+
+POLL_BUCKETS: Final = (100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 120_000)
+"""Milliseconds."""
+
+T = TypeVar("T")
+
+
+class Books:
+    """See the module. Not safe for concurrent use: one poller owns it."""
+
+    def __init__(
+        self,
+        identity: TargetView,
+        *,
+        scope: str,
+        job_type: str | None,
+        service: str | None,
+        rules: Rules,
+        retention: int,
+        store: Store,
+        executor: Executor,
+    ) -> None:
+        self._view = identity
+        self._scope = scope
+        self._documented = documented_pairs(job_type, service)
+        self.rules = rules
+        self._retention = retention
+        self._store = store
+        self._executor = executor
+        self._ledger: Ledger | None = None
+        self._version = 0
+        self._project_id = identity.project_id
+        self._last_complete_poll: int | None = None
+        self._unsaved: list[tuple[str, int]] = []
+        """Polls (outcome, milliseconds) that no commit holds yet: they outlive a store out of order."""
+
+    @property
+    def loaded(self) -> bool:
+        return self._ledger is not None
+
+    @property
+    def ledger(self) -> Ledger:
+        if self._ledger is None:
+            raise StoreError(f"target {self._view.target}: the books are not loaded")
+        return self._ledger
+
+    async def load(self, wall_now: int) -> None:
+        """Read the books from the store. Raises StoreError, ScopeChangedError."""
+        keep = max(self.rules.window, self.rules.max_job_age, 2 * self.rules.overlap) + 3_600_000
+        stored = await self._in_thread(
+            lambda: self._store.load(self._view.target, self._scope, wall_now - keep)
+        )
+        self._version = stored.version
+        self._last_complete_poll = stored.last_complete_poll
+        if stored.project_id:
+            self.claim_project(stored.project_id)
+        self._ledger = open_books(stored, self.rules, self._documented)
+
+    def claim_project(self, project_id: str) -> None:
+        """These books belong to that project (R11). Raises ScopeChangedError when they belong to another."""
+        if self._project_id and self._project_id != project_id:
+            raise ScopeChangedError(
+                f"target {self._view.target!r} was counted for another project than the one now configured:"
+                " use a new target name, so that different things are not added up"
+            )
+        self._project_id = project_id
+
+    def drop(self) -> None:
+        """Forget what is not committed."""
+        self._ledger = None
+
+    def poll_ended(self, outcome: str, milliseconds: int, wall_now: int) -> None:
+        """Count a poll; the next commit stores it."""
+        self._unsaved.append((outcome, milliseconds))
+        if outcome == "complete":
+            self._last_complete_poll = wall_now
+
+    async def commit(self, now: int) -> None:
+        """Write everything since the last commit, in one step. On an error the ledger is dropped."""
+        ledger = self.ledger
+        try:
+            unsaved = len(self._unsaved)
+            for outcome, milliseconds in self._unsaved:
+                ledger.totals.add_plain(POLLS, outcome)
+                ledger.totals.observe(POLL_DURATION, ("", ""), POLL_BUCKETS, milliseconds)
+            commit = Commit(
+                version=self._version,
+                changes=ledger.changes(),
+                project_id=self._project_id,
+                last_complete_poll=self._last_complete_poll,
+                buckets=buckets(self.rules),
+                keep_minutes_since=now - self._retention,
+            )
+            await self._in_thread(lambda: self._store.commit(self._view.target, self._scope, commit))
+        except BaseException:
+            self.drop()
+            raise
+        self._version += 1
+        del self._unsaved[:unsaved]
+        ledger.committed()
+        keep = max(self.rules.window, self.rules.max_job_age, 2 * self.rules.overlap)
+        ledger.minutes.prune(gauge_start(ledger, now), now - keep)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        """Run in the store's thread. A cancelled caller leaves a commit to finish, whole, on its own."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+    def view(self, *, now: int | None, up: bool, skew_ms: int | None) -> TargetView:
+        """What may be published: the books as committed. ``now`` is on the API's clock, if it is known."""
+        ledger = self._ledger
+        if ledger is None:
+            polls = Counter(self._view.polls)
+            polls.update(outcome for outcome, _ in self._unsaved)
+            return replace(self._view, up=up, clock_skew_ms=skew_ms, polls=dict(polls))
+        groups = ledger.totals.grouped()
+        rules = self.rules
+        self._view = replace(
+            self._view,
+            project_id=self._project_id,
+            pairs=ledger.labels.pairs,
+            created=by_pair(groups.get(CREATED, {})),
+            finished=groups.get(FINISHED, {}),
+            failures=groups.get(FAILURES, {}),
+            expired=groups.get(EXPIRED, {}),
+            synthesized_characters=by_pair(groups.get(SYNTHESIZED, {})),
+            text_length=histograms(groups.get(TEXT_LENGTH, {}), rules.text_length_buckets),
+            duration_upper_bound=histograms(groups.get(DURATION_UPPER, {}), rules.duration_buckets),
+            duration_lower_bound=histograms(groups.get(DURATION_LOWER, {}), rules.duration_buckets),
+            gauges=gauges(ledger, now if now is not None else ledger.times.settled + rules.overlap)
+            if ledger.started
+            else None,
+            anomalies=ledger.totals.by_detail(ANOMALIES),
+            skipped_ms=ledger.totals.plain(SKIPPED_MS),
+            label_sets_folded=ledger.totals.plain(FOLDED),
+            polls=ledger.totals.by_detail(POLLS),
+            poll_duration=histograms(groups.get(POLL_DURATION, {}), POLL_BUCKETS).get(("", "")),
+            last_complete_poll=self._last_complete_poll,
+            up=up,
+            clock_skew_ms=skew_ms,
+        )
+        return self._view

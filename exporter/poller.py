@@ -1,0 +1,371 @@
+"""One target's cycle: plan, fetch, book, commit, publish.
+
+Start at ``Poller.poll``. Decides the order of reads (R4, R5, R8, R9); how a window is read is the reader's
+business, what its records mean the ledger's.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final, Literal
+
+import msgspec
+
+from exporter.books import Books
+from exporter.errors import ApiError, ErrorKind, ExporterError
+from exporter.ledger import plan
+from exporter.ledger.anonymous import identify
+from exporter.ledger.gauges import gauge_start
+from exporter.ledger.times import SECOND, floor_second
+from exporter.log import fields
+from exporter.published import TargetView
+from exporter.reader import JobSource, Reader, WindowResult
+
+log = logging.getLogger(__name__)
+
+PROBES: Final = 4
+"""Requests in which the API's clock must have been told by two answers."""
+DUE_LOOKS: Final = 500
+"""Open jobs planned for at a time, longest unseen first."""
+PUBLISH_EVERY: Final = 1.0
+"""Seconds between two publications within one poll."""
+
+Outcome = Literal["complete", "partial", "failed"]
+
+
+class ClockError(ExporterError):
+    """The API's answers do not tell the time."""
+
+
+class PollSettings(msgspec.Struct, frozen=True):
+    """Seconds; ``budget`` is requests a poll."""
+
+    interval: float
+    timeout: float
+    budget: int
+    time_filters: bool = True
+
+
+class Poller:
+    """Polls one target until it is cancelled."""
+
+    def __init__(
+        self,
+        name: str,
+        settings: PollSettings,
+        *,
+        source: JobSource,
+        reader: Reader,
+        books: Books,
+        publish: Callable[[TargetView], None],
+        monotonic: Callable[[], float],
+        wall: Callable[[], float],
+        sleep: Callable[[float], Awaitable[None]],
+    ) -> None:
+        self._name = name
+        self._settings = settings
+        self._source = source
+        self._reader = reader
+        self._books = books
+        self._publish_view = publish
+        self._monotonic = monotonic
+        self._wall = wall
+        self._sleep = sleep
+        overlap = books.rules.overlap
+        self._settle_density = plan.Density(overlap)
+        self._head_density = plan.Density(overlap)
+        self._history_density = plan.Density(overlap)
+        self._head = 0
+        """Up to where head reads have come."""
+        self._published_at = float("-inf")
+        self._deadline = 0.0
+        self._spent = 0
+        """Requests made when this poll began."""
+        self._reads = 0
+        """Reads of this poll that succeeded."""
+        self._problem: ExporterError | None = None
+        """The first read of this poll that did not, where the others could go on."""
+        self._suspicious = False
+        """Something did not add up: learn anew what ``count`` means."""
+
+    # --- the cycle ------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """One poll every interval; one that is due while another runs is skipped."""
+        next_poll = self._monotonic()
+        while True:
+            await self.poll()
+            now, interval = self._monotonic(), self._settings.interval
+            next_poll += interval * max(1, -(-(now - next_poll) // interval))
+            await self._sleep(max(0.0, next_poll - now))
+
+    async def poll(self) -> Outcome:
+        """Read what is due, book it, publish it. Never raises but for cancellation and its like."""
+        started, answers = self._monotonic(), self._reader.answers
+        self._deadline, self._spent = started + self._settings.timeout, self._reader.requests
+        self._reads, self._problem = 0, None
+        outcome: Outcome = "complete"
+        try:
+            await self._cycle()
+        except ExporterError as error:
+            outcome = "partial" if self._reads else "failed"
+            log.warning("poll %s", outcome, extra=fields(target=self._name, error=str(error)))
+        except Exception:
+            # A poll's boundary: a defect must not end the other targets, and nothing doubtful is kept.
+            outcome = "failed"
+            self._books.drop()
+            log.exception("poll failed by a defect of this program", extra=fields(target=self._name))
+        await self._finish(outcome, self._monotonic() - started, up=self._reader.answers > answers)
+        return outcome
+
+    async def _finish(self, outcome: Outcome, seconds: float, *, up: bool) -> None:
+        wall = int(self._wall() * SECOND)
+        self._books.poll_ended(outcome, int(seconds * SECOND), wall)
+        try:
+            if not self._books.loaded:
+                await self._books.load(wall)
+            await self._books.commit(self._now() or wall)
+        except ExporterError as error:
+            log.error("the books could not be written", extra=fields(target=self._name, error=str(error)))
+        self._publish(up=up)
+
+    async def _cycle(self) -> None:
+        if not self._books.loaded:
+            await self._books.load(int(self._wall() * SECOND))
+        await self._learn()
+        await self._start()
+        if self._settings.time_filters:
+            await self._read_windows()
+        else:
+            await self._read_everything()
+        if self._problem is not None:
+            raise self._problem
+
+    async def _read_windows(self) -> None:
+        await self._catch_up()
+        if not plan.is_lagging(self._books.ledger, self._api_now()):
+            await self._read_head()
+            await self._settle(self._budget_left())
+        await self._look()
+        await self._read_history()
+
+    # --- steps ----------------------------------------------------------------------------------------
+
+    async def _learn(self) -> None:
+        """The API's clock, what ``count`` means, whose books these are: once, and again when unknown."""
+        for _ in range(PROBES):
+            if self._now() is not None and not self._suspicious:
+                break
+            await self._reader.probe(self._deadline, time_filters=self._settings.time_filters)
+            self._suspicious = False
+        if self._now() is None:
+            raise ClockError("the API's answers carry no usable Date header: nothing can be counted")
+        if self._source.project_id:
+            self._books.claim_project(self._source.project_id)
+
+    async def _start(self) -> None:
+        """R4: the first start, committed before anything is counted. R8: give up what is too far back."""
+        ledger = self._books.ledger
+        if not ledger.started:
+            ledger.start(self._api_now())
+            await self._books.commit(self._api_now())
+            log.info("counting begins", extra=fields(target=self._name, baseline_ms=ledger.times.baseline))
+        elif (
+            self._api_now() - ledger.times.settled > ledger.rules.max_catch_up
+            and not ledger.times.catching_up
+        ):
+            await self._reader.probe(self._deadline, time_filters=self._settings.time_filters)
+            if skipped := ledger.jump(self._api_now()):
+                await self._books.commit(self._api_now())
+                log.warning(
+                    "a stretch of time will never be read: downtime exceeded poll.max_catch_up",
+                    extra=fields(target=self._name, skipped_seconds=skipped // SECOND),
+                )
+
+    async def _catch_up(self) -> None:
+        """While far behind: settle reads, strictly in order, within half the budget (R5, R8)."""
+        behind = self._api_now() - self._books.ledger.times.settled
+        if not plan.is_lagging(self._books.ledger, self._api_now()):
+            return
+        limit = self._budget_left() // 2
+        await self._settle(limit)
+        log.info(
+            "catching up",
+            extra=fields(
+                target=self._name,
+                behind_seconds=(self._api_now() - self._books.ledger.times.settled) // SECOND,
+                was_seconds=behind // SECOND,
+            ),
+        )
+
+    async def _settle(self, limit: int) -> None:
+        spent = self._reader.requests
+        while (left := limit - (self._reader.requests - spent)) > 0:
+            now = self._api_now()
+            window = plan.settle_window(self._books.ledger, self._settle_density, now, left * 100)
+            if window is None:
+                return
+            result = await self._reader.read(window, self._deadline)
+            complete = self._book(result)
+            if complete:
+                self._books.ledger.settle(window.until, now)
+                self._settle_density.learn(window, len(result.listing))
+                self._head = max(self._head, window.until)
+            await self._commit_read(result)
+            if not complete and not self._halve(self._settle_density, result):
+                return
+
+    async def _read_head(self) -> None:
+        """News of the newest stretch, every poll (R5)."""
+        self._head = max(self._head, self._books.ledger.times.settled)
+        while self._budget_left() > 0:
+            now = self._api_now()
+            window = plan.head_window(self._books.ledger, self._head_density, self._head, now)
+            result = await self._reader.read(window, self._deadline)
+            self._book(result)
+            await self._commit_read(result)
+            if not result.complete:
+                if not self._halve(self._head_density, result):
+                    return
+                continue
+            seen_until = min(window.until, floor_second(now) + SECOND)
+            self._head_density.learn(plan.Window(window.since, seen_until), len(result.listing))
+            self._head = max(self._head, min(window.until, floor_second(now) - SECOND))
+            if window.until >= now:
+                return
+
+    async def _look(self) -> None:
+        """News of the open jobs that no other read has shown (R9)."""
+        now, ledger = self._api_now(), self._books.ledger
+        due = plan.due_jobs(ledger, now)
+        if not due:
+            return
+        due = plan.longest_unseen(ledger, due, min(DUE_LOOKS, 100 * self._budget_left()))
+        looks = plan.plan_looks(due, plan.RecordCounts(ledger, due[0].created, due[-1].created))
+        for window in looks.windows:
+            await self._look_by_listing(window)
+        for job_id in looks.lookups:
+            if self._budget_left() <= 0:
+                break
+            seen = await self._reader.lookup(job_id, self._deadline)
+            for record in seen.records:
+                ledger.see(record, seen.sighting)
+            if not seen.records:
+                ledger.miss(job_id, seen.sighting.begun, listing=False)
+            self._reads += 1
+        await self._commit()
+
+    async def _look_by_listing(self, window: plan.Window) -> None:
+        stack = [window]
+        while stack and self._budget_left() > 0:
+            part = stack.pop()
+            result = await self._reader.read(part, self._deadline)
+            self._book(result)
+            await self._commit_read(result)
+            middle = floor_second((part.since + part.until) // 2)
+            if not result.complete and part.since < middle:
+                stack += [plan.Window(part.since, middle), plan.Window(middle, part.until)]
+
+    async def _read_history(self) -> None:
+        """R4, at the lowest priority: the time before the baseline, backwards, for the gauge."""
+        limit = self._budget_left() // 2
+        spent = self._reader.requests
+        ledger = self._books.ledger
+        while (left := limit - (self._reader.requests - spent)) > 0:
+            start = gauge_start(ledger, self._api_now())
+            window = plan.history_window(ledger, self._history_density, start, left * 100)
+            if window is None:
+                return
+            result = await self._reader.read(window, self._deadline)
+            if result.complete:
+                ledger.see_history(result.listing, window.since, result.pages[-1].sighting)
+                self._history_density.learn(window, len(result.listing))
+            await self._commit_read(result)
+            if not result.complete and not self._halve(self._history_density, result):
+                return
+
+    async def _read_everything(self) -> None:
+        """For an API that ignores the time filters: the whole list is one window (R7)."""
+        now, ledger = self._api_now(), self._books.ledger
+        ahead = now + max(plan.MIN_AHEAD, ledger.rules.overlap)
+        result = await self._reader.read_everything(ahead, self._deadline)
+        complete = self._book(result)
+        if complete:
+            start = gauge_start(ledger, now)
+            if ledger.times.history > start:
+                ledger.see_history(result.listing, start, result.pages[-1].sighting)
+            ledger.settle(floor_second(now), now)
+        await self._commit_read(result)
+        if not complete:
+            self._doubt(result)
+
+    # --- one window -----------------------------------------------------------------------------------
+
+    async def _commit_read(self, result: WindowResult) -> None:
+        """Commit what a read brought, also one that an error ended."""
+        self._reads += result.complete
+        await self._commit()
+        if result.error is not None:
+            raise result.error
+
+    def _halve(self, density: plan.Density, result: WindowResult) -> bool:
+        """After an incomplete read: try a smaller window. Returns whether there is one (R6, R8)."""
+        density.shrink(result.window)
+        if result.window.until - result.window.since > SECOND:
+            return True
+        self._doubt(result)
+        return False
+
+    def _doubt(self, result: WindowResult) -> None:
+        """A read that could not be made complete in this poll; the other reads go on."""
+        self._suspicious = True
+        since = result.window.since // SECOND
+        problem = f"jobs created at {since} (Unix time) could not be listed completely: {result.reason}"
+        self._problem = self._problem or ApiError(ErrorKind.OTHER, problem, operation="list_jobs")
+
+    def _book(self, result: WindowResult) -> bool:
+        """Book what a window showed. Returns whether it is complete, every remembered job included (R6)."""
+        ledger = self._books.ledger
+        for page in result.pages:
+            for record in page.records:
+                ledger.see(record, page.sighting)
+        if not result.complete:
+            return False
+        shown = {record.job_id for record in result.listing if record.job_id is not None}
+        for name, record in identify(result.listing, ledger.jobs):
+            shown.add(name)
+            ledger.see_as(name, record, result.pages[-1].sighting)
+        absent = ledger.missing(result.window.since, result.window.until, shown)
+        # Every absent one gets its miss, whether or not another one stands in the way already.
+        gone = [ledger.miss(job_id, result.begun, listing=True) for job_id in absent]
+        for job_id in ledger.take_waived():
+            log.warning("a job is no longer listed", extra=fields(target=self._name, job_id=job_id))
+        if not all(gone):
+            result.reason = f"{gone.count(False)} remembered jobs are not listed"
+        return all(gone)
+
+    async def _commit(self) -> None:
+        await self._books.commit(self._api_now())
+        if self._monotonic() - self._published_at >= PUBLISH_EVERY:
+            self._publish(up=True)
+
+    # --- small things ---------------------------------------------------------------------------------
+
+    def _publish(self, *, up: bool) -> None:
+        self._published_at = self._monotonic()
+        skew = self._source.clock.skew(self._wall())
+        skew_ms = None if skew is None else round(skew * SECOND)
+        self._publish_view(self._books.view(now=self._now(), up=up, skew_ms=skew_ms))
+
+    def _now(self) -> int | None:
+        return self._source.clock.now_ms()
+
+    def _api_now(self) -> int:
+        now = self._now()
+        if now is None:
+            raise ClockError("the API's clock is not known")
+        return now
+
+    def _budget_left(self) -> int:
+        return self._settings.budget - (self._reader.requests - self._spent)

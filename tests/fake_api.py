@@ -1,0 +1,224 @@
+"""A list API in memory, with a clock that tests move: what the poller sees of the cloud.
+
+Each fault is a plain attribute or a hook; nothing here knows the rules of counting.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
+from typing import Any
+
+from msgspec.structs import replace
+
+from exporter.books import Books
+from exporter.errors import ApiError, ErrorKind
+from exporter.ledger.ledger import Rules
+from exporter.ledger.model import JobsQuery, Page, Record
+from exporter.ledger.reading import PageMemory
+from exporter.poller import Poller, PollSettings
+from exporter.published import TargetView
+from exporter.reader import Reader
+from exporter.store.base import Store
+
+START = 1_750_000_020_000
+"""A whole minute."""
+SECOND = 1000
+MINUTE = 60_000
+
+
+class FakeClock:
+    """The API's clock and everybody else's: milliseconds since 1970, moved by hand."""
+
+    def __init__(self) -> None:
+        self.ms = START
+        self.known = 0
+        self.frozen_at: int | None = None
+        """A gateway caches ``Date``."""
+
+    def now_ms(self) -> int | None:
+        if self.known < 2:
+            return None
+        return self.ms if self.frozen_at is None else min(self.ms, self.frozen_at)
+
+    def latest_ms(self) -> int | None:
+        return self.now_ms()
+
+    def skew(self, wall: float) -> float | None:
+        return None if self.known < 2 else self.ms / SECOND - wall
+
+
+class FakeApi:
+    """Jobs by id; ``listed`` decides what the list shows, and in which order."""
+
+    project_id: str | None = "p1"
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock = clock
+        self.jobs: dict[str, Record] = {}
+        self.appears: dict[str, int] = {}
+        """Job -> when it becomes listed (API time)."""
+        self.newest_first = True
+        self.clip = 100
+        self.cap: int | None = None
+        """Offsets past it give an empty page."""
+        self.count_respects_filters = True
+        self.time_filters_work = True
+        self.empty = False
+        self.fail: Callable[[JobsQuery], ApiError | None] = lambda query: None
+        self.before_page: Callable[[JobsQuery], None] = lambda query: None
+        self.queries: list[JobsQuery] = []
+        self.answer: Callable[[JobsQuery, Page], Page] = lambda query, page: page
+        self._names = (f"job-{number:06d}" for number in itertools.count())
+
+    def create(self, at: int | None = None, state: str = "WAITING", **fields: Any) -> str:
+        job_id: str = fields.pop("job_id", None) or next(self._names)
+        values = {"job_type": "ASYNC_JOB", "tts_service_enum": "TTS_LLM", "text_length": 10} | fields
+        created = self.clock.ms // SECOND * SECOND if at is None else at
+        self.jobs[job_id] = Record(job_id, created, state, **values)
+        return job_id
+
+    def change(self, name: str, /, **fields: Any) -> None:
+        self.jobs[name] = replace(self.jobs[name], **fields)
+
+    def finish(self, job_id: str, state: str = "SUCCEED", **fields: Any) -> None:
+        self.change(job_id, job_state=state, **fields)
+
+    async def list_jobs(self, query: JobsQuery, *, deadline: float) -> Page:
+        self.queries.append(query)
+        if error := self.fail(query):
+            raise error
+        self.before_page(query)
+        self.clock.known += 1
+        matching = [] if self.empty else list(self._matching(query))
+        limit = min(query.limit, self.clip)
+        if self.cap is not None and query.offset >= self.cap:
+            records: list[Record] = []
+        else:
+            records = matching[query.offset : query.offset + limit]
+        count = len(matching) if self.count_respects_filters else len(self.jobs)
+        return self.answer(query, Page(tuple(records), 0 if self.empty else count))
+
+    def _matching(self, query: JobsQuery) -> Iterator[Record]:
+        order = sorted(self.jobs.items(), key=lambda item: (item[1].create_time or 0, item[0]))
+        for job_id, record in reversed(order) if self.newest_first else order:
+            created = record.create_time or 0
+            in_window = (query.since is None or created >= query.since) and (
+                query.until is None or created <= query.until
+            )
+            if (
+                self.appears.get(job_id, 0) <= self.clock.ms
+                and (in_window or not self.time_filters_work)
+                and query.job_id in (None, record.job_id)
+                and query.job_type in (None, record.job_type)
+            ):
+                yield record
+
+
+class InlineExecutor(Executor):
+    """Runs what it is given at once, in the caller's thread."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:  # noqa: BLE001 - an executor hands every error to whoever waits
+            future.set_exception(error)
+        return future
+
+
+def rules(**changes: Any) -> Rules:
+    values: dict[str, Any] = {
+        "interval": 15 * SECOND,
+        "overlap": 5 * MINUTE,
+        "window": 60 * MINUTE,
+        "max_job_age": 24 * 60 * MINUTE,
+        "max_catch_up": 24 * 60 * MINUTE,
+        "text_length_buckets": (50, 100, 1000),
+        "duration_buckets": (5 * SECOND, 60 * SECOND, 600 * SECOND),
+        "max_label_sets": 100,
+        "classify": lambda text: text or "no_message",
+    }
+    return Rules(**(values | changes))
+
+
+class House:
+    """A poller on a fake API and a real store: what a target is in the running program."""
+
+    def __init__(self, store: Store, api: FakeApi | None = None, **options: Any) -> None:
+        self.clock = api.clock if api else FakeClock()
+        self.api = api or FakeApi(self.clock)
+        self.store = store
+        self.views: list[TargetView] = []
+        self.settings = PollSettings(
+            interval=15.0,
+            timeout=120.0,
+            budget=options.pop("budget", 75),
+            time_filters=options.pop("time_filters", True),
+        )
+        self.trust_count: bool | None = options.pop("trust_count", None)
+        self.scope: str = options.pop("scope", "region=cn-north-4")
+        self.rules = rules(**options)
+        self.restart()
+
+    def restart(self) -> None:
+        """As after a crash: everything but the store is gone."""
+        self.books = Books(
+            TargetView(target="t", region="cn-north-4", project_id="", api_endpoint="https://api"),
+            scope=self.scope,
+            job_type=None,
+            service=None,
+            rules=self.rules,
+            retention=30 * 24 * 60 * MINUTE,
+            store=self.store,
+            executor=InlineExecutor(),
+        )
+        self.reader = Reader(self.api, PageMemory(self.trust_count), split_by_type=True)
+        self.poller = Poller(
+            "t",
+            self.settings,
+            source=self.api,
+            reader=self.reader,
+            books=self.books,
+            publish=self.views.append,
+            monotonic=lambda: self.clock.ms / SECOND,
+            wall=lambda: self.clock.ms / SECOND,
+            sleep=self._sleep,
+        )
+
+    async def _sleep(self, seconds: float) -> None:
+        self.clock.ms += int(seconds * SECOND)
+
+    async def poll(self, times: int = 1, every: int = 15 * SECOND) -> str:
+        """Poll, letting ``every`` milliseconds pass after each."""
+        outcome = ""
+        for _ in range(times):
+            outcome = await self.poller.poll()
+            self.clock.ms += every
+        return outcome
+
+    @property
+    def view(self) -> TargetView:
+        return self.views[-1]
+
+    def created(self) -> int:
+        return sum(self.view.created.values())
+
+    def finished(self, state: str | None = None) -> int:
+        return sum(value for labels, value in self.view.finished.items() if state in (None, labels[2]))
+
+    def expired(self, reason: str | None = None) -> int:
+        return sum(value for labels, value in self.view.expired.items() if reason in (None, labels[2]))
+
+    def open(self) -> int:
+        assert self.view.gauges is not None
+        return sum(self.view.gauges.open_jobs.values())
+
+    def balanced(self) -> bool:
+        return self.created() == self.finished() + self.expired() + self.open()
+
+
+def outage(query: JobsQuery) -> ApiError | None:
+    """A ``fail`` hook: the API is down."""
+    return ApiError(ErrorKind.SERVER, "service unavailable", status=503)
