@@ -1,0 +1,235 @@
+"""The client of one target: ``list_jobs``, with retries inside a deadline.
+
+Start reading the cloud package here. Wiring of credentials is ``connect.py``'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import re
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+import httpx
+
+from exporter.cloud import iam, signing
+from exporter.cloud.auth import Credential
+from exporter.cloud.clock import ApiClock
+from exporter.cloud.credentials import CredentialSource
+from exporter.cloud.events import ApiEvents, Operation
+from exporter.cloud.exchange import Answer, Exchange, new_client
+from exporter.cloud.limits import Breaker, NoTimeLeft, RateLimiter
+from exporter.cloud.mapping import RefusedError
+from exporter.cloud.records import Decoder
+from exporter.cloud.redact import Redactor
+from exporter.cloud.session import Session
+from exporter.cloud.times import format_time
+from exporter.config import TargetConfig
+from exporter.errors import ApiError, ErrorKind
+from exporter.ledger.model import JobsQuery, Page
+
+MAX_ATTEMPTS: Final = 5
+_MAX_DECODE_ATTEMPTS: Final = 2
+"""What could not be decoded once may be an accident of the way; twice it is the answer."""
+_FIRST_BACKOFF: Final = 0.5
+_MAX_BACKOFF: Final = 30.0
+_THROTTLED_LEAST: Final = 2.0
+"""Huawei's advice after throttling: try again after 2 to 5 seconds."""
+_THROTTLED_SPREAD: Final = 3.0
+_PROJECT_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+_T = TypeVar("_T")
+
+
+class Client:
+    """Lists the jobs of one target. Use from one event loop; ``aclose`` when done."""
+
+    def __init__(
+        self,
+        target: TargetConfig,
+        *,
+        credentials: CredentialSource,
+        limiter: RateLimiter,
+        breaker: Breaker,
+        events: ApiEvents,
+        monotonic: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        jitter: Callable[[], float] = random.random,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._target = target
+        self._limiter = limiter
+        self._events = events
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._jitter = jitter
+        self._clock = ApiClock(monotonic)
+        self._decoder = Decoder(target.time_zone)
+        self._project_id = target.project_id
+        self._http = new_client(target.endpoint, transport=transport)
+        self._session = Session(
+            Exchange(self._http, events, monotonic, wall),
+            credentials,
+            limiter,
+            breaker,
+            events,
+            self._clock,
+            monotonic=monotonic,
+            wall=wall,
+        )
+        self._reported_rate = 0.0
+        self._report_rate()
+
+    @property
+    def clock(self) -> ApiClock:
+        """The API's clock, learned from valid list answers."""
+        return self._clock
+
+    @property
+    def project_id(self) -> str | None:
+        """``None`` until it is known: given, told by the credentials, or looked up."""
+        return self._project_id
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+    async def list_jobs(self, query: JobsQuery, *, deadline: float) -> Page:
+        """One page. ``deadline`` is on the monotonic clock; nothing is sent or waited for after it.
+
+        Bounds finer than the target's ``time_format`` are widened to it (seconds, unless ``unix_ms``).
+        With ``time_filters: false`` they are not sent. Raises ApiError with the last real reason, or
+        CredentialsError when there is nothing to authenticate with.
+        """
+        operation: Operation = "list_jobs" if query.job_id is None else "get_job"
+        self._report_rate()
+        last: ApiError | None = None
+        for attempt in itertools.count(1):
+            try:
+                return await self._attempt(operation, query, deadline)
+            except NoTimeLeft as error:
+                raise last or self._no_time(operation, str(error)) from None
+            except ApiError as error:
+                error.operation = error.operation or operation
+                await self._wait_for_retry(error, attempt, operation, deadline)
+                last = error
+        raise AssertionError("unreachable")  # pragma: no cover
+
+    async def _attempt(self, operation: Operation, query: JobsQuery, deadline: float) -> Page:
+        credential = await self._in_time(self._session.credential(), operation, deadline)
+        project_id = self._project_id
+        if project_id is None:
+            project_id = self._project_id = await self._find_project(credential, deadline)
+            credential = await self._in_time(self._session.credential(), operation, deadline)
+        url = self._url(project_id, query)
+        try:
+            return await self._session.call(
+                operation,
+                lambda: self._http.build_request("GET", url, headers=self._headers()),
+                self._read_page,
+                credential=credential,
+                project_id=project_id,
+                deadline=deadline,
+            )
+        except TimeoutError:
+            raise self._no_time(operation, "other requests with these credentials were in the way") from None
+
+    async def _in_time(self, awaitable: Awaitable[_T], operation: Operation, deadline: float) -> _T:
+        try:
+            async with asyncio.timeout(max(deadline - self._monotonic(), 0.0)):
+                return await awaitable
+        except TimeoutError:
+            raise self._no_time(operation, "no credentials in time") from None
+
+    async def _find_project(self, credential: Credential, deadline: float) -> str:
+        if credential.project_id:
+            return _checked_project(credential.project_id)
+        found = await self._session.call(
+            "get_project",
+            lambda: self._http.build_request("GET", iam.project_url(self._target)),
+            lambda answer, redact: iam.read_project(answer, redact, self._target.region),
+            credential=credential,
+            project_id=None,
+            deadline=deadline,
+        )
+        return _checked_project(found)
+
+    def _read_page(self, answer: Answer, redact: Redactor) -> Page:
+        page = self._decoder.decode(answer.body, redact=redact)
+        # Only good answers teach the clock: an error may come from a proxy with a clock of its own.
+        headers = answer.headers
+        self._clock.observe(headers.get("date"), headers.get("age"), answer.sent, answer.received)
+        return page
+
+    def _url(self, project_id: str, query: JobsQuery) -> str:
+        """The whole URL as text: httpx would write blanks as ``+`` and keep our order."""
+        path = f"/v1/{signing.encode(project_id)}/ttsc/tts-jobs"
+        return f"{self._target.endpoint}{path}?{signing.canonical_query(self._pairs(query))}"
+
+    def _pairs(self, query: JobsQuery) -> list[tuple[str, object]]:
+        style, filters = self._target.time_format, self._target.filters
+        pairs: dict[str, object | None] = {
+            "limit": query.limit,
+            "offset": query.offset,
+            "job_id": query.job_id,
+            "job_type": query.job_type or filters.job_type,
+            "tts_service_enum": filters.tts_service_enum,
+            "business_type": filters.business_type,
+        }
+        if self._target.time_filters and query.since is not None:
+            pairs["create_since"] = format_time(query.since, style, up=False)
+        if self._target.time_filters and query.until is not None:
+            pairs["create_until"] = format_time(query.until, style, up=True)
+        return [(name, value) for name, value in pairs.items() if value is not None]
+
+    def _headers(self) -> dict[bytes, bytes]:
+        user = self._target.app_user_id
+        return {b"X-App-UserId": user.encode()} if user else {}
+
+    async def _wait_for_retry(
+        self, error: ApiError, attempt: int, operation: Operation, deadline: float
+    ) -> None:
+        """Return when it is time for one more attempt; raise ``error`` when there is to be none."""
+        wait = self._backoff(error, attempt)
+        throttled = error.kind is ErrorKind.THROTTLED and error.operation == operation
+        if throttled:
+            # All who share the credentials keep quiet: refused requests count against the limit.
+            self._limiter.pause(wait)
+        most = _MAX_DECODE_ATTEMPTS if error.kind is ErrorKind.DECODE else MAX_ATTEMPTS
+        if not error.retryable or attempt >= most or self._monotonic() + wait >= deadline:
+            raise error
+        self._events.retry(operation)
+        if not throttled:
+            await self._sleep(wait)
+            if error.retry_after is not None:
+                self._events.throttle_wait(wait)
+
+    def _backoff(self, error: ApiError, attempt: int) -> float:
+        """Seconds: exponential with full jitter; what the API asks for when it says so."""
+        if error.retry_after is not None:
+            return error.retry_after + self._jitter()
+        growth = 2.0 ** (attempt - 1)
+        if error.kind is not ErrorKind.THROTTLED:
+            return self._jitter() * min(_FIRST_BACKOFF * growth, _MAX_BACKOFF)
+        wait = _THROTTLED_LEAST + self._jitter() * min(_THROTTLED_SPREAD * growth, _MAX_BACKOFF)
+        window = error.window if isinstance(error, RefusedError) else None
+        return wait if window is None else min(wait, window)
+
+    @staticmethod
+    def _no_time(operation: Operation, why: str) -> ApiError:
+        return ApiError(ErrorKind.TIMEOUT, f"the deadline passed: {why}", operation=operation)
+
+    def _report_rate(self) -> None:
+        if self._limiter.rate != self._reported_rate:
+            self._reported_rate = self._limiter.rate
+            self._events.rate_limit(self._reported_rate)
+
+
+def _checked_project(found: str) -> str:
+    """It becomes part of a path and of a label."""
+    if not _PROJECT_ID.fullmatch(found):
+        raise ApiError(ErrorKind.CLIENT, "the project id found is not one; set project_id")
+    return found

@@ -1,0 +1,147 @@
+"""From a target's configuration to its client: which credentials, and what is shared with other targets."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+import httpx
+
+from exporter.cloud.client import Client
+from exporter.cloud.credentials import (
+    AkskSource,
+    ChainSource,
+    CredentialSource,
+    EnvironmentSource,
+    ProfileSource,
+    TokenSource,
+    credentials_key,
+)
+from exporter.cloud.events import ApiEvents
+from exporter.cloud.exchange import Exchange
+from exporter.cloud.iam import password_source
+from exporter.cloud.limits import Breaker, RateLimiter, Refused
+from exporter.cloud.metadata import METADATA_URL, agency_source
+from exporter.config import AgencyAuth, AkskAuth, PasswordAuth, TargetConfig, TokenAuth
+
+_IAM: Final = "iam:"
+
+
+class Shared:
+    """Limiters and breakers by credentials: targets with the same credentials share them.
+
+    Outlives reloads. ``breakers`` is there to be stored: ``states`` and ``restore``.
+    """
+
+    def __init__(
+        self,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self.breakers: dict[str, Breaker] = {}
+        self._limiters: dict[str, RateLimiter] = {}
+        self._rates: dict[str, dict[str, float]] = {}
+        self._monotonic = monotonic
+        self._wall = wall
+        self._sleep = sleep
+
+    def limiter(self, key: str, target: str, rate: float) -> RateLimiter:
+        """The one limiter of these credentials; the lowest rate that a target asks for is in force."""
+        rates = self._rates.setdefault(key, {})
+        rates[target] = rate
+        limiter = self._limiters.get(key)
+        if limiter is None:
+            limiter = RateLimiter(rate, monotonic=self._monotonic, sleep=self._sleep)
+            self._limiters[key] = limiter
+        limiter.rate = min(rates.values())
+        return limiter
+
+    def breaker(self, key: str) -> Breaker:
+        return self.breakers.setdefault(key, Breaker(self._wall))
+
+    def keep(self, targets: frozenset[str]) -> None:
+        """After a reload: targets that are gone no longer hold a shared rate down."""
+        for key, rates in self._rates.items():
+            self._rates[key] = {name: rate for name, rate in rates.items() if name in targets}
+            if self._rates[key]:
+                self._limiters[key].rate = min(self._rates[key].values())
+
+    def states(self) -> dict[str, tuple[Refused, ...]]:
+        """What a store must keep so that a restart does not try refused credentials again."""
+        return {key: breaker.state for key, breaker in self.breakers.items() if breaker.state}
+
+    def restore(self, states: Mapping[str, tuple[Refused, ...]]) -> None:
+        for key, state in states.items():
+            self.breaker(key).restore(state)
+
+
+def connect(
+    target: TargetConfig,
+    *,
+    events: ApiEvents,
+    shared: Shared,
+    environ: Mapping[str, str] = os.environ,
+    metadata_url: str = METADATA_URL,
+    monotonic: Callable[[], float] = time.monotonic,
+    wall: Callable[[], float] = time.time,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    jitter: Callable[[], float] = random.random,
+    transport: httpx.AsyncBaseTransport | None = None,
+) -> Client:
+    """The client of one target. Asks nobody yet; raises ApiError when the proxy settings cannot be used."""
+    key = credentials_key(target.auth, environ)
+
+    def open_exchange(client: httpx.AsyncClient) -> Exchange:
+        return Exchange(client, events, monotonic, wall)
+
+    def agency() -> CredentialSource:
+        return agency_source(
+            open_exchange,
+            environ,
+            metadata_url=metadata_url,
+            monotonic=monotonic,
+            wall=wall,
+            jitter=jitter,
+            transport=transport,
+        )
+
+    credentials: CredentialSource
+    match target.auth:
+        case AkskAuth() as auth:
+            credentials = AkskSource(auth)
+        case TokenAuth() as auth:
+            credentials = TokenSource(auth)
+        case PasswordAuth() as auth:
+            credentials = password_source(
+                target,
+                auth,
+                open_exchange,
+                # Its own: a refused password and a refused token are different verdicts.
+                shared.breaker(_IAM + key),
+                monotonic=monotonic,
+                wall=wall,
+                jitter=jitter,
+                transport=transport,
+            )
+        case AgencyAuth():
+            credentials = agency()
+        case _:
+            credentials = ChainSource((EnvironmentSource(environ), ProfileSource(environ), agency()))
+    return Client(
+        target,
+        credentials=credentials,
+        limiter=shared.limiter(key, target.name, target.rate_limit),
+        breaker=shared.breaker(key),
+        events=events,
+        monotonic=monotonic,
+        wall=wall,
+        sleep=sleep,
+        jitter=jitter,
+        transport=transport,
+    )

@@ -1,0 +1,208 @@
+"""One request, one whole answer: bounded, reported, and every fault an ApiError.
+
+The only module that drives httpx. Knows nothing of retries, credentials or jobs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import zlib
+from collections.abc import Callable, Iterable
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Final, NamedTuple, TypeVar
+
+import httpx
+
+from exporter import __version__
+from exporter.cloud.events import ApiEvents, Operation
+from exporter.cloud.mapping import refusal, transport_error, undecodable
+from exporter.cloud.redact import Redactor
+from exporter.errors import ApiError, ErrorKind
+
+BODY_LIMIT: Final = 64 * 1024 * 1024
+_ATTEMPT_SECONDS: Final = 60.0
+"""A body that drips slower than this is given up, so that time is left for another attempt."""
+_TIMEOUTS: Final = httpx.Timeout(30.0, connect=8.0)
+_SECRET_HEADERS: Final = ("authorization", "x-auth-token", "x-security-token", "x-metadata-token")
+_LOOPBACK: Final = re.compile(r"https?://(localhost|127\.[\d.]+|\[::1\])(:\d+)?(/|$)", re.IGNORECASE)
+
+_T = TypeVar("_T")
+
+
+class Answer(NamedTuple):
+    """One answer with its whole body, decompressed. Times are on the monotonic clock."""
+
+    status: int
+    headers: httpx.Headers
+    body: bytes
+    sent: float
+    received: float
+
+
+def new_client(
+    base: str,
+    *,
+    transport: httpx.AsyncBaseTransport | None,
+    timeouts: httpx.Timeout = _TIMEOUTS,
+    proxies: bool = True,
+) -> httpx.AsyncClient:
+    """A client for ``base`` and its neighbours.
+
+    Proxies and ``SSL_CERT_FILE`` are taken from the environment, as operators expect, but never for
+    loopback. httpx reads no ``.netrc`` unless told to, so nothing can replace our Authorization.
+    ``proxies`` False ignores that environment (the machine's own metadata service is never behind one).
+    Cookies are neither kept nor sent; redirects are not followed: a signature is for one host.
+    """
+    try:
+        return httpx.AsyncClient(
+            transport=transport,
+            trust_env=proxies and not _LOOPBACK.match(base),
+            follow_redirects=False,
+            timeout=timeouts,
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+            headers={
+                "User-Agent": f"metastudio-tts-exporter/{__version__}",
+                "Accept": "application/json",
+                "Accept-Encoding": "gzip",
+            },
+            # Longer than a poll's interval: no new TLS handshake at each poll.
+            limits=httpx.Limits(max_connections=4, max_keepalive_connections=2, keepalive_expiry=75.0),
+        )
+    except (OSError, ValueError, ImportError, httpx.InvalidURL) as error:
+        # Their texts are not shown: a proxy's URL may hold a password.
+        text = "HTTP_PROXY, HTTPS_PROXY, ALL_PROXY or SSL_CERT_FILE in the environment cannot be used"
+        raise ApiError(ErrorKind.OTHER, f"{text} ({type(error).__name__})") from None
+
+
+class Exchange:
+    """Sends requests through one httpx client and reports each to the events."""
+
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        events: ApiEvents,
+        monotonic: Callable[[], float],
+        wall: Callable[[], float],
+    ) -> None:
+        self._client = client
+        self._events = events
+        self._monotonic = monotonic
+        self._wall = wall
+
+    async def call(
+        self,
+        operation: Operation,
+        request: httpx.Request,
+        read: Callable[[Answer, Redactor], _T],
+        *,
+        auth: httpx.Auth | None = None,
+        secrets: Iterable[str] = (),
+        expected: tuple[int, ...] = (200,),
+        deadline: float | None = None,
+    ) -> _T:
+        """Send once and give what ``read`` makes of the answer.
+
+        ``secrets`` are masked in every message, as is whatever proof the request carried. Raises ApiError.
+        """
+        try:
+            answer = await self._send(operation, request, auth, deadline)
+            redact = Redactor((*secrets, *_carried(request)))
+            if answer.status not in expected:
+                raise refusal(answer.status, answer.headers, answer.body, redact, self._wall())
+            try:
+                return read(answer, redact)
+            except ApiError as error:
+                error.request_id = error.request_id or (
+                    redact(answer.headers.get("x-request-id", ""), 128) or None
+                )
+                raise
+        except ApiError as error:
+            error.operation = operation
+            self._events.error(operation, error.kind, error.code)
+            raise
+
+    async def _send(
+        self, operation: Operation, request: httpx.Request, auth: httpx.Auth | None, deadline: float | None
+    ) -> Answer:
+        sent = self._monotonic()
+        seconds = _ATTEMPT_SECONDS if deadline is None else min(_ATTEMPT_SECONDS, deadline - sent)
+        code = "none"
+        try:
+            async with asyncio.timeout(max(seconds, 0.0)):
+                response = await self._client.send(request, auth=auth, stream=True)
+                received = self._monotonic()
+                code = str(response.status_code)
+                try:
+                    body = await _read_body(response)
+                finally:
+                    await response.aclose()
+        except TimeoutError as error:
+            text = f"{request.url.host}: no whole answer within {seconds:.0f} s"
+            raise ApiError(ErrorKind.TIMEOUT, text, retryable=True) from error
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
+            # Its text may hold the URL or a header that cannot be sent: neither is shown.
+            raise transport_error(error, request.url.host) from None
+        finally:
+            self._events.request(operation, code, self._monotonic() - sent)
+        return Answer(response.status_code, response.headers, body, sent, received)
+
+
+async def _read_body(response: httpx.Response) -> bytes:
+    """The body, inflated here and not by httpx: a few kilobytes of gzip can hold gigabytes."""
+    announced = response.headers.get("content-length", "")
+    if announced.isascii() and announced.isdigit() and int(announced) > BODY_LIMIT:
+        raise _too_large(response.status_code)
+    inflate = _inflater(response.headers.get("content-encoding", ""), response.status_code)
+    body = bytearray()
+    taken = 0
+    # Not aiter_raw: that refuses the answers of fakes, whose body is there from the start.
+    assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 - tells mypy which half it is
+    async for chunk in response.stream:
+        taken += len(chunk)
+        body += inflate(chunk, BODY_LIMIT + 1 - len(body))
+        if taken > BODY_LIMIT or len(body) > BODY_LIMIT:
+            raise _too_large(response.status_code)
+    inflate(b"", 0)
+    return bytes(body)
+
+
+def _inflater(encoding: str, status: int) -> Callable[[bytes, int], bytes]:
+    """Takes a chunk and the room left, gives its content; an empty chunk says that the body is over."""
+    encoding = encoding.strip().lower()
+    if encoding in ("", "identity"):
+        return lambda chunk, room: chunk
+    if encoding not in ("gzip", "x-gzip", "deflate"):
+        raise undecodable(f"unknown Content-Encoding {Redactor()(encoding, 40)}", status)
+    state = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # gzip or zlib, by its first bytes
+    fed = False
+
+    def inflate(chunk: bytes, room: int) -> bytes:
+        nonlocal fed
+        if not chunk:
+            if fed and not state.eof:
+                raise undecodable("the compressed body ends too early", status)
+            return b""
+        fed = True
+        try:
+            out = state.decompress(chunk, room)
+        except zlib.error as error:
+            raise undecodable("the compressed body is damaged", status) from error
+        if state.unused_data:
+            raise undecodable("data follow the end of the compressed body", status)
+        return out
+
+    return inflate
+
+
+def _too_large(status: int) -> ApiError:
+    text = f"the body is larger than {BODY_LIMIT // 1024 // 1024} MiB; check endpoint"
+    return ApiError(ErrorKind.TOO_LARGE, text, status=status)
+
+
+def _carried(request: httpx.Request) -> list[str]:
+    """The proof in the request, whole and in its parts."""
+    found = [request.headers[name] for name in _SECRET_HEADERS if name in request.headers]
+    signed = request.headers.get("authorization", "")
+    parts = [part.partition("=")[2] for part in signed.replace(",", " ").split() if "=" in part]
+    return found + [part for part in parts if ";" not in part]

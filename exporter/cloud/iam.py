@@ -1,0 +1,141 @@
+"""IAM: a token from a password, and the project id of a region.
+
+Knows both calls of the identity service (fact sheet 2.2) and nothing of jobs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import httpx
+import msgspec
+
+from exporter.cloud import signing
+from exporter.cloud.auth import Token
+from exporter.cloud.credentials import read_secret
+from exporter.cloud.exchange import Answer, Exchange, new_client
+from exporter.cloud.lease import Lease, LeasedSource
+from exporter.cloud.limits import Breaker, fingerprint
+from exporter.cloud.mapping import undecodable
+from exporter.cloud.redact import Redactor
+from exporter.cloud.times import parse_expiry, parse_http_date
+from exporter.config import PasswordAuth, Secret, TargetConfig
+from exporter.errors import ApiError, ErrorKind
+
+_UNKNOWN_LIFE: Final = 3600.0
+_LEAST_LIFE: Final = 60.0
+_WAIT: Final = 60.0
+_UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+class _Project(msgspec.Struct):
+    id: str | None = None
+    name: str | None = None
+
+
+class _TokenFacts(msgspec.Struct):
+    expires_at: str | None = None
+    project: _Project | None = None
+
+
+class _TokenAnswer(msgspec.Struct):
+    token: _TokenFacts | None = None
+
+
+class _ProjectsAnswer(msgspec.Struct):
+    projects: list[_Project] | None = None
+
+
+def password_source(
+    target: TargetConfig,
+    auth: PasswordAuth,
+    open_exchange: Callable[[httpx.AsyncClient], Exchange],
+    breaker: Breaker,
+    *,
+    monotonic: Callable[[], float],
+    wall: Callable[[], float],
+    jitter: Callable[[], float],
+    transport: httpx.AsyncBaseTransport | None,
+) -> LeasedSource[Token]:
+    """Tokens of an IAM user, each kept until one to one and a half hours before it ends (of 24 h)."""
+
+    async def fetch() -> Lease[Token]:
+        password = read_secret(auth.password, "password").reveal()
+        owner = fingerprint(auth.domain, auth.username, password)
+        async with (
+            breaker.permit(owner, _WAIT),
+            new_client(target.iam_endpoint, transport=transport) as client,
+        ):
+            try:
+                lease = await open_exchange(client).call(
+                    "create_token",
+                    _token_request(client, target, auth, password),
+                    lambda answer, redact: _read_token(answer, owner, wall()),
+                    secrets=(password,),
+                    expected=(201, 200),
+                )
+            except ApiError as error:
+                if error.kind is ErrorKind.AUTH:  # IAM locks a user after a few wrong passwords
+                    breaker.refuse(owner, error.message)
+                raise
+            breaker.accept(owner)
+            return lease
+
+    return LeasedSource(fetch, lambda life: min(3600.0 * (1 + jitter() / 2), life * 0.2), monotonic)
+
+
+def _token_request(
+    client: httpx.AsyncClient, target: TargetConfig, auth: PasswordAuth, password: str
+) -> httpx.Request:
+    project = {"id": target.project_id} if target.project_id else {"name": target.region}
+    user = {"name": auth.username, "password": password, "domain": {"name": auth.domain}}
+    body = {
+        "auth": {
+            "identity": {"methods": ["password"], "password": {"user": user}},
+            "scope": {"project": project},
+        }
+    }
+    return client.build_request(
+        "POST",
+        target.iam_endpoint + "/v3/auth/tokens?nocatalog=true",
+        content=msgspec.json.encode(body),
+        headers={"Content-Type": "application/json;charset=utf8"},
+    )
+
+
+def _read_token(answer: Answer, owner: str, now: float) -> Lease[Token]:
+    token = answer.headers.get("x-subject-token", "").strip()
+    if not token or not token.isascii() or not token.isprintable():
+        raise undecodable("the answer holds no token (X-Subject-Token); check iam_endpoint", answer.status)
+    try:
+        facts = msgspec.json.decode(answer.body, type=_TokenAnswer).token or _TokenFacts()
+    except _UNDECODABLE:
+        facts = _TokenFacts()  # the token is in the header; without the body its end is guessed
+    expires = parse_expiry(facts.expires_at or "")
+    # Date is the clock that wrote expires_at; ours may be wrong.
+    clock = parse_http_date(answer.headers.get("date")) or now
+    life = max(expires - clock, _LEAST_LIFE) if expires is not None else _UNKNOWN_LIFE
+    project = facts.project.id if facts.project else None
+    return Lease(Token(Secret(token), expires, project, owner), life)
+
+
+def project_url(target: TargetConfig) -> str:
+    """Where to ask for the project of the target's region."""
+    return f"{target.iam_endpoint}/v3/projects?{signing.canonical_query([('name', target.region)])}"
+
+
+def read_project(answer: Answer, redact: Redactor, region: str) -> str:
+    """The one project of that region. Raises ApiError when there is none, or more than one."""
+    try:
+        projects = msgspec.json.decode(answer.body, type=_ProjectsAnswer).projects
+    except _UNDECODABLE:
+        projects = None
+    if projects is None:
+        raise undecodable("the answer is no list of projects; check iam_endpoint", answer.status)
+    ids = {project.id for project in projects if project.id and project.name in (None, region)}
+    if len(ids) != 1:
+        count = "no project" if not ids else f"{len(ids)} projects"
+        text = f"these credentials see {count} named {region}; set project_id for this target"
+        raise ApiError(ErrorKind.CLIENT, redact(text), status=answer.status)
+    return ids.pop()

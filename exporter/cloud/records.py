@@ -1,0 +1,203 @@
+"""Bytes of one list answer -> records, decoded once and tolerantly.
+
+Knows the wire format of ShowTtsJob. Every field may be missing, null or of a wrong type; unknown fields
+and values pass; ``files`` (signed download links) is not declared, so it is never decoded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from datetime import tzinfo
+from typing import Final, TypeVar
+
+import msgspec
+
+from exporter.cloud.mapping import bad_page
+from exporter.cloud.redact import Redactor
+from exporter.cloud.times import parse_time, zone
+from exporter.ledger import model
+from exporter.ledger.model import Page, Record
+
+_LABEL: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_DOCUMENTED: Final = frozenset(model.JOB_TYPES + model.TTS_SERVICES)
+_STATES: Final = frozenset((model.WAITING, model.PROCESSING, *model.FINAL_STATES))
+_ID_LIMIT: Final = 256
+_MESSAGE_LIMIT: Final = 4096
+_LENGTH_LIMIT: Final = 2**31 - 1
+_NO_ERROR: Final = (b"null", b'""', b'"0"', b"0", b"{}", b"false")
+_UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_ABSENT: Final = msgspec.Raw(b"null")
+
+_T = TypeVar("_T")
+
+
+class _Job(msgspec.Struct, gc=False):
+    """The fields that are read, with the types they ought to have."""
+
+    job_id: str | int | None = None
+    create_time: str | int | float | None = None
+    job_state: str | None = None
+    job_type: str | None = None
+    tts_service_enum: str | None = None
+    text_length: int | None = None
+    fail_msg: str | None = None
+    asset_id: str | None = None
+    websocket_job_id: str | None = None
+
+
+class _RawJob(msgspec.Struct, gc=False):
+    """The same fields undecoded: one of a wrong type must not cost the others."""
+
+    job_id: msgspec.Raw = _ABSENT
+    create_time: msgspec.Raw = _ABSENT
+    job_state: msgspec.Raw = _ABSENT
+    job_type: msgspec.Raw = _ABSENT
+    tts_service_enum: msgspec.Raw = _ABSENT
+    text_length: msgspec.Raw = _ABSENT
+    fail_msg: msgspec.Raw = _ABSENT
+    asset_id: msgspec.Raw = _ABSENT
+    websocket_job_id: msgspec.Raw = _ABSENT
+
+
+class _Signs(msgspec.Struct, gc=False):
+    """Names under which an error hides in an answer with status 200."""
+
+    error_code: msgspec.Raw = _ABSENT
+    errorCode: msgspec.Raw = _ABSENT  # noqa: N815 - the name on the wire
+    error: msgspec.Raw = _ABSENT
+
+
+class _Answer(_Signs, gc=False):
+    count: int | None = None
+    data: list[_Job] | None = None
+
+
+class _RawAnswer(_Signs, gc=False):
+    count: msgspec.Raw = _ABSENT
+    data: msgspec.Raw = _ABSENT
+
+
+_answer: Final = msgspec.json.Decoder(_Answer)
+_raw_answer: Final = msgspec.json.Decoder(_RawAnswer)
+_raw_list: Final = msgspec.json.Decoder(list[msgspec.Raw])
+_job: Final = msgspec.json.Decoder(_Job)
+_raw_job: Final = msgspec.json.Decoder(_RawJob)
+_text: Final = msgspec.json.Decoder(str | None)
+_text_or_int: Final = msgspec.json.Decoder(str | int | None)
+_text_or_number: Final = msgspec.json.Decoder(str | int | float | None)
+_whole: Final = msgspec.json.Decoder(int | None)
+
+
+class Decoder:
+    """Reads pages whose zoneless times are in ``time_zone``. Raises ValueError for an unknown zone."""
+
+    def __init__(self, time_zone: str) -> None:
+        self._zone = zone(time_zone)
+
+    def decode(self, body: bytes, *, redact: Redactor = Redactor()) -> Page:  # noqa: B008 - immutable
+        """The page, its elements in the order sent.
+
+        Raises ApiError when the body is no list answer: kind ``decode``, or what the error object inside
+        it says.
+        """
+        try:
+            answer = _answer.decode(body)
+        except _UNDECODABLE:
+            return self._decode_loosely(body, redact)
+        if answer.data is None or _has_error(answer):
+            return self._without_data(body, answer, answer.count, redact)
+        local = self._zone
+        return Page(tuple([_record(job, local) for job in answer.data]), _sane_count(answer.count))
+
+    def _decode_loosely(self, body: bytes, redact: Redactor) -> Page:
+        try:
+            answer = _raw_answer.decode(body)
+            elements = None if answer.data == _ABSENT else _raw_list.decode(answer.data)
+        except _UNDECODABLE as error:
+            raise bad_page(body, redact) from error
+        count = _sane_count(_field(_whole, answer.count))
+        if elements is None or _has_error(answer):
+            return self._without_data(body, answer, count, redact)
+        return Page(tuple([self._element(element) for element in elements]), count)
+
+    def _without_data(self, body: bytes, answer: _Signs, count: int | None, redact: Redactor) -> Page:
+        """An empty list may be sent as ``count`` 0 alone; anything else without data is no list."""
+        if count == 0 and not _has_error(answer):
+            return Page((), 0)
+        raise bad_page(body, redact)
+
+    def _element(self, element: msgspec.Raw) -> Record:
+        try:
+            return _record(_job.decode(element), self._zone)
+        except _UNDECODABLE:
+            pass
+        try:
+            raw = _raw_job.decode(element)
+        except _UNDECODABLE:
+            return _malformed(bytes(element))
+        job = _Job(
+            job_id=_field(_text_or_int, raw.job_id),
+            create_time=_field(_text_or_number, raw.create_time),
+            job_state=_field(_text, raw.job_state),
+            job_type=_field(_text, raw.job_type),
+            tts_service_enum=_field(_text, raw.tts_service_enum),
+            text_length=_field(_whole, raw.text_length),
+            fail_msg=_field(_text, raw.fail_msg),
+            asset_id=_field(_text, raw.asset_id),
+            websocket_job_id=_field(_text, raw.websocket_job_id),
+        )
+        return _record(job, self._zone)
+
+
+def _record(job: _Job, local: tzinfo) -> Record:
+    state, length, message = job.job_state, job.text_length, job.fail_msg
+    return Record(
+        _identity(job.job_id),
+        parse_time(job.create_time, local),
+        state if state in _STATES else model.UNKNOWN,
+        _label(job.job_type),
+        _label(job.tts_service_enum),
+        length if length is not None and 0 <= length <= _LENGTH_LIMIT else None,
+        _clean(message, _MESSAGE_LIMIT) if message else "",
+        _clean(job.asset_id, _ID_LIMIT) if job.asset_id else "",
+        _clean(job.websocket_job_id, _ID_LIMIT) if job.websocket_job_id else "",
+    )
+
+
+def _identity(job_id: str | int | None) -> str | None:
+    """An id that cannot be one (empty, absurdly long, with a NUL, which databases refuse) is no id."""
+    text = str(job_id) if isinstance(job_id, int) else job_id
+    return text if text and len(text) <= _ID_LIMIT and "\x00" not in text else None
+
+
+def _label(value: str | None) -> str:
+    if value in _DOCUMENTED:
+        return value
+    if not value:
+        return model.UNKNOWN
+    return value if _LABEL.fullmatch(value) else model.OTHER
+
+
+def _clean(text: str, limit: int) -> str:
+    return text[:limit].replace("\x00", "\ufffd")
+
+
+def _malformed(element: bytes) -> Record:
+    digest = hashlib.sha256(element).hexdigest()[:32]
+    return Record(None, None, model.UNKNOWN, model.UNKNOWN, model.UNKNOWN, malformed=digest)
+
+
+def _field(decoder: msgspec.json.Decoder[_T], raw: msgspec.Raw) -> _T | None:
+    try:
+        return decoder.decode(raw)
+    except _UNDECODABLE:
+        return None
+
+
+def _sane_count(count: int | None) -> int | None:
+    return count if count is not None and 0 <= count <= _LENGTH_LIMIT else None
+
+
+def _has_error(answer: _Signs) -> bool:
+    return any(bytes(sign) not in _NO_ERROR for sign in (answer.error_code, answer.errorCode, answer.error))

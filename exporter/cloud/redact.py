@@ -1,0 +1,57 @@
+"""Untrusted text made fit for the operator's eyes: no secret of ours, no control character, bounded.
+
+Knows nothing of errors or HTTP; everything of the cloud's that reaches a message passes through here.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Iterable
+from functools import cached_property
+from typing import Final
+from urllib.parse import quote
+
+MESSAGE_LIMIT: Final = 300
+_SCAN_LIMIT: Final = 16_384
+_SHORTEST: Final = 4
+"""A shorter "secret" would blot out half of every message and protect nothing."""
+_MASK: Final = "***"
+_AUTHORIZATION: Final = re.compile(r"SDK-HMAC-SHA256\s+Access=.*?Signature=\w*", re.DOTALL)
+
+
+class Redactor:
+    """Masks the given secrets, also where a server echoes them in another spelling."""
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        self._given = tuple(secrets)
+
+    @cached_property
+    def _secrets(self) -> list[str]:
+        """Longest first. Made at the first message: most requests succeed and need none."""
+        spellings: set[str] = set()
+        for secret in self._given:
+            if len(secret) >= _SHORTEST:
+                spellings |= _spellings(secret)
+        return sorted(spellings, key=len, reverse=True)
+
+    def __call__(self, text: str, limit: int = MESSAGE_LIMIT) -> str:
+        """One line of at most ``limit`` characters, with a mask in place of every secret."""
+        scanned = text[:_SCAN_LIMIT]
+        scanned = _AUTHORIZATION.sub(_MASK, scanned)
+        for secret in self._secrets:
+            scanned = scanned.replace(secret, _MASK)
+        if len(text) > _SCAN_LIMIT and self._secrets:
+            # The cut may have left the beginning of a secret at the end, where no mask found it.
+            scanned = scanned[: -len(self._secrets[0])]
+        line = "".join(char if char.isprintable() else _escaped(char) for char in scanned.strip())
+        return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def _spellings(secret: str) -> set[str]:
+    return {secret, quote(secret, safe=""), json.dumps(secret)[1:-1], html.escape(secret)}
+
+
+def _escaped(char: str) -> str:
+    return char.encode("unicode_escape", "surrogatepass").decode()

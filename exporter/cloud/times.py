@@ -1,0 +1,105 @@
+"""The time formats that this API and its neighbours speak, read tolerantly and written strictly.
+
+Pure. Milliseconds since 1970 UTC for what the books need, Unix seconds for headers and expiries.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from email.utils import parsedate_to_datetime
+from typing import Final, Literal
+from zoneinfo import ZoneInfo
+
+TimeFormat = Literal["rfc3339", "unix", "unix_ms"]
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
+_LATEST_MS: Final = 253_402_300_799_999  # end of the year 9999
+_SECONDS_BELOW: Final = 100_000_000_000  # 11 digits: a smaller number is in seconds, a larger in ms
+_TIMESTAMP: Final = re.compile(
+    r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})? ?(?:[Zz]|[+-]\d\d:?\d\d)?", re.ASCII
+)
+_NUMBER: Final = re.compile(r"\d{9,14}(?:\.\d{1,9})?", re.ASCII)
+_OFFSET: Final = re.compile(r"([+-])(\d\d):?(\d\d)", re.ASCII)
+
+
+def zone(name: str) -> tzinfo:
+    """``UTC``, an offset such as ``+08:00``, or an IANA name. Raises ValueError for anything else."""
+    if name.upper() in ("UTC", "Z"):
+        return UTC
+    offset = _OFFSET.fullmatch(name)
+    if offset:
+        minutes = int(offset[2]) * 60 + int(offset[3])
+        return timezone(timedelta(minutes=-minutes if offset[1] == "-" else minutes))
+    try:
+        return ZoneInfo(name)
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"{name!r} is neither UTC, an offset such as +08:00, nor a known zone") from error
+
+
+def format_time(ms: int, style: TimeFormat, *, up: bool) -> str:
+    """A bound of the time filter; what the style cannot express is rounded outward (``up``: an end)."""
+    if style == "unix_ms":
+        return str(ms)
+    seconds = -(-ms // 1000) if up else ms // 1000
+    if style == "unix":
+        return str(seconds)
+    return (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def parse_time(value: str | int | float | None, local: tzinfo) -> int | None:
+    """Milliseconds of a ``create_time`` in any format of the fact sheet; ``None`` when unreadable.
+
+    ``local`` is the zone of a text that names none.
+    """
+    if isinstance(value, str):
+        return _parse_text(value, local)
+    return _from_number(value) if value is not None else None
+
+
+def parse_expiry(text: str) -> float | None:
+    """Unix seconds of an ``expires_at``, with or without a fraction; UTC when no zone is named."""
+    ms = _parse_text(text, UTC)
+    return ms / 1000 if ms is not None else None
+
+
+def parse_http_date(text: str | None) -> float | None:
+    """Unix seconds of a ``Date`` or ``Retry-After`` header; ``None`` when absent or unreadable."""
+    if not text or len(text) > 64:
+        return None
+    try:
+        moment = parsedate_to_datetime(text)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _parse_text(text: str, local: tzinfo) -> int | None:
+    if not _TIMESTAMP.fullmatch(text):
+        text = text.strip()
+        if _NUMBER.fullmatch(text):
+            return _from_number(float(text) if "." in text else int(text))
+        if not _TIMESTAMP.fullmatch(text):
+            return None
+    try:
+        moment = datetime.fromisoformat(_isoformat(text))
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=local)
+        ms = (moment - _EPOCH) // _MILLISECOND
+    except (ValueError, OverflowError):
+        return None
+    return ms if ms > 0 else None
+
+
+def _isoformat(text: str) -> str:
+    """The same time in the spelling that ``fromisoformat`` reads."""
+    if text[-1] == "Z" and len(text) == 20:
+        return text
+    return text.upper().replace(",", ".").replace(" ", "T", 1).replace(" ", "")
+
+
+def _from_number(value: float) -> int | None:
+    if not 0 < value <= _LATEST_MS:  # also refuses NaN
+        return None
+    return int(value * 1000) if value < _SECONDS_BELOW else int(value)
