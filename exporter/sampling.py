@@ -105,8 +105,8 @@ def one(target: str, value: float | None, per_unit: int = 1) -> Samples:
 
 
 def jobs(books: Books) -> Samples:
-    gauges = books.view.gauges
-    return each_value(books.view, gauges.jobs, JOB_STATES) if gauges else ()
+    counts = books.view.gauges.jobs if books.view.gauges else None
+    return () if counts is None else each_value(books.view, counts, JOB_STATES)
 
 
 def open_jobs(books: Books) -> Samples:

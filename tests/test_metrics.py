@@ -174,6 +174,13 @@ def test_gauges_fill_their_states_once_they_are_known() -> None:
     }
 
 
+def test_jobs_wait_for_their_window_to_be_read() -> None:
+    """After a start, open jobs are known before the gauge over poll.window is."""
+    view = msgspec.structs.replace(bare_view(), gauges=JobGauges(None, {}, {}, 1))
+    assert samples("metastudio_tts_jobs", view) == {}
+    assert len(samples("metastudio_tts_open_jobs", view)) == 3
+
+
 def test_up_is_zero_before_the_first_poll() -> None:
     """And present: absence would hide that nothing works."""
     assert samples("metastudio_up", bare_view()) == {("production",): 0}
