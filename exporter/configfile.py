@@ -10,6 +10,7 @@ import difflib
 import itertools
 import os
 import re
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -40,6 +41,7 @@ EXPANDED_LIMIT: Final = 200_000
 _MERGE: Final = "tag:yaml.org,2002:merge"
 _TEXTUAL: Final = ("str", "timestamp", "value")
 """Types that stay as written; a date is text here."""
+_NOTHING: Final = "an empty value"
 _NUMBER_LIMIT: Final = 40
 _QUOTED: Final = re.compile(r"""(['"])(?!<)(?:(?!\1).){2,}\1""")
 """A word of the file in PyYAML's message, unlike '<stream end>' or ':'."""
@@ -47,6 +49,11 @@ _QUOTED: Final = re.compile(r"""(['"])(?!<)(?:(?!\1).){2,}\1""")
 
 class RefusedError(Exception):
     """A parser's answer to a value it cannot take; the message is a clause such as ``must be ...``."""
+
+    def __init__(self, message: str, line: int = 0) -> None:
+        super().__init__(message)
+        self.line = line
+        """In the file that was read, 0 when it has no place there."""
 
 
 class Problems:
@@ -104,6 +111,8 @@ class Place:
 
     def items(self, what: str) -> tuple[Place, ...] | None:
         """The elements of a list; ``None`` when it is something else, which is noted."""
+        if _kind(self._node) == _NOTHING:
+            return ()
         if not isinstance(self._node, yaml.SequenceNode):
             self.refuse(f"must be a list of {what}, not {_kind(self._node)}")
             return None
@@ -131,7 +140,7 @@ class Section:
         """False when there was no mapping here: what it lacks needs no further words."""
         if isinstance(node, yaml.MappingNode):
             self._collect(node)
-        elif node is not None and _kind(node) != "nothing":
+        elif node is not None and _kind(node) != _NOTHING:
             self.usable = False
             place.refuse(f"must be a mapping of keys to values, not {_kind(node)}")
 
@@ -212,7 +221,7 @@ class Section:
         near = difflib.get_close_matches(key, self._asked, n=1)
         known = ", ".join(dict.fromkeys(self._asked)) or "none"
         hint = f"did you mean {near[0]}?" if near else f"known here: {known}"
-        self._refuse_key(key, node.start_mark.line + 1, f"is not a known key; {hint}")
+        self._refuse_key(key, node.start_mark.line + 1, f"is unknown; {hint}")
 
     def _refuse_key(self, key: str, line: int, message: str) -> None:
         known = key in self._asked or (not self._private and re.fullmatch("[A-Za-z][A-Za-z_-]{0,39}", key))
@@ -229,6 +238,8 @@ def read_yaml(path: Path, problems: Problems) -> Place:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         reason = _QUOTED.sub("(not shown)", error.problem or error.context or "")
+        if "'\\t'" in (error.problem or ""):
+            reason = "a tab cannot indent, use blanks"
         problems.stop(mark.line + 1 if mark else 0, f"not valid YAML: {reason}")
     except yaml.reader.ReaderError as error:
         problems.stop(text.count("\n", 0, error.position) + 1, "not valid YAML: a control character")
@@ -240,14 +251,19 @@ def read_yaml(path: Path, problems: Problems) -> Place:
         problems.stop(
             0, "its aliases (*name) are too many, or refer to themselves: write out what they repeat"
         )
-    if not documents or _kind(documents[0]) == "nothing":
-        problems.stop(0, "is empty: targets must be given at least")
+    if not documents or _kind(documents[0]) == _NOTHING:
+        problems.stop(0, "is empty: at least one target must be given")
     return Place(problems, documents[0], "")
 
 
-def read_limited(path: Path, limit: int) -> str:
-    """A text file's content without its byte order mark. Raises RefusedError."""
+def read_limited(path: Path, limit: int, *, regular: bool = False) -> str:
+    """A text file's content without its byte order mark. Raises RefusedError.
+
+    ``regular`` refuses pipes and devices, which cannot be read twice.
+    """
     try:
+        if regular and not stat.S_ISREG(path.stat().st_mode):
+            raise RefusedError("is not a regular file")
         with path.open("rb") as file:
             data = file.read(limit + 1)
     except OSError as error:
@@ -258,7 +274,7 @@ def read_limited(path: Path, limit: int) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise RefusedError(f"is not UTF-8 text (line {line})") from None
+        raise RefusedError("is not UTF-8 text", line) from None
 
 
 def kind(value: Value) -> str:
@@ -267,7 +283,7 @@ def kind(value: Value) -> str:
         case Structure():
             return value.kind
         case None:
-            return "nothing"
+            return _NOTHING
         case bool():
             return "true or false"
         case int() | float():
@@ -280,7 +296,7 @@ def _read_text(path: Path, problems: Problems) -> str:
     try:
         return read_limited(path, FILE_LIMIT)
     except RefusedError as refused:
-        problems.stop(0, str(refused))
+        problems.stop(refused.line, str(refused))
 
 
 def _kind(node: yaml.Node) -> str:
@@ -296,8 +312,10 @@ def _read(node: yaml.Node) -> Value:
         return str(node.value)
     if name == "null":
         return None
-    if name not in ("bool", "int", "float") or len(node.value) > _NUMBER_LIMIT:
-        return Structure("a tagged value" if name not in ("bool", "int", "float") else "a huge number")
+    if name not in ("bool", "int", "float"):
+        return Structure("a tagged value")
+    if len(node.value) > _NUMBER_LIMIT:
+        return Structure("one of so many digits")
     try:
         value: Value = getattr(SafeConstructor(), f"construct_yaml_{name}")(node)
     except (ValueError, KeyError, IndexError):

@@ -73,7 +73,8 @@ def _seconds(text: str) -> float:
 def integer(least: int, most: int) -> Parser[int]:
     def parse(value: Value) -> int:
         if not isinstance(value, int) or isinstance(value, bool):
-            raise RefusedError(f"must be a whole number, not {kind(value)}")
+            given = "a fraction" if isinstance(value, float) else kind(value)
+            raise RefusedError(f"must be a whole number, not {given}")
         if not least <= value <= most:
             raise RefusedError(f"must be from {least} to {most}, not {value}")
         return value
@@ -289,8 +290,8 @@ def secret_file(folder: Path, ascii_only: bool) -> Parser[Path]:
 
     def parse(value: Value) -> Path:
         name = _text(value, "the path of a file")
-        if not name or "\x00" in name:
-            raise RefusedError("must be the path of a file")
+        if not name or not name.isprintable():
+            raise RefusedError("must be the path of a file, without control characters")
         path = folder / name
         try:
             read_secret_file(path, ascii_only=ascii_only)
@@ -304,9 +305,7 @@ def secret_file(folder: Path, ascii_only: bool) -> Parser[Path]:
 
 def read_secret_file(path: Path, *, ascii_only: bool) -> str:
     """The secret in a file, without the white space around it. Raises RefusedError."""
-    if path.exists() and not path.is_file():
-        raise RefusedError("is not a regular file")
-    return clean_secret(read_limited(path, _SECRET_LIMIT), ascii_only=ascii_only)
+    return clean_secret(read_limited(path, _SECRET_LIMIT, regular=True), ascii_only=ascii_only)
 
 
 def _text(value: Value, what: str, *, quotes: bool = False) -> str:
