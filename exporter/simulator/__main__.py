@@ -25,14 +25,25 @@ from .simulation import PROJECT_ID, Options, Simulation, simulation
 def parser() -> argparse.ArgumentParser:
     """The flags."""
     flags = argparse.ArgumentParser("python -m exporter.simulator", description="A simulated MetaStudio.")
-    flags.add_argument("--port", type=int, default=0, help="loopback port; 0 takes a free one")
-    flags.add_argument("--seed", default="0", help="same seed, same jobs")
-    flags.add_argument("--rate", type=float, default=60.0, help="jobs per minute, the day's average")
     flags.add_argument(
-        "--history", type=float, default=7200.0, help="seconds of jobs that exist at the start"
+        "--port", type=_within(int, 0, 65535), default=0, help="loopback port; 0 takes a free one"
     )
-    flags.add_argument("--time-scale", type=float, default=1.0, help="how much faster its clock runs")
-    flags.add_argument("--epoch", type=float, help="its time at the start, seconds since 1970; default: now")
+    flags.add_argument("--seed", default="0", help="same seed, same jobs")
+    flags.add_argument(
+        "--rate", type=_within(float, 0, 900_000), default=60.0, help="jobs per minute, the day's average"
+    )
+    flags.add_argument(
+        "--history",
+        type=_within(float, 0, 1e7),
+        default=7200.0,
+        help="seconds of jobs that exist at the start",
+    )
+    flags.add_argument(
+        "--time-scale", type=_within(float, 0.001, 1e5), default=1.0, help="how much faster its clock runs"
+    )
+    flags.add_argument(
+        "--epoch", type=_within(float, 0, 4e9), help="its time at the start, seconds since 1970; default: now"
+    )
     flags.add_argument("--project", action="append", help="project id, repeatable")
     flags.add_argument(
         "--incident", action="append", default=[], choices=sorted(INCIDENTS), help="from the start"
@@ -57,6 +68,16 @@ def _json(kind: type) -> Callable[[str], object]:
             return msgspec.json.decode(text.encode(), type=kind)
         except msgspec.MsgspecError as error:
             raise argparse.ArgumentTypeError(str(error)) from None
+
+    return convert
+
+
+def _within(kind: type[int] | type[float], least: float, most: float) -> Callable[[str], float]:
+    def convert(text: str) -> float:
+        number = kind(text)
+        if not least <= number <= most:
+            raise argparse.ArgumentTypeError(f"{text} is not from {least:g} to {most:g}")
+        return number
 
     return convert
 

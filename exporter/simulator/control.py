@@ -159,11 +159,12 @@ def tell(
     *,
     jobs: bool = True,
 ) -> dict[str, object]:
-    """The whole truth, ready for JSON."""
+    """The truth as it is at ``at`` (default: now), ready for JSON."""
+    at = now if at is None else at
     sums = truth.expected(since, None if until == math.inf else until, at)
     told: dict[str, object] = {"now": now, "expected": rows(sums)}
     if jobs:
-        told["jobs"] = [facts(job) for job in truth.jobs(since, until, math.inf if at is None else at)]
+        told["jobs"] = [facts(job) for job in truth.jobs(since, until, at)]
     return told
 
 
