@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -280,6 +281,29 @@ def test_unknown_words_from_the_client_fold() -> None:
     assert api_samples("metastudio_api_requests_total", api) == {("production", "list_jobs", "other"): 1}
     assert api_samples("metastudio_api_errors_total", api)["production", "list_jobs", "other"] == 1
     assert {labels[1] for labels in api_samples("metastudio_api_retries_total", api)} == set(OPERATIONS)
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        pytest.param(lambda events: events.request("list_jobs", "200", 0.1), id="request"),
+        pytest.param(lambda events: events.error("list_jobs", "tls", None), id="error"),
+        pytest.param(lambda events: events.retry("list_jobs"), id="retry"),
+        pytest.param(lambda events: events.throttle_wait(1.0), id="throttle-wait"),
+        pytest.param(lambda events: events.rate_limit(5.0), id="rate-limit"),
+        pytest.param(lambda events: events.credentials_rejected(True), id="rejected"),
+        pytest.param(lambda events: events.credentials_expiry(1.0), id="expiry"),
+    ],
+)
+def test_every_fact_shows_in_the_next_view(report: Callable[[ApiEvents], None]) -> None:
+    """And leaves the view before as it was: its text is kept by identity."""
+    api = ApiMetrics(0.0)
+    events = api.target("production")
+    before = events.view()
+    copy = msgspec.structs.asdict(before)
+    report(events)
+    assert msgspec.structs.asdict(events.view()) != copy
+    assert msgspec.structs.asdict(before) == copy
 
 
 def test_a_target_keeps_its_api_counts_across_a_reload_until_it_is_removed() -> None:

@@ -50,7 +50,7 @@ def choose_format(accept: str) -> Format:
 
 def accepts_gzip(accept_encoding: str) -> bool:
     """Whether the client reads gzip: named, or covered by ``*``, and not with ``q=0``."""
-    codings = dict(reversed(list(_items(accept_encoding))))
+    codings = dict(_items(accept_encoding))
     return codings.get("gzip", codings.get("x-gzip", codings.get("*", 0.0))) > 0
 
 

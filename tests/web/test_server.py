@@ -233,6 +233,22 @@ def test_shutdown_takes_less_than_a_second(app: ASGIApp, connect: Connect) -> No
     assert asyncio.run(run()) < 1.0
 
 
+def test_no_connection_outlives_the_server() -> None:
+    """An answer that nobody reads is cut off, not sent on in the background."""
+
+    async def run() -> int:
+        async with serving(large) as (server, _):
+            client = await idle(server)
+        received = 0
+        with contextlib.suppress(ConnectionResetError):
+            while chunk := await asyncio.get_running_loop().sock_recv(client, 1_000_000):
+                received += len(chunk)
+        client.close()
+        return received
+
+    assert asyncio.run(run()) < len(BODY) / 2
+
+
 def test_cancelling_leaves_nothing_open() -> None:
     """A cancelled task group ends the server as well, at once."""
 
