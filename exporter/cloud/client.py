@@ -32,7 +32,7 @@ from exporter.errors import ApiError, ErrorKind
 from exporter.ledger.model import JobsQuery, Page
 
 MAX_ATTEMPTS: Final = 5
-_MAX_DECODE_ATTEMPTS: Final = 2
+_MAX_UNDECODABLE: Final = 2
 """What could not be decoded once may be an accident of the way; twice it is the answer."""
 _FIRST_BACKOFF: Final = 0.5
 _MAX_BACKOFF: Final = 30.0
@@ -107,6 +107,7 @@ class Client:
         operation: Operation = "list_jobs" if query.job_id is None else "get_job"
         self._report_rate()
         last: ApiError | None = None
+        undecodable = 0
         for attempt in itertools.count(1):
             try:
                 return await self._attempt(operation, query, deadline)
@@ -114,11 +115,15 @@ class Client:
                 raise last or self._no_time(operation, str(error)) from None
             except ApiError as error:
                 error.operation = error.operation or operation
-                await self._wait_for_retry(error, attempt, operation, deadline)
+                undecodable += error.kind is ErrorKind.DECODE
+                spent = attempt >= MAX_ATTEMPTS or undecodable >= _MAX_UNDECODABLE
+                await self._wait_for_retry(error, attempt, operation, deadline, spent=spent)
                 last = error
         raise AssertionError("unreachable")  # pragma: no cover
 
     async def _attempt(self, operation: Operation, query: JobsQuery, deadline: float) -> Page:
+        if self._monotonic() >= deadline:
+            raise self._no_time(operation, "nothing was sent")
         credential = await self._in_time(self._session.credential(), operation, deadline)
         project_id = self._project_id
         if project_id is None:
@@ -190,7 +195,7 @@ class Client:
         return {b"X-App-UserId": user.encode()} if user else {}
 
     async def _wait_for_retry(
-        self, error: ApiError, attempt: int, operation: Operation, deadline: float
+        self, error: ApiError, attempt: int, operation: Operation, deadline: float, *, spent: bool
     ) -> None:
         """Return when it is time for one more attempt; raise ``error`` when there is to be none."""
         wait = self._backoff(error, attempt)
@@ -198,8 +203,7 @@ class Client:
         if throttled:
             # All who share the credentials keep quiet: refused requests count against the limit.
             self._limiter.pause(wait)
-        most = _MAX_DECODE_ATTEMPTS if error.kind is ErrorKind.DECODE else MAX_ATTEMPTS
-        if not error.retryable or attempt >= most or self._monotonic() + wait >= deadline:
+        if spent or not error.retryable or self._monotonic() + wait >= deadline:
             raise error
         self._events.retry(operation)
         if not throttled:

@@ -16,6 +16,7 @@ _CODE: Final = re.compile(r"(MSS|APIGW?|IAM)\.(\d{1,12})", re.IGNORECASE)
 
 _REJECTED: Final = frozenset((400, 401, 403))
 _DENIED: Final = frozenset((401, 403))
+_THROTTLED: Final = "throttled: lower rate_limit, or see who else calls this API"
 
 
 class Remedy(Enum):
@@ -106,7 +107,7 @@ _RULES: Final = (
     ),
     _Rule("check the credentials", ErrorKind.AUTH, codes="MSS.4", statuses=frozenset((400, 401, 403))),
     _Rule(
-        "throttled: lower rate_limit, or see who else calls this API",
+        _THROTTLED,
         ErrorKind.THROTTLED,
         codes="APIG.308 IAM.12 MSS.47010004",
         retryable=True,
@@ -142,6 +143,7 @@ _ADVICE: Final = {
     401: "check the credentials",
     403: "check the permissions of these credentials",
     404: "check region, endpoint and project_id",
+    429: _THROTTLED,
     407: "the proxy wants a login: check HTTPS_PROXY",
 }
 

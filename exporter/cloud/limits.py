@@ -75,12 +75,12 @@ class RateLimiter:
         while True:
             now = self._monotonic()
             earliest = self._full_at - (self._burst - 1) / self.rate
-            wait = max(earliest, self._quiet_until) - now
-            if wait <= 0:
+            wait = max(earliest - now, self._quiet_until - now, 0.0)
+            if now + wait >= deadline:
+                raise NoTimeLeft(wait)
+            if wait == 0:
                 self._full_at = max(self._full_at, now) + 1 / self.rate
                 return waited
-            if now + wait > deadline:
-                raise NoTimeLeft(wait)
             await self._sleep(wait)  # then look again: another may have taken it, or asked for quiet
             waited += self._monotonic() - now
 

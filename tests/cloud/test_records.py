@@ -1,0 +1,310 @@
+"""Bytes of a list answer -> records: tolerant of fields, strict about what is a list."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from exporter.cloud.records import Decoder
+from exporter.cloud.times import format_time, parse_http_date, zone
+from exporter.errors import ApiError
+from exporter.ledger.model import Page, Record
+
+FULL: dict[str, Any] = {
+    "job_id": "0d1c0b0a-0001",
+    "websocket_job_id": "ws-1",
+    "asset_id": "voice-1",
+    "tts_service_enum": "TTS_LLM",
+    "text_length": 120,
+    "create_time": "2023-11-14T22:13:20Z",
+    "audio_format": "WAV",
+    "need_timestamp": False,
+    "gen_srt": True,
+    "job_type": "ASYNC_JOB",
+    "job_state": "FAILED",
+    "fail_msg": "文本过长",
+    "files": [{"audio_file_url": "https://obs.example/?Signature=secret"}],
+}
+RECORD = Record(
+    "0d1c0b0a-0001", 1_700_000_000_000, "FAILED", "ASYNC_JOB", "TTS_LLM", 120, "文本过长", "voice-1", "ws-1"
+)
+
+
+def decode(body: object, time_zone: str = "UTC") -> Page:
+    return Decoder(time_zone).decode(body if isinstance(body, bytes) else json.dumps(body).encode())
+
+
+def one(**fields: Any) -> Record:
+    """The record of FULL with some fields replaced, beside a good neighbour that must not suffer."""
+    page = decode({"count": 2, "data": [{**FULL, **fields}, FULL]})
+    assert page.records[1] == RECORD
+    assert page.count == 2
+    return page.records[0]
+
+
+def test_a_documented_record() -> None:
+    """Every documented field arrives; ``files`` with its signed links does not."""
+    assert one() == RECORD
+    assert "secret" not in repr(decode({"count": 1, "data": [FULL]}))
+
+
+def test_an_empty_record_survives() -> None:
+    """A record of which every field is missing is a record."""
+    page = decode({"count": 1, "data": [{}]})
+    assert page.records == (Record(None, None, "unknown", "unknown", "unknown"),)
+
+
+WRONG: list[object] = [None, True, 1.5, [], {}, {"a": [1]}, "\x00"]
+
+
+@pytest.mark.parametrize("value", WRONG, ids=repr)
+@pytest.mark.parametrize("field", [name for name in FULL if name != "files"])
+def test_a_field_of_a_wrong_type_costs_only_itself(field: str, value: object) -> None:
+    """Whatever stands in one field, the others and the neighbours are read."""
+    record = one(**{field: value})
+    untouched = [name for name in Record.__struct_fields__ if name not in (field, "malformed")]
+    assert [getattr(record, name) for name in untouched] == [getattr(RECORD, name) for name in untouched]
+
+
+@pytest.mark.parametrize(
+    ("value", "job_id"),
+    [
+        ("a", "a"),
+        (17, "17"),
+        (10**30, None),
+        ("", None),
+        (None, None),
+        (True, None),
+        (1.5, None),
+        (["a"], None),
+        ("x" * 256, "x" * 256),
+        ("x" * 257, None),
+        ("a\x00b", None),
+        ("任务", "任务"),
+    ],
+    ids=repr,
+)
+def test_job_id(value: object, job_id: str | None) -> None:
+    """Text and whole numbers are ids; what cannot be one is as if it were missing."""
+    assert one(job_id=value).job_id == job_id
+
+
+@pytest.mark.parametrize(
+    ("value", "label"),
+    [
+        ("PRELOAD", "PRELOAD"),
+        ("NEW-kind_2.0", "NEW-kind_2.0"),
+        ("x" * 64, "x" * 64),
+        ("x" * 65, "other"),
+        ("two words", "other"),
+        ("new\nline", "other"),
+        ("类型", "other"),
+        ("A\n", "other"),
+        ("", "unknown"),
+        (None, "unknown"),
+        (7, "unknown"),
+    ],
+    ids=repr,
+)
+def test_labels_are_bounded(value: object, label: str) -> None:
+    """Unknown values of an enum pass when they are fit for a label."""
+    assert one(job_type=value).job_type == label
+    assert one(tts_service_enum=value).tts_service_enum == label
+
+
+@pytest.mark.parametrize(
+    ("value", "state"),
+    [("WAITING", "WAITING"), ("SUCCEED", "SUCCEED"), ("succeed", "unknown"), ("DONE", "unknown"), (3, "unknown")],
+    ids=repr,
+)
+def test_states_are_a_closed_set(value: object, state: str) -> None:
+    """Only the four documented states are known."""
+    assert one(job_state=value).job_state == state
+
+
+@pytest.mark.parametrize(
+    ("value", "length"),
+    [(0, 0), (10000, 10000), (-1, None), (2**31, None), ("120", None), (12.5, None), (None, None)],
+    ids=repr,
+)
+def test_text_length(value: object, length: int | None) -> None:
+    """A length that is no whole number, negative or absurd would poison a sum: it is absent."""
+    assert one(text_length=value).text_length == length
+
+
+NOON = 1_700_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("value", "time_zone", "expected"),
+    [
+        ("2023-11-14T22:13:20Z", "UTC", NOON),
+        ("2023-11-14T22:13:20Z", "+08:00", NOON),
+        ("2023-11-15T06:13:20+08:00", "UTC", NOON),
+        ("2023-11-15T06:13:20+0800", "UTC", NOON),
+        ("2023-11-15 06:13:20 +08:00", "UTC", NOON),
+        ("2023-11-14T22:13:20.123Z", "UTC", NOON + 123),
+        ("2023-11-14T22:13:20,123456789Z", "UTC", NOON + 123),
+        ("2023-11-14t22:13:20z", "UTC", NOON),
+        ("2023-11-14 22:13:20", "UTC", NOON),
+        (" 2023-11-14 22:13:20 ", "UTC", NOON),
+        ("2023-11-15 06:13:20", "+08:00", NOON),
+        ("2023-11-15T06:13:20", "Asia/Shanghai", NOON),
+        (1700000000, "UTC", NOON),
+        (1700000000123, "UTC", NOON + 123),
+        (1700000000.5, "UTC", NOON + 500),
+        ("1700000000", "+08:00", NOON),
+        ("1700000000123", "UTC", NOON + 123),
+        ("", "UTC", None),
+        ("yesterday", "UTC", None),
+        ("2023-11-14", "UTC", None),
+        ("20231114T221320Z", "UTC", None),
+        ("2023-13-14T22:13:20Z", "UTC", None),
+        ("2023-11-14T25:13:20Z", "UTC", None),
+        ("0001-01-01T00:00:00+14:00", "UTC", None),
+        ("٢٠٢٣-11-14T22:13:20Z", "UTC", None),
+        (0, "UTC", None),
+        (-5, "UTC", None),
+        (10**17, "UTC", None),
+        (True, "UTC", None),
+        ([], "UTC", None),
+    ],
+    ids=repr,
+)
+def test_create_time(value: object, time_zone: str, expected: int | None) -> None:
+    """Every time format of the fact sheet is read; anything else is an absent time, not a lost record."""
+    page = decode({"count": 1, "data": [{"job_id": "a", "create_time": value}]}, time_zone)
+    assert (page.records[0].job_id, page.records[0].create_time) == ("a", expected)
+
+
+def test_fail_msg_is_cut_and_cleaned() -> None:
+    """Free text is bounded, and free of what a database refuses."""
+    assert one(fail_msg="x" * 5000).fail_msg == "x" * 4096
+    assert one(fail_msg="a\x00b").fail_msg == "a\ufffdb"
+
+
+@pytest.mark.parametrize("element", ["null", "1", '"text"', "[]", "[[{}]]", "true"])
+def test_an_element_that_is_no_record(element: str) -> None:
+    """Such an element is kept as malformed, equal ones alike, and its neighbours are read."""
+    body = f'{{"count":3,"data":[{element},{json.dumps(FULL)},{element}]}}'.encode()
+    first, good, second = decode(body).records
+    assert first == second
+    assert len(first.malformed) == 32
+    assert first.job_id is None
+    assert good == RECORD
+
+
+def test_different_malformed_elements_differ() -> None:
+    """Two different wrong elements are told apart."""
+    first, second = decode(b'{"count":2,"data":[1,2]}').records
+    assert first.key != second.key
+
+
+def test_invalid_utf8_in_one_field_costs_only_that_field() -> None:
+    """A message cut inside a character does not hide its job, nor the page."""
+    body = b'{"count":1,"data":[{"job_id":"a","job_state":"FAILED","fail_msg":"\xe6\x96"}]}'
+    record = decode(body).records[0]
+    assert (record.job_id, record.job_state, record.fail_msg) == ("a", "FAILED", "")
+
+
+@pytest.mark.parametrize(
+    ("body", "count"),
+    [
+        ({"count": 0, "data": []}, 0),
+        ({"count": 0}, 0),
+        ({"count": 0, "data": None}, 0),
+        ({"data": []}, None),
+        ({"count": "many", "data": []}, None),
+        ({"count": -1, "data": []}, None),
+        ({"count": 2.5, "data": []}, None),
+        ({"count": None, "data": []}, None),
+        ({"count": 7, "data": []}, 7),
+        ({"count": 0, "data": [], "error_code": "", "error_msg": "", "error": None}, 0),
+        ({"count": 0, "data": [], "request_id": "r", "code": "0", "message": "ok", "new": {"x": [1]}}, 0),
+    ],
+    ids=repr,
+)
+def test_pages_without_jobs(body: object, count: int | None) -> None:
+    """An empty list is no error, whatever stands beside it."""
+    assert decode(body) == Page((), count)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    elements=st.lists(
+        JSON | st.dictionaries(st.sampled_from(sorted(FULL)), JSON, max_size=8) | st.just(FULL), max_size=5
+    ),
+    count=JSON,
+)
+def test_no_element_costs_its_page(elements: list[object], count: object) -> None:
+    """Whatever JSON stands in the list, there is one record an element, and good ones are untouched."""
+    page = decode({"count": count, "data": elements})
+    assert len(page.records) == len(elements)
+    for element, record in zip(elements, page.records, strict=True):
+        assert bool(record.malformed) == (not isinstance(element, dict))
+        if element == FULL:
+            assert record == RECORD
+        json.dumps(str(record)).encode()
+
+
+@settings(max_examples=200, deadline=None)
+@given(body=st.binary(max_size=60) | JSON.map(lambda value: json.dumps(value).encode()))
+def test_any_bytes_are_a_page_or_an_api_error(body: bytes) -> None:
+    """No body raises anything but an ApiError."""
+    try:
+        page = Decoder("UTC").decode(body)
+    except ApiError as error:
+        assert error.message
+    else:
+        assert isinstance(page, Page)
+
+
+@pytest.mark.parametrize(
+    ("ms", "style", "since", "until"),
+    [
+        (NOON, "rfc3339", "2023-11-14T22:13:20Z", "2023-11-14T22:13:20Z"),
+        (NOON + 1, "rfc3339", "2023-11-14T22:13:20Z", "2023-11-14T22:13:21Z"),
+        (NOON + 1, "unix", "1700000000", "1700000001"),
+        (NOON + 1, "unix_ms", "1700000000001", "1700000000001"),
+    ],
+)
+def test_bounds_are_widened_to_what_can_be_said(ms: int, style: Any, since: str, until: str) -> None:
+    """A bound finer than the format moves outward, so that no record falls between two windows."""
+    assert (format_time(ms, style, up=False), format_time(ms, style, up=True)) == (since, until)
+
+
+@pytest.mark.parametrize("name", ["Mars/Base", "+25:99", "../../etc/passwd", ""])
+def test_unknown_zones_are_refused(name: str) -> None:
+    """A zone that does not exist is a ValueError that names it."""
+    with pytest.raises(ValueError, match="neither UTC"):
+        zone(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Sun, 06 Nov 1994 08:49:37 GMT", 784111777.0),
+        ("Sun, 06 Nov 1994 08:49:37 -0000", 784111777.0),
+        ("Sunday, 06-Nov-94 08:49:37 GMT", 784111777.0),
+        ("Sun, 99 Nov 1994 08:49:37 GMT", None),
+        ("now", None),
+        ("", None),
+        (None, None),
+        ("x" * 1000, None),
+    ],
+    ids=repr,
+)
+def test_http_dates(text: str | None, expected: float | None) -> None:
+    """A date header is Unix seconds or nothing."""
+    assert parse_http_date(text) == expected

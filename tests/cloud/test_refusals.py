@@ -1,0 +1,385 @@
+"""Refused credentials: what is tried once more, what is left alone, and for how long."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import msgspec
+import pytest
+
+from exporter.cloud.connect import Shared
+from exporter.cloud.limits import Breaker, Refused, fingerprint
+from exporter.config import AkskAuth, PasswordAuth, Secret, TokenAuth
+from exporter.errors import ApiError
+from exporter.ledger.model import JobsQuery
+from tests.cloud.world import AK, SK, START, FakeTime, World, gateway, jobs, reply, run, script, target
+
+BAD_SIGNATURE = gateway(401, "APIG.0301", "verify aksk signature fail")
+
+
+def test_refused_keys_are_left_alone_for_five_minutes() -> None:
+    """After one refusal no request is made, until five minutes have passed; then one is."""
+    world = World(script([BAD_SIGNATURE, jobs("a")]))
+
+    async def scenario() -> None:
+        with pytest.raises(ApiError, match="verify aksk"):
+            await world.list_jobs()
+        assert world.events.rejected is True
+        for _ in range(3):
+            with pytest.raises(ApiError, match="not tried again for 300 s or until they change") as caught:
+                await world.list_jobs()
+            assert (str(caught.value.kind), caught.value.operation) == ("auth", "list_jobs")
+        assert len(world.requests) == 1
+        world.time.now += 301
+        await world.list_jobs()
+        assert world.events.rejected is False
+
+    run(scenario())
+    assert world.events.errors == [("list_jobs", "auth", "APIG.0301")]
+
+
+def test_changed_keys_are_tried_at_once(tmp_path: Path) -> None:
+    """New content in the key files ends the waiting."""
+    secret = tmp_path / "sk"
+    secret.write_text("wrong\n")
+    world = World(script([BAD_SIGNATURE, jobs("a")]), auth=AkskAuth(Secret(AK), secret))
+
+    async def scenario() -> None:
+        with pytest.raises(ApiError):
+            await world.list_jobs()
+        with pytest.raises(ApiError, match="not tried again"):
+            await world.list_jobs()
+        secret.write_text(SK)
+        await world.list_jobs()
+
+    run(scenario())
+    assert len(world.requests) == 2
+
+
+def test_keys_that_rotated_during_the_request_are_tried_once_more(tmp_path: Path) -> None:
+    """A refusal of keys that the files no longer hold is followed by one request with the new ones."""
+    secret = tmp_path / "sk"
+    secret.write_text("old-secret")
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if secret.read_text() == "old-secret":
+            secret.write_text("new-secret")
+            return BAD_SIGNATURE
+        return jobs("a")
+
+    world = World(handler, auth=AkskAuth(Secret(AK), secret))
+    run(world.list_jobs())
+    assert len(world.requests) == 2
+
+
+def test_many_targets_with_wrong_keys_sign_once() -> None:
+    """Ten targets that start together with the same wrong keys cost one bad signature, not ten."""
+    world = World(lambda request: BAD_SIGNATURE)
+    clients = [world.connect(target(name=f"t{n}")) for n in range(10)]
+
+    async def scenario() -> list[BaseException | object]:
+        calls = (client.list_jobs(JobsQuery(), deadline=world.time.now + 60) for client in clients)
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    assert all(isinstance(result, ApiError) for result in run(scenario()))
+    assert len(world.requests) == 1
+
+
+def test_the_breaker_survives_a_restart_as_plain_data() -> None:
+    """Stored state, written and read as JSON, keeps a new process from trying refused keys; no key is in it."""
+    world = World(lambda request: BAD_SIGNATURE)
+    with pytest.raises(ApiError):
+        run(world.list_jobs())
+    stored = msgspec.json.encode(world.shared.states())
+    assert AK.encode() not in stored
+    assert SK.encode() not in stored
+    time = FakeTime()
+    time.now += 10
+    shared = Shared(monotonic=time.monotonic, wall=time.wall, sleep=time.sleep)
+    shared.restore(msgspec.json.decode(stored, type=dict[str, tuple[Refused, ...]]))
+    reborn = World(lambda request: jobs("a"), shared=shared)
+    with pytest.raises(ApiError, match="not tried again for 290 s"):
+        run(reborn.list_jobs())
+    assert reborn.requests == []
+
+
+def test_a_clock_set_back_does_not_prolong_the_wait() -> None:
+    """Five minutes stay five minutes when the wall clock jumps back by a day."""
+    now = [START]
+    breaker = Breaker(lambda: now[0])
+    breaker.refuse("keys", "why")
+    now[0] -= 86400
+
+    async def enter() -> None:
+        async with breaker.permit("keys", 1.0):
+            pass
+
+    with pytest.raises(ApiError, match="300 s"):
+        run(enter())
+    now[0] += 300
+    run(enter())
+
+
+def test_the_breaker_remembers_a_bounded_number_of_keys() -> None:
+    """Temporary keys that are refused every hour for years do not fill the memory."""
+    breaker = Breaker(lambda: START)
+    for n in range(1000):
+        breaker.refuse(str(n), "why")
+    assert len(breaker.state) == 64
+
+
+def test_a_wrong_clock_is_corrected_once_and_remembered() -> None:
+    """A signature refused as expired is made once more with the clock of the refusal, and so from then on."""
+    world = World(lambda request: answer(request))
+    ahead = 7200.0
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.headers["X-Sdk-Date"] != "20251119T100000Z":
+            return gateway(401, "APIG.0301", "signature expired", Date=world.date(ahead))
+        return jobs("a")
+
+    async def scenario() -> None:
+        await world.list_jobs()
+        await world.list_jobs()
+
+    run(scenario())
+    dates = [request.headers["X-Sdk-Date"] for request in world.requests]
+    assert dates == ["20251119T080000Z", "20251119T100000Z", "20251119T100000Z"]
+    assert world.events.retries == ["list_jobs"]
+
+
+def test_a_clock_that_is_right_is_not_signed_with_again() -> None:
+    """When the refusal's own Date agrees with ours, nothing has changed, so nothing is sent again."""
+    world = World(lambda request: gateway(401, "APIG.0301", "signature expired", Date=world.date(3)))
+    with pytest.raises(ApiError, match="check NTP"):
+        run(world.list_jobs())
+    assert len(world.requests) == 1
+
+
+def test_a_false_date_does_not_spoil_good_signatures_for_ever() -> None:
+    """When signing by the dates of good answers is refused, our own clock is tried, and kept."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        stale = {"Date": "Sun, 16 Nov 2025 08:00:00 GMT"}
+        if not request.headers["X-Sdk-Date"].startswith("20251119T"):
+            return gateway(401, "APIG.0301", "signature expired", **stale)
+        return reply(200, {"count": 0}, stale)
+
+    world = World(answer)
+
+    async def scenario() -> None:
+        for _ in range(5):
+            await world.list_jobs()
+
+    run(scenario())
+    assert len(world.requests) == 6
+
+
+def test_dates_of_good_answers_correct_the_signature() -> None:
+    """Once two answers showed that our clock is an hour behind, requests are dated by theirs."""
+    world = World(lambda request: reply(200, {"count": 0}, {"Date": world.date(3600)}))
+
+    async def scenario() -> None:
+        for _ in range(3):
+            await world.list_jobs()
+
+    run(scenario())
+    assert world.requests[1].headers["X-Sdk-Date"] == "20251119T080000Z"
+    assert world.requests[2].headers["X-Sdk-Date"] == "20251119T090000Z"
+
+
+def _token_answer(token: str, world: World, hours: float = 24.0, project: str = "p0") -> httpx.Response:
+    until = httpx.Headers({"X-Subject-Token": token, "Date": world.date()})
+    expires = datetime.fromtimestamp(world.time.wall() + hours * 3600, UTC)
+    facts = {"expires_at": expires.strftime("%Y-%m-%dT%H:%M:%S.%fZ"), "project": {"id": project}}
+    return reply(201, {"token": facts}, until)
+
+
+PASSWORD = PasswordAuth("account", "user", Secret("p4ssw0rd-example"))
+
+
+class Iam:
+    """An API with tokens: gives token-1, token-2, … and lists jobs for the newest."""
+
+    def __init__(self, hours: float = 24.0, refusal: httpx.Response | None = None) -> None:
+        self.given = 0
+        self.revoked = 0
+        self.hours = hours
+        self.refusal = refusal or gateway(401, "APIG.0307", "The token must be updated.")
+        self.world = World(self.answer, auth=PASSWORD, project_id=None)
+
+    async def answer(self, request: httpx.Request) -> httpx.Response:
+        await asyncio.sleep(0)
+        if request.url.path == "/v3/auth/tokens":
+            self.given += 1
+            return _token_answer(f"token-{self.given}", self.world, self.hours)
+        if request.headers["X-Auth-Token"] in {f"token-{n}" for n in range(self.revoked + 1)}:
+            return self.refusal
+        return jobs("a")
+
+
+def test_one_token_serves_many_requests() -> None:
+    """Concurrent first requests make one token; its answer gives the project, and its end is reported."""
+    iam = Iam()
+
+    async def scenario() -> None:
+        await asyncio.gather(*(iam.world.list_jobs() for _ in range(8)))
+
+    run(scenario())
+    assert iam.given == 1
+    assert iam.world.client.project_id == "p0"
+    assert iam.world.events.expiry == pytest.approx(START + 86400)
+    paths = {request.url.path for request in iam.world.requests}
+    assert paths == {"/v3/auth/tokens", "/v1/p0/ttsc/tts-jobs"}
+
+
+def test_the_token_request_is_the_documented_one() -> None:
+    """User, domain and scope are sent as the identity service wants them, without a catalog."""
+    iam = Iam()
+    run(iam.world.list_jobs())
+    request = iam.world.requests[0]
+    assert str(request.url).endswith("/v3/auth/tokens?nocatalog=true")
+    assert msgspec.json.decode(request.content)["auth"] == {
+        "identity": {
+            "methods": ["password"],
+            "password": {
+                "user": {"name": "user", "password": "p4ssw0rd-example", "domain": {"name": "account"}}
+            },
+        },
+        "scope": {"project": {"name": "cn-north-4"}},
+    }
+
+
+def test_a_token_is_renewed_well_before_its_end() -> None:
+    """A token of 24 hours serves 22 of them and is replaced before the last hour."""
+    iam = Iam()
+
+    async def scenario() -> None:
+        await iam.world.list_jobs()
+        iam.world.time.now += 22 * 3600
+        await iam.world.list_jobs()
+        assert iam.given == 1
+        iam.world.time.now += 1.1 * 3600
+        await iam.world.list_jobs()
+
+    run(scenario())
+    assert iam.given == 2
+
+
+def test_an_ended_token_is_renewed_once_by_all() -> None:
+    """When the API says that the token ended, concurrent requests share one new token and all succeed."""
+    iam = Iam()
+
+    async def scenario() -> None:
+        await iam.world.list_jobs()
+        iam.world.time.now += 120
+        iam.revoked = 1
+        await asyncio.gather(*(iam.world.list_jobs() for _ in range(6)))
+
+    run(scenario())
+    assert iam.given == 2
+    assert iam.world.events.rejected is False
+
+
+def test_a_token_that_is_refused_fresh_is_not_renewed_again() -> None:
+    """If the new token is refused too, the credentials are refused: one renewal, then quiet."""
+    iam = Iam()
+
+    async def scenario() -> None:
+        await iam.world.list_jobs()
+        iam.world.time.now += 120
+        iam.revoked = 99
+        for _ in range(3):
+            with pytest.raises(ApiError):
+                await iam.world.list_jobs()
+
+    run(scenario())
+    assert iam.given == 2
+    assert iam.world.events.rejected is True
+
+
+def test_other_refusals_do_not_renew_the_token() -> None:
+    """A 403 about permissions is no reason for a new token."""
+    iam = Iam(refusal=gateway(403, "APIG.0302", "no permission"))
+
+    async def scenario() -> None:
+        await iam.world.list_jobs()
+        iam.world.time.now += 120
+        iam.revoked = 99
+        with pytest.raises(ApiError, match="no permission"):
+            await iam.world.list_jobs()
+
+    run(scenario())
+    assert iam.given == 1
+
+
+def test_renewal_that_fails_keeps_the_old_token() -> None:
+    """While the old token is still good, a failing identity service disturbs nobody and is asked once a minute."""
+    iam = Iam()
+    down = False
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        if down and request.url.path == "/v3/auth/tokens":
+            return reply(503)
+        return await iam.answer(request)
+
+    world = World(answer, auth=PASSWORD, project_id=None)
+    iam.world = world
+
+    async def scenario() -> None:
+        nonlocal down
+        await world.list_jobs()
+        down = True
+        world.time.now += 23.2 * 3600
+        for _ in range(5):
+            await world.list_jobs()
+            world.time.now += 10
+
+    run(scenario())
+    assert world.events.requests.count(("create_token", "503")) == 1
+
+
+def test_a_wrong_password_is_tried_once_by_all_targets() -> None:
+    """The identity service locks users after a few wrong passwords, so one refusal stops every target."""
+    refused = reply(401, {"error": {"message": "The username or password is wrong.", "code": 401}})
+    world = World(lambda request: refused, auth=PASSWORD)
+    other = world.connect(target(name="other", auth=PASSWORD))
+
+    async def scenario() -> None:
+        for client in (world.client, other, world.client):
+            with pytest.raises(ApiError, match="password is wrong"):
+                await client.list_jobs(JobsQuery(), deadline=world.time.now + 60)
+
+    run(scenario())
+    assert [request.url.path for request in world.requests] == ["/v3/auth/tokens"]
+    assert world.events.rejected is True
+    assert world.events.errors == [("create_token", "auth", None)]
+
+
+def test_a_given_token_is_sent_and_not_signed(tmp_path: Path) -> None:
+    """A given token travels as X-Auth-Token alone, is read anew from its file, and finds its project."""
+    file = tmp_path / "token"
+    file.write_text("MIIF-given\n")
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/v3/projects":
+            return reply(200, {"projects": [{"id": "p9", "name": "cn-north-4"}]})
+        return jobs("a")
+
+    world = World(answer, auth=TokenAuth(file), project_id=None)
+    run(world.list_jobs())
+    first, second = world.requests
+    assert {request.headers["X-Auth-Token"] for request in (first, second)} == {"MIIF-given"}
+    assert "Authorization" not in second.headers
+    assert "X-Project-Id" not in second.headers
+    assert second.url.path == "/v1/p9/ttsc/tts-jobs"
+    assert world.events.requests == [("get_project", "200"), ("list_jobs", "200")]
+
+
+def test_fingerprints_differ_by_part_and_reveal_nothing() -> None:
+    """Moving a character between the parts changes the fingerprint; no part can be read from it."""
+    assert fingerprint("ab", "c") != fingerprint("a", "bc")
+    assert "secret" not in fingerprint("secret")

@@ -1,0 +1,243 @@
+"""Retries, the rate limit and deadlines: what is tried again, when, and when no more."""
+
+from __future__ import annotations
+
+import asyncio
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from exporter.cloud.connect import Shared
+from exporter.cloud.limits import NoTimeLeft, RateLimiter
+from exporter.errors import ApiError
+from exporter.ledger.model import JobsQuery
+from tests.cloud.world import FakeTime, World, gateway, jobs, reply, run, script, target
+
+
+@pytest.mark.parametrize(
+    ("headers", "text", "waits"),
+    [
+        ({"Retry-After": "7"}, "", 7.5),
+        ({"Retry-After": "Wed, 19 Nov 2025 08:00:09 GMT"}, "", 9.5),
+        ({"Retry-After": "Wed, 19 Nov 2025 07:00:00 GMT"}, "", 0.5),
+        ({"Retry-After": "soon"}, "", 3.5),
+        ({}, "", 3.5),
+        ({}, "policy user over ratelimit,limit:60,time:1 minute", 3.5),
+        ({}, "policy user over ratelimit,limit:60,time:2 second", 2.0),
+    ],
+    ids=["seconds", "date", "past_date", "unreadable", "nothing", "window", "short_window"],
+)
+def test_throttling_is_waited_for(headers: dict[str, str], text: str, waits: float) -> None:
+    """After a 429 the next request comes when the API said, or two to five seconds later."""
+    refused = reply(429, {"error_code": "APIG.0308", "error_msg": text}, headers)
+    world = World(script([refused, jobs("a")]))
+    run(world.list_jobs())
+    assert world.time.slept == [pytest.approx(waits)]
+    assert world.events.waited == pytest.approx(waits)
+    assert world.events.retries == ["list_jobs"]
+
+
+def test_retry_after_date_is_read_on_the_apis_clock() -> None:
+    """A date to wait for is compared with the answer's own Date, since our clock may be wrong."""
+    refused = reply(
+        429, None, {"Retry-After": "Wed, 19 Nov 2025 09:00:09 GMT", "Date": "Wed, 19 Nov 2025 09:00:00 GMT"}
+    )
+    world = World(script([refused, jobs("a")]))
+    run(world.list_jobs())
+    assert world.time.slept == [pytest.approx(9.5)]
+
+
+def test_an_absurd_retry_after_is_bounded() -> None:
+    """A Retry-After of years silences the exporter for an hour, not for good."""
+    world = World(script([reply(429, None, {"Retry-After": "99999999999"}), jobs("a")]))
+    run(world.list_jobs(seconds=10_000.0))
+    assert world.time.slept == [pytest.approx(3600.5)]
+
+
+def test_throttling_silences_everyone_with_the_same_credentials() -> None:
+    """After a 429 to one target, another with the same credentials waits as long before its request."""
+    world = World(script([reply(429, None, {"Retry-After": "20"}), jobs("a")]))
+    other = world.connect(target(name="other"))
+
+    async def scenario() -> None:
+        with pytest.raises(ApiError, match="throttled"):
+            await world.list_jobs(seconds=5.0)
+        await other.list_jobs(JobsQuery(), deadline=world.time.now + 60.0)
+
+    run(scenario())
+    assert world.time.slept == [pytest.approx(20.5)]
+
+
+def test_backoff_grows_and_is_jittered() -> None:
+    """Waits double from half a second and are scaled by the jitter."""
+    world = World(lambda request: reply(503))
+    with pytest.raises(ApiError):
+        run(world.list_jobs())
+    assert world.time.slept == [pytest.approx(wait) for wait in (0.25, 0.5, 1.0, 2.0)]
+
+
+@pytest.mark.parametrize("seconds", [0.0, -5.0], ids=["now", "past"])
+def test_no_request_after_the_deadline(seconds: float) -> None:
+    """A deadline that has passed costs no request at all."""
+    world = World(lambda request: jobs("a"))
+    with pytest.raises(ApiError) as caught:
+        run(world.list_jobs(seconds=seconds))
+    assert (str(caught.value.kind), world.requests) == ("timeout", [])
+
+
+def test_the_last_real_error_is_told_at_once() -> None:
+    """When the next wait would pass the deadline, the API's own error is raised without sleeping."""
+    world = World(lambda request: gateway(429, "APIG.0308", "slow", Retry_After="30"))
+    with pytest.raises(ApiError) as caught:
+        run(world.list_jobs(seconds=20.0))
+    assert (caught.value.code, world.time.slept, len(world.requests)) == ("APIG.0308", [], 1)
+    assert caught.value.retry_after == 30.0
+
+
+def test_the_rate_limit_leaves_the_real_error_in_front() -> None:
+    """When the rate limit leaves no room for a retry, the error is the API's and not the limiter's."""
+    world = World(lambda request: reply(503), rate_limit=0.1)
+    with pytest.raises(ApiError) as caught:
+        run(world.list_jobs(seconds=5.0))
+    assert (caught.value.status, len(world.requests)) == (503, 1)
+
+
+def test_a_pause_longer_than_the_deadline_says_so() -> None:
+    """A poll that could never get its turn fails at once, and says why."""
+    world = World(lambda request: reply(429, None, {"Retry-After": "60"}))
+
+    async def scenario() -> None:
+        with pytest.raises(ApiError):
+            await world.list_jobs(seconds=10.0)
+        with pytest.raises(ApiError, match=r"the rate limit allows the next request only in 60\.5 s"):
+            await world.list_jobs(seconds=10.0)
+
+    run(scenario())
+    assert len(world.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        httpx.ConnectTimeout("x"),
+        httpx.ReadTimeout("x"),
+        httpx.ConnectError("x"),
+        httpx.ReadError("x"),
+        httpx.RemoteProtocolError("x"),
+        httpx.ProxyError("x"),
+    ],
+    ids=lambda fault: type(fault).__name__,
+)
+def test_faults_of_the_way_are_retried(fault: Exception) -> None:
+    """Timeouts and broken connections are tried again, as one more request each."""
+    world = World(script([fault, jobs("a")]))
+    assert [record.job_id for record in run(world.list_jobs()).records] == ["a"]
+    assert [code for _, code in world.events.requests] == ["none", "200"]
+
+
+def test_requests_are_spaced_by_the_rate_retries_included() -> None:
+    """At five a second, the tenth request leaves no earlier than 1.8 s after the first."""
+    sent: list[float] = []
+    world = World(lambda request: jobs("a") if sent.append(world.time.now) else jobs("b"), rate_limit=5.0)
+
+    async def scenario() -> None:
+        for _ in range(10):
+            await world.list_jobs()
+
+    run(scenario())
+    assert [round(time - sent[0], 6) for time in sent] == [round(0.2 * n, 6) for n in range(10)]
+    assert world.events.waited == pytest.approx(1.8)
+    assert world.events.rates == [5.0]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rate=st.floats(0.2, 50.0),
+    pauses=st.lists(st.floats(0.0, 3.0), max_size=30),
+)
+def test_no_second_holds_more_than_the_rate_allows(rate: float, pauses: list[float]) -> None:
+    """However requests arrive, a window of one second never holds more than the rate plus one."""
+    time = FakeTime()
+
+    async def scenario() -> list[float]:
+        limiter = RateLimiter(rate, monotonic=time.monotonic, sleep=time.sleep)
+        sent = []
+        for pause in pauses:
+            time.now += pause
+            async with limiter.slot(time.now + 1e9):
+                sent.append(time.now)
+        return sent
+
+    sent = run(scenario())
+    assert all(sum(start <= other < start + 1.0 for other in sent) <= rate + 1 for start in sent)
+
+
+def test_two_requests_at_a_time() -> None:
+    """Of five concurrent requests, never more than two are under way."""
+    under_way = 0
+    most = 0
+
+    async def slow(request: httpx.Request) -> httpx.Response:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        under_way -= 1
+        return jobs("a")
+
+    world = World(slow)
+
+    async def scenario() -> None:
+        await world.list_jobs()  # afterwards the credentials are known to be good
+        await asyncio.gather(*(world.list_jobs() for _ in range(5)))
+
+    run(scenario())
+    assert most == 2
+
+
+def test_the_limiter_refuses_what_cannot_be_in_time() -> None:
+    """A slot that would come after the deadline is refused at once and takes no token."""
+    time = FakeTime()
+
+    async def scenario() -> None:
+        limiter = RateLimiter(1.0, monotonic=time.monotonic, sleep=time.sleep)
+        async with limiter.slot(time.now + 0.1):
+            pass
+        with pytest.raises(NoTimeLeft):
+            async with limiter.slot(time.now + 0.5):
+                pass
+        async with limiter.slot(time.now + 2.0) as waited:
+            assert waited == pytest.approx(1.0)
+
+    run(scenario())
+
+
+def test_targets_share_the_lowest_rate_until_they_are_gone() -> None:
+    """Targets with the same credentials share one limiter; a removed target no longer slows the other."""
+    shared = Shared()
+    limiter = shared.limiter("key", "a", 5.0)
+    assert shared.limiter("key", "b", 2.0) is limiter
+    assert limiter.rate == 2.0
+    shared.keep(frozenset({"a"}))
+    assert limiter.rate == 5.0
+
+
+def test_cancellation_is_not_swallowed_and_frees_the_slot() -> None:
+    """A cancelled poll ends at once, its request is counted, and the next one can go."""
+    world = World(lambda request: asyncio.sleep(3600, reply(200)))
+
+    async def scenario() -> None:
+        for _ in range(3):  # more than there are slots
+            task = asyncio.create_task(world.list_jobs())
+            while not world.requests:
+                await asyncio.sleep(0)
+            world.requests.clear()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    run(scenario())
+    assert world.events.requests == [("list_jobs", "none")] * 3

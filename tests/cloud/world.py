@@ -1,0 +1,173 @@
+"""A made-up world for the cloud client: a clock that sleep moves on, recorded events, a scripted API."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from email.utils import formatdate
+from typing import Any, TypeVar
+
+import httpx
+
+from exporter.cloud.client import Client
+from exporter.cloud.connect import Shared, connect
+from exporter.config import AkskAuth, Auth, Secret, TargetConfig
+from exporter.ledger.model import JobsQuery, Page
+
+START = 1_763_539_200.0  # 2025-11-19T08:00:00Z
+AK, SK = "AKEXAMPLE0000000TEST", "SkExample/abcdefghijklmnopqrstuvwxyz+0123"
+PROJECT = "3f0924078d1b471c884a5383d4dec9fa"
+ENDPOINT = "https://metastudio.cn-north-4.myhuaweicloud.com"
+IAM = "https://iam.cn-north-4.myhuaweicloud.com"
+
+Reply = httpx.Response | Exception
+Handler = Callable[[httpx.Request], Reply | Awaitable[Reply]]
+
+_T = TypeVar("_T")
+
+
+class FakeTime:
+    """Monotonic and wall clock together; sleeping moves both on at once."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.wall_offset = START - 1000.0
+        self.slept: list[float] = []
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def wall(self) -> float:
+        return self.now + self.wall_offset
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+        await asyncio.sleep(0)
+
+
+class Events:
+    """Keeps what the client reports."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, str]] = []
+        self.errors: list[tuple[str, str, str | None]] = []
+        self.retries: list[str] = []
+        self.waited = 0.0
+        self.rates: list[float] = []
+        self.rejected: bool | None = None
+        self.expiry: float | None = None
+
+    def request(self, operation: str, code: str, seconds: float) -> None:
+        assert seconds >= 0
+        self.requests.append((operation, code))
+
+    def error(self, operation: str, kind: str, error_code: str | None) -> None:
+        self.errors.append((operation, str(kind), error_code))
+
+    def retry(self, operation: str) -> None:
+        self.retries.append(operation)
+
+    def throttle_wait(self, seconds: float) -> None:
+        self.waited += seconds
+
+    def rate_limit(self, requests_per_second: float) -> None:
+        self.rates.append(requests_per_second)
+
+    def credentials_rejected(self, rejected: bool) -> None:
+        self.rejected = rejected
+
+    def credentials_expiry(self, timestamp: float | None) -> None:
+        self.expiry = timestamp
+
+
+class World:
+    """One target's client against a handler, with the clock, events and requests within reach."""
+
+    def __init__(self, handler: Handler, *, shared: Shared | None = None, **options: Any) -> None:
+        self.time = FakeTime()
+        self.events = Events()
+        self.requests: list[httpx.Request] = []
+        self.environ: dict[str, str] = options.pop("environ", {})
+        self._handler = handler
+        self.shared = shared or Shared(
+            monotonic=self.time.monotonic, wall=self.time.wall, sleep=self.time.sleep
+        )
+        self.client = self.connect(target(**options))
+
+    def connect(self, config: TargetConfig, handler: Handler | None = None) -> Client:
+        """One more client in this world."""
+        return connect(
+            config,
+            events=self.events,
+            shared=self.shared,
+            environ=self.environ,
+            monotonic=self.time.monotonic,
+            wall=self.time.wall,
+            sleep=self.time.sleep,
+            jitter=lambda: 0.5,
+            transport=httpx.MockTransport(self._answer(handler or self._handler)),
+        )
+
+    def _answer(self, handler: Handler) -> Callable[[httpx.Request], Coroutine[None, None, httpx.Response]]:
+        async def answer(request: httpx.Request) -> httpx.Response:
+            self.requests.append(request)
+            reply = handler(request)
+            if not isinstance(reply, httpx.Response | Exception):
+                reply = await reply
+            if isinstance(reply, Exception):
+                raise reply
+            return reply
+
+        return answer
+
+    async def list_jobs(self, query: JobsQuery | None = None, *, seconds: float = 120.0) -> Page:
+        return await self.client.list_jobs(query or JobsQuery(), deadline=self.time.now + seconds)
+
+    def date(self, offset: float = 0.0) -> str:
+        return formatdate(self.time.wall() + offset, usegmt=True)
+
+
+def target(**options: Any) -> TargetConfig:
+    auth: Auth = options.pop("auth", None) or AkskAuth(Secret(AK), Secret(SK))
+    defaults: dict[str, Any] = {
+        "name": "production",
+        "region": "cn-north-4",
+        "endpoint": ENDPOINT,
+        "iam_endpoint": IAM,
+        "project_id": PROJECT,
+        "rate_limit": 1000.0,
+        "auth": auth,
+    }
+    return TargetConfig(**{**defaults, **options})
+
+
+def script(replies: Iterable[Reply]) -> Handler:
+    """One reply after the other; the last one for ever."""
+    left = list(replies)
+
+    def handler(request: httpx.Request) -> Reply:
+        return left.pop(0) if len(left) > 1 else left[0]
+
+    return handler
+
+
+def reply(
+    status: int = 200, body: object = None, headers: Mapping[str, str] | None = None
+) -> httpx.Response:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode() if body is not None else b""
+    return httpx.Response(status, content=content, headers=dict(headers or {}))
+
+
+def gateway(status: int, code: str, text: str, **headers: str) -> httpx.Response:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return reply(status, {"error_msg": text, "error_code": code, "request_id": "body-id"}, named)
+
+
+def jobs(*ids: str) -> httpx.Response:
+    return reply(200, {"count": len(ids), "data": [{"job_id": job_id} for job_id in ids]})
+
+
+def run(coroutine: Coroutine[None, None, _T]) -> _T:
+    return asyncio.run(coroutine)
