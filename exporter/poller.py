@@ -12,17 +12,17 @@ from typing import Final, Literal
 
 import msgspec
 
+from exporter import log
 from exporter.books import Books
 from exporter.errors import ApiError, ErrorKind, ExporterError
 from exporter.ledger import plan
 from exporter.ledger.anonymous import identify
 from exporter.ledger.gauges import gauge_start
 from exporter.ledger.times import SECOND, floor_second
-from exporter.log import fields
 from exporter.published import TargetView
 from exporter.reader import JobSource, Reader, WindowResult
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 PROBES: Final = 4
 """Requests in which the API's clock must have been told by two answers."""
@@ -75,6 +75,7 @@ class Poller:
         overlap = books.rules.overlap
         self._settle_density = plan.Density(overlap)
         self._head_density = plan.Density(overlap)
+        self._reach_density = plan.Density(overlap)
         self._history_density = plan.Density(overlap)
         self._head = 0
         """Up to where head reads have come."""
@@ -110,12 +111,15 @@ class Poller:
             await self._cycle()
         except ExporterError as error:
             outcome = "partial" if self._reads else "failed"
-            log.warning("poll %s", outcome, extra=fields(target=self._name, error=str(error)))
-        except Exception:
+            log.warn(logger, f"poll {outcome}", target=self._name, error=error)
+        except Exception as error:
             # A poll's boundary: a defect must not end the other targets, and nothing doubtful is kept.
             outcome = "failed"
             self._books.drop()
-            log.exception("poll failed by a defect of this program", extra=fields(target=self._name))
+            kind = type(error).__name__
+            log.error(
+                logger, "poll failed by a defect of this program", target=self._name, kind=kind, error=error
+            )
         await self._finish(outcome, self._monotonic() - started, up=self._reader.answers > answers)
         return outcome
 
@@ -127,7 +131,7 @@ class Poller:
                 await self._books.load(wall)
             await self._books.commit(self._now() or wall)
         except ExporterError as error:
-            log.error("the books could not be written", extra=fields(target=self._name, error=str(error)))
+            log.error(logger, "the books could not be written", target=self._name, error=error)
         self._publish(up=up)
 
     async def _cycle(self) -> None:
@@ -170,7 +174,7 @@ class Poller:
         if not ledger.started:
             ledger.start(self._api_now())
             await self._books.commit(self._api_now())
-            log.info("counting begins", extra=fields(target=self._name, baseline_ms=ledger.times.baseline))
+            log.info(logger, "counting begins", target=self._name, baseline_ms=ledger.times.baseline)
         elif (
             self._api_now() - ledger.times.settled > ledger.rules.max_catch_up
             and not ledger.times.catching_up
@@ -178,9 +182,11 @@ class Poller:
             await self._reader.probe(self._deadline, time_filters=self._settings.time_filters)
             if skipped := ledger.jump(self._api_now()):
                 await self._books.commit(self._api_now())
-                log.warning(
+                log.warn(
+                    logger,
                     "a stretch of time will never be read: downtime exceeded poll.max_catch_up",
-                    extra=fields(target=self._name, skipped_seconds=skipped // SECOND),
+                    target=self._name,
+                    skipped_seconds=skipped // SECOND,
                 )
 
     async def _catch_up(self) -> None:
@@ -191,12 +197,11 @@ class Poller:
         limit = self._budget_left() // 2
         await self._settle(limit)
         log.info(
+            logger,
             "catching up",
-            extra=fields(
-                target=self._name,
-                behind_seconds=(self._api_now() - self._books.ledger.times.settled) // SECOND,
-                was_seconds=behind // SECOND,
-            ),
+            target=self._name,
+            behind_seconds=(self._api_now() - self._books.ledger.times.settled) // SECOND,
+            was_seconds=behind // SECOND,
         )
 
     async def _settle(self, limit: int) -> None:
@@ -213,27 +218,34 @@ class Poller:
                 self._settle_density.learn(window, len(result.listing))
                 self._head = max(self._head, window.until)
             await self._commit_read(result)
-            if not complete and not self._halve(self._settle_density, result):
+            if not complete and not self._halve(self._settle_density, window, result):
                 return
 
     async def _read_head(self) -> None:
         """News of the newest stretch, every poll (R5)."""
         self._head = max(self._head, self._books.ledger.times.settled)
+        reach = True
         while self._budget_left() > 0:
             now = self._api_now()
-            window = plan.head_window(self._books.ledger, self._head_density, self._head, now)
+            back = self._reach_density.span(plan.HEAD_RECORDS) if reach else 0
+            window = plan.head_window(self._books.ledger, self._head_density, self._head, now, back)
             result = await self._reader.read(window, self._deadline)
             self._book(result)
             await self._commit_read(result)
-            if not result.complete:
-                if not self._halve(self._head_density, result):
+            past = plan.Window(window.since, min(window.until, floor_second(now) + SECOND))
+            if result.complete:
+                self._head_density.learn(past, len(result.listing))
+                self._head = max(self._head, min(window.until, floor_second(now) - SECOND))
+                if window.until >= now:
+                    self._reach_density.learn(past, len(result.listing))
                     return
-                continue
-            seen_until = min(window.until, floor_second(now) + SECOND)
-            self._head_density.learn(plan.Window(window.since, seen_until), len(result.listing))
-            self._head = max(self._head, min(window.until, floor_second(now) - SECOND))
-            if window.until >= now:
-                return
+            elif window.since < self._head:
+                reach = False
+                self._reach_density.shrink(past)
+            elif past.until - past.since <= 2 * SECOND:
+                return  # a burst in this very second: it is closed, and read, in the next poll
+            else:
+                self._head_density.shrink(past)
 
     async def _look(self) -> None:
         """News of the open jobs that no other read has shown (R9)."""
@@ -282,7 +294,7 @@ class Poller:
                 ledger.see_history(result.listing, window.since, result.pages[-1].sighting)
                 self._history_density.learn(window, len(result.listing))
             await self._commit_read(result)
-            if not result.complete and not self._halve(self._history_density, result):
+            if not result.complete and not self._halve(self._history_density, window, result):
                 return
 
     async def _read_everything(self) -> None:
@@ -309,10 +321,10 @@ class Poller:
         if result.error is not None:
             raise result.error
 
-    def _halve(self, density: plan.Density, result: WindowResult) -> bool:
+    def _halve(self, density: plan.Density, window: plan.Window, result: WindowResult) -> bool:
         """After an incomplete read: try a smaller window. Returns whether there is one (R6, R8)."""
-        density.shrink(result.window)
-        if result.window.until - result.window.since > SECOND:
+        density.shrink(window)
+        if window.until - window.since > SECOND:
             return True
         self._doubt(result)
         return False
@@ -340,7 +352,7 @@ class Poller:
         # Every absent one gets its miss, whether or not another one stands in the way already.
         gone = [ledger.miss(job_id, result.begun, listing=True) for job_id in absent]
         for job_id in ledger.take_waived():
-            log.warning("a job is no longer listed", extra=fields(target=self._name, job_id=job_id))
+            log.warn(logger, "a job is no longer listed", target=self._name, job_id=job_id)
         if not all(gone):
             result.reason = f"{gone.count(False)} remembered jobs are not listed"
         return all(gone)

@@ -91,14 +91,16 @@ def is_lagging(ledger: Ledger, now: int) -> bool:
     return now - ledger.times.settled > 2 * ledger.rules.overlap
 
 
-def head_window(ledger: Ledger, density: Density, head: int, now: int) -> Window:
-    """The next head read: from where the last one ended, or further back while that costs nothing."""
-    ahead = floor_second(now) + max(MIN_AHEAD, ledger.rules.overlap)
+def head_window(ledger: Ledger, density: Density, head: int, now: int, back: int) -> Window:
+    """The next head read: from where the last one ended, up to ``back`` before now if that is further.
+
+    The last one of a poll ends past now, the others are cut for one page.
+    """
     span = density.span(ONE_PAGE)
     if now - head > span:
         return Window(head, head + span)
-    reach = floor_second(now - density.span(HEAD_RECORDS))
-    return Window(max(ledger.times.forgotten, min(head, reach)), ahead)
+    since = max(ledger.times.forgotten, min(head, floor_second(now) - back))
+    return Window(since, floor_second(now) + max(MIN_AHEAD, ledger.rules.overlap))
 
 
 def history_window(ledger: Ledger, density: Density, start: int, most_records: int) -> Window | None:

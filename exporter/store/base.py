@@ -35,11 +35,11 @@ class Store(Protocol):
     def commit(self, target: str, scope: str, commit: Commit) -> None:
         """All or nothing. Raises StoreConflictError when ``commit.version`` is not the stored one."""
 
-    def load_breakers(self) -> dict[str, float]:
-        """Credentials fingerprint -> wall time (Unix seconds) until which they must not be tried."""
+    def load_breakers(self) -> dict[str, str]:
+        """Credentials that must not be tried for now: what ``save_breakers`` was given last."""
 
-    def save_breakers(self, breakers: dict[str, float]) -> None:
-        """Replace all of them."""
+    def save_breakers(self, breakers: dict[str, str]) -> None:
+        """Replace all of them: credentials key -> state as text."""
 
     def close(self) -> None:
         """Let go of everything; harmless to repeat."""

@@ -48,7 +48,7 @@ CREATE TABLE label_sets (
     job_type TEXT NOT NULL, tts_service_enum TEXT NOT NULL,
     PRIMARY KEY (target, job_type, tts_service_enum)
 ) WITHOUT ROWID;
-CREATE TABLE breakers (credentials TEXT PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE breakers (credentials TEXT PRIMARY KEY, state TEXT NOT NULL) WITHOUT ROWID;
 """
 
 UPDATE_TARGET: Final = """

@@ -159,11 +159,11 @@ class SqliteStore:
                 self._db.execute("ROLLBACK")
             raise
 
-    def load_breakers(self) -> dict[str, float]:
+    def load_breakers(self) -> dict[str, str]:
         with _errors(self._path):
-            return dict(self._db.execute("SELECT credentials, until FROM breakers"))
+            return dict(self._db.execute("SELECT credentials, state FROM breakers"))
 
-    def save_breakers(self, breakers: dict[str, float]) -> None:
+    def save_breakers(self, breakers: dict[str, str]) -> None:
         with _errors(self._path), self._transaction():
             self._db.execute("DELETE FROM breakers")
             self._db.executemany("INSERT INTO breakers VALUES (?, ?)", breakers.items())

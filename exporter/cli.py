@@ -1,0 +1,193 @@
+"""Flags, commands, exit codes; nothing else.
+
+Exit codes: 0 after a clean end, 1 with one line on standard error that says what is wrong and what to do,
+2 for wrong flags.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import platform
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from exporter import __version__, log
+from exporter.config import Config, inline_secrets, load
+from exporter.errors import ExporterError
+
+DEFAULT_LISTEN: Final = ":10047"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The program. Returns the exit code."""
+    flags = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = flags.run
+    try:
+        return command(flags)
+    except ExporterError as error:
+        print(f"metastudio-tts-exporter: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="metastudio-tts-exporter",
+        description="Prometheus exporter for the text-to-speech jobs of Huawei Cloud MetaStudio.",
+        allow_abbrev=False,
+    )
+    version = f"metastudio-tts-exporter {__version__} (Python {platform.python_version()})"
+    parser.add_argument("--version", action="version", version=version)
+    _add_serve_flags(parser)
+    parser.set_defaults(run=_serve)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    serve = commands.add_parser("serve", help="poll the configured targets and serve /metrics (the default)")
+    _add_serve_flags(serve, again=True)
+    serve.set_defaults(run=_serve)
+    demo = commands.add_parser("demo", help="the exporter on a bundled MetaStudio simulator, in one process")
+    _add_web_flags(demo, again=True)
+    demo.set_defaults(run=_demo)
+    check = commands.add_parser("check", help="print every problem of the configuration")
+    _add_config_flag(check, again=True)
+    check.add_argument("--estimate", action="store_true", help="also the requests a minute it will cost")
+    check.set_defaults(run=_check)
+    simulate = commands.add_parser("simulate", help="only the simulator", add_help=False)
+    simulate.add_argument("rest", nargs=argparse.REMAINDER)
+    simulate.set_defaults(run=_simulate)
+    return parser
+
+
+def _add_config_flag(parser: argparse.ArgumentParser, *, again: bool = False) -> None:
+    parser.add_argument(
+        "--config.file",
+        dest="config_file",
+        type=Path,
+        metavar="FILE",
+        default=argparse.SUPPRESS if again else Path("exporter.yaml"),
+        help="configuration file (default: exporter.yaml)",
+    )
+
+
+def _add_web_flags(parser: argparse.ArgumentParser, *, again: bool = False) -> None:
+    def default(value: object) -> object:
+        return argparse.SUPPRESS if again else value
+
+    parser.add_argument(
+        "--web.listen-address",
+        dest="listen_addresses",
+        action="append",
+        metavar="ADDRESS",
+        default=default(None),
+        help=f"HOST:PORT to listen on, repeatable (default: {DEFAULT_LISTEN})",
+    )
+    parser.add_argument(
+        "--web.telemetry-path",
+        dest="telemetry_path",
+        metavar="PATH",
+        default=default("/metrics"),
+        help="path of the metrics (default: /metrics)",
+    )
+    parser.add_argument(
+        "--log.level",
+        dest="log_level",
+        choices=("debug", "info", "warn", "error"),
+        default=default("info"),
+        help="log messages of this level and above (default: info)",
+    )
+    parser.add_argument(
+        "--log.format",
+        dest="log_format",
+        choices=("logfmt", "json"),
+        default=default("logfmt"),
+        help="format of log messages (default: logfmt)",
+    )
+
+
+def _add_serve_flags(parser: argparse.ArgumentParser, *, again: bool = False) -> None:
+    _add_config_flag(parser, again=again)
+    _add_web_flags(parser, again=again)
+    parser.add_argument(
+        "--shard",
+        type=_shard,
+        metavar="I/N",
+        default=argparse.SUPPRESS if again else (0, 1),
+        help="poll only every N-th target, by name; I counts from 0 (default: 0/1)",
+    )
+
+
+def _shard(text: str) -> tuple[int, int]:
+    index, slash, count = text.partition("/")
+    if slash and index.isdecimal() and count.isdecimal() and int(index) < int(count):
+        return int(index), int(count)
+    raise argparse.ArgumentTypeError(f"{text!r} is not I/N with 0 <= I < N, such as 0/3")
+
+
+def _serve(flags: argparse.Namespace) -> int:
+    from exporter.shard import of_shard
+
+    config = load(flags.config_file, environ=os.environ)
+    _log(flags, config)
+    return _run(of_shard(config, *flags.shard), flags)
+
+
+def _run(config: Config, flags: argparse.Namespace) -> int:
+    from exporter.app import App
+
+    async def life() -> None:
+        app = App(
+            config,
+            listen_addresses=flags.listen_addresses or [DEFAULT_LISTEN],
+            telemetry_path=flags.telemetry_path,
+            environ=os.environ,
+        )
+        await app.run(stop_event())
+
+    asyncio.run(life())
+    return 0
+
+
+def _demo(flags: argparse.Namespace) -> int:
+    from exporter.commands.demo import demo
+
+    _log(flags, None)
+    addresses = flags.listen_addresses or [DEFAULT_LISTEN]
+    asyncio.run(demo(stop_event, listen_addresses=addresses, telemetry_path=flags.telemetry_path))
+    return 0
+
+
+def _check(flags: argparse.Namespace) -> int:
+    from exporter.commands.check import check
+
+    return check(flags.config_file, environ=os.environ, out=sys.stdout, estimate=flags.estimate)
+
+
+def _simulate(flags: argparse.Namespace) -> int:
+    from exporter.simulator.__main__ import main as simulate
+
+    return simulate(flags.rest, prog="metastudio-tts-exporter simulate")
+
+
+def _log(flags: argparse.Namespace, config: Config | None) -> None:
+    redactor = log.Redactor()
+    for secret in inline_secrets(config) if config is not None else ():
+        redactor.add(secret.reveal())
+    log.configure(flags.log_level, flags.log_format, sys.stderr, redactor=redactor)
+
+
+def stop_event() -> asyncio.Event:
+    """Set by SIGTERM or SIGINT. Call it in the running loop."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+if __name__ == "__main__":
+    sys.exit(main())

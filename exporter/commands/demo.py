@@ -1,0 +1,62 @@
+"""``demo``: the bundled simulator and the exporter polling it over HTTP with signed requests, in one process.
+
+The store is temporary: every demo starts with empty books.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from exporter.app import App
+from exporter.config import AkskAuth, Config, PollConfig, Secret, StorageConfig, TargetConfig
+from exporter.simulator.incidents import DEMO_SCRIPT
+from exporter.simulator.server import serve
+from exporter.simulator.simulation import PROJECT_ID, REGION, simulation
+
+JOBS_PER_MINUTE = 120.0
+HISTORY_SECONDS = 3600.0
+
+
+async def demo(
+    stop_event: Callable[[], asyncio.Event], *, listen_addresses: Sequence[str], telemetry_path: str
+) -> None:
+    """Run until a signal comes. Raises ExporterError when it cannot listen."""
+    stop = stop_event()
+    cloud = simulation(rate=JOBS_PER_MINUTE, history=HISTORY_SECONDS, script=DEMO_SCRIPT)
+    with tempfile.TemporaryDirectory(prefix="metastudio-tts-demo-") as folder:
+        async with serve(cloud.app) as endpoint:
+            app = App(
+                configuration(endpoint, *next(iter(cloud.gate.accounts.keys.items())), Path(folder)),
+                listen_addresses=listen_addresses,
+                telemetry_path=telemetry_path,
+                environ={},
+            )
+            print("A simulated MetaStudio is polled every 5 seconds. Open:")
+            for address in app.server.urls:
+                print(f"  {address}/         what is there")
+                print(f"  {address}{telemetry_path}  the metrics")
+            print(f"  {endpoint}/simulator/truth  what the simulator knows to be true")
+            print("Stop with Ctrl-C.", flush=True)
+            await app.run(stop)
+
+
+def configuration(endpoint: str, access_key: str, secret_key: str, folder: Path) -> Config:
+    """Short intervals, so that a visitor sees something happen."""
+    return Config(
+        storage=StorageConfig(url=f"sqlite:///{folder / 'demo.db'}"),
+        poll=PollConfig(interval=5.0, timeout=30.0, window=1800.0, overlap=30.0),
+        targets=(
+            TargetConfig(
+                name="demo",
+                region=REGION,
+                endpoint=endpoint,
+                iam_endpoint=endpoint,
+                project_id=PROJECT_ID,
+                auth=AkskAuth(Secret(access_key), Secret(secret_key)),
+                rate_limit=20.0,
+            ),
+        ),
+    )
