@@ -93,7 +93,7 @@ def read_secret(source: SecretSource) -> str:
     if isinstance(source, Secret):
         return source.reveal()
     try:
-        return values.read_secret_file(source, ascii_only=False)
+        return values.read_secret_file(source)
     except RefusedError as refused:
         raise CredentialsError(f"{source} {refused}") from None
 
@@ -122,7 +122,7 @@ def _storage(top: Section, folder: Path) -> StorageConfig:
     with top.section("storage", private=True) as section:
         storage = StorageConfig(
             url=section.value("url", values.storage_url(folder), default),
-            password=_secret(section, "password", folder, ascii_only=False),
+            password=_secret(section, "password", folder, values.ANY_LINE),
             lease=section.value("lease", values.duration("1s"), 15.0),
             retention=section.value("retention", values.duration("1h"), 30 * 86400.0),
         )
@@ -293,7 +293,7 @@ def _aksk(place: Place, folder: Path) -> Auth:
         return AkskAuth(
             access_key=_required_secret(section, "access_key", folder),
             secret_key=_required_secret(section, "secret_key", folder),
-            security_token=_secret(section, "security_token", folder),
+            security_token=_secret(section, "security_token", folder, values.HEADER_WORD),
         )
 
 
@@ -307,7 +307,7 @@ def _password(place: Place, folder: Path) -> Auth:
         return PasswordAuth(
             domain=section.require("domain", values.plain_text, "", "the account's name"),
             username=section.require("username", values.plain_text, "", "the IAM user's name"),
-            password=_required_secret(section, "password", folder, ascii_only=False),
+            password=_required_secret(section, "password", folder, values.ASCII_LINE),
         )
 
 
@@ -324,18 +324,20 @@ _METHODS: Final[dict[str, Callable[[Place, Path], Auth]]] = {
 }
 
 
-def _secret(section: Section, key: str, folder: Path, *, ascii_only: bool = True) -> SecretSource | None:
+def _secret(section: Section, key: str, folder: Path, charset: values.Charset) -> SecretSource | None:
     """The secret itself, or the path of its file, which is checked now and kept for later readings."""
     inline, file = section.get(key), section.get(f"{key}_file")
-    text = None if inline is None else inline.value(values.secret_text(ascii_only), None)
-    path = None if file is None else file.value(values.secret_file(folder, ascii_only), None)
+    text = None if inline is None else inline.value(values.secret_text(charset), None)
+    path = None if file is None else file.value(values.secret_file(folder, charset), None)
     if inline is not None and file is not None:
         file.refuse(f"is given together with {key}: keep one")
     return path if text is None else Secret(text)
 
 
-def _required_secret(section: Section, key: str, folder: Path, *, ascii_only: bool = True) -> SecretSource:
-    source = _secret(section, key, folder, ascii_only=ascii_only)
+def _required_secret(
+    section: Section, key: str, folder: Path, charset: values.Charset = values.HEADER_WORD
+) -> SecretSource:
+    source = _secret(section, key, folder, charset)
     if section.usable and not section.has(key, f"{key}_file"):
         section.place.refuse(f"{key} or {key}_file is missing")
     return source or Secret("")

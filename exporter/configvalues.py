@@ -11,7 +11,7 @@ import math
 import re
 import zoneinfo
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 from exporter.configfile import Parser, RefusedError, Value, kind, read_limited
@@ -262,30 +262,32 @@ def _postgres_url(text: str) -> str:
     return text
 
 
-def secret_text(ascii_only: bool) -> Parser[str]:
+class Charset(NamedTuple):
+    """What a secret may consist of."""
+
+    pattern: str
+    message: str
+
+
+HEADER_WORD: Final = Charset("[!-~]+", "must be one word of printable ASCII (it is sent in a header)")
+ASCII_LINE: Final = Charset("[ -~]+", "must be one line of printable ASCII")
+ANY_LINE: Final = Charset(
+    "[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+", "must be one line without control characters"
+)
+
+
+def secret_text(charset: Charset) -> Parser[str]:
     """A secret, without the white space around it; no message shows it."""
 
     def parse(value: Value) -> str:
         if not isinstance(value, str):
             raise RefusedError(f"must be text, not {kind(value)}: put it in quotes")
-        return clean_secret(value, ascii_only=ascii_only)
+        return _clean_secret(value, charset)
 
     return parse
 
 
-def clean_secret(text: str, *, ascii_only: bool) -> str:
-    """The secret itself. RefusedError when it is empty or cannot be sent."""
-    stripped = text.strip()
-    if not stripped:
-        raise RefusedError("is empty")
-    if ascii_only and not re.fullmatch("[!-~]+", stripped):
-        raise RefusedError("must be one word of printable ASCII (it is sent in a header)")
-    if not stripped.isprintable():
-        raise RefusedError("must be one line without control characters")
-    return stripped
-
-
-def secret_file(folder: Path, ascii_only: bool) -> Parser[Path]:
+def secret_file(folder: Path, charset: Charset) -> Parser[Path]:
     """The path of a file that holds a usable secret now; it is read again whenever it is needed."""
 
     def parse(value: Value) -> Path:
@@ -294,7 +296,7 @@ def secret_file(folder: Path, ascii_only: bool) -> Parser[Path]:
             raise RefusedError("must be the path of a file, without control characters")
         path = folder / name
         try:
-            read_secret_file(path, ascii_only=ascii_only)
+            read_secret_file(path, charset)
         except RefusedError as refused:
             where = "" if Path(name).is_absolute() else f" (looked for from {folder})"
             raise RefusedError(f"the file {refused}{where}") from None
@@ -303,9 +305,18 @@ def secret_file(folder: Path, ascii_only: bool) -> Parser[Path]:
     return parse
 
 
-def read_secret_file(path: Path, *, ascii_only: bool) -> str:
+def read_secret_file(path: Path, charset: Charset = ANY_LINE) -> str:
     """The secret in a file, without the white space around it. Raises RefusedError."""
-    return clean_secret(read_limited(path, _SECRET_LIMIT, regular=True), ascii_only=ascii_only)
+    return _clean_secret(read_limited(path, _SECRET_LIMIT, regular=True), charset)
+
+
+def _clean_secret(text: str, charset: Charset) -> str:
+    stripped = text.strip()
+    if not stripped:
+        raise RefusedError("is empty")
+    if not re.fullmatch(charset.pattern, stripped):
+        raise RefusedError(charset.message)
+    return stripped
 
 
 def _text(value: Value, what: str, *, quotes: bool = False) -> str:

@@ -40,7 +40,7 @@ TARGET = "targets:\n  - name: production\n    region: cn-north-4\n"
 FULL = """
 storage:
   url: postgresql://exporter@db.example.com:5432/metastudio?sslmode=verify-full
-  password: " pg-password "
+  password: " pg-密码 "
   lease: 20s
   retention: 7d
 poll: {interval: 500ms1s, timeout: 1m30s, window: 2h, overlap: 10m, max_job_age: 2d12h, max_catch_up: 1d}
@@ -68,7 +68,7 @@ targets:
     time_zone: +10:00
     time_format: unix_ms
   - {name: token, region: eu-west-101, auth: {token: {token: T}}, trust_count: "true"}
-  - {name: password, region: r, auth: {password: {domain: 账号, username: u, password: 密码 中}}}
+  - {name: password, region: r, auth: {password: {domain: 账号, username: u, password: a b}}}
   - {name: agency, region: r, auth: {agency: }, filters: }
 """.replace("500ms1s", "1s500ms")
 
@@ -105,7 +105,7 @@ def test_full_file(tmp_path: Path) -> None:
     config = _load(tmp_path, FULL)
     assert config.storage == StorageConfig(
         url="postgresql://exporter@db.example.com:5432/metastudio?sslmode=verify-full",
-        password=Secret("pg-password"),
+        password=Secret("pg-密码"),
         lease=20.0,
         retention=7 * 86400.0,
     )
@@ -140,7 +140,7 @@ def test_full_file(tmp_path: Path) -> None:
         time_format="unix_ms",
     )
     assert config.targets[1].auth == TokenAuth(Secret("T"))
-    assert config.targets[2].auth == PasswordAuth("账号", "u", Secret("密码 中"))
+    assert config.targets[2].auth == PasswordAuth("账号", "u", Secret("a b"))
     assert config.targets[3].auth == AgencyAuth()
     assert [target.trust_count for target in config.targets] == ["false", "true", "auto", "auto"]
 
@@ -354,8 +354,8 @@ def test_inline_secrets(tmp_path: Path) -> None:
     """Every secret in the file can be named for masking, and none shows in the configuration's own text."""
     config = _load(tmp_path, FULL)
     secrets = [secret.reveal() for secret in inline_secrets(config)]
-    assert secrets == ["pg-password", "AK", "SK", "ST", "T", "密码 中"]
-    assert "pg-password" not in repr(config)
+    assert secrets == ["pg-密码", "AK", "SK", "ST", "T", "a b"]
+    assert "pg-密码" not in repr(config)
     assert "密码" not in repr(config)
 
 
@@ -441,7 +441,7 @@ SHAPES = (
 )
 KEYS = (
     *("storage.password", "aksk", "access_key", "secret_key_file", "token", "auth", "storage", "url"),
-    "endpoint",
+    *("endpoint", "time_zone", "trust_count", "rate_limit", "filters", "name"),
 )
 
 
@@ -454,8 +454,10 @@ def test_no_secret_in_any_shape(folder: Path, around: str, key: str) -> None:
         "storage": f"storage: {value}\n{TARGET}",
         "url": f"storage:\n  url: {value}\n{TARGET}",
         "storage.password": f"storage:\n  url: postgresql:///d\n  password: {value}\n{TARGET}",
-        "auth": f"{TARGET}    auth: {value}\n",
-        "endpoint": f"{TARGET}    endpoint: {value}\n",
+        **{
+            key: f"{TARGET}    {key}: {value}\n"
+            for key in ("auth", "endpoint", "time_zone", "trust_count", "rate_limit", "filters", "name")
+        },
         "aksk": f"{TARGET}    auth:\n      aksk: {value}\n",
         "token": f"{TARGET}    auth:\n      token: {value}\n",
     }
