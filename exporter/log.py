@@ -50,7 +50,12 @@ class Redactor:
 
     def add(self, secret: str) -> None:
         """From now on ``***`` stands in its place, also where it is written as in JSON, Python or a URL."""
-        spellings = {secret, quote(secret, safe=""), json.dumps(secret)[1:-1], repr(secret)[1:-1]}
+        spellings = {
+            secret,
+            quote(secret, safe="", errors="replace"),
+            json.dumps(secret)[1:-1],
+            repr(secret)[1:-1],
+        }
         # The longest first: one secret may be the beginning of another.
         self._spellings = tuple(sorted({*self._spellings, *spellings} - {""}, key=len, reverse=True))
 
