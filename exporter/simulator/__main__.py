@@ -9,7 +9,7 @@ import argparse
 import asyncio
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -22,9 +22,9 @@ from .server import serve
 from .simulation import PROJECT_ID, Options, Simulation, simulation
 
 
-def parser() -> argparse.ArgumentParser:
+def parser(prog: str = "python -m exporter.simulator") -> argparse.ArgumentParser:
     """The flags."""
-    flags = argparse.ArgumentParser("python -m exporter.simulator", description="A simulated MetaStudio.")
+    flags = argparse.ArgumentParser(prog, description="A simulated MetaStudio.")
     flags.add_argument(
         "--port", type=_within(int, 0, 65535), default=0, help="loopback port; 0 takes a free one"
     )
@@ -121,9 +121,9 @@ async def run(arguments: argparse.Namespace) -> None:
         arguments.truth_file.write_bytes(msgspec.json.encode(told))
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None, *, prog: str = "python -m exporter.simulator") -> int:
     """The program; returns its exit code."""
-    arguments = parser().parse_args()
+    arguments = parser(prog).parse_args(argv)
     try:
         asyncio.run(run(arguments))
     except OSError as error:

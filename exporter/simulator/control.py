@@ -36,6 +36,10 @@ class _Jump(msgspec.Struct, forbid_unknown_fields=True):
     jump: float
 
 
+class _Rate(msgspec.Struct, forbid_unknown_fields=True):
+    rate: float
+
+
 class _CountFrom(msgspec.Struct, forbid_unknown_fields=True):
     count_from: float
 
@@ -50,6 +54,7 @@ def control_routes(simulation: Simulation) -> list[Route]:
         Route("/simulator/incidents", _guarded(control.incidents), methods=["GET", "POST", "DELETE"]),
         Route("/simulator/options", _guarded(control.options), methods=["GET", "POST"]),
         Route("/simulator/clock", _guarded(control.clock), methods=["GET", "POST"]),
+        Route("/simulator/rate", _guarded(control.rate), methods=["POST"]),
         Route("/simulator/tokens", _guarded(control.tokens), methods=["DELETE"]),
     ]
 
@@ -143,6 +148,17 @@ class Control:
                 raise _BadControlError("this clock cannot be stepped")
             jump((await _body(request, _Jump)).jump)
         return _json({"now": self._simulation.now()})
+
+    async def rate(self, request: Request) -> Response:
+        """Change the day's average of jobs per minute, from now on: ``{"rate": 60.0}``."""
+        simulation = self._simulation
+        asked = await _body(request, _Rate)
+        if not 0.0 <= asked.rate < math.inf:
+            raise _BadControlError("the rate is a number of jobs per minute, 0 or more")
+        simulation.now()
+        for world in simulation.worlds.values():
+            world.rate = asked.rate
+        return _json({"ok": True})
 
     async def tokens(self, _request: Request) -> Response:
         """Revoke every IAM token."""

@@ -25,8 +25,8 @@ MESSAGES: Final[dict[str, tuple[str, ...]]] = {
     ),
     "voice_asset": (
         "MSS.20050042: TTS_VOICE_ASSET_UNACTIVATED asset {hex}",
-        "音色 {hex} 不存在",
-        "voice asset {hex} not found (request {uuid})",
+        "音色不存在：{hex}",
+        "voice asset not found: {hex} (request {uuid})",
         "MSS.20050029: This tts access config is not exist,please check",
         "音色资产已过期，asset_id={hex}",
     ),
@@ -52,7 +52,7 @@ MESSAGES: Final[dict[str, tuple[str, ...]]] = {
     "storage": (
         "upload to OBS failed: HTTP 403, bucket tts-{n}",
         "音频上传失败，桶 tts-{n}",
-        "put object {uuid}.wav error after {n2} attempts",
+        "put object error after {n2} attempts: {uuid}.wav",
     ),
     "timeout": (
         "waiting for the result timed out after {n2} s",

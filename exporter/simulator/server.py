@@ -52,8 +52,7 @@ async def serve(app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0) -> Asyn
         http=_Protocol,
         ws="none",
         lifespan="off",
-        log_config=None,
-        log_level="critical",
+        log_config=None,  # the loggers belong to the process, not to us
         access_log=False,
         date_header=False,
         server_header=False,

@@ -86,9 +86,10 @@ def test_five_bad_signatures_lock_the_key() -> None:
     """After five in a row a good signature is refused for five minutes; a good one resets the count."""
     made, wall = strict()
     bad, good = signed(JOBS, sk="wrong"), signed(JOBS)
-    for _ in range(4):
-        assert ask(made, **bad).status_code == 401
-    assert ask(made, **good).status_code == 200
+    for _ in range(2):
+        for _ in range(4):
+            assert ask(made, **bad).status_code == 401
+        assert ask(made, **good).status_code == 200
     for _ in range(5):
         assert ask(made, **bad).status_code == 401
     assert refusal(ask(made, **good))[2] == "AK access failed to reach the limit,forbidden"

@@ -49,6 +49,7 @@ def test_it_runs_and_leaves_the_truth(tmp_path: Path) -> None:
     told = json.loads(truth.read_bytes())[PROJECT_ID]
     oldest = [record["job_id"] for record in answer.json()["data"]]
     assert [job["job_id"] for job in told["jobs"][:10]] == oldest
+    assert all(job["listed"] <= told["now"] for job in told["jobs"])
     assert sum(row[-1] for row in told["expected"]["created"]) == len(told["jobs"])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from exporter.simulator import life
 from exporter.simulator.arrivals import Effect, WorldOptions
-from exporter.simulator.job import FAILED, SUCCEED, Quirk, id_of, number_of
+from exporter.simulator.job import FAILED, SUCCEED, Job, Quirk, id_of, number_of
 from exporter.simulator.truth import Truth, facts
 from exporter.simulator.world import World
 
@@ -57,6 +58,33 @@ def test_oddities_leave_the_rest_as_it_was() -> None:
     assert [(j.job_id, j.finished, j.fail_msg) for j in plain.jobs] == [
         (j.job_id, j.finished, j.fail_msg) for j in odd.jobs
     ]
+
+
+@pytest.mark.parametrize(
+    ("option", "shows"),
+    [
+        ("late", lambda job: job.created_ms / 1000 + 1 < job.listed < job.created_ms / 1000 + 62),
+        ("vanish", lambda job: job.finished < job.deleted < math.inf),
+        ("regression", lambda job: job.shown_state_at(job.finished + 120.0) == "PROCESSING"),
+        ("label_change", lambda job: job.shown_service_at(job.listed + 60.0) != job.tts_service_enum),
+        ("no_job_id", lambda job: job.lacks("job_id")),
+        ("no_create_time", lambda job: job.lacks("create_time")),
+        ("no_text_length", lambda job: job.lacks("text_length")),
+        ("unknown_state", lambda job: job.shown_state_at(job.started) not in ("PROCESSING", SUCCEED, FAILED)),
+        ("unknown_type", lambda job: job.job_type not in life.KIND_TABLES),
+        ("unknown_service", lambda job: job.tts_service_enum not in life.SERVICES),
+        ("lost", lambda job: job.finished == math.inf),
+        ("stuck", lambda job: job.finished - job.listed > 3600.0),
+        ("twin", lambda job: job.lacks("job_id")),
+    ],
+)
+def test_every_oddity_happens(option: str, shows: Callable[[Job], bool]) -> None:
+    """An oddity with probability 1 befalls every job, and with its default none, or next to none."""
+    odd, _ = small_world(3, minutes=2, **{option: 1.0})
+    plain, _ = small_world(3, minutes=2)
+    assert odd.jobs
+    assert all(shows(job) for job in odd.jobs)
+    assert not any(shows(job) for job in plain.jobs)
 
 
 @given(st.integers(0, 2**64 - 1))
@@ -119,23 +147,30 @@ def test_nothing_moves_in_a_stuck_queue() -> None:
 def test_the_past_is_not_rewritten() -> None:
     """An incident announced too late begins now, and what was seen as finished stays finished."""
     world, _ = small_world(8)
-    before = {job.job_id: job.finished for job in world.jobs if job.finished <= NOON}
+    ended = [(job, job.finished) for job in world.jobs if job.finished <= NOON]
+    begun = [(job, job.started) for job in world.jobs if job.started <= NOON < job.finished]
+    assert ended
+    assert begun
     world.schedule(Effect(stuck=True), NOON - 300.0, NOON + 60.0)
-    assert before == {job.job_id: job.finished for job in world.jobs if job.job_id in before}
+    assert ended == [(job, job.finished) for job, _ in ended]
+    assert begun == [(job, job.started) for job, _ in begun]
+    assert all(job.finished >= NOON + 60.0 for job, _ in begun)
 
 
 def test_late_and_vanished_records() -> None:
     """A late record joins the list in its place when its time has come; a deleted one leaves it."""
     world = World(0, start=NOON, rate=0.0)
-    world.add(created=NOON)
+    first = world.add(created=NOON)
     late = world.add(created=NOON - 20.0, listed=NOON + 30.0)
     gone = world.add(created=NOON - 10.0, deleted=NOON + 60.0)
-    assert world.listing == [gone, world.jobs[-1]]
+    never = world.add(created=NOON, listed=NOON + 50.0, deleted=NOON + 40.0)
+    assert world.listing == [gone, first]
     world.advance(NOON + 30.0)
     assert world.listing[0] is late
     assert world.find(gone.job_id) is gone
     world.advance(NOON + 60.0)
     assert gone not in world.listing
+    assert never not in world.listing
     assert world.find(gone.job_id) is None
     assert Truth(world).expected().created == {("ASYNC_JOB", "TTS_LLM"): 3}
 
