@@ -236,7 +236,7 @@ def _tls_fault(error: BaseException) -> ssl.SSLError | None:
 def _tls_error(fault: ssl.SSLError, host: str) -> ApiError:
     if isinstance(fault, ssl.SSLCertVerificationError):
         text = (
-            f"certificate not trusted ({fault.verify_message}); "
+            f"certificate not trusted ({getattr(fault, 'verify_message', 'verification failed')}); "
             "check endpoint, or name your own authority in SSL_CERT_FILE"
         )
         return ApiError(ErrorKind.TLS, Redactor()(f"{host}: {text}"), retryable=False)

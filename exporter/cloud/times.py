@@ -29,10 +29,10 @@ def zone(name: str) -> tzinfo:
     if name.upper() in ("UTC", "Z"):
         return UTC
     offset = _OFFSET.fullmatch(name)
-    if offset:
-        minutes = int(offset[2]) * 60 + int(offset[3])
-        return timezone(timedelta(minutes=-minutes if offset[1] == "-" else minutes))
     try:
+        if offset:
+            minutes = int(offset[2]) * 60 + int(offset[3])
+            return timezone(timedelta(minutes=-minutes if offset[1] == "-" else minutes))
         return ZoneInfo(name)
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(f"{name!r} is neither UTC, an offset such as +08:00, nor a known zone") from error

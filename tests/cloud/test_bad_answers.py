@@ -224,12 +224,18 @@ def test_the_advice_survives_an_endless_message() -> None:
 @pytest.mark.parametrize(
     ("body", "problem"),
     [
-        (b'{"projects":[]}', "these credentials see no project named cn-north-4; set project_id for this target"),
+        (
+            b'{"projects":[]}',
+            "these credentials see no project named cn-north-4; set project_id for this target",
+        ),
         (
             b'{"projects":[{"id":"a","name":"cn-north-4"},{"id":"b","name":"cn-north-4"}]}',
             "these credentials see 2 projects named cn-north-4; set project_id for this target",
         ),
-        (b'{"projects":[{"id":"../x","name":"cn-north-4"}]}', "the project id found is not one; set project_id"),
+        (
+            b'{"projects":[{"id":"../x","name":"cn-north-4"}]}',
+            "the project id found is not one; set project_id",
+        ),
         (b"[]", "the answer is no list of projects; check iam_endpoint"),
     ],
     ids=["none", "two", "not_an_id", "no_list"],

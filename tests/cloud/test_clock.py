@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from email.utils import formatdate
 
 import pytest
@@ -9,10 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.cloud.clock import ApiClock
+from exporter.errors import ApiError
 from tests.cloud.world import START, FakeTime, World, reply, run
 
 
-def _observe(clock: ApiClock, time: FakeTime, *, date: float, age: str | None = None, took: float = 0.0) -> None:
+def _observe(
+    clock: ApiClock, time: FakeTime, *, date: float, age: str | None = None, took: float = 0.0
+) -> None:
     clock.observe(formatdate(date, usegmt=True), age, time.now - took, time.now)
 
 
@@ -81,9 +85,7 @@ def test_the_least_of_ten_wins_and_is_forgotten_after_ten() -> None:
 
 
 @given(
-    steps=st.lists(
-        st.tuples(st.floats(0, 100), st.floats(0, 5), st.floats(0, 1)), min_size=2, max_size=30
-    ),
+    steps=st.lists(st.tuples(st.floats(0, 100), st.floats(0, 5), st.floats(0, 1)), min_size=2, max_size=30),
     later=st.floats(0, 100),
 )
 def test_the_truth_lies_between_the_bounds(steps: list[tuple[float, float, float]], later: float) -> None:
@@ -106,14 +108,14 @@ def test_the_truth_lies_between_the_bounds(steps: list[tuple[float, float, float
 def test_only_good_list_answers_teach_the_clock() -> None:
     """Errors may come from a proxy with a clock of its own."""
     far = {"Date": "Sun, 06 Nov 1994 08:49:37 GMT"}
-    world = World(lambda request: reply(400, None, far) if len(world.requests) < 4 else reply(200, {"count": 0}))
+    world = World(
+        lambda request: reply(400, None, far) if len(world.requests) < 4 else reply(200, {"count": 0})
+    )
 
     async def scenario() -> None:
         for _ in range(5):
-            try:
+            with contextlib.suppress(ApiError):
                 await world.list_jobs()
-            except Exception as error:  # noqa: BLE001, PERF203 - any outcome but a lesson will do
-                assert "decode" not in str(error)
 
     run(scenario())
     assert world.client.clock.now_ms() is None

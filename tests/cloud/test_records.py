@@ -75,7 +75,7 @@ def test_a_field_of_a_wrong_type_costs_only_itself(field: str, value: object) ->
     [
         ("a", "a"),
         (17, "17"),
-        (10**30, None),
+        (10**30, str(10**30)),
         ("", None),
         (None, None),
         (True, None),
@@ -118,7 +118,13 @@ def test_labels_are_bounded(value: object, label: str) -> None:
 
 @pytest.mark.parametrize(
     ("value", "state"),
-    [("WAITING", "WAITING"), ("SUCCEED", "SUCCEED"), ("succeed", "unknown"), ("DONE", "unknown"), (3, "unknown")],
+    [
+        ("WAITING", "WAITING"),
+        ("SUCCEED", "SUCCEED"),
+        ("succeed", "unknown"),
+        ("DONE", "unknown"),
+        (3, "unknown"),
+    ],
     ids=repr,
 )
 def test_states_are_a_closed_set(value: object, state: str) -> None:
@@ -234,7 +240,11 @@ def test_pages_without_jobs(body: object, count: int | None) -> None:
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=6,
 )

@@ -153,9 +153,7 @@ def script(replies: Iterable[Reply]) -> Handler:
     return handler
 
 
-def reply(
-    status: int = 200, body: object = None, headers: Mapping[str, str] | None = None
-) -> httpx.Response:
+def reply(status: int = 200, body: object = None, headers: Mapping[str, str] | None = None) -> httpx.Response:
     content = body if isinstance(body, bytes) else json.dumps(body).encode() if body is not None else b""
     return httpx.Response(status, content=content, headers=dict(headers or {}))
 
