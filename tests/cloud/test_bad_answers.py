@@ -25,7 +25,12 @@ def _verify(text: str) -> str:
     return f"Incorrect IAM authentication information: {text}"
 
 
-HOST = "metastudio.cn-north-4.myhuaweicloud.com"
+def raw(content: bytes, **headers: str) -> httpx.Response:
+    """An answer whose body httpx leaves as it is."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return httpx.Response(200, stream=httpx.ByteStream(content), headers=named)
+
+
 NOT_A_LIST = "check endpoint, and any proxy on the way"
 CREDENTIALS = "check the credentials"
 NO_PERMISSION = "give the IAM user the permission MetaStudio ReadOnlyAccess"
@@ -59,9 +64,8 @@ CASES = [
     Bad("bare_401", reply(401), "auth", None, f"an empty body; {CREDENTIALS}", 1),
     Bad("iam_user_not_allowed", gateway(403, "APIG.0302", "The IAM user is not authorized"), "auth",
         "APIG.0302", f"The IAM user is not authorized; {NO_PERMISSION}", 1),
-    Bad("region_forbidden", gateway(403, "APIG.0802", "The IAM user is forbidden in the currently selected region"),
-        "auth", "APIG.0802",
-        f"The IAM user is forbidden in the currently selected region; {NO_PERMISSION}", 1),
+    Bad("region_forbidden", gateway(403, "APIG.0802", "The IAM user is forbidden in the region"), "auth",
+        "APIG.0802", f"The IAM user is forbidden in the region; {NO_PERMISSION}", 1),
     Bad("project_unavailable", gateway(403, "APIG.0310", "The project is unavailable"), "auth", "APIG.0310",
         "The project is unavailable; the project is not available: check project_id and arrears", 1),
     Bad("ip_not_allowed", gateway(403, "APIG.0401", "Access blocked"), "auth", "APIG.0401",
@@ -117,7 +121,8 @@ CASES = [
     Bad("keystone_shape",
         reply(401, {"error": {"message": "The request requires auth", "code": 401, "title": "Unauthorized"}}),
         "auth", None, f"The request requires auth; {CREDENTIALS}", 1),
-    Bad("camel_case_shape", reply(400, {"errorCode": "MSS.9", "errorMsg": "camel"}), "client", "MSS.9", "camel", 1),
+    Bad("camel_case_shape", reply(400, {"errorCode": "MSS.9", "errorMsg": "camel"}), "client", "MSS.9",
+        "camel", 1),
     Bad("code_message_shape", reply(400, {"code": "X.1", "message": "short"}), "client", "X.1", "short", 1),
     Bad("control_characters", gateway(400, "MSS.3", "a\nb\x1b[31m\u202ec"), "client", "MSS.3",
         r"a\nb\x1b[31m\u202ec", 1),
@@ -161,21 +166,18 @@ CASES = [
         "an error inside an answer with status 200: odd", 2),
     Bad("unexpected_204", reply(204), "decode", None, "an empty body", 2),
     # compression
-    Bad("unknown_encoding", httpx.Response(200, stream=httpx.ByteStream(b"x"), headers={"Content-Encoding": "zstd"}),
-        "decode", None, "unknown Content-Encoding zstd", 2),
-    Bad("damaged_gzip", httpx.Response(200, stream=httpx.ByteStream(b"nogzip"), headers={"Content-Encoding": "gzip"}),
-        "decode", None, "the compressed body is damaged", 2),
-    Bad("cut_gzip",
-        httpx.Response(200, stream=httpx.ByteStream(gzip.compress(b'{"count":0}')[:-9]),
-                       headers={"Content-Encoding": "gzip"}),
-        "decode", None, "the compressed body ends too early", 2),
-    Bad("announced_too_large",
-        httpx.Response(200, stream=httpx.ByteStream(b"{}"), headers={"Content-Length": str(65 << 20)}),
-        "too_large", None, "the body is larger than 64 MiB; check endpoint", 1),
-    Bad("gzip_bomb",
-        httpx.Response(200, stream=httpx.ByteStream(gzip.compress(bytes(65 << 20), 9)),
-                       headers={"Content-Encoding": "gzip"}),
-        "too_large", None, "the body is larger than 64 MiB; check endpoint", 1),
+    Bad("unknown_encoding", raw(b"x", Content_Encoding="zstd"), "decode", None,
+        "unknown Content-Encoding zstd", 2),
+    Bad("damaged_gzip", raw(b"nogzip", Content_Encoding="gzip"), "decode", None,
+        "the compressed body is damaged", 2),
+    Bad("cut_gzip", raw(gzip.compress(b'{"count":0}')[:-9], Content_Encoding="gzip"), "decode", None,
+        "the compressed body ends too early", 2),
+    Bad("data_after_gzip", raw(gzip.compress(b'{"count":0}') + b"more", Content_Encoding="gzip"), "decode",
+        None, "data follow the end of the compressed body", 2),
+    Bad("announced_too_large", raw(b"{}", Content_Length=str(65 << 20)), "too_large", None,
+        "the body is larger than 64 MiB; check endpoint", 1),
+    Bad("gzip_bomb", raw(gzip.compress(bytes(65 << 20), 9), Content_Encoding="gzip"), "too_large", None,
+        "the body is larger than 64 MiB; check endpoint", 1),
 ]  # fmt: skip
 
 

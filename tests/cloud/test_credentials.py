@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from exporter.cloud.credentials import credentials_key, read_secret
-from exporter.config import AgencyAuth, AkskAuth, DefaultChain, PasswordAuth, Secret, TokenAuth
+from exporter.config import AgencyAuth, AkskAuth, Auth, DefaultChain, PasswordAuth, Secret, TokenAuth
 from exporter.errors import ApiError, CredentialsError
 from tests.cloud.world import AK, SK, START, World, jobs, reply, run
 
@@ -30,12 +30,12 @@ def _keys(name: str = "AK-TEMP", expires: str = "2025-11-19T09:00:00.575000Z") -
 class Machine:
     """An ECS with an agency beside the API; ``keys`` are what it gives next."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, auth: Auth | None = None, environ: dict[str, str] | None = None) -> None:
         self.keys: object = {"credential": _keys()}
         self.token_status = 200
         self.keys_status = 200
         self.asked: list[str] = []
-        self.world = World(self.answer, **{"auth": AgencyAuth(), **options})
+        self.world = World(self.answer, auth=auth or AgencyAuth(), environ=environ)
 
     def answer(self, request: httpx.Request) -> httpx.Response:
         if request.url.host not in (METADATA, "127.0.0.1"):

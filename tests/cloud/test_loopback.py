@@ -1,4 +1,4 @@
-"""Real sockets, for what a fake transport cannot show: hangs, resets, cut and endless bodies, TLS, proxies."""
+"""Real sockets, for what a fake transport cannot show: hangs, resets, cut and endless bodies, TLS."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_a_hang_ends_at_the_deadline() -> None:
 
 
 def test_a_slow_drip_ends_at_the_deadline() -> None:
-    """A body that arrives a byte at a time never lets a read time out, and ends at the deadline all the same."""
+    """A body that arrives a byte at a time never lets a read time out; the deadline ends it all the same."""
     outcome = poll(_drip)
     assert outcome.error is not None
     assert str(outcome.error.kind) == "timeout"

@@ -142,7 +142,7 @@ def _echo(request: httpx.Request) -> str:
 
 
 def _replies(status: int, text: str) -> dict[str, httpx.Response]:
-    header = httpx.Headers({"X-Request-Id": text[:900].encode("ascii", "replace")})
+    header = httpx.Headers({b"X-Request-Id": text[:900].encode("ascii", "replace")})
     return {
         "json": reply(status, {"error_code": text, "error_msg": text, "request_id": text}, header),
         "code": reply(status, {"error_code": text.split()[-1], "message": "m"}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.cloud.records import Decoder
-from exporter.cloud.times import format_time, parse_http_date, zone
+from exporter.cloud.times import TimeFormat, format_time, parse_http_date, zone
 from exporter.errors import ApiError
 from exporter.ledger.model import Page, Record
 
@@ -38,7 +39,7 @@ def decode(body: object, time_zone: str = "UTC") -> Page:
     return Decoder(time_zone).decode(body if isinstance(body, bytes) else json.dumps(body).encode())
 
 
-def one(**fields: Any) -> Record:
+def one(**fields: object) -> Record:
     """The record of FULL with some fields replaced, beside a good neighbour that must not suffer."""
     page = decode({"count": 2, "data": [{**FULL, **fields}, FULL]})
     assert page.records[1] == RECORD
@@ -272,12 +273,8 @@ def test_no_element_costs_its_page(elements: list[object], count: object) -> Non
 @given(body=st.binary(max_size=60) | JSON.map(lambda value: json.dumps(value).encode()))
 def test_any_bytes_are_a_page_or_an_api_error(body: bytes) -> None:
     """No body raises anything but an ApiError."""
-    try:
-        page = Decoder("UTC").decode(body)
-    except ApiError as error:
-        assert error.message
-    else:
-        assert isinstance(page, Page)
+    with contextlib.suppress(ApiError):
+        assert isinstance(Decoder("UTC").decode(body), Page)
 
 
 @pytest.mark.parametrize(
@@ -289,7 +286,7 @@ def test_any_bytes_are_a_page_or_an_api_error(body: bytes) -> None:
         (NOON + 1, "unix_ms", "1700000000001", "1700000000001"),
     ],
 )
-def test_bounds_are_widened_to_what_can_be_said(ms: int, style: Any, since: str, until: str) -> None:
+def test_bounds_are_widened_to_what_can_be_said(ms: int, style: TimeFormat, since: str, until: str) -> None:
     """A bound finer than the format moves outward, so that no record falls between two windows."""
     assert (format_time(ms, style, up=False), format_time(ms, style, up=True)) == (since, until)
 

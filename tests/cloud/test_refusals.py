@@ -89,7 +89,7 @@ def test_many_targets_with_wrong_keys_sign_once() -> None:
 
 
 def test_the_breaker_survives_a_restart_as_plain_data() -> None:
-    """Stored state, written and read as JSON, keeps a new process from trying refused keys; no key is in it."""
+    """Stored state, read back from JSON, keeps a new process from trying refused keys; no key is in it."""
     world = World(lambda request: BAD_SIGNATURE)
     with pytest.raises(ApiError):
         run(world.list_jobs())
@@ -317,7 +317,7 @@ def test_other_refusals_do_not_renew_the_token() -> None:
 
 
 def test_renewal_that_fails_keeps_the_old_token() -> None:
-    """While the old token is still good, a failing identity service disturbs nobody and is asked once a minute."""
+    """While the old token is good, a failing identity service disturbs nobody and is asked once a minute."""
     iam = Iam()
     down = False
 

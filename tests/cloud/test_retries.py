@@ -140,7 +140,12 @@ def test_faults_of_the_way_are_retried(fault: Exception) -> None:
 def test_requests_are_spaced_by_the_rate_retries_included() -> None:
     """At five a second, the tenth request leaves no earlier than 1.8 s after the first."""
     sent: list[float] = []
-    world = World(lambda request: jobs("a") if sent.append(world.time.now) else jobs("b"), rate_limit=5.0)
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent.append(world.time.now)
+        return jobs("a")
+
+    world = World(answer, rate_limit=5.0)
 
     async def scenario() -> None:
         for _ in range(10):
@@ -227,14 +232,19 @@ def test_targets_share_the_lowest_rate_until_they_are_gone() -> None:
 
 def test_cancellation_is_not_swallowed_and_frees_the_slot() -> None:
     """A cancelled poll ends at once, its request is counted, and the next one can go."""
-    world = World(lambda request: asyncio.sleep(3600, reply(200)))
+    begun = asyncio.Event()
+
+    async def hang(request: httpx.Request) -> httpx.Response:
+        begun.set()
+        return await asyncio.sleep(3600, reply(200))
+
+    world = World(hang)
 
     async def scenario() -> None:
         for _ in range(3):  # more than there are slots
             task = asyncio.create_task(world.list_jobs())
-            while not world.requests:
-                await asyncio.sleep(0)
-            world.requests.clear()
+            await begun.wait()
+            begun.clear()
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task

@@ -12,7 +12,7 @@ import httpx
 
 from exporter.cloud.client import Client
 from exporter.cloud.connect import Shared, connect
-from exporter.config import AkskAuth, Auth, Secret, TargetConfig
+from exporter.config import AkskAuth, Secret, TargetConfig
 from exporter.ledger.model import JobsQuery, Page
 
 START = 1_763_539_200.0  # 2025-11-19T08:00:00Z
@@ -85,11 +85,18 @@ class Events:
 class World:
     """One target's client against a handler, with the clock, events and requests within reach."""
 
-    def __init__(self, handler: Handler, *, shared: Shared | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        handler: Handler,
+        *,
+        shared: Shared | None = None,
+        environ: Mapping[str, str] | None = None,
+        **options: object,
+    ) -> None:
         self.time = FakeTime()
         self.events = Events()
         self.requests: list[httpx.Request] = []
-        self.environ: dict[str, str] = options.pop("environ", {})
+        self.environ = environ or {}
         self._handler = handler
         self.shared = shared or Shared(
             monotonic=self.time.monotonic, wall=self.time.wall, sleep=self.time.sleep
@@ -129,18 +136,19 @@ class World:
         return formatdate(self.time.wall() + offset, usegmt=True)
 
 
-def target(**options: Any) -> TargetConfig:
-    auth: Auth = options.pop("auth", None) or AkskAuth(Secret(AK), Secret(SK))
-    defaults: dict[str, Any] = {
+def target(**options: object) -> TargetConfig:
+    """A target with made-up keys; ``options`` replace its settings."""
+    settings: dict[str, Any] = {
         "name": "production",
         "region": "cn-north-4",
         "endpoint": ENDPOINT,
         "iam_endpoint": IAM,
         "project_id": PROJECT,
         "rate_limit": 1000.0,
-        "auth": auth,
+        "auth": AkskAuth(Secret(AK), Secret(SK)),
+        **options,
     }
-    return TargetConfig(**{**defaults, **options})
+    return TargetConfig(**settings)
 
 
 def script(replies: Iterable[Reply]) -> Handler:
