@@ -113,6 +113,9 @@ class Client:
                 return await self._attempt(operation, query, deadline)
             except NoTimeLeft as error:
                 raise last or self._no_time(operation, str(error)) from None
+            except TimeoutError:
+                why = "other requests with these credentials were in the way"
+                raise last or self._no_time(operation, why) from None
             except ApiError as error:
                 error.operation = error.operation or operation
                 undecodable += error.kind is ErrorKind.DECODE
@@ -130,17 +133,14 @@ class Client:
             project_id = self._project_id = await self._find_project(credential, deadline)
             credential = await self._in_time(self._session.credential(), operation, deadline)
         url = self._url(project_id, query)
-        try:
-            return await self._session.call(
-                operation,
-                lambda: self._http.build_request("GET", url, headers=self._headers()),
-                self._read_page,
-                credential=credential,
-                project_id=project_id,
-                deadline=deadline,
-            )
-        except TimeoutError:
-            raise self._no_time(operation, "other requests with these credentials were in the way") from None
+        return await self._session.call(
+            operation,
+            lambda: self._http.build_request("GET", url, headers=self._headers()),
+            self._read_page,
+            credential=credential,
+            project_id=project_id,
+            deadline=deadline,
+        )
 
     async def _in_time(self, awaitable: Awaitable[_T], operation: Operation, deadline: float) -> _T:
         try:

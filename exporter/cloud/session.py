@@ -6,6 +6,7 @@ be left alone. Retries that wait are ``client.py``'s.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
@@ -17,7 +18,7 @@ from exporter.cloud.codes import Remedy
 from exporter.cloud.credentials import CredentialSource
 from exporter.cloud.events import ApiEvents, Operation
 from exporter.cloud.exchange import Answer, Exchange
-from exporter.cloud.limits import Breaker, RateLimiter
+from exporter.cloud.limits import Breaker, NoTimeLeft, RateLimiter
 from exporter.cloud.mapping import RefusedError
 from exporter.cloud.redact import Redactor
 from exporter.errors import ApiError, CredentialsError, ErrorKind
@@ -95,7 +96,7 @@ class Session:
 
         try:
             async with self._breaker.permit(credential.fingerprint, deadline - self._monotonic()):
-                return await self._attempts(operation, send, credential)
+                return await self._attempts(operation, send, credential, deadline)
         except ApiError as error:
             if error.kind is ErrorKind.AUTH:
                 self._events.credentials_rejected(True)
@@ -106,12 +107,14 @@ class Session:
         operation: Operation,
         send: Callable[[Credential, float], Awaitable[_T]],
         credential: Credential,
+        deadline: float,
     ) -> _T:
         offset = self._offset()
         try:
             result = await send(credential, offset)
         except RefusedError as refusal:
-            second = await self._second_attempt(refusal, credential, offset)
+            async with asyncio.timeout(max(deadline - self._monotonic(), 0.0)):
+                second = await self._second_attempt(refusal, credential, offset)
             if second is None:
                 self._refused(credential, refusal)
                 raise
@@ -122,6 +125,8 @@ class Session:
             except RefusedError as again:
                 self._refused(credential, again)
                 raise
+            except NoTimeLeft:
+                raise refusal from None
         self._breaker.accept(credential.fingerprint)
         self._events.credentials_rejected(False)
         return result

@@ -301,6 +301,42 @@ def test_a_token_that_is_refused_fresh_is_not_renewed_again() -> None:
     assert iam.world.events.rejected is True
 
 
+def test_a_renewal_that_hangs_ends_at_the_deadline() -> None:
+    """Even when the new token never comes, the poll ends at its deadline."""
+    iam = Iam()
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        if iam.given and request.url.path == "/v3/auth/tokens":
+            await asyncio.sleep(3600)
+        return await iam.answer(request)
+
+    iam.world = World(answer, auth=PASSWORD, project_id=None)
+
+    async def scenario() -> None:
+        await iam.world.list_jobs()
+        iam.world.time.now += 120
+        iam.revoked = 1
+        with pytest.raises(ApiError, match="the deadline passed"):
+            await asyncio.wait_for(iam.world.list_jobs(seconds=0.2), 5.0)
+
+    run(scenario())
+
+
+def test_a_renewal_without_room_for_a_second_request_tells_the_refusal() -> None:
+    """When the rate leaves no time to use the new token, the API's own words are the error."""
+    iam = Iam()
+    iam.world = World(iam.answer, auth=PASSWORD, project_id=None, rate_limit=0.1)
+
+    async def scenario() -> None:
+        await iam.world.list_jobs()
+        iam.world.time.now += 120
+        iam.revoked = 1
+        with pytest.raises(ApiError, match="must be updated"):
+            await iam.world.list_jobs(seconds=5.0)
+
+    run(scenario())
+
+
 def test_other_refusals_do_not_renew_the_token() -> None:
     """A 403 about permissions is no reason for a new token."""
     iam = Iam(refusal=gateway(403, "APIG.0302", "no permission"))
