@@ -301,6 +301,21 @@ def test_a_token_that_is_refused_fresh_is_not_renewed_again() -> None:
     assert iam.world.events.rejected is True
 
 
+def test_a_token_refused_within_its_first_minute_is_not_replaced() -> None:
+    """Tokens that the API refuses as soon as they are made are not made at every poll."""
+    iam = Iam()
+
+    async def scenario() -> None:
+        await iam.world.list_jobs()
+        iam.world.time.now += 30
+        iam.revoked = 1
+        with pytest.raises(ApiError, match="must be updated"):
+            await iam.world.list_jobs()
+
+    run(scenario())
+    assert iam.given == 1
+
+
 def test_a_renewal_that_hangs_ends_at_the_deadline() -> None:
     """Even when the new token never comes, the poll ends at its deadline."""
     iam = Iam()

@@ -87,12 +87,13 @@ def test_no_request_after_the_deadline(seconds: float) -> None:
     assert (str(caught.value.kind), world.requests) == ("timeout", [])
 
 
-def test_the_last_real_error_is_told_at_once() -> None:
+@pytest.mark.parametrize(("status", "code"), [(429, "APIG.0308"), (503, "APIG.0613")])
+def test_the_last_real_error_is_told_at_once(status: int, code: str) -> None:
     """When the next wait would pass the deadline, the API's own error is raised without sleeping."""
-    world = World(lambda request: gateway(429, "APIG.0308", "slow", Retry_After="30"))
+    world = World(lambda request: gateway(status, code, "slow", Retry_After="30"))
     with pytest.raises(ApiError) as caught:
         run(world.list_jobs(seconds=20.0))
-    assert (caught.value.code, world.time.slept, len(world.requests)) == ("APIG.0308", [], 1)
+    assert (caught.value.code, world.time.slept, len(world.requests)) == (code, [], 1)
     assert caught.value.retry_after == 30.0
 
 
