@@ -169,6 +169,7 @@ class Books:
             gauges=gauges(ledger, now if now is not None else ledger.times.settled + rules.overlap)
             if ledger.started
             else None,
+            counting_since=ledger.times.baseline if ledger.started else None,
             anomalies=ledger.totals.by_detail(ANOMALIES),
             skipped_ms=ledger.totals.plain(SKIPPED_MS),
             label_sets_folded=ledger.totals.plain(FOLDED),

@@ -77,6 +77,8 @@ class Poller:
         self._head_density = plan.Density(overlap)
         self._reach_density = plan.Density(overlap)
         self._history_density = plan.Density(overlap)
+        self._read_until = 0
+        """Up to where settle reads have come: the settled time, or beyond it while missed jobs hold that."""
         self._head = 0
         """Up to where head reads have come."""
         self._published_at = float("-inf")
@@ -87,6 +89,8 @@ class Poller:
         """Reads of this poll that succeeded."""
         self._problem: ExporterError | None = None
         """The first read of this poll that did not, where the others could go on."""
+        self._missed = False
+        """In this poll a remembered job was not listed, and is waited for."""
         self._suspicious = False
         """Something did not add up: learn anew what ``count`` means."""
 
@@ -105,15 +109,15 @@ class Poller:
         """Read what is due, book it, publish it. Never raises but for cancellation and its like."""
         started, answers = self._monotonic(), self._reader.answers
         self._deadline, self._spent = started + self._settings.timeout, self._reader.requests
-        self._reads, self._problem = 0, None
+        self._reads, self._problem, self._missed = 0, None, False
         outcome: Outcome = "complete"
         try:
             await self._cycle()
         except ExporterError as error:
             outcome = "partial" if self._reads else "failed"
             log.warn(logger, f"poll {outcome}", target=self._name, error=error)
-        except Exception as error:
-            # A poll's boundary: a defect must not end the other targets, and nothing doubtful is kept.
+        except Exception as error:  # noqa: BLE001 - a defect ends neither the program nor the other targets
+            # Nothing doubtful is kept: the books are loaded anew.
             outcome = "failed"
             self._books.drop()
             kind = type(error).__name__
@@ -147,12 +151,19 @@ class Poller:
             raise self._problem
 
     async def _read_windows(self) -> None:
+        self._read_until = max(self._read_until, self._books.ledger.times.settled)
         await self._catch_up()
-        if not plan.is_lagging(self._books.ledger, self._api_now()):
+        if not self._lagging():
             await self._read_head()
             await self._settle(self._budget_left())
         await self._look()
+        self._advance(self._api_now())
         await self._read_history()
+        if self._missed and self._budget_left() > 0:
+            # Deleted, or does the API list nothing at all at the moment? (R6, R9)
+            shown_at = await self._reader.shows_anything(self._deadline)
+            if shown_at is not None:
+                self._books.ledger.showed_something(shown_at)
 
     # --- steps ----------------------------------------------------------------------------------------
 
@@ -191,39 +202,47 @@ class Poller:
 
     async def _catch_up(self) -> None:
         """While far behind: settle reads, strictly in order, within half the budget (R5, R8)."""
-        behind = self._api_now() - self._books.ledger.times.settled
-        if not plan.is_lagging(self._books.ledger, self._api_now()):
+        if not self._lagging():
             return
-        limit = self._budget_left() // 2
-        await self._settle(limit)
-        log.info(
-            logger,
-            "catching up",
-            target=self._name,
-            behind_seconds=(self._api_now() - self._books.ledger.times.settled) // SECOND,
-            was_seconds=behind // SECOND,
-        )
+        begun = self._api_now() - self._read_until
+        await self._settle(self._budget_left() // 2)
+        if self._lagging():
+            left = (self._api_now() - self._read_until) // SECOND
+            log.info(
+                logger, "catching up", target=self._name, behind_seconds=left, was_seconds=begun // SECOND
+            )
 
     async def _settle(self, limit: int) -> None:
         spent = self._reader.requests
         while (left := limit - (self._reader.requests - spent)) > 0:
-            now = self._api_now()
-            window = plan.settle_window(self._books.ledger, self._settle_density, now, left * 100)
+            now, ledger = self._api_now(), self._books.ledger
+            window = plan.settle_window(ledger, self._settle_density, self._read_until, now, left * 100)
             if window is None:
                 return
             result = await self._reader.read(window, self._deadline)
-            complete = self._book(result)
-            if complete:
-                self._books.ledger.settle(window.until, now)
-                self._settle_density.learn(window, len(result.listing))
+            self._book(result)
+            if result.complete:
+                self._read_until = window.until
                 self._head = max(self._head, window.until)
+                self._settle_density.learn(window, len(result.listing))
+                self._advance(now)
             await self._commit_read(result)
-            if not complete and not self._halve(self._settle_density, window, result):
+            if not result.complete and not self._halve(self._settle_density, window, result):
                 return
+
+    def _advance(self, now: int) -> None:
+        """Move the settled time as far as the reads, and the jobs they should have shown, allow (R6)."""
+        ledger = self._books.ledger
+        if ledger.take_refuted():
+            self._read_until = ledger.times.settled
+        ledger.settle(self._read_until, now)
+
+    def _lagging(self) -> bool:
+        return plan.is_lagging(self._books.ledger, self._read_until, self._api_now())
 
     async def _read_head(self) -> None:
         """News of the newest stretch, every poll (R5)."""
-        self._head = max(self._head, self._books.ledger.times.settled)
+        self._head = max(self._head, self._read_until)
         reach = True
         while self._budget_left() > 0:
             now = self._api_now()
@@ -264,7 +283,7 @@ class Poller:
             for record in seen.records:
                 ledger.see(record, seen.sighting)
             if not seen.records:
-                ledger.miss(job_id, seen.sighting.begun, listing=False)
+                self._missed |= not ledger.miss(job_id, seen.sighting.begun, listing=False)
             self._reads += 1
         await self._commit()
 
@@ -302,14 +321,15 @@ class Poller:
         now, ledger = self._api_now(), self._books.ledger
         ahead = now + max(plan.MIN_AHEAD, ledger.rules.overlap)
         result = await self._reader.read_everything(ahead, self._deadline)
-        complete = self._book(result)
-        if complete:
+        self._book(result)
+        if result.complete:
             start = gauge_start(ledger, now)
             if ledger.times.history > start:
                 ledger.see_history(result.listing, start, result.pages[-1].sighting)
-            ledger.settle(floor_second(now), now)
+            self._read_until = floor_second(now - ledger.rules.overlap)
+            self._advance(now)
         await self._commit_read(result)
-        if not complete:
+        if not result.complete:
             self._doubt(result)
 
     # --- one window -----------------------------------------------------------------------------------
@@ -336,26 +356,22 @@ class Poller:
         problem = f"jobs created at {since} (Unix time) could not be listed completely: {result.reason}"
         self._problem = self._problem or ApiError(ErrorKind.OTHER, problem, operation="list_jobs")
 
-    def _book(self, result: WindowResult) -> bool:
-        """Book what a window showed. Returns whether it is complete, every remembered job included (R6)."""
+    def _book(self, result: WindowResult) -> None:
+        """Book what a window showed and, when it was read to its end, what it should have shown (R6)."""
         ledger = self._books.ledger
         for page in result.pages:
             for record in page.records:
                 ledger.see(record, page.sighting)
         if not result.complete:
-            return False
+            return
         shown = {record.job_id for record in result.listing if record.job_id is not None}
         for name, record in identify(result.listing, ledger.jobs):
             shown.add(name)
             ledger.see_as(name, record, result.pages[-1].sighting)
-        absent = ledger.missing(result.window.since, result.window.until, shown)
-        # Every absent one gets its miss, whether or not another one stands in the way already.
-        gone = [ledger.miss(job_id, result.begun, listing=True) for job_id in absent]
+        for job_id in ledger.missing(result.window.since, result.window.until, shown):
+            self._missed |= not ledger.miss(job_id, result.begun, listing=True)
         for job_id in ledger.take_waived():
             log.warn(logger, "a job is no longer listed", target=self._name, job_id=job_id)
-        if not all(gone):
-            result.reason = f"{gone.count(False)} remembered jobs are not listed"
-        return all(gone)
 
     async def _commit(self) -> None:
         await self._books.commit(self._api_now())

@@ -102,6 +102,11 @@ class Reader:
             )
         self.memory.learn_count(not page.count)
 
+    async def shows_anything(self, deadline: float) -> int | None:
+        """Ask for any job at all. Returns the API's time then, or ``None`` if there was none."""
+        fetched = await self._fetch(JobsQuery(limit=1), deadline)
+        return fetched.begun if fetched.page.records else None
+
     async def lookup(self, job_id: str, deadline: float) -> SeenPage:
         """Ask for one job; anything else in the answer is left out (R9: counts only if its id matches)."""
         fetched = await self._fetch(JobsQuery(job_id=job_id, limit=1), deadline)

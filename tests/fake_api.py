@@ -74,7 +74,11 @@ class FakeApi:
 
     def create(self, at: int | None = None, state: str = "WAITING", **fields: Any) -> str:
         job_id: str = fields.pop("job_id", None) or next(self._names)
-        values = {"job_type": "ASYNC_JOB", "tts_service_enum": "TTS_LLM", "text_length": 10} | fields
+        values: dict[str, Any] = {
+            "job_type": "ASYNC_JOB",
+            "tts_service_enum": "TTS_LLM",
+            "text_length": 10,
+        } | fields
         created = self.clock.ms // SECOND * SECOND if at is None else at
         self.jobs[job_id] = Record(job_id, created, state, **values)
         return job_id

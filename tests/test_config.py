@@ -71,13 +71,13 @@ targets:
 """.replace("500ms1s", "1s500ms")
 
 
-def _load(folder: Path, text: str, **options: Any) -> Config:  # noqa: ANN401 - whatever load takes
+def _load(folder: Path, text: str, **options: Any) -> Config:
     path = folder / "exporter.yaml"
     path.write_text(text, encoding="utf-8")
     return load(path, **options)
 
 
-def _problems(folder: Path, text: str, **options: Any) -> str:  # noqa: ANN401 - whatever load takes
+def _problems(folder: Path, text: str, **options: Any) -> str:
     with pytest.raises(ConfigError) as caught:
         _load(folder, text, **options)
     return str(caught.value).replace(f"{folder}/", "")
@@ -221,7 +221,7 @@ def test_sample_suggestions_are_valid(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_unreadable_file(make: Any, message: str, tmp_path: Path) -> None:  # noqa: ANN401 - a small lambda
+def test_unreadable_file(make: Any, message: str, tmp_path: Path) -> None:
     """A file that cannot be read is one line, too."""
     path = tmp_path / "exporter.yaml"
     make(path)

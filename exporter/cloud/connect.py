@@ -7,7 +7,7 @@ import os
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 import httpx
 
@@ -97,42 +97,9 @@ def connect(
     """The client of one target. Asks nobody yet; raises ApiError when the proxy settings cannot be used."""
     key = credentials_key(target.auth, environ)
 
-    def open_exchange(client: httpx.AsyncClient) -> Exchange:
-        return Exchange(client, events, monotonic, wall)
-
-    def agency() -> CredentialSource:
-        return agency_source(
-            open_exchange,
-            environ,
-            metadata_url=metadata_url,
-            monotonic=monotonic,
-            wall=wall,
-            jitter=jitter,
-            transport=transport,
-        )
-
-    credentials: CredentialSource
-    match target.auth:
-        case AkskAuth() as auth:
-            credentials = AkskSource(auth)
-        case TokenAuth() as auth:
-            credentials = TokenSource(auth)
-        case PasswordAuth() as auth:
-            credentials = password_source(
-                target,
-                auth,
-                open_exchange,
-                # Its own: a refused password and a refused token are different verdicts.
-                shared.breaker(_IAM + key),
-                monotonic=monotonic,
-                wall=wall,
-                jitter=jitter,
-                transport=transport,
-            )
-        case AgencyAuth():
-            credentials = agency()
-        case _:
-            credentials = ChainSource((EnvironmentSource(environ), ProfileSource(environ), agency()))
+    machine = _Machine(events, environ, metadata_url, monotonic, wall, jitter, transport)
+    # Its own breaker for a password: a refused password and a refused token are different verdicts.
+    credentials = _credentials(target, machine, shared.breaker(_IAM + key))
     return Client(
         target,
         credentials=credentials,
@@ -145,3 +112,53 @@ def connect(
         jitter=jitter,
         transport=transport,
     )
+
+
+class _Machine(NamedTuple):
+    """What credentials are fetched from and with."""
+
+    events: ApiEvents
+    environ: Mapping[str, str]
+    metadata_url: str
+    monotonic: Callable[[], float]
+    wall: Callable[[], float]
+    jitter: Callable[[], float]
+    transport: httpx.AsyncBaseTransport | None
+
+    def exchange(self, client: httpx.AsyncClient) -> Exchange:
+        return Exchange(client, self.events, self.monotonic, self.wall)
+
+    def agency(self) -> CredentialSource:
+        return agency_source(
+            self.exchange,
+            self.environ,
+            metadata_url=self.metadata_url,
+            monotonic=self.monotonic,
+            wall=self.wall,
+            jitter=self.jitter,
+            transport=self.transport,
+        )
+
+
+def _credentials(target: TargetConfig, machine: _Machine, breaker: Breaker) -> CredentialSource:
+    match target.auth:
+        case AkskAuth() as auth:
+            return AkskSource(auth)
+        case TokenAuth() as auth:
+            return TokenSource(auth)
+        case PasswordAuth() as auth:
+            return password_source(
+                target,
+                auth,
+                machine.exchange,
+                breaker,
+                monotonic=machine.monotonic,
+                wall=machine.wall,
+                jitter=machine.jitter,
+                transport=machine.transport,
+            )
+        case AgencyAuth():
+            return machine.agency()
+        case _:
+            environ = machine.environ
+            return ChainSource((EnvironmentSource(environ), ProfileSource(environ), machine.agency()))

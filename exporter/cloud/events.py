@@ -9,7 +9,7 @@ OPERATIONS: tuple[Operation, ...] = ("list_jobs", "get_job", "create_token", "ge
 
 
 class ApiEvents(Protocol):
-    """Receiver of one target's API facts. ``metrics.ApiMetrics(...).target(name)`` makes one."""
+    """Receiver of one target's API facts. ``apimetrics.ApiMetrics(...).target(name)`` makes one."""
 
     def request(self, operation: str, code: str, seconds: float) -> None:
         """One attempt ended after ``seconds``; ``code`` is the HTTP status, or ``none`` without an answer."""

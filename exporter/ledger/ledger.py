@@ -15,7 +15,7 @@ import msgspec
 from exporter.ledger.jobs import EXPIRED, FLAGS, UNDATED, UNLISTED, WAIVED, Job, JobBook
 from exporter.ledger.minutes import MinuteBook, MinuteKey
 from exporter.ledger.model import FAILED, FINAL_STATES, OPEN_STATES, SUCCEED, UNKNOWN, Anomaly, Record
-from exporter.ledger.times import Times
+from exporter.ledger.times import Times, floor_second
 from exporter.ledger.totals import (
     ANOMALIES,
     CREATED,
@@ -99,10 +99,13 @@ class Ledger:
         self.totals = totals
         self.labels = labels
         self.minutes = minutes
-        self.last_nonempty = 0
+        self._last_nonempty = 0
         """When a list answer last had anything in it."""
         self._told: dict[str, None] = {}
         self._waived: list[str] = []
+        self.holds = {job_id: job.created for job_id, job in jobs.items() if job.misses}
+        """Remembered jobs that the list does not show, by creation: they hold the settled time (R6)."""
+        self._refuted = False
 
     @property
     def started(self) -> bool:
@@ -122,7 +125,7 @@ class Ledger:
 
         Passes over records without an id: those are booked by ``see_as`` from complete windows only.
         """
-        self.last_nonempty = max(self.last_nonempty, sighting.begun)
+        self.showed_something(sighting.begun)
         if record.malformed:
             self._tell(Anomaly.MALFORMED_RECORD, record.key)
         elif record.job_id is not None:
@@ -176,6 +179,7 @@ class Ledger:
             job.misses, job.missing_since = 0, 0
             job.flags &= ~(UNLISTED | WAIVED)
             self.jobs.changed(job_id)
+            self._refuted |= self.holds.pop(job_id, -1) >= self.times.settled
         if not job.open:
             regressed = record.job_state != job.state
             if job.state == EXPIRED:
@@ -277,13 +281,24 @@ class Ledger:
             job.looked = max(job.looked, begun)
         self.jobs.changed(job_id)
         if not self._is_gone(job, begun):
+            self.holds[job_id] = job.created
             return False
+        self.holds.pop(job_id, None)
         if job.open:
             self._book_expired(job_id, job, "vanished")
         else:
             job.flags |= WAIVED
         self._waived.append(job_id)
         return True
+
+    def take_refuted(self) -> bool:
+        """Was a missed job shown after all? Then the windows that missed it were not complete (R6)."""
+        refuted, self._refuted = self._refuted, False
+        return refuted
+
+    def showed_something(self, at: int) -> None:
+        """A list answer to a request made at ``at`` was not empty: the API lists at all."""
+        self._last_nonempty = max(self._last_nonempty, at)
 
     def take_waived(self) -> list[str]:
         """Ids that are no longer waited for, since the last call."""
@@ -294,7 +309,7 @@ class Ledger:
         absent = now - job.missing_since
         # A list that shows nothing at all says little about one job: ten minutes of empty answers
         # are a fault of the API, not the end of every job.
-        alive = self.last_nonempty > job.missing_since or absent >= max(PATIENCE, 3 * self.rules.overlap)
+        alive = self._last_nonempty > job.missing_since or absent >= max(PATIENCE, 3 * self.rules.overlap)
         return (
             job.misses >= MISSES_TO_VANISH
             and absent >= self.rules.overlap
@@ -311,10 +326,16 @@ class Ledger:
         self._times = Times.start(now)
 
     def settle(self, until: int, now: int) -> None:
-        """[settled, until] was read completely; ``now`` is from before its first request."""
+        """[settled, until] was read to its end; ``now`` is from before its last window's first request.
+
+        It is complete, and settled, up to the first job that should be there and is not.
+        """
         before = self.times.forgotten
-        self.times.settle(until, now, self.rules.overlap)
+        held = (floor_second(created) for created in self.holds.values() if created >= self.times.settled)
+        self.times.settle(min(until, min(held, default=until)), now, self.rules.overlap)
         self.jobs.forget_finals(before, self.times.forgotten)
+        for job_id in [job_id for job_id in self.holds if self.jobs.get(job_id) is None]:
+            del self.holds[job_id]
 
     def jump(self, now: int) -> int:
         """Give up what is further back than ``max_catch_up`` (R8). Returns the milliseconds skipped."""

@@ -21,6 +21,8 @@ ONE_PAGE = 85
 CATCH_UP_RECORDS = 800
 HEAD_RECORDS = 60
 """How far a head read reaches back: as far as surely fits its page, at no cost."""
+TRIES_PER_OVERLAP = 3
+"""How often a missed job is asked for until it is given up (R6)."""
 MIN_AHEAD = 300_000
 """A head read reaches this far (milliseconds) past now, or ``overlap`` if that is more: clocks differ."""
 
@@ -72,23 +74,21 @@ class Density:
         return max(SECOND, floor_second(int(fitting)))
 
 
-def settle_window(ledger: Ledger, density: Density, now: int, most_records: int) -> Window | None:
-    """The next settle read, or ``None`` while it is not due yet."""
-    since = ledger.times.settled
+def settle_window(ledger: Ledger, density: Density, since: int, now: int, most_records: int) -> Window | None:
+    """The next settle read, from where the last one ended, or ``None`` while it is not due yet."""
     end = floor_second(now - ledger.rules.overlap)
     pending = end - since
-    if is_lagging(ledger, now):
-        span = density.span(min(CATCH_UP_RECORDS, most_records))
-        return Window(since, min(end, since + span))
+    if is_lagging(ledger, since, now):
+        return Window(since, min(end, since + density.span(min(CATCH_UP_RECORDS, most_records))))
     span = density.span(min(ONE_PAGE, most_records))
     if pending < SECOND or pending < min(span, ledger.rules.overlap // 2):
         return None
     return Window(since, min(end, since + span))
 
 
-def is_lagging(ledger: Ledger, now: int) -> bool:
-    """Is the settled time so far behind that only settle reads make sense (R5)?"""
-    return now - ledger.times.settled > 2 * ledger.rules.overlap
+def is_lagging(ledger: Ledger, read_until: int, now: int) -> bool:
+    """Has so much not been read yet that only settle reads make sense (R5)?"""
+    return now - read_until > 2 * ledger.rules.overlap
 
 
 def head_window(ledger: Ledger, density: Density, head: int, now: int, back: int) -> Window:
@@ -112,7 +112,7 @@ def history_window(ledger: Ledger, density: Density, start: int, most_records: i
 
 
 def due_jobs(ledger: Ledger, now: int) -> list[Look]:
-    """Open jobs whose next look is due before the next poll, in order of creation (R9)."""
+    """Open and missed jobs whose next look is due before the next poll, in order of creation (R9)."""
     half, due = ledger.rules.interval // 2, []
     deadline_age = ledger.rules.max_job_age
     for job_id, job in ledger.jobs.open_items():
@@ -120,12 +120,18 @@ def due_jobs(ledger: Ledger, now: int) -> list[Look]:
         deadline = job.created + deadline_age
         if unseen >= job.spacing(now, ledger.rules.interval) - half or job.looked < deadline <= now:
             due.append(Look(job.created, job_id, _listing_only(job_id, job)))
+    for job_id in ledger.holds:
+        missed = ledger.jobs.get(job_id)
+        if missed is not None and not missed.open:
+            next_try = missed.missing_since + missed.misses * ledger.rules.overlap // TRIES_PER_OVERLAP
+            if now >= next_try:
+                due.append(Look(missed.created, job_id, _listing_only(job_id, missed)))
     due.sort()
     return due
 
 
 def longest_unseen(ledger: Ledger, due: list[Look], most: int) -> list[Look]:
-    """The ``most`` looks that have waited longest, in order of creation; the others wait for the next poll."""
+    """The ``most`` looks that waited longest, in order of creation; the others wait for the next poll."""
     if len(due) <= most:
         return due
 

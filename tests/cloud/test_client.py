@@ -19,7 +19,7 @@ NOON = 1_700_000_000_000
 FILTERS = Filters(job_type="ASYNC_JOB", tts_service_enum="TTS_LLM", business_type="A&B é+")
 
 
-def _sent(query: JobsQuery, **options: Any) -> httpx.Request:  # noqa: ANN401 - any setting of a target
+def _sent(query: JobsQuery, **options: Any) -> httpx.Request:
     world = World(lambda request: jobs("a"), **options)
     run(world.list_jobs(query))
     return world.requests[0]

@@ -69,7 +69,7 @@ def ask(
     simulation: Simulation,
     path: str = JOBS,
     method: str = "GET",
-    **request: Any,  # noqa: ANN401  whatever httpx takes
+    **request: Any,
 ) -> httpx.Response:
     """One request, without a network."""
     return talk(simulation, lambda client: client.request(method, path, **request))

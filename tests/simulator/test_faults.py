@@ -35,10 +35,10 @@ def broken(*faults: Fault, options: Options | None = None) -> tuple[Simulation, 
     return simulation, wall
 
 
-def over_the_wire(simulation: Simulation, conversation: Conversation) -> Any:  # noqa: ANN401  what it returns
+def over_the_wire(simulation: Simulation, conversation: Conversation) -> Any:
     """Run a conversation over a real connection."""
 
-    async def run() -> Any:  # noqa: ANN401  what the conversation returns
+    async def run() -> Any:
         async with (
             serve(simulation.app) as address,
             httpx.AsyncClient(base_url=address, trust_env=False, timeout=5.0) as client,
@@ -95,7 +95,7 @@ def test_answers(fault: Fault, status: int, headers: dict[str, str | None], body
         ("hang", httpx.ReadTimeout),
     ],
 )
-def test_broken_connections(kind: Any, error: type[Exception]) -> None:  # noqa: ANN401  a Kind
+def test_broken_connections(kind: Any, error: type[Exception]) -> None:
     """Resets, cut bodies and hangs are what the client sees; the next request is answered."""
     simulation, _ = broken(Fault(kind=kind, times=1))
 
@@ -148,7 +148,7 @@ def test_a_real_rate_limit() -> None:
 
 def test_time_operation_and_times() -> None:
     """A fault fires within its time, for its operation, so often, and is gone afterwards."""
-    faults = Faults(random.Random(0))  # noqa: S311  a test
+    faults = Faults(random.Random(0))
     faults.add(Fault(kind="empty", start=10.0, duration=5.0), 0.0)
     faults.add(Fault(kind="html", operation="get_job", times=2), 0.0)
 
@@ -167,7 +167,7 @@ def test_probability() -> None:
     """A fault fires about as often as its probability says, and the same way for the same seed."""
 
     def run() -> list[bool]:
-        faults = Faults(random.Random(1))  # noqa: S311  a test
+        faults = Faults(random.Random(1))
         faults.add(Fault(kind="empty", probability=0.3), 0.0)
         return [bool(faults.firing("list_jobs", 1.0)) for _ in range(1000)]
 
@@ -188,7 +188,7 @@ def test_faults_over_http() -> None:
 
 
 @pytest.mark.parametrize("order", ["newest", "oldest"])
-def test_page_drift(order: Any) -> None:  # noqa: ANN401  one of the orders
+def test_page_drift(order: Any) -> None:
     """Between two pages a record already served vanishes, or another appears next to it: pages shift."""
     vanish, _ = broken(Fault(kind="vanish", times=1), options=Options(order=order))
     before = len(vanish.world.listing)

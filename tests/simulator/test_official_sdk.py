@@ -16,17 +16,17 @@ from exporter.simulator.server import serve
 from exporter.simulator.simulation import PROJECT_ID, Simulation, simulation
 
 
-def with_sdk(made: Simulation, work: Callable[[str], Any]) -> Any:  # noqa: ANN401  what the work returns
+def with_sdk(made: Simulation, work: Callable[[str], Any]) -> Any:
     """Serve, and do blocking work beside it."""
 
-    async def run() -> Any:  # noqa: ANN401  what the work returns
+    async def run() -> Any:
         async with serve(made.app) as address:
             return await asyncio.to_thread(work, address)
 
     return asyncio.run(run())
 
 
-def sdk_client(address: str, sk: str = SECRET_KEY) -> Any:  # noqa: ANN401  the SDK has no types
+def sdk_client(address: str, sk: str = SECRET_KEY) -> Any:
     """The official client, signing."""
     credentials = BasicCredentials(ACCESS_KEY, sk, PROJECT_ID)
     return MetaStudioClient.new_builder().with_credentials(credentials).with_endpoint(address).build()
@@ -101,7 +101,7 @@ def test_the_sdk_understands_illegal_parameters() -> None:
     """The SDK finds code, text and request id in a 400."""
     made = simulation(history=60.0)
 
-    def attempt(address: str) -> Any:  # noqa: ANN401  the SDK has no types
+    def attempt(address: str) -> Any:
         with pytest.raises(ClientRequestException) as refused:
             sdk_client(address).show_tts_job(ShowTtsJobRequest(limit=1000))
         return refused.value

@@ -1,0 +1,215 @@
+"""The first-order test: what the simulator knows to be true against what the real exporter says.
+
+The exporter is a real process, killed with SIGKILL at random moments, on an API that throttles, breaks,
+lists late, shifts its pages and tells the time wrong. Time over there runs six times as fast.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exporter.ledger.classify import BUILTIN_RULES, Classifier
+from tests.processes import Exporter, Samples, exporter, get, post, simulator, total, wait_for, write_config
+
+SCALE = 6
+BUCKETS = (50, 100, 200, 500, 1000, 2000, 3000, 5000, 10000)
+COUNTERS = (
+    "metastudio_tts_jobs_created_total",
+    "metastudio_tts_jobs_finished_total",
+    "metastudio_tts_job_failures_total",
+    "metastudio_tts_jobs_expired_total",
+    "metastudio_tts_synthesized_characters_total",
+    "metastudio_tts_text_length_characters_bucket",
+    "metastudio_tts_text_length_characters_sum",
+    "metastudio_tts_job_duration_upper_bound_seconds_bucket",
+    "metastudio_exporter_record_anomalies_total",
+    "metastudio_exporter_polls_total",
+)
+WIRE_FAULTS = [
+    {"kind": "throttle", "probability": 0.04},
+    {"kind": "throttle", "probability": 0.02, "retry_after": 1},
+    {"kind": "error", "probability": 0.04, "status": 503},
+    {"kind": "html", "probability": 0.02, "status": 502},
+    {"kind": "error_200", "probability": 0.02},
+    {"kind": "reset", "probability": 0.03},
+    {"kind": "cut", "probability": 0.03},
+    {"kind": "cut_chunked", "probability": 0.02},
+    {"kind": "invalid_json", "probability": 0.03},
+    {"kind": "null_data", "probability": 0.02},
+    {"kind": "empty_body", "probability": 0.02},
+    {"kind": "empty", "probability": 0.03},
+    {"kind": "gzip", "probability": 0.1},
+    {"kind": "slow", "probability": 0.05, "delay": 0.3},
+    {"kind": "date_skew", "probability": 0.05, "seconds": 90.0},
+    {"kind": "date_skew", "probability": 0.05, "seconds": -90.0},
+]
+LATE_NEIGHBOURS = {"kind": "appear", "probability": 0.1, "seconds": 40.0}
+DRIFT = {"kind": "drift", "probability": 0.1, "seconds": 40.0}
+
+
+def balanced(samples: Samples) -> bool:
+    created = total(samples, "metastudio_tts_jobs_created_total")
+    finished = total(samples, "metastudio_tts_jobs_finished_total")
+    expired = total(samples, "metastudio_tts_jobs_expired_total")
+    return created == finished + expired + total(samples, "metastudio_tts_open_jobs")
+
+
+class Witness:
+    """Scrapes, and checks each scrape against the one before."""
+
+    def __init__(self, program: Exporter) -> None:
+        self._program = program
+        self._last: Samples = {}
+        self.scrapes = 0
+
+    def look(self) -> Samples | None:
+        samples = self._program.samples()
+        if samples is None:
+            return None
+        self.scrapes += 1
+        assert balanced(samples), "the books do not balance"
+        for key, value in self._last.items():
+            if key[0] in COUNTERS:
+                assert samples.get(key, -1) >= value, f"{key} went back from {value} to {samples.get(key)}"
+        self._last = samples
+        return samples
+
+
+def expected(cloud: str) -> dict[str, Counter[tuple[str, ...]]]:
+    """Every counter by label, from the simulator's list of all jobs."""
+    told = json.loads(get(f"{cloud}/simulator/truth?jobs=true", timeout=20) or "")
+    classify = Classifier(BUILTIN_RULES).classify
+    sums: dict[str, Counter[tuple[str, ...]]] = {
+        name: Counter() for name in ("created", "finished", "failures", "synthesized", "length", "length_sum")
+    }
+    for job in told["jobs"]:
+        pair = (job["job_type"], job["tts_service_enum"])
+        length = job["text_length"]
+        sums["created"][pair] += 1
+        sums["finished"][(*pair, job["final_state"])] += 1
+        sums["length_sum"][pair] += length
+        for bound in BUCKETS:
+            sums["length"][(*pair, f"{float(bound)}")] += length <= bound
+        sums["length"][(*pair, "+Inf")] += 1
+        if job["final_state"] == "FAILED":
+            sums["failures"][(*pair, classify(job["fail_msg"]))] += 1
+        else:
+            sums["synthesized"][pair] += length
+    return sums
+
+
+def counted(samples: Samples) -> dict[str, Counter[tuple[str, ...]]]:
+    """The same counters as the exporter shows them."""
+    names = {
+        "metastudio_tts_jobs_created_total": ("created", None),
+        "metastudio_tts_jobs_finished_total": ("finished", "job_state"),
+        "metastudio_tts_job_failures_total": ("failures", "fail_msg_class"),
+        "metastudio_tts_synthesized_characters_total": ("synthesized", None),
+        "metastudio_tts_text_length_characters_bucket": ("length", "le"),
+        "metastudio_tts_text_length_characters_sum": ("length_sum", None),
+    }
+    sums: dict[str, Counter[tuple[str, ...]]] = {name: Counter() for name, _ in names.values()}
+    for (sample, labels), value in samples.items():
+        if sample in names:
+            name, extra = names[sample]
+            told = dict(labels)
+            key = (told["job_type"], told["tts_service_enum"], *([told[extra]] if extra else []))
+            sums[name][key] += int(value)
+    return sums
+
+
+def run(
+    tmp_path: Path,
+    *,
+    seed: int,
+    faults: list[dict[str, Any]],
+    kills: bool,
+    options: dict[str, Any],
+    seconds: float,
+) -> None:
+    rng = random.Random(seed)
+    flags = [
+        f"--seed={seed}",
+        "--rate=0",
+        "--history=0",
+        f"--time-scale={SCALE}",
+        f"--epoch={time.time() - 7200}",
+        f"--options={json.dumps(options)}",
+        f"--world={json.dumps({'late': 0.1, 'late_seconds': 40.0, 'stuck': 0.0, 'rhythm': 0.0})}",
+    ]
+    with simulator(tmp_path, *flags) as cloud, exporter(write_config(tmp_path, cloud), tmp_path) as program:
+        witness = Witness(program)
+        wait_for(
+            "the first start",
+            lambda: total(witness.look() or {}, "metastudio_tts_counted_until_timestamp_seconds") or None,
+        )
+        post(f"{cloud}/simulator/faults", faults)
+        post(f"{cloud}/simulator/rate", {"rate": 360.0})
+        end, next_kill, killed = time.monotonic() + seconds, time.monotonic() + 2.0, 0
+        while time.monotonic() < end:
+            witness.look()
+            time.sleep(rng.uniform(0.01, 0.15))
+            if kills and time.monotonic() > next_kill:
+                program.kill()
+                killed += 1
+                time.sleep(rng.uniform(0.0, 1.5))
+                program.start()
+                next_kill = time.monotonic() + rng.uniform(0.7, 5.0)
+        post(f"{cloud}/simulator/rate", {"rate": 0.0})
+        post(f"{cloud}/simulator/clock", {"jump": 900.0})
+        wait_for_the_end(cloud, witness)
+        final = witness.look()
+        assert final is not None
+        assert normal(counted(final)) == normal(expected(cloud))
+        assert total(final, "metastudio_tts_jobs_created_total") > 100
+        assert witness.scrapes > 50
+        assert killed >= 5 or not kills
+
+
+def normal(sums: dict[str, Counter[tuple[str, ...]]]) -> dict[str, dict[tuple[str, ...], int]]:
+    """Without the zeros, which one side shows and the other does not."""
+    return {name: {key: value for key, value in counter.items() if value} for name, counter in sums.items()}
+
+
+def wait_for_the_end(cloud: str, witness: Witness) -> None:
+    """Until no job is open over there, none is open here, and all that was listed late is settled."""
+    last = json.loads(get(f"{cloud}/simulator") or "")["now"]
+
+    def done() -> bool:
+        truth = json.loads(get(f"{cloud}/simulator/truth", timeout=20) or "")
+        samples = witness.look()
+        if truth["expected"]["open"] or samples is None:
+            return False
+        settled = total(samples, "metastudio_tts_counted_until_timestamp_seconds")
+        return total(samples, "metastudio_tts_open_jobs") == 0 and settled > last + 60
+
+    wait_for("the end of every job", done, 150.0)
+
+
+@pytest.mark.parametrize(
+    ("seed", "options"),
+    [
+        pytest.param(1, {"order": "newest"}, id="newest-first"),
+        pytest.param(2, {"order": "oldest", "limit_clip": 37}, id="oldest-first-clipped"),
+    ],
+)
+def test_every_counter_equals_the_truth_through_faults_late_records_and_kills(
+    tmp_path: Path, seed: int, options: dict[str, Any]
+) -> None:
+    """Killed at random moments on a faulty API, the exporter counts every job exactly once."""
+    run(
+        tmp_path, seed=seed, faults=[*WIRE_FAULTS, LATE_NEIGHBOURS], kills=True, options=options, seconds=18.0
+    )
+
+
+def test_every_counter_equals_the_truth_while_records_vanish_and_appear_between_pages(tmp_path: Path) -> None:
+    """Records that vanish after the exporter was shown them stay counted, and hold nothing up."""
+    options = {"limit_clip": 20, "count_respects_filters": False}
+    run(tmp_path, seed=3, faults=[DRIFT], kills=False, options=options, seconds=12.0)
