@@ -27,7 +27,7 @@ from exporter.config import Config, TargetConfig
 from exporter.errors import StoreError
 from exporter.exposition import Exposition, process_view
 from exporter.ledger.classify import BUILTIN_RULES, Classifier
-from exporter.ledger.ledger import Rules
+from exporter.ledger.facts import Rules
 from exporter.ledger.reading import PageMemory
 from exporter.poller import Poller, PollSettings
 from exporter.published import Published, TargetView

@@ -15,8 +15,9 @@ from typing import Final, TypeVar
 from msgspec.structs import replace
 
 from exporter.errors import ScopeChangedError, StoreError
+from exporter.ledger.facts import Rules
 from exporter.ledger.gauges import gauge_start, gauges
-from exporter.ledger.ledger import Ledger, Rules
+from exporter.ledger.ledger import Ledger
 from exporter.ledger.opening import buckets, open_books
 from exporter.ledger.totals import (
     ANOMALIES,

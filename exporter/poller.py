@@ -72,11 +72,8 @@ class Poller:
         self._monotonic = monotonic
         self._wall = wall
         self._sleep = sleep
-        overlap = books.rules.overlap
-        self._settle_density = plan.Density(overlap)
-        self._head_density = plan.Density(overlap)
-        self._reach_density = plan.Density(overlap)
-        self._history_density = plan.Density(overlap)
+        densities = (plan.Density(books.rules.overlap) for _ in range(4))
+        self._settle_density, self._head_density, self._reach_density, self._history_density = densities
         self._read_until = 0
         """Up to where settle reads have come: the settled time, or beyond it while missed jobs hold that."""
         self._head = 0

@@ -11,7 +11,7 @@ from typing import Protocol
 import msgspec
 
 from exporter.errors import ExporterError
-from exporter.ledger.ledger import Sighting, is_inside
+from exporter.ledger.facts import Sighting
 from exporter.ledger.model import JOB_TYPES, JobsQuery, Page, Record
 from exporter.ledger.plan import Window
 from exporter.ledger.reading import PAGE_LIMIT, PageMemory, Verdict, WindowRead
@@ -216,7 +216,7 @@ def _refuse_outside(seen: SeenPage, result: WindowResult) -> SeenPage:
     outside = tuple(
         record
         for record in seen.records
-        if record.create_time is not None and not is_inside(record.create_time, seen.sighting)
+        if record.create_time is not None and not seen.sighting.covers(record.create_time)
     )
     if 2 * len(outside) <= len(seen.records):
         return seen

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from exporter.books import Books
 from exporter.errors import ApiError, ErrorKind
-from exporter.ledger.ledger import Rules
+from exporter.ledger.facts import Rules
 from exporter.ledger.model import JobsQuery, Page, Record
 from exporter.ledger.reading import PageMemory
 from exporter.poller import Poller, PollSettings

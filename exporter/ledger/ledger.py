@@ -7,13 +7,12 @@ loaded anew: it never holds what the store does not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Final
 
-import msgspec
-
+from exporter.ledger.facts import Changes, Rules, Sighting
 from exporter.ledger.jobs import EXPIRED, FLAGS, UNDATED, UNLISTED, WAIVED, Job, JobBook
-from exporter.ledger.minutes import MinuteBook, MinuteKey
+from exporter.ledger.minutes import MinuteBook
 from exporter.ledger.model import FAILED, FINAL_STATES, OPEN_STATES, SUCCEED, UNKNOWN, Anomaly, Record
 from exporter.ledger.times import Times, floor_second
 from exporter.ledger.totals import (
@@ -27,57 +26,16 @@ from exporter.ledger.totals import (
     SKIPPED_MS,
     SYNTHESIZED,
     TEXT_LENGTH,
-    Key,
     LabelSets,
     Totals,
 )
 from exporter.ledger.totals import EXPIRED as EXPIRED_TOTAL
 from exporter.ledger.totals import FAILURES as FAILURES_TOTAL
-from exporter.published import Pair
 
 MISSES_TO_VANISH: Final = 3
 PATIENCE: Final = 3_600_000
 """A list that shows nothing at all is believed only after this long (milliseconds)."""
 TOLD_LIMIT: Final = 10_000
-
-
-class Rules(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings that the counting depends on. Milliseconds."""
-
-    interval: int
-    overlap: int
-    window: int
-    max_job_age: int
-    max_catch_up: int
-    text_length_buckets: tuple[int, ...]
-    duration_buckets: tuple[int, ...]
-    max_label_sets: int
-    classify: Callable[[str], str]
-    """``fail_msg`` -> class."""
-
-
-class Sighting(msgspec.Struct, frozen=True):
-    """When, and in which window, records were seen. Times on the API's clock."""
-
-    begun: int
-    """A time surely not after the request was made."""
-    ended: int
-    """A time surely not before the answer came."""
-    since: int | None
-    until: int | None
-    """The window asked for, both ends inclusive; ``None``: unbounded."""
-
-
-class Changes(msgspec.Struct, frozen=True):
-    """Everything one commit writes. Totals are absolute values; minute counts are increments."""
-
-    times: Times | None
-    jobs: dict[str, Job]
-    forgotten: tuple[str, ...]
-    totals: dict[Key, int | None]
-    """``None``: the total is gone (its histogram started anew)."""
-    minutes: dict[MinuteKey, tuple[int, int]]
-    pairs: tuple[Pair, ...]
 
 
 class Ledger:
@@ -152,7 +110,7 @@ class Ledger:
             if sighting.since < self.times.forgotten:
                 return None
             return min(sighting.until, sighting.ended)
-        if not is_inside(created, sighting):
+        if not sighting.covers(created):
             self._tell(Anomaly.OUTSIDE_WINDOW, job_id)
             return None
         return created if created >= self.times.forgotten else None
@@ -412,9 +370,3 @@ class Ledger:
                 del self._told[next(iter(self._told))]
             self._told[told] = None
             self.totals.add_plain(ANOMALIES, anomaly)
-
-
-def is_inside(created: int, sighting: Sighting) -> bool:
-    """Is a creation time inside the window asked for? Both ends are inclusive (ShowTtsJob page)."""
-    after = sighting.since is None or created >= sighting.since
-    return after and (sighting.until is None or created <= sighting.until)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import msgspec
 
+from exporter.ledger.facts import Rules
 from exporter.ledger.jobs import Job, JobBook
-from exporter.ledger.ledger import Ledger, Rules
+from exporter.ledger.ledger import Ledger
 from exporter.ledger.minutes import MinuteBook
 from exporter.ledger.times import Times
 from exporter.ledger.totals import DURATION_LOWER, DURATION_UPPER, TEXT_LENGTH, Key, LabelSets, Totals

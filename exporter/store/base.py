@@ -6,7 +6,7 @@ from typing import Protocol
 
 import msgspec
 
-from exporter.ledger.ledger import Changes
+from exporter.ledger.facts import Changes
 from exporter.ledger.opening import StoredBooks
 
 

@@ -1,0 +1,57 @@
+"""What goes into the books and what comes out: settings, sightings, changes. Pure values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from exporter.ledger.jobs import Job
+from exporter.ledger.minutes import MinuteKey
+from exporter.ledger.times import Times
+from exporter.ledger.totals import Key
+from exporter.published import Pair
+
+
+class Rules(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings that the counting depends on. Milliseconds."""
+
+    interval: int
+    overlap: int
+    window: int
+    max_job_age: int
+    max_catch_up: int
+    text_length_buckets: tuple[int, ...]
+    duration_buckets: tuple[int, ...]
+    max_label_sets: int
+    classify: Callable[[str], str]
+    """``fail_msg`` -> class."""
+
+
+class Sighting(msgspec.Struct, frozen=True):
+    """When, and in which window, records were seen. Times on the API's clock."""
+
+    begun: int
+    """A time surely not after the request was made."""
+    ended: int
+    """A time surely not before the answer came."""
+    since: int | None
+    until: int | None
+    """The window asked for, both ends inclusive; ``None``: unbounded."""
+
+    def covers(self, created: int) -> bool:
+        """Does a creation time lie in the window? Both ends are inclusive (ShowTtsJob page)."""
+        after = self.since is None or created >= self.since
+        return after and (self.until is None or created <= self.until)
+
+
+class Changes(msgspec.Struct, frozen=True):
+    """Everything one commit writes. Totals are absolute values; minute counts are increments."""
+
+    times: Times | None
+    jobs: dict[str, Job]
+    forgotten: tuple[str, ...]
+    totals: dict[Key, int | None]
+    """``None``: the total is gone (its histogram started anew)."""
+    minutes: dict[MinuteKey, tuple[int, int]]
+    pairs: tuple[Pair, ...]
