@@ -6,7 +6,6 @@ Must not know the cloud, the store or the books.
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Awaitable, Callable
 from html import escape
 
@@ -21,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from exporter.errors import ExporterError
 from exporter.exposition import Exposition
-from exporter.web.negotiation import accepts_gzip, choose_format
+from exporter.web.scrape import scrape
 
 HEALTHY_PATH = "/-/healthy"
 READY_PATH = "/-/ready"
@@ -62,7 +61,7 @@ def create_app(
     _check_path(telemetry_path)
 
     def metrics(request: Request) -> Response:
-        return _metrics(request, exposition)
+        return scrape(request, exposition)
 
     def readiness(request: Request) -> Response:
         if ready():
@@ -87,16 +86,6 @@ def create_app(
     )
     app.router.redirect_slashes = False  # a path that is nearly right is wrong, not elsewhere
     return app
-
-
-def _metrics(request: Request, exposition: Exposition) -> Response:
-    form = choose_format(", ".join(request.headers.getlist("accept")))
-    body = exposition.render(form, frozenset(request.query_params.getlist("name[]")))
-    headers = {"content-type": form.value, "vary": "Accept, Accept-Encoding"}
-    if accepts_gzip(", ".join(request.headers.getlist("accept-encoding"))):
-        body = gzip.compress(body, compresslevel=4, mtime=0)
-        headers["content-encoding"] = "gzip"
-    return Response(body, headers=headers)
 
 
 def _inline(answer: Callable[[Request], Response]) -> Callable[[Request], Awaitable[Response]]:
