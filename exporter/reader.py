@@ -174,22 +174,24 @@ class Reader:
             read = WindowRead(self.memory, max_records=SECOND_LIMIT, relaxed=True)
             await self._pass(result, read, deadline)
             passes.append(Counter(record.key for record in read.records))
-        counted = read.count if self.memory.trust_count else len(read.records)
-        result.complete = result.complete and passes[0] == passes[1] and counted == len(read.records)
+        counted = read.count if self.memory.trust_count else read.elements
+        result.complete = result.complete and passes[0] == passes[1] and counted == read.elements
         if not result.complete and self._split_by_type:
             await self._read_types(result, counted, deadline)
 
     async def _read_types(self, result: WindowResult, counted: int | None, deadline: float) -> None:
         listing: list[Record] = []
+        elements = 0
         for job_type in JOB_TYPES:
             read = WindowRead(self.memory, max_records=SECOND_LIMIT)
             if await self._pass(result, read, deadline, job_type=job_type) is not Verdict.COMPLETE:
                 return
             listing += read.records
+            elements += read.elements
         # Types that the documentation does not know would be missing: only the whole count tells.
-        result.complete = bool(self.memory.trust_count) and counted == len(listing)
+        result.complete = bool(self.memory.trust_count) and counted == elements
         result.listing = tuple(listing)
-        result.reason = f"the job types add up to {len(listing)} of {counted}"
+        result.reason = f"the job types add up to {elements} of {counted}"
 
     async def _fetch(self, query: JobsQuery, deadline: float) -> _Fetched:
         begun = self._source.clock.now_ms() or 0

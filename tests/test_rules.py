@@ -371,6 +371,23 @@ def test_r6_one_deleted_record_does_not_hold_the_books_for_ever(house: House) ->
     assert house.created() == 81
 
 
+def test_r6_a_job_listed_twice_on_a_page_is_one_job_and_no_doubt(house: House) -> None:
+    """Taking a repetition for a shift would halve windows for ever; counting it would count twice."""
+    started(house)
+    normal = house.api.answer
+
+    def twice(query: JobsQuery, page: Page) -> Page:
+        page = normal(query, page)
+        return Page((*page.records, *page.records[:2]), (page.count or 0) + len(page.records[:2]))
+
+    house.api.answer = twice
+    for _ in range(30):
+        house.api.create(state="SUCCEED")
+        assert run(house) == "complete"
+    run(house, 40)
+    assert (house.created(), house.finished()) == (30, 30)
+
+
 def test_r6_records_deleted_all_the_time_hold_nothing_up(house: House) -> None:
     """Waiting for each deleted record in its turn would fall behind for ever."""
     started(house)

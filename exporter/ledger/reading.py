@@ -65,17 +65,20 @@ class WindowRead:
         """The list grows in front while it is paged (no time filter): the anchor may have moved back."""
         self._relaxed = relaxed
         """Collect whatever comes, to the end: the caller compares two such passes."""
-        self._position = 0
         self.records: list[Record] = []
+        """Every record once, as far as an id can tell."""
+        self.elements = 0
+        """How many elements the pages had, anchors left out: what ``count`` counts."""
         self.count: int | None = None
         self.reason = ""
         self._keys: set[str] = set()
         self._last_page = 0
+        self._anchor_key = ""
 
     @property
     def offset(self) -> int:
         """Where the next page begins: at the last record received."""
-        return max(0, (self._position if self._relaxed else len(self.records)) - 1)
+        return max(0, self.elements - 1)
 
     def add(self, page: Page) -> Verdict:
         """Take the page that was asked for at ``offset``; ``reason`` explains a DOUBT."""
@@ -84,28 +87,26 @@ class WindowRead:
         self._last_page = len(page.records)
         if self._relaxed:
             return self._collect(page)
-        if not self.records:
+        if not self.elements:
             return self._first(page)
         position = self._anchor(page)
         if position is None:
             return Verdict.DOUBT
-        fresh = page.records[position + 1 :]
-        if not self._take(fresh):
+        if not self._take(page, position + 1):
             return Verdict.DOUBT
-        if not fresh:
+        if position + 1 == len(page.records):
             return self._ended()
         return self._go_on()
 
     def _collect(self, page: Page) -> Verdict:
-        nameless_anchor = self.records[-1:]
-        for place, record in enumerate(page.records):
-            repeated = place == 0 and nameless_anchor and nameless_anchor[0].key == record.key
-            if record.key not in self._keys if record.job_id is not None else not repeated:
+        ended = len(page.records) <= min(1, self.elements)
+        anchored = bool(page.records and self.elements) and page.records[0].key == self._anchor_key
+        for record in page.records[1 if anchored else 0 :]:
+            if record.job_id is None or record.key not in self._keys:
                 self._keys.add(record.key)
                 self.records.append(record)
-        ended = len(page.records) <= min(1, self._position)
-        self._position += len(page.records) - (1 if self._position else 0)
-        if not ended and len(self.records) > self._max_records:
+        self._advance(page)
+        if not ended and self.elements > self._max_records:
             return Verdict.TOO_LARGE
         return Verdict.COMPLETE if ended else Verdict.MORE
 
@@ -114,31 +115,43 @@ class WindowRead:
             if page.count and self._memory.trust_count:
                 return self._doubt(f"count is {page.count} but the page is empty")
             return Verdict.COMPLETE
-        if not self._take(page.records):
-            return Verdict.DOUBT
+        self._take(page, 0)
         return self._go_on()
 
     def _anchor(self, page: Page) -> int | None:
-        anchor = self.records[-1].key
         places = range(len(page.records)) if self._shifting else range(min(1, len(page.records)))
         for place in places:
-            if page.records[place].key == anchor:
+            if page.records[place].key == self._anchor_key:
                 return place
         self._doubt("the list shifted between two pages")
         return None
 
-    def _take(self, records: tuple[Record, ...]) -> bool:
-        for record in records:
+    def _take(self, page: Page, first: int) -> bool:
+        """Take the page from its ``first`` new element on. False when an earlier page had one of them.
+
+        The same job twice on one page is no sign of a shift: a page is one look.
+        """
+        here: set[str] = set()
+        for record in page.records[first:]:
             if record.job_id is not None:
                 if record.key in self._keys:
-                    self._doubt("a job is listed twice in one window")
+                    self._doubt("a job is listed on two pages of one window")
                     return False
-                self._keys.add(record.key)
+                if record.key in here:
+                    continue
+                here.add(record.key)
             self.records.append(record)
+        self._keys |= here
+        self._advance(page)
         return True
 
+    def _advance(self, page: Page) -> None:
+        self.elements += len(page.records) - (1 if self.elements else 0)
+        if page.records:
+            self._anchor_key = page.records[-1].key
+
     def _go_on(self) -> Verdict:
-        collected = len(self.records)
+        collected = self.elements
         counted = self.count if self._memory.trust_count is not False else None
         if counted == collected and self._last_page < self._memory.longest:
             return Verdict.COMPLETE
@@ -148,9 +161,9 @@ class WindowRead:
 
     def _ended(self) -> Verdict:
         """A page with only its anchor: the end, whatever ``count`` says."""
-        if self.count is not None and self.count > len(self.records):
+        if self.count is not None and self.count > self.elements:
             if self._memory.fixed and self._memory.trust_count:
-                return self._doubt(f"count is {self.count} but the list ends after {len(self.records)}")
+                return self._doubt(f"count is {self.count} but the list ends after {self.elements}")
             self._memory.learn_count(False)
         return Verdict.COMPLETE
 
