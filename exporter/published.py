@@ -76,6 +76,10 @@ class TargetView(msgspec.Struct, frozen=True, kw_only=True):
     last_complete_poll: int | None = None
     clock_skew_ms: int | None = None
     """API clock minus ours; ``None`` until an answer carried a usable ``Date``."""
+    last_poll_requests: int = 0
+    """List requests of the last poll, or of the one under way so far."""
+    poll_budget: int = 0
+    """How many it may have made."""
 
 
 class Published(msgspec.Struct, frozen=True):
