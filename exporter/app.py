@@ -20,8 +20,10 @@ import msgspec
 from exporter import __version__, log
 from exporter.apimetrics import ApiMetrics
 from exporter.books import Books
+from exporter.budget import Budget
 from exporter.cloud.client import Client
 from exporter.cloud.connect import Shared, connect
+from exporter.cloud.credentials import credentials_key
 from exporter.cloud.limits import Refused
 from exporter.config import Config, TargetConfig
 from exporter.errors import StoreError
@@ -96,6 +98,7 @@ class Target:
                 self.client, PageMemory(trust_count), split_by_type=config.filters.job_type is None
             ),
             books=self.books,
+            budget=app.budgets.setdefault(credentials_key(config.auth, app.environ), Budget()),
             publish=app.publisher.publish,
             monotonic=time.monotonic,
             wall=time.time,
@@ -118,6 +121,8 @@ class App:
         self.environ = environ
         self.ready = False
         self.shared = Shared()
+        self.budgets: dict[str, Budget] = {}
+        """By credentials: targets with the same ones share a rate limit."""
         self.api = ApiMetrics(time.time())
         self.classifier = classifier(config)
         self.executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")

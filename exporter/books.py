@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 
 from msgspec.structs import replace
 
+from exporter.budget import PollCost
 from exporter.errors import ScopeChangedError, StoreError
 from exporter.ledger.facts import Rules
 from exporter.ledger.gauges import gauge_start, gauges
@@ -42,6 +43,8 @@ from exporter.store.base import Commit, Store
 
 POLL_BUCKETS: Final = (100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 120_000)
 """Milliseconds."""
+
+NO_COST: Final = PollCost()
 
 T = TypeVar("T")
 
@@ -146,16 +149,27 @@ class Books:
         """Run in the store's thread. A cancelled caller leaves a commit to finish, whole, on its own."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
-    def view(self, *, now: int | None, up: bool, skew_ms: int | None) -> TargetView:
+    def view(self, *, now: int | None, up: bool, skew_ms: int | None, cost: PollCost = NO_COST) -> TargetView:
         """What may be published: the books as committed. ``now`` is on the API's clock, if it is known."""
-        ledger = self._ledger
-        if ledger is None:
-            polls = Counter(self._view.polls)
+        view = self._view
+        if self._ledger is not None:
+            self._view = view = self._counted(self._ledger, now)
+        elif self._unsaved:
+            polls = Counter(view.polls)
             polls.update(outcome for outcome, _ in self._unsaved)
-            return replace(self._view, up=up, clock_skew_ms=skew_ms, polls=dict(polls))
+            view = replace(view, polls=dict(polls))
+        return replace(
+            view,
+            up=up,
+            clock_skew_ms=skew_ms,
+            last_poll_requests=cost.requests,
+            poll_budget=cost.budget,
+        )
+
+    def _counted(self, ledger: Ledger, now: int | None) -> TargetView:
         groups = ledger.totals.grouped()
         rules = self.rules
-        self._view = replace(
+        return replace(
             self._view,
             project_id=self._project_id,
             pairs=ledger.labels.pairs,
@@ -177,7 +191,4 @@ class Books:
             polls=ledger.totals.by_detail(POLLS),
             poll_duration=histograms(groups.get(POLL_DURATION, {}), POLL_BUCKETS).get(("", "")),
             last_complete_poll=self._last_complete_poll,
-            up=up,
-            clock_skew_ms=skew_ms,
         )
-        return self._view

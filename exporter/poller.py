@@ -13,12 +13,14 @@ from typing import Final, Literal
 import msgspec
 
 from exporter import log
+from exporter.booking import Booking, ClockError
 from exporter.books import Books
-from exporter.errors import ApiError, ErrorKind, ExporterError
+from exporter.budget import Budget
+from exporter.errors import ExporterError
 from exporter.ledger import plan
-from exporter.ledger.anonymous import identify
 from exporter.ledger.gauges import gauge_start
 from exporter.ledger.times import SECOND, floor_second
+from exporter.looks import look
 from exporter.published import TargetView
 from exporter.reader import JobSource, Reader, WindowResult
 
@@ -26,20 +28,14 @@ logger = logging.getLogger(__name__)
 
 PROBES: Final = 4
 """Requests in which the API's clock must have been told by two answers."""
-DUE_LOOKS: Final = 500
-"""Open jobs planned for at a time, longest unseen first."""
 PUBLISH_EVERY: Final = 1.0
 """Seconds between two publications within one poll."""
 
 Outcome = Literal["complete", "partial", "failed"]
 
 
-class ClockError(ExporterError):
-    """The API's answers do not tell the time."""
-
-
 class PollSettings(msgspec.Struct, frozen=True):
-    """Seconds; ``budget`` is requests a poll."""
+    """Seconds; ``budget`` is requests a poll, of all targets with the same credentials together."""
 
     interval: float
     timeout: float
@@ -58,6 +54,7 @@ class Poller:
         source: JobSource,
         reader: Reader,
         books: Books,
+        budget: Budget | None = None,
         publish: Callable[[TargetView], None],
         monotonic: Callable[[], float],
         wall: Callable[[], float],
@@ -68,6 +65,8 @@ class Poller:
         self._source = source
         self._reader = reader
         self._books = books
+        self._budget = budget or Budget()
+        self._budget.join(name, settings.budget)
         self._publish_view = publish
         self._monotonic = monotonic
         self._wall = wall
@@ -79,17 +78,9 @@ class Poller:
         self._head = 0
         """Up to where head reads have come."""
         self._published_at = float("-inf")
-        self._deadline = 0.0
-        self._spent = 0
-        """Requests made when this poll began."""
-        self._reads = 0
-        """Reads of this poll that succeeded."""
-        self._problem: ExporterError | None = None
-        """The first read of this poll that did not, where the others could go on."""
-        self._missed = False
-        """In this poll a remembered job was not listed, and is waited for."""
-        self._suspicious = False
-        """Something did not add up: learn anew what ``count`` means."""
+        self._booking = Booking(
+            name, clock=source.clock, reader=reader, books=books, committed=self._publish_sometimes
+        )
 
     # --- the cycle ------------------------------------------------------------------------------------
 
@@ -105,13 +96,12 @@ class Poller:
     async def poll(self) -> Outcome:
         """Read what is due, book it, publish it. Never raises but for cancellation and its like."""
         started, answers = self._monotonic(), self._reader.answers
-        self._deadline, self._spent = started + self._settings.timeout, self._reader.requests
-        self._reads, self._problem, self._missed = 0, None, False
+        self._booking.begin(started + self._settings.timeout, self._budget.grant(self._name))
         outcome: Outcome = "complete"
         try:
             await self._cycle()
         except ExporterError as error:
-            outcome = "partial" if self._reads else "failed"
+            outcome = "partial" if self._booking.reads else "failed"
             log.warn(logger, f"poll {outcome}", target=self._name, error=error)
         except Exception as error:  # noqa: BLE001 - a defect ends neither the program nor the other targets
             # Nothing doubtful is kept: the books are loaded anew.
@@ -126,6 +116,7 @@ class Poller:
 
     async def _finish(self, outcome: Outcome, seconds: float, *, up: bool) -> None:
         wall = int(self._wall() * SECOND)
+        self._budget.spent(self._name, self._booking.cost.requests)
         self._books.poll_ended(outcome, int(seconds * SECOND), wall)
         try:
             if not self._books.loaded:
@@ -144,21 +135,21 @@ class Poller:
             await self._read_windows()
         else:
             await self._read_everything()
-        if self._problem is not None:
-            raise self._problem
+        if self._booking.problem is not None:
+            raise self._booking.problem
 
     async def _read_windows(self) -> None:
         self._read_until = max(self._read_until, self._books.ledger.times.settled)
         await self._catch_up()
         if not self._lagging():
             await self._read_head()
-            await self._settle(self._budget_left())
-        await self._look()
-        self._advance(self._api_now())
+            await self._settle(self._booking.budget_left)
+        await look(self._booking)
+        self._advance(self._booking.now())
         await self._read_history()
-        if self._missed and self._budget_left() > 0:
+        if self._booking.missed and self._booking.budget_left > 0:
             # Deleted, or does the API list nothing at all at the moment? (R6, R9)
-            shown_at = await self._reader.shows_anything(self._deadline)
+            shown_at = await self._reader.shows_anything(self._booking.deadline)
             if shown_at is not None:
                 self._books.ledger.showed_something(shown_at)
 
@@ -167,10 +158,10 @@ class Poller:
     async def _learn(self) -> None:
         """The API's clock, what ``count`` means, whose books these are: once, and again when unknown."""
         for _ in range(PROBES):
-            if self._now() is not None and not self._suspicious:
+            if self._now() is not None and not self._booking.suspicious:
                 break
-            await self._reader.probe(self._deadline, time_filters=self._settings.time_filters)
-            self._suspicious = False
+            await self._reader.probe(self._booking.deadline, time_filters=self._settings.time_filters)
+            self._booking.suspicious = False
         if self._now() is None:
             raise ClockError("the API's answers carry no usable Date header: nothing can be counted")
         if self._source.project_id:
@@ -180,16 +171,16 @@ class Poller:
         """R4: the first start, committed before anything is counted. R8: give up what is too far back."""
         ledger = self._books.ledger
         if not ledger.started:
-            ledger.start(self._api_now())
-            await self._books.commit(self._api_now())
+            ledger.start(self._booking.now())
+            await self._books.commit(self._booking.now())
             log.info(logger, "counting begins", target=self._name, baseline_ms=ledger.times.baseline)
         elif (
-            self._api_now() - ledger.times.settled > ledger.rules.max_catch_up
+            self._booking.now() - ledger.times.settled > ledger.rules.max_catch_up
             and not ledger.times.catching_up
         ):
-            await self._reader.probe(self._deadline, time_filters=self._settings.time_filters)
-            if skipped := ledger.jump(self._api_now()):
-                await self._books.commit(self._api_now())
+            await self._reader.probe(self._booking.deadline, time_filters=self._settings.time_filters)
+            if skipped := ledger.jump(self._booking.now()):
+                await self._books.commit(self._booking.now())
                 log.warn(
                     logger,
                     "a stretch of time will never be read: downtime exceeded poll.max_catch_up",
@@ -201,10 +192,10 @@ class Poller:
         """While far behind: settle reads, strictly in order, within half the budget (R5, R8)."""
         if not self._lagging():
             return
-        begun = self._api_now() - self._read_until
-        await self._settle(self._budget_left() // 2)
+        begun = self._booking.now() - self._read_until
+        await self._settle(self._booking.budget_left // 2)
         if self._lagging():
-            left = (self._api_now() - self._read_until) // SECOND
+            left = (self._booking.now() - self._read_until) // SECOND
             log.info(
                 logger, "catching up", target=self._name, behind_seconds=left, was_seconds=begun // SECOND
             )
@@ -212,18 +203,18 @@ class Poller:
     async def _settle(self, limit: int) -> None:
         spent = self._reader.requests
         while (left := limit - (self._reader.requests - spent)) > 0:
-            now, ledger = self._api_now(), self._books.ledger
+            now, ledger = self._booking.now(), self._books.ledger
             window = plan.settle_window(ledger, self._settle_density, self._read_until, now, left * 100)
             if window is None:
                 return
-            result = await self._reader.read(window, self._deadline)
-            self._book(result)
+            result = await self._reader.read(window, self._booking.deadline)
+            self._booking.book(result)
             if result.complete:
                 self._read_until = window.until
                 self._head = max(self._head, window.until)
                 self._settle_density.learn(window, len(result.listing))
                 self._advance(now)
-            await self._commit_read(result)
+            await self._booking.commit_read(result)
             if not result.complete and not self._halve(self._settle_density, window, result):
                 return
 
@@ -235,19 +226,19 @@ class Poller:
         ledger.settle(self._read_until, now)
 
     def _lagging(self) -> bool:
-        return plan.is_lagging(self._books.ledger, self._read_until, self._api_now())
+        return plan.is_lagging(self._books.ledger, self._read_until, self._booking.now())
 
     async def _read_head(self) -> None:
         """News of the newest stretch, every poll (R5)."""
         self._head = max(self._head, self._read_until)
         reach = True
-        while self._budget_left() > 0:
-            now = self._api_now()
+        while self._booking.budget_left > 0:
+            now = self._booking.now()
             back = self._reach_density.span(plan.HEAD_RECORDS) if reach else 0
             window = plan.head_window(self._books.ledger, self._head_density, self._head, now, back)
-            result = await self._reader.read(window, self._deadline)
-            self._book(result)
-            await self._commit_read(result)
+            result = await self._reader.read(window, self._booking.deadline)
+            self._booking.book(result)
+            await self._booking.commit_read(result)
             past = plan.Window(window.since, min(window.until, floor_second(now) + SECOND))
             if result.complete:
                 self._head_density.learn(past, len(result.listing))
@@ -263,115 +254,52 @@ class Poller:
             else:
                 self._head_density.shrink(past)
 
-    async def _look(self) -> None:
-        """News of the open jobs that no other read has shown (R9)."""
-        now, ledger = self._api_now(), self._books.ledger
-        due = plan.due_jobs(ledger, now)
-        if not due:
-            return
-        due = plan.longest_unseen(ledger, due, min(DUE_LOOKS, 100 * self._budget_left()))
-        looks = plan.plan_looks(due, plan.RecordCounts(ledger, due[0].created, due[-1].created))
-        for window in looks.windows:
-            await self._look_by_listing(window)
-        for job_id in looks.lookups:
-            if self._budget_left() <= 0:
-                break
-            seen = await self._reader.lookup(job_id, self._deadline)
-            for record in seen.records:
-                ledger.see(record, seen.sighting)
-            if not seen.records:
-                self._missed |= not ledger.miss(job_id, seen.sighting.begun, listing=False)
-            self._reads += 1
-        await self._commit()
-
-    async def _look_by_listing(self, window: plan.Window) -> None:
-        stack = [window]
-        while stack and self._budget_left() > 0:
-            part = stack.pop()
-            result = await self._reader.read(part, self._deadline)
-            self._book(result)
-            await self._commit_read(result)
-            middle = floor_second((part.since + part.until) // 2)
-            if not result.complete and part.since < middle:
-                stack += [plan.Window(part.since, middle), plan.Window(middle, part.until)]
-
     async def _read_history(self) -> None:
         """R4, at the lowest priority: the time before the baseline, backwards, for the gauge."""
-        limit = self._budget_left() // 2
+        limit = self._booking.budget_left // 2
         spent = self._reader.requests
         ledger = self._books.ledger
         while (left := limit - (self._reader.requests - spent)) > 0:
-            start = gauge_start(ledger, self._api_now())
+            start = gauge_start(ledger, self._booking.now())
             window = plan.history_window(ledger, self._history_density, start, left * 100)
             if window is None:
                 return
-            result = await self._reader.read(window, self._deadline)
+            result = await self._reader.read(window, self._booking.deadline)
             if result.complete:
                 ledger.see_history(result.listing, window.since, result.pages[-1].sighting)
                 self._history_density.learn(window, len(result.listing))
-            await self._commit_read(result)
+            await self._booking.commit_read(result)
             if not result.complete and not self._halve(self._history_density, window, result):
                 return
 
     async def _read_everything(self) -> None:
         """For an API that ignores the time filters: the whole list is one window (R7)."""
-        now, ledger = self._api_now(), self._books.ledger
+        now, ledger = self._booking.now(), self._books.ledger
         ahead = now + max(plan.MIN_AHEAD, ledger.rules.overlap)
-        result = await self._reader.read_everything(ahead, self._deadline)
-        self._book(result)
+        result = await self._reader.read_everything(ahead, self._booking.deadline)
+        self._booking.book(result)
         if result.complete:
             start = gauge_start(ledger, now)
             if ledger.times.history > start:
                 ledger.see_history(result.listing, start, result.pages[-1].sighting)
             self._read_until = floor_second(now - ledger.rules.overlap)
             self._advance(now)
-        await self._commit_read(result)
+        await self._booking.commit_read(result)
         if not result.complete:
-            self._doubt(result)
+            self._booking.doubt(result)
 
     # --- one window -----------------------------------------------------------------------------------
-
-    async def _commit_read(self, result: WindowResult) -> None:
-        """Commit what a read brought, also one that an error ended."""
-        self._reads += result.complete
-        await self._commit()
-        if result.error is not None:
-            raise result.error
 
     def _halve(self, density: plan.Density, window: plan.Window, result: WindowResult) -> bool:
         """After an incomplete read: try a smaller window. Returns whether there is one (R6, R8)."""
         density.shrink(window)
         if window.until - window.since > SECOND:
             return True
-        self._doubt(result)
+        self._booking.doubt(result)
         return False
 
-    def _doubt(self, result: WindowResult) -> None:
-        """A read that could not be made complete in this poll; the other reads go on."""
-        self._suspicious = True
-        since = result.window.since // SECOND
-        problem = f"jobs created at {since} (Unix time) could not be listed completely: {result.reason}"
-        self._problem = self._problem or ApiError(ErrorKind.OTHER, problem, operation="list_jobs")
-
-    def _book(self, result: WindowResult) -> None:
-        """Book what a window showed and, when it was read to its end, what it should have shown (R6)."""
-        ledger = self._books.ledger
-        for page in result.pages:
-            for record in page.records:
-                ledger.see(record, page.sighting)
-        if not result.complete:
-            return
-        shown = {record.job_id for record in result.listing if record.job_id is not None}
-        for name, record in identify(result.listing, ledger.jobs):
-            shown.add(name)
-            ledger.see_as(name, record, result.pages[-1].sighting)
-        for job_id in ledger.missing(result.window.since, result.window.until, shown):
-            self._missed |= not ledger.miss(job_id, result.begun, listing=True)
-        for job_id in ledger.take_waived():
-            log.warn(logger, "a job is no longer listed", target=self._name, job_id=job_id)
-
-    async def _commit(self) -> None:
-        await self._books.commit(self._api_now())
+    def _publish_sometimes(self) -> None:
+        """After a commit: news needs not wait for the poll's end."""
         if self._monotonic() - self._published_at >= PUBLISH_EVERY:
             self._publish(up=True)
 
@@ -381,16 +309,7 @@ class Poller:
         self._published_at = self._monotonic()
         skew = self._source.clock.skew(self._wall())
         skew_ms = None if skew is None else round(skew * SECOND)
-        self._publish_view(self._books.view(now=self._now(), up=up, skew_ms=skew_ms))
+        self._publish_view(self._books.view(now=self._now(), up=up, skew_ms=skew_ms, cost=self._booking.cost))
 
     def _now(self) -> int | None:
         return self._source.clock.now_ms()
-
-    def _api_now(self) -> int:
-        now = self._now()
-        if now is None:
-            raise ClockError("the API's clock is not known")
-        return now
-
-    def _budget_left(self) -> int:
-        return self._settings.budget - (self._reader.requests - self._spent)

@@ -1,0 +1,117 @@
+"""Reads windows of one target, books what they show, commits it, and counts what a poll spends on that.
+
+Knows nothing of which windows are wanted: that is the poller's business.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from exporter import log
+from exporter.books import Books
+from exporter.budget import PollCost
+from exporter.errors import ApiError, ErrorKind, ExporterError
+from exporter.ledger.anonymous import identify
+from exporter.ledger.ledger import Ledger
+from exporter.ledger.times import SECOND
+from exporter.reader import ApiClock, Reader, WindowResult
+
+logger = logging.getLogger(__name__)
+
+
+class ClockError(ExporterError):
+    """The API's answers do not tell the time."""
+
+
+class Booking:
+    """The means of a poll: reader, books, deadline, budget; and what happened in it so far."""
+
+    def __init__(
+        self, name: str, *, clock: ApiClock, reader: Reader, books: Books, committed: Callable[[], None]
+    ) -> None:
+        self.name = name
+        self.clock = clock
+        self.reader = reader
+        self.books = books
+        self._committed = committed
+        self.deadline = 0.0
+        self.budget = 0
+        self._spent = 0
+        """Requests made when this poll began."""
+        self.reads = 0
+        """Reads of this poll that succeeded."""
+        self.problem: ExporterError | None = None
+        """The first read of this poll that did not, where the others could go on."""
+        self.missed = False
+        """In this poll a remembered job was not listed, and is waited for."""
+        self.suspicious = False
+        """Something did not add up: learn anew what ``count`` means."""
+
+    def begin(self, deadline: float, budget: int) -> None:
+        """A poll begins."""
+        self.deadline, self.budget, self._spent = deadline, budget, self.reader.requests
+        self.reads, self.problem, self.missed = 0, None, False
+
+    @property
+    def ledger(self) -> Ledger:
+        return self.books.ledger
+
+    @property
+    def cost(self) -> PollCost:
+        return PollCost(self.reader.requests - self._spent, self.budget)
+
+    @property
+    def budget_left(self) -> int:
+        return self.budget - (self.reader.requests - self._spent)
+
+    def now(self) -> int:
+        """A time that is surely not after now, on the API's clock. Raises ClockError."""
+        now = self.clock.now_ms()
+        if now is None:
+            raise ClockError("the API's clock is not known")
+        return now
+
+    def book(self, result: WindowResult) -> None:
+        """Book what a window showed and, when it was read to its end, what it should have shown (R6)."""
+        ledger = self.ledger
+        for page in result.pages:
+            for record in page.records:
+                ledger.see(record, page.sighting)
+        if not result.complete:
+            return
+        shown = {record.job_id for record in result.listing if record.job_id is not None}
+        for name, record in identify(result.listing, ledger.jobs):
+            shown.add(name)
+            ledger.see_as(name, record, result.pages[-1].sighting)
+        for job_id in ledger.missing(result.window.since, result.window.until, shown):
+            self.missed |= not ledger.miss(job_id, result.begun, listing=True)
+        for job_id in ledger.take_waived():
+            log.warn(logger, "a job is no longer listed", target=self.name, job_id=job_id)
+
+    async def look_up(self, job_id: str) -> None:
+        """Ask for one job and book what is found, or that it is not."""
+        seen = await self.reader.lookup(job_id, self.deadline)
+        for record in seen.records:
+            self.ledger.see(record, seen.sighting)
+        if not seen.records:
+            self.missed |= not self.ledger.miss(job_id, seen.sighting.begun, listing=False)
+        self.reads += 1
+
+    async def commit_read(self, result: WindowResult) -> None:
+        """Commit what a read brought, also one that an error ended. Raises that error then."""
+        self.reads += result.complete
+        await self.commit()
+        if result.error is not None:
+            raise result.error
+
+    async def commit(self) -> None:
+        await self.books.commit(self.now())
+        self._committed()
+
+    def doubt(self, result: WindowResult) -> None:
+        """A read that could not be made complete in this poll; the other reads go on."""
+        self.suspicious = True
+        since = result.window.since // SECOND
+        problem = f"jobs created at {since} (Unix time) could not be listed completely: {result.reason}"
+        self.problem = self.problem or ApiError(ErrorKind.OTHER, problem, operation="list_jobs")
