@@ -26,6 +26,7 @@ async def demo(
     """Run until a signal comes. Raises ExporterError when it cannot listen."""
     stop = stop_event()
     cloud = simulation(rate=JOBS_PER_MINUTE, history=HISTORY_SECONDS, script=DEMO_SCRIPT)
+    cloud.now()  # makes the jobs of the last hour before anybody asks
     with tempfile.TemporaryDirectory(prefix="metastudio-tts-demo-") as folder:
         async with serve(cloud.app) as endpoint:
             app = App(

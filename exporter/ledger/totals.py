@@ -41,11 +41,15 @@ class Totals:
     def __init__(self, values: dict[Key, int] | None = None) -> None:
         self.values: dict[Key, int] = dict(values or {})
         self.dirty: set[Key] = set()
+        self._sums: dict[str, int] = defaultdict(int)
+        for key, value in self.values.items():
+            self._sums[key[0]] += value
 
     def add(self, name: str, pair: Pair, detail: str = "", amount: int = 1) -> None:
         key = (name, pair[0], pair[1], detail)
         self.values[key] = self.values.get(key, 0) + amount
         self.dirty.add(key)
+        self._sums[name] += amount
 
     def add_plain(self, name: str, detail: str = "", amount: int = 1) -> None:
         """Add to a total that has no job labels."""
@@ -62,6 +66,7 @@ class Totals:
         for key in [key for key in self.values if key[0] == name]:
             del self.values[key]
             self.dirty.add(key)
+        self._sums.pop(name, None)
 
     def plain(self, name: str, detail: str = "") -> int:
         return self.values.get((name, "", "", detail), 0)
@@ -77,7 +82,8 @@ class Totals:
         return groups
 
     def sum(self, name: str) -> int:
-        return sum(value for key, value in self.values.items() if key[0] == name)
+        """Over all labels."""
+        return self._sums[name]
 
 
 def by_pair(values: dict[Labels, int]) -> dict[Pair, int]:
