@@ -1,15 +1,17 @@
 """The published state -> the bytes of one scrape.
 
-Knows what is published now, and keeps its text: a target's lines are written again only when its view
-changed, a table's body only when one of its lines did; process metrics change by the second and are
-written at every scrape. Knows no HTTP, and no metric by name.
+Knows what is published now, and keeps its text, plain and packed: a target's lines are written again only
+when its view changed, and packed again only where they did; process metrics change by the second and are
+written at every scrape. What somebody asked for once is made when something is published, so that no scrape
+waits for it. Knows no HTTP, and no metric by name.
 """
 
 from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Generic, TypeVar
+from operator import is_
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import msgspec
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -17,6 +19,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from exporter import __version__, metrics
 from exporter.apimetrics import ApiMetrics, ApiView
 from exporter.metrics import Metric
+from exporter.packing import Body, Text
 from exporter.published import Published
 from exporter.sampling import Books, ProcessView
 from exporter.textformat import END, Block, Format, Source, select, write_block, write_family, write_registry
@@ -66,6 +69,9 @@ class Exposition:
         self._api_sheet = _Sheet[ApiView](metrics.API, created_timestamps)
         self._polls_sheet = _Sheet[Books](metrics.POLLS, created_timestamps)
         self._process_sheet = _Sheet[ProcessView](metrics.PROCESS, created_timestamps)
+        self._bodies: dict[Format, Body] = {}
+        self._wanted: set[tuple[Format, bool]] = set()
+        """What was asked for, (form, packed): it is made at publication from then on."""
 
     @property
     def published(self) -> Published:
@@ -78,6 +84,7 @@ class Exposition:
             known.get(id(view)) or Books(view, published.classes) for view in published.targets
         )
         self._published = published
+        self._prepare()
 
     def config_loaded(self, successful: bool, at: float) -> None:
         """A reload of the configuration ended at this Unix time."""
@@ -86,19 +93,49 @@ class Exposition:
             process = msgspec.structs.replace(process, reload_success_timestamp=at)
         self._process = process
 
-    def render(self, form: Format, names: frozenset[str] = frozenset()) -> bytes:
-        """One scrape's body; with ``names``, only those samples or families."""
-        parts = (
-            self._jobs_sheet.text(self._books, form),
-            self._api_sheet.text(self._api.views(), form),
-            self._polls_sheet.text(self._books, form),
-            self._process_sheet.text((self._process,), form),
-            write_registry(self._registry, form),
-        )
-        text = "".join(parts)
+    def render(self, form: Format, names: frozenset[str] = frozenset(), *, packed: bool = False) -> bytes:
+        """One scrape's body, plain or one gzip member; with ``names``, only those samples or families."""
+        fresh = write_registry(self._registry, form)
         if names:
-            text = select(text, names)
-        return (text + END if form is Format.OPENMETRICS else text).encode()
+            chosen = "".join(sheet.select(sources, form, names) for sheet, sources in self._sheets())
+            fresh, body = chosen + select(fresh, names), Body(())
+        else:
+            self._wanted.add((form, packed))
+            body = self._body(form)
+        end = (fresh + END if form is Format.OPENMETRICS else fresh).encode()
+        return body.gzip(end) if packed else body.plain(end)
+
+    def _sheets(self) -> tuple[tuple[_Sheet[Any], tuple[Any, ...]], ...]:
+        """Every table and its sources, in the order of the text."""
+        return (
+            (self._jobs_sheet, self._books),
+            (self._api_sheet, self._api.views()),
+            (self._polls_sheet, self._books),
+            (self._process_sheet, (self._process,)),
+        )
+
+    def _body(self, form: Format) -> Body:
+        """Everything but the fresh part; the same object until something changes."""
+        texts = tuple(sheet.text(sources, form) for sheet, sources in self._sheets())
+        body = self._bodies.get(form)
+        if body is None or not _all_same(body.texts, texts):
+            body = self._bodies[form] = Body(texts)
+        return body
+
+    def _prepare(self) -> None:
+        for form, packed in self._wanted:
+            body = self._body(form)
+            if packed:
+                body.pack()
+
+
+class _Written(NamedTuple, Generic[S]):
+    """What a table's sources became."""
+
+    sources: tuple[S, ...] = ()
+    blocks: tuple[tuple[Block, ...], ...] = ()
+    """Per source, per metric."""
+    text: Text = Text()
 
 
 class _Sheet(Generic[S]):
@@ -107,23 +144,36 @@ class _Sheet(Generic[S]):
     def __init__(self, table: Sequence[Metric[Any]], created_timestamps: bool) -> None:
         self._table = table
         self._created = created_timestamps
-        self._written: dict[Format, tuple[tuple[S, ...], tuple[tuple[Block, ...], ...], str]] = {}
+        self._written: dict[Format, _Written[S]] = {}
 
-    def text(self, sources: tuple[S, ...], form: Format) -> str:
+    def text(self, sources: tuple[S, ...], form: Format) -> Text:
         """The families of all sources. Sources are immutable: the same object means the same lines."""
-        before, blocks_before, text = self._written.get(form, ((), (), ""))
-        if len(before) == len(sources) and all(map(_same, before, sources)):
-            return text
-        known = {id(source): blocks for source, blocks in zip(before, blocks_before, strict=True)}
-        blocks = tuple(known.get(id(source)) or self._write(source, form) for source in sources)
-        families = zip(self._table, zip(*blocks, strict=True), strict=False)
-        text = "".join(write_family(metric, of_sources, form) for metric, of_sources in families)
-        self._written[form] = (sources, blocks, text)
-        return text
+        return self._write(sources, form).text
 
-    def _write(self, source: S, form: Format) -> tuple[Block, ...]:
+    def select(self, sources: tuple[S, ...], form: Format, names: frozenset[str]) -> str:
+        """Only the samples or families of these names. The others are not even looked through."""
+        blocks = self._write(sources, form).blocks
+        families = (
+            write_family(metric, of_sources, form)
+            for metric, of_sources in zip(self._table, zip(*blocks, strict=True), strict=False)
+            if any(name.startswith(metric.family) for name in names)
+        )
+        return "".join(select("".join(family), names) for family in families)
+
+    def _write(self, sources: tuple[S, ...], form: Format) -> _Written[S]:
+        before = self._written.get(form) or _Written[S]()
+        if _all_same(before.sources, sources):
+            return before
+        known = {id(source): blocks for source, blocks in zip(before.sources, before.blocks, strict=True)}
+        blocks = tuple(known.get(id(source)) or self._blocks(source, form) for source in sources)
+        families = zip(self._table, zip(*blocks, strict=True), strict=False)
+        text = Text((write_family(metric, of_sources, form) for metric, of_sources in families), before.text)
+        written = self._written[form] = _Written(sources, blocks, text)
+        return written
+
+    def _blocks(self, source: S, form: Format) -> tuple[Block, ...]:
         return tuple(write_block(metric, source, form, created=self._created) for metric in self._table)
 
 
-def _same(one: object, other: object) -> bool:
-    return one is other
+def _all_same(some: Sequence[object], others: Sequence[object]) -> bool:
+    return len(some) == len(others) and all(map(is_, some, others))

@@ -65,22 +65,27 @@ def write_block(metric: Metric[Any], source: Source, form: Format, *, created: b
     return Block("".join(lines), "".join(created_lines))
 
 
-def write_family(metric: Metric[Any], blocks: Iterable[Block], form: Format) -> str:
+def write_family(metric: Metric[Any], blocks: Iterable[Block], form: Format) -> list[str]:
     """The whole family: metadata once, then every source's lines; nothing when there are none."""
     blocks = tuple(blocks)
-    samples = "".join(block.samples for block in blocks)
-    created = "".join(block.created for block in blocks)
-    text = _metadata(metric.family, metric.help, metric.type, form) + samples if samples else ""
+    text = [block.samples for block in blocks if block.samples]
+    if text:
+        text.insert(0, _metadata(metric.family, metric.help, metric.type, form))
+    created = [block.created for block in blocks if block.created]
     if created:
-        text += _metadata(f"{metric.family}_created", metric.help, "gauge", form) + created
+        text += [_metadata(f"{metric.family}_created", metric.help, "gauge", form), *created]
     return text
 
 
 def write_registry(collector: Collector, form: Format) -> str:
-    """prometheus-client's own text, without the end mark."""
-    if form is Format.OPENMETRICS:
-        return str(generate_openmetrics(collector), "utf-8").removesuffix(END)
-    return str(generate_prometheus(collector), "utf-8")
+    """prometheus-client's own counters and gauges, as itself would write them, without the end mark."""
+    lines: list[str] = []
+    for family in collector.collect():
+        lines.append(_metadata(family.name, family.documentation, family.type, form))
+        for sample in family.samples:
+            labels = _labels(tuple(sample.labels))(tuple(sample.labels.values()))
+            lines.append(f"{sample.name}{labels} {floatToGoString(sample.value)}\n")
+    return "".join(lines)
 
 
 def select(text: str, names: frozenset[str]) -> str:
@@ -131,7 +136,10 @@ def _escape(value: str) -> str:
 
 @cache
 def _metadata(family: str, documentation: str, kind: str, form: Format) -> str:
-    return write_registry(_Single(Family(family, documentation, kind)), form)
+    single = _Single(Family(family, documentation, kind))
+    if form is Format.OPENMETRICS:
+        return str(generate_openmetrics(single), "utf-8").removesuffix(END)
+    return str(generate_prometheus(single), "utf-8")
 
 
 class _Single(Collector):

@@ -49,7 +49,7 @@ def rows_of(source: Source) -> Samples:
 
 def ours(metric: Metric[Any], sources: list[Source], form: Format, *, created: bool) -> str:
     blocks = [write_block(metric, source, form, created=created) for source in sources]
-    return write_family(metric, blocks, form)
+    return "".join(write_family(metric, blocks, form))
 
 
 def theirs(metric: Metric[Any], sources: list[Source], form: Format, *, created: bool) -> str:

@@ -5,8 +5,6 @@ Knows the exposition and the headers of a scrape; knows no other path.
 
 from __future__ import annotations
 
-import gzip
-
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -17,9 +15,9 @@ from exporter.web.negotiation import accepts_gzip, choose_format
 def scrape(request: Request, exposition: Exposition) -> Response:
     """The answer to GET and HEAD."""
     form = choose_format(", ".join(request.headers.getlist("accept")))
-    body = exposition.render(form, frozenset(request.query_params.getlist("name[]")))
+    packed = accepts_gzip(", ".join(request.headers.getlist("accept-encoding")))
+    body = exposition.render(form, frozenset(request.query_params.getlist("name[]")), packed=packed)
     headers = {"content-type": form.value, "vary": "Accept, Accept-Encoding"}
-    if accepts_gzip(", ".join(request.headers.getlist("accept-encoding"))):
-        body = gzip.compress(body, compresslevel=4, mtime=0)
+    if packed:
         headers["content-encoding"] = "gzip"
     return Response(body, headers=headers)
