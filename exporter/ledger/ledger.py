@@ -325,7 +325,9 @@ class Ledger:
     # --- commit ---------------------------------------------------------------------------------------
 
     def changes(self) -> Changes:
-        """Everything since the last ``committed()``."""
+        """Everything since the last ``committed()``. RuntimeError for books that do not balance: a defect."""
+        if off := self.imbalance():
+            raise RuntimeError(f"created - finished - expired - open is {off}: wrong books are not kept")
         return Changes(
             times=self._times,
             jobs={job_id: job for job_id in self.jobs.dirty if (job := self.jobs.get(job_id)) is not None},
