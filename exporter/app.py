@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -19,91 +19,23 @@ import msgspec
 
 from exporter import __version__, log
 from exporter.apimetrics import ApiMetrics
-from exporter.books import Books
-from exporter.budget import Budget
-from exporter.cloud.client import Client
-from exporter.cloud.connect import Shared, connect
-from exporter.cloud.credentials import credentials_key
+from exporter.cloud.connect import Shared
 from exporter.cloud.limits import Refused
-from exporter.config import Config, TargetConfig
-from exporter.errors import StoreError
+from exporter.config import Config
+from exporter.errors import ExporterError, ReloadError, StoreError
 from exporter.exposition import Exposition, process_view
-from exporter.ledger.classify import BUILTIN_RULES, Classifier
-from exporter.ledger.facts import Rules
-from exporter.ledger.reading import PageMemory
-from exporter.poller import Poller, PollSettings
-from exporter.published import Published, TargetView
-from exporter.reader import Reader
+from exporter.fleet import Fleet, Publisher
+from exporter.reloads import Problems, Reloads
 from exporter.store.base import Store
 from exporter.store.sqlite import SqliteStore
+from exporter.target import House
 from exporter.web.app import create_app
 from exporter.web.server import Server
 
 logger = logging.getLogger(__name__)
 
-SECOND: Final = 1000
 LAST_COMMIT_SECONDS: Final = 1.0
 """How long shutdown waits for a commit under way."""
-
-
-class Publisher:
-    """Collects the targets' views and hands them, all together, to the exposition."""
-
-    def __init__(self, exposition: Exposition, classes: tuple[str, ...], names: Sequence[str]) -> None:
-        self._exposition = exposition
-        self._classes = classes
-        self._views: dict[str, TargetView | None] = dict.fromkeys(names)
-
-    def publish(self, view: TargetView) -> None:
-        self._views[view.target] = view
-        views = tuple(view for view in self._views.values() if view is not None)
-        self._exposition.publish(Published(targets=views, classes=self._classes))
-
-
-class Target:
-    """One configured target: its client, its books and its poller."""
-
-    def __init__(self, app: App, config: TargetConfig) -> None:
-        self.client: Client = connect(
-            config, events=app.api.target(config.name), shared=app.shared, environ=app.environ
-        )
-        identity = TargetView(
-            target=config.name,
-            region=config.region,
-            project_id=config.project_id or "",
-            api_endpoint=config.endpoint,
-        )
-        self.books = Books(
-            identity,
-            scope=scope(config),
-            job_type=config.filters.job_type,
-            service=config.filters.tts_service_enum,
-            rules=rules(app.config, app.classifier),
-            retention=int(app.config.storage.retention * SECOND),
-            store=app.store,
-            executor=app.executor,
-        )
-        trust_count = {"auto": None, "true": True, "false": False}[config.trust_count]
-        poll = app.config.poll
-        self.poller = Poller(
-            config.name,
-            PollSettings(
-                interval=poll.interval,
-                timeout=poll.timeout,
-                budget=max(10, int(config.rate_limit * poll.interval)),
-                time_filters=config.time_filters,
-            ),
-            source=self.client,
-            reader=Reader(
-                self.client, PageMemory(trust_count), split_by_type=config.filters.job_type is None
-            ),
-            books=self.books,
-            budget=app.budgets.setdefault(credentials_key(config.auth, app.environ), Budget()),
-            publish=app.publisher.publish,
-            monotonic=time.monotonic,
-            wall=time.time,
-            sleep=asyncio.sleep,
-        )
 
 
 class App:
@@ -116,26 +48,25 @@ class App:
         listen_addresses: Sequence[str],
         telemetry_path: str = "/metrics",
         environ: Mapping[str, str],
+        read_config: Callable[[], Config] | None = None,
+        lifecycle: bool = False,
     ) -> None:
-        self.config = config
-        self.environ = environ
+        """``read_config`` reads the file again (in a thread); ``lifecycle`` opens ``/-/reload``."""
         self.ready = False
         self.shared = Shared()
-        self.budgets: dict[str, Budget] = {}
-        """By credentials: targets with the same ones share a rate limit."""
         self.api = ApiMetrics(time.time())
-        self.classifier = classifier(config)
+        self.reloads = Reloads(self._reload)
+        self._read_config = read_config
         self.executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
         self.exposition = Exposition(
             self.api,
             process_view(environ, loaded_at=time.time()),
             created_timestamps=config.metrics.created_timestamps,
         )
-        names = [target.name for target in config.targets]
-        self.publisher = Publisher(self.exposition, self.classifier.classes, names)
         web = create_app(
             exposition=self.exposition,
             ready=lambda: self.ready,
+            reload=self.reloads.asked if lifecycle else None,
             telemetry_path=telemetry_path,
             version=__version__,
         )
@@ -145,36 +76,37 @@ class App:
         except BaseException:
             self.store.close()
             raise
+        publisher = Publisher(self.exposition)
+        house = House(self.store, self.executor, self.shared, {}, self.api, environ, publisher.publish)
+        self.fleet = Fleet(config, house, publisher)
         self._saved_breakers: dict[str, str] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
         """Load the books, publish them, then poll and serve until ``stop`` is set. Raises StoreError."""
-        targets = [Target(self, config) for config in self.config.targets]
         try:
             self._restore_breakers()
-            for target in targets:
-                await target.books.load(int(time.time() * SECOND))
-                self.publisher.publish(target.books.view(now=None, up=False, skew_ms=None))
+            await self.fleet.load()
             self.ready = True
             log.info(logger, "listening", addresses=" ".join(self.server.urls))
-            await self._poll_and_serve(targets, stop)
+            await self._poll_and_serve(stop)
         finally:
             self.ready = False
-            await self._close(targets)
+            await self._close()
 
-    async def _poll_and_serve(self, targets: Sequence[Target], stop: asyncio.Event) -> None:
+    async def _poll_and_serve(self, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as tasks:
-            polling = [tasks.create_task(target.poller.run()) for target in targets]
-            polling.append(tasks.create_task(self._keep_breakers()))
+            self.fleet.start(tasks)
+            background = [tasks.create_task(self._keep_breakers()), tasks.create_task(self.reloads.run())]
             serving = tasks.create_task(self.server.serve(stop))
             await stop.wait()
             log.info(logger, "stopping")
             self.ready = False
-            for task in polling:
+            self.fleet.stop()
+            for task in background:
                 task.cancel()
             await serving
 
-    async def _close(self, targets: Sequence[Target]) -> None:
+    async def _close(self) -> None:
         """Let a commit under way finish; what was not committed will be read again."""
         self.server.close()
         try:
@@ -185,8 +117,22 @@ class App:
                 logger, "the last commit did not finish in time: it will be done again after the next start"
             )
         self.executor.shutdown(wait=False)
-        for target in targets:
-            await target.client.aclose()
+        await self.fleet.close()
+
+    async def _reload(self) -> Problems:
+        """Put the configuration file as it is now in force, or say why the old one stays."""
+        try:
+            if self._read_config is None:
+                raise ReloadError(("this exporter was started without a configuration file",))
+            await self.fleet.exchange(await asyncio.to_thread(self._read_config))
+        except ExporterError as error:
+            problems = tuple(str(error).splitlines())
+            for problem in problems:
+                log.error(logger, "reload failed, the old configuration stays in force", problem=problem)
+            self.exposition.config_loaded(False, time.time())
+            return problems
+        self.exposition.config_loaded(True, time.time())
+        return ()
 
     # --- refused credentials outlive a restart --------------------------------------------------------
 
@@ -214,40 +160,8 @@ class App:
                     log.error(logger, "refused credentials could not be stored", error=error)
 
 
-# --- from configuration to parts ------------------------------------------------------------------------
-
-
 def open_store(config: Config) -> Store:
     """The store that ``storage.url`` names. Raises StoreError."""
     if not config.storage.url.startswith("sqlite:///"):
         raise StoreError("storage.url: only sqlite:///FILE is available in this version")
     return SqliteStore(Path(config.storage.url.removeprefix("sqlite:///")))
-
-
-def classifier(config: Config) -> Classifier:
-    """The configured rules for ``fail_msg``, then the built-in ones unless they are switched off."""
-    own = tuple((rule.class_name, rule.match) for rule in config.fail_msg_classes)
-    return Classifier((*own, *(BUILTIN_RULES if config.builtin_fail_msg_classes else ())))
-
-
-def rules(config: Config, classes: Classifier) -> Rules:
-    """The settings that the counting depends on, in milliseconds."""
-    poll, metrics = config.poll, config.metrics
-    return Rules(
-        interval=int(poll.interval * SECOND),
-        overlap=int(poll.overlap * SECOND),
-        window=int(poll.window * SECOND),
-        max_job_age=int(poll.max_job_age * SECOND),
-        max_catch_up=int(poll.max_catch_up * SECOND),
-        text_length_buckets=metrics.text_length_buckets,
-        duration_buckets=tuple(int(bucket * SECOND) for bucket in metrics.duration_buckets),
-        max_label_sets=metrics.max_label_sets,
-        classify=classes.classify,
-    )
-
-
-def scope(target: TargetConfig) -> str:
-    """What the books of a target belong to, the project excepted: it may have to be looked up (R11)."""
-    filters = msgspec.structs.asdict(target.filters)
-    parts = {"region": target.region, "app_user_id": target.app_user_id, **filters}
-    return " ".join(f"{name}={value}" for name, value in parts.items() if value)

@@ -77,6 +77,8 @@ class Books:
         self._last_complete_poll: int | None = None
         self._unsaved: list[tuple[str, int]] = []
         """Polls (outcome, milliseconds) that no commit holds yet: they outlive a store out of order."""
+        self._submitted = 0
+        """How many of them are in a commit whose end is not known."""
 
     @property
     def loaded(self) -> bool:
@@ -88,12 +90,25 @@ class Books:
             raise StoreError(f"target {self._view.target}: the books are not loaded")
         return self._ledger
 
+    def succeed(self, old: Books) -> None:
+        """Before the first load: take over what only memory holds from the same target's former books.
+
+        The old ones let their ledger go, so that two of them never need room at the same time.
+        """
+        old.drop()
+        self._version, self._submitted = old._version, old._submitted
+        self._unsaved = list(old._unsaved)
+
     async def load(self, wall_now: int) -> None:
         """Read the books from the store. Raises StoreError, ScopeChangedError."""
         keep = max(self.rules.window, self.rules.max_job_age, 2 * self.rules.overlap) + 3_600_000
         stored = await self._in_thread(
             lambda: self._store.load(self._view.target, self._scope, wall_now - keep)
         )
+        if stored.version == self._version + 1:
+            # The commit that was given up (cancelled, or its answer lost) was made all the same.
+            del self._unsaved[: self._submitted]
+        self._submitted = 0
         self._version = stored.version
         self._last_complete_poll = stored.last_complete_poll
         if stored.project_id:
@@ -123,7 +138,7 @@ class Books:
         """Write everything since the last commit, in one step. On an error the ledger is dropped."""
         ledger = self.ledger
         try:
-            unsaved = len(self._unsaved)
+            unsaved = self._submitted = len(self._unsaved)
             for outcome, milliseconds in self._unsaved:
                 ledger.totals.add_plain(POLLS, outcome)
                 ledger.totals.observe(POLL_DURATION, ("", ""), POLL_BUCKETS, milliseconds)
@@ -140,6 +155,7 @@ class Books:
             self.drop()
             raise
         self._version += 1
+        self._submitted = 0
         del self._unsaved[:unsaved]
         ledger.committed()
         keep = max(self.rules.window, self.rules.max_job_age, 2 * self.rules.overlap)

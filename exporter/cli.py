@@ -113,6 +113,13 @@ def _add_serve_flags(parser: argparse.ArgumentParser, *, again: bool = False) ->
     _add_config_flag(parser, again=again)
     _add_web_flags(parser, again=again)
     parser.add_argument(
+        "--web.enable-lifecycle",
+        dest="lifecycle",
+        action="store_true",
+        default=argparse.SUPPRESS if again else False,
+        help="allow a reload by POST or PUT to /-/reload (SIGHUP always does)",
+    )
+    parser.add_argument(
         "--shard",
         type=_shard,
         metavar="I/N",
@@ -129,14 +136,20 @@ def _shard(text: str) -> tuple[int, int]:
 
 
 def _serve(flags: argparse.Namespace) -> int:
-    from exporter.shard import of_shard
+    redactor = _log(flags)
 
-    config = load(flags.config_file, environ=os.environ)
-    _log(flags, config)
-    return _run(of_shard(config, *flags.shard), flags)
+    def read_config() -> Config:
+        from exporter.shard import of_shard
+
+        config = load(flags.config_file, environ=os.environ)
+        for secret in inline_secrets(config):
+            redactor.add(secret.reveal())
+        return of_shard(config, *flags.shard)
+
+    return _run(read_config(), read_config, flags)
 
 
-def _run(config: Config, flags: argparse.Namespace) -> int:
+def _run(config: Config, read_config: Callable[[], Config], flags: argparse.Namespace) -> int:
     from exporter.app import App
 
     async def life() -> None:
@@ -145,9 +158,14 @@ def _run(config: Config, flags: argparse.Namespace) -> int:
             listen_addresses=flags.listen_addresses or [DEFAULT_LISTEN],
             telemetry_path=flags.telemetry_path,
             environ=os.environ,
+            read_config=read_config,
+            lifecycle=flags.lifecycle,
         )
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, app.reloads.ask)
         await app.run(stop_event())
 
+    # Until somebody listens to it, a wish to reload must not end the program.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     asyncio.run(life())
     return 0
 
@@ -155,7 +173,7 @@ def _run(config: Config, flags: argparse.Namespace) -> int:
 def _demo(flags: argparse.Namespace) -> int:
     from exporter.commands.demo import demo
 
-    _log(flags, None)
+    _log(flags)
     addresses = flags.listen_addresses or [DEFAULT_LISTEN]
     asyncio.run(demo(stop_event, listen_addresses=addresses, telemetry_path=flags.telemetry_path))
     return 0
@@ -173,11 +191,11 @@ def _simulate(flags: argparse.Namespace) -> int:
     return simulate(flags.rest, prog="metastudio-tts-exporter simulate")
 
 
-def _log(flags: argparse.Namespace, config: Config | None) -> None:
+def _log(flags: argparse.Namespace) -> log.Redactor:
+    """Set up logging. The secrets that it masks are added as they become known."""
     redactor = log.Redactor()
-    for secret in inline_secrets(config) if config is not None else ():
-        redactor.add(secret.reveal())
     log.configure(flags.log_level, flags.log_format, sys.stderr, redactor=redactor)
+    return redactor
 
 
 def stop_event() -> asyncio.Event:

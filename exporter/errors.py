@@ -2,6 +2,7 @@
 
     ExporterError
     ├── ConfigError            the configuration has problems (all of them, at once)
+    ├── ReloadError            a running exporter cannot take this configuration over
     ├── StoreError             the books cannot be read or written
     │   ├── StoreLockedError       another process holds the store
     │   ├── StoreCorruptError      the file is damaged or not ours
@@ -44,6 +45,14 @@ class ConfigError(ExporterError):
 
     def __init__(self, problems: tuple[Problem, ...]) -> None:
         super().__init__("\n".join(str(problem) for problem in problems))
+        self.problems = problems
+
+
+class ReloadError(ExporterError):
+    """The configuration is valid and still cannot replace the one in force; ``problems`` says why."""
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__("\n".join(problems))
         self.problems = problems
 
 

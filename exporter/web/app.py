@@ -20,10 +20,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from exporter.errors import ExporterError
 from exporter.exposition import Exposition
-from exporter.web.scrape import scrape
-
-HEALTHY_PATH = "/-/healthy"
-READY_PATH = "/-/ready"
+from exporter.web.lifecycle import (
+    HEALTHY_PATH,
+    READY_PATH,
+    RELOAD_METHODS,
+    RELOAD_PATH,
+    Reload,
+    lifecycle_routes,
+)
+from exporter.web.scrape import Scrape
 
 _HEADERS = {
     "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; "
@@ -55,27 +60,23 @@ _LANDING = """<!DOCTYPE html>
 
 
 def create_app(
-    *, exposition: Exposition, ready: Callable[[], bool], telemetry_path: str, version: str
+    *,
+    exposition: Exposition,
+    ready: Callable[[], bool],
+    reload: Reload | None = None,
+    telemetry_path: str,
+    version: str,
 ) -> Starlette:
     """The application. Raises ExporterError when ``telemetry_path`` cannot be one."""
     _check_path(telemetry_path)
-
-    def metrics(request: Request) -> Response:
-        return scrape(request, exposition)
-
-    def readiness(request: Request) -> Response:
-        if ready():
-            return PlainTextResponse("ready\n")
-        return PlainTextResponse("not ready: the stored state is not loaded, or shutting down\n", 503)
 
     def landing(request: Request) -> Response:
         texts = {"version": version, "metrics": telemetry_path, "healthy": HEALTHY_PATH, "ready": READY_PATH}
         return HTMLResponse(_LANDING.format_map({name: escape(text) for name, text in texts.items()}))
 
     routes = [
-        Route(telemetry_path, _inline(metrics)),
-        Route(HEALTHY_PATH, _inline(lambda request: PlainTextResponse("healthy\n"))),
-        Route(READY_PATH, _inline(readiness)),
+        Route(telemetry_path, Scrape(exposition), methods=["GET"]),
+        *lifecycle_routes(ready=ready, reload=reload),
     ]
     if telemetry_path != "/":
         routes.append(Route("/", _inline(landing)))
@@ -101,8 +102,9 @@ async def _plain_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101  # that is what it is registered for
     headers = dict(error.headers or {})
     if error.status_code == 405:
-        headers["Allow"] = "GET, HEAD"
-        return PlainTextResponse("method not allowed: use GET or HEAD\n", 405, headers)
+        methods = RELOAD_METHODS if request.url.path == RELOAD_PATH else ("GET", "HEAD")
+        headers["Allow"] = ", ".join(methods)
+        return PlainTextResponse(f"method not allowed: use {' or '.join(methods)}\n", 405, headers)
     if error.status_code == 404:
         return PlainTextResponse("not found\n", 404, headers)
     return PlainTextResponse(f"{error.detail}\n", error.status_code, headers)

@@ -143,7 +143,7 @@ def test_a_telemetry_path_that_cannot_work_is_refused(path: str) -> None:
     )
 
 
-@pytest.mark.parametrize("path", ["/nothing", "/metrics/", "/-/", "/-/reload", "/favicon.ico"])
+@pytest.mark.parametrize("path", ["/nothing", "/metrics/", "/-/", "/-/quit", "/favicon.ico"])
 def test_unknown_paths_are_404_in_one_plain_line(path: str) -> None:
     """No redirect either: a nearly right path is wrong."""
     answer = ask("GET", path)

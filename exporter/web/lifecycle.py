@@ -1,0 +1,51 @@
+"""``/-/healthy``, ``/-/ready``, ``/-/reload``: the life of the process, seen and steered from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+Reload = Callable[[], Awaitable[tuple[str, ...]]]
+"""Reloads the configuration; gives the problems that kept the old one, none after a success."""
+
+HEALTHY_PATH: Final = "/-/healthy"
+READY_PATH: Final = "/-/ready"
+RELOAD_PATH: Final = "/-/reload"
+RELOAD_METHODS: Final = ("POST", "PUT")
+
+
+def lifecycle_routes(*, ready: Callable[[], bool], reload: Reload | None) -> list[Route]:
+    """The three routes. Without ``reload`` that path is forbidden."""
+
+    async def healthy(request: Request) -> Response:
+        return PlainTextResponse("healthy\n")
+
+    async def readiness(request: Request) -> Response:
+        if ready():
+            return PlainTextResponse("ready\n")
+        return PlainTextResponse("not ready: the stored state is not loaded, or shutting down\n", 503)
+
+    async def reloading(request: Request) -> Response:
+        return await _reloaded(reload)
+
+    return [
+        Route(HEALTHY_PATH, healthy),
+        Route(READY_PATH, readiness),
+        Route(RELOAD_PATH, reloading, methods=list(RELOAD_METHODS)),
+    ]
+
+
+async def _reloaded(reload: Reload | None) -> Response:
+    if reload is None:
+        text = (
+            "the lifecycle API is not enabled: start the exporter with --web.enable-lifecycle, or send SIGHUP"
+        )
+        return PlainTextResponse(f"{text}\n", 403)
+    if problems := await reload():
+        lines = "".join(f"{problem}\n" for problem in problems)
+        return PlainTextResponse(f"reload failed, the old configuration stays in force:\n{lines}", 500)
+    return PlainTextResponse("configuration reloaded\n")
