@@ -5,7 +5,8 @@ Knows these two headers, nothing of HTTP besides.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 from exporter.textformat import Format
 
@@ -18,6 +19,10 @@ _RANGES = {
 """Media range -> the format it names and how exactly. ``*/*`` names both: 0.0.4, which every client reads."""
 
 
+REMEMBERED: Final = 64
+"""Header values whose meaning is kept: every scraper sends the same ones each time."""
+
+
 class _Preference(NamedTuple):
     """How much a client wants one format; the greatest wins."""
 
@@ -28,6 +33,7 @@ class _Preference(NamedTuple):
     """Negative: of equals the first."""
 
 
+@lru_cache(REMEMBERED)
 def choose_format(accept: str) -> Format:
     """The format that the client likes best; text 0.0.4, which all can read, when it names neither.
 
@@ -48,6 +54,7 @@ def choose_format(accept: str) -> Format:
     return max(acceptable, key=acceptable.__getitem__, default=Format.PROMETHEUS)
 
 
+@lru_cache(REMEMBERED)
 def accepts_gzip(accept_encoding: str) -> bool:
     """Whether the client reads gzip: named, or covered by ``*``, and not with ``q=0``."""
     codings = dict(_items(accept_encoding))

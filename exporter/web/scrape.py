@@ -1,23 +1,43 @@
 """``/metrics``: one scrape, negotiated.
 
-Knows the exposition and the headers of a scrape; knows no other path.
+Knows the exposition and the headers of a scrape; knows no other path. An ASGI application of its own: what
+Starlette builds around an endpoint would cost as much as the rest of a scrape.
 """
 
 from __future__ import annotations
 
-from starlette.requests import Request
-from starlette.responses import Response
+from starlette.datastructures import QueryParams
+from starlette.types import Receive, Scope, Send
 
 from exporter.exposition import Exposition
 from exporter.web.negotiation import accepts_gzip, choose_format
 
+VARY = (b"vary", b"Accept, Accept-Encoding")
+GZIP = (b"content-encoding", b"gzip")
 
-def scrape(request: Request, exposition: Exposition) -> Response:
-    """The answer to GET and HEAD."""
-    form = choose_format(", ".join(request.headers.getlist("accept")))
-    packed = accepts_gzip(", ".join(request.headers.getlist("accept-encoding")))
-    body = exposition.render(form, frozenset(request.query_params.getlist("name[]")), packed=packed)
-    headers = {"content-type": form.value, "vary": "Accept, Accept-Encoding"}
-    if packed:
-        headers["content-encoding"] = "gzip"
-    return Response(body, headers=headers)
+
+class Scrape:
+    """Answers GET; and HEAD, whose body the server leaves out."""
+
+    def __init__(self, exposition: Exposition) -> None:
+        self._exposition = exposition
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        form = choose_format(_header(scope, b"accept"))
+        packed = accepts_gzip(_header(scope, b"accept-encoding"))
+        names = QueryParams(scope["query_string"]).getlist("name[]") if scope["query_string"] else ()
+        body = self._exposition.render(form, frozenset(names), packed=packed)
+        headers = [
+            (b"content-type", form.value.encode()),
+            (b"content-length", str(len(body)).encode()),
+            VARY,
+        ]
+        if packed:
+            headers.append(GZIP)
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+def _header(scope: Scope, name: bytes) -> str:
+    """One list header, however many lines it came in."""
+    return b", ".join(value for found, value in scope["headers"] if found == name).decode("latin-1")
