@@ -180,6 +180,22 @@ class Section:
             return place.section(private=private)
         return Section(self.place, None, private=private)
 
+    def entries(self) -> tuple[tuple[str, Place], ...]:
+        """Every key with its value, where the file chooses the keys; a ``private`` section's stay unseen."""
+        self._asked += self._entries
+        return tuple(
+            (
+                key,
+                Place(
+                    self.place.problems,
+                    node,
+                    self.place.path if self._private else self._path(key),
+                    name.start_mark.line + 1,
+                ),
+            )
+            for key, (name, node) in self._entries.items()
+        )
+
     def has(self, *keys: str) -> bool:
         return any(key in self._entries for key in keys)
 
@@ -229,8 +245,11 @@ class Section:
         self.place.problems.add(line, path, message if known else f"a key on this line {message}")
 
 
-def read_yaml(path: Path, problems: Problems) -> Place:
-    """The file's one document. Raises ConfigError at once when there is nothing to ask questions to."""
+def read_yaml(path: Path, problems: Problems, *, empty: str = "at least one target must be given") -> Place:
+    """The file's one document. Raises ConfigError at once when there is nothing to ask questions to.
+
+    ``empty`` says what to do about a file without content.
+    """
     text = _read_text(path, problems)
     try:
         documents = list(itertools.islice(yaml.compose_all(text, Loader=yaml.SafeLoader), 2))
@@ -252,7 +271,7 @@ def read_yaml(path: Path, problems: Problems) -> Place:
             0, "its aliases (*name) are too many, or refer to themselves: write out what they repeat"
         )
     if not documents or _kind(documents[0]) == _NOTHING:
-        problems.stop(0, "is empty: at least one target must be given")
+        problems.stop(0, f"is empty: {empty}")
     return Place(problems, documents[0], "")
 
 

@@ -1,21 +1,25 @@
 """Serves an ASGI application from the running event loop, and stops within a second.
 
-Knows uvicorn; knows nothing of what is served. Signals are the caller's business.
+Knows uvicorn; knows nothing of what is served. Signals are the caller's business, who may come in is
+``guard.py``'s and ``connections.py``'s.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
+import socket
 from collections.abc import Iterator, Sequence
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from exporter.web import listen
-
-KEEP_ALIVE_SECONDS = 75
-"""Longer than most scrape intervals, so that Prometheus keeps its connection."""
+from exporter.web.connections import Connection, Door, Limits, Visit, Visits
+from exporter.web.doors import Doors
+from exporter.web.guard import Guard
+from exporter.web.tls import Tls
 
 DRAIN_SECONDS = 0.5
 """How long answers under way may take once shutdown begins. Then their connections are cut."""
@@ -24,14 +28,24 @@ DRAIN_SECONDS = 0.5
 class Server:
     """One application on several addresses."""
 
-    def __init__(self, app: ASGIApp, listen_addresses: Sequence[str]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        listen_addresses: Sequence[str],
+        *,
+        doors: Doors | None = None,
+        limits: Limits | None = None,
+    ) -> None:
         """Listens at once, so that an address that cannot be had is known before anything else starts.
 
         Raises ExporterError. Connections wait until ``serve``.
         """
-        self._app = app
+        self._doors = doors or Doors(None)
+        self.guard = Guard(app, self._doors.settings)
+        self._limits = limits or Limits()
         self._sockets = listen.listen(listen_addresses)
-        self.urls = tuple(listen.url(sock) for sock in self._sockets)
+        scheme = "http" if self._doors.settings().tls is None else "https"
+        self.urls = tuple(listen.url(sock, scheme) for sock in self._sockets)
         """``http://HOST:PORT`` of each address, with the port that a ``:0`` became."""
 
     def close(self) -> None:
@@ -40,17 +54,18 @@ class Server:
 
     async def serve(self, stop: asyncio.Event) -> None:
         """Serve until ``stop`` is set; return once every connection is closed, a second later at most."""
-        server = _Uvicorn(_config(self._app))
-        watch = asyncio.create_task(_exit_when(stop, server))
+        server = _Uvicorn(_config(self.guard, self._limits), self._doors, self._limits)
+        watching = [asyncio.create_task(_exit_when(stop, server)), asyncio.create_task(self._doors.watch())]
         try:
             await server.serve(sockets=list(self._sockets))
         finally:
-            watch.cancel()
+            for task in watching:
+                task.cancel()
             server.cut()
             self.close()
 
 
-def _config(app: ASGIApp) -> uvicorn.Config:
+def _config(app: ASGIApp, limits: Limits) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http="h11",
@@ -62,7 +77,8 @@ def _config(app: ASGIApp) -> uvicorn.Config:
         access_log=False,
         log_config=None,
         log_level="error",  # what strangers send is not an event that an operator acts on
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_keep_alive=limits.keep_alive,
+        h11_max_incomplete_event_size=limits.head_bytes,
     )
 
 
@@ -77,18 +93,45 @@ async def _exit_when(stop: asyncio.Event, server: _Uvicorn) -> None:
 class _Uvicorn(uvicorn.Server):
     """uvicorn as a part of a program: it handles no signals, and no connection outlives it."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, doors: Doors, limits: Limits) -> None:
         super().__init__(config)
-        self.servers = []  # until startup has made them
+        self.servers = []  # connections come through our own door
+        self._limits = limits
+        half = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
+        self._visits = Visits(min(limits.connections, half) if half > 0 else limits.connections)
+        self._door = Door(self._visits, self._protocol, lambda: doors.settings().tls, limits)
+        self._accepting: list[asyncio.Task[None]] = []
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await self.lifespan.startup()
+        self._accepting = [asyncio.create_task(self._door.accept(sock)) for sock in sockets or ()]
+        self.started = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._accept_no_more()
+        await super().shutdown(sockets)
+
     def cut(self) -> None:
         """Accept nothing more and drop what is open, as after a cancellation or at the end of patience."""
-        for server in self.servers:
-            server.close()
-        for connection in list(self.server_state.connections):
-            if connection.transport is not None:
-                connection.transport.abort()
+        self._accept_no_more()
+        self._visits.drop_all()
+
+    def _accept_no_more(self) -> None:
+        for task in self._accepting:
+            task.cancel()
+        self._door.close()
+
+    def _protocol(self, visit: Visit, tls: Tls | None) -> Connection:
+        return Connection(
+            self._visits,
+            visit,
+            tls,
+            self._limits,
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+        )
