@@ -184,7 +184,7 @@ class Books:
 
     def _counted(self, ledger: Ledger, now: int | None) -> TargetView:
         groups = ledger.totals.grouped()
-        rules = self.rules
+        rules, exemplars = self.rules, ledger.exemplars
         return replace(
             self._view,
             project_id=self._project_id,
@@ -192,11 +192,16 @@ class Books:
             created=by_pair(groups.get(CREATED, {})),
             finished=groups.get(FINISHED, {}),
             failures=groups.get(FAILURES, {}),
+            failure_exemplars=exemplars.of(FAILURES),
             expired=groups.get(EXPIRED, {}),
             synthesized_characters=by_pair(groups.get(SYNTHESIZED, {})),
             text_length=histograms(groups.get(TEXT_LENGTH, {}), rules.text_length_buckets),
-            duration_upper_bound=histograms(groups.get(DURATION_UPPER, {}), rules.duration_buckets),
-            duration_lower_bound=histograms(groups.get(DURATION_LOWER, {}), rules.duration_buckets),
+            duration_upper_bound=histograms(
+                groups.get(DURATION_UPPER, {}), rules.duration_buckets, exemplars.of(DURATION_UPPER)
+            ),
+            duration_lower_bound=histograms(
+                groups.get(DURATION_LOWER, {}), rules.duration_buckets, exemplars.of(DURATION_LOWER)
+            ),
             gauges=gauges(ledger, now if now is not None else ledger.times.settled + rules.overlap)
             if ledger.started
             else None,

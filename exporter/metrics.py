@@ -14,7 +14,7 @@ from exporter import sampling
 from exporter.apimetrics import ApiView
 from exporter.cloud.events import OPERATIONS
 from exporter.ledger.model import EXPIRED_REASONS, FINAL_STATES, Anomaly
-from exporter.sampling import Books, ProcessView, Samples
+from exporter.sampling import Books, Exemplars, ProcessView, Samples
 
 POLL_OUTCOMES: Final = ("complete", "partial", "failed")
 
@@ -34,6 +34,8 @@ class Metric(Generic[S]):
     samples: Callable[[S], Samples]
     scope: Literal["books", "process"] = "books"
     """``books``: the same on every replica; ``process``: each replica's own."""
+    exemplars: Callable[[S], Exemplars] = sampling.no_exemplars
+    """A counter's. (A histogram's come with its samples.) Shown in OpenMetrics only."""
 
     @property
     def family(self) -> str:
@@ -83,6 +85,7 @@ JOBS: Final[tuple[Metric[Books], ...]] = (
         "FAILED jobs by class of fail_msg: unclassified when no rule matches, no_message when it is empty.",
         (*_J, "fail_msg_class"),
         lambda books: sampling.each_value(books.view, books.view.failures, books.classes),
+        exemplars=sampling.failure_exemplars,
     ),
     Metric(
         "metastudio_tts_jobs_expired_total",

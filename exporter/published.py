@@ -16,6 +16,17 @@ Labels = tuple[str, str, str]
 """(job_type, tts_service_enum, one more label's value)"""
 
 
+class Exemplar(NamedTuple):
+    """The latest job behind a number."""
+
+    job_id: str
+    """As the API sent it: untrusted text."""
+    value: int
+    """What it added: 1 for a count; for an observation its value, in the unit of the histogram's bounds."""
+    at: int
+    """When it was seen so, on the API's clock."""
+
+
 class Histogram(NamedTuple):
     """Observations by bucket."""
 
@@ -25,6 +36,8 @@ class Histogram(NamedTuple):
     """Observations per bucket, not cumulated; one longer than ``bounds``: the last one is +Inf."""
     sum: int
     """In the unit of ``bounds``."""
+    exemplars: Mapping[int, Exemplar] = {}
+    """By place of the bucket in ``counts``; only since this process started."""
 
 
 class JobGauges(msgspec.Struct, frozen=True):
@@ -56,6 +69,8 @@ class TargetView(msgspec.Struct, frozen=True, kw_only=True):
     finished: Mapping[Labels, int] = {}
     failures: Mapping[Labels, int] = {}
     """(pair, fail_msg_class)"""
+    failure_exemplars: Mapping[Labels, Exemplar] = {}
+    """(pair, fail_msg_class); only since this process started."""
     expired: Mapping[Labels, int] = {}
     """(pair, reason)"""
     synthesized_characters: Mapping[Pair, int] = {}

@@ -12,6 +12,7 @@ from typing import ClassVar, Final, NamedTuple, TypeVar
 
 import msgspec
 
+from exporter import published
 from exporter.apimetrics import REQUEST_SECONDS, ApiView
 from exporter.cloud.events import OPERATIONS
 from exporter.errors import ErrorKind
@@ -19,6 +20,17 @@ from exporter.ledger.model import FINAL_STATES, OPEN_STATES, PROCESSING, UNKNOWN
 from exporter.published import Histogram, Pair, TargetView
 
 JOB_STATES: Final = (WAITING, PROCESSING, *FINAL_STATES, UNKNOWN)
+
+
+class Exemplar(NamedTuple):
+    """One event behind a sample."""
+
+    labels: tuple[tuple[str, str], ...]
+    """Name and value. The values are untrusted text."""
+    value: float
+    """In the metric's own unit."""
+    timestamp: float
+    """Unix seconds."""
 
 
 class Distribution(NamedTuple):
@@ -29,10 +41,15 @@ class Distribution(NamedTuple):
     counts: tuple[int, ...]
     """Per bucket, not cumulated, the last one +Inf."""
     sum: float
+    exemplars: Mapping[int, Exemplar] = {}
+    """By place of the bucket in ``counts``."""
 
 
 Samples = Iterable[tuple[tuple[str, ...], float | Distribution]]
 """Label values, in the order of the metric's labels, and the value."""
+
+Exemplars = Mapping[tuple[str, ...], Exemplar]
+"""Label values, as in samples, and the exemplar."""
 
 
 class Books(NamedTuple):
@@ -96,7 +113,21 @@ def distributions(view: TargetView, histograms: Mapping[Pair, Histogram], per_un
 
 def _distribution(histogram: Histogram, per_unit: int) -> Distribution:
     bounds = tuple(bound / per_unit for bound in histogram.bounds)
-    return Distribution(bounds, histogram.counts, histogram.sum / per_unit)
+    exemplars = {place: _exemplar(found, per_unit) for place, found in histogram.exemplars.items()}
+    return Distribution(bounds, histogram.counts, histogram.sum / per_unit, exemplars)
+
+
+def _exemplar(found: published.Exemplar, per_unit: int) -> Exemplar:
+    return Exemplar((("job_id", found.job_id),), found.value / per_unit, found.at / 1000)
+
+
+def failure_exemplars(books: Books) -> Exemplars:
+    view = books.view
+    return {(view.target, *labels): _exemplar(found, 1) for labels, found in view.failure_exemplars.items()}
+
+
+def no_exemplars(source: object) -> Exemplars:
+    return {}
 
 
 def one(target: str, value: float | None, per_unit: int = 1) -> Samples:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from functools import cache
 from itertools import accumulate
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from prometheus_client.exposition import generate_latest as generate_prometheus
 from prometheus_client.metrics_core import Metric as Family
@@ -19,10 +19,14 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from exporter.metrics import Metric
-from exporter.sampling import Distribution
+from exporter.sampling import Distribution, Exemplar
 
 END = "# EOF\n"
 """Last line of OpenMetrics, and of nothing else."""
+
+
+EXEMPLAR_LIMIT: Final = 128
+"""Characters of all label names and values of an exemplar (OpenMetrics 1.0.0, "Exemplars")."""
 
 
 class Format(Enum):
@@ -53,12 +57,15 @@ def write_block(metric: Metric[Any], source: Source, form: Format, *, created: b
     counts_from = source.created if created and metric.type != "gauge" else None
     lines: list[str] = []
     created_lines: list[str] = []
+    exemplars = metric.exemplars(source) if form is Format.OPENMETRICS else {}
     into = lines if form is Format.OPENMETRICS else created_lines
     for values, value in metric.samples(source):
         if isinstance(value, Distribution):
-            lines.extend(_histogram(metric, values, value))
+            lines.extend(_histogram(metric, values, value, form))
         else:
-            lines.append(f"{metric.name}{_labels(metric.labels)(values)} {floatToGoString(value)}\n")
+            labels = _labels(metric.labels)(values)
+            exemplar = _exemplar(exemplars.get(values))
+            lines.append(f"{metric.name}{labels} {floatToGoString(value)}{exemplar}\n")
         if counts_from is not None:
             labels = _labels(metric.labels)(values)
             into.append(f"{metric.family}_created{labels} {floatToGoString(counts_from)}\n")
@@ -108,16 +115,32 @@ def _selected(lines: Iterable[str], names: frozenset[str]) -> Iterator[str]:
             metadata = []
 
 
-def _histogram(metric: Metric[Any], values: tuple[str, ...], value: Distribution) -> Iterator[str]:
+def _histogram(
+    metric: Metric[Any], values: tuple[str, ...], value: Distribution, form: Format
+) -> Iterator[str]:
     bucket = _labels((*metric.labels, "le"))
     name = metric.name
     total = 0
-    for bound, total in zip((*value.bounds, float("inf")), accumulate(value.counts), strict=True):
+    exemplars = value.exemplars if form is Format.OPENMETRICS else {}
+    totals = enumerate(accumulate(value.counts))
+    for bound, (place, total) in zip((*value.bounds, float("inf")), totals, strict=True):
         labels = bucket((*values, floatToGoString(bound)))
-        yield f"{name}_bucket{labels} {floatToGoString(total)}\n"
+        yield f"{name}_bucket{labels} {floatToGoString(total)}{_exemplar(exemplars.get(place))}\n"
     labels = _labels(metric.labels)(values)
     yield f"{name}_count{labels} {floatToGoString(total)}\n"
     yield f"{name}_sum{labels} {floatToGoString(value.sum)}\n"
+
+
+def _exemplar(exemplar: Exemplar | None) -> str:
+    """What follows the sample's value; nothing when the labels are longer than allowed, or not printable."""
+    if exemplar is None:
+        return ""
+    texts = [text for label in exemplar.labels for text in label]
+    if sum(map(len, texts)) > EXEMPLAR_LIMIT or not all(map(str.isprintable, texts)):
+        return ""
+    names, values = zip(*exemplar.labels, strict=True)
+    value = floatToGoString(exemplar.value)
+    return f" # {_labels(names)(values)} {value} {exemplar.timestamp}"
 
 
 @cache

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from exporter.ledger.exemplars import Exemplars
 from exporter.ledger.facts import Changes, Rules, Sighting
 from exporter.ledger.jobs import EXPIRED, FLAGS, UNDATED, UNLISTED, WAIVED, Job, JobBook
 from exporter.ledger.minutes import MinuteBook
@@ -57,6 +58,7 @@ class Ledger:
         self.totals = totals
         self.labels = labels
         self.minutes = minutes
+        self.exemplars = Exemplars()
         self._last_nonempty = 0
         """When a list answer last had anything in it."""
         self._told: dict[str, None] = {}
@@ -182,13 +184,14 @@ class Ledger:
         if state == FAILED:
             fail_class = self.rules.classify(record.fail_msg)
             self.totals.add(FAILURES_TOTAL, pair, fail_class)
+            self.exemplars.take((FAILURES_TOTAL, *pair, fail_class), record.job_id, 1, sighting.ended)
         if state == SUCCEED:
             self.totals.add(SYNTHESIZED, pair, amount=max(0, job.text_length))
-            self._observe_duration(job, sighting)
+            self._observe_duration(job, record.job_id, sighting)
         self.minutes.add(job.created, pair, state, fail_class, max(0, job.text_length))
         self._close(job_id, job, state)
 
-    def _observe_duration(self, job: Job, sighting: Sighting) -> None:
+    def _observe_duration(self, job: Job, job_id: str | None, sighting: Sighting) -> None:
         """Bracket the duration, unless our own lateness would show as the job's."""
         if job.flags & UNDATED:
             return
@@ -197,8 +200,10 @@ class Ledger:
         if sighting.ended - previous > 2 * spacing:
             return
         buckets = self.rules.duration_buckets
-        self.totals.observe(DURATION_UPPER, job.pair, buckets, max(0, sighting.ended - job.created))
-        self.totals.observe(DURATION_LOWER, job.pair, buckets, max(0, job.looked - job.created))
+        upper, lower = max(0, sighting.ended - job.created), max(0, job.looked - job.created)
+        for name, duration in ((DURATION_UPPER, upper), (DURATION_LOWER, lower)):
+            bucket = self.totals.observe(name, job.pair, buckets, duration)
+            self.exemplars.take(bucket, job_id, duration, sighting.ended)
 
     def _book_expired(self, job_id: str, job: Job, reason: str) -> None:
         self.totals.add(EXPIRED_TOTAL, job.pair, reason)

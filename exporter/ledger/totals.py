@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Final
 
 from exporter.ledger.model import JOB_TYPES, OTHER, TTS_SERVICES
-from exporter.published import Histogram, Labels, Pair
+from exporter.published import Exemplar, Histogram, Labels, Pair
 
 Key = tuple[str, str, str, str]
 
@@ -33,6 +34,7 @@ POLL_DURATION: Final = "poll_duration"
 INF: Final = "+Inf"
 SUM: Final = "sum"
 FOLDED_PAIR: Final[Pair] = (OTHER, OTHER)
+NO_EXEMPLARS: Final[Mapping[Labels, Exemplar]] = MappingProxyType({})
 
 
 class Totals:
@@ -55,11 +57,13 @@ class Totals:
         """Add to a total that has no job labels."""
         self.add(name, ("", ""), detail, amount)
 
-    def observe(self, name: str, pair: Pair, bounds: tuple[int, ...], value: int) -> None:
-        """Put ``value`` into the first bucket whose upper bound is not below it."""
+    def observe(self, name: str, pair: Pair, bounds: tuple[int, ...], value: int) -> Key:
+        """Put ``value`` into the first bucket whose upper bound is not below it. Returns its total."""
         index = bisect_left(bounds, value)
-        self.add(name, pair, str(bounds[index]) if index < len(bounds) else INF)
+        bucket = str(bounds[index]) if index < len(bounds) else INF
+        self.add(name, pair, bucket)
         self.add(name, pair, SUM, value)
+        return (name, *pair, bucket)
 
     def drop(self, name: str) -> None:
         """Start the histogram ``name`` anew: its buckets were configured differently."""
@@ -91,7 +95,9 @@ def by_pair(values: dict[Labels, int]) -> dict[Pair, int]:
     return {(job_type, service): value for (job_type, service, _), value in values.items()}
 
 
-def histograms(values: dict[Labels, int], bounds: tuple[int, ...]) -> dict[Pair, Histogram]:
+def histograms(
+    values: Mapping[Labels, int], bounds: tuple[int, ...], exemplars: Mapping[Labels, Exemplar] = NO_EXEMPLARS
+) -> dict[Pair, Histogram]:
     """The histogram of every pair that has one."""
     details = [str(bound) for bound in bounds] + [INF]
     pairs = {(job_type, service) for job_type, service, _ in values}
@@ -100,6 +106,11 @@ def histograms(values: dict[Labels, int], bounds: tuple[int, ...]) -> dict[Pair,
             bounds,
             tuple(values.get((*pair, detail), 0) for detail in details),
             values.get((*pair, SUM), 0),
+            {
+                place: exemplars[*pair, detail]
+                for place, detail in enumerate(details)
+                if (*pair, detail) in exemplars
+            },
         )
         for pair in pairs
     }

@@ -1,0 +1,27 @@
+"""The latest job behind a number: one for each failure class and each duration bucket of each pair.
+
+Pure. Kept in memory only: what a restart loses is a pointer for whoever looks into a spike, and no count.
+Addressed by the total that the job was added to, so there are never more exemplars than totals.
+"""
+
+from __future__ import annotations
+
+from exporter.ledger.totals import Key
+from exporter.published import Exemplar, Labels
+
+
+class Exemplars:
+    """Latest exemplar by total."""
+
+    def __init__(self) -> None:
+        self._latest: dict[str, dict[Labels, Exemplar]] = {}
+
+    def take(self, key: Key, job_id: str | None, value: int, at: int) -> None:
+        """A job was added to this total. One without an id of its own is nothing that can be looked up."""
+        if job_id is not None:
+            name, job_type, service, detail = key
+            self._latest.setdefault(name, {})[job_type, service, detail] = Exemplar(job_id, value, at)
+
+    def of(self, name: str) -> dict[Labels, Exemplar]:
+        """A copy, to be published."""
+        return dict(self._latest.get(name, {}))
