@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from exporter.booking import Booking
 from exporter.ledger import plan
+from exporter.ledger.due import RecordCounts, due_jobs
 from exporter.ledger.times import floor_second
 
-DUE_LOOKS: Final = 500
-"""Open jobs planned for at a time, longest unseen first."""
 
-
-async def look(booking: Booking) -> None:
+async def look(booking: Booking, head: int) -> None:
     """Whatever the budget does not allow waits for the next poll, longest unseen first."""
     ledger = booking.ledger
-    due = plan.due_jobs(ledger, booking.now())
+    due = due_jobs(ledger, booking.now())
     if not due:
         return
-    due = plan.longest_unseen(ledger, due, min(DUE_LOOKS, 100 * booking.budget_left))
-    looks = plan.plan_looks(due, plan.RecordCounts(ledger, due[0].created, due[-1].created))
+    looks = plan.plan_looks(due, RecordCounts(ledger, due[0].since, head, 0.0).before)
     for window in looks.windows:
         await _list(booking, window)
-    for job_id in looks.lookups:
+    for job in looks.lookups:
         if booking.budget_left <= 0:
             break
-        await booking.look_up(job_id)
+        await booking.look_up(job.job_id)
     await booking.commit()
 
 

@@ -18,6 +18,7 @@ from exporter.books import Books
 from exporter.budget import Budget
 from exporter.errors import ExporterError
 from exporter.ledger import plan
+from exporter.ledger.due import due_jobs
 from exporter.ledger.gauges import gauge_start
 from exporter.ledger.times import SECOND, floor_second
 from exporter.looks import look
@@ -144,7 +145,7 @@ class Poller:
         if not self._lagging():
             await self._read_head()
             await self._settle(self._booking.budget_left)
-        await look(self._booking)
+        await look(self._booking, self._head)
         self._advance(self._booking.now())
         await self._read_history()
         if self._booking.missed and self._booking.budget_left > 0:
@@ -229,30 +230,41 @@ class Poller:
         return plan.is_lagging(self._books.ledger, self._read_until, self._booking.now())
 
     async def _read_head(self) -> None:
-        """News of the newest stretch, every poll (R5)."""
+        """News of the newest stretch, every poll (R5), and of what is due and costs least with it."""
         self._head = max(self._head, self._read_until)
         reach = True
         while self._booking.budget_left > 0:
             now = self._booking.now()
-            back = self._reach_density.span(plan.HEAD_RECORDS) if reach else 0
-            window = plan.head_window(self._books.ledger, self._head_density, self._head, now, back)
-            result = await self._reader.read(window, self._booking.deadline)
+            backlog = plan.backlog_window(self._head_density, self._head, now)
+            window = backlog or self._newest(now, reach=reach)
+            head, read_to = self._head, min(window.until, floor_second(now) - SECOND)
+            result = await self._booking.reader.read(window, self._booking.deadline)
             self._booking.book(result)
             await self._booking.commit_read(result)
-            past = plan.Window(window.since, min(window.until, floor_second(now) + SECOND))
             if result.complete:
-                self._head_density.learn(past, len(result.listing))
-                self._head = max(self._head, min(window.until, floor_second(now) - SECOND))
-                if window.until >= now:
-                    self._reach_density.learn(past, len(result.listing))
+                self._head = max(head, read_to)
+                fresh = sum(1 for record in result.listing if (record.create_time or now) > head)
+                self._head_density.learn(
+                    plan.Window(head, min(window.until, floor_second(now) + SECOND)), fresh
+                )
+                if backlog is None:
+                    self._reach_density.learn(plan.Window(window.since, now), 0)
                     return
-            elif window.since < self._head:
+            elif window.since < head:
                 reach = False
-                self._reach_density.shrink(past)
-            elif past.until - past.since <= 2 * SECOND:
+                self._reach_density.shrink(plan.Window(window.since, now))
+            elif now - head <= 2 * SECOND:
                 return  # a burst in this very second: it is closed, and read, in the next poll
             else:
-                self._head_density.shrink(past)
+                self._head_density.shrink(plan.Window(head, min(window.until, floor_second(now) + SECOND)))
+
+    def _newest(self, now: int, *, reach: bool) -> plan.Window:
+        ledger, density, head = self._books.ledger, self._head_density, self._head
+        due = due_jobs(ledger, now) if reach else []
+        window = plan.head_window(ledger, density, head, now, due)
+        if not reach:
+            return window
+        return plan.filled(ledger, density, window, head, now, self._reach_density.most)
 
     async def _read_history(self) -> None:
         """R4, at the lowest priority: the time before the baseline, backwards, for the gauge."""

@@ -15,6 +15,9 @@ from exporter.ledger.model import OPEN_STATES, Anomaly
 MINUTE: Final = 60_000
 EXPIRED: Final = "expired"
 
+DUE_WIDTH: Final = 5_000
+"""Milliseconds that share a bucket of the index of due jobs."""
+
 NEVER: Final = -1
 FLAGS: Final = {anomaly: 1 << place for place, anomaly in enumerate(Anomaly)}
 UNDATED: Final = 1 << 20
@@ -55,6 +58,40 @@ class Job(msgspec.Struct, gc=False):
         """How often it must be looked at: at least once per max(interval, age/20) (R9)."""
         return max(interval, (now - self.created) // 20)
 
+    def due_at(self, interval: int, max_age: int) -> int:
+        """From when on it is due for a look (R9): when ``spacing`` is nearly over, and at its deadline.
+
+        Half an interval early, so that the poll nearest to that time takes it.
+        """
+        seen, half = max(self.looked, self.created), interval // 2
+        # The least t with t - seen >= (t - created) // 20 - half.
+        spaced = (20 * (seen - half - 1) - self.created) // 19 + 1
+        due = max(seen + interval - half, spaced)
+        deadline = self.created + max_age
+        return min(due, deadline) if self.looked < deadline else due
+
+
+class DueIndex:
+    """Open jobs by the time from which on a look may be due: a poll need not walk over all of them.
+
+    One entry a job, moved only when its time has come: looks put it off, nothing brings it forward.
+    """
+
+    def __init__(self) -> None:
+        self._buckets: dict[int, list[str]] = {}
+
+    def put(self, job_id: str, at: int) -> None:
+        self._buckets.setdefault(at // DUE_WIDTH, []).append(job_id)
+
+    def take(self, now: int, enough: int) -> list[str]:
+        """Remove and return the entries up to ``now``, earliest first, and not many more than enough."""
+        taken: list[str] = []
+        for bucket in sorted(bucket for bucket in self._buckets if bucket <= now // DUE_WIDTH):
+            taken += self._buckets.pop(bucket)
+            if len(taken) >= enough:
+                break
+        return taken
+
 
 class JobBook:
     """All remembered jobs of one target, and which of them changed since the last commit."""
@@ -64,6 +101,7 @@ class JobBook:
         self._minutes: dict[int, dict[str, Job]] = {}
         self._open_minutes: dict[int, int] = {}
         self.open_count = 0
+        self.due = DueIndex()
         self.dirty: set[str] = set()
         self.forgotten: set[str] = set()
         for job_id, job in (jobs or {}).items():
@@ -91,6 +129,7 @@ class JobBook:
         self._minutes.setdefault(job.created // MINUTE, {})[job_id] = job
         if job.open:
             self._count_open(job, 1)
+            self.due.put(job_id, max(job.looked, job.created))
 
     def changed(self, job_id: str) -> None:
         self.dirty.add(job_id)

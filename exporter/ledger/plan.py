@@ -7,23 +7,26 @@ Rules R5, R8, R9.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import accumulate
-from math import ceil
-from typing import NamedTuple
+from itertools import groupby
+from math import ceil, inf, sqrt
+from typing import Final, NamedTuple
 
-from exporter.ledger.jobs import MINUTE, UNLISTED, Job
+from exporter.ledger.due import Look, RecordCounts
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.reading import PAGE_LIMIT
 from exporter.ledger.times import SECOND, floor_second
 
-ONE_PAGE = 85
+ONE_PAGE: Final = 85
 """Records a window is cut for: it fits one page with some room for a burst."""
-CATCH_UP_RECORDS = 800
-HEAD_RECORDS = 60
-"""How far a head read reaches back: as far as surely fits its page, at no cost."""
-TRIES_PER_OVERLAP = 3
-"""How often a missed job is asked for until it is given up (R6)."""
-MIN_AHEAD = 300_000
+MOST_PAGES: Final = 9
+"""The largest window (R6: at most 1,000 records)."""
+MANY: Final = 850
+"""Records a window is cut for when it is paged anyway: nine pages at most."""
+EDGE: Final = 2.0
+"""Windows share their edge second. Where it holds more records than this, one page is the dear way."""
+SLACK: Final = 5.0
+"""Records that a stretch may hold beyond what is known of it."""
+MIN_AHEAD: Final = 300_000
 """A head read reaches this far (milliseconds) past now, or ``overlap`` if that is more: clocks differ."""
 
 
@@ -34,20 +37,11 @@ class Window(NamedTuple):
     until: int
 
 
-class Look(NamedTuple):
-    """One open job that is due."""
-
-    created: int
-    job_id: str
-    listing_only: bool
-    """A lookup would not settle anything: it has no id, or a lookup has missed it already."""
-
-
 class Looks(NamedTuple):
     """How the due open jobs are looked at."""
 
     windows: tuple[Window, ...]
-    lookups: tuple[str, ...]
+    lookups: tuple[Look, ...]
 
 
 class Density:
@@ -68,6 +62,20 @@ class Density:
         """The read of ``window`` failed, or was too large: halve."""
         self._cap = max(SECOND, floor_second((window.until - window.since) // 2))
 
+    @property
+    def per_ms(self) -> float:
+        return self._per_ms or 0.0
+
+    @property
+    def target(self) -> int:
+        """Records that a window is best cut for (R6, and what its shared edge second costs)."""
+        return ONE_PAGE if self.per_ms * SECOND <= EDGE else MANY
+
+    @property
+    def most(self) -> int:
+        """How long a window may be, whatever it holds."""
+        return self._cap
+
     def span(self, records: int) -> int:
         """How long a window (milliseconds, whole seconds) with about ``records`` records may be."""
         fitting = self._cap if not self._per_ms else min(self._cap, records / self._per_ms)
@@ -79,8 +87,8 @@ def settle_window(ledger: Ledger, density: Density, since: int, now: int, most_r
     end = floor_second(now - ledger.rules.overlap)
     pending = end - since
     if is_lagging(ledger, since, now):
-        return Window(since, min(end, since + density.span(min(CATCH_UP_RECORDS, most_records))))
-    span = density.span(min(ONE_PAGE, most_records))
+        return Window(since, min(end, since + density.span(min(MANY, most_records))))
+    span = density.span(min(density.target, most_records))
     if pending < SECOND or pending < min(span, ledger.rules.overlap // 2):
         return None
     return Window(since, min(end, since + span))
@@ -91,16 +99,48 @@ def is_lagging(ledger: Ledger, read_until: int, now: int) -> bool:
     return now - read_until > 2 * ledger.rules.overlap
 
 
-def head_window(ledger: Ledger, density: Density, head: int, now: int, back: int) -> Window:
-    """The next head read: from where the last one ended, up to ``back`` before now if that is further.
+def backlog_window(density: Density, head: int, now: int) -> Window | None:
+    """A part of what head reads have not reached yet, when that is too much for one read."""
+    span = density.span(MANY)
+    return Window(head, head + span) if now - head > span else None
 
-    The last one of a poll ends past now, the others are cut for one page.
+
+def head_window(ledger: Ledger, density: Density, head: int, now: int, due: Sequence[Look]) -> Window:
+    """The newest stretch, from where the last head read ended, and what is cheaply listed with it.
+
+    One page is read to beyond now. More pages end a second before now: nothing may appear between them.
     """
-    span = density.span(ONE_PAGE)
-    if now - head > span:
-        return Window(head, head + span)
-    since = max(ledger.times.forgotten, min(head, floor_second(now) - back))
+    since = head = min(head, floor_second(now))
+    late = max(head + SECOND, floor_second(now) - SECOND)
+    if due:
+        counts = RecordCounts(ledger, due[0].since, head, density.per_ms)
+        gap = Look(head, max(late, floor_second(now)), "", listing_only=True)
+        looks = plan_looks([*(look for look in due if look.since < head), gap], counts.before)
+        since = min(head, max(looks.windows, key=lambda window: window.until).since)
+        if counts(since, now) + SLACK > PAGE_LIMIT:
+            return Window(since, late)
     return Window(since, floor_second(now) + max(MIN_AHEAD, ledger.rules.overlap))
+
+
+def filled(ledger: Ledger, density: Density, window: Window, head: int, now: int, most: int) -> Window:
+    """The same window, reaching further back as far as its pages surely have room, but not before K.
+
+    Costs nothing, shows late records, and puts off the next looks. ``most`` milliseconds back from now.
+    """
+    reach = max(ledger.times.forgotten, floor_second(now) - most)
+    if window.since <= reach:
+        return window
+    counts = RecordCounts(ledger, reach, head, density.per_ms)
+    unknown = max(0.0, (now - head) * density.per_ms)
+    room = pages(counts(window.since, now) + SLACK) * (PAGE_LIMIT - 1) - SLACK - 3 * sqrt(unknown + 9)
+    low, high = reach, window.since
+    while high - low > SECOND:
+        middle = floor_second((low + high) // 2)
+        if counts(middle, now) <= room:
+            high = middle
+        else:
+            low = middle
+    return Window(low if counts(low, now) <= room else high, window.until)
 
 
 def history_window(ledger: Ledger, density: Density, start: int, most_records: int) -> Window | None:
@@ -108,90 +148,78 @@ def history_window(ledger: Ledger, density: Density, start: int, most_records: i
     until = ledger.times.history
     if until <= start:
         return None
-    return Window(max(start, until - density.span(min(CATCH_UP_RECORDS, most_records))), until)
+    return Window(max(start, until - density.span(min(MANY, most_records))), until)
 
 
-def due_jobs(ledger: Ledger, now: int) -> list[Look]:
-    """Open and missed jobs whose next look is due before the next poll, in order of creation (R9)."""
-    half, due = ledger.rules.interval // 2, []
-    deadline_age = ledger.rules.max_job_age
-    for job_id, job in ledger.jobs.open_items():
-        unseen = now - max(job.looked, job.created)
-        deadline = job.created + deadline_age
-        if unseen >= job.spacing(now, ledger.rules.interval) - half or job.looked < deadline <= now:
-            due.append(Look(job.created, job_id, _listing_only(job_id, job)))
-    for job_id in ledger.holds:
-        missed = ledger.jobs.get(job_id)
-        if missed is not None and not missed.open:
-            next_try = missed.missing_since + missed.misses * ledger.rules.overlap // TRIES_PER_OVERLAP
-            if now >= next_try:
-                due.append(Look(missed.created, job_id, _listing_only(job_id, missed)))
-    due.sort()
-    return due
+def pages(records: float) -> int:
+    """Requests that a window with so many records takes: each page begins with its predecessor's last."""
+    return max(1, ceil((records - 1) / (PAGE_LIMIT - 1)))
 
 
-def longest_unseen(ledger: Ledger, due: list[Look], most: int) -> list[Look]:
-    """The ``most`` looks that waited longest, in order of creation; the others wait for the next poll."""
-    if len(due) <= most:
-        return due
+def plan_looks(due: Sequence[Look], before: Callable[[int], float], slack: float = SLACK) -> Looks:
+    """The cheapest mix of listed stretches and lookups that takes in everything due.
 
-    def seen(look: Look) -> int:
-        job = ledger.jobs.get(look.job_id)
-        return job.looked if job else 0
-
-    return sorted(sorted(due, key=seen)[:most])
-
-
-def _listing_only(job_id: str, job: Job) -> bool:
-    return job_id.startswith("\x00") or (job.misses > 0 and not job.flags & UNLISTED)
-
-
-class RecordCounts:
-    """How many records were created between two times, estimated from the counts by minute."""
-
-    def __init__(self, ledger: Ledger, since: int, until: int) -> None:
-        self._first = since // MINUTE
-        minutes = range(self._first, until // MINUTE + 2)
-        counts = (ledger.jobs.open_in(minute) + ledger.minutes.density(minute) for minute in minutes)
-        self._before = list(accumulate(counts, initial=0))
-
-    def __call__(self, since: int, until: int) -> int:
-        return ceil(self._until(until) - self._until(since))
-
-    def _until(self, time: int) -> float:
-        minute = time // MINUTE - self._first
-        share = time % MINUTE / MINUTE
-        return self._before[minute] * (1 - share) + self._before[minute + 1] * share
-
-
-def plan_looks(due: Sequence[Look], records: Callable[[int, int], int]) -> Looks:
-    """The cheapest mix of listed stretches and lookups that looks at every due job.
-
-    Dynamic programming over the jobs in order of creation: the cost of the first n is the least of a lookup
-    for the n-th, or a stretch that ends with it. A stretch that costs more requests
-    than there are jobs before its end is never worth it, which bounds the search.
+    ``due`` is in order of creation; ``before(t)`` counts the records created before ``t``; a stretch is taken
+    to hold ``slack`` more than that, because estimates err. Dynamic programming over the items in order:
+    the cost of the first n is the least of lookups for the n-th, or of a stretch of p pages that ends with
+    it, which then best begins as early as p pages allow. Exact for stretches of up to ``MOST_PAGES``; of
+    equal costs the longer stretch is taken, which errs less.
     """
-    best: list[int] = [0]
+    items = _by_second(due)
+    starts = [before(item.since) for item in items]
+    best = [0.0]
     choice: list[int] = []
-    """Per job: the first job of the stretch that ends with it, or -1 for a lookup."""
-    for end, look in enumerate(due):
-        cost, first = (best[end] + 1, -1) if not look.listing_only else (1 << 60, -1)
-        for start in range(end, -1, -1):
-            pages = max(1, -(-records(due[start].created, look.created + SECOND) // (PAGE_LIMIT - 1)))
-            if best[start] + pages < cost:
-                cost, first = best[start] + pages, start
-            if pages > cost:
-                break
+    """Per item: the first item of the stretch that ends with it, or -1 for lookups."""
+    first = [0] * (MOST_PAGES + 1)
+    """By pages: the earliest item at which so large a stretch may begin; it only moves on."""
+    for end, item in enumerate(items):
+        through = before(item.until) + slack
+        cost, begin = best[end] + item.lookups, -1
+        for size in range(1, MOST_PAGES + 1):
+            start = first[size]
+            while start <= end and pages(through - starts[start]) > size:
+                start += 1
+            first[size] = start
+            if start <= end and best[start] + size <= cost:
+                cost, begin = best[start] + size, start
+        if cost == inf:  # more than the largest stretch holds, and no lookup will do
+            cost, begin = best[end] + pages(through - starts[end]), end
         best.append(cost)
-        choice.append(first)
-    windows, lookups = [], []
-    end = len(due) - 1
+        choice.append(begin)
+    return _chosen(items, choice)
+
+
+class _Second(NamedTuple):
+    """Everything due that was created in one second, or one stretch that must be listed."""
+
+    since: int
+    until: int
+    looks: tuple[Look, ...]
+    lookups: float
+    """What looking each of them up would cost; ``inf`` when only a listing will do."""
+
+
+def _by_second(due: Sequence[Look]) -> list[_Second]:
+    items = []
+    for (since, until), group in groupby(due, key=lambda look: (look.since, look.until)):
+        looks = tuple(group)
+        listing_only = any(look.listing_only for look in looks)
+        items.append(_Second(since, until, looks, inf if listing_only else len(looks)))
+    return items
+
+
+def _chosen(items: Sequence[_Second], choice: Sequence[int]) -> Looks:
+    """The stretches and lookups, each list with what has waited longest first."""
+    windows: list[tuple[int, Window]] = []
+    lookups: list[Look] = []
+    end = len(items) - 1
     while end >= 0:
+        start = choice[end] if choice[end] >= 0 else end
         if choice[end] < 0:
-            lookups.append(due[end].job_id)
-            end -= 1
+            lookups += items[end].looks
         else:
-            start = choice[end]
-            windows.append(Window(floor_second(due[start].created), floor_second(due[end].created) + SECOND))
-            end = start - 1
-    return Looks(tuple(reversed(windows)), tuple(reversed(lookups)))
+            seen = min(look.seen for item in items[start : end + 1] for look in item.looks)
+            windows.append((seen, Window(items[start].since, items[end].until)))
+        end = start - 1
+    lookups.sort(key=lambda look: look.seen)
+    return Looks(tuple(window for _, window in sorted(windows)), tuple(lookups))

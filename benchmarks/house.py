@@ -1,0 +1,145 @@
+"""The real poller on a simulated world, in one process, on a clock that nobody waits for."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from exporter.books import Books
+from exporter.errors import ApiError, ErrorKind
+from exporter.ledger.facts import Rules
+from exporter.ledger.model import JobsQuery, Page, Record
+from exporter.ledger.opening import StoredBooks
+from exporter.ledger.reading import PageMemory
+from exporter.poller import Poller, PollSettings
+from exporter.published import TargetView
+from exporter.reader import Reader
+from exporter.simulator.job import Job
+from exporter.simulator.world import World
+from exporter.store.base import Commit
+from tests.fake_api import InlineExecutor
+
+SECOND: Final = 1000
+MINUTE: Final = 60 * SECOND
+REQUEST_SECONDS: Final = 0.2
+"""How long a request takes at the default rate limit."""
+
+
+def rules(interval: float = 15.0) -> Rules:
+    """The defaults of the configuration."""
+    return Rules(
+        interval=int(interval * SECOND),
+        overlap=5 * MINUTE,
+        window=60 * MINUTE,
+        max_job_age=24 * 60 * MINUTE,
+        max_catch_up=24 * 60 * MINUTE,
+        text_length_buckets=(50, 100, 200, 500, 1000, 2000, 3000, 5000, 10000),
+        duration_buckets=tuple(SECOND * s for s in (5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)),
+        max_label_sets=100,
+        classify=lambda text: text[:20] or "no_message",
+    )
+
+
+class WorldSource:
+    """The list API on a world, newest first, and the clock of its answers."""
+
+    project_id: str | None = "p"
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.down = False
+        self.requests = 0
+
+    @property
+    def clock(self) -> WorldSource:
+        return self
+
+    @property
+    def ms(self) -> int:
+        return int(self.world.now * SECOND)
+
+    def now_ms(self) -> int | None:
+        return self.ms if self.requests >= 2 else None
+
+    def latest_ms(self) -> int | None:
+        return self.now_ms()
+
+    def skew(self, wall: float) -> float | None:
+        return 0.0
+
+    async def list_jobs(self, query: JobsQuery, *, deadline: float) -> Page:
+        self.requests += 1
+        self.world.advance(self.world.now + REQUEST_SECONDS)
+        if self.down:
+            raise ApiError(ErrorKind.SERVER, "down", status=503)
+        if query.job_id is not None:
+            job = self.world.find(query.job_id)
+            return Page(() if job is None else (_record(job, self.world.now),), int(job is not None))
+        jobs, low, high = self.world.between(query.since, query.until)
+        last = high - query.offset
+        shown = jobs[max(low, last - query.limit) : max(low, last)]
+        return Page(tuple(_record(job, self.world.now) for job in reversed(shown)), high - low)
+
+
+def _record(job: Job, now: float) -> Record:
+    state = job.shown_state_at(now)
+    message = job.fail_msg if state == "FAILED" else ""
+    return Record(
+        job.job_id, job.created_ms, state, job.job_type, job.tts_service_enum, job.text_length, message
+    )
+
+
+class NoStore:
+    """Keeps nothing: what is measured on it is not the disk."""
+
+    def load(self, target: str, scope: str, minutes_since: int) -> StoredBooks:
+        return StoredBooks()
+
+    def commit(self, target: str, scope: str, commit: Commit) -> None:
+        pass
+
+    def load_breakers(self) -> dict[str, str]:
+        return {}
+
+    def save_breakers(self, breakers: dict[str, str]) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class BenchHouse:
+    """One target."""
+
+    def __init__(self, world: World, *, interval: float = 15.0, budget: int = 75) -> None:
+        self.source = WorldSource(world)
+        self.world = world
+        self.rules = rules(interval)
+        self.views: list[TargetView] = []
+        self.books = Books(
+            TargetView(target="t", region="r", project_id="", api_endpoint="https://api"),
+            scope="s",
+            job_type=None,
+            service=None,
+            rules=self.rules,
+            retention=30 * 24 * 60 * MINUTE,
+            store=NoStore(),
+            executor=InlineExecutor(),
+        )
+        self.reader = Reader(self.source, PageMemory(None), split_by_type=True)
+        self.poller = Poller(
+            "t",
+            PollSettings(interval=interval, timeout=120.0, budget=budget),
+            source=self.source,
+            reader=self.reader,
+            books=self.books,
+            publish=self._publish,
+            monotonic=lambda: self.world.now,
+            wall=lambda: self.world.now,
+            sleep=self._sleep,
+        )
+
+    def _publish(self, view: TargetView) -> None:
+        self.views[:] = [view]
+
+    async def _sleep(self, seconds: float) -> None:
+        self.world.advance(self.world.now + seconds)

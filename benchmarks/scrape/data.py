@@ -1,0 +1,137 @@
+"""The same series for every server: published views for ours, plain families for the others.
+
+Numbers are small, because the others can only be made to show a histogram by observing each of its events.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any, Final
+
+import msgspec
+
+from exporter import metrics
+from exporter.apimetrics import ApiMetrics
+from exporter.cloud.events import OPERATIONS
+from exporter.ledger.classify import BUILTIN_RULES, Classifier
+from exporter.ledger.model import JOB_TYPES, TTS_SERVICES
+from exporter.ledger.totals import documented_pairs
+from exporter.published import Histogram, JobGauges, Pair, Published, TargetView
+from exporter.sampling import Books, Distribution, ProcessView
+
+CLASSES: Final = Classifier(BUILTIN_RULES).classes
+TEXT_BUCKETS: Final = (50, 100, 200, 500, 1_000, 2_000, 3_000, 5_000, 10_000)
+DURATION_BUCKETS: Final = tuple(
+    1000 * seconds for seconds in (5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, 10800, 43200, 86400)
+)
+STARTED: Final = 1_700_000_000.5
+PROCESS: Final = ProcessView(
+    version="1.0.0", revision="unknown", pythonversion="3.11", reload_success_timestamp=STARTED
+)
+
+
+class Size(msgspec.Struct, frozen=True):
+    """So many series: targets, documented pairs of each, and how many of those were seen."""
+
+    series: int
+    targets: int
+    pairs: int
+    seen: int
+
+
+SIZES: Final = (Size(300, 1, 4, 1), Size(3_000, 4, 24, 3), Size(30_000, 40, 24, 3))
+
+
+class Series(msgspec.Struct):
+    """One label set of a family."""
+
+    labels: tuple[str, ...]
+    value: float = 0.0
+    counts: tuple[int, ...] = ()
+
+
+class Family(msgspec.Struct):
+    """One metric of the others."""
+
+    name: str
+    type: str
+    help: str
+    labels: tuple[str, ...]
+    bounds: tuple[float, ...]
+    series: list[Series]
+
+
+def view(target: str, size: Size) -> TargetView:
+    """A target in the middle of its life."""
+    pairs = documented_pairs(None, None)[: size.pairs]
+    seen = pairs[: size.seen]
+
+    def histograms(bounds: tuple[int, ...]) -> dict[Pair, Histogram]:
+        counts = tuple(1 + place % 3 for place in range(len(bounds) + 1))
+        return {pair: Histogram(bounds, counts, 5 * bounds[-1]) for pair in seen}
+
+    waiting = {(*pair, "WAITING"): 1_234 for pair in seen}
+    return TargetView(
+        target=target,
+        region="cn-north-4",
+        project_id="0f" * 16,
+        api_endpoint="https://metastudio.cn-north-4.myhuaweicloud.com",
+        pairs=pairs,
+        counting_since=1_699_999_000_250,
+        created={pair: 123_456 for pair in seen},
+        finished={(*pair, state): 61_234 for pair, state in product(seen, ("SUCCEED", "FAILED"))},
+        failures={(*pair, name): 1_021 for pair, name in product(seen, CLASSES)},
+        synthesized_characters={pair: 12_345_678 for pair in seen},
+        text_length=histograms(TEXT_BUCKETS),
+        duration_upper_bound=histograms(DURATION_BUCKETS),
+        duration_lower_bound=histograms(DURATION_BUCKETS),
+        gauges=JobGauges(waiting, waiting, {key: 1_700_000_000_125 for key in waiting}, 1_700_000_000_125),
+        up=True,
+        polls={"complete": 5_000, "partial": 3},
+        poll_duration=Histogram((100, 1_000), (3, 2, 1), 5_000),
+        last_complete_poll=1_700_000_000_875,
+        clock_skew_ms=-1_500,
+    )
+
+
+def published(size: Size) -> Published:
+    """One publication of that size."""
+    return Published(tuple(view(f"target-{number}", size) for number in range(size.targets)), CLASSES)
+
+
+def api(size: Size) -> ApiMetrics:
+    """API facts of its targets."""
+    made = ApiMetrics(STARTED)
+    for number in range(size.targets):
+        events = made.target(f"target-{number}")
+        for _ in range(20):
+            events.request(OPERATIONS[0], "200", 0.3)
+        events.error(OPERATIONS[0], "throttled", "APIG.0308")
+        events.rate_limit(5.0)
+    return made
+
+
+def families(size: Size) -> list[Family]:
+    """The same numbers for a client library of Prometheus."""
+    state = published(size)
+    books = [Books(found, state.classes) for found in state.targets]
+    tables: list[tuple[Any, Any]] = [
+        *((metric, books) for metric in (*metrics.JOBS, *metrics.POLLS)),
+        *((metric, api(size).views()) for metric in metrics.API),
+        *((metric, [PROCESS]) for metric in metrics.PROCESS),
+    ]
+    return [_family(metric, sources) for metric, sources in tables]
+
+
+def _family(metric: metrics.Metric[Any], sources: list[Any]) -> Family:
+    family = Family(metric.name, metric.type, metric.help, metric.labels, (), [])
+    for source in sources:
+        for labels, value in metric.samples(source):
+            if isinstance(value, Distribution):
+                family.bounds = value.bounds
+                family.series.append(Series(labels, counts=value.counts))
+            else:
+                family.series.append(Series(labels, value=value))
+    return family
+
+
