@@ -28,6 +28,8 @@ Format = Literal["logfmt", "json"]
 
 VALUE_LIMIT: Final = 1000
 _TRACE_LIMIT: Final = 16_000
+_RENEWED_LIMIT: Final = 200
+"""Some hours of every target's temporary keys: those before have ended."""
 _MASK: Final = "***"
 _LEVELS: Final[dict[Level, int]] = {
     "debug": logging.DEBUG,
@@ -46,18 +48,36 @@ class Redactor:
     """The secrets that no line may show; more can be added at any time, as they are read or renewed."""
 
     def __init__(self) -> None:
+        self._lasting: set[str] = set()
+        self._renewed: dict[str, None] = {}
         self._spellings: tuple[str, ...] = ()
 
     def add(self, secret: str) -> None:
         """From now on ``***`` stands in its place, also where it is written as in JSON, Python or a URL."""
-        spellings = {
-            secret,
-            quote(secret, safe="", errors="replace"),
-            json.dumps(secret)[1:-1],
-            repr(secret)[1:-1],
-        }
+        self._lasting.add(secret)
+        self._spell()
+
+    def add_renewed(self, secret: str) -> None:
+        """Like ``add``, for secrets that are told at every use and replaced in time: the latest are kept."""
+        known = secret in self._renewed
+        if not known and len(self._renewed) >= _RENEWED_LIMIT:
+            del self._renewed[next(iter(self._renewed))]
+        self._renewed.pop(secret, None)
+        self._renewed[secret] = None
+        if not known:
+            self._spell()
+
+    def _spell(self) -> None:
+        spellings = {""}
+        for secret in (*self._lasting, *self._renewed):
+            spellings |= {
+                secret,
+                quote(secret, safe="", errors="replace"),
+                json.dumps(secret)[1:-1],
+                repr(secret)[1:-1],
+            }
         # The longest first: one secret may be the beginning of another.
-        self._spellings = tuple(sorted({*self._spellings, *spellings} - {""}, key=len, reverse=True))
+        self._spellings = tuple(sorted(spellings - {""}, key=len, reverse=True))
 
     def mask(self, text: str) -> str:
         for secret in self._spellings:

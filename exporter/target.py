@@ -43,6 +43,8 @@ class House(NamedTuple):
     api: ApiMetrics
     environ: Mapping[str, str]
     publish: Callable[[TargetView], None]
+    on_secret: Callable[[str], None] = lambda _: None
+    """Told every secret that comes into use."""
 
 
 class Target:
@@ -83,7 +85,11 @@ class Target:
 def new_client(settings: TargetConfig, house: House) -> Client:
     """The target's client; it counts in the target's rate limit from now on. Raises ApiError."""
     return connect(
-        settings, events=house.api.target(settings.name), shared=house.shared, environ=house.environ
+        settings,
+        events=house.api.target(settings.name),
+        shared=house.shared,
+        environ=house.environ,
+        on_secret=house.on_secret,
     )
 
 

@@ -60,6 +60,7 @@ class Client:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         jitter: Callable[[], float] = random.random,
         transport: httpx.AsyncBaseTransport | None = None,
+        on_secret: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._target = target
         self._limiter = limiter
@@ -72,7 +73,7 @@ class Client:
         self._project_id = target.project_id
         self._http = new_client(target.endpoint, transport=transport)
         self._session = Session(
-            Exchange(self._http, events, monotonic, wall),
+            Exchange(self._http, events, monotonic, wall, on_secret),
             credentials,
             limiter,
             breaker,

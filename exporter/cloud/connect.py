@@ -93,11 +93,15 @@ def connect(
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     jitter: Callable[[], float] = random.random,
     transport: httpx.AsyncBaseTransport | None = None,
+    on_secret: Callable[[str], None] = lambda _: None,
 ) -> Client:
-    """The client of one target. Asks nobody yet; raises ApiError when the proxy settings cannot be used."""
+    """The client of one target. Asks nobody yet; raises ApiError when the proxy settings cannot be used.
+
+    ``on_secret`` is told each secret before it is sent, also those read from files or renewed.
+    """
     key = credentials_key(target.auth, environ)
 
-    machine = _Machine(events, environ, metadata_url, monotonic, wall, jitter, transport)
+    machine = _Machine(events, environ, metadata_url, monotonic, wall, jitter, transport, on_secret)
     # Its own breaker for a password: a refused password and a refused token are different verdicts.
     credentials = _credentials(target, machine, shared.breaker(_IAM + key))
     return Client(
@@ -111,6 +115,7 @@ def connect(
         sleep=sleep,
         jitter=jitter,
         transport=transport,
+        on_secret=on_secret,
     )
 
 
@@ -124,9 +129,10 @@ class _Machine(NamedTuple):
     wall: Callable[[], float]
     jitter: Callable[[], float]
     transport: httpx.AsyncBaseTransport | None
+    on_secret: Callable[[str], None]
 
     def exchange(self, client: httpx.AsyncClient) -> Exchange:
-        return Exchange(client, self.events, self.monotonic, self.wall)
+        return Exchange(client, self.events, self.monotonic, self.wall, self.on_secret)
 
     def agency(self) -> CredentialSource:
         return agency_source(

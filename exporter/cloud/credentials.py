@@ -20,11 +20,11 @@ from exporter.config import (
     Secret,
     SecretSource,
     TokenAuth,
+    read_secret,
 )
 from exporter.errors import ApiError, CredentialsError
 
 POD_URI: Final = "HC_CONTAINER_CREDENTIALS_FULL_URI"
-_FILE_LIMIT: Final = 65_536
 _ENVIRONMENT: Final = ("HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK")
 
 
@@ -38,18 +38,13 @@ class CredentialSource(Protocol):
         """The API says that these ended: give others next time, if there can be any."""
 
 
-def read_secret(source: SecretSource, name: str) -> Secret:
-    """The secret's text, read anew when it is a file: files rotate. Raises CredentialsError."""
-    if isinstance(source, Secret):
-        return _checked(source.reveal(), name)
+def header_secret(source: SecretSource, name: str) -> Secret:
+    """A secret that is sent, read anew when it is a file: files rotate. Raises CredentialsError."""
     try:
-        with source.open("rb") as file:
-            content = file.read(_FILE_LIMIT + 1)
-    except OSError as error:
-        raise CredentialsError(f"{name}: cannot read {source}: {error.strerror or 'failed'}") from None
-    if len(content) > _FILE_LIMIT:
-        raise CredentialsError(f"{name}: {source} is larger than 64 KiB; it must hold the secret alone")
-    return _checked(content.decode("utf-8", "replace"), f"{name}: {source}")
+        text = read_secret(source)
+    except CredentialsError as error:
+        raise CredentialsError(f"{name}: {error}") from None
+    return _checked(text, name if isinstance(source, Secret) else f"{name}: {source}")
 
 
 def _checked(text: str, place: str) -> Secret:
@@ -71,9 +66,9 @@ class AkskSource:
     async def get(self) -> Keys:
         token = self._auth.security_token
         return Keys(
-            read_secret(self._auth.access_key, "access_key"),
-            read_secret(self._auth.secret_key, "secret_key"),
-            read_secret(token, "security_token") if token is not None else None,
+            header_secret(self._auth.access_key, "access_key"),
+            header_secret(self._auth.secret_key, "secret_key"),
+            header_secret(token, "security_token") if token is not None else None,
         )
 
     def forget(self, refused: Credential) -> None:
@@ -87,7 +82,7 @@ class TokenSource:
         self._auth = auth
 
     async def get(self) -> Token:
-        return Token(read_secret(self._auth.token, "token"))
+        return Token(header_secret(self._auth.token, "token"))
 
     def forget(self, refused: Credential) -> None:
         """Files are read anew each time anyway."""
@@ -209,6 +204,6 @@ def credentials_key(auth: Auth, environ: Mapping[str, str]) -> str:
 
 def _aksk_key(auth: AkskAuth) -> str:
     try:
-        return fingerprint("aksk", read_secret(auth.access_key, "access_key").reveal())
+        return fingerprint("aksk", header_secret(auth.access_key, "access_key").reveal())
     except CredentialsError:
         return fingerprint("aksk file", str(auth.access_key))

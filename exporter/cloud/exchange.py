@@ -84,11 +84,14 @@ class Exchange:
         events: ApiEvents,
         monotonic: Callable[[], float],
         wall: Callable[[], float],
+        on_secret: Callable[[str], None] = lambda _: None,
     ) -> None:
+        """``on_secret`` is told every secret before a request carries it."""
         self._client = client
         self._events = events
         self._monotonic = monotonic
         self._wall = wall
+        self._on_secret = on_secret
 
     async def call(
         self,
@@ -105,6 +108,9 @@ class Exchange:
 
         ``secrets`` are masked in every message, as is whatever proof the request carried. Raises ApiError.
         """
+        secrets = tuple(secrets)
+        for secret in secrets:
+            self._on_secret(secret)
         try:
             answer = await self._send(operation, request, auth, deadline)
             redact = Redactor((*secrets, *_carried(request)))

@@ -13,7 +13,7 @@ import msgspec
 
 from exporter.cloud import signing
 from exporter.cloud.auth import Token
-from exporter.cloud.credentials import read_secret
+from exporter.cloud.credentials import header_secret
 from exporter.cloud.exchange import Answer, Exchange, new_client
 from exporter.cloud.lease import Lease, LeasedSource
 from exporter.cloud.limits import Breaker, fingerprint
@@ -61,7 +61,7 @@ def password_source(
     """Tokens of an IAM user, each kept until one to one and a half hours before it ends (of 24 h)."""
 
     async def fetch() -> Lease[Token]:
-        password = read_secret(auth.password, "password").reveal()
+        password = header_secret(auth.password, "password").reveal()
         owner = fingerprint(auth.domain, auth.username, password)
         async with (
             breaker.permit(owner, _WAIT),

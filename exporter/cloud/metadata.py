@@ -13,7 +13,7 @@ import httpx
 import msgspec
 
 from exporter.cloud.auth import Keys
-from exporter.cloud.credentials import POD_URI, read_secret
+from exporter.cloud.credentials import POD_URI, header_secret
 from exporter.cloud.exchange import Answer, Exchange, new_client
 from exporter.cloud.lease import Lease, LeasedSource
 from exporter.cloud.mapping import undecodable
@@ -77,7 +77,7 @@ async def _from_pod(
     file = environ.get(_POD_TOKEN_FILE)
     if not file:
         raise CredentialsError(f"pod identity: {POD_URI} is set but {_POD_TOKEN_FILE} is not")
-    proof = read_secret(Path(file), _POD_TOKEN_FILE).reveal()
+    proof = header_secret(Path(file), _POD_TOKEN_FILE).reveal()
     try:
         request = client.build_request(
             "POST",
@@ -87,7 +87,7 @@ async def _from_pod(
         )
     except (httpx.InvalidURL, ValueError):
         raise CredentialsError(f"pod identity: {POD_URI} is not a URL") from None
-    return await exchange.call("get_credentials", request, read)
+    return await exchange.call("get_credentials", request, read, secrets=(proof,))
 
 
 async def _from_machine(client: httpx.AsyncClient, exchange: Exchange, base: str, read: _Read) -> Lease[Keys]:
@@ -95,9 +95,10 @@ async def _from_machine(client: httpx.AsyncClient, exchange: Exchange, base: str
     token = await _metadata_token(client, exchange, base)
     if token:
         headers["X-Metadata-Token"] = token
+    secrets = (token,) if token else ()
     request = client.build_request("GET", base + _KEY_PATH, headers=headers)
     try:
-        return await exchange.call("get_credentials", request, read)
+        return await exchange.call("get_credentials", request, read, secrets=secrets)
     except ApiError as error:
         if _NO_AGENCY.lower() in error.message.lower():
             raise CredentialsError(

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from exporter.cloud.credentials import credentials_key, read_secret
+from exporter.cloud.credentials import credentials_key, header_secret
 from exporter.config import AgencyAuth, AkskAuth, Auth, DefaultChain, PasswordAuth, Secret, TokenAuth
 from exporter.errors import ApiError, CredentialsError
 from tests.cloud.world import AK, SK, START, World, jobs, reply, run
@@ -53,13 +53,13 @@ class Machine:
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (None, "secret_key: cannot read {path}: No such file or directory"),
+        (None, "secret_key: {path} cannot be read: No such file or directory"),
         (b"", "secret_key: {path} is empty"),
         (b" \n ", "secret_key: {path} is empty"),
-        (b"two\nlines", "secret_key: {path} must be one line of printable ASCII"),
+        (b"two\nlines", "secret_key: {path} must be one line without control characters"),
         ("schlüssel".encode(), "secret_key: {path} must be one line of printable ASCII"),
-        (b"\xff\xfe", "secret_key: {path} must be one line of printable ASCII"),
-        (b"x" * 70000, "secret_key: {path} is larger than 64 KiB; it must hold the secret alone"),
+        (b"\xff\xfe", "secret_key: {path} is not UTF-8 text"),
+        (b"x" * 70000, "secret_key: {path} is larger than 64 KiB"),
     ],
     ids=["missing", "empty", "blank", "two_lines", "not_ascii", "not_utf8", "too_large"],
 )
@@ -78,8 +78,8 @@ def test_bad_secret_files(tmp_path: Path, content: bytes | None, problem: str) -
 
 def test_a_folder_is_no_secret(tmp_path: Path) -> None:
     """Naming a folder says so."""
-    with pytest.raises(CredentialsError, match="Is a directory"):
-        read_secret(tmp_path, "token")
+    with pytest.raises(CredentialsError, match="is not a regular file"):
+        header_secret(tmp_path, "token")
 
 
 def test_temporary_keys_from_files_are_sent_and_signed(tmp_path: Path) -> None:
