@@ -57,6 +57,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_config_flag(check, again=True)
     check.add_argument("--estimate", action="store_true", help="also the requests a minute it will cost")
     check.set_defaults(run=_check)
+    healthcheck = commands.add_parser("healthcheck", help="exit 0 if the exporter on this machine answers")
+    _add_listen_flag(healthcheck, again=True)
+    healthcheck.add_argument("--url", metavar="URL", help="ask there instead; the path may be left out")
+    healthcheck.set_defaults(run=_healthcheck)
     simulate = commands.add_parser("simulate", help="only the simulator", add_help=False)
     simulate.add_argument("rest", nargs=argparse.REMAINDER)
     simulate.set_defaults(run=_simulate)
@@ -74,18 +78,22 @@ def _add_config_flag(parser: argparse.ArgumentParser, *, again: bool = False) ->
     )
 
 
-def _add_web_flags(parser: argparse.ArgumentParser, *, again: bool = False) -> None:
-    def default(value: object) -> object:
-        return argparse.SUPPRESS if again else value
-
+def _add_listen_flag(parser: argparse.ArgumentParser, *, again: bool = False) -> None:
     parser.add_argument(
         "--web.listen-address",
         dest="listen_addresses",
         action="append",
         metavar="ADDRESS",
-        default=default(None),
+        default=argparse.SUPPRESS if again else None,
         help=f"HOST:PORT to listen on, repeatable (default: {DEFAULT_LISTEN})",
     )
+
+
+def _add_web_flags(parser: argparse.ArgumentParser, *, again: bool = False) -> None:
+    def default(value: object) -> object:
+        return argparse.SUPPRESS if again else value
+
+    _add_listen_flag(parser, again=again)
     parser.add_argument(
         "--web.telemetry-path",
         dest="telemetry_path",
@@ -183,6 +191,14 @@ def _check(flags: argparse.Namespace) -> int:
     from exporter.commands.check import check
 
     return check(flags.config_file, environ=os.environ, out=sys.stdout, estimate=flags.estimate)
+
+
+def _healthcheck(flags: argparse.Namespace) -> int:
+    from exporter.commands.healthcheck import healthcheck, of_listen_address, of_url
+
+    listens = flags.listen_addresses or [DEFAULT_LISTEN]
+    address = of_url(flags.url) if flags.url is not None else of_listen_address(listens[0])
+    return healthcheck(address, out=sys.stdout)
 
 
 def _simulate(flags: argparse.Namespace) -> int:
