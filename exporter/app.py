@@ -17,7 +17,7 @@ from typing import Final
 
 import msgspec
 
-from exporter import __version__, log
+from exporter import __version__, log, systemd
 from exporter.apimetrics import ApiMetrics
 from exporter.cloud.connect import Shared
 from exporter.cloud.limits import Refused
@@ -30,6 +30,7 @@ from exporter.store.base import Store
 from exporter.store.sqlite import SqliteStore
 from exporter.target import House
 from exporter.web.app import create_app
+from exporter.web.doors import Doors
 from exporter.web.server import Server
 
 logger = logging.getLogger(__name__)
@@ -50,8 +51,14 @@ class App:
         environ: Mapping[str, str],
         read_config: Callable[[], Config] | None = None,
         lifecycle: bool = False,
+        doors: Doors | None = None,
+        on_secret: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """``read_config`` reads the file again (in a thread); ``lifecycle`` opens ``/-/reload``."""
+        """``read_config`` reads the file again (in a thread); ``lifecycle`` opens ``/-/reload``.
+
+        ``doors`` decide who may connect; ``on_secret`` is told every secret that comes into use.
+        """
+        self.environ = environ
         self.ready = False
         self.shared = Shared()
         self.api = ApiMetrics(time.time())
@@ -72,12 +79,13 @@ class App:
         )
         self.store: Store = open_store(config)
         try:
-            self.server = Server(web, listen_addresses)
+            self.server = Server(web, listen_addresses, doors=doors)
         except BaseException:
             self.store.close()
             raise
         publisher = Publisher(self.exposition)
-        house = House(self.store, self.executor, self.shared, {}, self.api, environ, publisher.publish)
+        publish = publisher.publish
+        house = House(self.store, self.executor, self.shared, {}, self.api, environ, publish, on_secret)
         self.fleet = Fleet(config, house, publisher)
         self._saved_breakers: dict[str, str] = {}
 
@@ -88,6 +96,7 @@ class App:
             await self.fleet.load()
             self.ready = True
             log.info(logger, "listening", addresses=" ".join(self.server.urls))
+            systemd.notify(self.environ, systemd.READY)
             await self._poll_and_serve(stop)
         finally:
             self.ready = False
@@ -100,6 +109,7 @@ class App:
             serving = tasks.create_task(self.server.serve(stop))
             await stop.wait()
             log.info(logger, "stopping")
+            systemd.notify(self.environ, systemd.STOPPING)
             self.ready = False
             self.fleet.stop()
             for task in background:
@@ -121,6 +131,7 @@ class App:
 
     async def _reload(self) -> Problems:
         """Put the configuration file as it is now in force, or say why the old one stays."""
+        systemd.reloading(self.environ)
         try:
             if self._read_config is None:
                 raise ReloadError(("this exporter was started without a configuration file",))
@@ -131,6 +142,8 @@ class App:
                 log.error(logger, "reload failed, the old configuration stays in force", problem=problem)
             self.exposition.config_loaded(False, time.time())
             return problems
+        finally:
+            systemd.notify(self.environ, systemd.READY)
         self.exposition.config_loaded(True, time.time())
         return ()
 

@@ -5,12 +5,15 @@ Knows how to print problems and what polling costs; must not know how either is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import NamedTuple, TextIO, TypeVar
 
 from exporter.config import Config, load
 from exporter.errors import ConfigError
+from exporter.web import config as webconfig
+
+T = TypeVar("T")
 
 
 class Estimate(NamedTuple):
@@ -29,19 +32,40 @@ class Estimate(NamedTuple):
         return self.head + self.settle
 
 
-def check(config_path: Path, *, environ: Mapping[str, str], out: TextIO, estimate: bool = False) -> int:
-    """Prints every problem, one a line, and returns 1; or one line of summary, and returns 0."""
+def check(
+    config_path: Path,
+    *,
+    environ: Mapping[str, str],
+    out: TextIO,
+    estimate: bool = False,
+    web_config_path: Path | None = None,
+) -> int:
+    """Prints every problem, one a line, and returns 1; or a line of summary per file, and returns 0."""
+    config = _tried(lambda: load(config_path, environ=environ), out)
+    if config is not None:
+        count = len(config.targets)
+        print(f"{config_path}: valid, {count} target{'' if count == 1 else 's'}", file=out)
+        if estimate:
+            _print_estimates(config, out)
+    web = None if web_config_path is None else _tried(lambda: webconfig.load(web_config_path), out)
+    if web is not None:
+        print(f"{web_config_path}: valid, {_doors(web)}", file=out)
+    return int(config is None or (web is None and web_config_path is not None))
+
+
+def _tried(read: Callable[[], T], out: TextIO) -> T | None:
     try:
-        config = load(config_path, environ=environ)
+        return read()
     except ConfigError as error:
         for problem in error.problems:
             print(problem, file=out)
-        return 1
-    count = len(config.targets)
-    print(f"{config_path}: valid, {count} target{'' if count == 1 else 's'}", file=out)
-    if estimate:
-        _print_estimates(config, out)
-    return 0
+        return None
+
+
+def _doors(web: webconfig.WebConfig) -> str:
+    count = len(web.users)
+    users = f"{count} user{'' if count == 1 else 's'}" if count else "no passwords"
+    return f"{'no TLS' if web.tls is None else 'TLS'}, {users}"
 
 
 def estimates(config: Config) -> tuple[Estimate, ...]:
