@@ -31,7 +31,7 @@ from exporter.store.sqlite import SqliteStore
 from exporter.target import House
 from exporter.web.app import create_app
 from exporter.web.doors import Doors
-from exporter.web.server import Server
+from exporter.web.server import Application, Server
 
 logger = logging.getLogger(__name__)
 
@@ -70,13 +70,7 @@ class App:
             process_view(environ, loaded_at=time.time()),
             created_timestamps=config.metrics.created_timestamps,
         )
-        web = create_app(
-            exposition=self.exposition,
-            ready=lambda: self.ready,
-            reload=self.reloads.asked if lifecycle else None,
-            telemetry_path=telemetry_path,
-            version=__version__,
-        )
+        web = self._web(telemetry_path, lifecycle)
         self.store: Store = open_store(config)
         try:
             self.server = Server(web, listen_addresses, doors=doors)
@@ -88,6 +82,16 @@ class App:
         house = House(self.store, self.executor, self.shared, {}, self.api, environ, publish, on_secret)
         self.fleet = Fleet(config, house, publisher)
         self._saved_breakers: dict[str, str] = {}
+
+    def _web(self, telemetry_path: str, lifecycle: bool) -> Application:
+        """What is served. Raises ExporterError."""
+        return create_app(
+            exposition=self.exposition,
+            ready=lambda: self.ready,
+            reload=self.reloads.asked if lifecycle else None,
+            telemetry_path=telemetry_path,
+            version=__version__,
+        )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Load the books, publish them, then poll and serve until ``stop`` is set. Raises StoreError."""

@@ -21,6 +21,9 @@ from exporter.web.doors import Doors
 from exporter.web.guard import Guard
 from exporter.web.tls import Tls
 
+Application = ASGIApp
+"""What can be served."""
+
 DRAIN_SECONDS = 0.5
 """How long answers under way may take once shutdown begins. Then their connections are cut."""
 
