@@ -41,9 +41,7 @@ def lifecycle_routes(*, ready: Callable[[], bool], reload: Reload | None) -> lis
 
 async def _reloaded(reload: Reload | None) -> Response:
     if reload is None:
-        text = (
-            "the lifecycle API is not enabled: start the exporter with --web.enable-lifecycle, or send SIGHUP"
-        )
+        text = "the lifecycle API is not enabled: start with --web.enable-lifecycle, or send SIGHUP"
         return PlainTextResponse(f"{text}\n", 403)
     if problems := await reload():
         lines = "".join(f"{problem}\n" for problem in problems)
