@@ -17,8 +17,9 @@ HEALTHY_PATH: Final = "/-/healthy"
 TIMEOUT_SECONDS: Final = 4.0
 """Less than what container engines are told to wait, so that our own line is what they log."""
 
-_ALIVE: Final = (200, 401)
-"""401: it asks for a password that we do not have, which only a program that can serve does."""
+_REFUSED: Final = 401
+_ALIVE: Final = (200, _REFUSED, 429)
+"""It may want a password that we do not have, or fewer requests: only a program that can serve says so."""
 _REMEDY: Final = "is the exporter running, and on this address?"
 
 
@@ -93,14 +94,19 @@ def _status(address: Address, timeout: float) -> int:
         )
     else:
         connection = http.client.HTTPConnection(address.host, address.port, timeout=timeout)
+    connected = False
     try:
+        connection.connect()
+        connected = True
         connection.request("GET", address.path, headers={"Connection": "close"})
         return connection.getresponse().status
-    except ssl.SSLError as error:
-        if "CERTIFICATE_REQUIRED" in (error.reason or ""):
-            return 401  # the same with certificates: it speaks TLS and asks who we are
+    except (ssl.SSLError, ConnectionResetError, BrokenPipeError) as error:
+        # It speaks TLS, but not with us: it wants a certificate. With TLS 1.3 it says so, or only hangs up,
+        # after the handshake.
+        if address.scheme == "https" and (connected or "_ALERT_" in (getattr(error, "reason", None) or "")):
+            return _REFUSED
         raise _OtherProtocolError from error
-    except (http.client.HTTPException, ConnectionResetError, BrokenPipeError) as error:
+    except http.client.HTTPException as error:
         raise _OtherProtocolError from error
     finally:
         connection.close()
