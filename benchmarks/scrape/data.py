@@ -14,7 +14,6 @@ from exporter import metrics
 from exporter.apimetrics import ApiMetrics
 from exporter.cloud.events import OPERATIONS
 from exporter.ledger.classify import BUILTIN_RULES, Classifier
-from exporter.ledger.model import JOB_TYPES, TTS_SERVICES
 from exporter.ledger.totals import documented_pairs
 from exporter.published import Histogram, JobGauges, Pair, Published, TargetView
 from exporter.sampling import Books, Distribution, ProcessView
@@ -39,7 +38,7 @@ class Size(msgspec.Struct, frozen=True):
     seen: int
 
 
-SIZES: Final = (Size(300, 1, 4, 1), Size(3_000, 4, 24, 3), Size(30_000, 40, 24, 3))
+SIZES: Final = (Size(300, 1, 4, 1), Size(3_000, 3, 24, 4), Size(30_000, 30, 24, 4))
 
 
 class Series(msgspec.Struct):
@@ -78,14 +77,14 @@ def view(target: str, size: Size) -> TargetView:
         api_endpoint="https://metastudio.cn-north-4.myhuaweicloud.com",
         pairs=pairs,
         counting_since=1_699_999_000_250,
-        created={pair: 123_456 for pair in seen},
+        created=dict.fromkeys(seen, 123456),
         finished={(*pair, state): 61_234 for pair, state in product(seen, ("SUCCEED", "FAILED"))},
         failures={(*pair, name): 1_021 for pair, name in product(seen, CLASSES)},
-        synthesized_characters={pair: 12_345_678 for pair in seen},
+        synthesized_characters=dict.fromkeys(seen, 12345678),
         text_length=histograms(TEXT_BUCKETS),
         duration_upper_bound=histograms(DURATION_BUCKETS),
         duration_lower_bound=histograms(DURATION_BUCKETS),
-        gauges=JobGauges(waiting, waiting, {key: 1_700_000_000_125 for key in waiting}, 1_700_000_000_125),
+        gauges=JobGauges(waiting, waiting, dict.fromkeys(waiting, 1700000000125), 1_700_000_000_125),
         up=True,
         polls={"complete": 5_000, "partial": 3},
         poll_duration=Histogram((100, 1_000), (3, 2, 1), 5_000),
@@ -133,5 +132,3 @@ def _family(metric: metrics.Metric[Any], sources: list[Any]) -> Family:
             else:
                 family.series.append(Series(labels, value=value))
     return family
-
-

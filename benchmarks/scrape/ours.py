@@ -1,4 +1,4 @@
-"""This exporter's own server on made-up books: python -m benchmarks.scrape.ours PORT SERIES."""
+"""The exporter's own server on made-up books: python -m benchmarks.scrape.ours PORT SERIES."""
 
 from __future__ import annotations
 

@@ -1,0 +1,87 @@
+"""CPU and latency of a scrape, by server, size and encoding: python -m benchmarks.scrape.
+
+Prints a table and writes JSON. A server whose program is not installed is left out, and said so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from benchmarks.scrape import data
+from benchmarks.scrape.load import Measured, measure
+from benchmarks.scrape.servers import ROOT, SERVERS
+
+GOAL_CPU: Final = 0.4
+GOAL_RATIO: Final = 20.0
+OURS: Final = "this exporter"
+GO: Final = "client_golang"
+
+
+class Cell(msgspec.Struct, frozen=True):
+    """One server at one size, in one encoding."""
+
+    server: str
+    series: int
+    gzip: bool
+    measured: Measured
+
+
+def main() -> None:
+    """Everything in one run, so that the ratios are of one machine in one mood."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--seconds", type=float, default=3.0, help="a cell (default: 3)")
+    arguments.add_argument("--json", type=Path, default=ROOT / "build" / "scrapes.json")
+    chosen = arguments.parse_args()
+    cells: list[Cell] = []
+    print(
+        f"{'server':20}{'series':>8}{'':>7}{'bytes':>10}{'CPU ms':>9}{'p50 ms':>9}{'p99 ms':>9}{'x ours':>8}"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        for size in data.SIZES:
+            for packed in (True, False):
+                cells += row(size, packed, chosen.seconds, Path(folder))
+    chosen.json.parent.mkdir(exist_ok=True)
+    chosen.json.write_bytes(msgspec.json.format(msgspec.json.encode(cells)))
+    verdict(cells)
+
+
+def row(size: data.Size, packed: bool, seconds: float, folder: Path) -> list[Cell]:
+    """All servers, ours first."""
+    cells: list[Cell] = []
+    for name, (server, program) in SERVERS.items():
+        if shutil.which(program) is None:
+            print(f"{name:20}{size.series:8}  left out: {program} is not installed")
+            continue
+        with server(size, folder) as running:
+            found = measure(running, packed=packed, seconds=seconds)
+        cells.append(Cell(name, size.series, packed, found))
+        ratio = found.cpu / cells[0].measured.cpu
+        print(
+            f"{name:20}{size.series:8}{'gzip' if packed else 'plain':>7}{found.bytes:10}"
+            f"{found.cpu:9.3f}{found.p50:9.2f}{found.p99:9.2f}{ratio:8.2f}"
+        )
+    return cells
+
+
+def verdict(cells: list[Cell]) -> None:
+    """The goals, met or not."""
+    cpu = {cell.server: cell.measured.cpu for cell in cells if cell.series == 3_000 and cell.gzip}
+    met = _met(cpu[OURS] <= GOAL_CPU)
+    print(f"\n3,000 series, gzip: {cpu[OURS]:.3f} ms CPU a scrape; goal {GOAL_CPU} ms: {met}")
+    if GO in cpu:
+        ratio = cpu[GO] / cpu[OURS]
+        print(f"{ratio:.1f}x below client_golang; goal {GOAL_RATIO:.0f}x: {_met(ratio >= GOAL_RATIO)}")
+
+
+def _met(met: bool) -> str:
+    return "met" if met else "NOT met"
+
+
+if __name__ == "__main__":
+    main()
