@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import bisect
 import re
-from collections import Counter
-from collections.abc import Mapping
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
@@ -21,12 +22,33 @@ from exporter.ledger.model import OTHER
 REQUEST_SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Upper bounds of ``metastudio_api_request_duration_seconds``."""
 
+RECENT_FAILURES: Final = 20
+"""Failed requests remembered per target, for the status page."""
+_CODE_LIMIT: Final = 128
+_MESSAGE_LIMIT: Final = 500
+
 MAX_ERROR_CODES: Final = 50
 """Distinct ``error_code`` values per target; the API documents about thirty."""
 
 _ERROR_CODE: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 _STATUS: Final = re.compile(r"[1-9][0-9]{2}|none", re.ASCII)
 _KINDS: Final = frozenset(ErrorKind)
+
+
+class ApiFailure(msgspec.Struct, frozen=True, kw_only=True):
+    """One failed attempt. What the API said is untrusted text, bounded here."""
+
+    at: float
+    """Unix seconds, our clock."""
+    operation: str
+    kind: str
+    status: int | None
+    """HTTP status; ``None`` without an answer."""
+    code: str
+    """The API's own; empty when it gave none."""
+    request_id: str
+    """What Huawei's support asks for; empty when there was none."""
+    message: str
 
 
 class ApiView(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,14 +70,18 @@ class ApiView(msgspec.Struct, frozen=True, kw_only=True):
     rate_limit: float | None
     credentials_rejected: bool
     credentials_expiry: float | None
+    recent_failures: tuple[ApiFailure, ...] = ()
+    """The last ones, newest first."""
 
 
 class ApiTarget:
     """Receiver of one target's API facts (an ``ApiEvents``)."""
 
-    def __init__(self, target: str, created: float) -> None:
+    def __init__(self, target: str, created: float, wall: Callable[[], float] = time.time) -> None:
         self._target = target
         self._created = created
+        self._wall = wall
+        self._failures: deque[ApiFailure] = deque(maxlen=RECENT_FAILURES)
         self._requests: Counter[tuple[str, str]] = Counter()
         self._errors: Counter[tuple[str, str]] = Counter()
         self._error_codes: Counter[str] = Counter()
@@ -76,11 +102,30 @@ class ApiTarget:
         self._duration_sums[operation] += seconds
         self._view = None
 
-    def error(self, operation: str, kind: str, error_code: str | None) -> None:
+    def error(
+        self,
+        operation: str,
+        kind: str,
+        error_code: str | None,
+        *,
+        status: int | None = None,
+        request_id: str | None = None,
+        message: str = "",
+    ) -> None:
         if operation in self._durations:
             self._errors[operation, kind if kind in _KINDS else OTHER] += 1
         if error_code:
             self._error_codes[self._bounded(error_code)] += 1
+        told = ApiFailure(
+            at=self._wall(),
+            operation=operation,
+            kind=str(kind),
+            status=status,
+            code=(error_code or "")[:_CODE_LIMIT],
+            request_id=(request_id or "")[:_CODE_LIMIT],
+            message=message[:_MESSAGE_LIMIT],
+        )
+        self._failures.append(told)
         self._view = None
 
     def retry(self, operation: str) -> None:
@@ -120,6 +165,7 @@ class ApiTarget:
                 rate_limit=self._rate_limit,
                 credentials_rejected=self._rejected,
                 credentials_expiry=self._expiry,
+                recent_failures=tuple(reversed(self._failures)),
             )
         return self._view
 

@@ -14,8 +14,20 @@ class ApiEvents(Protocol):
     def request(self, operation: str, code: str, seconds: float) -> None:
         """One attempt ended after ``seconds``; ``code`` is the HTTP status, or ``none`` without an answer."""
 
-    def error(self, operation: str, kind: str, error_code: str | None) -> None:
-        """One attempt failed; ``error_code`` is the API's own, such as ``APIG.0308``."""
+    def error(
+        self,
+        operation: str,
+        kind: str,
+        error_code: str | None,
+        *,
+        status: int | None = None,
+        request_id: str | None = None,
+        message: str = "",
+    ) -> None:
+        """One attempt failed; ``error_code`` is the API's own, such as ``APIG.0308``.
+
+        ``message`` and ``request_id`` are bounded and hold no secret; they are what the API said.
+        """
 
     def retry(self, operation: str) -> None:
         """One more attempt is about to be made."""

@@ -125,7 +125,14 @@ class Exchange:
                 raise
         except ApiError as error:
             error.operation = operation
-            self._events.error(operation, error.kind, error.code)
+            self._events.error(
+                operation,
+                error.kind,
+                error.code,
+                status=error.status,
+                request_id=error.request_id,
+                message=error.message,
+            )
             raise
 
     async def _send(

@@ -59,8 +59,8 @@ class Session:
         """The credentials of the moment. Raises CredentialsError, ApiError."""
         try:
             credential = await self._credentials.get()
-        except CredentialsError:
-            self._events.error("get_credentials", ErrorKind.AUTH, None)
+        except CredentialsError as error:
+            self._events.error("get_credentials", ErrorKind.AUTH, None, message=str(error))
             raise
         except ApiError as error:
             if error.kind is ErrorKind.AUTH:

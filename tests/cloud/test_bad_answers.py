@@ -210,9 +210,11 @@ def test_bad_answer(bad: Bad) -> None:
 )
 def test_request_id_is_kept(answer: httpx.Response, request_id: str | None) -> None:
     """What Huawei's support asks for is kept, also for a 429 and for what could not be decoded."""
+    world = World(lambda request: answer)
     with pytest.raises(ApiError) as caught:
-        run(World(lambda request: answer).list_jobs(seconds=600.0))
+        run(world.list_jobs(seconds=600.0))
     assert caught.value.request_id == request_id
+    assert world.events.error_details[-1]["request_id"] == request_id
 
 
 def test_the_advice_survives_an_endless_message() -> None:

@@ -53,6 +53,7 @@ class Events:
     def __init__(self) -> None:
         self.requests: list[tuple[str, str]] = []
         self.errors: list[tuple[str, str, str | None]] = []
+        self.error_details: list[dict[str, object]] = []
         self.retries: list[str] = []
         self.waited = 0.0
         self.rates: list[float] = []
@@ -63,8 +64,9 @@ class Events:
         assert seconds >= 0
         self.requests.append((operation, code))
 
-    def error(self, operation: str, kind: str, error_code: str | None) -> None:
+    def error(self, operation: str, kind: str, error_code: str | None, **details: object) -> None:
         self.errors.append((operation, str(kind), error_code))
+        self.error_details.append(details)
 
     def retry(self, operation: str) -> None:
         self.retries.append(operation)
