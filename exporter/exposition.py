@@ -124,9 +124,7 @@ class Exposition:
 
     def _prepare(self) -> None:
         for form, packed in self._wanted:
-            body = self._body(form)
-            if packed:
-                body.pack()
+            self._body(form).prepare(packed=packed)
 
 
 class _Written(NamedTuple, Generic[S]):

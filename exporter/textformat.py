@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
-from functools import cache
+from functools import cache, lru_cache
 from itertools import accumulate
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -65,7 +65,7 @@ def write_block(metric: Metric[Any], source: Source, form: Format, *, created: b
         else:
             labels = _labels(metric.labels)(values)
             exemplar = _exemplar(exemplars.get(values))
-            lines.append(f"{metric.name}{labels} {floatToGoString(value)}{exemplar}\n")
+            lines.append(f"{metric.name}{labels} {_number(value)}{exemplar}\n")
         if counts_from is not None:
             labels = _labels(metric.labels)(values)
             into.append(f"{metric.family}_created{labels} {floatToGoString(counts_from)}\n")
@@ -125,9 +125,9 @@ def _histogram(
     totals = enumerate(accumulate(value.counts))
     for bound, (place, total) in zip((*value.bounds, float("inf")), totals, strict=True):
         labels = bucket((*values, floatToGoString(bound)))
-        yield f"{name}_bucket{labels} {floatToGoString(total)}{_exemplar(exemplars.get(place))}\n"
+        yield f"{name}_bucket{labels} {_number(total)}{_exemplar(exemplars.get(place))}\n"
     labels = _labels(metric.labels)(values)
-    yield f"{name}_count{labels} {floatToGoString(total)}\n"
+    yield f"{name}_count{labels} {_number(total)}\n"
     yield f"{name}_sum{labels} {floatToGoString(value.sum)}\n"
 
 
@@ -150,9 +150,15 @@ def _labels(names: tuple[str, ...]) -> Callable[[tuple[str, ...]], str]:
     template = ",".join(f'{names[i]}="%s"' for i in order)
     if not names:
         return lambda values: ""
-    return lambda values: "{" + template % tuple(_escape(values[i]) for i in order) + "}"
+    return lambda values: "{" + template % tuple([_escape(values[i]) for i in order]) + "}"
 
 
+def _number(value: float) -> str:
+    """As prometheus-client writes it. Most numbers are small counts, which need none of its care."""
+    return f"{value}.0" if type(value) is int and 0 <= value < 1_000_000 else floatToGoString(value)
+
+
+@lru_cache(4096)
 def _escape(value: str) -> str:
     return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 
