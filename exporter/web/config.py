@@ -216,7 +216,9 @@ def _rate_limit(top: Section) -> RateLimit | None:
         interval = section.value("interval", _go_duration, 0.0)
         burst = section.value("burst", values.integer(0, 1_000_000), 0)
         if interval and not burst:
-            section.blame("must be at least 1 with an interval: nothing would be answered", "burst")
+            section.blame(
+                "burst must be at least 1: with an interval and no burst nothing is answered", "burst"
+            )
         if burst and not section.has("interval"):
             section.place.refuse("interval is missing: burst alone limits nothing")
     return RateLimit(interval, burst) if interval else None
