@@ -125,15 +125,18 @@ class Exchange:
                 raise
         except ApiError as error:
             error.operation = operation
-            self._events.error(
-                operation,
-                error.kind,
-                error.code,
-                status=error.status,
-                request_id=error.request_id,
-                message=error.message,
-            )
+            self._report(operation, error)
             raise
+
+    def _report(self, operation: Operation, error: ApiError) -> None:
+        self._events.error(
+            operation,
+            error.kind,
+            error.code,
+            status=error.status,
+            request_id=error.request_id,
+            message=error.message,
+        )
 
     async def _send(
         self, operation: Operation, request: httpx.Request, auth: httpx.Auth | None, deadline: float | None
