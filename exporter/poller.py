@@ -18,8 +18,9 @@ from exporter.books import Books
 from exporter.budget import Budget
 from exporter.errors import ExporterError
 from exporter.ledger import plan
-from exporter.ledger.due import due_jobs
+from exporter.ledger.due import RecordCounts, due_jobs
 from exporter.ledger.gauges import gauge_start
+from exporter.ledger.reading import MAX_WINDOW_RECORDS, PAGE_LIMIT
 from exporter.ledger.times import SECOND, floor_second
 from exporter.looks import look
 from exporter.published import TargetView
@@ -205,7 +206,9 @@ class Poller:
         spent = self._reader.requests
         while (left := limit - (self._reader.requests - spent)) > 0:
             now, ledger = self._booking.now(), self._books.ledger
-            window = plan.settle_window(ledger, self._settle_density, self._read_until, now, left * 100)
+            window = plan.settle_window(
+                ledger, self._settle_density, self._read_until, self._head, now, left * 100
+            )
             if window is None:
                 return
             result = await self._reader.read(window, self._booking.deadline)
@@ -237,26 +240,34 @@ class Poller:
             now = self._booking.now()
             backlog = plan.backlog_window(self._head_density, self._head, now)
             window = backlog or self._newest(now, reach=reach)
-            head, read_to = self._head, min(window.until, floor_second(now) - SECOND)
-            result = await self._booking.reader.read(window, self._booking.deadline)
+            head, past = self._head, min(window.until, floor_second(now) + SECOND)
+            most = PAGE_LIMIT if window.until > past else MAX_WINDOW_RECORDS
+            result = await self._booking.reader.read(window, self._booking.deadline, most=most)
             self._booking.book(result)
             await self._booking.commit_read(result)
             if result.complete:
-                self._head = max(head, read_to)
+                self._head = max(head, min(past, floor_second(now) - SECOND))
                 fresh = sum(1 for record in result.listing if (record.create_time or now) > head)
-                self._head_density.learn(
-                    plan.Window(head, min(window.until, floor_second(now) + SECOND)), fresh
-                )
+                self._head_density.learn(plan.Window(head, past), fresh)
                 if backlog is None:
-                    self._reach_density.learn(plan.Window(window.since, now), 0)
+                    self._reach_density.learn(plan.Window(window.since, past), 0)
                     return
+            elif reach and result.count is not None and result.count > most:
+                reach = self._more_than_expected(plan.Window(head, past), window, result.count)
             elif window.since < head:
                 reach = False
-                self._reach_density.shrink(plan.Window(window.since, now))
-            elif now - head <= 2 * SECOND:
+                self._reach_density.shrink(plan.Window(window.since, past))
+            elif past - head <= 2 * SECOND:
                 return  # a burst in this very second: it is closed, and read, in the next poll
             else:
-                self._head_density.shrink(plan.Window(head, min(window.until, floor_second(now) + SECOND)))
+                self._head_density.shrink(plan.Window(head, past))
+
+    def _more_than_expected(self, gap: plan.Window, window: plan.Window, count: int) -> bool:
+        """A burst. Returns whether the next window will be another one for knowing it."""
+        known = RecordCounts(self._books.ledger, window.since, gap.since, 0.0)(window.since, gap.since)
+        before = self._head_density.per_ms
+        self._head_density.found(gap, int(count - known))
+        return self._head_density.per_ms > 1.1 * before
 
     def _newest(self, now: int, *, reach: bool) -> plan.Window:
         ledger, density, head = self._books.ledger, self._head_density, self._head

@@ -14,7 +14,7 @@ from exporter.errors import ExporterError
 from exporter.ledger.facts import Sighting
 from exporter.ledger.model import JOB_TYPES, JobsQuery, Page, Record
 from exporter.ledger.plan import Window
-from exporter.ledger.reading import PAGE_LIMIT, PageMemory, Verdict, WindowRead
+from exporter.ledger.reading import MAX_WINDOW_RECORDS, PAGE_LIMIT, PageMemory, Verdict, WindowRead
 from exporter.ledger.times import SECOND
 
 SECOND_LIMIT = 9_000
@@ -67,6 +67,8 @@ class WindowResult(msgspec.Struct):
     complete: bool = False
     listing: tuple[Record, ...] = ()
     """When complete: every record of the window, each once."""
+    count: int | None = None
+    """How many records the API said the window holds, where that is known to be meant."""
     reason: str = ""
     """Why it is not complete."""
     error: ExporterError | None = None
@@ -117,14 +119,15 @@ class Reader:
             )
         return SeenPage(matching, Sighting(fetched.begun, fetched.ended, None, None))
 
-    async def read(self, window: Window, deadline: float) -> WindowResult:
+    async def read(self, window: Window, deadline: float, *, most: int = MAX_WINDOW_RECORDS) -> WindowResult:
         """One pass over a window; a single second that resists is read in the ways left for it.
 
+        Gives up on a window that turns out to hold more than ``most`` records.
         An error ends the reading, not the result: what came before it is still true.
         """
         result = WindowResult(window)
         try:
-            verdict = await self._pass(result, WindowRead(self.memory), deadline)
+            verdict = await self._pass(result, WindowRead(self.memory, max_records=most), deadline)
             if verdict is not Verdict.COMPLETE and window.until - window.since <= SECOND:
                 await self._read_second(result, deadline)
         except ExporterError as error:
@@ -164,6 +167,7 @@ class Reader:
             verdict = read.add(fetched.page)
         result.complete = verdict is Verdict.COMPLETE
         result.listing = tuple(read.records)
+        result.count = read.count if self.memory.trust_count is not False else None
         result.reason = read.reason or verdict.value
         return verdict
 

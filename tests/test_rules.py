@@ -244,7 +244,7 @@ def test_r5_facts_of_a_read_that_breaks_off_are_booked(house: House) -> None:
     for _ in range(150):
         house.api.create()
     house.api.fail = lambda query: outage(query) if query.offset else None
-    assert run(house) == "failed"
+    assert run(house, 2) == "failed"
     assert house.created() >= 100
     house.api.fail = lambda query: None
     run(house, 30)

@@ -24,6 +24,8 @@ MANY: Final = 850
 """Records a window is cut for when it is paged anyway: nine pages at most."""
 EDGE: Final = 2.0
 """Windows share their edge second. Where it holds more records than this, one page is the dear way."""
+SETTLE_SLACK: Final = 4
+"""Room on a settle page for records that were listed after the head had passed."""
 SLACK: Final = 5.0
 """Records that a stretch may hold beyond what is known of it."""
 MIN_AHEAD: Final = 300_000
@@ -58,6 +60,10 @@ class Density:
         self._per_ms = now if self._per_ms is None else 0.5 * self._per_ms + 0.5 * now
         self._cap = min(2 * self._cap, 365 * 86_400 * SECOND)
 
+    def found(self, window: Window, records: int) -> None:
+        """``window`` was seen to hold so many records, unexpectedly."""
+        self._per_ms = records / max(SECOND, window.until - window.since)
+
     def shrink(self, window: Window) -> None:
         """The read of ``window`` failed, or was too large: halve."""
         self._cap = max(SECOND, floor_second((window.until - window.since) // 2))
@@ -65,11 +71,6 @@ class Density:
     @property
     def per_ms(self) -> float:
         return self._per_ms or 0.0
-
-    @property
-    def target(self) -> int:
-        """Records that a window is best cut for (R6, and what its shared edge second costs)."""
-        return ONE_PAGE if self.per_ms * SECOND <= EDGE else MANY
 
     @property
     def most(self) -> int:
@@ -82,16 +83,37 @@ class Density:
         return max(SECOND, floor_second(int(fitting)))
 
 
-def settle_window(ledger: Ledger, density: Density, since: int, now: int, most_records: int) -> Window | None:
-    """The next settle read, from where the last one ended, or ``None`` while it is not due yet."""
+def settle_window(
+    ledger: Ledger, density: Density, since: int, head: int, now: int, most_records: int
+) -> Window | None:
+    """The next settle read, from where the last one ended, or ``None`` while it is not due yet.
+
+    Up to ``head`` all records are known, so that windows are cut exactly; beyond it by density.
+    """
     end = floor_second(now - ledger.rules.overlap)
     pending = end - since
     if is_lagging(ledger, since, now):
         return Window(since, min(end, since + density.span(min(MANY, most_records))))
-    span = density.span(min(density.target, most_records))
-    if pending < SECOND or pending < min(span, ledger.rules.overlap // 2):
+    if pending < SECOND:
         return None
-    return Window(since, min(end, since + span))
+    if head < end:
+        target = min(ONE_PAGE if density.per_ms * SECOND <= EDGE else MANY, most_records)
+        until = since + density.span(target)
+    else:
+        until = _cut(ledger, since, min(end, since + density.most), most_records)
+    if until >= end and pending < ledger.rules.overlap // 2:
+        return None
+    return Window(since, min(end, until))
+
+
+def _cut(ledger: Ledger, since: int, end: int, most_records: int) -> int:
+    """Where the window from ``since`` is full; its end second is part of it."""
+    created = sorted(job.created for _, job in ledger.jobs.created_in(since, end + SECOND))
+    dense = len(created) * SECOND > EDGE * (end - since)
+    target = min(MANY if dense else PAGE_LIMIT - SETTLE_SLACK, most_records)
+    if len(created) <= target:
+        return end
+    return max(since + SECOND, floor_second(created[target]) - SECOND)
 
 
 def is_lagging(ledger: Ledger, read_until: int, now: int) -> bool:
@@ -173,14 +195,14 @@ def plan_looks(due: Sequence[Look], before: Callable[[int], float], slack: float
     first = [0] * (MOST_PAGES + 1)
     """By pages: the earliest item at which so large a stretch may begin; it only moves on."""
     for end, item in enumerate(items):
-        through = before(item.until) + slack
+        through = before(item.until + SECOND) + slack
         cost, begin = best[end] + item.lookups, -1
         for size in range(1, MOST_PAGES + 1):
             start = first[size]
             while start <= end and pages(through - starts[start]) > size:
                 start += 1
             first[size] = start
-            if start <= end and best[start] + size <= cost:
+            if start <= end and (best[start] + size < cost or (best[start] + size == cost and start < end)):
                 cost, begin = best[start] + size, start
         if cost == inf:  # more than the largest stretch holds, and no lookup will do
             cost, begin = best[end] + pages(through - starts[end]), end

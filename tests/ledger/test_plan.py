@@ -1,0 +1,212 @@
+"""The planner against brute force, and the index of due jobs against its definition."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable
+from itertools import product
+from math import inf
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from exporter.ledger import plan
+from exporter.ledger.due import Look, RecordCounts, due_jobs
+from exporter.ledger.jobs import Job, JobBook
+from exporter.ledger.ledger import Ledger
+from exporter.ledger.minutes import MinuteBook
+from exporter.ledger.times import Times
+from exporter.ledger.totals import LabelSets, Totals
+from tests.fake_api import MINUTE, SECOND, START, rules
+
+
+def look(second: int, *, listing_only: bool = False, seen: int = 0, job_id: str = "") -> Look:
+    return Look(second * SECOND, (second + 1) * SECOND, job_id or f"j{second}", listing_only, seen)
+
+
+def counter(created: list[int]) -> Callable[[int], float]:
+    """Exact counts of records created at these seconds."""
+    stamps = sorted(second * SECOND for second in created)
+    return lambda time: float(bisect_left(stamps, time))
+
+
+def cost(looks: plan.Looks, before: Callable[[int], float]) -> float:
+    """Requests that a plan takes when the counts are true."""
+    windows = (before(window.until + SECOND) - before(window.since) for window in looks.windows)
+    return sum(plan.pages(records) for records in windows) + len(looks.lookups)
+
+
+def brute_force(due: list[Look], before: Callable[[int], float]) -> float:
+    """Every way to cut the jobs into lookups and listed stretches; stretches may not be cut in a second."""
+    best = inf
+    for cuts in product((False, True), repeat=len(due) - 1):
+        groups = [[due[0]]]
+        for cut, job in zip(cuts, due[1:], strict=True):
+            if cut:
+                groups.append([job])
+            else:
+                groups[-1].append(job)
+        total = 0.0
+        for group in groups:
+            listed = plan.pages(before(group[-1].until + SECOND) - before(group[0].since))
+            single = inf if len(group) > 1 or group[0].listing_only else 1
+            total += min(listed, single)
+        best = min(best, total)
+    return best
+
+
+SECONDS = st.integers(0, 60)
+RECORDS = st.lists(st.tuples(SECONDS, st.integers(1, 60)), max_size=12)
+DUE = st.lists(st.tuples(SECONDS, st.booleans()), min_size=1, max_size=9)
+
+
+@settings(max_examples=400, deadline=None)
+@given(RECORDS, DUE, st.floats(0.1, 1.0))
+def test_no_mix_of_stretches_and_lookups_is_cheaper(
+    records: list[tuple[int, int]], jobs: list[tuple[int, bool]], few_unlistable: float
+) -> None:
+    """On small cases the plan costs exactly what the best of all possible plans costs."""
+    created = [second for second, count in records for _ in range(count)] + [second for second, _ in jobs]
+    due = [
+        look(second, listing_only=only and few_unlistable < 0.5, job_id=f"j{number}")
+        for number, (second, only) in enumerate(sorted(jobs))
+    ]
+    before = counter(created)
+    looks = plan.plan_looks(due, before, slack=0.0)
+    assert cost(looks, before) == brute_force(due, before)
+
+
+@settings(max_examples=200, deadline=None)
+@given(RECORDS, DUE)
+def test_everything_due_is_looked_at_once(
+    records: list[tuple[int, int]], jobs: list[tuple[int, bool]]
+) -> None:
+    """Every job is in a stretch or looked up, never both; none that needs a listing is."""
+    created = [second for second, count in records for _ in range(count)] + [second for second, _ in jobs]
+    due = [
+        look(second, listing_only=only, job_id=f"j{number}")
+        for number, (second, only) in enumerate(sorted(jobs))
+    ]
+    looks = plan.plan_looks(due, counter(created))
+    looked_up = {job.job_id for job in looks.lookups}
+    for job in due:
+        listed = any(window.since <= job.since < window.until for window in looks.windows)
+        assert listed != (job.job_id in looked_up)
+        assert listed or not job.listing_only
+
+
+def test_a_stretch_that_must_be_listed_takes_the_due_jobs_beside_it_along() -> None:
+    """The head is listed anyway: a job next to it costs nothing more."""
+    head = Look(100 * SECOND, 110 * SECOND, "", listing_only=True)
+    looks = plan.plan_looks([look(95), head], counter([95, 100, 105]))
+    assert looks == plan.Looks((plan.Window(95 * SECOND, 110 * SECOND),), ())
+
+
+def test_what_waited_longest_comes_first() -> None:
+    """When the budget ends, the others have waited less."""
+    dense = [second for second in range(60) for _ in range(90)]
+    due = [look(10, seen=5), look(20, seen=3), look(30, seen=4)]
+    looks = plan.plan_looks(due, counter([*dense, *dense]))
+    assert [job.seen for job in looks.lookups] == [3, 4, 5]
+    due = [look(second, seen=-second, listing_only=True) for second in (10, 20, 30)]
+    looks = plan.plan_looks(due, counter(dense * 9))
+    assert [window.since // SECOND for window in looks.windows] == [30, 20, 10]
+
+
+def test_thousands_of_due_jobs_are_planned_in_windows_of_bounded_size() -> None:
+    """No window is cut larger than the reader takes."""
+    created = [second for second in range(3000) for _ in range(7)]
+    due = [look(second, job_id=f"j{second}") for second in range(3000)]
+    looks = plan.plan_looks(due, counter(created))
+    sizes = [7 * (window.until - window.since) // SECOND for window in looks.windows]
+    assert max(sizes) <= plan.MOST_PAGES * 100
+    assert cost(looks, counter(created)) <= 21_000 / 99 * 1.1
+
+
+def ledger_of(jobs: dict[str, Job]) -> Ledger:
+    return Ledger(
+        rules(),
+        times=Times.start(START),
+        jobs=JobBook(jobs),
+        totals=Totals(),
+        labels=LabelSets((), (), 100),
+        minutes=MinuteBook(),
+    )
+
+
+def job(created: int, looked: int) -> Job:
+    return Job(created, "WAITING", "ASYNC_JOB", "TTS_LLM", looked=looked)
+
+
+@given(st.integers(0, 26 * 60 * MINUTE), st.integers(0, 26 * 60 * MINUTE), st.integers(1, 120))
+def test_due_is_when_the_spacing_is_nearly_over_or_the_deadline_has_passed(
+    age: int, unseen: int, interval: int
+) -> None:
+    """The time computed ahead is the first at which the definition of R9 holds."""
+    some, step, limit = job(START, START + age - min(age, unseen)), interval * SECOND, 24 * 60 * MINUTE
+
+    def is_due(now: int) -> bool:
+        waited = now - max(some.looked, some.created)
+        passed = some.looked < some.created + limit <= now
+        return waited >= some.spacing(now, step) - step // 2 or passed
+
+    at = some.due_at(step, limit)
+    assert is_due(at)
+    assert not is_due(at - 1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 600), st.integers(0, 600)), min_size=1, max_size=30),
+    st.lists(st.integers(1, 400), min_size=1, max_size=12),
+)
+def test_the_index_finds_what_a_walk_over_all_jobs_would(
+    stamps: list[tuple[int, int]], steps: list[int]
+) -> None:
+    """At every poll exactly the open jobs that are due, whatever looks came between."""
+    jobs = {
+        f"j{number}": job(START + created * SECOND, START + (created + looked) * SECOND)
+        for number, (created, looked) in enumerate(stamps)
+    }
+    ledger, now = ledger_of(jobs), START
+    step, limit = ledger.rules.interval, ledger.rules.max_job_age
+    for turn, seconds in enumerate(steps):
+        now += seconds * SECOND
+        expected = {job_id for job_id, job in jobs.items() if job.open and job.due_at(step, limit) <= now}
+        found = due_jobs(ledger, now)
+        assert {due.job_id for due in found} == expected
+        for due in found[turn % 2 :: 2]:
+            jobs[due.job_id].looked = now
+        for due in found[turn % 3 :: 7]:
+            if jobs[due.job_id].open:
+                ledger.jobs.close(due.job_id, jobs[due.job_id], "SUCCEED")
+
+
+def test_of_too_many_due_jobs_the_longest_unseen_are_taken_and_the_others_stay_due() -> None:
+    """Carried to the next poll, not lost."""
+    jobs = {f"j{number}": job(START, START + number * SECOND) for number in range(50)}
+    ledger, now = ledger_of(jobs), START + 60 * MINUTE
+    first = due_jobs(ledger, now, most=20)
+    assert {due.job_id for due in first} == {f"j{number}" for number in range(20)}
+    for due in first:
+        jobs[due.job_id].looked = now
+    assert {due.job_id for due in due_jobs(ledger, now, most=20)} == {f"j{n}" for n in range(20, 40)}
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "records"),
+    [(0, 60, 60), (0, 30, 30), (60, 90, 60), (90, 100, 20), (30, 100, 110)],
+    ids=["minute", "half", "newest-minute", "beyond", "across"],
+)
+def test_records_are_counted_by_minute_as_far_as_the_head_and_estimated_beyond(
+    since: int, until: int, records: int
+) -> None:
+    """The newest minute is read in part: its jobs lie before the head."""
+    begin = START // MINUTE * MINUTE
+    jobs = {
+        f"j{number}": job(begin + (number if number < 60 else 60 + (number - 60) // 2) * SECOND, begin)
+        for number in range(120)
+    }
+    counts = RecordCounts(ledger_of(jobs), begin, begin + 90 * SECOND, 2 / SECOND)
+    assert counts(begin + since * SECOND, begin + until * SECOND) == pytest.approx(records)
