@@ -57,6 +57,10 @@ class SqliteStore:
                 _check(db, self._path)
                 db.execute("PRAGMA journal_mode = WAL")
                 db.execute("PRAGMA synchronous = FULL")
+                # SQLite opens a file that may only be read without a word: find out now, not at a commit.
+                db.execute("BEGIN IMMEDIATE")
+                db.execute(f"PRAGMA user_version = {schema.SCHEMA_VERSION}")
+                db.execute("ROLLBACK")
         except BaseException:
             db.close()
             raise
@@ -247,6 +251,6 @@ def _errors(path: Path) -> Iterator[None]:
             raise StoreError(f"{path}: no space left on the device: nothing was changed, free some") from None
         if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
             raise StoreError(
-                f"{path}: cannot be opened for writing: check the folder's permissions"
+                f"{path}: cannot be opened for writing: check the permissions of the file and its folder"
             ) from None
         raise StoreError(f"{path}: {error} ({name or type(error).__name__}): nothing was changed") from None
