@@ -14,7 +14,7 @@ from operator import is_
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import msgspec
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client import CollectorRegistry
 
 from exporter import __version__, metrics
 from exporter.apimetrics import ApiMetrics, ApiView
@@ -22,7 +22,8 @@ from exporter.metrics import Metric
 from exporter.packing import Body, Text
 from exporter.published import Published
 from exporter.sampling import Books, ProcessView
-from exporter.textformat import END, Block, Format, Source, select, write_block, write_family, write_registry
+from exporter.selfmetrics import SelfMetrics, self_registry
+from exporter.textformat import END, Block, Format, Source, select, write_block, write_family
 
 REVISION_VARIABLE: Final = "METASTUDIO_EXPORTER_REVISION"
 """Environment variable with the commit that an image was built from."""
@@ -40,15 +41,6 @@ def process_view(environ: Mapping[str, str], *, loaded_at: float) -> ProcessView
     )
 
 
-def self_registry() -> CollectorRegistry:
-    """prometheus-client's metrics of this process and of Python, in a registry of their own."""
-    registry = CollectorRegistry()
-    ProcessCollector(registry=registry)
-    PlatformCollector(registry=registry)
-    GCCollector(registry=registry)
-    return registry
-
-
 class Exposition:
     """What ``/metrics`` shows. Fed by the poller and by reloads, read by every scrape."""
 
@@ -62,7 +54,7 @@ class Exposition:
     ) -> None:
         self._api = api
         self._process = process
-        self._registry = self_registry() if registry is None else registry
+        self._self = SelfMetrics(self_registry() if registry is None else registry)
         self._published = Published()
         self._books: tuple[Books, ...] = ()
         self._jobs_sheet = _Sheet[Books](metrics.JOBS, created_timestamps)
@@ -95,7 +87,7 @@ class Exposition:
 
     def render(self, form: Format, names: frozenset[str] = frozenset(), *, packed: bool = False) -> bytes:
         """One scrape's body, plain or one gzip member; with ``names``, only those samples or families."""
-        fresh = write_registry(self._registry, form)
+        fresh = self._self.text(form)
         if names:
             chosen = "".join(sheet.select(sources, form, names) for sheet, sources in self._sheets())
             fresh, body = chosen + select(fresh, names), Body(())

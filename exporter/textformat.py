@@ -16,6 +16,7 @@ from prometheus_client.exposition import generate_latest as generate_prometheus
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
 from exporter.metrics import Metric
@@ -65,7 +66,7 @@ def write_block(metric: Metric[Any], source: Source, form: Format, *, created: b
         else:
             labels = _labels(metric.labels)(values)
             exemplar = _exemplar(exemplars.get(values))
-            lines.append(f"{metric.name}{labels} {_number(value)}{exemplar}\n")
+            lines.append(f"{metric.name}{labels} {number(value)}{exemplar}\n")
         if counts_from is not None:
             labels = _labels(metric.labels)(values)
             into.append(f"{metric.family}_created{labels} {floatToGoString(counts_from)}\n")
@@ -77,10 +78,10 @@ def write_family(metric: Metric[Any], blocks: Iterable[Block], form: Format) -> 
     blocks = tuple(blocks)
     text = [block.samples for block in blocks if block.samples]
     if text:
-        text.insert(0, _metadata(metric.family, metric.help, metric.type, form))
+        text.insert(0, write_metadata(metric.family, metric.help, metric.type, form))
     created = [block.created for block in blocks if block.created]
     if created:
-        text += [_metadata(f"{metric.family}_created", metric.help, "gauge", form), *created]
+        text += [write_metadata(f"{metric.family}_created", metric.help, "gauge", form), *created]
     return text
 
 
@@ -88,11 +89,14 @@ def write_registry(collector: Collector, form: Format) -> str:
     """prometheus-client's own counters and gauges, as itself would write them, without the end mark."""
     lines: list[str] = []
     for family in collector.collect():
-        lines.append(_metadata(family.name, family.documentation, family.type, form))
-        for sample in family.samples:
-            labels = _labels(tuple(sample.labels))(tuple(sample.labels.values()))
-            lines.append(f"{sample.name}{labels} {floatToGoString(sample.value)}\n")
+        lines.append(write_metadata(family.name, family.documentation, family.type, form))
+        lines.extend(f"{series(sample)} {number(sample.value)}\n" for sample in family.samples)
     return "".join(lines)
+
+
+def series(sample: Sample) -> str:
+    """The name and labels of a sample of prometheus-client's."""
+    return sample.name + _labels(tuple(sample.labels))(tuple(sample.labels.values()))
 
 
 def select(text: str, names: frozenset[str]) -> str:
@@ -125,9 +129,9 @@ def _histogram(
     totals = enumerate(accumulate(value.counts))
     for bound, (place, total) in zip((*value.bounds, float("inf")), totals, strict=True):
         labels = bucket((*values, floatToGoString(bound)))
-        yield f"{name}_bucket{labels} {_number(total)}{_exemplar(exemplars.get(place))}\n"
+        yield f"{name}_bucket{labels} {number(total)}{_exemplar(exemplars.get(place))}\n"
     labels = _labels(metric.labels)(values)
-    yield f"{name}_count{labels} {_number(total)}\n"
+    yield f"{name}_count{labels} {number(total)}\n"
     yield f"{name}_sum{labels} {floatToGoString(value.sum)}\n"
 
 
@@ -153,7 +157,7 @@ def _labels(names: tuple[str, ...]) -> Callable[[tuple[str, ...]], str]:
     return lambda values: "{" + template % tuple([_escape(values[i]) for i in order]) + "}"
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     """As prometheus-client writes it. Most numbers are small counts, which need none of its care."""
     return f"{value}.0" if type(value) is int and 0 <= value < 1_000_000 else floatToGoString(value)
 
@@ -164,7 +168,8 @@ def _escape(value: str) -> str:
 
 
 @cache
-def _metadata(family: str, documentation: str, kind: str, form: Format) -> str:
+def write_metadata(family: str, documentation: str, kind: str, form: Format) -> str:
+    """The HELP and TYPE lines of a family."""
     single = _Single(Family(family, documentation, kind))
     if form is Format.OPENMETRICS:
         return str(generate_openmetrics(single), "utf-8").removesuffix(END)

@@ -43,7 +43,7 @@ DOORS = {
     "sqlite3": {"exporter.store"},
     "uvicorn": {"exporter.web", "exporter.simulator"},
     "starlette": {"exporter.web", "exporter.simulator"},
-    "prometheus_client": {"exporter.textformat", "exporter.exposition"},
+    "prometheus_client": {"exporter.textformat", "exporter.exposition", "exporter.selfmetrics"},
     "yaml": {"exporter.configfile"},
 }
 
