@@ -16,10 +16,12 @@ from msgspec.structs import replace
 
 from exporter.budget import PollCost
 from exporter.errors import ScopeChangedError, StoreError
+from exporter.ledger.chart import chart_start, last_hour
 from exporter.ledger.facts import Rules
 from exporter.ledger.gauges import gauge_start, gauges
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.opening import buckets, open_books
+from exporter.ledger.recent import Recent
 from exporter.ledger.totals import (
     ANOMALIES,
     CREATED,
@@ -38,7 +40,7 @@ from exporter.ledger.totals import (
     documented_pairs,
     histograms,
 )
-from exporter.published import TargetView
+from exporter.published import Lately, TargetView
 from exporter.store.base import Commit, Store
 
 POLL_BUCKETS: Final = (100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 120_000)
@@ -77,6 +79,7 @@ class Books:
         self._last_complete_poll: int | None = None
         self._unsaved: list[tuple[str, int]] = []
         """Polls (outcome, milliseconds) that no commit holds yet: they outlive a store out of order."""
+        self._recent = Recent()
         self._submitted = 0
         """How many of them are in a commit whose end is not known."""
 
@@ -98,6 +101,8 @@ class Books:
         old.drop()
         self._version, self._submitted = old._version, old._submitted
         self._unsaved = list(old._unsaved)
+        self._recent = old._recent
+        self._recent.reclassify(self.rules.classify)
 
     async def load(self, wall_now: int) -> None:
         """Read the books from the store. Raises StoreError, ScopeChangedError."""
@@ -113,7 +118,9 @@ class Books:
         self._last_complete_poll = stored.last_complete_poll
         if stored.project_id:
             self.claim_project(stored.project_id)
+        self._recent.dropped()
         self._ledger = open_books(stored, self.rules, self._documented)
+        self._ledger.recent = self._recent
 
     def claim_project(self, project_id: str) -> None:
         """These books belong to that project (R11). Raises ScopeChangedError when they belong to another."""
@@ -159,7 +166,7 @@ class Books:
         del self._unsaved[:unsaved]
         ledger.committed()
         keep = max(self.rules.window, self.rules.max_job_age, 2 * self.rules.overlap)
-        ledger.minutes.prune(gauge_start(ledger, now), now - keep)
+        ledger.minutes.prune(min(gauge_start(ledger, now), chart_start(now)), now - keep)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         """Run in the store's thread. A cancelled caller leaves a commit to finish, whole, on its own."""
@@ -185,6 +192,7 @@ class Books:
     def _counted(self, ledger: Ledger, now: int | None) -> TargetView:
         groups = ledger.totals.grouped()
         rules, exemplars = self.rules, ledger.exemplars
+        now = now if now is not None or not ledger.started else ledger.times.settled + rules.overlap
         return replace(
             self._view,
             project_id=self._project_id,
@@ -202,9 +210,8 @@ class Books:
             duration_lower_bound=histograms(
                 groups.get(DURATION_LOWER, {}), rules.duration_buckets, exemplars.of(DURATION_LOWER)
             ),
-            gauges=gauges(ledger, now if now is not None else ledger.times.settled + rules.overlap)
-            if ledger.started
-            else None,
+            gauges=None if now is None else gauges(ledger, now),
+            lately=Lately() if now is None else self._lately(ledger, now),
             counting_since=ledger.times.baseline if ledger.started else None,
             anomalies=ledger.totals.by_detail(ANOMALIES),
             skipped_ms=ledger.totals.plain(SKIPPED_MS),
@@ -213,3 +220,7 @@ class Books:
             poll_duration=histograms(groups.get(POLL_DURATION, {}), POLL_BUCKETS).get(("", "")),
             last_complete_poll=self._last_complete_poll,
         )
+
+    def _lately(self, ledger: Ledger, now: int) -> Lately:
+        minutes = last_hour(ledger, now)
+        return Lately(minutes, self._recent.failures(now), self._recent.unclassified())

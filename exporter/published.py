@@ -52,6 +52,38 @@ class JobGauges(msgspec.Struct, frozen=True):
     """F: everything created before it, and listed within ``overlap``, is counted."""
 
 
+class MinuteCounts(NamedTuple):
+    """The jobs created in one minute, by what became of them."""
+
+    start: int
+    succeeded: int
+    failed: int
+    expired: int
+    open: int
+
+
+class UnclassifiedTemplate(msgspec.Struct, frozen=True):
+    """A kind of failure message that no rule knows."""
+
+    template: str
+    """Untrusted text: what varies is masked, bounded, one line."""
+    jobs: int
+    last_seen: int
+    rule: str
+    """An entry of ``fail_msg_classes`` for it, as YAML."""
+
+
+class Lately(msgspec.Struct, frozen=True):
+    """For the status page: the last hour as this process saw it."""
+
+    minutes: tuple[MinuteCounts, ...] = ()
+    """By minute of creation, oldest first."""
+    failures: Mapping[str, int] = {}
+    """FAILED jobs by class, most frequent first."""
+    unclassified: tuple[UnclassifiedTemplate, ...] = ()
+    """Most frequent first, since the start of the process."""
+
+
 class TargetView(msgspec.Struct, frozen=True, kw_only=True):
     """Everything published about one target."""
 
@@ -95,6 +127,7 @@ class TargetView(msgspec.Struct, frozen=True, kw_only=True):
     """List requests of the last poll, or of the one under way so far."""
     poll_budget: int = 0
     """How many it may have made."""
+    lately: Lately = Lately()
 
 
 class Published(msgspec.Struct, frozen=True):

@@ -70,10 +70,10 @@ class Classifier:
         return UNCLASSIFIED
 
 
-_BLANK: Final = re.compile(
+BLANK: Final = re.compile(
     r"[\s\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]+"
 )
-_VARIABLE: Final = re.compile(
+VARIABLE: Final = re.compile(
     r"(?P<url>[A-Za-z][A-Za-z0-9+.-]{0,15}://[^\s\"'<>,;，。；、（）()【】]+)"
     r"|(?P<uuid>[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12})"
     r"|(?P<time>(?:[0-9]{4}[-/][0-9]{1,2}[-/][0-9]{1,2}|[0-9]{4}年[0-9]{1,2}月[0-9]{1,2}日)"
@@ -89,6 +89,6 @@ def template(text: str) -> str:
 
     One line of at most ``TEMPLATE_LIMIT`` characters, without control characters.
     """
-    line = _BLANK.sub(" ", text[:MESSAGE_LIMIT]).strip()
-    masked = _VARIABLE.sub(lambda match: f"<{match.lastgroup}>", line)
+    line = BLANK.sub(" ", text[:MESSAGE_LIMIT]).strip()
+    masked = VARIABLE.sub(lambda match: f"<{match.lastgroup}>", line)
     return masked if len(masked) <= TEMPLATE_LIMIT else masked[: TEMPLATE_LIMIT - 1] + "…"

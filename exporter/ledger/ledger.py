@@ -15,6 +15,7 @@ from exporter.ledger.facts import Changes, Rules, Sighting
 from exporter.ledger.jobs import EXPIRED, FLAGS, UNDATED, UNLISTED, WAIVED, Job, JobBook
 from exporter.ledger.minutes import MinuteBook
 from exporter.ledger.model import FAILED, FINAL_STATES, OPEN_STATES, SUCCEED, UNKNOWN, Anomaly, Record
+from exporter.ledger.recent import Recent
 from exporter.ledger.times import Times, floor_second
 from exporter.ledger.totals import (
     ANOMALIES,
@@ -59,6 +60,7 @@ class Ledger:
         self.labels = labels
         self.minutes = minutes
         self.exemplars = Exemplars()
+        self.recent = Recent()
         self._last_nonempty = 0
         """When a list answer last had anything in it."""
         self._told: dict[str, None] = {}
@@ -184,6 +186,7 @@ class Ledger:
         if state == FAILED:
             fail_class = self.rules.classify(record.fail_msg)
             self.totals.add(FAILURES_TOTAL, pair, fail_class)
+            self.recent.failed(sighting.ended, fail_class, record.fail_msg)
             self.exemplars.take((FAILURES_TOTAL, *pair, fail_class), record.job_id, 1, sighting.ended)
         if state == SUCCEED:
             self.totals.add(SYNTHESIZED, pair, amount=max(0, job.text_length))
@@ -344,6 +347,7 @@ class Ledger:
 
     def committed(self) -> None:
         """The store has all of ``changes()``."""
+        self.recent.committed()
         self.jobs.dirty.clear()
         self.jobs.forgotten.clear()
         self.totals.dirty.clear()
