@@ -214,7 +214,8 @@ REFUSED = {
     "rate_without_burst": (
         "rate_limit: {interval: 1s}",
         [
-            "web.yml:1: rate_limit: burst must be at least 1: with an interval and no burst nothing is answered"
+            "web.yml:1: rate_limit: burst must be at least 1: with an interval and no burst"
+            " nothing is answered"
         ],
     ),
     "burst_alone": (

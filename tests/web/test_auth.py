@@ -1,0 +1,203 @@
+"""Passwords: who comes in, at what cost, and who waits for whom."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import statistics
+import time
+
+import bcrypt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.web.auth import PASSWORD_LIMIT, WAITING_LIMIT, Gatekeeper, Verdict, parse
+
+
+def hashed(password: bytes, cost: int = 4) -> bytes:
+    return bcrypt.hashpw(password, bcrypt.gensalt(cost))
+
+
+def basic(user: str | bytes, password: str | bytes) -> str:
+    user, password = (text.encode() if isinstance(text, str) else text for text in (user, password))
+    return "Basic " + base64.b64encode(user + b":" + password).decode()
+
+
+USERS = {b"alice": hashed(b"good"), "müller".encode(): hashed("pässwörd".encode())}
+
+
+def judge(keeper: Gatekeeper, header: str, users: dict[bytes, bytes] = USERS, client: str = "c") -> Verdict:
+    return asyncio.run(keeper.judge(users, header, client))
+
+
+@pytest.mark.parametrize(
+    ("header", "verdict"),
+    [
+        (basic("alice", "good"), Verdict.WELCOME),
+        (basic("müller", "pässwörd"), Verdict.WELCOME),
+        (basic("alice", "good").replace("Basic", "bAsIc"), Verdict.WELCOME),
+        (basic("alice", "bad"), Verdict.UNKNOWN),
+        (basic("alice", ""), Verdict.UNKNOWN),
+        (basic("mallory", "good"), Verdict.UNKNOWN),
+        (basic("", ""), Verdict.UNKNOWN),
+        ("", Verdict.UNKNOWN),
+        ("Basic", Verdict.UNKNOWN),
+        ("Basic !!!", Verdict.UNKNOWN),
+        ("Basic " + base64.b64encode(b"alice").decode(), Verdict.UNKNOWN),
+        ("Bearer " + base64.b64encode(b"alice:good").decode(), Verdict.UNKNOWN),
+        ("Basic " + "A" * 5000, Verdict.UNKNOWN),
+    ],
+)
+def test_only_the_right_password_of_a_user_opens(header: str, verdict: Verdict) -> None:
+    """Names and passwords are UTF-8; the scheme's case does not matter; anything odd is no password."""
+    assert judge(Gatekeeper(), header) is verdict
+
+
+@given(st.text())
+def test_no_header_breaks_the_keeper(header: str) -> None:
+    """Whatever a stranger sends, it is read or it is not."""
+    for candidate in (header, f"Basic {header}"):
+        parsed = parse(candidate)
+        assert parsed is None or b":" not in parsed.user
+
+
+@pytest.mark.parametrize("length", [PASSWORD_LIMIT - 1, PASSWORD_LIMIT])
+def test_passwords_up_to_72_bytes_count_whole(length: int) -> None:
+    """The last byte that bcrypt looks at decides like the first."""
+    password = b"x" * length
+    users = {b"alice": hashed(password)}
+    keeper = Gatekeeper()
+    assert judge(keeper, basic(b"alice", password), users) is Verdict.WELCOME
+    assert judge(keeper, basic(b"alice", password[:-1] + b"y"), users) is Verdict.UNKNOWN
+    assert judge(keeper, basic(b"alice", password[:-1]), users) is Verdict.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("real", "sent"),
+    [(b"x" * 72, b"x" * 73), (b"x" * 72, b"x" * 72 + b"anything"), (b"a", b"a\0a"), (b"a", b"a\0")],
+    ids=["73", "longer", "nul-repeats", "nul-ends"],
+)
+def test_what_bcrypt_would_cut_never_matches(real: bytes, sent: bytes) -> None:
+    """Beyond 72 bytes or a NUL bcrypt compares something shorter: that is not the same password."""
+    keeper = Gatekeeper()
+    assert judge(keeper, basic(b"alice", sent), {b"alice": hashed(real)}) is Verdict.UNKNOWN
+    assert keeper.hashes == 1  # and it cost what every wrong password costs
+
+
+def test_a_good_password_is_hashed_once() -> None:
+    """Scrapes stay cheap; a bad one is hashed each time; a new hash in the file is asked anew."""
+    keeper = Gatekeeper()
+    for _ in range(3):
+        assert judge(keeper, basic("alice", "good")) is Verdict.WELCOME
+    assert keeper.hashes == 1
+    for _ in range(2):
+        assert judge(keeper, basic("alice", "bad")) is Verdict.UNKNOWN
+    assert keeper.hashes == 3
+    changed = {b"alice": hashed(b"other")}
+    assert judge(keeper, basic("alice", "good"), changed) is Verdict.UNKNOWN
+    assert judge(keeper, basic("alice", "other"), changed) is Verdict.WELCOME
+    assert judge(keeper, basic("alice", "good"), {b"bob": changed[b"alice"]}) is Verdict.UNKNOWN
+
+
+def test_a_remembered_password_costs_no_hash() -> None:
+    """Far below a millisecond, where a hash takes tens of them."""
+
+    async def run() -> float:
+        keeper, users = Gatekeeper(), {b"alice": hashed(b"good", 8)}
+        header = basic("alice", "good")
+        await keeper.judge(users, header, "c")
+        began = time.process_time()
+        for _ in range(1000):
+            assert await keeper.judge(users, header, "c") is Verdict.WELCOME
+        return (time.process_time() - began) / 1000
+
+    assert asyncio.run(run()) < 0.001
+
+
+def test_a_stranger_costs_what_a_user_costs() -> None:
+    """So that nobody learns from the time who is a user: same cost, whatever the name or the password."""
+    users = {b"alice": hashed(b"good", 9)}
+    wrong = _seconds(users, basic("alice", "bad"))
+    for header in (basic("mallory", "bad"), basic("alice", "x" * 100), basic("", "")):
+        assert 0.5 < _seconds(users, header) / wrong < 2.0
+
+
+def _seconds(users: dict[bytes, bytes], header: str) -> float:
+    """The median time of a refusal; all of it is the hash."""
+
+    def once() -> float:
+        began = time.perf_counter()
+        assert judge(Gatekeeper(), header, users) is Verdict.UNKNOWN
+        return time.perf_counter() - began
+
+    return statistics.median(once() for _ in range(5))
+
+
+def test_strangers_cost_like_some_user_always_the_same() -> None:
+    """With users of several costs, a name that does not exist costs like one of them, each time anew."""
+    users = {b"a": hashed(b"x", 4), b"b": hashed(b"x", 5)}
+    keeper = Gatekeeper()
+    costs = [[keeper._stand_in(users, b"name%d" % n)[4:6] for _ in range(3)] for n in range(40)]
+    assert all(len(set(of_one)) == 1 for of_one in costs)
+    assert {of_one[0] for of_one in costs} == {b"04", b"05"}
+
+
+def test_one_client_may_only_guess_so_often_at_once() -> None:
+    """What is more is not looked at, and what waits is bounded."""
+    keeper = Gatekeeper()
+
+    async def guesses() -> list[Verdict]:
+        wrong = (basic("alice", f"bad{n}") for n in range(50))
+        return await asyncio.gather(*(keeper.judge(USERS, header, "mallory") for header in wrong))
+
+    verdicts = asyncio.run(guesses())
+    assert verdicts.count(Verdict.UNKNOWN) == keeper.hashes == WAITING_LIMIT
+    assert verdicts.count(Verdict.TOO_MANY) == 50 - WAITING_LIMIT
+    assert judge(keeper, basic("alice", "good"), client="mallory") is Verdict.WELCOME
+    assert not keeper._waiting
+    assert not keeper._queues
+
+
+def test_guessing_keeps_nobody_else_waiting() -> None:
+    """Another client's first password waits for one hash at most, not for the queue of who guesses."""
+
+    async def run() -> int:
+        keeper = Gatekeeper()
+        guesses = [
+            asyncio.create_task(keeper.judge(USERS, basic("alice", f"bad{n}"), "mallory"))
+            for n in range(WAITING_LIMIT)
+        ]
+        await asyncio.sleep(0)
+        assert await keeper.judge(USERS, basic("alice", "good"), "prometheus") is Verdict.WELCOME
+        hashes = keeper.hashes
+        await asyncio.gather(*guesses)
+        return hashes
+
+    assert asyncio.run(run()) <= 3
+
+
+def test_the_loop_goes_on_while_a_password_is_hashed() -> None:
+    """Hashes are made in a thread, and outside Python's lock."""
+
+    async def run() -> tuple[float, float]:
+        keeper, users = Gatekeeper(), {b"alice": hashed(b"good", 12)}
+        longest = 0.0
+        began = then = time.monotonic()
+        guess = asyncio.create_task(keeper.judge(users, basic("alice", "bad"), "c"))
+        while not guess.done():
+            await asyncio.sleep(0.001)
+            longest, then = max(longest, time.monotonic() - then), time.monotonic()
+        return longest, time.monotonic() - began
+
+    longest, whole = asyncio.run(run())
+    assert longest < whole / 2
+
+
+def test_what_is_remembered_holds_no_password() -> None:
+    """Only digests under a key of this process."""
+    keeper = Gatekeeper()
+    judge(keeper, basic("alice", "good"))
+    assert len(keeper._good) == 1
+    assert all(b"good" not in digest and len(digest) == 32 for digest in keeper._good)
+    assert keeper._digest(b"a", b"bc") != keeper._digest(b"ab", b"c")
