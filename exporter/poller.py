@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
@@ -16,7 +16,7 @@ from exporter import log
 from exporter.booking import Booking, ClockError
 from exporter.books import Books
 from exporter.budget import Budget
-from exporter.errors import ExporterError
+from exporter.errors import ApiError, ExporterError
 from exporter.ledger import plan
 from exporter.ledger.due import RecordCounts, due_jobs
 from exporter.ledger.gauges import gauge_start
@@ -43,6 +43,22 @@ class PollSettings(msgspec.Struct, frozen=True):
     timeout: float
     budget: int
     time_filters: bool = True
+
+
+class Backlog(NamedTuple):
+    """A catch-up under way: where it began. Times of the API in milliseconds, ``started`` monotonic."""
+
+    started: float
+    read_until: int
+    now: int
+
+    def seconds_left(self, monotonic: float, read_until: int, now: int) -> int | None:
+        """An estimate from the pace so far; ``None`` while there is no progress."""
+        passed = monotonic - self.started
+        gained = (self.now - self.read_until) - (now - read_until)
+        if gained <= 0:
+            return None
+        return round(max(passed, 1.0) * (now - read_until) / gained)
 
 
 class Poller:
@@ -77,6 +93,7 @@ class Poller:
         self._settle_density, self._head_density, self._reach_density, self._history_density = densities
         self._read_until = 0
         """Up to where settle reads have come: the settled time, or beyond it while missed jobs hold that."""
+        self._backlog: Backlog | None = None
         self._head = 0
         """Up to where head reads have come."""
         self._published_at = float("-inf")
@@ -191,16 +208,27 @@ class Poller:
                 )
 
     async def _catch_up(self) -> None:
-        """While far behind: settle reads, strictly in order, within half the budget (R5, R8)."""
+        """While far behind: settle reads, strictly in order, within half the budget (R5, R8).
+
+        Where they fail, the looks at open jobs go on: the backlog must not starve them.
+        """
         if not self._lagging():
+            self._backlog = None
             return
-        begun = self._booking.now() - self._read_until
-        await self._settle(self._booking.budget_left // 2)
-        if self._lagging():
-            left = (self._booking.now() - self._read_until) // SECOND
-            log.info(
-                logger, "catching up", target=self._name, behind_seconds=left, was_seconds=begun // SECOND
-            )
+        now = self._booking.now()
+        self._backlog = self._backlog or Backlog(self._monotonic(), self._read_until, now)
+        try:
+            await self._settle(self._booking.budget_left // 2)
+        except ApiError as error:
+            self._booking.problem = self._booking.problem or error
+        now = self._booking.now()
+        log.info(
+            logger,
+            "catching up" if self._lagging() else "caught up",
+            target=self._name,
+            behind_seconds=(now - self._read_until) // SECOND,
+            seconds_left=self._backlog.seconds_left(self._monotonic(), self._read_until, now),
+        )
 
     async def _settle(self, limit: int) -> None:
         spent = self._reader.requests
