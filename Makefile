@@ -7,13 +7,14 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignor
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint docs tools clean
+.PHONY: help demo test lint docs dashboards tools clean
 
 help:
 	@echo "make demo   run the exporter against the bundled simulator"
 	@echo "make test   run every check: ruff, mypy, pytest"
 	@echo "make lint   ruff and mypy only"
 	@echo "make docs   write docs/metrics.md again"
+	@echo "make dashboards   write grafana/dashboards/*.json again"
 	@echo "make clean  remove the virtual environment and caches"
 
 demo: $(VENV)/installed
@@ -29,6 +30,9 @@ lint: $(VENV)/dev-installed
 
 docs: $(VENV)/installed
 	$(BIN)/python docs/generate.py
+
+dashboards: $(VENV)/dev-installed
+	$(BIN)/python -m grafana.build
 
 # Prometheus, Alertmanager and Chromium for the tests; installed only by root on Debian.
 tools:

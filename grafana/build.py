@@ -1,0 +1,30 @@
+"""Writes ``grafana/dashboards/*.json``: ``python -m grafana.build``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from grafana import exporter_api, failures, overview, usage
+
+FOLDER: Final = Path(__file__).parent / "dashboards"
+
+
+def dashboards() -> dict[str, str]:
+    """The text of every file by its name."""
+    return {
+        "overview.json": overview.build(),
+        "failures.json": failures.build(),
+        "usage.json": usage.build(),
+        "exporter-api.json": exporter_api.build(),
+    }
+
+
+def main() -> None:
+    FOLDER.mkdir(exist_ok=True)
+    for name, text in dashboards().items():
+        (FOLDER / name).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
