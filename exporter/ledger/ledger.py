@@ -65,7 +65,9 @@ class Ledger:
         """When a list answer last had anything in it."""
         self._told: dict[str, None] = {}
         self._waived: list[str] = []
-        self.holds = {job_id: job.created for job_id, job in jobs.items() if job.misses}
+        self.holds = {
+            name: job.created for name, job in jobs.items() if job.misses and not job.flags & WAIVED
+        }
         """Remembered jobs that the list does not show, by creation: they hold the settled time (R6)."""
         self._refuted = False
 
@@ -236,7 +238,7 @@ class Ledger:
     def miss(self, job_id: str, begun: int, *, listing: bool) -> bool:
         """A complete look at ``begun`` did not show the job. Returns whether to go on without it (R6, R9)."""
         job = self.jobs.get(job_id)
-        if job is None:
+        if job is None or job.flags & WAIVED:
             return True
         if not job.misses:
             job.missing_since = begun
@@ -250,10 +252,9 @@ class Ledger:
             self.holds[job_id] = job.created
             return False
         self.holds.pop(job_id, None)
+        job.flags |= WAIVED
         if job.open:
             self._book_expired(job_id, job, "vanished")
-        else:
-            job.flags |= WAIVED
         self._waived.append(job_id)
         return True
 

@@ -9,6 +9,8 @@ APPLICATION_ID: Final = 0x4D545453
 
 SCHEMA_VERSION: Final = 1
 
+# Primary keys come first and in order: SQLite 3.40 takes any other table WITHOUT ROWID for damaged
+# (its quick_check finds NULL where there is none).
 CREATE: Final = """
 CREATE TABLE targets (
     id INTEGER PRIMARY KEY,
@@ -44,8 +46,8 @@ CREATE TABLE minutes (
 ) WITHOUT ROWID;
 CREATE TABLE label_sets (
     target INTEGER NOT NULL REFERENCES targets (id),
-    place INTEGER NOT NULL,
     job_type TEXT NOT NULL, tts_service_enum TEXT NOT NULL,
+    place INTEGER NOT NULL,
     PRIMARY KEY (target, job_type, tts_service_enum)
 ) WITHOUT ROWID;
 CREATE TABLE breakers (credentials TEXT PRIMARY KEY, state TEXT NOT NULL) WITHOUT ROWID;
@@ -68,8 +70,8 @@ ON CONFLICT DO UPDATE SET jobs = jobs + excluded.jobs, characters = characters +
 """
 PRUNE_MINUTES: Final = "DELETE FROM minutes WHERE target = ? AND minute < ?"
 PUT_LABEL_SET: Final = """
-INSERT OR IGNORE INTO label_sets
-SELECT ?1, (SELECT count(*) FROM label_sets WHERE target = ?1), ?2, ?3
+INSERT OR IGNORE INTO label_sets (target, job_type, tts_service_enum, place)
+SELECT ?1, ?2, ?3, (SELECT count(*) FROM label_sets WHERE target = ?1)
 """
 GET_MINUTES: Final = """
 SELECT minute, job_type, tts_service_enum, state, sum(jobs) FROM minutes

@@ -1,0 +1,196 @@
+"""Killed at every write: whatever the books were doing, afterwards they equal those of an uninterrupted run.
+
+In-process, the connection dies at the n-th statement, for every n; as a real process, at every n-th one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exporter.store.sqlite import SqliteStore
+from tests.fake_api import SECOND, FakeApi, FakeClock, House
+from tests.processes import ROOT
+from tests.store.support import books
+
+
+class Killed(BaseException):
+    """The process ends here and now."""
+
+
+class Mortal(sqlite3.Connection):
+    """A connection that dies at the n-th statement; one with many rows may be half done."""
+
+    left = -1
+    """Statements until it dies; -1: it lives."""
+    die: Callable[[], None]
+    done = 0
+
+    @classmethod
+    def count(cls) -> None:
+        cls.done += 1
+        if cls.left == 0:
+            cls.left = -1
+            cls.die()
+        cls.left -= cls.left > 0
+
+    def execute(self, sql: str, parameters: Any = ()) -> sqlite3.Cursor:
+        Mortal.count()
+        return super().execute(sql, parameters)
+
+    def executemany(self, sql: str, parameters: Iterable[Any]) -> sqlite3.Cursor:
+        def counted() -> Iterable[Any]:
+            for row in parameters:
+                Mortal.count()
+                yield row
+
+        Mortal.count()
+        return super().executemany(sql, counted())
+
+
+def die_here() -> None:
+    raise Killed
+
+
+def open_mortal(path: Path) -> SqliteStore:
+    """A store on a connection that can die."""
+    connect = sqlite3.connect
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sqlite3, "connect", lambda *args, **options: connect(*args, factory=Mortal, **options))
+        return SqliteStore(path)
+
+
+class Story:
+    """The same things happen to the jobs in every run, crash or none."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.api = FakeApi(FakeClock())
+        self.house: House | None = None
+
+    def open(self) -> House:
+        store = open_mortal(self.path)
+        if self.house is None:
+            self.house = House(store, self.api, max_job_age=40 * SECOND, overlap=30 * SECOND)
+        else:
+            self.house.store = store
+            self.house.restart()
+        return self.house
+
+    def poll(self) -> None:
+        """One poll in a loop of its own; a death passes through it."""
+        assert self.house is not None
+        asyncio.run(self.house.poller.poll())
+
+    def begin(self) -> None:
+        """Books with a past: open, finished, forgotten, missing and old jobs."""
+        self.open()
+        for number in range(6):
+            self.poll()
+            self.api.clock.ms += 15 * SECOND
+            for _ in range(3):
+                self.api.create(job_type=("AUDITION", "WEBSOCKET")[number % 2])
+            if number > 1:
+                self.api.finish(sorted(self.api.jobs)[number], "FAILED", fail_msg="boom")
+        del self.api.jobs[sorted(self.api.jobs)[0]]
+        self.poll()
+        self.api.clock.ms += 15 * SECOND
+        # What the poll of the crash will find: something of each kind.
+        self.api.create(tts_service_enum="NEW_VOICE")
+        self.api.finish(sorted(self.api.jobs)[5])
+        self.api.create(text_length=None)
+
+    def copy(self, path: Path) -> Story:
+        """The same story up to here, in another file; this one's store is closed."""
+        assert self.house is not None
+        self.house.store.close()
+        shutil.copy(self.path, path)
+        twin = Story(path)
+        twin.api.jobs.update(self.api.jobs)
+        twin.api.clock.ms = self.api.clock.ms
+        twin.open()
+        return twin
+
+    def end(self) -> dict[str, Any]:
+        """The rest of the story; returns the books."""
+        assert self.house is not None
+        house = self.house
+        for _ in range(3):
+            self.poll()
+            self.api.clock.ms += 15 * SECOND
+        assert house.books.ledger.imbalance() == 0
+        house.store.close()
+        return comparable(books(self.path))
+
+
+def comparable(held: dict[str, Any]) -> dict[str, Any]:
+    """Without what tells of the polls themselves: a killed one is one more."""
+    held["totals"] = {key: value for key, value in held["totals"].items() if not key[0].startswith("poll")}
+    return held
+
+
+def test_killed_at_every_statement_of_a_poll_the_books_equal_an_uninterrupted_run(tmp_path: Path) -> None:
+    """Half of a commit, or a commit done twice, would show as a difference."""
+    beginning = Story(tmp_path / "beginning.db")
+    beginning.begin()
+    story = beginning.copy(tmp_path / "whole.db")
+    before = Mortal.done
+    story.poll()
+    statements = Mortal.done - before
+    expected = story.end()
+    assert statements >= 50
+    Mortal.die = staticmethod(die_here)
+    for statement in range(statements):
+        story = beginning.copy(tmp_path / f"{statement}.db")
+        assert story.house is not None
+        Mortal.left = statement
+        with pytest.raises(Killed):
+            story.poll()
+        story.house.store.close()
+        story.open()
+        story.poll()
+        assert story.end() == expected, f"killed at statement {statement} of {statements}"
+
+
+SCRIPT = """
+import os, signal, sys
+from pathlib import Path
+from tests.store.test_crash import Mortal, Story
+story = Story(Path(sys.argv[1]))
+story.begin()
+Mortal.die = staticmethod(lambda: os.kill(os.getpid(), signal.SIGKILL))
+Mortal.left = int(sys.argv[2])
+story.poll()
+"""
+
+
+@pytest.mark.parametrize("statement", [0, 7, 21, 40, 55])
+def test_a_process_killed_in_the_middle_of_a_commit_leaves_books_that_go_on_exactly(
+    tmp_path: Path, statement: int
+) -> None:
+    """With SIGKILL nothing is rolled back, closed or flushed by anybody: the file is what it is."""
+    story = Story(tmp_path / "whole.db")
+    story.begin()
+    story.poll()
+    expected = story.end()
+    path = tmp_path / "killed.db"
+    command = [sys.executable, "-c", SCRIPT, str(path), str(statement)]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
+    assert done.returncode == -9
+    story = Story(tmp_path / "twin.db")  # the API's side of the story, with books to throw away
+    story.begin()
+    assert story.house is not None
+    story.house.store.close()
+    story.path = path
+    story.open()
+    story.poll()
+    assert story.end() == expected
