@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import accumulate
+from operator import attrgetter, itemgetter
 from typing import Any, Literal
 
 import pytest
@@ -14,20 +15,23 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar as ClientExemplar
 from prometheus_client.utils import floatToGoString
 
 from exporter.metrics import Metric
-from exporter.sampling import Distribution, Samples
+from exporter.sampling import Distribution, Exemplar, Samples
 from exporter.textformat import END, Format, select, write_block, write_family
 
 Rows = list[tuple[tuple[str, ...], float | Distribution]]
+JOB_ID = "0f0e0d0c-1234-5678-9abc-def012345678"
 
 
 class Source:
     """Made-up samples, and when counting began."""
 
-    def __init__(self, rows: Rows, created: float | None) -> None:
+    def __init__(self, rows: Rows, created: float | None, exemplar: Exemplar | None = None) -> None:
         self.rows = rows
+        self.exemplars = {rows[0][0]: exemplar} if rows and exemplar else {}
         self._created = created
 
     @property
@@ -52,6 +56,12 @@ def ours(metric: Metric[Any], sources: list[Source], form: Format, *, created: b
     return "".join(write_family(metric, blocks, form))
 
 
+def their_exemplar(exemplar: Exemplar | None, form: Format) -> ClientExemplar | None:
+    if exemplar is None or form is not Format.OPENMETRICS:
+        return None
+    return ClientExemplar(dict(exemplar.labels), exemplar.value, exemplar.timestamp)
+
+
 def theirs(metric: Metric[Any], sources: list[Source], form: Format, *, created: bool) -> str:
     """The same samples through prometheus-client's writers."""
     family = Family(metric.family, metric.help, metric.type)
@@ -60,12 +70,15 @@ def theirs(metric: Metric[Any], sources: list[Source], form: Format, *, created:
             labels = dict(zip(metric.labels, values, strict=True))
             if isinstance(value, Distribution):
                 bounds = [*map(floatToGoString, value.bounds), "+Inf"]
-                for bound, total in zip(bounds, accumulate(value.counts), strict=True):
-                    family.add_sample(f"{metric.name}_bucket", {**labels, "le": bound}, total)
+                for place, total in enumerate(accumulate(value.counts)):
+                    exemplar = their_exemplar(value.exemplars.get(place), form)
+                    bucket = {**labels, "le": bounds[place]}
+                    family.add_sample(f"{metric.name}_bucket", bucket, total, exemplar=exemplar)
                 family.add_sample(f"{metric.name}_count", labels, sum(value.counts))
                 family.add_sample(f"{metric.name}_sum", labels, value.sum)
             else:
-                family.add_sample(metric.name, labels, value)
+                exemplar = their_exemplar(source.exemplars.get(values), form)
+                family.add_sample(metric.name, labels, value, exemplar=exemplar)
             if created and source.created is not None and metric.type != "gauge":
                 family.add_sample(f"{metric.family}_created", labels, source.created)
     if not family.samples:
@@ -85,11 +98,20 @@ numbers = st.one_of(
 )
 
 
+exemplars = st.builds(
+    lambda job_id, value, at: Exemplar((("job_id", job_id),), value, at),
+    st.text(st.characters(categories=["L", "N", "P", "S"]), max_size=128 - len("job_id")),
+    st.floats(0, 1e9),
+    st.floats(1e9, 2e9),
+)
+
+
 @st.composite
 def distributions(draw: st.DrawFn) -> Distribution:
     bounds = sorted(draw(st.sets(st.floats(min_value=0.001, max_value=1e9), max_size=5)))
     counts = draw(st.lists(st.integers(0, 10**9), min_size=len(bounds) + 1, max_size=len(bounds) + 1))
-    return Distribution(tuple(bounds), tuple(counts), draw(st.floats(min_value=0, max_value=1e15)))
+    shown = draw(st.dictionaries(st.integers(0, len(bounds)), exemplars, max_size=2))
+    return Distribution(tuple(bounds), tuple(counts), draw(st.floats(min_value=0, max_value=1e15)), shown)
 
 
 @st.composite
@@ -100,9 +122,18 @@ def inputs(draw: st.DrawFn) -> tuple[Metric[Any], list[Source]]:
     )
     labels = tuple(name for name in names if name != "le")
     name = draw(st.from_regex(r"[a-z][a-z0-9_]{0,8}x", fullmatch=True))
-    metric = Metric[Any](f"{name}_total" if kind == "counter" else name, kind, draw(texts), labels, rows_of)
+    metric = Metric[Any](
+        f"{name}_total" if kind == "counter" else name,
+        kind,
+        draw(texts),
+        labels,
+        rows_of,
+        exemplars=attrgetter("exemplars"),
+    )
     row = st.tuples(st.tuples(*(texts for _ in labels)), distributions() if kind == "histogram" else numbers)
-    source = st.builds(Source, st.lists(row, max_size=3), st.none() | st.floats(1e9, 2e9))
+    exemplar = exemplars if kind == "counter" else st.none()
+    rows = st.lists(row, max_size=3, unique_by=itemgetter(0))
+    source = st.builds(Source, rows, st.none() | st.floats(1e9, 2e9), st.none() | exemplar)
     return metric, draw(st.lists(source, max_size=3))
 
 
@@ -116,6 +147,29 @@ def test_lines_equal_those_of_prometheus_client(
     """Whatever the names, label values and numbers are."""
     metric, sources = drawn
     assert ours(metric, sources, form, created=created) == theirs(metric, sources, form, created=created)
+
+
+def exemplified(job_id: str) -> str:
+    metric = Metric[Any]("a_total", "counter", "A.", (), rows_of, exemplars=attrgetter("exemplars"))
+    source = Source([((), 1.0)], None, Exemplar((("job_id", job_id),), 1.0, 1.7e9))
+    return ours(metric, [source], Format.OPENMETRICS, created=False).splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("job_id", "shown"),
+    [
+        pytest.param(JOB_ID, f'a_total 1.0 # {{job_id="{JOB_ID}"}} 1.0 1700000000.0', id="shown"),
+        pytest.param('a"\\', 'a_total 1.0 # {job_id="a\\"\\\\"} 1.0 1700000000.0', id="escaped"),
+        pytest.param("中" * 122, f'a_total 1.0 # {{job_id="{"中" * 122}"}} 1.0 1700000000.0', id="longest"),
+        pytest.param("x" * 123, "a_total 1.0", id="too-long"),
+        pytest.param("a\nb", "a_total 1.0", id="line-break"),
+        pytest.param("a\x1b[31m", "a_total 1.0", id="escape-sequence"),
+        pytest.param("\ud800", "a_total 1.0", id="surrogate"),
+    ],
+)
+def test_exemplars_are_within_the_limit_and_printable(job_id: str, shown: str) -> None:
+    """128 characters with the label's name (OpenMetrics 1.0.0); the sample itself is always there."""
+    assert exemplified(job_id) == shown
 
 
 EXPOSITION = """\
