@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import subprocess
 from collections import UserDict
 from collections.abc import Iterable
@@ -11,10 +12,13 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_prometheus
+from prometheus_client.samples import Exemplar, Timestamp
 
 from exporter import metrics
 from exporter.apimetrics import ApiMetrics
@@ -22,7 +26,7 @@ from exporter.exposition import REVISION_VARIABLE, Exposition, process_view
 from exporter.metrics import METRICS, Metric
 from exporter.published import Histogram, JobGauges, Pair, TargetView
 from exporter.sampling import Books, Distribution
-from exporter.textformat import Format
+from exporter.textformat import Format, select
 from tests.conftest import Tool
 from tests.views import CLASSES, LLM, PROCESS, STARTED, bare_view, full_api, full_view, published
 
@@ -187,6 +191,104 @@ def test_a_view_that_did_not_change_is_not_written_again() -> None:
     made.publish(published(quiet, msgspec.structs.replace(bare_view("busy"), up=True)))
     assert b'metastudio_up{target="busy"} 1.0' in made.render(Format.PROMETHEUS)
     assert reads == [LLM]
+
+
+@both_formats
+def test_exemplars_are_in_openmetrics_alone(form: Format) -> None:
+    """On failures and on the buckets of both durations; 0.0.4 has no word for them."""
+    shown = {
+        (sample.name, sample.labels.get("le") or sample.labels["fail_msg_class"]): sample.exemplar
+        for family in parse(exposition(full_view()).render(form), form)
+        for sample in family.samples
+        if sample.exemplar
+    }
+    failed = Exemplar({"job_id": "failed-job"}, 1.0, Timestamp(1_700_000_000, 125_000_000))
+    slow = Exemplar({"job_id": "slow-job"}, 61.5, Timestamp(1_700_000_000, 250_000_000))
+    expected = {
+        ("metastudio_tts_job_failures_total", CLASSES[0]): failed,
+        ("metastudio_tts_job_duration_upper_bound_seconds_bucket", "86400.0"): slow,
+        ("metastudio_tts_job_duration_lower_bound_seconds_bucket", "86400.0"): slow,
+    }
+    assert shown == (expected if form is Format.OPENMETRICS else {})
+
+
+@both_formats
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
+def test_what_was_asked_for_once_is_made_at_publication(form: Format, packed: bool) -> None:
+    """So that no later scrape waits for it; and once only, however many scrapes follow."""
+    reads: list[Pair] = []
+
+    class Created(UserDict[Pair, int]):
+        def __getitem__(self, pair: Pair) -> int:
+            reads.append(pair)
+            return super().__getitem__(pair)
+
+    def publish() -> None:
+        made.publish(published(msgspec.structs.replace(bare_view(), created=Created({LLM: 1}))))
+
+    made = exposition(bare_view())
+    publish()
+    assert reads == []
+    made.render(form, packed=packed)
+    assert reads == [LLM]
+    publish()
+    assert reads == [LLM, LLM]
+    for _ in range(3):
+        made.render(form, packed=packed)
+    assert reads == [LLM, LLM]
+
+
+NAMES = ("a", "b", "c")
+
+
+@st.composite
+def publications(draw: st.DrawFn) -> list[tuple[TargetView, ...]]:
+    """A history: at each step some targets count on, appear, disappear or change places."""
+    now = {name: full_view(name, (LLM,)) for name in NAMES}
+    history = []
+    for _ in range(draw(st.integers(1, 5))):
+        for name in draw(st.sets(st.sampled_from(NAMES))):
+            amount = draw(st.sampled_from((1, 10**6)))
+            created = {**now[name].created, LLM: now[name].created[LLM] + amount}
+            now[name] = msgspec.structs.replace(now[name], created=created, up=draw(st.booleans()))
+        shown = draw(st.lists(st.sampled_from(NAMES), unique=True, max_size=3))
+        history.append(tuple(now[name] for name in shown))
+    return history
+
+
+@given(history=publications(), form=st.sampled_from(Format), scrape_between=st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_what_was_kept_equals_what_would_be_made_anew(
+    history: list[tuple[TargetView, ...]], form: Format, scrape_between: bool
+) -> None:
+    """After any sequence of publications and API facts, plain and packed."""
+    api = full_api(*NAMES)
+    made = exposition(api=api)
+    for step, views in enumerate(history):
+        made.publish(published(*views))
+        api.target(NAMES[step % 3]).retry("list_jobs")
+        if scrape_between or step == len(history) - 1:
+            anew = exposition(*views, api=api).render(form)
+            assert made.render(form) == anew
+            assert gzip.decompress(made.render(form, packed=True)) == anew
+
+
+@both_formats
+def test_selected_names_are_those_of_the_whole(form: Format) -> None:
+    """The same lines as ``select`` finds in the whole text, which is not looked through for it."""
+    made = exposition(full_view("a"), full_view("b"), created=True)
+    whole = made.render(form).decode()
+    for names in (
+        {"metastudio_tts_jobs"},
+        {"metastudio_tts_jobs_created_total", "metastudio_up"},
+        {"metastudio_tts_jobs_created", "metastudio_tts_jobs_created_created"},
+        {"metastudio_tts_text_length_characters_sum", "metastudio_exporter_build_info"},
+        {"metastudio", "nothing", "#"},
+    ):
+        expected = select(whole.removesuffix("# EOF\n"), frozenset(names))
+        end = "# EOF\n" if form is Format.OPENMETRICS else ""
+        assert made.render(form, frozenset(names)).decode() == expected + end
+        assert gzip.decompress(made.render(form, frozenset(names), packed=True)).decode() == expected + end
 
 
 def test_process_view_tells_version_and_revision() -> None:

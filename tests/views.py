@@ -10,7 +10,7 @@ from exporter.cloud.events import OPERATIONS
 from exporter.errors import ErrorKind
 from exporter.ledger.model import EXPIRED_REASONS, FINAL_STATES, JOB_TYPES, OPEN_STATES, TTS_SERVICES, Anomaly
 from exporter.metrics import POLL_OUTCOMES
-from exporter.published import Histogram, JobGauges, Labels, Pair, Published, TargetView
+from exporter.published import Exemplar, Histogram, JobGauges, Labels, Pair, Published, TargetView
 from exporter.sampling import JOB_STATES, ProcessView
 
 CLASSES = ("sensitive_text", "unclassified", "no_message")
@@ -47,6 +47,12 @@ def full_view(target: str = "production", pairs: tuple[Pair, ...] = PAIRS) -> Ta
     def histogram(bounds: tuple[int, ...]) -> Histogram:
         return Histogram(bounds, tuple(next(numbers) for _ in range(len(bounds) + 1)), next(numbers))
 
+    def durations() -> dict[Pair, Histogram]:
+        slow = {1: Exemplar("slow-job", 61_500, 1_700_000_000_250)}
+        return {
+            pair: found._replace(exemplars=slow) for pair, found in histograms((5_000, 86_400_000)).items()
+        }
+
     return TargetView(
         target=target,
         region="cn-north-4",
@@ -57,11 +63,12 @@ def full_view(target: str = "production", pairs: tuple[Pair, ...] = PAIRS) -> Ta
         created={pair: next(numbers) for pair in pairs},
         finished=count(FINAL_STATES),
         failures=count(CLASSES),
+        failure_exemplars={(*LLM, CLASSES[0]): Exemplar("failed-job", 1, 1_700_000_000_125)},
         expired=count(EXPIRED_REASONS),
         synthesized_characters={pair: 1_000_000 + next(numbers) for pair in pairs},
         text_length=histograms((50, 100, 10_000)),
-        duration_upper_bound=histograms((5_000, 86_400_000)),
-        duration_lower_bound=histograms((5_000, 86_400_000)),
+        duration_upper_bound=durations(),
+        duration_lower_bound=durations(),
         gauges=JobGauges(
             jobs=count(JOB_STATES),
             open_jobs=count(OPEN_STATES),

@@ -1,0 +1,110 @@
+"""The latest job behind a failure or a duration, from the record to what is published."""
+
+from __future__ import annotations
+
+from exporter.ledger.classify import BUILTIN_RULES, Classifier
+from exporter.ledger.exemplars import Exemplars
+from exporter.ledger.facts import Rules, Sighting
+from exporter.ledger.jobs import JobBook
+from exporter.ledger.ledger import Ledger
+from exporter.ledger.minutes import MinuteBook
+from exporter.ledger.model import FAILED, PROCESSING, SUCCEED, Record
+from exporter.ledger.times import Times
+from exporter.ledger.totals import (
+    DURATION_LOWER,
+    DURATION_UPPER,
+    FAILURES,
+    LabelSets,
+    Totals,
+    histograms,
+)
+from exporter.published import Exemplar, Histogram
+
+SECOND = 1000
+START = 1_700_000_000_000
+PAIR = ("ASYNC_JOB", "TTS_LLM")
+BUCKETS = (5 * SECOND, 60 * SECOND)
+
+
+def ledger() -> Ledger:
+    rules = Rules(
+        interval=15 * SECOND,
+        overlap=300 * SECOND,
+        window=3600 * SECOND,
+        max_job_age=86_400 * SECOND,
+        max_catch_up=86_400 * SECOND,
+        text_length_buckets=(100,),
+        duration_buckets=BUCKETS,
+        max_label_sets=100,
+        classify=Classifier(BUILTIN_RULES).classify,
+    )
+    made = Ledger(
+        rules,
+        times=None,
+        jobs=JobBook(),
+        totals=Totals(),
+        labels=LabelSets((PAIR,), (), 100),
+        minutes=MinuteBook(),
+    )
+    made.start(START)
+    assert isinstance(made.times, Times)
+    return made
+
+
+def see(books: Ledger, job_id: str | None, state: str, at: int, created: int = START) -> None:
+    """The job as one answer, ``at`` seconds after the start, shows it."""
+    record = Record(job_id, created, state, *PAIR, text_length=10)
+    begun = START + at * SECOND
+    name = job_id or "\x00anonymous"
+    books.see_as(
+        name, record, Sighting(begun=begun, ended=begun + 500, since=START, until=START + 60 * SECOND)
+    )
+
+
+def test_a_failure_points_to_the_latest_job_of_its_class() -> None:
+    """The second failure of a class takes the place of the first."""
+    books = ledger()
+    see(books, "first", FAILED, 1)
+    see(books, "second", FAILED, 2)
+    expected = {(*PAIR, "no_message"): Exemplar("second", 1, START + 2_500)}
+    assert books.exemplars.of(FAILURES) == expected
+
+
+def test_a_job_is_behind_the_buckets_it_was_counted_in() -> None:
+    """Upper and lower bound apart, each with its own value, in milliseconds."""
+    books = ledger()
+    see(books, "job", PROCESSING, 4)
+    see(books, "job", SUCCEED, 8)
+    at = START + 8_500
+    assert books.exemplars.of(DURATION_UPPER) == {(*PAIR, "60000"): Exemplar("job", 8_500, at)}
+    assert books.exemplars.of(DURATION_LOWER) == {(*PAIR, "5000"): Exemplar("job", 4_000, at)}
+
+
+def test_what_is_not_counted_has_no_exemplar() -> None:
+    """Seen again, seen too late for a duration, or without an id that could be looked up."""
+    books = ledger()
+    see(books, "job", FAILED, 1)
+    see(books, "job", FAILED, 9)
+    see(books, None, FAILED, 9)
+    see(books, "late", SUCCEED, 3_000)
+    assert [found.job_id for found in books.exemplars.of(FAILURES).values()] == ["job"]
+    assert books.exemplars.of(FAILURES)[(*PAIR, "no_message")].at == START + 1_500
+    assert books.exemplars.of(DURATION_UPPER) == {}
+
+
+def test_histograms_carry_them_by_place() -> None:
+    """Places are those of the counts; a bucket that is no longer configured shows none."""
+    exemplar = Exemplar("job", 70_000, START)
+    values = {(*PAIR, "5000"): 1, (*PAIR, "+Inf"): 1, (*PAIR, "sum"): 71_000}
+    exemplars = {(*PAIR, "+Inf"): exemplar, (*PAIR, "777"): exemplar}
+    expected = Histogram(BUCKETS, (1, 0, 1), 71_000, {2: exemplar})
+    assert histograms(values, BUCKETS, exemplars) == {PAIR: expected}
+
+
+def test_what_is_handed_out_does_not_change_any_more() -> None:
+    """It is published, and published state is immutable."""
+    exemplars = Exemplars()
+    exemplars.take(("failures", *PAIR, "x"), "one", 1, START)
+    before = exemplars.of("failures")
+    exemplars.take(("failures", *PAIR, "x"), "two", 1, START + 1)
+    assert before == {(*PAIR, "x"): Exemplar("one", 1, START)}
