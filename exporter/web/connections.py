@@ -36,6 +36,7 @@ class Limits(NamedTuple):
     keep_alive: int = 75
     """Longer than most scrape intervals, so that Prometheus keeps its connection."""
     head_bytes: int = 16 * 1024
+    """Of a request; a quarter more may get through."""
 
 
 class Visit:
@@ -189,11 +190,14 @@ class Connection(H11Protocol):
             transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        if self.transport.is_closing():
-            return
         if self._timer is None:
             self._within(self._limits.head)
-        super().data_received(data)
+        # h11 refuses a long head only while it is incomplete: it must not come all at once.
+        step = self._limits.head_bytes // 4
+        for begin in range(0, len(data), step):
+            if self.transport.is_closing():
+                return
+            super().data_received(data[begin : begin + step])
         self._look()
 
     def on_response_complete(self) -> None:
@@ -217,10 +221,14 @@ class Connection(H11Protocol):
             self._progress()
             if self._unsent():
                 return  # the answer's time goes on until the client has taken it
-            if self.conn.their_state is h11.IDLE and not self.conn.trailing_data[0]:
-                self._no_timer()  # idle: uvicorn's own timer ends it
+            if self._idle():
+                self._no_timer()  # uvicorn's own timer ends it
             else:
                 self._within(self._limits.head)
+
+    def _idle(self) -> bool:
+        """Between two requests, with nothing yet of the next."""
+        return self.conn.their_state is h11.IDLE and not self.conn.trailing_data[0]
 
     def _unsent(self) -> bool:
         return self.transport.get_write_buffer_size() > 0
@@ -239,6 +247,5 @@ class Connection(H11Protocol):
 
     def _too_late(self) -> None:
         self._timer = None
-        idle = self.timeout_keep_alive_task is not None and not self._unsent()
-        if not idle:
+        if self.timeout_keep_alive_task is None or self._unsent() or not self._idle():
             self.transport.abort()

@@ -47,9 +47,15 @@ class Server:
         self.guard = Guard(app, self._doors.settings)
         self._limits = limits or Limits()
         self._sockets = listen.listen(listen_addresses)
+        self._visits = Visits(_room(self._limits.connections))
         scheme = "http" if self._doors.settings().tls is None else "https"
         self.urls = tuple(listen.url(sock, scheme) for sock in self._sockets)
         """``http://HOST:PORT`` of each address, with the port that a ``:0`` became."""
+
+    @property
+    def connections(self) -> int:
+        """Open ones, those in their handshake included."""
+        return len(self._visits)
 
     def close(self) -> None:
         """Give the addresses up without having served."""
@@ -57,7 +63,7 @@ class Server:
 
     async def serve(self, stop: asyncio.Event) -> None:
         """Serve until ``stop`` is set; return once every connection is closed, a second later at most."""
-        server = _Uvicorn(_config(self.guard, self._limits), self._doors, self._limits)
+        server = _Uvicorn(_config(self.guard, self._limits), self._visits, self._doors, self._limits)
         watching = [asyncio.create_task(_exit_when(stop, server)), asyncio.create_task(self._doors.watch())]
         try:
             await server.serve(sockets=list(self._sockets))
@@ -66,6 +72,12 @@ class Server:
                 task.cancel()
             server.cut()
             self.close()
+
+
+def _room(wanted: int) -> int:
+    """So many connections at most that the cloud and the store are left half of the files we may open."""
+    half = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
+    return min(wanted, half) if half > 0 else wanted
 
 
 def _config(app: ASGIApp, limits: Limits) -> uvicorn.Config:
@@ -96,12 +108,11 @@ async def _exit_when(stop: asyncio.Event, server: _Uvicorn) -> None:
 class _Uvicorn(uvicorn.Server):
     """uvicorn as a part of a program: it handles no signals, and no connection outlives it."""
 
-    def __init__(self, config: uvicorn.Config, doors: Doors, limits: Limits) -> None:
+    def __init__(self, config: uvicorn.Config, visits: Visits, doors: Doors, limits: Limits) -> None:
         super().__init__(config)
         self.servers = []  # connections come through our own door
         self._limits = limits
-        half = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
-        self._visits = Visits(min(limits.connections, half) if half > 0 else limits.connections)
+        self._visits = visits
         self._door = Door(self._visits, self._protocol, lambda: doors.settings().tls, limits)
         self._accepting: list[asyncio.Task[None]] = []
 

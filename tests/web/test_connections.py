@@ -1,0 +1,371 @@
+"""Clients that are slow, silent, half gone, greedy or hostile: none of them stops another client's scrape.
+
+Every test drives the real server over loopback; the troublemakers come from 127.0.0.2, the scrape from
+127.0.0.1.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp
+
+from exporter.web.connections import Limits, Visit, Visits
+from exporter.web.doors import Doors
+from exporter.web.server import Server
+from tests.web.certificates import Authority, Pair
+from tests.web.test_server import BODY, large, place, small
+from tests.web.test_tls import config
+
+QUICK = Limits(connections=40, handshake=0.4, head=0.4, answer=0.6, keep_alive=1)
+Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+Trouble = Callable[[Stream], Coroutine[Any, Any, None]]
+REQUEST = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    app: ASGIApp = small, *, limits: Limits = QUICK, doors: Doors | None = None
+) -> AsyncIterator[Server]:
+    server, stop = Server(app, ["127.0.0.1:0"], doors=doors, limits=limits), asyncio.Event()
+    async with asyncio.timeout(30):
+        task = asyncio.create_task(server.serve(stop))
+        try:
+            yield server
+        finally:
+            stop.set()
+            await task
+
+
+async def stranger(server: Server) -> Stream:
+    """A connection from another address than the scrape's, with a small window."""
+    return await asyncio.open_connection(*place(server), local_addr=("127.0.0.2", 0), limit=4096)
+
+
+async def scrape(server: Server, client: httpx.AsyncClient) -> float:
+    """Seconds that one answer took."""
+    began = time.monotonic()
+    assert (await client.get(server.urls[0])).text == "ok\n"
+    return time.monotonic() - began
+
+
+async def ended(stream: Stream, within: float = 3.0) -> bytes:
+    """What came until the server closed the connection; it must, in time."""
+    reader, writer = stream
+    received = b""
+    with contextlib.suppress(ConnectionError):
+        async with asyncio.timeout(within):
+            while chunk := await reader.read(65536):
+                received += chunk
+    writer.close()
+    return received
+
+
+# --- one at a time: each is cut, and only after its time ------------------------------------------------
+
+
+async def silent(stream: Stream) -> None:
+    """Connects and says nothing."""
+
+
+async def half_a_head(stream: Stream) -> None:
+    stream[1].write(b"GET / HTTP/1.1\r\nhost:")
+
+
+async def dripping(stream: Stream) -> None:
+    """A byte now and then, so that it never seems dead."""
+    stream[1].write(b"GET / HTTP/1.1\r\n")
+    with contextlib.suppress(ConnectionError):
+        for _ in range(60):
+            await asyncio.sleep(0.05)
+            stream[1].write(b"x")
+            await stream[1].drain()
+
+
+async def dripping_again(stream: Stream) -> None:
+    """The same on a connection that was answered before."""
+    stream[1].write(REQUEST)
+    await asyncio.sleep(0.1)
+    await dripping(stream)
+
+
+async def half_a_body(stream: Stream) -> None:
+    """Announces a body and sends a part of it."""
+    stream[1].write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nabc")
+
+
+async def endless_body(stream: Stream) -> None:
+    """Sends a body that never ends."""
+    stream[1].write(b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n")
+    with contextlib.suppress(ConnectionError):
+        for _ in range(60):
+            await asyncio.sleep(0.05)
+            stream[1].write(b"1\r\nx\r\n")
+            await stream[1].drain()
+
+
+async def idle(stream: Stream) -> None:
+    """Answered once, and then quiet."""
+    stream[1].write(REQUEST)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "least", "most"),
+    [
+        (silent, 0.3, 1.0),
+        (half_a_head, 0.3, 1.0),
+        (dripping, 0.3, 1.0),
+        (dripping_again, 0.3, 1.0),
+        (half_a_body, 0.3, 1.0),
+        (endless_body, 0.3, 1.0),
+        (idle, 0.9, 1.9),
+    ],
+)
+def test_who_keeps_us_waiting_is_cut_off(trouble: Trouble, least: float, most: float) -> None:
+    """In its time, neither sooner nor later; meanwhile others are served."""
+
+    async def run() -> float:
+        async with serving() as server, httpx.AsyncClient() as client:
+            stream = await stranger(server)
+            began = time.monotonic()
+            troubling = asyncio.create_task(trouble(stream))
+            assert await scrape(server, client) < 0.3
+            await ended(stream)
+            took = time.monotonic() - began
+            troubling.cancel()
+            assert await scrape(server, client) < 0.3
+            return took
+
+    assert least < asyncio.run(run()) < most
+
+
+def test_who_does_not_read_its_answer_is_cut_off() -> None:
+    """A half-open connection, as when a laptop sleeps: its answer is given up, and its memory with it."""
+
+    async def run() -> None:
+        async with serving(large) as server:
+            stream = await stranger(server)
+            stream[0]._transport.pause_reading()  # type: ignore[attr-defined]  # nothing public does this
+            stream[1].write(REQUEST)
+            await asyncio.sleep(1.5)
+            stream[0]._transport.resume_reading()  # type: ignore[attr-defined]  # as above
+            assert len(await ended(stream)) < len(BODY)
+
+    asyncio.run(run())
+
+
+def test_a_slow_reader_in_time_gets_everything() -> None:
+    """The bound is on the whole answer, not on each pause."""
+
+    async def run() -> None:
+        async with serving(large, limits=QUICK._replace(answer=5.0, head=0.1)) as server:
+            stream = await stranger(server)
+            stream[1].write(REQUEST.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n"))
+            await asyncio.sleep(0.5)
+            assert len(await ended(stream)) > len(BODY)
+
+    asyncio.run(run())
+
+
+# --- what is sent -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET / HTTP/1.1\r\nhost: x\r\nx: " + b"a" * 100_000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: x\r\n" + b"x: y\r\n" * 20_000 + b"\r\n",
+        b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"a" * 100_000,
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200),
+        b"\r\n" * 50_000,
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n",
+        b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+    ],
+    ids=[
+        *("long-header", "many-headers", "long-path", "no-line-end", "tls-to-http", "blank-lines"),
+        *("no-host", "length", "smuggling"),
+    ],
+)
+def test_what_is_no_request_is_refused_and_closed(sent: bytes) -> None:
+    """At most 16 KiB of head are read; the answer is 400 and the end."""
+
+    async def run() -> None:
+        async with serving() as server, httpx.AsyncClient() as client:
+            stream = await stranger(server)
+            with contextlib.suppress(ConnectionError):
+                stream[1].write(sent)
+                await stream[1].drain()
+            answer = await ended(stream)
+            assert answer == b"" or answer.startswith(b"HTTP/1.1 400 ")
+            assert await scrape(server, client) < 0.3
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("sent", [b"BREW", b"CONNECT", b"get", b"PRI", b"OPTIONS", b"DELETE"])
+def test_unknown_methods_and_paths_are_answered(sent: bytes) -> None:
+    """Like any request: the connection goes on."""
+
+    async def run() -> None:
+        async with serving(PlainTextResponse("not found\n", 404)) as server:
+            stream = await stranger(server)
+            for path in (b"/", b"/nowhere", b"*", b"/%00%ff", b"//..//.."):
+                stream[1].write(sent + b" " + path + b" HTTP/1.1\r\nhost: x\r\n\r\n")
+                assert b"404 Not Found" in await stream[0].readuntil(b"\nnot found\n")
+            stream[1].close()
+
+    asyncio.run(run())
+
+
+def test_requests_without_end_on_one_connection_stop_nobody() -> None:
+    """Thousands of pipelined requests whose answers are not read, beside a scrape."""
+
+    async def run() -> None:
+        async with serving() as server, httpx.AsyncClient() as client:
+            flooding = [await stranger(server) for _ in range(5)]
+            for _, writer in flooding:
+                writer.write(REQUEST * 2000)
+            assert max([await scrape(server, client) for _ in range(5)]) < 1.5
+            for _, writer in flooding:
+                writer.transport.abort()
+
+    asyncio.run(run())
+
+
+# --- floods -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("trouble", [silent, half_a_head, idle])
+def test_a_flood_of_connections_stops_nobody(trouble: Trouble) -> None:
+    """Ten times as many as there is room for: a new scrape is served, and one's open connection survives."""
+
+    async def run() -> None:
+        async with serving(limits=QUICK._replace(head=20, keep_alive=20)) as server:
+            async with httpx.AsyncClient() as early, httpx.AsyncClient() as late:
+                first = await early.get(server.urls[0])
+                flood = []
+                for _ in range(400):
+                    flood.append(await stranger(server))
+                    with contextlib.suppress(ConnectionError):
+                        await trouble(flood[-1])
+                assert await scrape(server, late) < 1.0
+                before = first.extensions["network_stream"].get_extra_info("client_addr")
+                again = await early.get(server.urls[0])
+                assert again.extensions["network_stream"].get_extra_info("client_addr") == before
+            for _, writer in flood:
+                writer.transport.abort()
+
+    asyncio.run(run())
+
+
+def test_handshakes_that_never_finish_stop_nobody(
+    tmp_path: Path, authority: Authority, server_pair: Pair
+) -> None:
+    """More of them than there is room for, silent or with half a greeting; each is cut after its time."""
+    doors = Doors(config(tmp_path, server_pair))
+
+    async def run() -> None:
+        async with (
+            serving(doors=doors, limits=QUICK._replace(handshake=1.0)) as server,
+            httpx.AsyncClient(verify=authority.client_context()) as client,
+        ):
+            flood = [await stranger(server) for _ in range(200)]
+            for _, writer in flood[::2]:
+                writer.write(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
+            assert await scrape(server, client) < 1.0
+            await asyncio.gather(*(ended(stream) for stream in flood))
+            assert await scrape(server, client) < 0.3
+
+    asyncio.run(run())
+
+
+def test_slow_clients_after_the_handshake_are_cut_off_too(
+    tmp_path: Path, authority: Authority, server_pair: Pair
+) -> None:
+    """TLS or not, a request's head has its time."""
+    doors = Doors(config(tmp_path, server_pair))
+
+    async def run() -> float:
+        async with serving(doors=doors) as server:
+            stream = await asyncio.open_connection(*place(server), ssl=authority.client_context())
+            began = time.monotonic()
+            stream[1].write(b"GET / HT")
+            await ended(stream)
+            return time.monotonic() - began
+
+    assert 0.3 < asyncio.run(run()) < 1.5
+
+
+def test_connections_that_come_and_go_leave_nothing_behind() -> None:
+    """Whoever hangs up early, in whatever state, is forgotten."""
+
+    async def run() -> int:
+        server, stop = Server(small, ["127.0.0.1:0"], limits=QUICK), asyncio.Event()
+        serving = asyncio.create_task(server.serve(stop))
+        for n in range(100):
+            _, writer = await stranger(server)
+            writer.write(REQUEST[: n % (len(REQUEST) + 1)])
+            writer.transport.abort()
+        deadline = time.monotonic() + 5
+        while server.connections and time.monotonic() < deadline:  # noqa: ASYNC110  # it tells nobody
+            await asyncio.sleep(0.01)
+        stop.set()
+        await serving
+        return server.connections
+
+    assert asyncio.run(run()) == 0
+
+
+# --- who is dropped -----------------------------------------------------------------------------------------
+
+
+def visits(*clients: str, limit: int) -> tuple[Visits, list[Visit], list[int]]:
+    """These clients' connections, in order of time, and who was dropped."""
+    everybody, dropped = Visits(limit), []
+    found = []
+    for n, client in enumerate(clients):
+        visit = Visit(client, float(n))
+        visit.end = lambda n=n: dropped.append(n)  # type: ignore[misc]  # mypy cannot tell a default's type
+        everybody.add(visit)
+        found.append(visit)
+    return everybody, found, dropped
+
+
+def test_the_client_with_the_most_loses_its_longest_idle() -> None:
+    """Prometheus' one connection is older, and stays."""
+    everybody, found, dropped = visits("prometheus", "mallory", "mallory", "mallory", limit=4)
+    everybody.touch(found[1], 10.0)
+    everybody.add(Visit("mallory", 11.0))
+    assert dropped == [2]
+    everybody.add(Visit("other", 12.0))
+    assert dropped == [2, 3]
+    assert len(everybody) == 4
+
+
+def test_among_equals_the_longest_idle_goes() -> None:
+    """One each: the one that was quiet longest."""
+    everybody, found, dropped = visits("a", "b", "c", limit=3)
+    everybody.touch(found[0], 10.0)
+    everybody.add(Visit("d", 11.0))
+    assert dropped == [1]
+
+
+def test_who_is_gone_is_not_counted() -> None:
+    """Removing twice, or touching who is gone, does no harm."""
+    everybody, found, dropped = visits("a", "b", limit=2)
+    everybody.remove(found[0])
+    everybody.remove(found[0])
+    everybody.touch(found[0], 5.0)
+    assert (len(everybody), dropped) == (1, [])
+    everybody.drop_all()
+    assert (len(everybody), dropped) == (0, [1])
