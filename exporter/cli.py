@@ -55,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.set_defaults(run=_demo)
     check = commands.add_parser("check", help="print every problem of the configuration")
     _add_config_flag(check, again=True)
+    _add_web_config_flag(check, again=True)
     check.add_argument("--estimate", action="store_true", help="also the requests a minute it will cost")
     check.set_defaults(run=_check)
     healthcheck = commands.add_parser("healthcheck", help="exit 0 if the exporter on this machine answers")
@@ -117,9 +118,21 @@ def _add_web_flags(parser: argparse.ArgumentParser, *, again: bool = False) -> N
     )
 
 
+def _add_web_config_flag(parser: argparse.ArgumentParser, *, again: bool = False) -> None:
+    parser.add_argument(
+        "--web.config.file",
+        dest="web_config_file",
+        type=Path,
+        metavar="FILE",
+        default=argparse.SUPPRESS if again else None,
+        help="TLS, passwords, response headers and rate limit, in exporter-toolkit's format (default: none)",
+    )
+
+
 def _add_serve_flags(parser: argparse.ArgumentParser, *, again: bool = False) -> None:
     _add_config_flag(parser, again=again)
     _add_web_flags(parser, again=again)
+    _add_web_config_flag(parser, again=again)
     parser.add_argument(
         "--web.enable-lifecycle",
         dest="lifecycle",
@@ -154,11 +167,14 @@ def _serve(flags: argparse.Namespace) -> int:
             redactor.add(secret.reveal())
         return of_shard(config, *flags.shard)
 
-    return _run(read_config(), read_config, flags)
+    return _run(read_config(), read_config, flags, redactor)
 
 
-def _run(config: Config, read_config: Callable[[], Config], flags: argparse.Namespace) -> int:
+def _run(
+    config: Config, read_config: Callable[[], Config], flags: argparse.Namespace, redactor: log.Redactor
+) -> int:
     from exporter.app import App
+    from exporter.web.doors import Doors
 
     async def life() -> None:
         app = App(
@@ -168,6 +184,8 @@ def _run(config: Config, read_config: Callable[[], Config], flags: argparse.Name
             environ=os.environ,
             read_config=read_config,
             lifecycle=flags.lifecycle,
+            doors=Doors(flags.web_config_file, on_secret=redactor.add),
+            on_secret=redactor.add_renewed,
         )
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, app.reloads.ask)
         await app.run(stop_event())
@@ -190,7 +208,13 @@ def _demo(flags: argparse.Namespace) -> int:
 def _check(flags: argparse.Namespace) -> int:
     from exporter.commands.check import check
 
-    return check(flags.config_file, environ=os.environ, out=sys.stdout, estimate=flags.estimate)
+    return check(
+        flags.config_file,
+        web_config_path=flags.web_config_file,
+        environ=os.environ,
+        out=sys.stdout,
+        estimate=flags.estimate,
+    )
 
 
 def _healthcheck(flags: argparse.Namespace) -> int:
