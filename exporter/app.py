@@ -16,16 +16,19 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
-from exporter import __version__, log, systemd
+from exporter import log, systemd
 from exporter.apimetrics import ApiMetrics
 from exporter.cloud.connect import Shared
 from exporter.cloud.limits import Refused
 from exporter.config import Config
+from exporter.configshow import show
 from exporter.errors import ExporterError, ReloadError, StoreError
 from exporter.exposition import Exposition, process_view
 from exporter.fleet import Fleet, Publisher
 from exporter.reloads import Problems, Reloads
+from exporter.status import Reload, Status, status
 from exporter.store.base import Store
 from exporter.store.sqlite import SqliteStore
 from exporter.target import House
@@ -65,11 +68,11 @@ class App:
         self.reloads = Reloads(self._reload)
         self._read_config = read_config
         self.executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
-        self.exposition = Exposition(
-            self.api,
-            process_view(environ, loaded_at=time.time()),
-            created_timestamps=config.metrics.created_timestamps,
-        )
+        started = time.time()
+        self._process = process_view(environ, loaded_at=started)
+        self._last_reload = Reload(loaded=started, last_attempt=started, problems=())
+        created_timestamps = config.metrics.created_timestamps
+        self.exposition = Exposition(self.api, self._process, created_timestamps=created_timestamps)
         web = self._web(telemetry_path, lifecycle)
         self.store: Store = open_store(config)
         try:
@@ -77,8 +80,7 @@ class App:
         except BaseException:
             self.store.close()
             raise
-        publisher = Publisher(self.exposition)
-        publish = publisher.publish
+        publish = (publisher := Publisher(self.exposition)).publish
         house = House(self.store, self.executor, self.shared, {}, self.api, environ, publish, on_secret)
         self.fleet = Fleet(config, house, publisher)
         self._saved_breakers: dict[str, str] = {}
@@ -89,8 +91,8 @@ class App:
             exposition=self.exposition,
             ready=lambda: self.ready,
             reload=self.reloads.asked if lifecycle else None,
+            status=self._status,
             telemetry_path=telemetry_path,
-            version=__version__,
         )
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -144,12 +146,30 @@ class App:
             problems = tuple(str(error).splitlines())
             for problem in problems:
                 log.error(logger, "reload failed, the old configuration stays in force", problem=problem)
-            self.exposition.config_loaded(False, time.time())
+            now = time.time()
+            self.exposition.config_loaded(False, now)
+            self._last_reload = replace(self._last_reload, last_attempt=now, problems=problems)
             return problems
         finally:
             systemd.notify(self.environ, systemd.READY)
-        self.exposition.config_loaded(True, time.time())
+        now = time.time()
+        self.exposition.config_loaded(True, now)
+        self._last_reload = Reload(loaded=now, last_attempt=now, problems=())
         return ()
+
+    def _status(self) -> Status:
+        config = self.fleet.config
+        return status(
+            now=time.time(),
+            started=self._process.reload_success_timestamp,
+            ready=self.ready,
+            process=self._process,
+            reload=self._last_reload,
+            published=self.exposition.published,
+            api=self.api.views(),
+            config=config,
+            configuration=show(config),
+        )
 
     # --- refused credentials outlive a restart --------------------------------------------------------
 

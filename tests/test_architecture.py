@@ -44,7 +44,8 @@ DOORS = {
     "uvicorn": {"exporter.web", "exporter.simulator"},
     "starlette": {"exporter.web", "exporter.simulator"},
     "prometheus_client": {"exporter.textformat", "exporter.exposition", "exporter.selfmetrics"},
-    "yaml": {"exporter.configfile"},
+    "yaml": {"exporter.configfile", "exporter.configshow"},
+    "jinja2": {"exporter.web.page"},
 }
 
 

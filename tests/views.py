@@ -7,11 +7,14 @@ from itertools import product
 
 from exporter.apimetrics import ApiMetrics
 from exporter.cloud.events import OPERATIONS
+from exporter.config import Config, StorageConfig
+from exporter.configshow import show
 from exporter.errors import ErrorKind
 from exporter.ledger.model import EXPIRED_REASONS, FINAL_STATES, JOB_TYPES, OPEN_STATES, TTS_SERVICES, Anomaly
 from exporter.metrics import POLL_OUTCOMES
 from exporter.published import Exemplar, Histogram, JobGauges, Labels, Pair, Published, TargetView
 from exporter.sampling import JOB_STATES, ProcessView
+from exporter.status import Reload, Status, status
 
 CLASSES = ("sensitive_text", "unclassified", "no_message")
 PAIRS: tuple[Pair, ...] = tuple(product(JOB_TYPES, TTS_SERVICES))
@@ -101,6 +104,22 @@ def full_api(*targets: str) -> ApiMetrics:
         events.credentials_rejected(True)
         events.credentials_expiry(STARTED + 3600)
     return api
+
+
+def full_status(*views: TargetView, config: Config | None = None, api: ApiMetrics | None = None) -> Status:
+    """A second after the start."""
+    config = config or Config(storage=StorageConfig(url="sqlite:////books.db"))
+    return status(
+        now=STARTED + 1,
+        started=STARTED,
+        ready=True,
+        process=PROCESS,
+        reload=Reload(loaded=STARTED, last_attempt=STARTED, problems=()),
+        published=published(*(views or (full_view(),))),
+        api=(api or full_api("production")).views(),
+        config=config,
+        configuration=show(config),
+    )
 
 
 def published(*views: TargetView) -> Published:

@@ -1,4 +1,4 @@
-"""The HTTP surface: metrics, health, landing page.
+"""The HTTP surface: metrics, status, health, reload.
 
 Knows paths, methods, status codes and headers; reads the exposition and asks whether we are ready.
 Must not know the cloud, the store or the books.
@@ -6,20 +6,20 @@ Must not know the cloud, the store or the books.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from html import escape
+from collections.abc import Callable
 
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from exporter.errors import ExporterError
 from exporter.exposition import Exposition
+from exporter.status import Status
 from exporter.web.lifecycle import (
     HEALTHY_PATH,
     READY_PATH,
@@ -29,57 +29,36 @@ from exporter.web.lifecycle import (
     lifecycle_routes,
 )
 from exporter.web.scrape import Scrape
+from exporter.web.status import STATUS_PATH, StatusRoutes
 
+_TAKEN = (HEALTHY_PATH, READY_PATH, RELOAD_PATH, STATUS_PATH)
 _HEADERS = {
-    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'none'",
+    "content-security-policy": "default-src 'none'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
     "referrer-policy": "no-referrer",
 }
-
-_LANDING = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>MetaStudio TTS exporter</title>
-<style>body {{ font-family: sans-serif; margin: 2rem auto; max-width: 40rem; padding: 0 1rem }}</style>
-</head>
-<body>
-<h1>MetaStudio TTS exporter</h1>
-<p>Prometheus exporter for the text-to-speech jobs of Huawei Cloud MetaStudio, version {version}.</p>
-<ul>
-<li><a href="{metrics}">Metrics</a></li>
-<li><a href="{healthy}">Health</a></li>
-<li><a href="{ready}">Readiness</a></li>
-</ul>
-</body>
-</html>
-"""
 
 
 def create_app(
     *,
     exposition: Exposition,
     ready: Callable[[], bool],
+    status: Callable[[], Status] | None = None,
     reload: Reload | None = None,
     telemetry_path: str,
-    version: str,
 ) -> Starlette:
     """The application. Raises ExporterError when ``telemetry_path`` cannot be one."""
     _check_path(telemetry_path)
-
-    def landing(request: Request) -> Response:
-        texts = {"version": version, "metrics": telemetry_path, "healthy": HEALTHY_PATH, "ready": READY_PATH}
-        return HTMLResponse(_LANDING.format_map({name: escape(text) for name, text in texts.items()}))
 
     routes = [
         Route(telemetry_path, Scrape(exposition), methods=["GET"]),
         *lifecycle_routes(ready=ready, reload=reload),
     ]
-    if telemetry_path != "/":
-        routes.append(Route("/", _inline(landing)))
+    if status is not None:
+        links = {"Metrics": telemetry_path, "JSON": STATUS_PATH, "Health": HEALTHY_PATH, "Ready": READY_PATH}
+        routes += StatusRoutes(status, links).routes(page=telemetry_path != "/")
     app = Starlette(
         routes=routes,
         middleware=[Middleware(_SecurityHeaders)],
@@ -87,15 +66,6 @@ def create_app(
     )
     app.router.redirect_slashes = False  # a path that is nearly right is wrong, not elsewhere
     return app
-
-
-def _inline(answer: Callable[[Request], Response]) -> Callable[[Request], Awaitable[Response]]:
-    """Endpoint that answers in the event loop: none of ours waits, so a thread would only cost time."""
-
-    async def endpoint(request: Request) -> Response:
-        return answer(request)
-
-    return endpoint
 
 
 async def _plain_error(request: Request, error: Exception) -> Response:
@@ -114,15 +84,15 @@ def _check_path(path: str) -> None:
     usable = path.startswith("/") and not any(
         c in "{}?#%\\" or c.isspace() or not c.isprintable() for c in path
     )
-    if not usable or path in (HEALTHY_PATH, READY_PATH):
+    if not usable or path in _TAKEN:
         raise ExporterError(
-            f"--web.telemetry-path {path!r}: must be a plain path such as /metrics, and not {HEALTHY_PATH} "
-            f"or {READY_PATH}"
+            f"--web.telemetry-path {path!r}: must be a plain path such as /metrics, and not one of"
+            f" {', '.join(_TAKEN)}"
         )
 
 
 class _SecurityHeaders:
-    """Adds the same strict headers to every answer."""
+    """Adds strict headers to every answer; one that has its own of a name keeps it."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -130,7 +100,9 @@ class _SecurityHeaders:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(_HEADERS)
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
             await send(message)
 
         await self._app(scope, receive, send_with_headers)

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_pro
 from exporter.errors import ExporterError
 from exporter.exposition import Exposition
 from exporter.web.app import create_app
-from tests.views import PROCESS, full_api, full_view, published
+from tests.views import PROCESS, full_api, full_status, full_view, published
 
 OPENMETRICS = {"accept": "application/openmetrics-text"}
 
@@ -31,10 +31,9 @@ def ask(
     headers: dict[str, str] | None = None,
     ready: bool = True,
     telemetry_path: str = "/metrics",
-    version: str = "1.2.3",
 ) -> httpx.Response:
     app = create_app(
-        exposition=exposition(), ready=lambda: ready, telemetry_path=telemetry_path, version=version
+        exposition=exposition(), status=full_status, ready=lambda: ready, telemetry_path=telemetry_path
     )
 
     async def send() -> httpx.Response:
@@ -92,7 +91,7 @@ def test_name_filter() -> None:
     assert ask("GET", "/metrics?name[]=nothing", headers=OPENMETRICS).text == "# EOF\n"
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/", "/-/healthy", "/-/ready"])
+@pytest.mark.parametrize("path", ["/metrics", "/", "/api/v1/status", "/-/healthy", "/-/ready"])
 def test_head_is_get_without_its_body(path: str) -> None:
     """Same status and type. (That no body is sent is the server's part, and tested there.)"""
     head, get = ask("HEAD", path), ask("GET", path)
@@ -113,25 +112,39 @@ def test_readiness_is_what_the_program_says(ready: bool, status: int) -> None:
     assert answer.text.count("\n") == 1
 
 
-def test_landing_page_links_and_escapes() -> None:
+def test_status_page_links_and_escapes() -> None:
     """Nothing that is configured can become markup."""
-    page = ask("GET", "/", telemetry_path='/a"><script>', version="<b>&1").text
-    assert 'href="/a&quot;&gt;&lt;script&gt;"' in page
-    assert "&lt;b&gt;&amp;1" in page
+    page = ask("GET", "/", telemetry_path='/a"><script>').text
+    assert 'href="/a&#34;&gt;&lt;script&gt;"' in page
     assert "<script" not in page
     assert 'href="/-/healthy"' in page
     assert 'href="/-/ready"' in page
+    assert 'href="/api/v1/status"' in page
 
 
 def test_telemetry_path_is_configurable() -> None:
-    """Also to ``/``, which then has no landing page."""
+    """Also to ``/``, which then has no status page; the JSON stays."""
     assert "metastudio_up" in ask("GET", "/here", telemetry_path="/here").text
     assert ask("GET", "/metrics", telemetry_path="/here").status_code == 404
     assert "metastudio_up" in ask("GET", "/", telemetry_path="/").text
+    assert ask("GET", "/api/v1/status", telemetry_path="/").json()["targets"][0]["name"] == "production"
 
 
 @pytest.mark.parametrize(
-    "path", ["", "metrics", "/{x}", "/a b", "/-/ready", "/-/healthy", "/a?b", "/a\n", "/%41"]
+    "path",
+    [
+        "",
+        "metrics",
+        "/{x}",
+        "/a b",
+        "/-/ready",
+        "/-/healthy",
+        "/-/reload",
+        "/api/v1/status",
+        "/a?b",
+        "/a\n",
+        "/%41",
+    ],
 )
 def test_a_telemetry_path_that_cannot_work_is_refused(path: str) -> None:
     """One line that names the flag."""
@@ -139,7 +152,7 @@ def test_a_telemetry_path_that_cannot_work_is_refused(path: str) -> None:
         ask("GET", "/", telemetry_path=path)
     assert str(refused.value) == (
         f"--web.telemetry-path {path!r}: must be a plain path such as /metrics, "
-        "and not /-/healthy or /-/ready"
+        "and not one of /-/healthy, /-/ready, /-/reload, /api/v1/status"
     )
 
 
@@ -152,7 +165,7 @@ def test_unknown_paths_are_404_in_one_plain_line(path: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH"])
-@pytest.mark.parametrize("path", ["/metrics", "/", "/-/healthy", "/-/ready"])
+@pytest.mark.parametrize("path", ["/metrics", "/", "/api/v1/status", "/-/healthy", "/-/ready"])
 def test_other_methods_are_405_and_say_what_is_allowed(method: str, path: str) -> None:
     """As RFC 9110 wants it."""
     answer = ask(method, path)
@@ -164,7 +177,10 @@ def test_other_methods_are_405_and_say_what_is_allowed(method: str, path: str) -
 def test_strict_headers_everywhere(path: str) -> None:
     """No scripts, no frames, no guessing of types."""
     headers = ask("GET", path).headers
-    assert headers["content-security-policy"].startswith("default-src 'none'; style-src 'unsafe-inline'")
+    policy = headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; ")
+    assert "unsafe" not in policy
+    assert "script-src" not in policy
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["x-frame-options"] == "DENY"
     assert headers["referrer-policy"] == "no-referrer"

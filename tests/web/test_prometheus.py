@@ -15,6 +15,7 @@ import httpx
 import msgspec
 
 from exporter.exposition import Exposition
+from exporter.published import Exemplar
 from exporter.web.app import create_app
 from exporter.web.server import Server
 from tests.conftest import Tool
@@ -51,6 +52,7 @@ def prometheus(program: Path, folder: Path, exporter: str) -> Iterator[str]:
         "web.listen-address": address,
         "storage.tsdb.path": folder / "data",
         "log.level": "error",
+        "enable-feature": "exemplar-storage",
     }
     with subprocess.Popen([program, *(f"--{name}={value}" for name, value in flags.items())]) as process:
         try:
@@ -65,7 +67,7 @@ def prometheus(program: Path, folder: Path, exporter: str) -> Iterator[str]:
 
 @contextlib.asynccontextmanager
 async def serving(exposition: Exposition) -> AsyncIterator[str]:
-    app = create_app(exposition=exposition, ready=lambda: True, telemetry_path="/metrics", version="1.2.3")
+    app = create_app(exposition=exposition, ready=lambda: True, telemetry_path="/metrics")
     server, stop = Server(app, ["127.0.0.1:0"]), asyncio.Event()
     task = asyncio.create_task(server.serve(stop))
     try:
@@ -132,5 +134,60 @@ def test_prometheus_scrapes_and_answers(tool: Tool, tmp_path: Path) -> None:
                     metadata = (await client.get("/api/v1/metadata")).json()["data"]
                     assert metadata["metastudio_tts_jobs"][0]["type"] == "gauge"
                     assert metadata["metastudio_tts_text_length_characters"][0]["type"] == "histogram"
+
+    asyncio.run(run())
+
+
+async def exemplars(client: httpx.AsyncClient, query: str) -> list[tuple[str, float, float]]:
+    """Job id, value and time of every stored exemplar, whenever it happened."""
+    try:
+        parameters = {"query": query, "start": "0", "end": "4000000000"}
+        response = await client.get("/api/v1/query_exemplars", params=parameters)
+        series = json.loads(response.content)["data"]
+    except (httpx.TransportError, ValueError, KeyError):
+        return []
+    return [
+        (found["labels"]["job_id"], float(found["value"]), float(found["timestamp"]))
+        for one in series
+        for found in one["exemplars"]
+    ]
+
+
+async def eventually_exemplars(
+    client: httpx.AsyncClient, query: str, expected: list[tuple[str, float, float]]
+) -> None:
+    found: list[tuple[str, float, float]] = []
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(PATIENCE):
+            while found != expected:
+                found = await exemplars(client, query)
+                await asyncio.sleep(0.1)
+    assert found == expected, query
+
+
+def test_exemplars_arrive(tool: Tool, tmp_path: Path) -> None:
+    """From a failure or a slow bucket, Prometheus leads to the job; the next one is added to the first."""
+    program = tool("prometheus")
+    view = full_view()
+    exposition = Exposition(full_api("production"), PROCESS)
+    exposition.publish(published(view))
+    failures = "metastudio_tts_job_failures_total"
+    durations = "metastudio_tts_job_duration_{}_bound_seconds_bucket" + f'{{job_type="{LLM[0]}"}}'
+    first, slow = ("failed-job", 1.0, 1_700_000_000.125), ("slow-job", 61.5, 1_700_000_000.25)
+    key = next(iter(view.failure_exemplars))
+    later = Exemplar('next "job"', 1, 1_700_000_060_000)
+    of_one_type = sum(pair[0] == LLM[0] for pair in view.duration_upper_bound)
+
+    async def run() -> None:
+        async with serving(exposition) as exporter:
+            with prometheus(program, tmp_path, exporter) as url:
+                async with httpx.AsyncClient(base_url=url) as client:
+                    await eventually_exemplars(client, failures, [first])
+                    for bound in ("upper", "lower"):
+                        await eventually_exemplars(client, durations.format(bound), [slow] * of_one_type)
+                    moved = msgspec.structs.replace(view, failure_exemplars={key: later})
+                    exposition.publish(published(moved))
+                    second = (later.job_id, 1.0, 1_700_000_060.0)
+                    await eventually_exemplars(client, failures, [first, second])
 
     asyncio.run(run())
