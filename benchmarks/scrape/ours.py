@@ -16,7 +16,7 @@ def main(port: int, series: int) -> None:
     size = next(size for size in data.SIZES if size.series == series)
     exposition = Exposition(data.api(size), data.PROCESS)
     exposition.publish(data.published(size))
-    app = create_app(exposition=exposition, ready=lambda: True, telemetry_path="/metrics", version="1.0.0")
+    app = create_app(exposition=exposition, ready=lambda: True, telemetry_path="/metrics")
     asyncio.run(Server(app, [f"127.0.0.1:{port}"]).serve(asyncio.Event()))
 
 
