@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,7 @@ PACKAGES = {
     "amtool": "prometheus-alertmanager",
     "prometheus-alertmanager": "prometheus-alertmanager",
     "chromium": "chromium",
+    "systemd-analyze": "systemd",
 }
 """Command -> the Debian package that has it."""
 
@@ -39,7 +41,8 @@ def tool() -> Tool:
     """
 
     def find(name: str) -> Path:
-        path = shutil.which(name)
+        # Beside this Python too: what pip installed is not on the PATH of `.venv/bin/pytest`.
+        path = shutil.which(name) or shutil.which(name, path=Path(sys.executable).parent)
         if path is not None:
             return Path(path)
         reason = f"{name} is not installed (Debian package {PACKAGES.get(name, name)})"

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from exporter.cli import main
-from exporter.commands.healthcheck import Address, healthcheck, of_listen_address, of_url
+from exporter.commands.healthcheck import HEALTHY_PATH, Address, healthcheck, of_listen_address, of_url
 from exporter.errors import ExporterError
+from exporter.web import lifecycle
 from tests.processes import free_port
 
 CERTIFICATE = Path(__file__).parent / "cloud" / "untrusted.pem"
@@ -114,6 +115,7 @@ def test_it_asks_for_the_health() -> None:
         head = server.received[0].decode()
     assert head.startswith("GET /-/healthy HTTP/1.1\r\n")
     assert "authorization" not in head.lower()
+    assert HEALTHY_PATH == lifecycle.HEALTHY_PATH
 
 
 @pytest.mark.parametrize("status", ["401 Unauthorized", "429 Too Many Requests"])

@@ -1,4 +1,4 @@
-"""Writes ``deploy/kubernetes/operator/prometheusrule.yaml`` from ``prometheus/rules/``: ``make manifests``."""
+"""Writes ``kubernetes/operator/prometheusrule.yaml`` from ``prometheus/rules/``: ``make manifests``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ spec:
 
 def text() -> str:
     """Every rule file's groups as they are written, comments included, one file after the other."""
-    parts = [path.read_text(encoding="utf-8").partition("\ngroups:\n") for path in sorted(RULES.glob("*.yaml"))]
+    files = sorted(RULES.glob("*.yaml"))
+    parts = [path.read_text(encoding="utf-8").partition("\ngroups:\n") for path in files]
     return HEAD + "\n".join(textwrap.indent(groups, "  ") for _, _, groups in parts)
 
 
