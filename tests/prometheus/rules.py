@@ -1,0 +1,55 @@
+"""The rule files as data, and the same rules in a quicker world."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+ROOT: Final = Path(__file__).parents[2]
+RULES: Final = ROOT / "prometheus" / "rules"
+TESTS: Final = ROOT / "prometheus" / "tests"
+
+MS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+DURATION: Final = re.compile(r"(?<=\[)\d+[smhdw](?=\])|(?<=\boffset )\d+[smhdw]\b")
+"""Ranges and offsets in an expression; the names of recorded series have no such neighbours."""
+SECONDS: Final = re.compile(r"\* 60\b")
+"""How these rules write every number of seconds: ``20 * 60``."""
+
+Rule = dict[str, Any]
+
+
+def groups() -> list[dict[str, Any]]:
+    """Every group of every file."""
+    files = sorted(RULES.glob("*.yaml"))
+    return [group for path in files for group in yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]]
+
+
+def rules(kind: str) -> list[Rule]:
+    """The rules that have the key ``kind``: ``alert`` or ``record``."""
+    return [rule for group in groups() for rule in group["rules"] if kind in rule]
+
+
+def shorter(duration: str, factor: int) -> str:
+    """``30m`` with factor 60 is ``30000ms``."""
+    number, unit = re.fullmatch(r"(\d+)(ms|[smhdw])", duration).groups()  # type: ignore[union-attr]  # or it fails
+    return f"{max(1, int(number) * MS[unit] // factor)}ms"
+
+
+def quickened(factor: int) -> dict[str, Any]:
+    """One rule file in which every time is ``factor`` times as short, and nothing else is changed.
+
+    Ranges, offsets, ``for``, the groups' intervals and the numbers of seconds are times. Shares, counts,
+    factors and label matchers are not. So it is the same rules, in a world that runs faster.
+    """
+    made = groups()
+    for group in made:
+        group["interval"] = shorter(group["interval"], factor)
+        for rule in group["rules"]:
+            expr = DURATION.sub(lambda match: shorter(match.group(), factor), rule["expr"])
+            rule["expr"] = SECONDS.sub(f"* (60 / {factor})", expr)
+            if "for" in rule:
+                rule["for"] = shorter(rule["for"], factor)
+    return {"groups": made}
