@@ -172,10 +172,10 @@ def test_exemplars_arrive(tool: Tool, tmp_path: Path) -> None:
     exposition = Exposition(full_api("production"), PROCESS)
     exposition.publish(published(view))
     failures = "metastudio_tts_job_failures_total"
-    durations = "metastudio_tts_job_duration_{}_bound_seconds_bucket" + f'{{job_type="{LLM[0]}"}}'
+    durations = f'metastudio_tts_job_duration_%s_bound_seconds_bucket{{job_type="{LLM[0]}"}}'
     first, slow = ("failed-job", 1.0, 1_700_000_000.125), ("slow-job", 61.5, 1_700_000_000.25)
     key = next(iter(view.failure_exemplars))
-    later = Exemplar('next "job"', 1, 1_700_000_060_000)
+    later = Exemplar("next-job", 1, 1_700_000_060_000)
     of_one_type = sum(pair[0] == LLM[0] for pair in view.duration_upper_bound)
 
     async def run() -> None:
@@ -184,7 +184,7 @@ def test_exemplars_arrive(tool: Tool, tmp_path: Path) -> None:
                 async with httpx.AsyncClient(base_url=url) as client:
                     await eventually_exemplars(client, failures, [first])
                     for bound in ("upper", "lower"):
-                        await eventually_exemplars(client, durations.format(bound), [slow] * of_one_type)
+                        await eventually_exemplars(client, durations % bound, [slow] * of_one_type)
                     moved = msgspec.structs.replace(view, failure_exemplars={key: later})
                     exposition.publish(published(moved))
                     second = (later.job_id, 1.0, 1_700_000_060.0)
