@@ -7,7 +7,7 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignor
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint docs dashboards tools clean
+.PHONY: help demo test lint docs dashboards manifests image-test tools clean
 
 help:
 	@echo "make demo   run the exporter against the bundled simulator"
@@ -15,6 +15,8 @@ help:
 	@echo "make lint   ruff and mypy only"
 	@echo "make docs   write docs/metrics.md again"
 	@echo "make dashboards   write grafana/dashboards/*.json again"
+	@echo "make manifests   write the PrometheusRule of deploy/kubernetes again"
+	@echo "make image-test  build the Dockerfile without a container engine and run it (root on Debian, 2 minutes)"
 	@echo "make clean  remove the virtual environment and caches"
 
 demo: $(VENV)/installed
@@ -33,6 +35,12 @@ docs: $(VENV)/installed
 
 dashboards: $(VENV)/dev-installed
 	$(BIN)/python -m grafana.build
+
+manifests:
+	$(PYTHON) deploy/manifests.py
+
+image-test:
+	@PYTHON=$(PYTHON) tests/image-test
 
 # Prometheus, Alertmanager and Chromium for the tests; installed only by root on Debian.
 tools:

@@ -7,9 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from exporter.config import load as load_config
 from tests.conftest import Tool
-from tests.deploy.files import CONFIG, STATE, UNIT
+from tests.deploy.files import CONFIG, ROOT, STATE, UNIT
 
+DOCUMENT = ROOT / "docs" / "deployment.md"
 TEXT = UNIT.read_text(encoding="utf-8")
 
 
@@ -46,3 +48,16 @@ def test_it_keeps_the_books_where_the_configuration_says() -> None:
 def test_systemd_is_told_when_the_exporter_is_ready() -> None:
     """The exporter says so itself; otherwise the start would fail."""
     assert "Type=notify\n" in TEXT
+
+
+def test_the_documented_configuration_names_what_it_is_handed(tmp_path: Path) -> None:
+    """The sample for systemd loads; its secrets are the unit's credentials, its books in the state folder."""
+    sample = re.findall(r"```yaml\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)[1]
+    handed = f"/run/credentials/{UNIT.name}/"
+    credentials = re.findall(r"^LoadCredential=([^:]+):", TEXT, re.MULTILINE)
+    assert re.findall(rf"{re.escape(handed)}(\S+)", sample) == credentials
+    for name in credentials:
+        (tmp_path / name).write_text("made-up", encoding="utf-8")
+    config = tmp_path / "exporter.yaml"
+    config.write_text(sample.replace(handed, f"{tmp_path}/"), encoding="utf-8")
+    assert load_config(config).storage.url == f"sqlite:///{STATE}/books.db"
