@@ -15,7 +15,7 @@ from exporter.published import TargetView
 from exporter.reader import Reader
 from exporter.simulator.job import Job
 from exporter.simulator.world import World
-from exporter.store.base import Commit
+from exporter.store.base import Commit, Store
 from tests.fake_api import InlineExecutor
 
 SECOND: Final = 1000
@@ -110,7 +110,9 @@ class NoStore:
 class BenchHouse:
     """One target."""
 
-    def __init__(self, world: World, *, interval: float = 15.0, budget: int = 75) -> None:
+    def __init__(
+        self, world: World, *, interval: float = 15.0, budget: int = 75, store: Store | None = None
+    ) -> None:
         self.source = WorldSource(world)
         self.world = world
         self.rules = rules(interval)
@@ -122,7 +124,7 @@ class BenchHouse:
             service=None,
             rules=self.rules,
             retention=30 * 24 * 60 * MINUTE,
-            store=NoStore(),
+            store=store or NoStore(),
             executor=InlineExecutor(),
         )
         self.reader = Reader(self.source, PageMemory(None), split_by_type=True)

@@ -29,19 +29,14 @@ def gauges(ledger: Ledger, now: int) -> JobGauges | None:
     window_start = gauge_start(ledger, now)
     recent = ledger.minutes.since(window_start)
     open_jobs: dict[Labels, int] = defaultdict(int)
-    oldest: dict[Labels, int] = {}
-    for minute, jobs in ledger.jobs.minutes():
-        for job in jobs.values():
-            if not job.open:
-                continue
-            labels = (*job.pair, job.state)
-            open_jobs[labels] += 1
-            oldest[labels] = min(oldest.get(labels, job.created), job.created)
+    for minute, counts in ledger.jobs.open_by_minute.items():
+        for labels, jobs in counts.items():
+            open_jobs[labels] += jobs
             if minute * MINUTE >= window_start:
-                recent[labels] += 1
+                recent[labels] += jobs
     return JobGauges(
         jobs=dict(recent) if times.history <= window_start else None,
         open_jobs=dict(open_jobs),
-        oldest_open=oldest,
+        oldest_open=ledger.jobs.oldest_open(),
         counted_until=times.settled,
     )

@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from exporter.ledger.model import OPEN_STATES, Anomaly
+from exporter.published import Labels, Pair
 
 MINUTE: Final = 60_000
 EXPIRED: Final = "expired"
@@ -51,8 +52,12 @@ class Job(msgspec.Struct, gc=False):
         return self.state in OPEN_STATES
 
     @property
-    def pair(self) -> tuple[str, str]:
+    def pair(self) -> Pair:
         return self.job_type, self.tts_service_enum
+
+    @property
+    def labels(self) -> Labels:
+        return self.job_type, self.tts_service_enum, self.state
 
     def spacing(self, now: int, interval: int) -> int:
         """How often it must be looked at: at least once per max(interval, age/20) (R9)."""
@@ -99,7 +104,8 @@ class JobBook:
     def __init__(self, jobs: dict[str, Job] | None = None) -> None:
         self._jobs: dict[str, Job] = {}
         self._minutes: dict[int, dict[str, Job]] = {}
-        self._open_minutes: dict[int, int] = {}
+        self.open_by_minute: dict[int, dict[Labels, int]] = {}
+        """Open jobs by minute of creation and (job_type, tts_service_enum, state)."""
         self.open_count = 0
         self.due = DueIndex()
         self.dirty: set[str] = set()
@@ -134,20 +140,30 @@ class JobBook:
     def changed(self, job_id: str) -> None:
         self.dirty.add(job_id)
 
+    def relabel(self, job: Job, pair: Pair, state: str) -> None:
+        """An open job shows other labels, or another state."""
+        if (*pair, state) != job.labels:
+            self._count_open(job, -1)
+            (job.job_type, job.tts_service_enum), job.state = pair, state
+            self._count_open(job, 1)
+
     def close(self, job_id: str, job: Job, state: str) -> None:
         """From open to final."""
-        job.state = state
         self._count_open(job, -1)
+        job.state = state
         self.dirty.add(job_id)
 
     def _count_open(self, job: Job, change: int) -> None:
         self.open_count += change
-        minute = job.created // MINUTE
-        left = self._open_minutes.get(minute, 0) + change
+        minute, labels = job.created // MINUTE, job.labels
+        counts = self.open_by_minute.setdefault(minute, {})
+        left = counts.get(labels, 0) + change
         if left:
-            self._open_minutes[minute] = left
-        else:
-            del self._open_minutes[minute]
+            counts[labels] = left
+            return
+        del counts[labels]
+        if not counts:
+            del self.open_by_minute[minute]
 
     def forget(self, job_id: str) -> None:
         job = self._jobs.pop(job_id)
@@ -178,8 +194,18 @@ class JobBook:
 
     def open_in(self, minute: int) -> int:
         """How many jobs created in that minute are open."""
-        return self._open_minutes.get(minute, 0)
+        counts = self.open_by_minute.get(minute)
+        return sum(counts.values()) if counts else 0
 
-    def minutes(self) -> Iterator[tuple[int, dict[str, Job]]]:
-        """Minute of creation (since 1970) and its jobs, oldest first."""
-        return ((minute, self._minutes[minute]) for minute in sorted(self._minutes))
+    def oldest_open(self) -> dict[Labels, int]:
+        """Creation time of the oldest open job by (job_type, tts_service_enum, state)."""
+        oldest: dict[Labels, int] = {}
+        for minute in sorted(self.open_by_minute):
+            if self.open_by_minute[minute].keys() <= oldest.keys():
+                continue
+            in_minute: dict[Labels, int] = {}
+            for job in self._minutes[minute].values():
+                if job.open:
+                    in_minute[job.labels] = min(in_minute.get(job.labels, job.created), job.created)
+            oldest = in_minute | oldest
+        return oldest

@@ -160,7 +160,7 @@ class Ledger:
             return
         shown = (record.job_type, record.tts_service_enum)
         if shown != job.pair:
-            job.job_type, job.tts_service_enum = self.labels.book(shown)
+            self.jobs.relabel(job, self.labels.book(shown), job.state)
             self._flag(job, Anomaly.LABEL_CHANGED)
 
     def _take_state(self, job_id: str, job: Job, record: Record, sighting: Sighting) -> None:
@@ -175,7 +175,7 @@ class Ledger:
             return
         if record.job_state == UNKNOWN:
             self._flag(job, Anomaly.UNKNOWN_STATE)
-        job.state = record.job_state
+        self.jobs.relabel(job, job.pair, record.job_state)
         job.looked = max(job.looked, sighting.begun)
         self.jobs.changed(job_id)
         if sighting.begun >= job.created + self.rules.max_job_age:

@@ -1,0 +1,216 @@
+"""The real exporter as a process, on the simulator as another: catch-up, memory, start.
+
+    python -m benchmarks.process_cost [catch-up] [start]
+
+Catch-up: the books begin, the exporter is stopped for six hours of a million jobs a day (the simulator is
+started again, six hours later on its clock), and started again with a rate limit that does not limit. Memory:
+the same process afterwards, polling that traffic. Start: a store of 100,000 jobs, and an API that is away.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from benchmarks.house import rules
+from exporter.ledger.facts import Changes
+from exporter.ledger.jobs import Job
+from exporter.ledger.opening import buckets
+from exporter.ledger.times import Times
+from exporter.store.base import Commit
+from exporter.store.sqlite import SqliteStore
+from tests.processes import Exporter, Samples, get, simulator, total, wait_for, write_config
+
+HOUR: Final = 3600
+PER_MINUTE: Final = 1e6 / 24 / 60
+STORED_JOBS: Final = 100_000
+STARTS: Final = 5
+
+
+def flags(epoch: float, history: float) -> list[str]:
+    """The same world at another time: same seed, same jobs."""
+    return [
+        f"--rate={PER_MINUTE}",
+        f"--epoch={epoch}",
+        f"--history={history}",
+        "--seed=bench",
+        '--world={"rhythm": 0}',
+        "--no-auth",
+    ]
+
+
+def resident(pid: int) -> tuple[float, float]:
+    """RSS now and at its highest, MiB."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    now, peak = (re.search(rf"{name}:\s+(\d+)", status) for name in ("VmRSS", "VmHWM"))
+    return (int(now[1]) / 1024 if now else 0.0), (int(peak[1]) / 1024 if peak else 0.0)
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / 100
+
+
+def catch_up(folder: Path, hours: float = 6.0, watch: float = 45.0) -> dict[str, float]:
+    """Jobs a second through a backlog of that many hours, then the memory of ordinary polling."""
+    now = time.time() // 60 * 60
+    with simulator(folder, *flags(now - hours * HOUR, 60)) as url:
+        exporter = configured(folder, url)
+        exporter.start()
+        wait_for("the first poll", lambda: complete_polls(exporter))
+        exporter.stop()
+    with simulator(folder, *flags(now, hours * HOUR + 900)) as url:
+        exporter = configured(folder, url)
+        exporter.start()
+        try:
+            return watch_catch_up(exporter, watch)
+        finally:
+            exporter.stop()
+
+
+def watch_catch_up(exporter: Exporter, watch: float) -> dict[str, float]:
+    assert exporter.process is not None
+    pid = exporter.process.popen.pid
+    begin: tuple[float, float] | None = None
+    while True:
+        samples = exporter.samples() if get(f"{exporter.url}/-/ready") else None
+        at, created = time.monotonic(), 0.0 if samples is None else created_jobs(samples)
+        if begin is None and created > 0:
+            begin, cpu = (at, created), cpu_seconds(pid)
+        if samples is not None and begin is not None and lag(samples) < 900:
+            break
+        time.sleep(0.2)
+    seconds, jobs = at - begin[0], created - begin[1]
+    busy = cpu_seconds(pid) - cpu
+    polls, cpu = total(samples, "metastudio_exporter_polls_total"), cpu_seconds(pid)
+    time.sleep(watch)
+    rss, peak = resident(pid)
+    after = exporter.samples() or {}
+    polls = total(after, "metastudio_exporter_polls_total") - polls
+    return {
+        "jobs": jobs,
+        "seconds": seconds,
+        "jobs a second": jobs / seconds,
+        "jobs a CPU second of the exporter": jobs / busy,
+        "RSS MiB": rss,
+        "peak RSS MiB": peak,
+        "CPU ms a poll, steady": (cpu_seconds(pid) - cpu) * 1000 / max(1.0, polls),
+    }
+
+
+def configured(folder: Path, url: str) -> Exporter:
+    config = write_config(
+        folder,
+        url,
+        poll={"interval": "15s", "timeout": "2m", "overlap": "5m", "window": "1h"},
+        target={"rate_limit": 1000},
+    )
+    return Exporter(config, folder)
+
+
+def complete_polls(exporter: Exporter) -> bool:
+    samples = exporter.samples()
+    return samples is not None and total(samples, "metastudio_exporter_polls_total", outcome="complete") > 0
+
+
+def created_jobs(samples: Samples) -> float:
+    return total(samples, "metastudio_tts_jobs_created_total")
+
+
+def lag(samples: Samples) -> float:
+    return time.time() - total(samples, "metastudio_tts_counted_until_timestamp_seconds")
+
+
+def start(folder: Path) -> dict[str, float]:
+    """Seconds from the start of the process to the first answered scrape with the stored counts."""
+    config = write_config(folder, "http://127.0.0.1:9", target={"rate_limit": 1000})
+    write_store(folder / "books.db")
+    walls, cpus = [], []
+    for _ in range(STARTS):
+        exporter = Exporter(config, folder)
+        begun = time.monotonic()
+        exporter.start()
+        try:
+            assert exporter.process is not None
+            pid = exporter.process.popen.pid
+            while True:
+                text = get(f"{exporter.url}/metrics")
+                if text is not None and "metastudio_tts_open_jobs{" in text:
+                    break
+                time.sleep(0.005)
+            walls.append(time.monotonic() - begun)
+            cpus.append(cpu_seconds(pid))
+        finally:
+            exporter.kill()
+    return {
+        "seconds, best": min(walls),
+        "seconds, median": statistics.median(walls),
+        "CPU seconds, median": statistics.median(cpus),
+    }
+
+
+def write_store(path: Path) -> None:
+    """Books that remember 100,000 jobs, half of them open, and a day of counts by minute."""
+    now = int(time.time()) * 1000
+    step = 12 * HOUR * 1000 // STORED_JOBS
+    jobs = {
+        f"{number * 2654435761 % 2**32:08x}-0000-4000-a000-{number:012x}": Job(
+            now - number * step,
+            "PROCESSING" if number % 2 else "SUCCEED",
+            "ASYNC_JOB",
+            "TTS_LLM",
+            120,
+            now - number * step // 30,
+        )
+        for number in range(STORED_JOBS)
+    }
+    totals = {
+        ("created", "ASYNC_JOB", "TTS_LLM", ""): STORED_JOBS,
+        ("finished", "ASYNC_JOB", "TTS_LLM", "SUCCEED"): STORED_JOBS // 2,
+    }
+    minutes = {
+        (now // 60_000 - minute, "ASYNC_JOB", "TTS_LLM", "SUCCEED", ""): (STORED_JOBS // 1440, 0)
+        for minute in range(1440)
+    }
+    changes = Changes(
+        times=Times(now - 24 * HOUR * 1000, now - 600_000, now - 900_000, now - 24 * HOUR * 1000),
+        jobs=jobs,
+        forgotten=(),
+        totals=totals,
+        minutes=minutes,
+        pairs=(),
+    )
+    store = SqliteStore(path)
+    project = "5a1de0000000000000000000000000a1"
+    commit = Commit(
+        version=0,
+        changes=changes,
+        project_id=project,
+        last_complete_poll=now,
+        buckets=buckets(rules()),
+        keep_minutes_since=0,
+    )
+    store.commit("t", "region=cn-north-4", commit)
+    store.close()
+
+
+def main() -> None:
+    chosen = sys.argv[1:] or ["catch-up", "start"]
+    for name, measure in (("catch-up", catch_up), ("start", start)):
+        if name in chosen:
+            with tempfile.TemporaryDirectory() as folder:
+                result = measure(Path(folder))
+            for what, value in result.items():
+                print(f"{name:10} {what:36} {value:12.2f}")
+            print(msgspec.json.encode({name: result}).decode(), flush=True)
+
+
+if __name__ == "__main__":
+    main()

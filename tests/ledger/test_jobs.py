@@ -1,0 +1,55 @@
+"""The indexes of remembered jobs say what a walk over all of them would."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from exporter.ledger.jobs import MINUTE, Job, JobBook
+from exporter.ledger.model import OPEN_STATES
+from tests.fake_api import START
+
+STEP = st.tuples(
+    st.sampled_from(("add", "relabel", "close", "forget")),
+    st.integers(0, 9),
+    st.integers(0, 4 * MINUTE),
+    st.sampled_from(("AUDITION", "WEBSOCKET")),
+    st.sampled_from(OPEN_STATES),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(STEP, max_size=40))
+def test_open_jobs_are_counted_by_minute_and_labels_whatever_happens_to_them(
+    steps: list[tuple[str, int, int, str, str]],
+) -> None:
+    """The gauges are made from these counts: a count left behind would be a job that never ends."""
+    book = JobBook()
+    for action, number, age, job_type, state in steps:
+        name = f"j{number}"
+        job = book.get(name)
+        if job is None:
+            if action == "add":
+                book.add(name, Job(START - age, state, job_type, "TTS_LLM"))
+        elif action == "relabel" and job.open:
+            book.relabel(job, (job_type, "TTS_LAB"), state)
+        elif action == "close" and job.open:
+            book.close(name, job, "SUCCEED")
+        elif action == "forget" and not job.open:
+            book.forget(name)
+    open_jobs = [job for _, job in book.open_items()]
+    counted = Counter(
+        {
+            (minute, labels): jobs
+            for minute, counts in book.open_by_minute.items()
+            for labels, jobs in counts.items()
+        }
+    )
+    assert counted == Counter((job.created // MINUTE, job.labels) for job in open_jobs)
+    assert book.open_count == len(open_jobs)
+    oldest: dict[tuple[str, str, str], int] = {}
+    for job in open_jobs:
+        oldest[job.labels] = min(oldest.get(job.labels, job.created), job.created)
+    assert book.oldest_open() == oldest
