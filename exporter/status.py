@@ -14,6 +14,7 @@ import msgspec
 
 from exporter.apimetrics import ApiView
 from exporter.config import Config
+from exporter.ledger.model import FAILED, FINAL_STATES
 from exporter.published import JobGauges, Pair, Published, TargetView
 from exporter.sampling import JOB_STATES, ProcessView
 
@@ -26,7 +27,7 @@ MISSED_POLLS: Final = 4
 
 
 class Jobs(msgspec.Struct, frozen=True):
-    """Jobs of one label set that were created in ``poll.window``, by present state."""
+    """Jobs of one label set, by present state."""
 
     job_type: str
     tts_service_enum: str
@@ -77,7 +78,9 @@ class TargetStatus(msgspec.Struct, frozen=True, kw_only=True):
     last_complete_poll: float | None
     counted_until: float | None
     lag_seconds: float | None
-    """Now minus ``counted_until``: at rest between ``poll.overlap`` and twice that."""
+    """Now minus ``counted_until``."""
+    usual_lag_seconds: float
+    """Up to this a lag is no reason to worry: twice ``poll.overlap``."""
     last_poll_requests: int
     poll_budget: int
     open_jobs: int
@@ -87,8 +90,10 @@ class TargetStatus(msgspec.Struct, frozen=True, kw_only=True):
     skipped_seconds: float
     polls: Mapping[str, int]
     anomalies: Mapping[str, int]
+    window_seconds: float
+    """``poll.window``."""
     jobs: tuple[Jobs, ...] | None
-    """``None`` until the whole of ``poll.window`` has been read."""
+    """Created in that window, most failures first; ``None`` until all of it has been read."""
     failures: tuple[FailureClass, ...]
     unclassified: tuple[Template, ...]
     last_hour: tuple[Minute, ...]
@@ -178,6 +183,7 @@ def _target(view: TargetView, api: ApiView | None, config: Config, now: float) -
         last_complete_poll=_seconds(view.last_complete_poll),
         counted_until=counted_until,
         lag_seconds=lag,
+        usual_lag_seconds=2 * config.poll.overlap,
         last_poll_requests=view.last_poll_requests,
         poll_budget=view.poll_budget,
         open_jobs=sum(gauges.open_jobs.values()) if gauges else 0,
@@ -187,6 +193,7 @@ def _target(view: TargetView, api: ApiView | None, config: Config, now: float) -
         skipped_seconds=view.skipped_ms / 1000,
         polls=view.polls,
         anomalies=view.anomalies,
+        window_seconds=config.poll.window,
         jobs=_jobs(gauges),
         failures=_failures(view),
         unclassified=tuple(
@@ -220,7 +227,15 @@ def _jobs(gauges: JobGauges | None) -> tuple[Jobs, ...] | None:
     for (job_type, service, state), count in gauges.jobs.items():
         if count:
             pairs.setdefault((job_type, service), dict.fromkeys(JOB_STATES, 0))[state] = count
-    return tuple(Jobs(*pair, states) for pair, states in sorted(pairs.items()))
+    rows = [Jobs(*pair, states) for pair, states in sorted(pairs.items())]
+    return tuple(sorted(rows, key=_trouble, reverse=True))
+
+
+def _trouble(row: Jobs) -> tuple[int, int, int]:
+    """Failed before open before the rest."""
+    states = row.states
+    ended = sum(states[state] for state in FINAL_STATES)
+    return states[FAILED], sum(states.values()) - ended, ended
 
 
 def _failures(view: TargetView) -> tuple[FailureClass, ...]:

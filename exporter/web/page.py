@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -16,11 +17,13 @@ from typing import Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from exporter.status import Minute, Status
+from exporter.status import Jobs, Minute, Status
 
 REFRESH_SECONDS: Final = 10
 TEMPLATES: Final = Path(__file__).parent / "templates"
 
+SHOWN_ROWS: Final = 8
+"""Label sets in sight; more of them are folded away."""
 CHART_WIDTH: Final = 240
 CHART_HEIGHT: Final = 44
 _STEPS: Final = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
@@ -44,7 +47,7 @@ class StatusPage:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        environment.filters |= {"span": span, "clock": clock, "number": number, "bars": bars}
+        environment.filters |= {"span": span, "clock": clock, "number": number, "bars": bars, "sums": sums}
         # Our own file; as Markup, because escaped it would no longer be what was hashed.
         environment.globals |= {"style": Markup(style), "links": links, "icons": _ICONS}  # noqa: S704
         self._template = environment.get_template("status.html")
@@ -54,6 +57,7 @@ class StatusPage:
         return self._template.render(
             status=status,
             refresh=REFRESH_SECONDS if refresh else None,
+            shown_rows=SHOWN_ROWS,
             troubled=[
                 (index, target.name)
                 for index, target in enumerate(status.targets)
@@ -104,6 +108,14 @@ def bars(minutes: Sequence[Minute], name: str) -> dict[str, object]:
         "total": sum(values),
         "peak_at": minutes[values.index(peak)].start if peak else None,
     }
+
+
+def sums(rows: Iterable[Jobs]) -> dict[str, int]:
+    """All rows of the table of jobs together."""
+    total: Counter[str] = Counter()
+    for row in rows:
+        total.update(row.states)
+    return dict(total)
 
 
 def _icon(colour: str) -> str:
