@@ -73,7 +73,7 @@ def test_the_configuration_is_shown_as_one_writes_it() -> None:
     text = show(Config(storage=StorageConfig(url="sqlite:////b.db"), fail_msg_classes=rules))
     assert "interval: 15s" in text
     assert "retention: 30d" in text
-    assert "{class: brand_voice, match: (?i)brand 'voice'}" in text
+    assert "{class: brand_voice, match: '(?i)brand ''voice'''}" in text
 
 
 def of_view(view: TargetView, *, rejected: bool = False) -> Status:
