@@ -24,6 +24,7 @@ from exporter.ledger.facts import Changes
 from exporter.ledger.jobs import Job
 from exporter.ledger.opening import buckets
 from exporter.ledger.times import Times
+from exporter.ledger.totals import Key
 from exporter.store.base import Commit
 from exporter.store.sqlite import SqliteStore
 from tests.processes import Exporter, Samples, get, simulator, total, wait_for, write_config
@@ -76,8 +77,7 @@ def catch_up(folder: Path, hours: float = 6.0, watch: float = 45.0) -> dict[str,
 
 
 def watch_catch_up(exporter: Exporter, watch: float) -> dict[str, float]:
-    assert exporter.process is not None
-    pid = exporter.process.popen.pid
+    pid = pid_of(exporter)
     begin: tuple[float, float] | None = None
     while True:
         samples = exporter.samples() if get(f"{exporter.url}/-/ready") else None
@@ -103,6 +103,12 @@ def watch_catch_up(exporter: Exporter, watch: float) -> dict[str, float]:
         "peak RSS MiB": peak,
         "CPU ms a poll, steady": (cpu_seconds(pid) - cpu) * 1000 / max(1.0, polls),
     }
+
+
+def pid_of(exporter: Exporter) -> int:
+    if exporter.process is None:
+        raise RuntimeError("the exporter is not running")
+    return exporter.process.popen.pid
 
 
 def configured(folder: Path, url: str) -> Exporter:
@@ -138,8 +144,7 @@ def start(folder: Path) -> dict[str, float]:
         begun = time.monotonic()
         exporter.start()
         try:
-            assert exporter.process is not None
-            pid = exporter.process.popen.pid
+            pid = pid_of(exporter)
             while True:
                 text = get(f"{exporter.url}/metrics")
                 if text is not None and "metastudio_tts_open_jobs{" in text:
@@ -171,7 +176,7 @@ def write_store(path: Path) -> None:
         )
         for number in range(STORED_JOBS)
     }
-    totals = {
+    totals: dict[Key, int | None] = {
         ("created", "ASYNC_JOB", "TTS_LLM", ""): STORED_JOBS,
         ("finished", "ASYNC_JOB", "TTS_LLM", "SUCCEED"): STORED_JOBS // 2,
     }
