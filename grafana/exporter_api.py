@@ -290,6 +290,7 @@ def process() -> list[Panel]:
             "Where each target is: region, project and endpoint.",
             [query(f'{targets}{{target=~"$target"}})', at="table")],
             size=(11, 4),
+            widths={"Target": 90, "Region": 100, "Project": 290},
             columns={
                 "target": "Target",
                 "region": "Region",

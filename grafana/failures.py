@@ -108,7 +108,7 @@ def ratio_against_traffic() -> Panel:
         "jobs a minute on the right.",
         [query(ratio(), "failure ratio"), query(f"60 * {total(FINISHED)}", "finished jobs/min")],
         unit="percentunit",
-        size=(10, 9),
+        size=(10, 12),
         colors={"failure ratio": RED, "finished jobs/min": BLUE},
         steps=((None, "transparent"), (0.03, RED)),
     )
@@ -128,7 +128,7 @@ def unclassified_over_time() -> Panel:
         "first.",
         [query(unclassified("30m"), "unclassified")],
         unit="percentunit",
-        size=(10, 14),
+        size=(10, 16),
         colors={"unclassified": ORANGE},
         steps=((None, "transparent"), (0.05, YELLOW), (0.2, RED)),
     )
@@ -141,7 +141,7 @@ def now_and_then() -> Panel:
         "The ratio of the last 30 minutes at each moment, and at the same time yesterday and a week ago.",
         [query(ratio("30m"), "now"), *past],
         unit="percentunit",
-        size=(10, 14),
+        size=(10, 16),
         colors={"now": RED, "yesterday": BLUE, "last week": GREY},
     )
     thin = [
@@ -167,8 +167,9 @@ def class_by_service() -> Panel:
         "Failed jobs in the time shown, by class of message and by service: a dark row is a kind of failure, "
         "a dark column a service in trouble.",
         [query(f"{failed(('fail_msg_class', 'tts_service_enum'))} > 0", at="table")],
-        size=(14, 14),
+        size=(14, 16),
         columns={"fail_msg_class\\tts_service_enum": "Class"},
+        widths={"Class": 170},
         before=[("groupingToMatrix", matrix)],
     )
     cells = [
@@ -189,7 +190,7 @@ def what_changed() -> Panel:
         "Failed jobs by class: in the time shown, in the same hours yesterday and a week ago, and the "
         "differences. Red has become more.",
         [query(expr, at="table") for expr in (now, *then, *changes)],
-        size=(14, 14),
+        size=(14, 16),
         columns={"fail_msg_class": "Class", **columns},
         before=[("merge", {})],
         sort="+/- yesterday",
@@ -200,14 +201,14 @@ def what_changed() -> Panel:
         prop("thresholds", {"mode": "absolute", "steps": steps}),
         prop("color", {"mode": "thresholds"}),
     ]
-    return panel.override_by_regexp(r"^\+/-", more).decimals(0)
+    return panel.override_by_regexp(r"\+/- .*", more).decimals(0)
 
 
 def build() -> str:
     comparisons = [against(word, offset) for word, offset in PAST.items()]
     head = [failure_ratio(), failed_jobs(), most_frequent(), *comparisons, unclassified_share()]
     sections: list[Section] = [
-        ("", [*head, failures_by_class((14, 9), legend=("max",)), ratio_against_traffic()]),
+        ("", [*head, failures_by_class((14, 12), legend=("max",)), ratio_against_traffic()]),
         ("Where", [class_by_service(), unclassified_over_time()]),
         ("What changed", [now_and_then(), what_changed()]),
     ]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
+from grafana_foundation_sdk.builders import stat, timeseries
+
 from grafana.frame import Section, choices, dashboard
 from grafana.panels import (
     BLUE,
+    CLASSES,
     GREEN,
     ORANGE,
     PURPLE,
@@ -17,6 +20,7 @@ from grafana.panels import (
     band,
     bars,
     buckets,
+    leads_to,
     lines,
     number,
     prop,
@@ -52,25 +56,30 @@ def success(by: tuple[str, ...] = (), window: str = RANGE) -> str:
 
 
 def grade() -> str:
-    """0 yes, 1 failing, 2 stuck, 3 blind, 4 no data: the worst that holds."""
+    """0 yes, 1 degraded, 2 failing, 3 stuck, 4 blind, 5 no data: the worst that holds."""
     up = once("metastudio_up", f"max_over_time({selector('metastudio_up')}[5m])")
     blind = f"clamp_max((max(time() - {value(COUNTED)}) > bool 1200) + (min({up}) == bool 0), 1)"
     arrived = total(CREATED, per="increase", window="10m")
     finished = total(FINISHED, per="increase", window="10m")
     stuck = f"({arrived} > bool 5) * ({finished} == bool 0)"
     enough = f"({total(FINISHED, per='increase', window='15m')} >= bool 10)"
-    failing = f"({success(window='15m')} < bool ($slo / 100)) * {enough}"
-    reasons = ((3, "blind", blind), (2, "stuck", stuck), (1, "failing", failing))
-    marked = (f'label_replace({worth} * {expr}, "why", "{why}", "", "")' for worth, why, expr in reasons)
-    return f"max({' or '.join(marked)}) or vector(4)"
+    burn = f"(1 - {success(window='15m')}) / (1 - $slo / 100)"
+    reasons = {
+        "blind": f"4 * {blind}",
+        "stuck": f"3 * {stuck}",
+        "failing": f"2 * ({burn} > bool 5) * {enough}",
+        "degraded": f"({burn} > bool 2) * {enough}",
+    }
+    marked = (f'label_replace({expr}, "why", "{why}", "", "")' for why, expr in reasons.items())
+    return f"max({' or '.join(marked)}) or vector(5)"
 
 
 def is_it_working() -> Panel:
     answer = number(
         "Is it working?",
         "Blind: the job list was not read for 5 minutes, or is counted only up to 20 minutes ago. Stuck: "
-        "more than 5 jobs arrived within 10 minutes and none finished. Failing: of at least 10 jobs within "
-        "15 minutes fewer succeeded than the objective asks.",
+        "more than 5 jobs arrived within 10 minutes and none finished. Degraded or failing: of at least 10 "
+        "jobs within 15 minutes more than twice, or five times, as many failed as the objective allows.",
         query(grade(), at="instant"),
         unit="none",
         size=(4, 5),
@@ -79,10 +88,11 @@ def is_it_working() -> Panel:
     )
     meanings = {
         "0": ("Yes", GREEN),
-        "1": ("Failing", RED),
-        "2": ("Stuck", ORANGE),
-        "3": ("Blind", PURPLE),
-        "4": ("No data", PURPLE),
+        "1": ("Degraded", YELLOW),
+        "2": ("Failing", RED),
+        "3": ("Stuck", ORANGE),
+        "4": ("Blind", PURPLE),
+        "5": ("No data", PURPLE),
     }
     return words(answer, meanings)
 
@@ -140,7 +150,7 @@ def oldest_open_job() -> Panel:
     )
 
 
-def counting_lag(size: tuple[int, int] = (3, 5)) -> Panel:
+def counting_lag(size: tuple[int, int]) -> stat.Panel:
     return number(
         "Counting lag",
         "Every job created longer ago than this, and listed in time, is counted. Up to twice poll.overlap is "
@@ -160,7 +170,7 @@ def firing() -> Panel:
         "Alerts of this exporter that fire now, of the chosen targets or of no target.",
         query(f"count({FIRING}) or vector(0)", at="instant"),
         unit="none",
-        steps=((None, GREEN), (1, RED)),
+        steps=((None, GREEN), (1, ORANGE)),
         size=(3, 5),
         spark=False,
     )
@@ -192,18 +202,25 @@ def throughput() -> Panel:
     return panel.override_by_name("created", apart)
 
 
-def failures_by_class(size: tuple[int, int], legend: tuple[str, ...] = ()) -> Panel:
+def failures_by_class(size: tuple[int, int], legend: tuple[str, ...] = ()) -> timeseries.Panel:
     each = total("metastudio_tts_job_failures_total", ("fail_msg_class",))
     return lines(
         "Failures by class, jobs/min",
-        "Failed jobs a minute by class of their message. Exemplars carry a job's id.",
+        "Failed jobs a minute by class of their message. Orange is for those who write the texts, purple for "
+        "the account, red and blue for the service and the way there, grey for nobody knows. Exemplars carry "
+        "a job's id.",
         [query(f"60 * {each} > 0", "{{fail_msg_class}}", exemplar=True)],
         unit="short",
         size=size,
         stacked=True,
         bars=True,
         legend=legend,
+        colors=CLASSES,
     )
+
+
+def why() -> Panel:
+    return leads_to(failures_by_class((9, 8)), "Failures", "metastudio-tts-failures")
 
 
 def alerts() -> Panel:
@@ -303,7 +320,7 @@ def of_each(label: str, word: str) -> list[Panel]:
 
 
 def text_volume() -> Panel:
-    return lines(
+    panel = lines(
         "Text volume, characters/min",
         "Characters a minute: submitted with new jobs, and synthesized by jobs that succeeded.",
         [
@@ -314,6 +331,7 @@ def text_volume() -> Panel:
         size=(24, 6),
         colors={"submitted": BLUE, "synthesized": GREEN},
     )
+    return leads_to(panel, "Usage", "metastudio-tts-usage")
 
 
 def build() -> str:
@@ -323,12 +341,12 @@ def build() -> str:
         error_budget(),
         open_jobs(),
         oldest_open_job(),
-        counting_lag(),
+        leads_to(counting_lag((3, 5)), "Exporter and API", "metastudio-tts-exporter"),
         firing(),
     ]
     parts = [*of_each("job_type", "job type"), *of_each("tts_service_enum", "service"), text_volume()]
     sections: list[Section] = [
-        ("", [*answer, throughput(), failures_by_class((9, 8)), alerts()]),
+        ("", [*answer, throughput(), why(), alerts()]),
         ("Queue and duration", [backlog(), durations(), heat()]),
         ("By job type and service", parts),
     ]

@@ -34,8 +34,27 @@ STATES: Final = {
     "created": BLUE,
 }
 
+LOG_BASE: Final = 2
 STEP: Final = "1m"
 """Finer steps would show single jobs, not the course of things."""
+
+CLASSES: Final = {
+    "sensitive_content": "orange",
+    "text_unsupported": "light-orange",
+    "text_too_long": "semi-dark-yellow",
+    "bad_request": "dark-orange",
+    "voice_asset": "purple",
+    "billing_quota": "light-purple",
+    "auth": "dark-purple",
+    "internal": "red",
+    "timeout": "light-red",
+    "storage": "dark-red",
+    "throttled": "blue",
+    "disconnected": "light-blue",
+    "unclassified": GREY,
+    "no_message": "#5c5c5c",
+}
+"""By whose concern they are: the text's, the account's, the service's, the way there's, unknown."""
 
 Steps = Sequence[tuple[float | None, str]]
 """Colour from this value on; the first has no bound."""
@@ -156,11 +175,10 @@ def lines(
         panel.thresholds(thresholds(steps))
         style = common.GraphThresholdsStyleConfig().mode(c.GraphThresholdsStyleMode.DASHED)
         panel.thresholds_style(style)
-    if at_least is not None:
+    if at_least is not None and not log:
         panel.min(at_least)
-    if log:  # also shows 0, and what is below 1 in proportion
-        scale = common.ScaleDistributionConfig().type(c.ScaleDistribution.SYMLOG)
-        panel.scale_distribution(scale.log(10).linear_threshold(1))
+    if log:
+        panel.scale_distribution(common.ScaleDistributionConfig().type(c.ScaleDistribution.LOG).log(LOG_BASE))
     for name, color in (colors or {}).items():
         panel.override_by_name(name, [fixed(color)])
     shape = c.LegendDisplayMode.TABLE if legend else c.LegendDisplayMode.LIST
@@ -223,6 +241,8 @@ def bars(
     panel = _frame(bargauge.Panel(), title, description, queries, size)
     panel.unit(unit).min(ends[0] if ends else 0).orientation(c.VizOrientation.HORIZONTAL)
     panel.display_mode(c.BarGaugeDisplayMode.BASIC).value_mode(c.BarGaugeValueMode.COLOR)
+    panel.name_placement(c.BarGaugeNamePlacement.LEFT)
+    panel.text(common.VizTextDisplayOptions().title_size(13).value_size(15))
     panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
     panel.thresholds(thresholds(steps or [(None, color)]))
     panel.color_scheme(builders.FieldColor().mode(models.FieldColorModeId.THRESHOLDS))
@@ -238,8 +258,12 @@ def rows(
     columns: Mapping[str, str],
     before: Sequence[tuple[str, Mapping[str, Any]]] = (),
     sort: str | None = None,
+    widths: Mapping[str, int] | None = None,
 ) -> table.Panel:
-    """A table with these columns first, renamed so; ``before`` are Grafana's transformations, by id."""
+    """A table with these columns first, renamed so; ``before`` are Grafana's transformations, by id.
+
+    ``widths`` are pixels by the new names.
+    """
     panel = _frame(table.Panel(), title, description, queries, size)
     order = {
         "excludeByName": {"Time": True, "Value": True},
@@ -254,7 +278,16 @@ def rows(
     )
     panel.unit("short").thresholds(thresholds([(None, GREEN)]))
     panel.override_by_regexp(".*", [prop("custom.minWidth", 60)])
+    for name, width in (widths or {}).items():
+        panel.override_by_name(name, [prop("custom.width", width)])
     return panel.sort_by([common.TableSortByFieldState().display_name(sort).desc(True)]) if sort else panel
+
+
+def leads_to(panel: P, title: str, uid: str) -> P:
+    """A link in the panel's corner to the dashboard that knows more, with the same time and variables."""
+    link = builders.DashboardLink(title).type(models.DashboardLinkType.LINK)
+    panel.links([link.url(f"/d/{uid}?${{__url_time_range}}&${{__all_variables}}")])
+    return panel
 
 
 def as_builder(panel: Panel) -> Any:  # noqa: ANN401 - Builder is invariant, and each kind is one of Panel
