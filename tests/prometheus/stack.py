@@ -7,6 +7,7 @@ import json
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,13 +25,13 @@ class Receiver:
         alerts = self.alerts
 
         class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:  # noqa: N802 - the name that http.server looks for
+            def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
                 alerts.extend(json.loads(body)["alerts"])
                 self.send_response(200)
                 self.end_headers()
 
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as http.server has it
+            def log_message(self, format: str, *args: object) -> None:
                 pass
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -96,7 +97,7 @@ def stack(tool: Callable[[str], Path], tmp_path: Path, rules: object, exporter: 
         flags += [f"--storage.tsdb.path={tmp_path}/tsdb", f"--web.listen-address={addresses[0]}"]
         ends.enter_context(program(flags, tmp_path / "prometheus.log"))
         for address in addresses:
-            wait_for(f"{address} to be ready", lambda url=f"http://{address}/-/ready": get(url) is not None)
+            wait_for(f"{address} to be ready", partial(get, f"http://{address}/-/ready"))
         yield Stack(f"http://{addresses[0]}", receiver)
 
 
