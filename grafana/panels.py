@@ -34,7 +34,6 @@ STATES: Final = {
     "created": BLUE,
 }
 
-LOG_BASE: Final = 2
 STEP: Final = "1m"
 """Finer steps would show single jobs, not the course of things."""
 
@@ -178,16 +177,21 @@ def lines(
     if at_least is not None and not log:
         panel.min(at_least)
     if log:
-        panel.scale_distribution(common.ScaleDistributionConfig().type(c.ScaleDistribution.LOG).log(LOG_BASE))
+        panel.scale_distribution(common.ScaleDistributionConfig().type(c.ScaleDistribution.LOG).log(2))
     for name, color in (colors or {}).items():
         panel.override_by_name(name, [fixed(color)])
-    shape = c.LegendDisplayMode.TABLE if legend else c.LegendDisplayMode.LIST
-    where = c.LegendPlacement.RIGHT if legend else c.LegendPlacement.BOTTOM
+    return _explained(panel, legend)
+
+
+def _explained(panel: timeseries.Panel, calcs: Sequence[str]) -> timeseries.Panel:
+    """With a legend, and all values at the pointer, the greatest first."""
+    shape = c.LegendDisplayMode.TABLE if calcs else c.LegendDisplayMode.LIST
+    where = c.LegendPlacement.RIGHT if calcs else c.LegendPlacement.BOTTOM
     panel.legend(
-        common.VizLegendOptions().show_legend(True).display_mode(shape).placement(where).calcs(list(legend))
+        common.VizLegendOptions().show_legend(True).display_mode(shape).placement(where).calcs(list(calcs))
     )
-    panel.tooltip(common.VizTooltipOptions().mode(c.TooltipDisplayMode.MULTI).sort(c.SortOrder.DESCENDING))
-    return panel
+    tooltip = common.VizTooltipOptions().mode(c.TooltipDisplayMode.MULTI)
+    return panel.tooltip(tooltip.sort(c.SortOrder.DESCENDING))
 
 
 def band(panel: timeseries.Panel, low: str, high: str, color: str) -> timeseries.Panel:

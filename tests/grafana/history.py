@@ -98,11 +98,15 @@ class House:
         cloud.sleep = clock.sleep
         config = configuration(ENDPOINT, *next(iter(cloud.gate.accounts.keys.items())), folder)
         config = replace(config, poll=replace(config.poll, interval=15.0))
-        (target,) = config.targets
+        (self.target,) = config.targets
+        self.config = config
+        self.classes = classifier(config)
+        self.store = SqliteStore(folder / "books.db")
         api = ApiMetrics(clock())
+        self.exposition = Exposition(api, process_view({}, loaded_at=clock()))
         self.client = connect(
-            target,
-            events=api.target(target.name),
+            self.target,
+            events=api.target(self.target.name),
             shared=Shared(monotonic=clock, wall=clock, sleep=clock.sleep),
             environ={},
             monotonic=clock,
@@ -111,34 +115,38 @@ class House:
             jitter=random.Random(3).random,
             transport=Wire(httpx.ASGITransport(app=cloud.app), clock),
         )
-        classes = classifier(config)
-        self.exposition = Exposition(api, process_view({}, loaded_at=clock()))
-        self.store = SqliteStore(folder / "books.db")
-        books = Books(
-            TargetView(
-                target=target.name,
-                region=target.region,
-                project_id=target.project_id or "",
-                api_endpoint=target.endpoint,
-            ),
-            scope=scope(target),
-            job_type=None,
-            service=None,
-            rules=rules(config, classes),
-            retention=int(DAY * 1000),
-            store=self.store,
-            executor=InlineExecutor(),
-        )
-        self.poller = Poller(
-            target.name,
-            PollSettings(config.poll.interval, config.poll.timeout, budget=300),
+        self.poller = self._poller()
+
+    def _poller(self) -> Poller:
+        poll, clock = self.config.poll, self.clock
+        return Poller(
+            self.target.name,
+            PollSettings(poll.interval, poll.timeout, budget=300),
             source=self.client,
             reader=Reader(self.client, PageMemory(None), split_by_type=True),
-            books=books,
-            publish=lambda view: self.exposition.publish(Published((view,), classes.classes)),
+            books=self._books(),
+            publish=lambda view: self.exposition.publish(Published((view,), self.classes.classes)),
             monotonic=clock,
             wall=clock,
             sleep=clock.sleep,
+        )
+
+    def _books(self) -> Books:
+        identity = TargetView(
+            target=self.target.name,
+            region=self.target.region,
+            project_id=self.target.project_id or "",
+            api_endpoint=self.target.endpoint,
+        )
+        return Books(
+            identity,
+            scope=scope(self.target),
+            job_type=None,
+            service=None,
+            rules=rules(self.config, self.classes),
+            retention=int(DAY * 1000),
+            store=self.store,
+            executor=InlineExecutor(),
         )
 
     async def scrape(self, at: float) -> Scrape:

@@ -174,6 +174,18 @@ def test_exemplars_are_on_where_the_exporter_has_them(query: Query) -> None:
     assert any(target["exemplar"] for target in targets)
 
 
+COSTS = [query for query in queries() if "price_per_million" in query.expr]
+
+
+@pytest.mark.parametrize("query", COSTS, ids=str)
+def test_cost_is_hidden_without_a_price(query: Query) -> None:
+    """At a price of 0, the default, there is no number at all, and the panel says why."""
+    assert query.expr.endswith(" and on () (vector($price_per_million) > 0)")
+    assert query.panel.model["fieldConfig"]["defaults"]["noValue"] == "set a price"
+    variables = {each["name"]: each for each in model("usage.json")["templating"]["list"]}
+    assert variables["price_per_million"]["query"] == "0"
+
+
 def test_every_built_in_class_of_failure_has_its_own_colour() -> None:
     """A class looks the same in every picture, whatever else failed."""
     assert set(CLASSES) == set(Classifier(BUILTIN_RULES).classes)

@@ -141,13 +141,3 @@ def same(one: Series, other: Series) -> bool:
         )
         for labels in one
     )
-
-
-def test_cost_is_hidden_without_a_price(prometheus: str) -> None:
-    """At a price of 0 the panels say so instead of a cost of 0."""
-    costs = [query for query in queries() if "price_per_million" in query.expr]
-    assert costs
-    for query in costs:
-        free = query._replace(expr=query.expr.replace("$price_per_million", "0"))
-        assert ask(prometheus, free, "alone") == {}
-        assert query.panel.model["fieldConfig"]["defaults"]["noValue"] == "set a price"
