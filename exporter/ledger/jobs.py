@@ -132,10 +132,16 @@ class JobBook:
 
     def _put(self, job_id: str, job: Job) -> None:
         self._jobs[job_id] = job
-        self._minutes.setdefault(job.created // MINUTE, {})[job_id] = job
+        minute = job.created // MINUTE
+        jobs = self._minutes.get(minute)
+        if jobs is None:
+            jobs = self._minutes[minute] = {}
+        jobs[job_id] = job
         if job.open:
             self._count_open(job, 1)
-            self.due.put(job_id, max(job.looked, job.created))
+            # A lower bound of when it is due, whatever the interval.
+            seen = max(job.looked, job.created)
+            self.due.put(job_id, seen + (seen - job.created) // 40)
 
     def changed(self, job_id: str) -> None:
         self.dirty.add(job_id)
@@ -155,8 +161,10 @@ class JobBook:
 
     def _count_open(self, job: Job, change: int) -> None:
         self.open_count += change
-        minute, labels = job.created // MINUTE, job.labels
-        counts = self.open_by_minute.setdefault(minute, {})
+        minute, labels = job.created // MINUTE, (job.job_type, job.tts_service_enum, job.state)
+        counts = self.open_by_minute.get(minute)
+        if counts is None:
+            counts = self.open_by_minute[minute] = {}
         left = counts.get(labels, 0) + change
         if left:
             counts[labels] = left

@@ -13,6 +13,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from sys import intern
 from typing import IO, Any
 
 import msgspec
@@ -86,7 +87,7 @@ class SqliteStore:
                 version=version,
                 project_id=project_id,
                 times=_times(stamps),
-                jobs={job_id: Job(*rest) for job_id, *rest in self._db.execute(schema.GET_JOBS, (key,))},
+                jobs=dict(map(_job, self._db.execute(schema.GET_JOBS, (key,)))),
                 totals={
                     (name, job_type, service, detail): value
                     for _, name, job_type, service, detail, value in self._rows("totals", key)
@@ -194,6 +195,12 @@ def _lock(path: Path) -> IO[bytes]:
             f"{path}: another exporter is using this store: stop it, or use another storage.url for this one"
         ) from None
     return lock
+
+
+def _job(row: tuple[Any, ...]) -> tuple[str, Job]:
+    """Equal texts are one object in memory: there may be a million jobs, and they have few labels."""
+    job_id, created, state, job_type, service, *rest = row
+    return job_id, Job(created, intern(state), intern(job_type), intern(service), *rest)
 
 
 def _times(stamps: list[int | None]) -> Times | None:
