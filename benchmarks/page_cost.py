@@ -103,7 +103,7 @@ class Bench:
             page = self.decoder.decode(body)
         self.now = window.until + 30 * SECOND
         with self.parts["ledger"]:
-            self.booking.book(self._result(page, window))
+            asyncio_run(self.booking.book(self._result(page, window)))
         with self.parts["changes"]:
             asyncio_run(self.house.books.commit(self.now))
 

@@ -5,6 +5,7 @@ Knows nothing of which windows are wanted: that is the poller's business.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 
@@ -72,12 +73,16 @@ class Booking:
             raise ClockError("the API's clock is not known")
         return now
 
-    def book(self, result: WindowResult) -> None:
-        """Book what a window showed and, when it was read to its end, what it should have shown (R6)."""
+    async def book(self, result: WindowResult) -> None:
+        """Book what a window showed and, when it was read to its end, what it should have shown (R6).
+
+        Between two pages, scrapes have their turn: a window may have ten pages, a page takes a millisecond.
+        """
         ledger = self.ledger
         for page in result.pages:
             for record in page.records:
                 ledger.see(record, page.sighting)
+            await asyncio.sleep(0)
         if not result.complete:
             return
         shown = {record.job_id for record in result.listing if record.job_id is not None}

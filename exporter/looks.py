@@ -29,7 +29,7 @@ async def _list(booking: Booking, window: plan.Window) -> None:
     while stack and booking.budget_left > 0:
         part = stack.pop()
         result = await booking.reader.read(part, booking.deadline)
-        booking.book(result)
+        await booking.book(result)
         await booking.commit_read(result)
         middle = floor_second((part.since + part.until) // 2)
         if not result.complete and part.since < middle:

@@ -240,7 +240,7 @@ class Poller:
             if window is None:
                 return
             result = await self._reader.read(window, self._booking.deadline)
-            self._booking.book(result)
+            await self._booking.book(result)
             if result.complete:
                 self._read_until = window.until
                 self._head = max(self._head, window.until)
@@ -271,7 +271,7 @@ class Poller:
             head, past = self._head, min(window.until, floor_second(now) + SECOND)
             most = PAGE_LIMIT if window.until > past else MAX_WINDOW_RECORDS
             result = await self._booking.reader.read(window, self._booking.deadline, most=most)
-            self._booking.book(result)
+            await self._booking.book(result)
             await self._booking.commit_read(result)
             if result.complete:
                 self._head = max(head, min(past, floor_second(now) - SECOND))
@@ -328,7 +328,7 @@ class Poller:
         now, ledger = self._booking.now(), self._books.ledger
         ahead = now + max(plan.MIN_AHEAD, ledger.rules.overlap)
         result = await self._reader.read_everything(ahead, self._booking.deadline)
-        self._booking.book(result)
+        await self._booking.book(result)
         if result.complete:
             start = gauge_start(ledger, now)
             if ledger.times.history > start:
