@@ -57,13 +57,17 @@ class Exposition:
         self._self = SelfMetrics(self_registry() if registry is None else registry)
         self._published = Published()
         self._books: tuple[Books, ...] = ()
-        self._jobs_sheet = _Sheet[Books](metrics.JOBS, created_timestamps)
-        self._api_sheet = _Sheet[ApiView](metrics.API, created_timestamps)
-        self._polls_sheet = _Sheet[Books](metrics.POLLS, created_timestamps)
-        self._process_sheet = _Sheet[ProcessView](metrics.PROCESS, created_timestamps)
+        self.show_created(created_timestamps)
         self._bodies: dict[Format, Body] = {}
         self._wanted: set[tuple[Format, bool]] = set()
         """What was asked for, (form, packed): it is made at publication from then on."""
+
+    def show_created(self, wanted: bool) -> None:
+        """Whether there are ``_created`` series, from now on: a reload may change it."""
+        self._jobs_sheet = _Sheet[Books](metrics.JOBS, wanted)
+        self._api_sheet = _Sheet[ApiView](metrics.API, wanted)
+        self._polls_sheet = _Sheet[Books](metrics.POLLS, wanted)
+        self._process_sheet = _Sheet[ProcessView](metrics.PROCESS, wanted)
 
     @property
     def published(self) -> Published:

@@ -310,3 +310,15 @@ def test_promtool_finds_nothing(tool: Tool) -> None:
         check=False,
     )
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
+
+
+def test_created_series_come_and_go_with_a_reload() -> None:
+    """What was written without them is not kept."""
+    exposition = Exposition(full_api("production"), PROCESS)
+    exposition.publish(published(full_view()))
+    name = b"metastudio_tts_jobs_finished_created{"
+    assert name not in exposition.render(Format.OPENMETRICS)
+    exposition.show_created(True)
+    assert name in exposition.render(Format.OPENMETRICS)
+    exposition.show_created(False)
+    assert name not in exposition.render(Format.OPENMETRICS)
