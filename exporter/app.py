@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -38,6 +39,9 @@ from exporter.web.server import Application, Server
 
 logger = logging.getLogger(__name__)
 
+SWITCH_SECONDS: Final = 0.0005
+"""How long the store's thread may go on while the event loop wants to. A scrape lets go of the interpreter at
+each system call, and with Python's 5 ms it would wait that long every time."""
 LAST_COMMIT_SECONDS: Final = 1.0
 """How long shutdown waits for a commit under way."""
 
@@ -97,6 +101,7 @@ class App:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Load the books, publish them, then poll and serve until ``stop`` is set. Raises StoreError."""
+        sys.setswitchinterval(SWITCH_SECONDS)
         try:
             self._restore_breakers()
             await self.fleet.load()
