@@ -7,12 +7,13 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignor
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint docs dashboards manifests image-test tools clean
+.PHONY: help demo test lint bench docs dashboards manifests image-test tools clean
 
 help:
 	@echo "make demo   run the exporter against the bundled simulator"
 	@echo "make test   run every check: ruff, mypy, pytest"
 	@echo "make lint   ruff and mypy only"
+	@echo "make bench  run the benchmarks of docs/benchmarks.md (ten minutes)"
 	@echo "make docs   write docs/metrics.md again"
 	@echo "make dashboards   write grafana/dashboards/*.json again"
 	@echo "make manifests   write the PrometheusRule of deploy/kubernetes again"
@@ -29,6 +30,12 @@ lint: $(VENV)/dev-installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: $(VENV)/dev-installed
+	$(BIN)/python -m benchmarks.poll_cost
+	$(BIN)/python -m benchmarks.page_cost
+	$(BIN)/python -m benchmarks.process_cost
+	$(BIN)/python -m benchmarks.memory_cost
 
 docs: $(VENV)/installed
 	$(BIN)/python docs/generate.py
