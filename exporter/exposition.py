@@ -2,14 +2,15 @@
 
 Knows what is published now, and keeps its text, plain and packed: a target's lines are written again only
 when its view changed, and packed again only where they did; process metrics change by the second and are
-written at every scrape. What somebody asked for once is made when something is published, so that no scrape
+written at every scrape. What somebody asked for is made when something is published, so that no later scrape
 waits for it. Knows no HTTP, and no metric by name.
 """
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from operator import is_
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
@@ -27,6 +28,9 @@ from exporter.textformat import END, Block, Format, Source, select, write_block,
 
 REVISION_VARIABLE: Final = "METASTUDIO_EXPORTER_REVISION"
 """Environment variable with the commit that an image was built from."""
+
+WANTED_SECONDS: Final = 300.0
+"""How long after a scrape its format is still made ahead of the next one."""
 
 S = TypeVar("S", bound=Source)
 
@@ -51,6 +55,7 @@ class Exposition:
         *,
         registry: CollectorRegistry | None = None,
         created_timestamps: bool = False,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._api = api
         self._process = process
@@ -59,8 +64,9 @@ class Exposition:
         self._books: tuple[Books, ...] = ()
         self.show_created(created_timestamps)
         self._bodies: dict[Format, Body] = {}
-        self._wanted: set[tuple[Format, bool]] = set()
-        """What was asked for, (form, packed): it is made at publication from then on."""
+        self._monotonic = monotonic
+        self._wanted: dict[tuple[Format, bool], float] = {}
+        """What was asked for, (form, packed), and when last: it is made at publication from then on."""
 
     def show_created(self, wanted: bool) -> None:
         """Whether there are ``_created`` series, from now on: a reload may change it."""
@@ -96,7 +102,7 @@ class Exposition:
             chosen = "".join(sheet.select(sources, form, names) for sheet, sources in self._sheets())
             fresh, body = chosen + select(fresh, names), Body(())
         else:
-            self._wanted.add((form, packed))
+            self._wanted[form, packed] = self._monotonic()
             body = self._body(form)
         end = (fresh + END if form is Format.OPENMETRICS else fresh).encode()
         return body.gzip(end) if packed else body.plain(end)
@@ -119,6 +125,8 @@ class Exposition:
         return body
 
     def _prepare(self) -> None:
+        since = self._monotonic() - WANTED_SECONDS
+        self._wanted = {wanted: at for wanted, at in self._wanted.items() if at >= since}
         for form, packed in self._wanted:
             self._body(form).prepare(packed=packed)
 

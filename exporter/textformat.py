@@ -30,6 +30,10 @@ EXEMPLAR_LIMIT: Final = 128
 """Characters of all label names and values of an exemplar (OpenMetrics 1.0.0, "Exemplars")."""
 
 
+REMEMBERED: Final = 32_768
+"""Label sets of metrics with the same labels, kept as text: about 300 bytes each."""
+
+
 class Format(Enum):
     """A text format; the value is its Content-Type."""
 
@@ -149,12 +153,19 @@ def _exemplar(exemplar: Exemplar | None) -> str:
 
 @cache
 def _labels(names: tuple[str, ...]) -> Callable[[tuple[str, ...]], str]:
-    """Writer of label values as ``{…}``, sorted by label name."""
+    """Writer of label values as ``{…}``, sorted by label name. Remembers: a publication changes numbers, not
+    labels.
+    """
     order = sorted(range(len(names)), key=names.__getitem__)
     template = ",".join(f'{names[i]}="%s"' for i in order)
     if not names:
         return lambda values: ""
-    return lambda values: "{" + template % tuple([_escape(values[i]) for i in order]) + "}"
+
+    @lru_cache(REMEMBERED)
+    def write(values: tuple[str, ...]) -> str:
+        return "{" + template % tuple([_escape(values[i]) for i in order]) + "}"
+
+    return write
 
 
 def number(value: float) -> str:
@@ -162,7 +173,6 @@ def number(value: float) -> str:
     return f"{value}.0" if type(value) is int and 0 <= value < 1_000_000 else floatToGoString(value)
 
 
-@lru_cache(4096)
 def _escape(value: str) -> str:
     return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 

@@ -22,7 +22,7 @@ from prometheus_client.samples import Exemplar, Timestamp
 
 from exporter import metrics
 from exporter.apimetrics import ApiMetrics
-from exporter.exposition import REVISION_VARIABLE, Exposition, process_view
+from exporter.exposition import REVISION_VARIABLE, WANTED_SECONDS, Exposition, process_view
 from exporter.metrics import METRICS, Metric
 from exporter.published import Histogram, JobGauges, Pair, TargetView
 from exporter.sampling import Books, Distribution
@@ -236,6 +236,25 @@ def test_what_was_asked_for_once_is_made_at_publication(form: Format, packed: bo
     for _ in range(3):
         made.render(form, packed=packed)
     assert reads == [LLM, LLM]
+
+
+def test_what_nobody_asks_for_any_more_is_no_longer_made() -> None:
+    """One look with a browser does not cost at every publication from then on."""
+    reads: list[Pair] = []
+
+    class Created(UserDict[Pair, int]):
+        def __getitem__(self, pair: Pair) -> int:
+            reads.append(pair)
+            return super().__getitem__(pair)
+
+    now = 1_000.0
+    made = Exposition(full_api(), PROCESS, registry=CollectorRegistry(), monotonic=lambda: now)
+    made.render(Format.PROMETHEUS)
+    for later, expected in ((WANTED_SECONDS, [LLM]), (WANTED_SECONDS + 1, [LLM])):
+        now = 1_000.0 + later
+        made.publish(published(msgspec.structs.replace(bare_view(), created=Created({LLM: 1}))))
+        assert reads == expected
+    assert b"metastudio_tts_jobs_created_total{" in made.render(Format.PROMETHEUS)
 
 
 NAMES = ("a", "b", "c")

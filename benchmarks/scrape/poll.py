@@ -19,7 +19,7 @@ import msgspec
 
 from benchmarks.scrape.load import Scraper, quantile
 from benchmarks.scrape.servers import ROOT
-from tests.processes import Exporter, simulator, total, wait_for, write_config
+from tests.processes import Exporter, get, simulator, total, wait_for, write_config
 
 PAGES: Final = 1_000
 JOBS_A_MINUTE: Final = 700.0
@@ -69,7 +69,7 @@ def run(folder: Path) -> Result:
         exporter = Exporter(configure(folder, url), folder)
         exporter.start()
         try:
-            wait_for("an answer", lambda: exporter.samples())
+            wait_for("the books", lambda: get(f"{exporter.url}/-/ready"))
             return watch(exporter.port)
         finally:
             exporter.stop()
