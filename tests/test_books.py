@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,4 +27,41 @@ def test_books_that_do_not_balance_are_never_written(
         asyncio.run(house.books.commit(house.clock.ms))
     asyncio.run(house.poll(2))
     assert (house.created(), house.open()) == (1, 1)
+    store.close()
+
+
+def test_a_poll_whose_commit_was_given_up_but_made_is_counted_once(tmp_path: Path) -> None:
+    """Cancelled in the middle of its last commit, which the store finishes: the books' successor knows."""
+    store = SqliteStore(tmp_path / "books.db")
+    house = House(store)
+    asyncio.run(house.poll(3))
+    before = house.books
+
+    async def give_up_after(work: Callable[[], object]) -> object:
+        done = work()
+        if before._unsaved:
+            raise asyncio.CancelledError
+        return done
+
+    before._in_thread = give_up_after  # type: ignore[method-assign, assignment]  # the moment cannot be met otherwise
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(house.poller.poll())
+    house.restart()
+    house.books.succeed(before)
+    asyncio.run(house.poll())
+    assert house.views[-1].polls == {"complete": 5}
+    store.close()
+
+
+def test_a_poll_that_no_commit_holds_is_handed_on(tmp_path: Path) -> None:
+    """The store was out of order for a while: the successor of the books counts it."""
+    store = SqliteStore(tmp_path / "books.db")
+    house = House(store)
+    asyncio.run(house.poll(3))
+    house.books.poll_ended("failed", 10, house.clock.ms)
+    before = house.books
+    house.restart()
+    house.books.succeed(before)
+    asyncio.run(house.poll())
+    assert house.views[-1].polls == {"complete": 4, "failed": 1}
     store.close()
