@@ -59,11 +59,11 @@ class App:
         read_config: Callable[[], Config] | None = None,
         lifecycle: bool = False,
         doors: Doors | None = None,
-        on_secret: Callable[[str], None] = lambda _: None,
+        masks: log.Redactor | None = None,
     ) -> None:
         """``read_config`` reads the file again (in a thread); ``lifecycle`` opens ``/-/reload``.
 
-        ``doors`` decide who may connect; ``on_secret`` is told every secret that comes into use.
+        ``doors`` decide who may connect; ``masks`` learns every secret that comes into use.
         """
         self.environ = environ
         self.ready = False
@@ -85,7 +85,7 @@ class App:
             self.store.close()
             raise
         publish = (publisher := Publisher(self.exposition)).publish
-        house = House(self.store, self.executor, self.shared, {}, self.api, environ, publish, on_secret)
+        house = House(self.store, self.executor, self.shared, {}, self.api, environ, publish, masks)
         self.fleet = Fleet(config, house, publisher)
         self._saved_breakers: dict[str, str] = {}
 

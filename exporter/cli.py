@@ -185,7 +185,7 @@ def _run(
             read_config=read_config,
             lifecycle=flags.lifecycle,
             doors=Doors(flags.web_config_file, on_secret=redactor.add),
-            on_secret=redactor.add_renewed,
+            masks=redactor,
         )
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, app.reloads.ask)
         await app.run(stop_event())

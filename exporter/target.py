@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from exporter import log
 from exporter.apimetrics import ApiMetrics
 from exporter.books import Books
 from exporter.budget import Budget
@@ -43,8 +44,8 @@ class House(NamedTuple):
     api: ApiMetrics
     environ: Mapping[str, str]
     publish: Callable[[TargetView], None]
-    on_secret: Callable[[str], None] = lambda _: None
-    """Told every secret that comes into use."""
+    masks: log.Redactor | None = None
+    """Learns every secret that comes into use."""
 
 
 class Target:
@@ -89,7 +90,7 @@ def new_client(settings: TargetConfig, house: House) -> Client:
         events=house.api.target(settings.name),
         shared=house.shared,
         environ=house.environ,
-        on_secret=house.on_secret,
+        masks=house.masks,
     )
 
 

@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 
 import httpx
 
+from exporter import log
 from exporter.cloud import iam, signing
 from exporter.cloud.auth import Credential
 from exporter.cloud.clock import ApiClock
@@ -60,7 +61,7 @@ class Client:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         jitter: Callable[[], float] = random.random,
         transport: httpx.AsyncBaseTransport | None = None,
-        on_secret: Callable[[str], None] = lambda _: None,
+        masks: log.Redactor | None = None,
     ) -> None:
         self._target = target
         self._limiter = limiter
@@ -73,7 +74,7 @@ class Client:
         self._project_id = target.project_id
         self._http = new_client(target.endpoint, transport=transport)
         self._session = Session(
-            Exchange(self._http, events, monotonic, wall, on_secret),
+            Exchange(self._http, events, monotonic, wall, masks),
             credentials,
             limiter,
             breaker,

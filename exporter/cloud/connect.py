@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 import httpx
 
+from exporter import log
 from exporter.cloud.client import Client
 from exporter.cloud.credentials import (
     AkskSource,
@@ -93,15 +94,15 @@ def connect(
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     jitter: Callable[[], float] = random.random,
     transport: httpx.AsyncBaseTransport | None = None,
-    on_secret: Callable[[str], None] = lambda _: None,
+    masks: log.Redactor | None = None,
 ) -> Client:
     """The client of one target. Asks nobody yet; raises ApiError when the proxy settings cannot be used.
 
-    ``on_secret`` is told each secret before it is sent, also those read from files or renewed.
+    ``masks`` learns each secret before it is sent, also those read from files or renewed.
     """
     key = credentials_key(target.auth, environ)
 
-    machine = _Machine(events, environ, metadata_url, monotonic, wall, jitter, transport, on_secret)
+    machine = _Machine(events, environ, metadata_url, monotonic, wall, jitter, transport, masks)
     # Its own breaker for a password: a refused password and a refused token are different verdicts.
     credentials = _credentials(target, machine, shared.breaker(_IAM + key))
     return Client(
@@ -115,7 +116,7 @@ def connect(
         sleep=sleep,
         jitter=jitter,
         transport=transport,
-        on_secret=on_secret,
+        masks=masks,
     )
 
 
@@ -129,10 +130,10 @@ class _Machine(NamedTuple):
     wall: Callable[[], float]
     jitter: Callable[[], float]
     transport: httpx.AsyncBaseTransport | None
-    on_secret: Callable[[str], None]
+    masks: log.Redactor | None
 
     def exchange(self, client: httpx.AsyncClient) -> Exchange:
-        return Exchange(client, self.events, self.monotonic, self.wall, self.on_secret)
+        return Exchange(client, self.events, self.monotonic, self.wall, self.masks)
 
     def agency(self) -> CredentialSource:
         return agency_source(

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, TypeVar
 
 import httpx
 
-from exporter import __version__
+from exporter import __version__, log
 from exporter.cloud.events import ApiEvents, Operation
 from exporter.cloud.mapping import refusal, transport_error, undecodable
 from exporter.cloud.redact import Redactor
@@ -84,14 +84,14 @@ class Exchange:
         events: ApiEvents,
         monotonic: Callable[[], float],
         wall: Callable[[], float],
-        on_secret: Callable[[str], None] = lambda _: None,
+        masks: log.Redactor | None = None,
     ) -> None:
-        """``on_secret`` is told every secret before a request carries it."""
+        """``masks`` learns every secret before a request carries it, and hides others."""
         self._client = client
         self._events = events
         self._monotonic = monotonic
         self._wall = wall
-        self._on_secret = on_secret
+        self._masks = masks or log.Redactor()
 
     async def call(
         self,
@@ -110,10 +110,10 @@ class Exchange:
         """
         secrets = tuple(secrets)
         for secret in secrets:
-            self._on_secret(secret)
+            self._masks.add_renewed(secret)
         try:
             answer = await self._send(operation, request, auth, deadline)
-            redact = Redactor((*secrets, *_carried(request)))
+            redact = Redactor((*secrets, *_carried(request)), self._masks.mask)
             if answer.status not in expected:
                 raise refusal(answer.status, answer.headers, answer.body, redact, self._wall())
             try:

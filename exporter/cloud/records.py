@@ -108,7 +108,7 @@ class Decoder:
         if answer.data is None or _has_error(answer):
             return self._without_data(body, answer, answer.count, redact)
         local = self._zone
-        return Page(tuple([_record(job, local) for job in answer.data]), _sane_count(answer.count))
+        return Page(tuple([_record(job, local, redact) for job in answer.data]), _sane_count(answer.count))
 
     def _decode_loosely(self, body: bytes, redact: Redactor) -> Page:
         try:
@@ -119,7 +119,7 @@ class Decoder:
         count = _sane_count(_field(_whole, answer.count))
         if elements is None or _has_error(answer):
             return self._without_data(body, answer, count, redact)
-        return Page(tuple([self._element(element) for element in elements]), count)
+        return Page(tuple([self._element(element, redact) for element in elements]), count)
 
     def _without_data(self, body: bytes, answer: _Signs, count: int | None, redact: Redactor) -> Page:
         """An empty list may be sent as ``count`` 0 alone; anything else without data is no list."""
@@ -127,9 +127,9 @@ class Decoder:
             return Page((), 0)
         raise bad_page(body, redact)
 
-    def _element(self, element: msgspec.Raw) -> Record:
+    def _element(self, element: msgspec.Raw, redact: Redactor) -> Record:
         try:
-            return _record(_job.decode(element), self._zone)
+            return _record(_job.decode(element), self._zone, redact)
         except _UNDECODABLE:
             pass
         try:
@@ -147,10 +147,10 @@ class Decoder:
             asset_id=_field(_text, raw.asset_id),
             websocket_job_id=_field(_text, raw.websocket_job_id),
         )
-        return _record(job, self._zone)
+        return _record(job, self._zone, redact)
 
 
-def _record(job: _Job, local: tzinfo) -> Record:
+def _record(job: _Job, local: tzinfo, redact: Redactor) -> Record:
     state, length, message = job.job_state, job.text_length, job.fail_msg
     return Record(
         _identity(job.job_id),
@@ -159,7 +159,7 @@ def _record(job: _Job, local: tzinfo) -> Record:
         _label(job.job_type),
         _label(job.tts_service_enum),
         length if length is not None and 0 <= length <= _LENGTH_LIMIT else None,
-        _clean(message, _MESSAGE_LIMIT) if message else "",
+        _clean(redact.mask(message), _MESSAGE_LIMIT) if message else "",
         _clean(job.asset_id, _ID_LIMIT) if job.asset_id else "",
         _clean(job.websocket_job_id, _ID_LIMIT) if job.websocket_job_id else "",
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import Final
 from urllib.parse import quote
@@ -24,8 +24,10 @@ _AUTHORIZATION: Final = re.compile(r"SDK-HMAC-SHA256\s+Access=.*?Signature=\w*",
 class Redactor:
     """Masks the given secrets, also where a server echoes them in another spelling."""
 
-    def __init__(self, secrets: Iterable[str] = ()) -> None:
+    def __init__(self, secrets: Iterable[str] = (), known: Callable[[str], str] = str) -> None:
+        """``known`` masks the secrets of everybody else, also those that were replaced meanwhile."""
         self._given = tuple(secrets)
+        self._known = known
 
     @cached_property
     def _secrets(self) -> list[str]:
@@ -40,13 +42,18 @@ class Redactor:
         """One line of at most ``limit`` characters, with a mask in place of every secret."""
         scanned = text[:_SCAN_LIMIT]
         scanned = _AUTHORIZATION.sub(_MASK, scanned)
-        for secret in self._secrets:
-            scanned = scanned.replace(secret, _MASK)
+        scanned = self.mask(self._known(scanned))
         if len(text) > _SCAN_LIMIT and self._secrets:
             # The cut may have left the beginning of a secret at the end, where no mask found it.
             scanned = scanned[: -len(self._secrets[0])]
         line = "".join(char if char.isprintable() else _escaped(char) for char in scanned.strip())
         return line if len(line) <= limit else line[: limit - 1] + "…"
+
+    def mask(self, text: str) -> str:
+        """The same text, whole, with a mask in place of the given secrets."""
+        for secret in self._secrets:
+            text = text.replace(secret, _MASK)
+        return text
 
 
 def _spellings(secret: str) -> set[str]:
