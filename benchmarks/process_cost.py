@@ -84,11 +84,13 @@ def watch_catch_up(exporter: Exporter, watch: float) -> dict[str, float]:
         at, created = time.monotonic(), 0.0 if samples is None else created_jobs(samples)
         if begin is None and created > 0:
             begin, cpu = (at, created), cpu_seconds(pid)
+            requests = total(samples or {}, "metastudio_api_requests_total", operation="list_jobs")
         if samples is not None and begin is not None and lag(samples) < 900:
             break
         time.sleep(0.2)
     seconds, jobs = at - begin[0], created - begin[1]
     busy = cpu_seconds(pid) - cpu
+    asked = total(samples, "metastudio_api_requests_total", operation="list_jobs") - requests
     polls, cpu = total(samples, "metastudio_exporter_polls_total"), cpu_seconds(pid)
     time.sleep(watch)
     rss, peak = resident(pid)
@@ -98,6 +100,7 @@ def watch_catch_up(exporter: Exporter, watch: float) -> dict[str, float]:
         "jobs": jobs,
         "seconds": seconds,
         "jobs a second": jobs / seconds,
+        "jobs a request": jobs / asked,
         "jobs a CPU second of the exporter": jobs / busy,
         "RSS MiB": rss,
         "peak RSS MiB": peak,

@@ -15,12 +15,13 @@ async def look(booking: Booking, head: int) -> None:
     if not due:
         return
     looks = plan.plan_looks(due, RecordCounts(ledger, due[0].since, head, 0.0).before)
-    for window in looks.windows:
-        await _list(booking, window)
-    for job in looks.lookups:
+    for step in looks.steps:
         if booking.budget_left <= 0:
             break
-        await booking.look_up(job.job_id)
+        if isinstance(step, plan.Window):
+            await _list(booking, step)
+        else:
+            await booking.look_up(step.job_id)
     await booking.commit()
 
 

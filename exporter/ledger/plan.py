@@ -40,10 +40,18 @@ class Window(NamedTuple):
 
 
 class Looks(NamedTuple):
-    """How the due open jobs are looked at."""
+    """How the due jobs are looked at."""
 
-    windows: tuple[Window, ...]
-    lookups: tuple[Look, ...]
+    steps: tuple[Window | Look, ...]
+    """Stretches to list and jobs to look up, what has waited longest first: the budget may not do for all."""
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        return tuple(step for step in self.steps if isinstance(step, Window))
+
+    @property
+    def lookups(self) -> tuple[Look, ...]:
+        return tuple(step for step in self.steps if isinstance(step, Look))
 
 
 class Density:
@@ -231,17 +239,16 @@ def _by_second(due: Sequence[Look]) -> list[_Second]:
 
 
 def _chosen(items: Sequence[_Second], choice: Sequence[int]) -> Looks:
-    """The stretches and lookups, each list with what has waited longest first."""
-    windows: list[tuple[int, Window]] = []
-    lookups: list[Look] = []
+    """The stretches and lookups, what has waited longest first."""
+    steps: list[tuple[int, Window | Look]] = []
     end = len(items) - 1
     while end >= 0:
         start = choice[end] if choice[end] >= 0 else end
         if choice[end] < 0:
-            lookups += items[end].looks
+            steps += [(look.seen, look) for look in items[end].looks]
         else:
             seen = min(look.seen for item in items[start : end + 1] for look in item.looks)
-            windows.append((seen, Window(items[start].since, items[end].until)))
+            steps.append((seen, Window(items[start].since, items[end].until)))
         end = start - 1
-    lookups.sort(key=lambda look: look.seen)
-    return Looks(tuple(window for _, window in sorted(windows)), tuple(lookups))
+    steps.sort(key=lambda step: step[0])
+    return Looks(tuple(step for _, step in steps))

@@ -100,7 +100,7 @@ def test_a_stretch_that_must_be_listed_takes_the_due_jobs_beside_it_along() -> N
     """The head is listed anyway: a job next to it costs nothing more."""
     head = Look(100 * SECOND, 110 * SECOND, "", listing_only=True)
     looks = plan.plan_looks([look(95), head], counter([95, 100, 105]))
-    assert looks == plan.Looks((plan.Window(95 * SECOND, 110 * SECOND),), ())
+    assert looks.steps == (plan.Window(95 * SECOND, 110 * SECOND),)
 
 
 def test_what_waited_longest_comes_first() -> None:
