@@ -37,7 +37,7 @@ async def demo(
             )
             print("A simulated MetaStudio is polled every 5 seconds. Open:")
             for address in app.server.urls:
-                print(f"  {address}/         what is there")
+                print(f"  {address}/         the status page")
                 print(f"  {address}{telemetry_path}  the metrics")
             print(f"  {endpoint}/simulator/truth  what the simulator knows to be true")
             print("Stop with Ctrl-C.", flush=True)
