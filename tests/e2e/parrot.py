@@ -1,0 +1,187 @@
+"""An API that repeats the secrets of whoever asks, wherever an answer has room for text.
+
+One HTTP server on loopback; each target is told apart by its project id and gets one bad answer after the
+other, then good ones. Passwords are passed on to the simulator's IAM, whose tokens it keeps in mind.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import threading
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import quote
+
+from exporter.simulator.simulation import PROJECT_ID
+
+MARK = "SAID-THE-PARROT"
+"""Stands beside every repeated secret: where it is seen, the secret could have been."""
+
+
+class Parrot:
+    """What was heard, and what is said next."""
+
+    def __init__(self, iam: str, secrets: dict[str, list[str]]) -> None:
+        """``secrets`` by project id, also those that are never sent."""
+        self.iam = iam
+        self.secrets = secrets
+        self.served: Counter[str] = Counter()
+        self.refusing = False
+        """Answer 401 to everybody."""
+        self.tokens: list[str] = []
+        self.pod_keys: dict[str, str] = {}
+        self.url = ""
+
+    def speech(self, request: BaseHTTPRequestHandler, body: str = "") -> str:
+        """All that this client has told or been told, in every spelling that servers use."""
+        words = [*self.of(request), *request.headers.values(), body]
+        text = " ".join(words)
+        return " ".join((MARK, text, quote(text, safe=""), json.dumps(text), html.escape(text), MARK))
+
+    def of(self, request: BaseHTTPRequestHandler) -> list[str]:
+        """The secrets of the project in the path; for IAM those of the password's target."""
+        project = project_of(request)
+        return [*self.secrets.get(project, []), *(self.tokens if project == "password-project" else [])]
+
+    def answer(self, request: Handler) -> None:
+        project = project_of(request)
+        number = self.served[project]
+        self.served[project] += 1
+        if self.refusing:
+            said = {"error_code": "APIG.0301", "error_msg": self.speech(request)}
+            request.say(401, json.dumps(said))
+        else:
+            BEHAVIOURS[min(number, len(BEHAVIOURS) - 1)](self, request)
+
+
+def project_of(request: BaseHTTPRequestHandler) -> str:
+    return request.path.split("/")[2] if request.path.startswith("/v1/") else request.path
+
+
+class Handler(BaseHTTPRequestHandler):
+    parrot: Parrot
+    protocol_version = "HTTP/1.1"
+
+    def say(self, status: int, text: str, **headers: str) -> None:
+        body = text.encode()
+        self.send_response(status)
+        for name, value in {"content-type": "application/json", **headers}.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self) -> None:
+        self.parrot.answer(self)
+
+    def do_PUT(self) -> None:
+        self.say(404, self.parrot.speech(self))
+
+    def do_POST(self) -> None:
+        parrot = self.parrot
+        body = self.rfile.read(int(self.headers.get("content-length", "0"))).decode()
+        parrot.served[self.path] += 1
+        if parrot.refusing or parrot.served[self.path] < 3:
+            said = parrot.speech(self, body)
+            self.say(500 if parrot.served[self.path] == 1 else 400, json.dumps({"error": {"message": said}}))
+        elif self.path.startswith("/v3/auth/tokens"):
+            self.forward(body)
+        else:
+            self.say(200, json.dumps({"credential": parrot.pod_keys, "note": parrot.speech(self)}))
+
+    def forward(self, body: str) -> None:
+        body = body.replace("password-project", PROJECT_ID)
+        request = urllib.request.Request(  # noqa: S310  # loopback only
+            self.parrot.iam + self.path, body.encode(), {"content-type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310  # loopback only
+            token = answer.headers["X-Subject-Token"]
+            self.parrot.tokens.append(token)
+            self.say(201, answer.read().decode(), x_subject_token=token)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Its own log is nobody's business."""
+
+
+def _error(parrot: Parrot, request: Handler) -> None:
+    said = parrot.speech(request)
+    request.say(400, json.dumps({"error_code": f"MSS.{said}", "error_msg": said}), x_request_id=said[:2000])
+
+
+def _page(parrot: Parrot, request: Handler) -> None:
+    request.say(502, f"<html>{parrot.speech(request)}</html>", content_type="text/html")
+
+
+def _redirect(parrot: Parrot, request: Handler) -> None:
+    request.say(302, parrot.speech(request), location="https://elsewhere.invalid/?" + parrot.speech(request))
+
+
+def _no_json(parrot: Parrot, request: Handler) -> None:
+    request.say(200, parrot.speech(request))
+
+
+def _wrong_json(parrot: Parrot, request: Handler) -> None:
+    request.say(200, json.dumps({"count": parrot.speech(request), "data": parrot.speech(request)}))
+
+
+def _error_200(parrot: Parrot, request: Handler) -> None:
+    request.say(200, json.dumps({"error_code": "MSS.1", "error_msg": parrot.speech(request)}))
+
+
+def _encoding(parrot: Parrot, request: Handler) -> None:
+    request.say(200, "{}", content_encoding=parrot.speech(request)[:4000], date=parrot.speech(request)[:4000])
+
+
+def _throttle(parrot: Parrot, request: Handler) -> None:
+    said = parrot.speech(request)
+    request.say(429, json.dumps({"error_code": "APIG.0308", "error_msg": said}), retry_after=said[:4000])
+
+
+def _jobs(parrot: Parrot, request: Handler) -> None:
+    """Jobs that failed with a message of secrets; one of them is malformed."""
+    now = time.time()
+    created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now - 2))
+    jobs = [
+        {
+            "job_id": f"job-{int(now)}-{number}",
+            "job_type": "TTS",
+            "job_state": "FAILED",
+            "text_length": 3,
+            "create_time": created,
+            "fail_msg": f"{secret} {MARK} {parrot.speech(request)}",
+        }
+        for number, secret in enumerate((*parrot.of(request), parrot.speech(request)))
+    ]
+    odd = {"job_id": "odd", "job_state": parrot.speech(request), "create_time": parrot.speech(request)}
+    request.say(200, json.dumps({"count": len(jobs) + 1, "data": [*jobs, odd]}))
+
+
+BEHAVIOURS: list[Callable[[Parrot, Handler], None]] = [
+    *(_page, _redirect, _no_json, _wrong_json, _encoding, _throttle, _jobs, _error_200, _error)
+]
+
+BAD_ANSWERS = BEHAVIOURS.index(_jobs) + 1
+"""What every client gets to see; those after may look like refused credentials to it."""
+
+
+@contextmanager
+def parrot(iam: str, secrets: dict[str, list[str]]) -> Iterator[Parrot]:
+    """A parrot that listens; ended with the block."""
+    bird = Parrot(iam, secrets)
+    handler = type("ParrotHandler", (Handler,), {"parrot": bird})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    bird.url = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield bird
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
