@@ -7,13 +7,14 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignor
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench docs dashboards manifests image-test tools clean
+.PHONY: help demo test lint bench bench-scrape docs dashboards manifests image-test tools clean
 
 help:
 	@echo "make demo   run the exporter against the bundled simulator"
 	@echo "make test   run every check: ruff, mypy, pytest"
 	@echo "make lint   ruff and mypy only"
 	@echo "make bench  run the benchmarks of docs/benchmarks.md (ten minutes)"
+	@echo "make bench-scrape  what a scrape costs, beside a Go exporter and nginx (three minutes; see docs/benchmarks.md)"
 	@echo "make docs   write docs/metrics.md again"
 	@echo "make dashboards   write grafana/dashboards/*.json again"
 	@echo "make manifests   write the PrometheusRule of deploy/kubernetes again"
@@ -36,6 +37,11 @@ bench: $(VENV)/dev-installed
 	$(BIN)/python -m benchmarks.page_cost
 	$(BIN)/python -m benchmarks.process_cost
 	$(BIN)/python -m benchmarks.memory_cost
+
+# The peers need Debian's golang-go, golang-github-prometheus-client-golang-dev and nginx-light; without, they are left out.
+bench-scrape: $(VENV)/dev-installed
+	$(BIN)/python -m benchmarks.scrape
+	$(BIN)/python -m benchmarks.scrape.poll
 
 docs: $(VENV)/installed
 	$(BIN)/python docs/generate.py
