@@ -25,9 +25,12 @@ _LOOKS_LIKE: Final = {
     "time": r"[0-9][0-9TZ:.,/年月日 +-]*",
     "id": r"[0-9A-Fa-f]{32,}",
     "number": r"[0-9]{6,}",
+    "digits": "[0-9]+",
 }
 _SPECIAL: Final = re.compile(r"[\\.+*?()|\[\]{}^$]")
-_PIECE: Final = re.compile(f"(?P<blank>{BLANK.pattern})|{VARIABLE.pattern}|(?P<text>.)", re.DOTALL)
+_PIECE: Final = re.compile(
+    f"(?P<blank>{BLANK.pattern})|{VARIABLE.pattern}|(?P<digits>[0-9]+)|(?P<text>.)", re.DOTALL
+)
 _RE2_SPACE: Final = frozenset("\t\n\f\r ")
 _PLAIN_YAML: Final = re.compile("[a-z][a-z0-9]*_[a-z0-9_]*")
 """Without quotes, YAML takes some words for other things: null, no, 1."""
@@ -54,7 +57,7 @@ def suggest(message: str) -> Suggestion:
             parts.append(_escaped(text))
             literal += text
         elif kind == "blank":
-            parts.append(r"\s+" if _RE2_SPACE.issuperset(text) else "(?s:.+?)")
+            parts.append(_blank(text))
             literal += " "
         else:
             parts.append(_LOOKS_LIKE[kind])
@@ -78,6 +81,12 @@ def _escaped(character: str) -> str:
     if not character.isprintable():  # YAML cannot hold some of these, and nobody could read them
         return "."
     return _SPECIAL.sub(r"\\\g<0>", character)
+
+
+def _blank(text: str) -> str:
+    if text == " ":
+        return text
+    return r"\s+" if _RE2_SPACE.issuperset(text) else "(?s:.+?)"
 
 
 def _name(literal: str) -> str:
