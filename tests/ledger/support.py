@@ -1,0 +1,45 @@
+"""Ledgers and records for unit tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from exporter.ledger.facts import Rules, Sighting
+from exporter.ledger.ledger import Ledger
+from exporter.ledger.model import Record
+from exporter.ledger.opening import StoredBooks, buckets, open_books
+from tests.fake_api import START, rules
+
+PAIR = ("ASYNC_JOB", "TTS_LLM")
+
+
+def record(
+    job_id: str | None = "a", created: int | None = START, state: str = "WAITING", **more: Any
+) -> Record:
+    values: dict[str, Any] = {"job_type": PAIR[0], "tts_service_enum": PAIR[1], "text_length": 10} | more
+    return Record(job_id, created, state, **values)
+
+
+def sighting(at: int, since: int | None = START - 3_600_000, until: int | None = None) -> Sighting:
+    return Sighting(at, at + 100, since, at if until is None else until)
+
+
+def new_ledger(settings: Rules | None = None, at: int = START) -> Ledger:
+    """Empty books, counting since ``at``."""
+    ledger = open_books(StoredBooks(), settings or rules(), (PAIR,))
+    ledger.start(at)
+    return ledger
+
+
+def reopened(ledger: Ledger, settings: Rules | None = None) -> Ledger:
+    """The same books as a store would give them back, all committed."""
+    held = settings or ledger.rules
+    stored = StoredBooks(
+        version=1,
+        times=ledger.times,
+        jobs=dict(ledger.jobs.items()),
+        totals=dict(ledger.totals.values),
+        pairs=ledger.labels.pairs,
+        buckets=buckets(ledger.rules),
+    )
+    return open_books(stored, held, (PAIR,))

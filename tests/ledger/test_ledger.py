@@ -1,0 +1,183 @@
+"""The books: what a sighting books, what a miss does, what is forgotten."""
+
+from __future__ import annotations
+
+import pytest
+
+from exporter.ledger.anonymous import identify
+from exporter.ledger.gauges import gauges
+from exporter.ledger.model import Anomaly
+from exporter.ledger.totals import (
+    ANOMALIES,
+    CREATED,
+    DURATION_LOWER,
+    DURATION_UPPER,
+    EXPIRED,
+    FAILURES,
+    FINISHED,
+    FOLDED,
+    SKIPPED_MS,
+    TEXT_LENGTH,
+)
+from tests.fake_api import MINUTE, SECOND, START, rules
+from tests.ledger.support import PAIR, new_ledger, record, reopened, sighting
+
+NOW = START + MINUTE
+
+
+def test_a_job_seen_finished_at_first_is_created_and_finished() -> None:
+    """Most jobs are: they end between two polls."""
+    ledger = new_ledger()
+    ledger.see(record(state="FAILED", fail_msg="boom"), sighting(NOW))
+    assert ledger.totals.sum(CREATED) == ledger.totals.sum(FINISHED) == 1
+    assert ledger.totals.by_detail(FAILURES) == {"boom": 1}
+    assert ledger.imbalance() == 0
+
+
+@pytest.mark.parametrize(
+    ("shown", "anomaly"),
+    [
+        pytest.param(record(state="unknown"), Anomaly.UNKNOWN_STATE, id="state"),
+        pytest.param(record(text_length=None), Anomaly.MISSING_TEXT_LENGTH, id="length"),
+        pytest.param(record(created=START - 2 * 3_600_000), Anomaly.OUTSIDE_WINDOW, id="outside"),
+        pytest.param(record(malformed="abc"), Anomaly.MALFORMED_RECORD, id="malformed"),
+    ],
+)
+def test_an_anomaly_is_told_once_however_often_it_is_seen(shown: object, anomaly: Anomaly) -> None:
+    """A record listed in every poll is one odd record, not hundreds."""
+    ledger = new_ledger()
+    for number in range(5):
+        ledger.see(shown, sighting(NOW + number * SECOND))  # type: ignore[arg-type]  # a Record
+    assert ledger.totals.plain(ANOMALIES, anomaly) == 1
+
+
+def test_durations_bracket_the_truth_between_the_last_look_and_the_first_sight_as_finished() -> None:
+    """The API tells no finish time."""
+    ledger = new_ledger()
+    ledger.see(record(), sighting(START + 8 * SECOND))
+    ledger.see(record(state="SUCCEED"), sighting(START + 20 * SECOND))
+    assert ledger.totals.values[DURATION_LOWER, *PAIR, "sum"] == 8 * SECOND
+    assert ledger.totals.values[DURATION_UPPER, *PAIR, "sum"] == 20 * SECOND + 100
+
+
+def test_a_job_that_we_looked_at_too_late_has_no_duration() -> None:
+    """Our own outage would look like slowness of theirs."""
+    ledger = new_ledger()
+    ledger.see(record(), sighting(START + 8 * SECOND))
+    ledger.see(record(state="SUCCEED"), sighting(START + 10 * MINUTE))
+    assert ledger.totals.sum(FINISHED) == 1
+    assert ledger.totals.sum(DURATION_UPPER) == 0
+
+
+@pytest.mark.parametrize("state", ["WAITING", "SUCCEED"])
+def test_a_job_given_up_as_not_listed_stays_so_over_a_restart(state: str) -> None:
+    """Waiting for it anew would hold the settled time for ever, and with it the memory."""
+    ledger = new_ledger()
+    ledger.see(record(state=state), sighting(NOW))
+    ledger.see(record("b"), sighting(NOW))
+    for look in range(4):
+        ledger.showed_something(NOW + look * 3 * MINUTE)
+        gone = ledger.miss("a", NOW + look * 3 * MINUTE, listing=True)
+    assert gone
+    assert ledger.holds == {}
+    again = reopened(ledger)
+    assert again.holds == {}
+    assert again.missing(START, NOW, ["b"]) == []
+    assert again.miss("a", NOW + 60 * MINUTE, listing=False)
+    again.settle(NOW + 2 * MINUTE, NOW + 60 * MINUTE)
+    assert again.times.settled == NOW + 2 * MINUTE
+
+
+def test_a_missed_job_holds_the_settled_time_until_it_is_shown_again() -> None:
+    """A window without a job that should be there was not complete."""
+    ledger = new_ledger()
+    ledger.see(record(state="SUCCEED"), sighting(NOW))
+    assert not ledger.miss("a", NOW, listing=True)
+    ledger.settle(NOW, NOW + 20 * MINUTE)
+    assert ledger.times.settled == START
+    ledger.see(record(state="SUCCEED"), sighting(NOW + MINUTE))
+    assert ledger.take_refuted()
+    assert not ledger.take_refuted()
+    ledger.settle(NOW, NOW + 20 * MINUTE)
+    assert ledger.times.settled == NOW
+
+
+def test_an_expired_job_that_ends_after_all_is_a_regression_not_an_end() -> None:
+    """It was counted as expired: counting it again would unbalance the books."""
+    ledger = new_ledger(rules(max_job_age=MINUTE))
+    ledger.see(record(), sighting(START + 2 * MINUTE))
+    assert ledger.totals.by_detail(EXPIRED) == {"max_age": 1}
+    ledger.see(record(state="SUCCEED"), sighting(START + 3 * MINUTE))
+    assert (ledger.totals.sum(FINISHED), ledger.imbalance()) == (0, 0)
+    assert ledger.totals.plain(ANOMALIES, Anomaly.STATE_REGRESSION) == 1
+
+
+def test_what_is_final_and_old_is_forgotten_and_what_is_open_is_not() -> None:
+    """Memory is bounded by what may still matter."""
+    ledger = new_ledger()
+    ledger.see(record("done", state="SUCCEED"), sighting(NOW))
+    ledger.see(record("open"), sighting(NOW))
+    ledger.settle(START + 30 * MINUTE, START + 60 * MINUTE)
+    assert [name for name, _ in ledger.jobs.items()] == ["open"]
+    assert ledger.changes().forgotten == ("done",)
+    ledger.see(record("done", state="SUCCEED"), sighting(START + 60 * MINUTE))
+    assert ledger.totals.sum(CREATED) == 2
+
+
+def test_a_jump_is_booked_in_milliseconds_and_made_once() -> None:
+    """What is never read must be said."""
+    ledger = new_ledger(rules(max_catch_up=60 * MINUTE))
+    assert ledger.jump(START + 180 * MINUTE) == 120 * MINUTE
+    assert ledger.totals.plain(SKIPPED_MS) == 120 * MINUTE
+    assert ledger.jump(START + 180 * MINUTE) == 0
+
+
+def test_other_buckets_start_one_histogram_anew() -> None:
+    """Old counts under new bounds would be a wrong distribution."""
+    ledger = new_ledger()
+    ledger.see(record(), sighting(NOW))
+    again = reopened(ledger, rules(text_length_buckets=(1, 2)))
+    assert again.totals.sum(TEXT_LENGTH) == 0
+    assert again.totals.sum(CREATED) == 1
+    assert again.changes().totals == {key: None for key in ledger.totals.values if key[0] == TEXT_LENGTH}
+
+
+def test_pairs_beyond_the_limit_are_booked_under_other_and_counted() -> None:
+    """One series for each made-up label would be an attack on Prometheus."""
+    ledger = new_ledger(rules(max_label_sets=2))
+    for number in range(5):
+        ledger.see(record(f"{number}", tts_service_enum=f"NEW_{number}"), sighting(NOW))
+    assert ledger.labels.pairs == (PAIR, ("ASYNC_JOB", "NEW_0"), ("other", "other"))
+    assert ledger.totals.values[CREATED, "other", "other", ""] == 4
+    assert ledger.totals.plain(FOLDED) == 4
+    ledger.see(record("4", state="SUCCEED", tts_service_enum="NEW_0"), sighting(NOW))
+    assert ledger.totals.values[FINISHED, "other", "other", "SUCCEED"] == 1
+
+
+def test_the_gauges_show_what_is_open_and_since_when() -> None:
+    """Present states, out of the same books."""
+    ledger = new_ledger()
+    assert gauges(ledger, NOW) is not None
+    ledger.see(record("a", START + 5 * SECOND), sighting(NOW))
+    ledger.see(record("b", START + 2 * SECOND), sighting(NOW))
+    ledger.see(record("c", state="SUCCEED"), sighting(NOW))
+    shown = gauges(ledger, NOW)
+    assert shown is not None
+    assert shown.open_jobs == {(*PAIR, "WAITING"): 2}
+    assert shown.oldest_open == {(*PAIR, "WAITING"): START + 2 * SECOND}
+    assert shown.jobs is None
+    ledger.see_history([], START - 3_600_000, sighting(NOW))
+    shown = gauges(ledger, NOW)
+    assert shown is not None
+    assert shown.jobs == {(*PAIR, "WAITING"): 2, (*PAIR, "SUCCEED"): 1}
+
+
+def test_equal_records_without_an_id_are_counted_by_their_number() -> None:
+    """Two equal ones cannot be told apart, and need not be."""
+    ledger = new_ledger()
+    for states in (("WAITING", "WAITING"), ("WAITING", "SUCCEED"), ("SUCCEED", "WAITING"), ("SUCCEED",) * 2):
+        for name, one in identify([record(None, state=state) for state in states], ledger.jobs):
+            ledger.see_as(name, one, sighting(NOW))
+        assert ledger.imbalance() == 0
+    assert (ledger.totals.sum(CREATED), ledger.totals.sum(FINISHED)) == (2, 2)
+    assert ledger.totals.plain(ANOMALIES, Anomaly.MISSING_JOB_ID) == 2

@@ -1,0 +1,84 @@
+"""The parts of the books: times, totals, label sets, minutes, the index of jobs."""
+
+from __future__ import annotations
+
+import itertools
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.ledger.jobs import MINUTE, Job, JobBook
+from exporter.ledger.minutes import MinuteBook
+from exporter.ledger.times import SECOND, Times
+from exporter.ledger.totals import LabelSets, Totals, histograms
+
+OVERLAP = 300 * SECOND
+MOMENTS = st.integers(0, 10**9)
+NAMES = st.sampled_from([f"name{number}" for number in range(8)])
+
+
+@given(MOMENTS, st.lists(st.tuples(MOMENTS, MOMENTS)))
+def test_the_three_times_never_go_back_and_keep_their_order(start: int, steps: list[tuple[int, int]]) -> None:
+    """Whatever is claimed to be read, and whenever: nothing is settled before it is old enough."""
+    times = Times.start(start)
+    for until, now in steps:
+        before = (times.settled, times.forgotten)
+        times.settle(until - until % SECOND, now, OVERLAP)
+        assert (times.settled, times.forgotten) >= before
+        assert times.settled == before[0] or times.settled <= now - OVERLAP
+        assert times.forgotten <= times.settled
+        assert times.settled % SECOND == times.forgotten % SECOND == 0
+
+
+@given(st.lists(st.tuples(NAMES, NAMES), max_size=60), st.integers(1, 6))
+def test_label_sets_never_exceed_their_limit(pairs: list[tuple[str, str]], limit: int) -> None:
+    """First come, first served; a pair keeps what it got, also over a restart."""
+    labels = LabelSets((), (), limit)
+    booked = {pair: labels.book(pair) for pair in pairs}
+    assert len([pair for pair in labels.pairs if pair != ("other", "other")]) <= limit
+    assert all(labels.book(pair) == got for pair, got in booked.items())
+    assert all(got in (pair, ("other", "other")) for pair, got in booked.items())
+    again = LabelSets((), labels.pairs, limit)
+    assert {pair: again.book(pair) for pair in pairs} == booked
+
+
+@given(st.lists(st.integers(0, 200)), st.lists(st.integers(1, 150), min_size=1, unique=True).map(sorted))
+def test_a_histogram_counts_every_value_once_in_its_bucket(values: list[int], edges: list[int]) -> None:
+    """Upper bounds are inclusive, as in Prometheus."""
+    totals, bounds = Totals(), tuple(edges)
+    for value in values:
+        totals.observe("h", ("a", "b"), bounds, value)
+    shown = histograms(totals.grouped()["h"], bounds)
+    if values:
+        counts = shown["a", "b"].counts
+        below = [0, *(sum(value <= bound for value in values) for bound in bounds), len(values)]
+        assert counts == tuple(after - before for before, after in itertools.pairwise(below))
+        assert shown["a", "b"].sum == sum(values)
+
+
+def test_minutes_are_kept_as_long_as_they_are_asked_for() -> None:
+    """And what is pending is added up for one commit."""
+    minutes = MinuteBook()
+    for minute in (1, 1, 2, 3):
+        minutes.add(minute * MINUTE + 5, ("a", "b"), "SUCCEED", "", 7)
+    assert minutes.pending[1, "a", "b", "SUCCEED", ""] == (2, 14)
+    assert minutes.since(2 * MINUTE) == {("a", "b", "SUCCEED"): 2}
+    minutes.prune(3 * MINUTE, 2 * MINUTE)
+    assert minutes.since(0) == {("a", "b", "SUCCEED"): 1}
+    assert [minutes.density(minute) for minute in range(5)] == [0, 0, 1, 1, 0]
+
+
+@given(st.lists(st.tuples(st.integers(0, 5 * MINUTE), st.booleans())), MOMENTS, MOMENTS)
+def test_the_index_finds_what_a_walk_over_all_jobs_would_find(
+    jobs: list[tuple[int, bool]], one: int, other: int
+) -> None:
+    """By minute of creation, for any stretch of time."""
+    since, until = sorted((one % (6 * MINUTE), other % (6 * MINUTE)))
+    book = JobBook()
+    for number, (created, is_open) in enumerate(jobs):
+        book.add(f"{number}", Job(created, "WAITING" if is_open else "SUCCEED", "a", "b"))
+    found = {name for name, _ in book.created_in(since, until)}
+    assert found == {f"{n}" for n, (created, _) in enumerate(jobs) if since <= created < until}
+    assert book.open_count == sum(is_open for _, is_open in jobs)
+    book.forget_finals(since, until)
+    assert {name for name, _ in book.created_in(since, until)} == {n for n in found if jobs[int(n)][1]}
