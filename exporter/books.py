@@ -80,6 +80,8 @@ class Books:
         self._unsaved: list[tuple[str, int]] = []
         """Polls (outcome, milliseconds) that no commit holds yet: they outlive a store out of order."""
         self._recent = Recent()
+        self.problem = ""
+        """Why the last poll was not complete, for the status page."""
         self._submitted = 0
         """How many of them are in a commit whose end is not known."""
 
@@ -101,7 +103,7 @@ class Books:
         old.drop()
         self._version, self._submitted = old._version, old._submitted
         self._unsaved = list(old._unsaved)
-        self._recent = old._recent
+        self._recent, self.problem = old._recent, old.problem
         self._recent.reclassify(self.rules.classify)
 
     async def load(self, wall_now: int) -> None:
@@ -185,6 +187,7 @@ class Books:
             view,
             up=up,
             clock_skew_ms=skew_ms,
+            problem=self.problem,
             last_poll_requests=cost.requests,
             poll_budget=cost.budget,
         )

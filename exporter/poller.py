@@ -117,9 +117,11 @@ class Poller:
         started, answers = self._monotonic(), self._reader.answers
         self._booking.begin(started + self._settings.timeout, self._budget.grant(self._name))
         outcome: Outcome = "complete"
+        problem = ""
         try:
             await self._cycle()
         except ExporterError as error:
+            problem = str(error)
             outcome = "partial" if self._booking.reads else "failed"
             log.warn(logger, f"poll {outcome}", target=self._name, error=error)
         except Exception as error:  # noqa: BLE001 - a defect ends neither the program nor the other targets
@@ -127,21 +129,25 @@ class Poller:
             outcome = "failed"
             self._books.drop()
             kind = type(error).__name__
+            problem = f"defect of this program: {kind}"
             log.error(
                 logger, "poll failed by a defect of this program", target=self._name, kind=kind, error=error
             )
-        await self._finish(outcome, self._monotonic() - started, up=self._reader.answers > answers)
+        seconds, up = self._monotonic() - started, self._reader.answers > answers
+        await self._finish(outcome, seconds, problem, up=up)
         return outcome
 
-    async def _finish(self, outcome: Outcome, seconds: float, *, up: bool) -> None:
+    async def _finish(self, outcome: Outcome, seconds: float, problem: str, *, up: bool) -> None:
         wall = int(self._wall() * SECOND)
         self._budget.spent(self._name, self._booking.cost.requests)
         self._books.poll_ended(outcome, int(seconds * SECOND), wall)
+        self._books.problem = problem
         try:
             if not self._books.loaded:
                 await self._books.load(wall)
             await self._books.commit(self._now() or wall)
         except ExporterError as error:
+            self._books.problem = str(error)
             log.error(logger, "the books could not be written", target=self._name, error=error)
         self._publish(up=up)
 

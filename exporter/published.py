@@ -123,6 +123,8 @@ class TargetView(msgspec.Struct, frozen=True, kw_only=True):
     last_complete_poll: int | None = None
     clock_skew_ms: int | None = None
     """API clock minus ours; ``None`` until an answer carried a usable ``Date``."""
+    problem: str = ""
+    """Why the last poll was not complete; empty after one that was. One line, may quote the API."""
     last_poll_requests: int = 0
     """List requests of the last poll, or of the one under way so far."""
     poll_budget: int = 0

@@ -22,6 +22,7 @@ State = Literal["ok", "behind", "failing", "refused", "starting"]
 """ok: read in time; behind: read, but late; failing: no valid answer in the last poll; refused: the API
 refuses the credentials; starting: not polled yet."""
 
+PROBLEM_LIMIT: Final = 1000
 MISSED_POLLS: Final = 4
 """A complete poll is late after so many intervals, or after one poll's deadline if that is longer."""
 
@@ -81,6 +82,8 @@ class TargetStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Now minus ``counted_until``."""
     usual_lag_seconds: float
     """Up to this a lag is no reason to worry: twice ``poll.overlap``."""
+    last_poll_problem: str
+    """Why the last poll was not complete; empty after one that was."""
     last_poll_requests: int
     poll_budget: int
     open_jobs: int
@@ -184,6 +187,7 @@ def _target(view: TargetView, api: ApiView | None, config: Config, now: float) -
         counted_until=counted_until,
         lag_seconds=lag,
         usual_lag_seconds=2 * config.poll.overlap,
+        last_poll_problem=view.problem[:PROBLEM_LIMIT],
         last_poll_requests=view.last_poll_requests,
         poll_budget=view.poll_budget,
         open_jobs=sum(gauges.open_jobs.values()) if gauges else 0,

@@ -43,7 +43,11 @@ def hostile_view() -> TargetView:
     pairs = tuple((text[:64], text[-64:]) for text in HOSTILE)
     lately = Lately(full_view().lately.minutes, recent.failures(1_700_000_000_000), recent.unclassified())
     return replace(
-        full_view(HOSTILE[0], pairs), lately=lately, project_id=HOSTILE[1], api_endpoint=HOSTILE[2]
+        full_view(HOSTILE[0], pairs),
+        lately=lately,
+        project_id=HOSTILE[1],
+        api_endpoint=HOSTILE[2],
+        problem=HOSTILE[3],
     )
 
 

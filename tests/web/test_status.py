@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,12 @@ from exporter.config import (
     TokenAuth,
 )
 from exporter.configshow import show
+from exporter.errors import ApiError, ErrorKind
 from exporter.published import JobGauges, Lately, MinuteCounts, TargetView
 from exporter.status import State, Status
+from exporter.store.sqlite import SqliteStore
 from exporter.web.page import StatusPage, bars, clock, number, span
+from tests.fake_api import House
 from tests.views import LLM, STARTED, bare_view, full_api, full_status, full_view
 
 NOW_MS = int(STARTED * 1000) + 1000
@@ -212,3 +216,19 @@ def test_bars_stay_inside_their_chart(values: list[int]) -> None:
     heights = [float(part.split("h")[0]) for part in path.split("v-")[1:]]
     assert all(1.5 <= height <= 44 for height in heights)
     assert max(heights, default=44.0) == 44.0
+
+
+def test_why_a_poll_was_not_complete_is_said_until_one_is(tmp_path: Path) -> None:
+    """By the poller, with the words of the log."""
+    store = SqliteStore(tmp_path / "books.db")
+    house = House(store)
+    asyncio.run(house.poll(2))
+    house.api.fail = lambda query: ApiError(ErrorKind.SERVER, "<b>down</b>", operation="list_jobs")
+    asyncio.run(house.poll())
+    told = full_status(replace(house.views[-1], target="production"))
+    assert told.targets[0].last_poll_problem == "list_jobs: <b>down</b> (server)"
+    assert "&lt;b&gt;down&lt;/b&gt;" in StatusPage({}).render(told, refresh=True)
+    house.api.fail = lambda query: None
+    asyncio.run(house.poll())
+    assert house.views[-1].problem == ""
+    store.close()
