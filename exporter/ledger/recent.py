@@ -25,15 +25,14 @@ SAMPLE_LIMIT: Final = 1024
 
 
 class _Seen:
-    """One template: how often, when last, and one message of it."""
+    """Messages that one rule would take: how many, when last, and the first of them."""
 
-    __slots__ = ("jobs", "last", "rule", "sample")
+    __slots__ = ("jobs", "last", "sample")
 
     def __init__(self, sample: str) -> None:
         self.sample = sample
         self.jobs = 0
         self.last = 0
-        self.rule = ""
 
 
 class Recent:
@@ -43,6 +42,7 @@ class Recent:
         self._pending: list[tuple[int, str, str]] = []
         self._minutes: dict[int, Counter[str]] = {}
         self._templates: dict[str, _Seen] = {}
+        """By suggested rule: templates that differ in a small number only are one."""
 
     def failed(self, at: int, fail_class: str, message: str) -> None:
         """A FAILED job was seen at ``at``."""
@@ -68,7 +68,7 @@ class Recent:
         }
 
     def _remember(self, at: int, message: str) -> None:
-        name = template(message)
+        name = as_yaml(suggest(message))
         if name not in self._templates:
             if len(self._templates) >= TEMPLATES:
                 rarest = min(self._templates, key=lambda name: self._rank(name))
@@ -92,10 +92,9 @@ class Recent:
 
     def unclassified(self) -> tuple[UnclassifiedTemplate, ...]:
         """The most frequent templates, with a rule for each."""
-        names = heapq.nlargest(SHOWN, self._templates, key=self._rank)
-        return tuple(self._shown(name, self._templates[name]) for name in names)
+        rules = heapq.nlargest(SHOWN, self._templates, key=self._rank)
+        return tuple(self._shown(rule, self._templates[rule]) for rule in rules)
 
     @staticmethod
-    def _shown(name: str, seen: _Seen) -> UnclassifiedTemplate:
-        seen.rule = seen.rule or as_yaml(suggest(seen.sample))
-        return UnclassifiedTemplate(template=name, jobs=seen.jobs, last_seen=seen.last, rule=seen.rule)
+    def _shown(rule: str, seen: _Seen) -> UnclassifiedTemplate:
+        return UnclassifiedTemplate(template(seen.sample), seen.jobs, seen.last, rule)

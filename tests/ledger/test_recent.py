@@ -25,6 +25,16 @@ def test_nothing_is_shown_before_its_commit() -> None:
     assert (shown.template, shown.jobs, shown.last_seen) == ("voice <number> is gone", 2, NOW + 1)
 
 
+def test_messages_that_one_rule_would_take_are_one() -> None:
+    """Though their templates differ in a short number."""
+    recent = Recent()
+    for score in ("0.78", "0.31", "1.5"):
+        recent.failed(NOW, "unclassified", f"rejected (score {score})")
+    recent.committed()
+    (shown,) = recent.unclassified()
+    assert (shown.template, shown.jobs) == ("rejected (score 0.78)", 3)
+
+
 def test_failures_are_those_of_the_last_hour() -> None:
     """An hour later they are gone, from memory too."""
     recent = Recent()
