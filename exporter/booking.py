@@ -14,9 +14,10 @@ from exporter.books import Books
 from exporter.budget import PollCost
 from exporter.errors import ApiError, ErrorKind, ExporterError
 from exporter.ledger.anonymous import identify
+from exporter.ledger.due import Look, due_jobs
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.times import SECOND
-from exporter.reader import ApiClock, Reader, WindowResult
+from exporter.reader import ApiClock, LookupIgnoredError, Reader, WindowResult
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +49,8 @@ class Booking:
         """In this poll a remembered job was not listed, and is waited for."""
         self.suspicious = False
         """Something did not add up: learn anew what ``count`` means."""
+        self._lookups = True
+        """Does the API look up by ``job_id``? Until it is caught ignoring it."""
 
     def begin(self, deadline: float, budget: int) -> None:
         """A poll begins."""
@@ -94,9 +97,19 @@ class Booking:
         for job_id in ledger.take_waived():
             log.warn(logger, "a job is no longer listed", target=self.name, job_id=job_id)
 
+    def due(self) -> list[Look]:
+        """The jobs that are due to be looked at: by listing alone for an API that cannot look up."""
+        due = due_jobs(self.ledger, self.now())
+        return due if self._lookups else [look._replace(listing_only=True) for look in due]
+
     async def look_up(self, job_id: str) -> None:
         """Ask for one job and book what is found, or that it is not."""
-        seen = await self.reader.lookup(job_id, self.deadline)
+        try:
+            seen = await self.reader.lookup(job_id, self.deadline)
+        except LookupIgnoredError:
+            self._lookups = False
+            log.warn(logger, "the API ignores job_id: open jobs are listed instead", target=self.name)
+            raise
         for record in seen.records:
             self.ledger.see(record, seen.sighting)
         if not seen.records:

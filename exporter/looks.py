@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from exporter.booking import Booking
 from exporter.ledger import plan
-from exporter.ledger.due import RecordCounts, due_jobs
+from exporter.ledger.due import RecordCounts
 from exporter.ledger.times import floor_second
 
 
 async def look(booking: Booking, head: int) -> None:
     """Whatever the budget does not allow waits for the next poll, longest unseen first."""
     ledger = booking.ledger
-    due = due_jobs(ledger, booking.now())
+    due = booking.due()
     if not due:
         return
     looks = plan.plan_looks(due, RecordCounts(ledger, due[0].since, head, 0.0).before)

@@ -18,7 +18,7 @@ from exporter.books import Books
 from exporter.budget import Budget
 from exporter.errors import ApiError, ExporterError
 from exporter.ledger import plan
-from exporter.ledger.due import RecordCounts, due_jobs
+from exporter.ledger.due import RecordCounts
 from exporter.ledger.gauges import gauge_start
 from exporter.ledger.reading import MAX_WINDOW_RECORDS, PAGE_LIMIT
 from exporter.ledger.times import SECOND, floor_second
@@ -305,7 +305,7 @@ class Poller:
 
     def _newest(self, now: int, *, reach: bool) -> plan.Window:
         ledger, density, head = self._books.ledger, self._head_density, self._head
-        due = due_jobs(ledger, now) if reach else []
+        due = self._booking.due() if reach else []
         window = plan.head_window(ledger, density, head, now, due)
         if not reach:
             return window

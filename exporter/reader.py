@@ -27,6 +27,10 @@ class OutsideWindowError(ExporterError):
     """Most of a page lies outside the window asked for (R7)."""
 
 
+class LookupIgnoredError(ExporterError):
+    """The API ignores the filter by ``job_id`` (R9)."""
+
+
 class ApiClock(Protocol):
     """The API's time, in milliseconds since 1970, as its answers tell it."""
 
@@ -100,7 +104,7 @@ class Reader:
         if page.records:
             raise OutsideWindowError(
                 "the API listed jobs for a second of the year 2000: it ignores the time filters:"
-                " set time_filters: false for this target, or run doctor"
+                " set time_filters: false for this target"
             )
         self.memory.learn_count(not page.count)
 
@@ -114,9 +118,7 @@ class Reader:
         fetched = await self._fetch(JobsQuery(job_id=job_id, limit=1), deadline)
         matching = tuple(record for record in fetched.page.records if record.job_id == job_id)
         if fetched.page.records and not matching:
-            raise OutsideWindowError(
-                "the API answered a lookup by job_id with another job: it ignores that filter: run doctor"
-            )
+            raise LookupIgnoredError("the API answered a lookup by job_id with another job")
         return SeenPage(matching, Sighting(fetched.begun, fetched.ended, None, None))
 
     async def read(self, window: Window, deadline: float, *, most: int = MAX_WINDOW_RECORDS) -> WindowResult:
@@ -229,5 +231,5 @@ def _refuse_outside(seen: SeenPage, result: WindowResult) -> SeenPage:
     result.pages.append(SeenPage(outside, seen.sighting))
     raise OutsideWindowError(
         f"{len(outside)} of {len(seen.records)} jobs on a page were created outside the window asked for:"
-        " time filter or zone differs: run doctor"
+        " time filter or zone differs: correct time_zone, or set time_filters: false, for this target"
     )

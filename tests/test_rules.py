@@ -559,7 +559,8 @@ def test_r9_a_vanished_open_job_is_given_up_after_three_looks_spread_over_overla
 def test_r9_a_lookup_answered_with_another_job_is_no_answer(house: House) -> None:
     """Taking whatever comes back would finish the wrong job, or vanish the right one."""
     job = started(house).api.create()
-    run(house, 200)
+    crowd = [house.api.create(state="SUCCEED") for _ in range(250)]
+    run(house, 160)
     other = house.api.create(house.clock.ms - 40 * MINUTE, state="SUCCEED", job_id="other")
     normal = house.api.answer
 
@@ -567,9 +568,12 @@ def test_r9_a_lookup_answered_with_another_job_is_no_answer(house: House) -> Non
         return Page((house.api.jobs[other],), 1) if query.job_id else normal(query, page)
 
     house.api.answer = wrong_job
-    run(house, 100)
-    assert (house.finished(), house.expired(), house.open()) == (0, 0, 1)
-    assert job in house.api.jobs
+    run(house, 40)
+    assert any(query.job_id for query in house.api.queries)
+    assert (house.finished(), house.expired(), house.open()) == (len(crowd), 0, 1)
+    house.api.finish(job)
+    run(house, 80)
+    assert (house.finished(), house.expired(), house.open()) == (len(crowd) + 1, 0, 0)
 
 
 # --- R10 Commit, then publish -------------------------------------------------------------------------
