@@ -60,6 +60,8 @@ class Token(msgspec.Struct, frozen=True):
     """When the token is scoped to a project."""
     owner: str = ""
     """Fingerprint of the password that it was made from."""
+    password: Secret | None = None
+    """That password: no message may show it either."""
 
     @property
     def fingerprint(self) -> str:
@@ -67,7 +69,8 @@ class Token(msgspec.Struct, frozen=True):
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        return (self.token.reveal(),)
+        password = (self.password.reveal(),) if self.password else ()
+        return (self.token.reveal(), *password)
 
 
 Credential = Keys | Token

@@ -71,7 +71,7 @@ def password_source(
                 lease = await open_exchange(client).call(
                     "create_token",
                     _token_request(client, target, auth, password),
-                    lambda answer, redact: _read_token(answer, owner, wall()),
+                    lambda answer, redact: _read_token(answer, owner, Secret(password), wall()),
                     secrets=(password,),
                     expected=(201, 200),
                 )
@@ -104,7 +104,7 @@ def _token_request(
     )
 
 
-def _read_token(answer: Answer, owner: str, now: float) -> Lease[Token]:
+def _read_token(answer: Answer, owner: str, password: Secret, now: float) -> Lease[Token]:
     token = answer.headers.get("x-subject-token", "").strip()
     if not token or not token.isascii() or not token.isprintable():
         raise undecodable("the answer holds no token (X-Subject-Token); check iam_endpoint", answer.status)
@@ -117,7 +117,7 @@ def _read_token(answer: Answer, owner: str, now: float) -> Lease[Token]:
     clock = parse_http_date(answer.headers.get("date")) or now
     life = max(expires - clock, _LEAST_LIFE) if expires is not None else _UNKNOWN_LIFE
     project = facts.project.id if facts.project else None
-    return Lease(Token(Secret(token), expires, project, owner), life)
+    return Lease(Token(Secret(token), expires, project, owner, password), life)
 
 
 def project_url(target: TargetConfig) -> str:

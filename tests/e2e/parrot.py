@@ -153,7 +153,7 @@ def _jobs(parrot: Parrot, request: Handler) -> None:
             "job_state": "FAILED",
             "text_length": 3,
             "create_time": created,
-            "fail_msg": f"{secret} {MARK} {parrot.speech(request)}",
+            "fail_msg": f"the parrot heard {secret} {MARK}",
         }
         for number, secret in enumerate((*parrot.of(request), parrot.speech(request)))
     ]
@@ -162,10 +162,10 @@ def _jobs(parrot: Parrot, request: Handler) -> None:
 
 
 BEHAVIOURS: list[Callable[[Parrot, Handler], None]] = [
-    *(_page, _redirect, _no_json, _wrong_json, _encoding, _throttle, _jobs, _error_200, _error)
+    *(_page, _redirect, _no_json, _wrong_json, _encoding, _throttle, *[_jobs] * 6, _error_200, _error)
 ]
 
-BAD_ANSWERS = BEHAVIOURS.index(_jobs) + 1
+BAD_ANSWERS = BEHAVIOURS.index(_error_200)
 """What every client gets to see; those after may look like refused credentials to it."""
 
 

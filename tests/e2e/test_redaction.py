@@ -236,6 +236,7 @@ def test_no_secret_is_in_any_output(
             world.outputs[file.name] = file.read_bytes().decode("latin-1")
         commands(world)
         assert MARK in world.outputs["log"]
+        assert any("the parrot heard" in text for text in world.outputs.values())
         assert bird.tokens
         leaks = [
             f"{secret} in {name}: …{text[max(0, (at := text.find(needle)) - 200) : at + 20]}"
