@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import statistics
 import time
 from typing import Final
 
@@ -16,7 +17,7 @@ ACCEPT: Final = (
 )
 """What Prometheus 2.42 sends."""
 WARM_UP: Final = 3
-LEAST: Final = 10
+LEAST: Final = 5
 MOST: Final = 3_000
 
 
@@ -52,7 +53,15 @@ class Scraper:
         self._connection.close()
 
 
-def measure(server: Running, *, packed: bool, seconds: float) -> Measured:
+class Round(msgspec.Struct, frozen=True):
+    """Some scrapes in a row: milliseconds of each, and of CPU time of the server per scrape."""
+
+    times: list[float]
+    bytes: int
+    cpu: float
+
+
+def one_round(server: Running, *, packed: bool, seconds: float) -> Round:
     """Scrape for that long, or ``MOST`` times."""
     scraper = Scraper(server.port, packed=packed)
     for _ in range(WARM_UP):
@@ -65,7 +74,14 @@ def measure(server: Running, *, packed: bool, seconds: float) -> Measured:
         times.append(1000 * (time.perf_counter() - start))
     spent = 1000 * (server.cpu() - cpu) / len(times)
     scraper.close()
-    return Measured(len(times), len(body), spent, quantile(times, 0.5), quantile(times, 0.99))
+    return Round(times, len(body), spent)
+
+
+def together(rounds: list[Round]) -> Measured:
+    """Latencies of all rounds; CPU of the middle one, so that one disturbed round does not count."""
+    times = [spent for one in rounds for spent in one.times]
+    cpu = statistics.median(one.cpu for one in rounds)
+    return Measured(len(times), rounds[0].bytes, cpu, quantile(times, 0.5), quantile(times, 0.99))
 
 
 def quantile(values: list[float], q: float) -> float:
