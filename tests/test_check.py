@@ -80,3 +80,27 @@ def test_estimate_follows_the_settings(poll: str, head: float, settle: float, tm
     (estimate,) = estimates(load(path))
     assert estimate == Estimate("a", head=head, settle=settle, limit=30.0)
     assert estimate.total == head + settle
+
+
+HASH = "$2y$04$X0h1gDsPszWURQaxFh.zoubFi6DXncSjhoQNJgRrnGs7EsimhC7zG"
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "said"),
+    [
+        ("{}", 0, "{web}: valid, no TLS, no passwords"),
+        (f"basic_auth_users: {{a: {HASH}}}", 0, "{web}: valid, no TLS, 1 user"),
+        ("rate_limits: {}", 1, "{web}:1: a key on this line is unknown; did you mean rate_limit?"),
+    ],
+    ids=["open", "users", "bad"],
+)
+@pytest.mark.parametrize("config", [ROOT / "exporter.yaml", BAD / "no_targets.yaml"], ids=["good", "bad"])
+def test_the_web_configuration_is_checked_too(
+    text: str, code: int, said: str, config: Path, tmp_path: Path
+) -> None:
+    """Both files are, whatever is wrong with the other one; either fails the check."""
+    web, out = tmp_path / "web.yml", io.StringIO()
+    web.write_text(text)
+    alone, expected = _check(config)
+    assert check(config, environ={}, out=out, web_config_path=web) == max(code, alone)
+    assert out.getvalue() == expected + said.format(web=web) + "\n"

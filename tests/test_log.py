@@ -209,3 +209,15 @@ def test_configure_again_replaces() -> None:
         log.info(logging.getLogger("test"), "once")
     assert first.getvalue() == ""
     assert second.getvalue().count("once") == 1
+
+
+def test_renewed_secrets_are_masked_and_bounded() -> None:
+    """Those of a year of temporary keys are not kept; the latest and the lasting ones always are."""
+    redactor = log.Redactor()
+    redactor.add("lasting-secret")
+    for n in range(1000):
+        redactor.add_renewed(f"temporary-{n}-key")
+        redactor.add_renewed("in-use-all-the-time")
+    text = "lasting-secret temporary-999-key temporary-900-key in-use-all-the-time"
+    assert redactor.mask(text) == "*** *** *** ***"
+    assert len(redactor._spellings) <= 201

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporter import log
 from exporter.cloud import mapping
 from exporter.cloud.auth import Keys, Token
 from exporter.cloud.mapping import read_body, transport_error
@@ -204,3 +205,10 @@ def test_tls_faults_say_what_to_check() -> None:
     mapped = transport_error(outer, "api.example")
     assert (mapped.kind, mapped.retryable) == (ErrorKind.TLS, False)
     assert "SSL_CERT_FILE" in mapped.message
+
+
+def test_what_others_keep_secret_is_masked_before_the_cut() -> None:
+    """A secret of another target, or one just replaced, that would have been cut in the middle."""
+    known = log.Redactor()
+    known.add("another-targets-secret")
+    assert Redactor(["own"], known.mask)("x" * 20 + " another-targets-secret", limit=30) == "x" * 20 + " ***"
