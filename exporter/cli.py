@@ -14,7 +14,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from exporter import __version__, log
 from exporter.config import Config, inline_secrets, load
@@ -25,7 +25,12 @@ DEFAULT_LISTEN: Final = ":10047"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The program. Returns the exit code."""
-    flags = _parser().parse_args(arguments)
+    parser = _parser()
+    flags, rest = parser.parse_known_args(arguments)
+    if flags.run is _simulate:
+        flags.rest = rest  # they are the simulator's own flags
+    elif rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     command: Callable[[argparse.Namespace], int] = flags.run
     try:
         return command(flags)
@@ -36,11 +41,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    """No abbreviated flags, in commands neither: they would break with the next flag that begins alike."""
+
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401 - whatever argparse takes
+        super().__init__(**{"allow_abbrev": False, **options})
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="metastudio-tts-exporter",
         description="Prometheus exporter for the text-to-speech jobs of Huawei Cloud MetaStudio.",
-        allow_abbrev=False,
     )
     version = f"metastudio-tts-exporter {__version__} (Python {platform.python_version()})"
     parser.add_argument("--version", action="version", version=version)
@@ -63,7 +74,6 @@ def _parser() -> argparse.ArgumentParser:
     healthcheck.add_argument("--url", metavar="URL", help="ask there instead; the path may be left out")
     healthcheck.set_defaults(run=_healthcheck)
     simulate = commands.add_parser("simulate", help="only the simulator", add_help=False)
-    simulate.add_argument("rest", nargs=argparse.REMAINDER)
     simulate.set_defaults(run=_simulate)
     return parser
 
