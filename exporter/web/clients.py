@@ -6,8 +6,10 @@ Knows addresses only. One machine commands a whole /64 of IPv6 addresses, but on
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 
 
+@lru_cache(maxsize=1024)
 def client_of(host: str) -> str:
     """The address, or its /64 network for IPv6; an IPv4 address in IPv6's clothes is the IPv4 address."""
     try:
