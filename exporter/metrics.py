@@ -276,6 +276,7 @@ PROCESS: Final[tuple[Metric[ProcessView], ...]] = (
         "What is running; always 1.",
         ("version", "revision", "pythonversion"),
         lambda process: (((process.version, process.revision, process.pythonversion), 1),),
+        scope="process",
     ),
     Metric(
         "metastudio_exporter_config_last_reload_successful",
@@ -283,6 +284,7 @@ PROCESS: Final[tuple[Metric[ProcessView], ...]] = (
         "1 if the last start or reload of the configuration succeeded.",
         (),
         lambda process: (((), float(process.reload_successful)),),
+        scope="process",
     ),
     Metric(
         "metastudio_exporter_config_last_reload_success_timestamp_seconds",
@@ -290,6 +292,7 @@ PROCESS: Final[tuple[Metric[ProcessView], ...]] = (
         "When the configuration was last loaded with success.",
         (),
         lambda process: (((), process.reload_success_timestamp),),
+        scope="process",
     ),
 )
 

@@ -65,9 +65,9 @@ CONTRACT = {
     "metastudio_exporter_clock_skew_seconds": ("gauge", "target", "books"),
     "metastudio_exporter_label_sets_folded_total": ("counter", "target", "books"),
     "metastudio_exporter_target_info": ("gauge", "target region project_id api_endpoint", "books"),
-    "metastudio_exporter_build_info": ("gauge", "version revision pythonversion", "books"),
-    "metastudio_exporter_config_last_reload_successful": ("gauge", "", "books"),
-    "metastudio_exporter_config_last_reload_success_timestamp_seconds": ("gauge", "", "books"),
+    "metastudio_exporter_build_info": ("gauge", "version revision pythonversion", "process"),
+    "metastudio_exporter_config_last_reload_successful": ("gauge", "", "process"),
+    "metastudio_exporter_config_last_reload_success_timestamp_seconds": ("gauge", "", "process"),
 }
 
 
