@@ -96,6 +96,8 @@ class Poller:
         self._backlog: Backlog | None = None
         self._head = 0
         """Up to where head reads have come."""
+        self._whole_list = 0
+        """Pages of the whole list, for an API without time filters."""
         self._published_at = float("-inf")
         self._booking = Booking(
             name, clock=source.clock, reader=reader, books=books, committed=self._publish_sometimes
@@ -146,7 +148,7 @@ class Poller:
             if not self._books.loaded:
                 await self._books.load(wall)
             await self._books.commit(self._now() or wall)
-        except ExporterError as error:
+        except (ExporterError, RuntimeError) as error:  # RuntimeError: stored books that do not balance
             self._books.problem = str(error)
             log.error(logger, "the books could not be written", target=self._name, error=error)
         self._publish(up=up)
@@ -336,6 +338,10 @@ class Poller:
         result = await self._reader.read_everything(ahead, self._booking.deadline)
         await self._booking.book(result)
         if result.complete:
+            if len(result.pages) > 2 * self._whole_list:
+                self._whole_list = len(result.pages)
+                message = "without time filters every poll lists everything: consider a longer poll.interval"
+                log.warn(logger, message, target=self._name, requests=len(result.pages))
             start = gauge_start(ledger, now)
             if ledger.times.history > start:
                 ledger.see_history(result.listing, start, result.pages[-1].sighting)

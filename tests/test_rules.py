@@ -443,8 +443,10 @@ def test_r7_ignored_time_filters_are_found_out_before_anything_is_counted(house:
     assert house.view.gauges is None
 
 
-def test_r7_without_time_filters_the_whole_list_is_one_window(store: SqliteStore) -> None:
-    """Refusing such an API would leave its operators with nothing."""
+def test_r7_without_time_filters_the_whole_list_is_one_window(
+    store: SqliteStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Refusing such an API would leave its operators with nothing; the log says what it costs."""
     house = House(store, time_filters=False)
     house.api.time_filters_work = False
     past = [house.api.create(house.clock.ms - age * MINUTE, state="SUCCEED") for age in range(1, 40)]
@@ -456,6 +458,8 @@ def test_r7_without_time_filters_the_whole_list_is_one_window(store: SqliteStore
         house.api.finish(job)
     run(house, 60)
     assert len(past) == 39
+    costs = [record for record in caplog.records if "lists everything" in record.getMessage()]
+    assert next(record.__dict__["fields"]["requests"] for record in costs) == 2
     assert (house.created(), house.finished(), house.open()) == (151, 151, 0)
 
 
