@@ -133,6 +133,8 @@ class Cloud:
         self.faults = True
         self.happened: Counter[str] = Counter()
         self.after_page: Callable[[], None] = lambda: None
+        self.up_to_date: Callable[[], bool] = lambda: True
+        """Is every stretch read more than once? Only then can an empty answer be told from an empty list."""
         self._world = world
         self._rng = rng
         self._decoder = Decoder("UTC")
@@ -161,7 +163,7 @@ class Cloud:
 
     def _spoil(self, body: bytes) -> bytes:
         chance = self._rng.random()
-        if self.clock.ms < self.empty_until or chance < 0.004:
+        if (self.clock.ms < self.empty_until or chance < 0.004) and self.up_to_date():
             self.happened["empty answers"] += 1
             return b'{"count":0,"data":[]}'
         if chance < 0.010:
@@ -232,6 +234,7 @@ class Soak:
         self.clock = FakeClock()
         self.cloud = Cloud(self.clock, world, self._rng)
         self.cloud.after_page = self._delete_one
+        self.cloud.up_to_date = self._is_up_to_date
         self.store = MortalStore(self._path)
         api: Any = self.cloud  # all that a House needs of its API
         options = {"duration_buckets": (5_000, 60_000, 600_000), "text_length_buckets": (100, 1_000, 10_000)}
@@ -323,6 +326,12 @@ class Soak:
                 self.cloud.happened["records deleted"] += 1
                 self.cloud.tell("delete", job_id)
                 return
+
+    def _is_up_to_date(self) -> bool:
+        books = self.house.books
+        if not (books.loaded and books.ledger.started):
+            return False
+        return self.clock.ms - books.ledger.times.settled < 3 * books.rules.overlap
 
     def _sample(self) -> Sample:
         files = (self._path, self._path.with_name(self._path.name + "-wal"))

@@ -1,6 +1,6 @@
 """Draws the result of a soak: memory, store and remembered jobs over simulated time.
 
-``python -m tests.soak_plot soak.json docs/images/soak.png`` draws an SVG and lets Chromium turn it into a PNG.
+``python -m tests.soak_plot soak.json docs/images/soak.png`` draws an SVG; Chromium makes the PNG.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ class Soaked(msgspec.Struct):
 def draw(soaked: Soaked) -> str:
     samples = [sample for sample in soaked.samples if sample.hours > 0]
     verdict = "exact at the end" if soaked.exact else "NOT exact at the end"
-    title = f"{soaked.jobs:,} jobs in {samples[-1].hours / 24:.1f} simulated days with faults and kills: {verdict}"
+    days = samples[-1].hours / 24
+    title = f"{soaked.jobs:,} jobs in {days:.1f} simulated days with faults and kills: {verdict}"
     panels = [
         ("resident memory, MiB", [sample.rss_mib for sample in samples]),
         ("store on disk, MiB", [sample.store_mib for sample in samples]),

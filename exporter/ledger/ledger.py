@@ -265,6 +265,13 @@ class Ledger:
 
     def showed_something(self, at: int) -> None:
         """A list answer to a request made at ``at`` was not empty: the API lists at all."""
+        if at - self._last_nonempty >= self.rules.overlap:
+            # What was missed in a silence of the whole list counts as one look, not as many.
+            for job_id in self.holds:
+                job = self.jobs.get(job_id)
+                if job is not None and job.missing_since > self._last_nonempty:
+                    job.misses, job.missing_since = 1, at
+                    self.jobs.changed(job_id)
         self._last_nonempty = max(self._last_nonempty, at)
 
     def take_waived(self) -> list[str]:

@@ -88,6 +88,18 @@ def test_a_job_given_up_as_not_listed_stays_so_over_a_restart(state: str) -> Non
     assert again.times.settled == NOW + 2 * MINUTE
 
 
+def test_one_bad_answer_after_a_silence_of_the_whole_list_gives_nothing_up() -> None:
+    """All the looks of ten silent minutes are one; with one more spurious miss there are two, not three."""
+    ledger = new_ledger()
+    ledger.see(record(), sighting(NOW))
+    for look in range(1, 40):
+        assert not ledger.miss("a", NOW + look * 15 * SECOND, listing=True)
+    ledger.see(record("b"), sighting(NOW + 11 * MINUTE))
+    assert not ledger.miss("a", NOW + 11 * MINUTE + SECOND, listing=True)
+    ledger.see(record(state="SUCCEED"), sighting(NOW + 12 * MINUTE))
+    assert (ledger.totals.sum(FINISHED), ledger.totals.sum(EXPIRED)) == (1, 0)
+
+
 def test_a_missed_job_holds_the_settled_time_until_it_is_shown_again() -> None:
     """A window without a job that should be there was not complete."""
     ledger = new_ledger()
