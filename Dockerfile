@@ -11,7 +11,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY exporter exporter
 # Compiled with a hash that is never checked: a read-only root could not keep what is compiled later, and no file
 # time has to survive the copy below. pip is of no use at run time.
-RUN /opt/exporter/bin/python -m pip install --no-cache-dir --no-compile '.[postgres]' \
+RUN /opt/exporter/bin/python -m pip install --no-cache-dir --no-compile . \
     && /opt/exporter/bin/python -m pip uninstall --yes --quiet pip setuptools \
     && python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/exporter
 

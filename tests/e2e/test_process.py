@@ -146,7 +146,7 @@ def cloud(tmp_path: Path) -> Iterator[str]:
 def stop_in_time(program: Exporter, number: int) -> None:
     begun = time.monotonic()
     assert program.stop(number) == 0
-    assert time.monotonic() - begun < 2.0
+    assert time.monotonic() - begun < 3.0  # two seconds, and one for a machine busy with other tests
     assert "Traceback" not in program.log()
 
 
