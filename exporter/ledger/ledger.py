@@ -70,6 +70,8 @@ class Ledger:
         }
         """Remembered jobs that the list does not show, by creation: they hold the settled time (R6)."""
         self._refuted = False
+        self._silence = max(rules.overlap // 3, 3 * rules.interval)
+        """How long (milliseconds) a list that shows nothing at all is taken for a quiet one."""
 
     @property
     def started(self) -> bool:
@@ -265,11 +267,11 @@ class Ledger:
 
     def showed_something(self, at: int) -> None:
         """A list answer to a request made at ``at`` was not empty: the API lists at all."""
-        if at - self._last_nonempty >= self.rules.overlap:
+        if at - self._last_nonempty >= self._silence:
             # What was missed in a silence of the whole list counts as one look, not as many.
             for job_id in self.holds:
                 job = self.jobs.get(job_id)
-                if job is not None and job.missing_since > self._last_nonempty:
+                if job is not None:
                     job.misses, job.missing_since = 1, at
                     self.jobs.changed(job_id)
         self._last_nonempty = max(self._last_nonempty, at)
@@ -283,7 +285,8 @@ class Ledger:
         absent = now - job.missing_since
         # A list that shows nothing at all says little about one job: ten minutes of empty answers
         # are a fault of the API, not the end of every job.
-        alive = self._last_nonempty > job.missing_since or absent >= max(PATIENCE, 3 * self.rules.overlap)
+        alive = self._last_nonempty > job.missing_since and now - self._last_nonempty < self._silence
+        alive = alive or absent >= max(PATIENCE, 3 * self.rules.overlap)
         return (
             job.misses >= MISSES_TO_VANISH
             and absent >= self.rules.overlap

@@ -75,9 +75,9 @@ def test_a_job_given_up_as_not_listed_stays_so_over_a_restart(state: str) -> Non
     ledger = new_ledger()
     ledger.see(record(state=state), sighting(NOW))
     ledger.see(record("b"), sighting(NOW))
-    for look in range(4):
-        ledger.showed_something(NOW + look * 3 * MINUTE)
-        gone = ledger.miss("a", NOW + look * 3 * MINUTE, listing=True)
+    for look in range(12):
+        ledger.showed_something(NOW + look * 30 * SECOND)
+        gone = ledger.miss("a", NOW + look * 30 * SECOND, listing=True)
     assert gone
     assert ledger.holds == {}
     again = reopened(ledger)
@@ -92,6 +92,8 @@ def test_one_bad_answer_after_a_silence_of_the_whole_list_gives_nothing_up() -> 
     """All the looks of ten silent minutes are one; with one more spurious miss there are two, not three."""
     ledger = new_ledger()
     ledger.see(record(), sighting(NOW))
+    assert not ledger.miss("a", NOW + SECOND, listing=True)
+    ledger.showed_something(NOW + 2 * SECOND)
     for look in range(1, 40):
         assert not ledger.miss("a", NOW + look * 15 * SECOND, listing=True)
     ledger.see(record("b"), sighting(NOW + 11 * MINUTE))
