@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 PROBES: Final = 4
 """Requests in which the API's clock must have been told by two answers."""
+EMPTY_AGAIN: Final = 2
+"""How often an empty stretch of a backlog is read again before it is believed."""
 PUBLISH_EVERY: Final = 1.0
 """Seconds between two publications within one poll."""
 
@@ -247,7 +249,7 @@ class Poller:
             )
             if window is None:
                 return
-            result = await self._reader.read(window, self._booking.deadline)
+            result = await self._read_surely(window)
             await self._booking.book(result)
             if result.complete:
                 self._read_until = window.until
@@ -257,6 +259,15 @@ class Poller:
             await self._booking.commit_read(result)
             if not result.complete and not self._halve(self._settle_density, window, result):
                 return
+
+    async def _read_surely(self, window: plan.Window) -> WindowResult:
+        """Far behind, nothing else would contradict a wrongly empty answer: it is asked for again."""
+        result = await self._reader.read(window, self._booking.deadline)
+        for _ in range(EMPTY_AGAIN):
+            if not (result.complete and not result.listing and self._lagging()):
+                break
+            result = await self._reader.read(window, self._booking.deadline)
+        return result
 
     def _advance(self, now: int) -> None:
         """Move the settled time as far as the reads, and the jobs they should have shown, allow (R6)."""

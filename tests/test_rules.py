@@ -358,6 +358,24 @@ def test_r6_ten_minutes_of_empty_answers_in_a_quiet_hour_lose_nothing(house: Hou
     assert house.created() == 40
 
 
+def test_r6_an_empty_answer_in_a_backlog_is_asked_for_again(house: House) -> None:
+    """A backlog is read once: believing a wrongly empty answer there would lose its whole stretch."""
+    started(house)
+    begin = house.clock.ms
+    for number in range(1500):
+        house.api.create(begin + number * 10 * SECOND, state="SUCCEED")
+    house.clock.ms += 1500 * 10 * SECOND
+
+    def sometimes_empty(query: JobsQuery) -> None:
+        house.api.empty = len(house.api.queries) % 5 == 0
+
+    house.api.before_page = sometimes_empty
+    run(house, 40)
+    house.api.before_page, house.api.empty = (lambda query: None), False
+    run(house, 40)
+    assert house.created() == 1500
+
+
 def test_r6_one_deleted_record_does_not_hold_the_books_for_ever(house: House) -> None:
     """Insisting on every remembered id would stop counting at the first deletion."""
     job = started(house).api.create(state="SUCCEED")
