@@ -15,12 +15,12 @@ from typing import Final, TypeVar
 from msgspec.structs import replace
 
 from exporter.budget import PollCost
-from exporter.errors import ScopeChangedError, StoreError
+from exporter.errors import ScopeChangedError, StoreCorruptError, StoreError
 from exporter.ledger.chart import chart_start, last_hour
 from exporter.ledger.facts import Rules
 from exporter.ledger.gauges import gauge_start, gauges
 from exporter.ledger.ledger import Ledger
-from exporter.ledger.opening import buckets, open_books
+from exporter.ledger.opening import StoredBooks, buckets, open_books
 from exporter.ledger.recent import Recent
 from exporter.ledger.totals import (
     ANOMALIES,
@@ -47,6 +47,9 @@ POLL_BUCKETS: Final = (100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_00
 """Milliseconds."""
 
 NO_COST: Final = PollCost()
+
+SPARE: Final = 3_600_000
+"""Minute counts are loaded this much further back (milliseconds) than they are needed."""
 
 T = TypeVar("T")
 
@@ -108,10 +111,11 @@ class Books:
 
     async def load(self, wall_now: int) -> None:
         """Read the books from the store. Raises StoreError, ScopeChangedError."""
-        keep = max(self.rules.window, self.rules.max_job_age, 2 * self.rules.overlap) + 3_600_000
-        stored = await self._in_thread(
-            lambda: self._store.load(self._view.target, self._scope, wall_now - keep)
-        )
+        keep = max(self.rules.window, self.rules.max_job_age, 2 * self.rules.overlap) + SPARE
+        stored = await self._read(wall_now - keep)
+        if stored.times is not None and wall_now - stored.times.settled > SPARE:
+            # After downtime, or with a wrong clock of ours: what is kept follows the books' own time.
+            stored = await self._read(stored.times.settled - keep)
         if stored.version == self._version + 1:
             # The commit that was given up (cancelled, or its answer lost) was made all the same.
             del self._unsaved[: self._submitted]
@@ -121,8 +125,17 @@ class Books:
         if stored.project_id:
             self.claim_project(stored.project_id)
         self._recent.dropped()
-        self._ledger = open_books(stored, self.rules, self._documented)
+        ledger = open_books(stored, self.rules, self._documented)
+        if off := ledger.imbalance():
+            raise StoreCorruptError(
+                f"the stored books of target {self._view.target!r} do not balance (by {off}): the store was"
+                " changed from outside: move it away to start new books (an honest reset)"
+            )
+        self._ledger = ledger
         self._ledger.recent = self._recent
+
+    async def _read(self, minutes_since: int) -> StoredBooks:
+        return await self._in_thread(lambda: self._store.load(self._view.target, self._scope, minutes_since))
 
     def claim_project(self, project_id: str) -> None:
         """These books belong to that project (R11). Raises ScopeChangedError when they belong to another."""
@@ -143,9 +156,11 @@ class Books:
         if outcome == "complete":
             self._last_complete_poll = wall_now
 
-    async def commit(self, now: int) -> None:
+    async def commit(self, now: int | None) -> None:
         """Write everything since the last commit, in one step. On an error the ledger is dropped."""
         ledger = self.ledger
+        if now is None:  # the API's clock is not known: nothing is dropped by ours, which may be wrong (R3)
+            now = ledger.times.settled if ledger.started else 0
         try:
             unsaved = self._submitted = len(self._unsaved)
             for outcome, milliseconds in self._unsaved:

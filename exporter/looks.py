@@ -35,3 +35,5 @@ async def _list(booking: Booking, window: plan.Window) -> None:
         middle = floor_second((part.since + part.until) // 2)
         if not result.complete and part.since < middle:
             stack += [plan.Window(part.since, middle), plan.Window(middle, part.until)]
+        elif not result.complete:
+            booking.doubt(result)

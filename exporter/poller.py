@@ -20,7 +20,7 @@ from exporter.errors import ApiError, ExporterError
 from exporter.ledger import plan
 from exporter.ledger.due import RecordCounts
 from exporter.ledger.gauges import gauge_start
-from exporter.ledger.reading import MAX_WINDOW_RECORDS, PAGE_LIMIT
+from exporter.ledger.reading import MAX_WINDOW_RECORDS, PAGE_LIMIT, Verdict
 from exporter.ledger.times import SECOND, floor_second
 from exporter.looks import look
 from exporter.published import TargetView
@@ -95,6 +95,8 @@ class Poller:
         self._settle_density, self._head_density, self._reach_density, self._history_density = densities
         self._read_until = 0
         """Up to where settle reads have come: the settled time, or beyond it while missed jobs hold that."""
+        self._reread_at = 0
+        """When a late record last made the stretch behind the settled time be read again."""
         self._backlog: Backlog | None = None
         self._head = 0
         """Up to where head reads have come."""
@@ -149,7 +151,7 @@ class Poller:
         try:
             if not self._books.loaded:
                 await self._books.load(wall)
-            await self._books.commit(self._now() or wall)
+            await self._books.commit(self._now())
         except (ExporterError, RuntimeError) as error:  # RuntimeError: stored books that do not balance
             self._books.problem = str(error)
             log.error(logger, "the books could not be written", target=self._name, error=error)
@@ -168,7 +170,9 @@ class Poller:
             raise self._booking.problem
 
     async def _read_windows(self) -> None:
-        self._read_until = max(self._read_until, self._books.ledger.times.settled)
+        times = self._books.ledger.times
+        if self._read_until < times.forgotten:  # at the start
+            self._read_until = times.settled
         await self._catch_up()
         if not self._lagging():
             await self._read_head()
@@ -274,6 +278,9 @@ class Poller:
         ledger = self._books.ledger
         if ledger.take_refuted():
             self._read_until = ledger.times.settled
+        if ledger.take_late() and now - self._reread_at >= ledger.rules.overlap:
+            # The stretch behind the settled time did not show it when it was read: what else did it not show?
+            self._reread_at, self._read_until = now, ledger.times.forgotten
         ledger.settle(self._read_until, now)
 
     def _lagging(self) -> bool:
@@ -305,7 +312,9 @@ class Poller:
                 reach = False
                 self._reach_density.shrink(plan.Window(window.since, past))
             elif past - head <= 2 * SECOND:
-                return  # a burst in this very second: it is closed, and read, in the next poll
+                if result.reason != Verdict.TOO_LARGE.value:
+                    self._booking.doubt(result)
+                return  # a burst in this very second is read by the next poll
             else:
                 self._head_density.shrink(plan.Window(head, past))
 

@@ -47,6 +47,9 @@ RATIO_STEPS: Final = ((None, RED), (0.94, YELLOW), (0.97, GREEN))
 """The alerts' failure budget is 3 %."""
 
 
+TARGET: Final = ("target",)
+
+
 def success(by: tuple[str, ...] = (), window: str = RANGE) -> str:
     good = total(FINISHED, by, per="increase", window=window, match=GOOD)
     return share(good, total(FINISHED, by, per="increase", window=window))
@@ -56,14 +59,14 @@ def success(by: tuple[str, ...] = (), window: str = RANGE) -> str:
 
 
 def grade() -> str:
-    """0 yes, 1 degraded, 2 failing, 3 stuck, 4 blind, 5 no data: the worst that holds."""
+    """0 yes, 1 degraded, 2 failing, 3 stuck, 4 blind, 5 no data: the worst that holds for any target."""
     up = once("metastudio_up", f"max_over_time({selector('metastudio_up')}[5m])")
     blind = f"clamp_max((max(time() - {value(COUNTED)}) > bool 1200) + (min({up}) == bool 0), 1)"
-    arrived = total(CREATED, per="increase", window="10m")
-    finished = total(FINISHED, per="increase", window="10m")
+    arrived = total(CREATED, TARGET, per="increase", window="10m")
+    finished = total(FINISHED, TARGET, per="increase", window="10m")
     stuck = f"({arrived} > bool 5) * ({finished} == bool 0)"
-    enough = f"({total(FINISHED, per='increase', window='15m')} >= bool 10)"
-    burn = f"(1 - {success(window='15m')}) / (1 - $slo / 100)"
+    enough = f"({total(FINISHED, TARGET, per='increase', window='15m')} >= bool 10)"
+    burn = f"(1 - {success(TARGET, window='15m')}) / (1 - $slo / 100)"
     reasons = {
         "blind": f"4 * {blind}",
         "stuck": f"3 * {stuck}",

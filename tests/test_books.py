@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from exporter.errors import StoreCorruptError
 from exporter.ledger.totals import CREATED
 from exporter.store.sqlite import SqliteStore
 from tests.fake_api import House
@@ -27,6 +28,31 @@ def test_books_that_do_not_balance_are_never_written(
         asyncio.run(house.books.commit(house.clock.ms))
     asyncio.run(house.poll(2))
     assert (house.created(), house.open()) == (1, 1)
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("sql", "message"),
+    [
+        ("UPDATE totals SET value = value + 5 WHERE name = 'created'", "do not balance"),
+        ("UPDATE totals SET value = 'abc'", "the store is damaged"),
+        ("UPDATE targets SET buckets = 'x'", "the store is damaged"),
+        ("DROP TABLE totals", "the store is damaged"),
+    ],
+    ids=["unbalanced", "text-for-number", "not-json", "no-table"],
+)
+def test_a_store_changed_from_outside_is_refused_in_one_line(tmp_path: Path, sql: str, message: str) -> None:
+    """Neither published, nor a traceback."""
+    store = SqliteStore(tmp_path / "books.db")
+    house = House(store)
+    asyncio.run(house.poll(2))
+    house.api.create()
+    asyncio.run(house.poll(2))
+    store._db.execute(sql)
+    house.restart()
+    with pytest.raises(StoreCorruptError, match=message) as caught:
+        asyncio.run(house.books.load(house.clock.ms))
+    assert "\n" not in str(caught.value)
     store.close()
 
 

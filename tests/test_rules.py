@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from exporter.errors import ApiError, ScopeChangedError, StoreLockedError
 from exporter.ledger.model import JobsQuery, Page
 from exporter.store.sqlite import SqliteStore
-from tests.fake_api import MINUTE, SECOND, FakeApi, FakeClock, House, outage
+from tests.fake_api import MINUTE, SECOND, START, FakeApi, FakeClock, House, outage
 
 
 @pytest.fixture
@@ -191,6 +191,25 @@ def test_r3_a_wall_clock_that_steps_changes_nothing(house: House) -> None:
     assert house.created() == len(jobs)
 
 
+def test_r3_a_wrong_wall_clock_at_a_start_without_the_api_drops_nothing(house: House) -> None:
+    """Pruning by our own clock would empty the gauge, and the stored minutes behind it."""
+    started(house)
+    for _ in range(50):
+        house.api.create(state="SUCCEED")
+    run(house, 3)
+    house.api.fail = outage
+    house.clock.known = 0
+    house.restart()
+    house.poller._wall = lambda: house.clock.ms / SECOND + 40 * 86_400
+    run(house, 2)
+    house.api.fail = lambda query: None
+    house.restart()
+    run(house, 2)
+    assert house.view.gauges is not None
+    assert house.view.gauges.jobs is not None
+    assert sum(house.view.gauges.jobs.values()) == 50
+
+
 # --- R4 First start -----------------------------------------------------------------------------------
 
 
@@ -358,6 +377,20 @@ def test_r6_ten_minutes_of_empty_answers_in_a_quiet_hour_lose_nothing(house: Hou
     assert house.created() == 40
 
 
+def test_r6_a_burst_that_an_empty_list_hid_is_found_with_the_first_late_record(house: House) -> None:
+    """What one spare page shows of it would be all that is ever counted."""
+    started(house)
+    run(house, 100)
+    house.api.empty = True
+    for _ in range(1200):
+        house.api.create(state="SUCCEED")
+    run(house, 30)
+    house.api.empty = False
+    run(house, 60)
+    assert house.created() == 1200
+    assert house.view.anomalies["late_record"] > 100
+
+
 def test_r6_an_empty_answer_in_a_backlog_is_asked_for_again(house: House) -> None:
     """A backlog is read once: believing a wrongly empty answer there would lose its whole stretch."""
     started(house)
@@ -389,7 +422,7 @@ def test_r6_one_deleted_record_does_not_hold_the_books_for_ever(house: House) ->
     assert house.created() == 81
 
 
-def test_r6_a_job_listed_twice_on_a_page_is_one_job_and_no_doubt(house: House) -> None:
+def test_r6_a_job_listed_twice_on_a_page_is_one_job_and_no_hindrance(house: House) -> None:
     """Taking a repetition for a shift would halve windows for ever; counting it would count twice."""
     started(house)
     normal = house.api.answer
@@ -401,9 +434,11 @@ def test_r6_a_job_listed_twice_on_a_page_is_one_job_and_no_doubt(house: House) -
     house.api.answer = twice
     for _ in range(30):
         house.api.create(state="SUCCEED")
-        assert run(house) == "complete"
+        run(house)
     run(house, 40)
     assert (house.created(), house.finished()) == (30, 30)
+    assert house.view.gauges is not None
+    assert house.view.gauges.counted_until > house.clock.ms - 2 * house.rules.overlap
 
 
 def test_r6_records_deleted_all_the_time_hold_nothing_up(house: House) -> None:
@@ -532,6 +567,20 @@ def test_r8_what_is_beyond_max_catch_up_is_skipped_once_and_said(house: House) -
     skipped = house.view.skipped_ms
     assert abs(skipped - 24 * 60 * MINUTE) < 10 * MINUTE
     run(house, 20)
+    assert house.view.skipped_ms == skipped
+
+
+def test_r8_a_jump_is_not_repeated_while_nothing_can_be_read(house: House) -> None:
+    """Jumping at every failed poll would skip what a single jump had promised to read."""
+    started(house).api.create()
+    run(house)
+    house.clock.ms += 3 * 24 * 60 * MINUTE
+    house.restart()
+    house.api.fail = lambda query: outage(query) if (query.since or 0) > START - MINUTE else None
+    run(house, 5)
+    skipped = house.view.skipped_ms
+    assert skipped > 0
+    run(house, 100)
     assert house.view.skipped_ms == skipped
 
 

@@ -42,6 +42,9 @@ def check(
 ) -> int:
     """Prints every problem, one a line, and returns 1; or a line of summary per file, and returns 0."""
     config = _tried(lambda: load(config_path, environ=environ), out)
+    if config is not None and config.storage.sqlite_file is None:
+        print(f"{config_path}: storage.url: only sqlite:///FILE is available in this version", file=out)
+        config = None
     if config is not None:
         count = len(config.targets)
         print(f"{config_path}: valid, {count} target{'' if count == 1 else 's'}", file=out)

@@ -69,7 +69,7 @@ class Ledger:
             name: job.created for name, job in jobs.items() if job.misses and not job.flags & WAIVED
         }
         """Remembered jobs that the list does not show, by creation: they hold the settled time (R6)."""
-        self._refuted = False
+        self._refuted = self._late = False
         self._silence = max(rules.overlap // 3, 3 * rules.interval)
         """How long (milliseconds) a list that shows nothing at all is taken for a quiet one."""
 
@@ -138,6 +138,7 @@ class Ledger:
             self._flag(job, Anomaly.BAD_CREATE_TIME)
         elif self.times.baseline <= created < self.times.settled:
             self._flag(job, Anomaly.LATE_RECORD)
+            self._late = True
         self._take_state(job_id, job, record, sighting)
 
     def _see_again(self, job_id: str, job: Job, record: Record, sighting: Sighting) -> None:
@@ -264,6 +265,11 @@ class Ledger:
         """Was a missed job shown after all? Then the windows that missed it were not complete (R6)."""
         refuted, self._refuted = self._refuted, False
         return refuted
+
+    def take_late(self) -> bool:
+        """Was a record found behind the settled time since the last call?"""
+        late, self._late = self._late, False
+        return late
 
     def showed_something(self, at: int) -> None:
         """A list answer to a request made at ``at`` was not empty: the API lists at all."""

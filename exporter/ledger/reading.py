@@ -92,9 +92,10 @@ class WindowRead:
         position = self._anchor(page)
         if position is None:
             return Verdict.DOUBT
+        known = len(self.records)
         if not self._take(page, position + 1):
             return Verdict.DOUBT
-        if position + 1 == len(page.records):
+        if len(self.records) == known:
             return self._ended()
         return self._go_on()
 
@@ -134,10 +135,10 @@ class WindowRead:
         here: set[str] = set()
         for record in page.records[first:]:
             if record.job_id is not None:
-                if record.key in self._keys:
+                if record.key in self._keys and record.key != self._anchor_key:
                     self._doubt("a job is listed on two pages of one window")
                     return False
-                if record.key in here:
+                if record.key in here or record.key in self._keys:
                     continue
                 here.add(record.key)
             self.records.append(record)

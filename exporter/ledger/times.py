@@ -48,4 +48,5 @@ class Times(msgspec.Struct):
         skipped = target - self.settled
         self.settled = target
         self.forgotten = target
+        self.catching_up = True  # also when nothing can be read yet: there is no second jump
         return skipped

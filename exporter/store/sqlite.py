@@ -32,14 +32,15 @@ from exporter.ledger.times import Times
 from exporter.store import schema
 from exporter.store.base import Commit
 
-BUSY_TIMEOUT_SECONDS = 5.0
+BUSY_TIMEOUT_SECONDS = 1.0
+"""Shorter than shutdown may take; whoever holds the store for longer is told of, and tried again."""
 
 
 class SqliteStore:
     """See ``base.Store``. Opening it creates the file when there is none, and never overwrites another."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._path = path = path.resolve()  # one file has one lock, whatever names it has
         self._ids: dict[str, int] = {}
         self._lock = _lock(path)
         try:
@@ -68,6 +69,12 @@ class SqliteStore:
         return db
 
     def load(self, target: str, scope: str, minutes_since: int) -> StoredBooks:
+        try:
+            return self._load(target, scope, minutes_since)
+        except (ValueError, TypeError):  # a value of another kind than any that we write
+            raise StoreCorruptError(_damaged(self._path)) from None
+
+    def _load(self, target: str, scope: str, minutes_since: int) -> StoredBooks:
         with _errors(self._path):
             row = self._db.execute(
                 "SELECT id, scope, project_id, version, baseline, settled, forgotten, history, catching_up,"
@@ -89,7 +96,7 @@ class SqliteStore:
                 times=_times(stamps),
                 jobs=dict(map(_job, self._db.execute(schema.GET_JOBS, (key,)))),
                 totals={
-                    (name, job_type, service, detail): value
+                    (name, job_type, service, detail): int(value)
                     for _, name, job_type, service, detail, value in self._rows("totals", key)
                 },
                 pairs=tuple(
@@ -250,7 +257,7 @@ def _errors(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         name = getattr(error, "sqlite_errorname", "")
-        if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or "no such" in str(error):
             raise StoreCorruptError(_damaged(path)) from None
         if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             raise StoreLockedError(f"{path}: another program holds a lock on the store: end it") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
@@ -22,12 +23,24 @@ PAGE_PATH: Final = "/"
 _FRESH: Final = {"cache-control": "no-store"}
 
 
-class StatusRoutes:
-    """Asks for the status at every request."""
+KEPT_SECONDS: Final = 1.0
+"""A page costs milliseconds: whoever asks for it in a loop must not keep a scrape waiting."""
 
-    def __init__(self, status: Callable[[], Status], links: dict[str, str]) -> None:
+
+class StatusRoutes:
+    """Asks for the status once a second at most; what is a second old is still the present."""
+
+    def __init__(
+        self,
+        status: Callable[[], Status],
+        links: dict[str, str],
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._status = status
         self._links = links
+        self._monotonic = monotonic
+        self._kept: dict[str, tuple[float, bytes]] = {}
 
     def routes(self, *, page: bool) -> list[Route]:
         """Without ``page`` only the JSON: something else has taken ``/``."""
@@ -41,15 +54,26 @@ class StatusRoutes:
 
         return StatusPage(self._links)
 
+    def _body(self, name: str, make: Callable[[], bytes]) -> bytes:
+        made_at, body = self._kept.get(name, (float("-inf"), b""))
+        if self._monotonic() - made_at >= KEPT_SECONDS:
+            body = make()
+            self._kept[name] = self._monotonic(), body
+        return body
+
     async def _json(self, request: Request) -> Response:
         # Not msgspec.json: that refuses half a surrogate pair, which can arrive as a JSON escape.
-        body = json.dumps(msgspec.to_builtins(self._status()))
+        body = self._body("json", lambda: json.dumps(msgspec.to_builtins(self._status())).encode())
         return Response(body, headers=_FRESH, media_type="application/json")
 
     async def _html(self, request: Request) -> Response:
         refresh = request.query_params.get("refresh") != "off"
-        text = self._page.render(self._status(), refresh=refresh)
+
+        def page() -> bytes:
+            text = self._page.render(self._status(), refresh=refresh)
+            return text.encode("utf-8", "replace")  # for the same reason
+
         return HTMLResponse(
-            text.encode("utf-8", "replace"),  # for the same reason
+            self._body(f"html {refresh}", page),
             headers={**_FRESH, "content-security-policy": self._page.policy},
         )

@@ -6,11 +6,13 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import httpx
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from starlette.applications import Starlette
 
 from exporter.config import (
     AgencyAuth,
@@ -32,6 +34,7 @@ from exporter.published import JobGauges, Lately, MinuteCounts, TargetView
 from exporter.status import State, Status
 from exporter.store.sqlite import SqliteStore
 from exporter.web.page import StatusPage, bars, clock, number, span
+from exporter.web.status import StatusRoutes
 from tests.fake_api import House
 from tests.views import LLM, STARTED, bare_view, full_api, full_status, full_view
 
@@ -232,3 +235,27 @@ def test_why_a_poll_was_not_complete_is_said_until_one_is(tmp_path: Path) -> Non
     asyncio.run(house.poll())
     assert house.views[-1].problem == ""
     store.close()
+
+
+def test_the_status_is_made_once_a_second_however_often_it_is_asked_for() -> None:
+    """A page costs milliseconds: a crowd that reloads it must not keep a scrape waiting."""
+    made: list[float] = []
+    now = 100.0
+
+    def status() -> Status:
+        made.append(now)
+        return full_status()
+
+    app = Starlette(routes=StatusRoutes(status, {}, monotonic=lambda: now).routes(page=True))
+
+    async def ask(*paths: str) -> list[bytes]:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://e") as client:
+            return [(await client.get(path)).content for path in paths]
+
+    first = asyncio.run(ask("/", "/", "/", "/api/v1/status", "/api/v1/status"))
+    assert len(made) == 2
+    assert first[0] == first[1] == first[2] != first[3] == first[4]
+    now = 101.0
+    asyncio.run(ask("/"))
+    assert made == [100.0, 100.0, 101.0]
