@@ -122,14 +122,14 @@ class Breaker:
 
         Raises ApiError (kind auth) while they are refused, TimeoutError.
         """
-        self._check(credential)
+        self.check(credential)
         if credential in self._accepted:
             yield
             return
         async with asyncio.timeout(max(seconds, 0.0)):
             await self._trial.acquire()
         try:
-            self._check(credential)
+            self.check(credential)
             yield
         finally:
             self._trial.release()
@@ -144,7 +144,8 @@ class Breaker:
         self._accepted.pop(credential, None)
         _remember(self._refused, credential, Refused(credential, self._wall() + _COOLDOWN, reason))
 
-    def _check(self, credential: str) -> None:
+    def check(self, credential: str) -> None:
+        """Raises ApiError (kind auth) while they are refused: ask again after a wait, before sending."""
         refused = self._refused.get(credential)
         if refused is None:
             return

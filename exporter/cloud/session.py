@@ -85,6 +85,8 @@ class Session:
             async with self._limiter.slot(deadline) as waited:
                 if waited > 0:
                     self._events.throttle_wait(waited)
+                # Another request may have been refused during the wait: five bad signatures lock the key.
+                self._breaker.check(with_.fingerprint)
                 return await self._exchange.call(
                     operation,
                     request(),

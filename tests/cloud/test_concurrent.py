@@ -1,0 +1,66 @@
+"""Several calls of one client at the same time: a refusal of one reaches the others before they send."""
+
+from __future__ import annotations
+
+import asyncio
+
+import httpx
+
+from exporter.errors import ApiError
+from tests.cloud.world import World, gateway, jobs, reply, run
+
+BAD_SIGNATURE = gateway(401, "APIG.0301", "verify aksk signature fail")
+
+
+async def settle() -> None:
+    """Let everything else that can run do so."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+def test_keys_that_turn_bad_are_signed_with_only_by_requests_under_way() -> None:
+    """When good keys end, ten concurrent calls cost the two signatures that were on their way, not ten."""
+    valid = True
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        was_valid = valid
+        await settle()
+        return jobs("a") if was_valid else BAD_SIGNATURE
+
+    world = World(answer)
+
+    async def scenario() -> list[BaseException | object]:
+        nonlocal valid
+        await world.list_jobs()
+        valid = False
+        return await asyncio.gather(*(world.list_jobs() for _ in range(10)), return_exceptions=True)
+
+    results = run(scenario())
+    assert {str(result.kind) for result in results if isinstance(result, ApiError)} == {"auth"}
+    assert all(isinstance(result, ApiError) for result in results)
+    assert len(world.requests) == 1 + 2
+    assert world.events.rejected is True
+
+
+def test_a_throttled_call_silences_the_others() -> None:
+    """Of ten concurrent calls two meet a 429; nobody sends again before the pause is over, then all succeed."""
+    sent: list[float] = []
+    until = 0.0
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        sent.append(world.time.now)
+        throttled = world.time.now < until
+        await settle()
+        return reply(429, None, {"Retry-After": "5"}) if throttled else jobs("a")
+
+    world = World(answer)
+
+    async def scenario() -> None:
+        nonlocal until
+        await world.list_jobs()
+        until = world.time.now + 5.0
+        await asyncio.gather(*(world.list_jobs() for _ in range(10)))
+
+    run(scenario())
+    assert [at < until for at in sent[1:]] == [True] * 2 + [False] * 10
+    assert world.events.retries == ["list_jobs"] * 2
