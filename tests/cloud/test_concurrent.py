@@ -43,7 +43,7 @@ def test_keys_that_turn_bad_are_signed_with_only_by_requests_under_way() -> None
 
 
 def test_a_throttled_call_silences_the_others() -> None:
-    """Of ten concurrent calls two meet a 429; nobody sends again before the pause is over, then all succeed."""
+    """Of ten concurrent calls two meet a 429; nobody sends again before the pause is over, then all do."""
     sent: list[float] = []
     until = 0.0
 
