@@ -115,11 +115,12 @@ class SdkHmacAuth(httpx.Auth):
         if marker:
             headers[signing.CONTENT_HASH_HEADER] = marker
         path, _, query = request.url.raw_path.decode("ascii").partition("?")
+        sent = dict(headers.items())
         signature = signing.sign(
             method=request.method,
             path=path,
             query=_pairs(query),
-            headers={name: headers[name] for name in _SIGNED if name in headers},
+            headers={name: sent[name] for name in _SIGNED if name in sent},
             body=request.content,
             access_key=self._keys.access_key.reveal(),
             secret_key=self._keys.secret_key.reveal(),

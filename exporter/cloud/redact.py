@@ -57,6 +57,8 @@ class Redactor:
 
 
 def _spellings(secret: str) -> set[str]:
+    if secret.isascii() and secret.isalnum():
+        return {secret}  # nothing in it that anybody would write otherwise
     return {secret, quote(secret, safe=""), json.dumps(secret)[1:-1], html.escape(secret)}
 
 

@@ -7,6 +7,7 @@ import gzip
 import socket
 import ssl
 import struct
+import sys
 import time
 import tracemalloc
 import zlib
@@ -313,6 +314,32 @@ def test_a_connection_is_kept_for_the_next_poll() -> None:
 
     outcome = poll(behave, seconds=5.0, calls=2)
     assert (outcome.connections, len(outcome.received)) == (1, 2)
+
+
+class Searches:
+    """Stands before Python's finders of modules and notes what is looked for."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def find_spec(self, name: str, *_: object) -> None:
+        self.names.append(name)
+
+
+def test_requests_do_not_search_for_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the first request no other looks for modules on disk, not even for those that are missing."""
+    searches = Searches()
+    monkeypatch.delitem(sys.modules, "sniffio", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [searches, *sys.meta_path])
+    at_each: list[int] = []
+
+    async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        at_each.append(len(searches.names))
+        writer.write(GOOD_ANSWER)
+        await writer.drain()
+
+    poll(behave, seconds=5.0, calls=4)
+    assert at_each[1] == at_each[3]
 
 
 def test_netrc_proxies_and_cookies_leave_loopback_alone(
