@@ -6,6 +6,8 @@ Addressed by the total that the job was added to, so there are never more exempl
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 from exporter.ledger.totals import Key
 from exporter.published import Exemplar, Labels
 
@@ -14,14 +16,14 @@ class Exemplars:
     """Latest exemplar by total."""
 
     def __init__(self) -> None:
-        self._latest: dict[str, dict[Labels, Exemplar]] = {}
+        self._latest: dict[str, dict[Key, tuple[str, int, int]]] = defaultdict(dict)
 
     def take(self, key: Key, job_id: str | None, value: int, at: int) -> None:
         """A job was added to this total. One without an id of its own is nothing that can be looked up."""
         if job_id is not None:
-            name, job_type, service, detail = key
-            self._latest.setdefault(name, {})[job_type, service, detail] = Exemplar(job_id, value, at)
+            self._latest[key[0]][key] = (job_id, value, at)
 
     def of(self, name: str) -> dict[Labels, Exemplar]:
         """A copy, to be published."""
-        return dict(self._latest.get(name, {}))
+        latest = self._latest.get(name, {})
+        return {key[1:]: Exemplar(*found) for key, found in latest.items()}

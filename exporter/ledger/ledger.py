@@ -14,9 +14,10 @@ from exporter.ledger.exemplars import Exemplars
 from exporter.ledger.facts import Changes, Rules, Sighting
 from exporter.ledger.jobs import EXPIRED, FLAGS, UNDATED, UNLISTED, WAIVED, Job, JobBook
 from exporter.ledger.minutes import MinuteBook
-from exporter.ledger.model import FAILED, FINAL_STATES, OPEN_STATES, SUCCEED, UNKNOWN, Anomaly, Record
+from exporter.ledger.model import FAILED, FINAL_STATES, OPEN_STATES, UNKNOWN, Anomaly, Record
 from exporter.ledger.recent import Recent
 from exporter.ledger.times import Times, floor_second
+from exporter.ledger.told import Told
 from exporter.ledger.totals import (
     ANOMALIES,
     CREATED,
@@ -33,11 +34,11 @@ from exporter.ledger.totals import (
 )
 from exporter.ledger.totals import EXPIRED as EXPIRED_TOTAL
 from exporter.ledger.totals import FAILURES as FAILURES_TOTAL
+from exporter.published import Pair
 
 MISSES_TO_VANISH: Final = 3
 PATIENCE: Final = 3_600_000
 """A list that shows nothing at all is believed only after this long (milliseconds)."""
-TOLD_LIMIT: Final = 10_000
 
 
 class Ledger:
@@ -63,7 +64,7 @@ class Ledger:
         self.recent = Recent()
         self._last_nonempty = 0
         """When a list answer last had anything in it."""
-        self._told: dict[str, None] = {}
+        self._told = Told()
         self._waived: list[str] = []
         self.holds = {
             name: job.created for name, job in jobs.items() if job.misses and not job.flags & WAIVED
@@ -91,7 +92,8 @@ class Ledger:
 
         Passes over records without an id: those are booked by ``see_as`` from complete windows only.
         """
-        self.showed_something(sighting.begun)
+        if sighting.begun > self._last_nonempty:
+            self.showed_something(sighting.begun)
         if record.malformed:
             self._tell(Anomaly.MALFORMED_RECORD, record.key)
         elif record.job_id is not None:
@@ -126,9 +128,9 @@ class Ledger:
     def _book_created(self, job_id: str, created: int, record: Record, sighting: Sighting) -> None:
         shown = (record.job_type, record.tts_service_enum)
         pair = self.labels.book(shown)
-        if pair == FOLDED_PAIR and shown != FOLDED_PAIR:
+        if pair != shown:
             self.totals.add_plain(FOLDED)
-        job = Job(created=created, state=UNKNOWN, job_type=pair[0], tts_service_enum=pair[1])
+        job = Job(created, record.job_state, pair[0], pair[1])
         self.jobs.add(job_id, job)
         self.totals.add(CREATED, pair)
         if record.job_id is None:
@@ -139,7 +141,11 @@ class Ledger:
         elif self.times.baseline <= created < self.times.settled:
             self._flag(job, Anomaly.LATE_RECORD)
             self._late = True
-        self._take_state(job_id, job, record, sighting)
+        self._take_text(job, pair, record.text_length)
+        if job.open:
+            self._book_looked(job_id, job, sighting)
+        else:
+            self._book_finished(job_id, job, record, sighting)
 
     def _see_again(self, job_id: str, job: Job, record: Record, sighting: Sighting) -> None:
         if job.misses:
@@ -147,79 +153,81 @@ class Ledger:
             job.flags &= ~(UNLISTED | WAIVED)
             self.jobs.changed(job_id)
             self._refuted |= self.holds.pop(job_id, -1) >= self.times.settled
+        state = record.job_state
         if not job.open:
-            regressed = record.job_state != job.state
-            if job.state == EXPIRED:
-                regressed = record.job_state in FINAL_STATES
+            regressed = state != job.state if job.state != EXPIRED else state in FINAL_STATES
             if regressed and self._flag(job, Anomaly.STATE_REGRESSION):
                 self.jobs.changed(job_id)
             return
-        self._take_labels(job, record)
-        self._take_state(job_id, job, record, sighting)
+        if record.job_type != job.job_type or record.tts_service_enum != job.tts_service_enum:
+            self._take_labels(job, record)
+        self._take_text(job, job.pair, record.text_length)
+        if state in FINAL_STATES:
+            self.jobs.close(job_id, job, state)
+            self._book_finished(job_id, job, record, sighting)
+            return
+        if state != job.state:
+            self.jobs.relabel(job, job.pair, state)
+        self.jobs.changed(job_id)
+        self._book_looked(job_id, job, sighting)
 
     def _take_labels(self, job: Job, record: Record) -> None:
         """An event is booked under the labels that the record shows then; a folded job stays folded."""
-        if job.pair == FOLDED_PAIR:
-            return
-        shown = (record.job_type, record.tts_service_enum)
-        if shown != job.pair:
-            self.jobs.relabel(job, self.labels.book(shown), job.state)
+        if job.pair != FOLDED_PAIR:
+            self.jobs.relabel(job, self.labels.book((record.job_type, record.tts_service_enum)), job.state)
             self._flag(job, Anomaly.LABEL_CHANGED)
 
-    def _take_state(self, job_id: str, job: Job, record: Record, sighting: Sighting) -> None:
-        """An open job as this sighting shows it: still open, finished, or too old."""
-        if record.text_length is None:
+    def _take_text(self, job: Job, pair: Pair, length: int | None) -> None:
+        """The text length is booked at the first sighting that has it."""
+        if length is None:
             self._flag(job, Anomaly.MISSING_TEXT_LENGTH)
         elif job.text_length < 0:
-            job.text_length = record.text_length
-            self.totals.observe(TEXT_LENGTH, job.pair, self.rules.text_length_buckets, record.text_length)
-        if record.job_state in FINAL_STATES:
-            self._book_finished(job_id, job, record, sighting)
-            return
-        if record.job_state == UNKNOWN:
+            job.text_length = length
+            self.totals.observe(TEXT_LENGTH, pair, self.rules.text_length_buckets, length)
+
+    def _book_looked(self, job_id: str, job: Job, sighting: Sighting) -> None:
+        """A job was seen open: it stays so, unless it is too old."""
+        if job.state == UNKNOWN:
             self._flag(job, Anomaly.UNKNOWN_STATE)
-        self.jobs.relabel(job, job.pair, record.job_state)
         job.looked = max(job.looked, sighting.begun)
-        self.jobs.changed(job_id)
         if sighting.begun >= job.created + self.rules.max_job_age:
             self._book_expired(job_id, job, "max_age")
 
     def _book_finished(self, job_id: str, job: Job, record: Record, sighting: Sighting) -> None:
-        pair, state = job.pair, record.job_state
+        """A job that is final now: whoever calls has put it so in the book of jobs."""
+        pair, state, ended, characters = job.pair, job.state, sighting.ended, max(0, job.text_length)
         self.totals.add(FINISHED, pair, state)
         fail_class = ""
         if state == FAILED:
             fail_class = self.rules.classify(record.fail_msg)
-            self.totals.add(FAILURES_TOTAL, pair, fail_class)
-            self.recent.failed(sighting.ended, fail_class, record.fail_msg)
-            self.exemplars.take((FAILURES_TOTAL, *pair, fail_class), record.job_id, 1, sighting.ended)
-        if state == SUCCEED:
-            self.totals.add(SYNTHESIZED, pair, amount=max(0, job.text_length))
-            self._observe_duration(job, record.job_id, sighting)
-        self.minutes.add(job.created, pair, state, fail_class, max(0, job.text_length))
-        self._close(job_id, job, state)
+            total = self.totals.add(FAILURES_TOTAL, pair, fail_class)
+            self.recent.failed(ended, fail_class, record.fail_msg)
+            self.exemplars.take(total, record.job_id, 1, ended)
+        else:
+            self.totals.add(SYNTHESIZED, pair, amount=characters)
+            if not job.flags & UNDATED:
+                self._observe_duration(job, pair, record.job_id, ended)
+        self.minutes.add(job.created, pair, state, fail_class, characters)
+        self._let_go(job_id, job)
 
-    def _observe_duration(self, job: Job, job_id: str | None, sighting: Sighting) -> None:
+    def _observe_duration(self, job: Job, pair: Pair, job_id: str | None, ended: int) -> None:
         """Bracket the duration, unless our own lateness would show as the job's."""
-        if job.flags & UNDATED:
-            return
-        previous = max(job.looked, job.created)
-        spacing = job.spacing(sighting.ended, self.rules.interval)
-        if sighting.ended - previous > 2 * spacing:
+        created, looked = job.created, max(job.looked, job.created)
+        if ended - looked > 2 * job.spacing(ended, self.rules.interval):
             return
         buckets = self.rules.duration_buckets
-        upper, lower = max(0, sighting.ended - job.created), max(0, job.looked - job.created)
-        for name, duration in ((DURATION_UPPER, upper), (DURATION_LOWER, lower)):
-            bucket = self.totals.observe(name, job.pair, buckets, duration)
-            self.exemplars.take(bucket, job_id, duration, sighting.ended)
+        for name, duration in ((DURATION_UPPER, max(0, ended - created)), (DURATION_LOWER, looked - created)):
+            bucket = self.totals.observe(name, pair, buckets, duration)
+            self.exemplars.take(bucket, job_id, duration, ended)
 
     def _book_expired(self, job_id: str, job: Job, reason: str) -> None:
         self.totals.add(EXPIRED_TOTAL, job.pair, reason)
         self.minutes.add(job.created, job.pair, job.state, reason, max(0, job.text_length))
-        self._close(job_id, job, EXPIRED)
+        self.jobs.close(job_id, job, EXPIRED)
+        self._let_go(job_id, job)
 
-    def _close(self, job_id: str, job: Job, state: str) -> None:
-        self.jobs.close(job_id, job, state)
+    def _let_go(self, job_id: str, job: Job) -> None:
+        """A job that is no longer open is remembered only as long as it may be listed again."""
         if job.created < self.times.forgotten:
             self.jobs.forget(job_id)
 
@@ -373,12 +381,8 @@ class Ledger:
 
     def imbalance(self) -> int:
         """Jobs created less those finished, expired and open (R12): anything but 0 is a defect."""
-        return (
-            self.totals.sum(CREATED)
-            - self.totals.sum(FINISHED)
-            - self.totals.sum(EXPIRED_TOTAL)
-            - self.jobs.open_count
-        )
+        total = self.totals.sum
+        return total(CREATED) - total(FINISHED) - total(EXPIRED_TOTAL) - self.jobs.open_count
 
     # --- anomalies ------------------------------------------------------------------------------------
 
@@ -391,10 +395,6 @@ class Ledger:
         return True
 
     def _tell(self, anomaly: Anomaly, key: str) -> None:
-        """Count an anomaly of something that is not remembered; once, as far as memory goes."""
-        told = f"{anomaly}:{key}"
-        if told not in self._told:
-            if len(self._told) >= TOLD_LIMIT:
-                del self._told[next(iter(self._told))]
-            self._told[told] = None
+        """Count an anomaly of something that is not remembered; once."""
+        if self._told.is_news(anomaly, key):
             self.totals.add_plain(ANOMALIES, anomaly)

@@ -33,8 +33,9 @@ class MinuteBook:
     def add(self, created: int, pair: Pair, state: str, detail: str, characters: int) -> None:
         """One job finished or expired."""
         minute = created // MINUTE
-        self._add(minute, (*pair, state), 1)
-        key = (minute, *pair, state, detail)
+        job_type, service = pair
+        self._add(minute, (job_type, service, state), 1)
+        key = (minute, job_type, service, state, detail)
         jobs, total = self.pending.get(key, (0, 0))
         self.pending[key] = (jobs + 1, total + characters)
 
@@ -43,7 +44,9 @@ class MinuteBook:
         self.add(created, pair, state, UNCOUNTED, 0)
 
     def _add(self, minute: int, labels: Labels, jobs: int) -> None:
-        row = self.rows.setdefault(minute, {})
+        row = self.rows.get(minute)
+        if row is None:
+            row = self.rows[minute] = {}
         row[labels] = row.get(labels, 0) + jobs
         self._jobs[minute] = self._jobs.get(minute, 0) + jobs
 

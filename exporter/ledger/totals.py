@@ -47,11 +47,14 @@ class Totals:
         for key, value in self.values.items():
             self._sums[key[0]] += value
 
-    def add(self, name: str, pair: Pair, detail: str = "", amount: int = 1) -> None:
+    def add(self, name: str, pair: Pair, detail: str = "", amount: int = 1) -> Key:
+        """Add to a total. Returns which one."""
         key = (name, pair[0], pair[1], detail)
-        self.values[key] = self.values.get(key, 0) + amount
+        values = self.values
+        values[key] = values.get(key, 0) + amount
         self.dirty.add(key)
         self._sums[name] += amount
+        return key
 
     def add_plain(self, name: str, detail: str = "", amount: int = 1) -> None:
         """Add to a total that has no job labels."""
@@ -59,11 +62,18 @@ class Totals:
 
     def observe(self, name: str, pair: Pair, bounds: tuple[int, ...], value: int) -> Key:
         """Put ``value`` into the first bucket whose upper bound is not below it. Returns its total."""
+        # The two calls of ``add``, written out: three of four additions are made here.
         index = bisect_left(bounds, value)
-        bucket = str(bounds[index]) if index < len(bounds) else INF
-        self.add(name, pair, bucket)
-        self.add(name, pair, SUM, value)
-        return (name, *pair, bucket)
+        job_type, service = pair
+        bucket = (name, job_type, service, str(bounds[index]) if index < len(bounds) else INF)
+        total = (name, job_type, service, SUM)
+        values, dirty = self.values, self.dirty
+        values[bucket] = values.get(bucket, 0) + 1
+        values[total] = values.get(total, 0) + value
+        dirty.add(bucket)
+        dirty.add(total)
+        self._sums[name] += 1 + value
+        return bucket
 
     def drop(self, name: str) -> None:
         """Start the histogram ``name`` anew: its buckets were configured differently."""
