@@ -38,8 +38,25 @@ def test_books_that_do_not_balance_are_never_written(
         ("UPDATE totals SET value = 'abc'", "the store is damaged"),
         ("UPDATE targets SET buckets = 'x'", "the store is damaged"),
         ("DROP TABLE totals", "the store is damaged"),
+        ("UPDATE jobs SET created = 'abc'", "the store is damaged"),
+        ("UPDATE jobs SET flags = 1.5", "the store is damaged"),
+        ("UPDATE jobs SET state = x'ff'", "the store is damaged"),
+        ("UPDATE jobs SET state = CAST(x'ff' AS TEXT)", "the store is damaged"),
+        ("UPDATE jobs SET job_id = x'61'", "the store is damaged"),
+        ("UPDATE jobs SET job_id = CAST(x'ff' AS TEXT)", "the store is damaged"),
     ],
-    ids=["unbalanced", "text-for-number", "not-json", "no-table"],
+    ids=[
+        "unbalanced",
+        "text-for-number",
+        "not-json",
+        "no-table",
+        "job-text-for-number",
+        "job-fraction",
+        "job-bytes-for-text",
+        "job-not-utf8",
+        "job-id-bytes",
+        "job-id-not-utf8",
+    ],
 )
 def test_a_store_changed_from_outside_is_refused_in_one_line(tmp_path: Path, sql: str, message: str) -> None:
     """Neither published, nor a traceback."""

@@ -29,8 +29,11 @@ UNLISTED: Final = 1 << 22
 """At least one of the misses was a listing, not a lookup."""
 
 
-class Job(msgspec.Struct, gc=False):
-    """One remembered job. A struct without cycles, kept out of the garbage collector's sight."""
+class Job(msgspec.Struct, gc=False, array_like=True):
+    """One remembered job. A struct without cycles, kept out of the garbage collector's sight.
+
+    Where it is made from JSON, that is an array of its fields in this order.
+    """
 
     created: int
     state: str
@@ -102,7 +105,7 @@ class JobBook:
     """All remembered jobs of one target, and which of them changed since the last commit."""
 
     def __init__(self, jobs: dict[str, Job] | None = None) -> None:
-        self._jobs: dict[str, Job] = {}
+        self._jobs = dict(jobs or {})
         self._minutes: dict[int, dict[str, Job]] = {}
         self.open_by_minute: dict[int, dict[Labels, int]] = {}
         """Open jobs by minute of creation and (job_type, tts_service_enum, state)."""
@@ -110,8 +113,7 @@ class JobBook:
         self.due = DueIndex()
         self.dirty: set[str] = set()
         self.forgotten: set[str] = set()
-        for job_id, job in (jobs or {}).items():
-            self._put(job_id, job)
+        self._index(self._jobs)
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -126,22 +128,26 @@ class JobBook:
         return ((job_id, job) for job_id, job in self._jobs.items() if job.open)
 
     def add(self, job_id: str, job: Job) -> None:
-        self._put(job_id, job)
+        self._jobs[job_id] = job
+        self._index({job_id: job})
         self.dirty.add(job_id)
         self.forgotten.discard(job_id)
 
-    def _put(self, job_id: str, job: Job) -> None:
-        self._jobs[job_id] = job
-        minute = job.created // MINUTE
-        jobs = self._minutes.get(minute)
-        if jobs is None:
-            jobs = self._minutes[minute] = {}
-        jobs[job_id] = job
-        if job.open:
-            self._count_open(job, 1)
-            # A lower bound of when it is due, whatever the interval.
-            seen = max(job.looked, job.created)
-            self.due.put(job_id, seen + (seen - job.created) // 40)
+    def _index(self, jobs: dict[str, Job]) -> None:
+        """One job, or all of them: a start waits for this, so nothing is looked up or called in vain."""
+        minutes, put_due, count_open = self._minutes, self.due.put, self._count_open
+        for job_id, job in jobs.items():
+            created = job.created
+            minute = created // MINUTE
+            in_minute = minutes.get(minute)
+            if in_minute is None:
+                in_minute = minutes[minute] = {}
+            in_minute[job_id] = job
+            if job.state in OPEN_STATES:
+                count_open(job, 1)
+                # A lower bound of when it is due, whatever the interval.
+                seen = max(job.looked, created)
+                put_due(job_id, seen + (seen - created) // 40)
 
     def changed(self, job_id: str) -> None:
         self.dirty.add(job_id)

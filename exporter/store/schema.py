@@ -78,6 +78,9 @@ SELECT minute, job_type, tts_service_enum, state, sum(jobs) FROM minutes
 WHERE target = ? AND minute >= ? GROUP BY 1, 2, 3, 4
 """
 GET_JOBS: Final = """
-SELECT job_id, created, state, job_type, tts_service_enum, text_length, looked, misses, missing_since, flags
-FROM jobs WHERE target = ?
+SELECT count(*), max(job_id), CAST(json_group_array(job_id) AS BLOB), CAST(json_group_array(json_array(
+    created, state, job_type, tts_service_enum, text_length, looked, misses, missing_since, flags)) AS BLOB)
+FROM jobs WHERE target = ?1 AND job_id BETWEEN ?2 AND (SELECT max(job_id) FROM (
+    SELECT job_id FROM jobs WHERE target = ?1 AND job_id >= ?2 ORDER BY job_id LIMIT ?3))
 """
+"""The next jobs from an id on, as JSON. Ids have an array of their own: keys of an object end at a NUL."""
