@@ -103,9 +103,8 @@ def position(job: Job) -> tuple[int, int]:
 
 def id_of(number: int) -> str:
     """A job id in UUID form. The number can be read back from it, so nobody needs a million-entry index."""
-    a = f"{number * _SCRAMBLE & _MASK:016x}"
-    b = f"{(number ^ _TAIL) * _TAIL & _MASK:016x}"
-    return f"{a[:8]}-{a[8:12]}-4{a[12:15]}-a{a[15]}{b[:2]}-{b[2:14]}"
+    digits = f"{number * _SCRAMBLE & _MASK:016x}{(number ^ _TAIL) * _TAIL & _MASK:016x}"
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[12:15]}-a{digits[15:18]}-{digits[18:30]}"
 
 
 def number_of(job_id: str) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import random
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -33,6 +34,28 @@ def broken(*faults: Fault, options: Options | None = None) -> tuple[Simulation, 
     for fault in faults:
         simulation.faults.add(fault, NOON)
     return simulation, wall
+
+
+def test_head_and_body_arrive_together() -> None:
+    """An answer is sent in one piece: a client that reads once has all of it."""
+    simulation, _ = broken()
+    simulation.gate.required = False
+
+    def read_once(address: str) -> bytes:
+        host, port = address.removeprefix("http://").split(":")
+        path = f"/v1/{simulation.world.project_id}/ttsc/tts-jobs?limit=1"
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            return connection.recv(65536)
+
+    async def run() -> bytes:
+        async with serve(simulation.app) as address:
+            # In a thread: a client in the same event loop would look only after both were sent.
+            return await asyncio.to_thread(read_once, address)
+
+    head, _, body = asyncio.run(run()).partition(b"\r\n\r\n")
+    assert f"content-length: {len(body)}".encode() in head.lower()
+    assert body.endswith(b"}")
 
 
 def over_the_wire(simulation: Simulation, conversation: Conversation) -> Any:
