@@ -16,6 +16,7 @@ from exporter.errors import ApiError, ErrorKind, ExporterError
 from exporter.ledger.anonymous import identify
 from exporter.ledger.due import Look, due_jobs
 from exporter.ledger.ledger import Ledger
+from exporter.ledger.plan import Density, Window
 from exporter.ledger.times import SECOND
 from exporter.reader import ApiClock, LookupIgnoredError, Reader, WindowResult
 
@@ -126,6 +127,14 @@ class Booking:
     async def commit(self) -> None:
         await self.books.commit(self.now())
         self._committed()
+
+    def halve(self, density: Density, window: Window, result: WindowResult) -> bool:
+        """After an incomplete read: try a smaller window. Returns whether there is one (R6, R8)."""
+        density.shrink(window)
+        if window.until - window.since > SECOND:
+            return True
+        self.doubt(result)
+        return False
 
     def doubt(self, result: WindowResult) -> None:
         """A read that could not be made complete in this poll; the other reads go on."""

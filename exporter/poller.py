@@ -24,14 +24,13 @@ from exporter.ledger.reading import MAX_WINDOW_RECORDS, PAGE_LIMIT, Verdict
 from exporter.ledger.times import SECOND, floor_second
 from exporter.looks import look
 from exporter.published import TargetView
-from exporter.reader import JobSource, Reader, WindowResult
+from exporter.reader import JobSource, Reader
+from exporter.settling import Settling
 
 logger = logging.getLogger(__name__)
 
 PROBES: Final = 4
 """Requests in which the API's clock must have been told by two answers."""
-EMPTY_AGAIN: Final = 2
-"""How often an empty stretch of a backlog is read again before it is believed."""
 PUBLISH_EVERY: Final = 1.0
 """Seconds between two publications within one poll."""
 
@@ -91,12 +90,8 @@ class Poller:
         self._monotonic = monotonic
         self._wall = wall
         self._sleep = sleep
-        densities = (plan.Density(books.rules.overlap) for _ in range(4))
-        self._settle_density, self._head_density, self._reach_density, self._history_density = densities
-        self._read_until = 0
-        """Up to where settle reads have come: the settled time, or beyond it while missed jobs hold that."""
-        self._reread_at = 0
-        """When a late record last made the stretch behind the settled time be read again."""
+        densities = (plan.Density(books.rules.overlap) for _ in range(3))
+        self._head_density, self._reach_density, self._history_density = densities
         self._backlog: Backlog | None = None
         self._head = 0
         """Up to where head reads have come."""
@@ -106,6 +101,7 @@ class Poller:
         self._booking = Booking(
             name, clock=source.clock, reader=reader, books=books, committed=self._publish_sometimes
         )
+        self._settling = Settling(self._booking, books.rules.overlap)
 
     # --- the cycle ------------------------------------------------------------------------------------
 
@@ -170,15 +166,13 @@ class Poller:
             raise self._booking.problem
 
     async def _read_windows(self) -> None:
-        times = self._books.ledger.times
-        if self._read_until < times.forgotten:  # at the start
-            self._read_until = times.settled
+        self._settling.begin()
         await self._catch_up()
-        if not self._lagging():
+        if not self._settling.lagging:
             await self._read_head()
-            await self._settle(self._booking.budget_left)
-        await look(self._booking, self._head)
-        self._advance(self._booking.now())
+            await self._settling.read(self._booking.budget_left, self._head)
+        await look(self._booking, max(self._head, self._settling.read_until))
+        self._settling.advance(self._booking.now())
         await self._read_history()
         if self._booking.missed and self._booking.budget_left > 0:
             # Deleted, or does the API list nothing at all at the moment? (R6, R9)
@@ -226,69 +220,27 @@ class Poller:
 
         Where they fail, the looks at open jobs go on: the backlog must not starve them.
         """
-        if not self._lagging():
+        if not self._settling.lagging:
             self._backlog = None
             return
         now = self._booking.now()
-        self._backlog = self._backlog or Backlog(self._monotonic(), self._read_until, now)
+        self._backlog = self._backlog or Backlog(self._monotonic(), self._settling.read_until, now)
         try:
-            await self._settle(self._booking.budget_left // 2)
+            await self._settling.read(self._booking.budget_left // 2, self._head)
         except ApiError as error:
             self._booking.problem = self._booking.problem or error
-        now = self._booking.now()
+        now, read_until = self._booking.now(), self._settling.read_until
         log.info(
             logger,
-            "catching up" if self._lagging() else "caught up",
+            "catching up" if self._settling.lagging else "caught up",
             target=self._name,
-            behind_seconds=(now - self._read_until) // SECOND,
-            seconds_left=self._backlog.seconds_left(self._monotonic(), self._read_until, now),
+            behind_seconds=(now - read_until) // SECOND,
+            seconds_left=self._backlog.seconds_left(self._monotonic(), read_until, now),
         )
-
-    async def _settle(self, limit: int) -> None:
-        spent = self._reader.requests
-        while (left := limit - (self._reader.requests - spent)) > 0:
-            now, ledger = self._booking.now(), self._books.ledger
-            window = plan.settle_window(
-                ledger, self._settle_density, self._read_until, self._head, now, left * 100
-            )
-            if window is None:
-                return
-            result = await self._read_surely(window)
-            await self._booking.book(result)
-            if result.complete:
-                self._read_until = window.until
-                self._head = max(self._head, window.until)
-                self._settle_density.learn(window, len(result.listing))
-                self._advance(now)
-            await self._booking.commit_read(result)
-            if not result.complete and not self._halve(self._settle_density, window, result):
-                return
-
-    async def _read_surely(self, window: plan.Window) -> WindowResult:
-        """Far behind, nothing else would contradict a wrongly empty answer: it is asked for again."""
-        result = await self._reader.read(window, self._booking.deadline)
-        for _ in range(EMPTY_AGAIN):
-            if not (result.complete and not result.listing and self._lagging()):
-                break
-            result = await self._reader.read(window, self._booking.deadline)
-        return result
-
-    def _advance(self, now: int) -> None:
-        """Move the settled time as far as the reads, and the jobs they should have shown, allow (R6)."""
-        ledger = self._books.ledger
-        if ledger.take_refuted():
-            self._read_until = ledger.times.settled
-        if ledger.take_late() and now - self._reread_at >= ledger.rules.overlap:
-            # The stretch behind the settled time did not show it when it was read: what else did it not show?
-            self._reread_at, self._read_until = now, ledger.times.forgotten
-        ledger.settle(self._read_until, now)
-
-    def _lagging(self) -> bool:
-        return plan.is_lagging(self._books.ledger, self._read_until, self._booking.now())
 
     async def _read_head(self) -> None:
         """News of the newest stretch, every poll (R5), and of what is due and costs least with it."""
-        self._head = max(self._head, self._read_until)
+        self._head = max(self._head, self._settling.read_until)
         reach = True
         while self._booking.budget_left > 0:
             now = self._booking.now()
@@ -348,7 +300,7 @@ class Poller:
                 ledger.see_history(result.listing, window.since, result.pages[-1].sighting)
                 self._history_density.learn(window, len(result.listing))
             await self._booking.commit_read(result)
-            if not result.complete and not self._halve(self._history_density, window, result):
+            if not result.complete and not self._booking.halve(self._history_density, window, result):
                 return
 
     async def _read_everything(self) -> None:
@@ -365,21 +317,11 @@ class Poller:
             start = gauge_start(ledger, now)
             if ledger.times.history > start:
                 ledger.see_history(result.listing, start, result.pages[-1].sighting)
-            self._read_until = floor_second(now - ledger.rules.overlap)
-            self._advance(now)
+            self._settling.read_until = floor_second(now - ledger.rules.overlap)
+            self._settling.advance(now)
         await self._booking.commit_read(result)
         if not result.complete:
             self._booking.doubt(result)
-
-    # --- one window -----------------------------------------------------------------------------------
-
-    def _halve(self, density: plan.Density, window: plan.Window, result: WindowResult) -> bool:
-        """After an incomplete read: try a smaller window. Returns whether there is one (R6, R8)."""
-        density.shrink(window)
-        if window.until - window.since > SECOND:
-            return True
-        self._booking.doubt(result)
-        return False
 
     def _publish_sometimes(self) -> None:
         """After a commit: news needs not wait for the poll's end."""

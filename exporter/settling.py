@@ -1,0 +1,134 @@
+"""Settle reads: every record once more, in order and to the end, from the settled time on (R5, R6, R8).
+
+While far behind, several windows are under way at a time. They are booked and committed one by one and in
+order all the same; what was read beyond one that fails is read again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Final, NamedTuple
+
+from exporter.booking import Booking
+from exporter.ledger import plan
+from exporter.ledger.reading import PAGE_LIMIT
+from exporter.reader import WindowResult
+
+EMPTY_AGAIN: Final = 2
+"""How often an empty stretch of a backlog is read again before it is believed."""
+UNDER_WAY: Final = 3
+"""Windows of a backlog that are read at a time: while one is booked, the API answers for the others."""
+
+
+class _Reading(NamedTuple):
+    """One window under way."""
+
+    window: plan.Window
+    now: int
+    """The API's time before its first request."""
+    pages: int
+    """Requests it will take, as far as anybody knows."""
+    task: asyncio.Task[WindowResult]
+
+
+class Settling:
+    """Reads on from where it ended in the last poll."""
+
+    def __init__(self, booking: Booking, overlap: int) -> None:
+        self._booking = booking
+        self._density = plan.Density(overlap)
+        self.read_until = 0
+        """Up to where everything was read: the settled time, or beyond it while missed jobs hold that."""
+        self._reread_at = 0
+        """When a late record last made the stretch behind the settled time be read again."""
+
+    def begin(self) -> None:
+        """Before the first read of a poll: at the start, go on where the books ended."""
+        times = self._booking.ledger.times
+        if self.read_until < times.forgotten:
+            self.read_until = times.settled
+
+    @property
+    def lagging(self) -> bool:
+        """Is so much unread that only settle reads make sense (R5)?"""
+        return self._lagging_at(self.read_until)
+
+    def _lagging_at(self, read_until: int) -> bool:
+        return plan.is_lagging(self._booking.ledger, read_until, self._booking.now())
+
+    async def read(self, limit: int, head: int) -> None:
+        """Read what is due, within ``limit`` requests. Up to ``head`` all records are known.
+
+        Raises what ended a read, after booking what came before it.
+        """
+        limit += self._booking.cost.requests
+        under_way: deque[_Reading] = deque()
+        try:
+            while True:
+                self._read_on(under_way, limit, head)
+                if not under_way:
+                    return
+                reading = under_way.popleft()
+                result = await reading.task
+                await self._book(reading, result)
+                if not result.complete and not self._booking.halve(self._density, reading.window, result):
+                    return
+                if self.read_until != reading.window.until:
+                    await _drop(under_way)
+        finally:
+            await _drop(under_way)
+
+    def _read_on(self, under_way: deque[_Reading], limit: int, head: int) -> None:
+        """Put the next windows under way: the backlog's a few at a time, others when the last is booked."""
+        while len(under_way) < UNDER_WAY:
+            since = under_way[-1].window.until if under_way else self.read_until
+            if under_way and not self._lagging_at(since):
+                return
+            left = limit - self._booking.cost.requests - sum(reading.pages for reading in under_way)
+            if left <= 0:
+                return
+            now, head = self._booking.now(), max(head, since)
+            window = plan.settle_window(
+                self._booking.ledger, self._density, since, head, now, left * PAGE_LIMIT
+            )
+            if window is None:
+                return
+            pages = plan.pages((window.until - window.since) * self._density.per_ms)
+            under_way.append(_Reading(window, now, pages, asyncio.create_task(self._read(window))))
+
+    async def _read(self, window: plan.Window) -> WindowResult:
+        """Far behind, nothing else would contradict a wrongly empty answer: it is asked for again."""
+        reader, deadline = self._booking.reader, self._booking.deadline
+        result = await reader.read(window, deadline)
+        for _ in range(EMPTY_AGAIN):
+            if result.listing or not (result.complete and self._lagging_at(window.since)):
+                break
+            result = await reader.read(window, deadline)
+        return result
+
+    async def _book(self, reading: _Reading, result: WindowResult) -> None:
+        await self._booking.book(result)
+        if result.complete:
+            self.read_until = reading.window.until
+            self._density.learn(reading.window, len(result.listing))
+            self.advance(reading.now)
+        await self._booking.commit_read(result)
+
+    def advance(self, now: int) -> None:
+        """Move the settled time as far as the reads, and the jobs they should have shown, allow (R6)."""
+        ledger = self._booking.ledger
+        if ledger.take_refuted():
+            self.read_until = ledger.times.settled
+        if ledger.take_late() and now - self._reread_at >= ledger.rules.overlap:
+            # The stretch behind the settled time did not show it when it was read: what else did it not show?
+            self._reread_at, self.read_until = now, ledger.times.forgotten
+        ledger.settle(self.read_until, now)
+
+
+async def _drop(under_way: deque[_Reading]) -> None:
+    """What is under way is not wanted any more."""
+    for reading in under_way:
+        reading.task.cancel()
+    await asyncio.gather(*(reading.task for reading in under_way), return_exceptions=True)
+    under_way.clear()

@@ -1,0 +1,153 @@
+"""Several windows of a backlog under way at a time: booked in order all the same (R5, R8)."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from exporter.errors import ApiError, ErrorKind
+from exporter.ledger.model import JobsQuery, Page
+from exporter.settling import UNDER_WAY
+from exporter.store.sqlite import SqliteStore
+from tests.fake_api import MINUTE, SECOND, FakeApi, FakeClock, House
+
+BACKLOG = 6 * 60 * MINUTE
+
+
+class SlowApi(FakeApi):
+    """Answers take turns of the event loop, so that requests overlap and overtake each other."""
+
+    def __init__(self, turns: Callable[[], int]) -> None:
+        super().__init__(FakeClock())
+        self.turns = turns
+        self.under_way = 0
+        self.most = 0
+
+    async def list_jobs(self, query: JobsQuery, *, deadline: float) -> Page:
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        try:
+            for _ in range(self.turns()):
+                await asyncio.sleep(0)
+            page = await super().list_jobs(query, deadline=deadline)
+            for _ in range(self.turns()):
+                await asyncio.sleep(0)
+            return page
+        finally:
+            self.under_way -= 1
+
+
+def house_with_backlog(folder: Path, turns: Callable[[], int], *, budget: int = 75, every: int = 3) -> House:
+    """Six hours of one job every few seconds go by unseen."""
+    house = House(SqliteStore(folder / "books.db"), SlowApi(turns), budget=budget)
+    asyncio.run(house.poll(4))
+    begin = house.clock.ms
+    for number in range(BACKLOG // (every * SECOND)):
+        house.api.create(begin + number * every * SECOND, state="SUCCEED")
+    house.clock.ms += BACKLOG
+    return house
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    house = house_with_backlog(tmp_path, lambda: 3)
+    yield house
+    house.store.close()
+
+
+def api_of(house: House) -> SlowApi:
+    assert isinstance(house.api, SlowApi)
+    return house.api
+
+
+def settled(house: House) -> int:
+    return house.books.ledger.times.settled
+
+
+def test_only_a_backlog_is_read_several_windows_at_a_time(house: House) -> None:
+    """With one request under way the exporter waits for the API half of the time."""
+    api = api_of(house)
+    asyncio.run(house.poll())
+    assert 1 < api.most == UNDER_WAY
+    asyncio.run(house.poll(20))
+    assert house.created() == len(api.jobs)
+    api.most = 0
+    asyncio.run(house.poll(40))
+    assert api.most == 1
+
+
+def test_nothing_is_settled_beyond_a_window_that_fails(house: House) -> None:
+    """The windows behind it have been answered already; booking them would pass over its jobs for ever."""
+    hole = settled(house) + BACKLOG // 4
+
+    def broken(query: JobsQuery) -> ApiError | None:
+        holds = query.since is not None and query.until is not None and query.since <= hole <= query.until
+        return ApiError(ErrorKind.SERVER, "that window breaks", status=500) if holds else None
+
+    house.api.fail = broken
+    asyncio.run(house.poll(3))
+    assert settled(house) <= hole
+    house.api.fail = lambda query: None
+    asyncio.run(house.poll(20))
+    assert house.created() == len(house.api.jobs)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 2**32))
+def test_every_job_is_counted_once_whatever_overtakes_what(
+    tmp_path_factory: pytest.TempPathFactory, seed: int
+) -> None:
+    """Answers overtake each other, get lost, come back empty; processes end in the middle."""
+    rng = random.Random(seed)
+    house = house_with_backlog(tmp_path_factory.mktemp("books"), lambda: rng.randrange(6), every=20)
+    api = house.api
+    lost = ApiError(ErrorKind.TIMEOUT, "no answer in time")
+    api.fail = lambda query: lost if rng.random() < 0.1 else None
+    api.answer = lambda query, page: Page((), 0) if rng.random() < 0.02 and query.since else page
+    for _ in range(20):
+        asyncio.run(some_of_a_poll(house, rng.randrange(20, 2000)))
+        if rng.random() < 0.3:
+            house.restart()
+    api.fail, api.answer = lambda query: None, lambda query, page: page
+    asyncio.run(house.poll(60))
+    assert house.created() == len(api.jobs) == house.finished()
+    house.store.close()
+
+
+async def some_of_a_poll(house: House, turns: int) -> None:
+    """A poll that is cancelled after so many turns of the event loop, unless it is done before."""
+    poll = asyncio.create_task(house.poll())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    poll.cancel()
+    await asyncio.gather(poll, return_exceptions=True)
+    house.clock.ms += 15 * SECOND
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    if not house.books.loaded:
+        house.restart()
+
+
+def test_a_poll_that_is_cancelled_leaves_no_request_behind(house: House) -> None:
+    """A request under way at shutdown would be sent after the store is closed."""
+    asyncio.run(some_of_a_poll(house, 10))
+    assert api_of(house).under_way == 0
+    assert 1 < api_of(house).most == UNDER_WAY
+
+
+@pytest.mark.parametrize("budget", [4, 12, 40, 75])
+def test_a_backlog_stays_within_its_half_of_the_budget(tmp_path: Path, budget: int) -> None:
+    """Windows under way count as spent: three of nine pages would otherwise overdraw it by far."""
+    house = house_with_backlog(tmp_path, lambda: 2, budget=budget)
+    asyncio.run(house.poll(2))
+    for _ in range(4):
+        asked = len(house.api.queries)
+        asyncio.run(house.poll())
+        listed = house.api.queries[asked:]
+        assert 0 < len(listed) <= budget // 2 + 2
+    house.store.close()
