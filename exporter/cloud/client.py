@@ -19,9 +19,10 @@ from exporter import log
 from exporter.cloud import iam, signing
 from exporter.cloud.auth import Credential
 from exporter.cloud.clock import ApiClock
+from exporter.cloud.connections import Connections
 from exporter.cloud.credentials import CredentialSource
 from exporter.cloud.events import ApiEvents, Operation
-from exporter.cloud.exchange import Answer, Exchange, new_client
+from exporter.cloud.exchange import Answer, Exchange
 from exporter.cloud.limits import Breaker, NoTimeLeft, RateLimiter
 from exporter.cloud.mapping import RefusedError
 from exporter.cloud.records import Decoder
@@ -72,9 +73,9 @@ class Client:
         self._clock = ApiClock(monotonic)
         self._decoder = Decoder(target.time_zone)
         self._project_id = target.project_id
-        self._http = new_client(target.endpoint, transport=transport)
+        self._connections = Connections(target.endpoint, transport=transport)
         self._session = Session(
-            Exchange(self._http, events, monotonic, wall, masks),
+            Exchange(self._connections, events, monotonic, wall, masks),
             credentials,
             limiter,
             breaker,
@@ -97,7 +98,7 @@ class Client:
         return self._project_id
 
     async def aclose(self) -> None:
-        await self._http.aclose()
+        await self._connections.aclose()
 
     async def list_jobs(self, query: JobsQuery, *, deadline: float) -> Page:
         """One page. ``deadline`` is on the monotonic clock; nothing is sent or waited for after it.
@@ -137,7 +138,7 @@ class Client:
         url = self._url(project_id, query)
         return await self._session.call(
             operation,
-            lambda: self._http.build_request("GET", url, headers=self._headers()),
+            lambda: self._connections.build_request("GET", url, headers=self._headers()),
             self._read_page,
             credential=credential,
             project_id=project_id,
@@ -156,7 +157,7 @@ class Client:
             return _checked_project(credential.project_id)
         found = await self._session.call(
             "get_project",
-            lambda: self._http.build_request("GET", iam.project_url(self._target)),
+            lambda: self._connections.build_request("GET", iam.project_url(self._target)),
             lambda answer, redact: iam.read_project(answer, redact, self._target.region),
             credential=credential,
             project_id=None,

@@ -13,6 +13,7 @@ import httpx
 
 from exporter import log
 from exporter.cloud.client import Client
+from exporter.cloud.connections import Connections
 from exporter.cloud.credentials import (
     AkskSource,
     ChainSource,
@@ -132,8 +133,8 @@ class _Machine(NamedTuple):
     transport: httpx.AsyncBaseTransport | None
     masks: log.Redactor | None
 
-    def exchange(self, client: httpx.AsyncClient) -> Exchange:
-        return Exchange(client, self.events, self.monotonic, self.wall, self.masks)
+    def exchange(self, connections: Connections) -> Exchange:
+        return Exchange(connections, self.events, self.monotonic, self.wall, self.masks)
 
     def agency(self) -> CredentialSource:
         return agency_source(

@@ -1,22 +1,19 @@
 """One request, one whole answer: bounded, reported, and every fault an ApiError.
 
-The only module that drives httpx. Knows nothing of retries, credentials or jobs.
+With ``connections.py`` the only module that drives httpx. Knows nothing of retries, credentials or jobs.
 """
 
 from __future__ import annotations
 
 import asyncio
-import importlib.util
-import re
-import sys
 import zlib
 from collections.abc import Callable, Iterable
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Final, NamedTuple, TypeVar
 
 import httpx
 
-from exporter import __version__, log
+from exporter import log
+from exporter.cloud.connections import Connections
 from exporter.cloud.events import ApiEvents, Operation
 from exporter.cloud.mapping import refusal, transport_error, undecodable
 from exporter.cloud.redact import Redactor
@@ -25,11 +22,9 @@ from exporter.errors import ApiError, ErrorKind
 BODY_LIMIT: Final = 64 * 1024 * 1024
 _ATTEMPT_SECONDS: Final = 60.0
 """A body that drips slower than this is given up, so that time is left for another attempt."""
-_TIMEOUTS: Final = httpx.Timeout(30.0, connect=8.0)
 _SECRET_HEADERS: Final = ("authorization", "x-auth-token", "x-security-token", "x-metadata-token")
 _OTHER_ENCODINGS: Final = ("br", "zstd", "compress", "x-compress", "dcb", "dcz")
 """That exist and are not ours; other words may be anything."""
-_LOOPBACK: Final = re.compile(r"https?://(localhost|127\.[\d.]+|\[::1\])(:\d+)?(/|$)", re.IGNORECASE)
 
 _T = TypeVar("_T")
 
@@ -44,65 +39,19 @@ class Answer(NamedTuple):
     received: float
 
 
-def new_client(
-    base: str,
-    *,
-    transport: httpx.AsyncBaseTransport | None,
-    timeouts: httpx.Timeout = _TIMEOUTS,
-    proxies: bool = True,
-) -> httpx.AsyncClient:
-    """A client for ``base`` and its neighbours.
-
-    Proxies and ``SSL_CERT_FILE`` are taken from the environment, as operators expect, but never for
-    loopback. httpx reads no ``.netrc`` unless told to, so nothing can replace our Authorization.
-    ``proxies`` False ignores that environment (the machine's own metadata service is never behind one).
-    Cookies are neither kept nor sent; redirects are not followed: a signature is for one host.
-    """
-    _note_missing_sniffio()
-    try:
-        return httpx.AsyncClient(
-            transport=transport,
-            trust_env=proxies and not _LOOPBACK.match(base),
-            follow_redirects=False,
-            timeout=timeouts,
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-            headers={
-                "User-Agent": f"metastudio-tts-exporter/{__version__}",
-                "Accept": "application/json",
-                "Accept-Encoding": "gzip",
-            },
-            # Longer than a poll's interval: no new TLS handshake at each poll.
-            limits=httpx.Limits(max_connections=4, max_keepalive_connections=2, keepalive_expiry=75.0),
-        )
-    except (OSError, ValueError, ImportError, httpx.InvalidURL) as error:
-        # Their texts are not shown: a proxy's URL may hold a password.
-        text = "HTTP_PROXY, HTTPS_PROXY, ALL_PROXY or SSL_CERT_FILE in the environment cannot be used"
-        raise ApiError(ErrorKind.OTHER, f"{text} ({type(error).__name__})") from None
-
-
-def _note_missing_sniffio() -> None:
-    """Make ``import sniffio`` fail at once where it is not installed.
-
-    httpcore tries that import four times a request. Python remembers what it found, not what it did not
-    find, and searches the whole path each time: a sixth of the CPU of a request.
-    """
-    if "sniffio" not in sys.modules and importlib.util.find_spec("sniffio") is None:
-        sys.modules["sniffio"] = None  # type: ignore[assignment]  # what Python documents for "not there"
-
-
 class Exchange:
-    """Sends requests through one httpx client and reports each to the events."""
+    """Sends requests and reports each to the events."""
 
     def __init__(
         self,
-        client: httpx.AsyncClient,
+        connections: Connections,
         events: ApiEvents,
         monotonic: Callable[[], float],
         wall: Callable[[], float],
         masks: log.Redactor | None = None,
     ) -> None:
         """``masks`` learns every secret before a request carries it, and hides others."""
-        self._client = client
+        self._connections = connections
         self._events = events
         self._monotonic = monotonic
         self._wall = wall
@@ -160,8 +109,8 @@ class Exchange:
         seconds = _ATTEMPT_SECONDS if deadline is None else min(_ATTEMPT_SECONDS, deadline - sent)
         code = "none"
         try:
-            async with asyncio.timeout(max(seconds, 0.0)):
-                response = await self._client.send(request, auth=auth, stream=True)
+            async with asyncio.timeout(max(seconds, 0.0)), self._connections.client() as client:
+                response = await client.send(request, auth=auth, stream=True)
                 received = self._monotonic()
                 code = str(response.status_code)
                 try:

@@ -13,8 +13,9 @@ import msgspec
 
 from exporter.cloud import signing
 from exporter.cloud.auth import Token
+from exporter.cloud.connections import Connections
 from exporter.cloud.credentials import header_secret
-from exporter.cloud.exchange import Answer, Exchange, new_client
+from exporter.cloud.exchange import Answer, Exchange
 from exporter.cloud.lease import Lease, LeasedSource
 from exporter.cloud.limits import Breaker, fingerprint
 from exporter.cloud.mapping import undecodable
@@ -50,7 +51,7 @@ class _ProjectsAnswer(msgspec.Struct):
 def password_source(
     target: TargetConfig,
     auth: PasswordAuth,
-    open_exchange: Callable[[httpx.AsyncClient], Exchange],
+    open_exchange: Callable[[Connections], Exchange],
     breaker: Breaker,
     *,
     monotonic: Callable[[], float],
@@ -65,12 +66,12 @@ def password_source(
         owner = fingerprint(auth.domain, auth.username, password)
         async with (
             breaker.permit(owner, _WAIT),
-            new_client(target.iam_endpoint, transport=transport) as client,
+            Connections(target.iam_endpoint, transport=transport) as connections,
         ):
             try:
-                lease = await open_exchange(client).call(
+                lease = await open_exchange(connections).call(
                     "create_token",
-                    _token_request(client, target, auth, password),
+                    _token_request(connections, target, auth, password),
                     lambda answer, redact: _read_token(answer, owner, Secret(password), wall()),
                     secrets=(password,),
                     expected=(201, 200),
@@ -86,7 +87,7 @@ def password_source(
 
 
 def _token_request(
-    client: httpx.AsyncClient, target: TargetConfig, auth: PasswordAuth, password: str
+    connections: Connections, target: TargetConfig, auth: PasswordAuth, password: str
 ) -> httpx.Request:
     project = {"id": target.project_id} if target.project_id else {"name": target.region}
     user = {"name": auth.username, "password": password, "domain": {"name": auth.domain}}
@@ -96,7 +97,7 @@ def _token_request(
             "scope": {"project": project},
         }
     }
-    return client.build_request(
+    return connections.build_request(
         "POST",
         target.iam_endpoint + "/v3/auth/tokens?nocatalog=true",
         content=msgspec.json.encode(body),

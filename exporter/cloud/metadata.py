@@ -13,8 +13,9 @@ import httpx
 import msgspec
 
 from exporter.cloud.auth import Keys
+from exporter.cloud.connections import Connections
 from exporter.cloud.credentials import POD_URI, header_secret
-from exporter.cloud.exchange import Answer, Exchange, new_client
+from exporter.cloud.exchange import Answer, Exchange
 from exporter.cloud.lease import Lease, LeasedSource
 from exporter.cloud.mapping import undecodable
 from exporter.cloud.redact import Redactor
@@ -42,7 +43,7 @@ _SPELLINGS: Final = {
 
 
 def agency_source(
-    open_exchange: Callable[[httpx.AsyncClient], Exchange],
+    open_exchange: Callable[[Connections], Exchange],
     environ: Mapping[str, str],
     *,
     metadata_url: str,
@@ -54,16 +55,18 @@ def agency_source(
     """Keys of the pod's identity when its environment is set, else of the machine's agency."""
 
     async def fetch() -> Lease[Keys]:
-        # A client for a moment: it is needed once in fifty minutes, and never goes through a proxy.
-        async with new_client(metadata_url, transport=transport, timeouts=_TIMEOUTS, proxies=False) as client:
-            exchange = open_exchange(client)
+        # A connections for a moment: it is needed once in fifty minutes, and never goes through a proxy.
+        async with Connections(
+            metadata_url, transport=transport, timeouts=_TIMEOUTS, proxies=False
+        ) as connections:
+            exchange = open_exchange(connections)
 
             def read(answer: Answer, redact: Redactor) -> Lease[Keys]:
                 return _read_keys(answer, wall())
 
             if environ.get(POD_URI):
-                return await _from_pod(client, exchange, environ, read)
-            return await _from_machine(client, exchange, metadata_url, read)
+                return await _from_pod(connections, exchange, environ, read)
+            return await _from_machine(connections, exchange, metadata_url, read)
 
     return LeasedSource(fetch, lambda life: 300.0 + 180.0 * jitter(), monotonic)
 
@@ -72,14 +75,14 @@ _Read = Callable[[Answer, Redactor], Lease[Keys]]
 
 
 async def _from_pod(
-    client: httpx.AsyncClient, exchange: Exchange, environ: Mapping[str, str], read: _Read
+    connections: Connections, exchange: Exchange, environ: Mapping[str, str], read: _Read
 ) -> Lease[Keys]:
     file = environ.get(_POD_TOKEN_FILE)
     if not file:
         raise CredentialsError(f"pod identity: {POD_URI} is set but {_POD_TOKEN_FILE} is not")
     proof = header_secret(Path(file), _POD_TOKEN_FILE).reveal()
     try:
-        request = client.build_request(
+        request = connections.build_request(
             "POST",
             environ[POD_URI],
             content=b"{}",
@@ -90,13 +93,13 @@ async def _from_pod(
     return await exchange.call("get_credentials", request, read, secrets=(proof,))
 
 
-async def _from_machine(client: httpx.AsyncClient, exchange: Exchange, base: str, read: _Read) -> Lease[Keys]:
+async def _from_machine(connections: Connections, exchange: Exchange, base: str, read: _Read) -> Lease[Keys]:
     headers = {}
-    token = await _metadata_token(client, exchange, base)
+    token = await _metadata_token(connections, exchange, base)
     if token:
         headers["X-Metadata-Token"] = token
     secrets = (token,) if token else ()
-    request = client.build_request("GET", base + _KEY_PATH, headers=headers)
+    request = connections.build_request("GET", base + _KEY_PATH, headers=headers)
     try:
         return await exchange.call("get_credentials", request, read, secrets=secrets)
     except ApiError as error:
@@ -107,7 +110,7 @@ async def _from_machine(client: httpx.AsyncClient, exchange: Exchange, base: str
         raise
 
 
-async def _metadata_token(client: httpx.AsyncClient, exchange: Exchange, base: str) -> str:
+async def _metadata_token(connections: Connections, exchange: Exchange, base: str) -> str:
     """A token of the newer protocol; empty where the machine does not speak it."""
 
     def read(answer: Answer, redact: Redactor) -> str:
@@ -118,7 +121,7 @@ async def _metadata_token(client: httpx.AsyncClient, exchange: Exchange, base: s
             raise undecodable("the metadata service gave no usable token", answer.status)
         return text
 
-    request = client.build_request(
+    request = connections.build_request(
         "PUT", base + _TOKEN_PATH, headers={"X-Metadata-Token-Ttl-Seconds": "21600"}
     )
     return await exchange.call("get_credentials", request, read, expected=(200, *_UNSUPPORTED))

@@ -52,6 +52,7 @@ def poll(
     tls: ssl.SSLContext | None = None,
     calls: int = 1,
     events: Events | None = None,
+    before: Callable[[Client], Awaitable[None]] | None = None,
 ) -> Outcome:
     """Serve with ``behave`` on a loopback port, list jobs there, and tell what happened."""
     outcome = Outcome()
@@ -82,6 +83,8 @@ def poll(
         )
         started = time.monotonic()
         try:
+            if before is not None:
+                await before(client)
             for _ in range(calls):
                 outcome.page = await client.list_jobs(JobsQuery(), deadline=time.monotonic() + seconds)
         except ApiError as error:
@@ -375,3 +378,23 @@ def test_an_unusable_environment_is_one_clear_line(
     with pytest.raises(ApiError, match="HTTPS_PROXY") as caught:
         connect(target(), events=Events(), shared=Shared(), environ={})
     assert "SECRET" not in str(caught.value)
+
+
+def test_requests_cancelled_at_any_moment_leave_no_connection_busy_for_ever() -> None:
+    """The pool of httpcore forgets some of them, and once it is full of them every request waits in vain."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0)
+        writer.write(GOOD_ANSWER)
+        await writer.drain()
+
+    async def cancel_many(client: Client) -> None:
+        for turns in range(200):
+            soon = time.monotonic() + 4.0
+            both = [asyncio.create_task(client.list_jobs(JobsQuery(), deadline=soon)) for _ in range(2)]
+            for _ in range(turns % 50):
+                await asyncio.sleep(0)
+            both[0].cancel()
+            assert isinstance((await asyncio.gather(*both, return_exceptions=True))[1], Page)
+
+    assert poll(answer, before=cancel_many, seconds=4.0).page is not None
