@@ -3,9 +3,11 @@
     python -m benchmarks.page_cost
 
 Every page is new: 100 jobs created in 9 s, all open at their first sighting and finished at the second, 27 s
-later; they are forgotten once they are settled. So each job is written twice and deleted once, as in life,
-and ids are as scattered as in life. The store is the real one, on the disk of the working directory's
-temporary folder; its waiting for the disk costs no CPU and is shown apart.
+later; they are forgotten once they are settled. So each job is written twice and deleted once, as in life.
+The dearest case first: a commit for each page, with ids as scattered as those of the service, so that hardly
+two rows lie on one page of the store. Windows of several pages, as in catch-up, share a commit. The store is
+the real one, on the disk of the working directory's temporary folder; its waiting for the disk costs no CPU
+and is shown apart.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -31,10 +34,11 @@ from exporter.simulator.world import World
 from exporter.store.sqlite import SqliteStore
 
 START = 1_750_000_020
-PAGES = 400
+PAGES = 396
 PAGE_SECONDS = 9
-AGAIN = 3
-"""Pages from a job's first sighting to its second."""
+AGAIN = 27
+"""Seconds from a job's first sighting to its second."""
+SETTLE_SECONDS = 180
 SECOND = 1000
 
 
@@ -52,7 +56,7 @@ class Part:
         self.wall += time.perf_counter() - self._wall
 
 
-def bodies(finished: bool) -> list[bytes]:
+def bodies(*, finished: bool, scattered: bool) -> list[bytes]:
     """Answers with the fields that the service sends, links included."""
     link = "https://obs.example.com/bucket/audio-{}.wav?AccessKeyId=x&Expires=1&Signature=abc"
     pages = []
@@ -60,7 +64,7 @@ def bodies(finished: bool) -> list[bytes]:
     for page in range(PAGES):
         records = [
             {
-                "job_id": str(uuid.UUID(int=chance.getrandbits(128), version=4)),
+                "job_id": str(uuid.UUID(int=chance.getrandbits(128) if scattered else 100 * page + number)),
                 "websocket_job_id": None,
                 "asset_id": "0123456789abcdef0123456789abcdef",
                 "tts_service_enum": ("TTS_LLM", "TTS_LAB", "GPU_CLONE")[number % 3],
@@ -105,19 +109,41 @@ class Bench:
 
         store.commit = timed  # type: ignore[method-assign,assignment]  # a benchmark's stopwatch
 
-    def page(self, body: bytes, number: int) -> None:
-        since = (START + number * PAGE_SECONDS) * SECOND
-        window = Window(since, since + PAGE_SECONDS * SECOND)
+    def window(self, bodies: list[bytes], first: int) -> None:
+        """One read: pages from the ``first`` on, and their commit."""
         with self.parts["decode"]:
-            page = self.decoder.decode(body)
+            pages = [self.decoder.decode(body) for body in bodies]
         with self.parts["ledger"]:
-            asyncio_run(self.booking.book(self._result(page, window)))
+            asyncio_run(self.booking.book(self._result(pages, first)))
         with self.parts["changes"]:
             asyncio_run(self.house.books.commit(self.now))
 
-    def _result(self, page: Page, window: Window) -> WindowResult:
+    def _result(self, pages: list[Page], first: int) -> WindowResult:
+        since = START + first * PAGE_SECONDS
+        window = Window(since * SECOND, (since + len(pages) * PAGE_SECONDS) * SECOND)
         sighting = Sighting(self.now - SECOND, self.now, *window)
-        return WindowResult(window, [SeenPage(page.records, sighting)], complete=True, listing=page.records)
+        seen = [SeenPage(page.records, sighting) for page in pages]
+        listing = tuple(record for page in pages for record in page.records)
+        return WindowResult(window, seen, complete=True, listing=listing)
+
+    def result(self) -> dict[str, float]:
+        """Milliseconds a page."""
+        parts, scale = self.parts, 1000 / (2 * PAGES)
+        cpu = {name: part.cpu * scale for name, part in parts.items()}
+        return {
+            "decode": cpu["decode"],
+            "ledger": cpu["ledger"],
+            "changes and event loop": cpu["changes"] - cpu["store"],
+            "sqlite": cpu["store"],
+            "settle and forget": cpu["after"],
+            "total": cpu["decode"] + cpu["ledger"] + cpu["changes"] + cpu["after"],
+            "waiting for the disk": (parts["store"].wall - parts["store"].cpu) * scale,
+        }
+
+    def settle(self) -> None:
+        ledger = self.house.books.ledger
+        with self.parts["after"]:
+            ledger.settle(self.now - ledger.rules.overlap, self.now)
 
 
 def asyncio_run(work: object) -> None:
@@ -128,41 +154,45 @@ def asyncio_run(work: object) -> None:
 _loop = asyncio.new_event_loop()
 
 
-def measure(folder: Path) -> dict[str, float]:
-    """Milliseconds a page by part."""
+def schedule(pages: int) -> list[tuple[int, bool, int]]:
+    """When a window is read, whether its jobs are finished then, and its first page: each window twice."""
+    ends = [(START + (first + pages) * PAGE_SECONDS, first) for first in range(0, PAGES, pages)]
+    return sorted(
+        [(end, False, first) for end, first in ends] + [(end + AGAIN, True, first) for end, first in ends]
+    )
+
+
+def measure(folder: Path, pages: int, *, scattered: bool) -> dict[str, float]:
+    """Milliseconds a page by part, in windows of so many pages."""
     bench = Bench(folder)
-    first, second = bodies(finished=False), bodies(finished=True)
-    for number in range(PAGES + AGAIN):
-        bench.now = (START + (number + 1) * PAGE_SECONDS) * SECOND
-        if number < PAGES:
-            bench.page(first[number], number)
-        if number >= AGAIN:
-            bench.page(second[number - AGAIN], number - AGAIN)
-        if number % 20 == 19:
-            with bench.parts["after"]:
-                ledger = bench.house.books.ledger
-                ledger.settle(bench.now - ledger.rules.overlap, bench.now)
-    parts = bench.parts
-    scale = 1000 / (2 * PAGES)
-    inner = parts["changes"].cpu - parts["store"].cpu
-    total = parts["decode"].cpu + parts["ledger"].cpu + parts["changes"].cpu + parts["after"].cpu
-    return {
-        "decode": parts["decode"].cpu * scale,
-        "ledger": parts["ledger"].cpu * scale,
-        "changes and event loop": inner * scale,
-        "sqlite": parts["store"].cpu * scale,
-        "settle and forget": parts["after"].cpu * scale,
-        "total": total * scale,
-        "waiting for the disk": (parts["store"].wall - parts["store"].cpu) * scale,
-    }
+    shown = [bodies(finished=finished, scattered=scattered) for finished in (False, True)]
+    settled = START
+    for at, finished, first in schedule(pages):
+        bench.now = at * SECOND
+        bench.window(shown[finished][first : first + pages], first)
+        if at - settled >= SETTLE_SECONDS:
+            bench.settle()
+            settled = at
+    return bench.result()
+
+
+CASES: Final = {
+    "one page a commit": (1, True),
+    "the same, ids in order": (1, False),
+    "nine pages a commit": (9, True),
+}
+"""Pages a window, scattered ids?"""
 
 
 def main(show: Callable[[str], None] = print) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        result = measure(Path(folder))
-    for name, value in result.items():
-        show(f"{name:24} {value:6.3f} ms a page")
-    show(msgspec.json.encode(result).decode())
+    results = {}
+    for name, (pages, scattered) in CASES.items():
+        with tempfile.TemporaryDirectory() as folder:
+            results[name] = measure(Path(folder), pages, scattered=scattered)
+    show(f"{'ms a page':24}" + "".join(f"{name:>24}" for name in results))
+    for part in results["one page a commit"]:
+        show(f"{part:24}" + "".join(f"{result[part]:24.3f}" for result in results.values()))
+    show(msgspec.json.encode(results).decode())
 
 
 if __name__ == "__main__":
