@@ -152,12 +152,13 @@ class Decoder:
 
 def _record(job: _Job, local: tzinfo, redact: Redactor) -> Record:
     state, length, message = job.job_state, job.text_length, job.fail_msg
+    job_type, service = job.job_type, job.tts_service_enum
     return Record(
         _identity(job.job_id),
         parse_time(job.create_time, local),
         state if state in _STATES else model.UNKNOWN,
-        _label(job.job_type),
-        _label(job.tts_service_enum),
+        job_type if job_type in _DOCUMENTED else _label(job_type),
+        service if service in _DOCUMENTED else _label(service),
         length if length is not None and 0 <= length <= _LENGTH_LIMIT else None,
         _clean(redact.mask(message), _MESSAGE_LIMIT) if message else "",
         _clean(job.asset_id, _ID_LIMIT) if job.asset_id else "",
@@ -172,8 +173,7 @@ def _identity(job_id: str | int | None) -> str | None:
 
 
 def _label(value: str | None) -> str:
-    if value in _DOCUMENTED:
-        return value
+    """Of a value that is not documented."""
     if not value:
         return model.UNKNOWN
     return value if _LABEL.fullmatch(value) else model.OTHER

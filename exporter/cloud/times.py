@@ -8,13 +8,15 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Final, Literal
 from zoneinfo import ZoneInfo
 
 TimeFormat = Literal["rfc3339", "unix", "unix_ms"]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND: Final = timedelta(milliseconds=1)
+_REMEMBERED_LENGTH: Final = 40
+"""Longer texts are not kept: they are no usual time, and memory stays small."""
 _LATEST_MS: Final = 253_402_300_799_999  # end of the year 9999
 _SECONDS_BELOW: Final = 100_000_000_000  # 11 digits: a smaller number is in seconds, a larger in ms
 _TIMESTAMP: Final = re.compile(
@@ -54,7 +56,7 @@ def parse_time(value: str | int | float | None, local: tzinfo) -> int | None:
     ``local`` is the zone of a text that names none.
     """
     if isinstance(value, str):
-        return _parse_text(value, local)
+        return _remembered(value, local) if len(value) <= _REMEMBERED_LENGTH else _parse_text(value, local)
     return _from_number(value) if value is not None else None
 
 
@@ -86,10 +88,15 @@ def _parse_text(text: str, local: tzinfo) -> int | None:
         moment = datetime.fromisoformat(_isoformat(text))
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=local)
-        ms = (moment - _EPOCH) // _MILLISECOND
+        age = moment - _EPOCH
     except (ValueError, OverflowError):
         return None
+    ms = (age.days * 86_400 + age.seconds) * 1000 + age.microseconds // 1000
     return ms if ms > 0 else None
+
+
+_remembered: Final = lru_cache(maxsize=256)(_parse_text)
+"""Neighbours on a page often share their second."""
 
 
 def _isoformat(text: str) -> str:

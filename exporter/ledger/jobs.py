@@ -152,12 +152,16 @@ class JobBook:
     def changed(self, job_id: str) -> None:
         self.dirty.add(job_id)
 
+    def changes(self) -> dict[str, Job]:
+        """The remembered jobs that changed since the last commit."""
+        jobs = self._jobs
+        return {job_id: jobs[job_id] for job_id in self.dirty if job_id in jobs}
+
     def relabel(self, job: Job, pair: Pair, state: str) -> None:
         """An open job shows other labels, or another state."""
-        if (*pair, state) != job.labels:
-            self._count_open(job, -1)
-            (job.job_type, job.tts_service_enum), job.state = pair, state
-            self._count_open(job, 1)
+        self._count_open(job, -1)
+        (job.job_type, job.tts_service_enum), job.state = pair, state
+        self._count_open(job, 1)
 
     def close(self, job_id: str, job: Job, state: str) -> None:
         """From open to final."""

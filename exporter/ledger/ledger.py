@@ -130,7 +130,7 @@ class Ledger:
         pair = self.labels.book(shown)
         if pair != shown:
             self.totals.add_plain(FOLDED)
-        job = Job(created, record.job_state, pair[0], pair[1])
+        job = Job(created, record.job_state, *pair)
         self.jobs.add(job_id, job)
         self.totals.add(CREATED, pair)
         if record.job_id is None:
@@ -138,10 +138,10 @@ class Ledger:
         if record.create_time is None:
             job.flags |= UNDATED
             self._flag(job, Anomaly.BAD_CREATE_TIME)
-        elif self.times.baseline <= created < self.times.settled:
+        elif (times := self.times).baseline <= created < times.settled:
             self._flag(job, Anomaly.LATE_RECORD)
             self._late = True
-        self._take_text(job, pair, record.text_length)
+        self._take_text(job, record.text_length)
         if job.open:
             self._book_looked(job_id, job, sighting)
         else:
@@ -154,14 +154,15 @@ class Ledger:
             self.jobs.changed(job_id)
             self._refuted |= self.holds.pop(job_id, -1) >= self.times.settled
         state = record.job_state
-        if not job.open:
+        if job.state not in OPEN_STATES:
             regressed = state != job.state if job.state != EXPIRED else state in FINAL_STATES
             if regressed and self._flag(job, Anomaly.STATE_REGRESSION):
                 self.jobs.changed(job_id)
             return
         if record.job_type != job.job_type or record.tts_service_enum != job.tts_service_enum:
             self._take_labels(job, record)
-        self._take_text(job, job.pair, record.text_length)
+        if job.text_length < 0 or record.text_length is None:
+            self._take_text(job, record.text_length)
         if state in FINAL_STATES:
             self.jobs.close(job_id, job, state)
             self._book_finished(job_id, job, record, sighting)
@@ -177,13 +178,13 @@ class Ledger:
             self.jobs.relabel(job, self.labels.book((record.job_type, record.tts_service_enum)), job.state)
             self._flag(job, Anomaly.LABEL_CHANGED)
 
-    def _take_text(self, job: Job, pair: Pair, length: int | None) -> None:
+    def _take_text(self, job: Job, length: int | None) -> None:
         """The text length is booked at the first sighting that has it."""
         if length is None:
             self._flag(job, Anomaly.MISSING_TEXT_LENGTH)
         elif job.text_length < 0:
             job.text_length = length
-            self.totals.observe(TEXT_LENGTH, pair, self.rules.text_length_buckets, length)
+            self.totals.observe(TEXT_LENGTH, job.pair, self.rules.text_length_buckets, length)
 
     def _book_looked(self, job_id: str, job: Job, sighting: Sighting) -> None:
         """A job was seen open: it stays so, unless it is too old."""
@@ -301,12 +302,9 @@ class Ledger:
         # are a fault of the API, not the end of every job.
         alive = self._last_nonempty > job.missing_since and now - self._last_nonempty < self._silence
         alive = alive or absent >= max(PATIENCE, 3 * self.rules.overlap)
-        return (
-            job.misses >= MISSES_TO_VANISH
-            and absent >= self.rules.overlap
-            and bool(job.flags & UNLISTED)
-            and alive
-        )
+        if not alive or not job.flags & UNLISTED:
+            return False
+        return job.misses >= MISSES_TO_VANISH and absent >= self.rules.overlap
 
     # --- progress -------------------------------------------------------------------------------------
 
@@ -363,7 +361,7 @@ class Ledger:
             raise RuntimeError(f"created - finished - expired - open is {off}: wrong books are not kept")
         return Changes(
             times=self._times,
-            jobs={job_id: job for job_id in self.jobs.dirty if (job := self.jobs.get(job_id)) is not None},
+            jobs=self.jobs.changes(),
             forgotten=tuple(self.jobs.forgotten),
             totals={key: self.totals.values.get(key) for key in self.totals.dirty},
             minutes=dict(self.minutes.pending),

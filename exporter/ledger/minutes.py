@@ -52,9 +52,11 @@ class MinuteBook:
 
     def prune(self, before_by_label: int, before: int) -> None:
         """Drop from memory what ended before these times (milliseconds): by label, and altogether."""
-        for minute in [minute for minute in self.rows if (minute + 1) * MINUTE <= before_by_label]:
+        first = before_by_label // MINUTE
+        for minute in [minute for minute in self.rows if minute < first]:
             del self.rows[minute]
-        for minute in [minute for minute in self._jobs if (minute + 1) * MINUTE <= before]:
+        first = before // MINUTE
+        for minute in [minute for minute in self._jobs if minute < first]:
             del self._jobs[minute]
 
     def since(self, start: int) -> dict[Labels, int]:
