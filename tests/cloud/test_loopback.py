@@ -51,6 +51,7 @@ def poll(
     scheme: str = "http",
     tls: ssl.SSLContext | None = None,
     calls: int = 1,
+    at_once: int = 1,
     events: Events | None = None,
     before: Callable[[Client], Awaitable[None]] | None = None,
 ) -> Outcome:
@@ -86,7 +87,9 @@ def poll(
             if before is not None:
                 await before(client)
             for _ in range(calls):
-                outcome.page = await client.list_jobs(JobsQuery(), deadline=time.monotonic() + seconds)
+                deadline = time.monotonic() + seconds
+                pages = (client.list_jobs(JobsQuery(), deadline=deadline) for _ in range(at_once))
+                outcome.page = (await asyncio.gather(*pages))[-1]
         except ApiError as error:
             outcome.error = error
         outcome.seconds = time.monotonic() - started
@@ -317,6 +320,19 @@ def test_a_connection_is_kept_for_the_next_poll() -> None:
 
     outcome = poll(behave, seconds=5.0, calls=2)
     assert (outcome.connections, len(outcome.received)) == (1, 2)
+
+
+def test_the_connections_of_concurrent_requests_are_kept() -> None:
+    """However often four calls are made at once, no more connections are opened than at the first time."""
+
+    async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.005)  # so that the others come meanwhile
+        writer.write(GOOD_ANSWER)
+        await writer.drain()
+
+    outcome = poll(behave, seconds=5.0, calls=5, at_once=4)
+    assert outcome.connections == 2
+    assert len(outcome.received) == 20
 
 
 class Searches:
