@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import ssl
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Final, Self
@@ -35,8 +36,17 @@ class Connections:
         timeouts: httpx.Timeout = _TIMEOUTS,
         proxies: bool = True,
     ) -> None:
-        """For ``base`` and its neighbours; see ``_new_client``. Raises ApiError."""
-        self._new = partial(_new_client, base, transport, timeouts, proxies=proxies)
+        """For ``base`` and its neighbours. Raises ApiError.
+
+        Proxies and ``SSL_CERT_FILE`` are taken from the environment, as operators expect, but never for
+        loopback. httpx reads no ``.netrc`` unless told to, so nothing can replace our Authorization.
+        ``proxies`` False ignores that environment (the machine's own metadata service is never behind one).
+        """
+        trust_env = proxies and _LOOPBACK.match(base) is None
+        with _usable_environment():
+            # Once for all clients: reading the certificates takes longer than a scrape may.
+            tls = transport is not None or httpx.create_ssl_context(trust_env=trust_env)
+        self._new = partial(_new_client, tls, transport, timeouts, trust_env=trust_env)
         self._first = self._new()
         self._idle = [self._first]
 
@@ -70,20 +80,22 @@ class Connections:
 
 
 def _new_client(
-    base: str, transport: httpx.AsyncBaseTransport | None, timeouts: httpx.Timeout, *, proxies: bool
+    tls: ssl.SSLContext | bool,
+    transport: httpx.AsyncBaseTransport | None,
+    timeouts: httpx.Timeout,
+    *,
+    trust_env: bool,
 ) -> httpx.AsyncClient:
-    """A client for ``base`` and its neighbours.
+    """A client with these settings, and otherwise with those of every request.
 
-    Proxies and ``SSL_CERT_FILE`` are taken from the environment, as operators expect, but never for
-    loopback. httpx reads no ``.netrc`` unless told to, so nothing can replace our Authorization.
-    ``proxies`` False ignores that environment (the machine's own metadata service is never behind one).
     Cookies are neither kept nor sent; redirects are not followed: a signature is for one host.
     """
     _note_missing_sniffio()
-    try:
+    with _usable_environment():
         return httpx.AsyncClient(
+            verify=tls,
             transport=transport,
-            trust_env=proxies and not _LOOPBACK.match(base),
+            trust_env=trust_env,
             follow_redirects=False,
             timeout=timeouts,
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
@@ -95,6 +107,13 @@ def _new_client(
             # Longer than a poll's interval: no new TLS handshake at each poll.
             limits=httpx.Limits(keepalive_expiry=75.0),
         )
+
+
+@contextmanager
+def _usable_environment() -> Iterator[None]:
+    """Settings of the environment that cannot be used become one clear ApiError."""
+    try:
+        yield
     except (OSError, ValueError, ImportError, httpx.InvalidURL) as error:
         # Their texts are not shown: a proxy's URL may hold a password.
         text = "HTTP_PROXY, HTTPS_PROXY, ALL_PROXY or SSL_CERT_FILE in the environment cannot be used"

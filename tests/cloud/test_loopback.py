@@ -13,12 +13,14 @@ import tracemalloc
 import zlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from exporter.cloud.client import Client
 from exporter.cloud.connect import Shared, connect
+from exporter.cloud.connections import Connections
 from exporter.errors import ApiError
 from exporter.ledger.model import JobsQuery, Page
 from tests.cloud.world import Events, World, run, target
@@ -333,6 +335,25 @@ def test_the_connections_of_concurrent_requests_are_kept() -> None:
     outcome = poll(behave, seconds=5.0, calls=5, at_once=4)
     assert outcome.connections == 2
     assert len(outcome.received) == 20
+
+
+def test_certificates_are_read_once_for_all_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second request under way does not hold up the scrapes while it reads hundreds of certificates."""
+    read: list[object] = []
+    create = ssl.create_default_context
+
+    def counted(**sources: Any) -> ssl.SSLContext:
+        read.append(sources)
+        return create(**sources)
+
+    async def scenario() -> None:
+        connections = Connections("https://127.0.0.1:9", transport=None)
+        async with connections, connections.client() as first, connections.client() as second:
+            assert first is not second
+
+    monkeypatch.setattr(ssl, "create_default_context", counted)
+    run(scenario())
+    assert len(read) == 1
 
 
 class Searches:
