@@ -8,6 +8,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Sequence
+from math import floor, log10
 from pathlib import Path
 
 import msgspec
@@ -50,7 +51,8 @@ def draw(soaked: Soaked) -> str:
 
 def panel(name: str, hours: Sequence[float], values: Sequence[float], top: int) -> str:
     """One curve over simulated days, from zero."""
-    width, height, most = WIDTH - LEFT - 20, PANEL - 44, max(values) * 1.1 or 1.0
+    width, height, step = WIDTH - LEFT - 20, PANEL - 44, _step(max(values))
+    most = step * (max(values) // step + 1)
     base = top + 18 + height
 
     def x(hour: float) -> float:
@@ -59,17 +61,27 @@ def panel(name: str, hours: Sequence[float], values: Sequence[float], top: int) 
     points = " ".join(
         f"{x(hour):.1f},{base - height * value / most:.1f}" for hour, value in zip(hours, values, strict=True)
     )
+    marks = "".join(
+        f'<path d="M{LEFT} {y}H{LEFT + width}" stroke="{GRID}"/>'
+        f'<text x="{LEFT - 6}" y="{y + 4}" text-anchor="end">{mark * step:,.10g}</text>'
+        for mark in range(round(most / step) + 1)
+        if (y := round(base - height * mark * step / most))
+    )
     days = "".join(
         f'<text x="{x(day * 24):.1f}" y="{base + 15}" text-anchor="middle">{day}</text>'
         for day in range(int(hours[-1] / 24) + 1)
     )
     return (
         f'<text x="{LEFT}" y="{top + 12}">{name}</text>'
-        f'<path d="M{LEFT} {base - height}V{base}H{LEFT + width}" fill="none" stroke="{GRID}"/>'
-        f'<text x="{LEFT - 6}" y="{base}" text-anchor="end">0</text>'
-        f'<text x="{LEFT - 6}" y="{base - height + 8}" text-anchor="end">{most:,.4g}</text>{days}'
+        f"{marks}{days}"
         f'<polyline points="{points}" fill="none" stroke="{LINE}" stroke-width="1.5"/>'
     )
+
+
+def _step(most: float) -> float:
+    """Between two marks of an axis up to ``most``: 1, 2 or 5 with zeros, two to five marks in all."""
+    power = 10.0 ** floor(log10(most or 1.0))
+    return next(step for step in (power / 5, power / 2, power, power * 2) if most / step < 5)
 
 
 def main() -> int:
