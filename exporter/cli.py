@@ -35,7 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return command(flags)
     except ExporterError as error:
-        print(f"metastudio-tts-exporter: {error}", file=sys.stderr)
+        for line in str(error).splitlines():  # a configuration may have several problems
+            print(f"metastudio-tts-exporter: {line}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 0
