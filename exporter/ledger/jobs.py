@@ -1,6 +1,6 @@
 """The jobs that the books remember: every open one, and the finished ones that may be listed again.
 
-Pure. Indexed by id and by the minute of creation, so that a window finds its jobs without a walk over all.
+Pure. Indexed by id and by time of creation, so that a window finds its jobs without a walk over all.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from exporter.published import Labels, Pair
 
 MINUTE: Final = 60_000
 EXPIRED: Final = "expired"
+
+SLOT: Final = 10_000
+"""Milliseconds of creation that share a slot of the index: about as long as a page of a busy target."""
 
 DUE_WIDTH: Final = 5_000
 """Milliseconds that share a bucket of the index of due jobs."""
@@ -106,7 +109,7 @@ class JobBook:
 
     def __init__(self, jobs: dict[str, Job] | None = None) -> None:
         self._jobs = dict(jobs or {})
-        self._minutes: dict[int, dict[str, Job]] = {}
+        self._slots: dict[int, dict[str, Job]] = {}
         self.open_by_minute: dict[int, dict[Labels, int]] = {}
         """Open jobs by minute of creation and (job_type, tts_service_enum, state)."""
         self.open_count = 0
@@ -135,14 +138,14 @@ class JobBook:
 
     def _index(self, jobs: dict[str, Job]) -> None:
         """One job, or all of them: a start waits for this, so nothing is looked up or called in vain."""
-        minutes, put_due, count_open = self._minutes, self.due.put, self._count_open
+        slots, put_due, count_open = self._slots, self.due.put, self._count_open
         for job_id, job in jobs.items():
             created = job.created
-            minute = created // MINUTE
-            in_minute = minutes.get(minute)
-            if in_minute is None:
-                in_minute = minutes[minute] = {}
-            in_minute[job_id] = job
+            slot = created // SLOT
+            in_slot = slots.get(slot)
+            if in_slot is None:
+                in_slot = slots[slot] = {}
+            in_slot[job_id] = job
             if job.state in OPEN_STATES:
                 count_open(job, 1)
                 # A lower bound of when it is due, whatever the interval.
@@ -185,11 +188,11 @@ class JobBook:
 
     def forget(self, job_id: str) -> None:
         job = self._jobs.pop(job_id)
-        minute = job.created // MINUTE
-        jobs = self._minutes[minute]
+        slot = job.created // SLOT
+        jobs = self._slots[slot]
         del jobs[job_id]
         if not jobs:
-            del self._minutes[minute]
+            del self._slots[slot]
         self.dirty.discard(job_id)
         self.forgotten.add(job_id)
 
@@ -201,12 +204,12 @@ class JobBook:
 
     def created_in(self, since: int, until: int) -> Iterator[tuple[str, Job]]:
         """Jobs created in [since, until)."""
-        first, last = since // MINUTE, until // MINUTE
-        minutes: Iterator[int] | range = range(first, last + 1)
-        if last - first > len(self._minutes):
-            minutes = (minute for minute in self._minutes if first <= minute <= last)
-        for minute in minutes:
-            for job_id, job in self._minutes.get(minute, {}).items():
+        first, last = since // SLOT, until // SLOT
+        slots: Iterator[int] | range = range(first, last + 1)
+        if last - first > len(self._slots):
+            slots = (slot for slot in self._slots if first <= slot <= last)
+        for slot in slots:
+            for job_id, job in self._slots.get(slot, {}).items():
                 if since <= job.created < until:
                     yield job_id, job
 
@@ -222,7 +225,7 @@ class JobBook:
             if self.open_by_minute[minute].keys() <= oldest.keys():
                 continue
             in_minute: dict[Labels, int] = {}
-            for job in self._minutes[minute].values():
+            for _, job in self.created_in(minute * MINUTE, (minute + 1) * MINUTE):
                 if job.open:
                     in_minute[job.labels] = min(in_minute.get(job.labels, job.created), job.created)
             oldest = in_minute | oldest

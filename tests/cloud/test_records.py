@@ -188,6 +188,13 @@ def test_create_time(value: object, time_zone: str, expected: int | None) -> Non
     assert (page.records[0].job_id, page.records[0].create_time) == ("a", expected)
 
 
+def test_the_same_text_in_two_zones_is_two_times() -> None:
+    """What is remembered of a text holds in its zone only: targets may differ in theirs."""
+    listed = {"count": 1, "data": [{"job_id": "a", "create_time": "2023-11-15 06:13:20"}]}
+    times = [decode(listed, name).records[0].create_time for name in ("UTC", "+08:00", "UTC")]
+    assert times == [NOON + 8 * 3_600_000, NOON, NOON + 8 * 3_600_000]
+
+
 def test_fail_msg_is_cut_and_cleaned() -> None:
     """Free text is bounded, and free of what a database refuses."""
     assert one(fail_msg="x" * 5000).fail_msg == "x" * 4096
