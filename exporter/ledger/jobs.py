@@ -29,7 +29,7 @@ UNDATED: Final = 1 << 20
 WAIVED: Final = 1 << 21
 """A finished job that is no longer listed: windows are complete without it."""
 UNLISTED: Final = 1 << 22
-"""At least one of the misses was a listing, not a lookup."""
+"""At least one of the misses was a listing, not a lookup; no listing can miss an undated record."""
 
 
 class Job(msgspec.Struct, gc=False, array_like=True):

@@ -255,7 +255,7 @@ class Ledger:
         if not job.misses:
             job.missing_since = begun
         job.misses += 1
-        if listing:
+        if listing or job.flags & UNDATED:
             job.flags |= UNLISTED
         if job.open:
             job.looked = max(job.looked, begun)

@@ -88,6 +88,21 @@ def test_a_job_given_up_as_not_listed_stays_so_over_a_restart(state: str) -> Non
     assert again.times.settled == NOW + 2 * MINUTE
 
 
+def test_an_undated_job_that_is_gone_does_not_hold_the_settled_time_for_ever() -> None:
+    """No listing can miss it, as nobody knows which window it belongs to: lookups alone must do."""
+    ledger = new_ledger()
+    ledger.see(record(created=None), sighting(NOW, since=START))
+    for look in range(12):
+        at = NOW + (look + 1) * 30 * SECOND
+        ledger.showed_something(at)
+        assert ledger.missing(START, at, []) == []
+        gone = ledger.miss("a", at, listing=False)
+    assert gone
+    assert ledger.totals.by_detail(EXPIRED) == {"vanished": 1}
+    ledger.settle(NOW + 2 * MINUTE, at + 5 * MINUTE)
+    assert ledger.times.settled == NOW + 2 * MINUTE
+
+
 def test_one_bad_answer_after_a_silence_of_the_whole_list_gives_nothing_up() -> None:
     """All the looks of ten silent minutes are one; with one more spurious miss there are two, not three."""
     ledger = new_ledger()
