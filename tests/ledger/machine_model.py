@@ -1,0 +1,332 @@
+"""The rules of counting in their plainest form: dictionaries that never forget, and no thought of speed.
+
+``test_machine.py`` holds the books against it. Knows the words of the books, nothing of how they are kept.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from exporter.ledger.facts import Sighting
+from exporter.ledger.model import FAILED, FINAL_STATES, OPEN_STATES, SUCCEED, UNKNOWN, Anomaly, Record
+from exporter.ledger.totals import (
+    ANOMALIES,
+    CREATED,
+    DURATION_LOWER,
+    DURATION_UPPER,
+    EXPIRED,
+    FAILURES,
+    FINISHED,
+    FOLDED,
+    FOLDED_PAIR,
+    INF,
+    SKIPPED_MS,
+    SUM,
+    SYNTHESIZED,
+    TEXT_LENGTH,
+    Key,
+)
+from exporter.published import JobGauges, Labels, Pair
+from tests.fake_api import MINUTE, SECOND, rules
+
+OVERLAP = MINUTE
+RULES = rules(
+    overlap=OVERLAP, max_job_age=10 * MINUTE, max_catch_up=20 * MINUTE, window=5 * MINUTE, max_label_sets=3
+)
+SILENCE = 3 * RULES.interval
+PATIENCE = 60 * MINUTE
+
+MinuteKey = tuple[int, str, str, str, str]
+
+
+def whole(ms: int, unit: int = SECOND) -> int:
+    return ms // unit * unit
+
+
+class Look(NamedTuple):
+    """A look that did not show a job."""
+
+    at: int
+    listing: bool
+
+
+@dataclass
+class Account:
+    """One counted job."""
+
+    created: int
+    pair: Pair
+    state: str = UNKNOWN
+    """The open state shown last."""
+    end: str = ""
+    """SUCCEED, FAILED, max_age or vanished."""
+    characters: int | None = None
+    looked: int = -1
+    """When the last look at it as an open job began."""
+    undated: bool = False
+    told: set[Anomaly] = field(default_factory=set)
+    looks: list[Look] = field(default_factory=list)
+    """Those in a row that did not show it; all of a silence of the whole list are one."""
+    given_up: bool = False
+
+    @property
+    def waited_for(self) -> bool:
+        return bool(self.looks) and not self.given_up
+
+
+class Model:
+    """See the module."""
+
+    def __init__(self) -> None:
+        self.accounts: dict[str, Account] = {}
+        self.totals: Counter[Key] = Counter()
+        self.minutes: Counter[MinuteKey] = Counter()
+        self.characters: Counter[MinuteKey] = Counter()
+        self.pairs: list[Pair] = []
+        self.baseline = self.settled = self.forgotten = self.history = 0
+        self.catching_up = False
+        self.lose_memory()
+
+    def lose_memory(self) -> None:
+        """What no store keeps."""
+        self.told: set[tuple[Anomaly, str]] = set()
+        self.answers = [0]
+        """When the list showed anything."""
+        self.late = self.refuted = False
+
+    def start(self, now: int) -> None:
+        self.baseline = self.settled = self.forgotten = self.history = whole(now)
+
+    def remembers(self, name: str) -> bool:
+        account = self.accounts.get(name)
+        return account is not None and (not account.end or account.created >= self.forgotten)
+
+    # --- shown ----------------------------------------------------------------------------------------
+
+    def answered(self, at: int) -> None:
+        """The list showed something."""
+        if at - max(self.answers) >= SILENCE:
+            for account in self.accounts.values():
+                if account.waited_for:
+                    account.looks = [Look(at, any(look.listing for look in account.looks))]
+        self.answers.append(at)
+
+    def see(self, record: Record, seen: Sighting) -> None:
+        self.answered(seen.begun)
+        if record.malformed:
+            self._tell(Anomaly.MALFORMED_RECORD, record.key)
+        elif record.job_id is not None:
+            self.show(record.job_id, record, seen)
+
+    def show(self, name: str, record: Record, seen: Sighting) -> None:
+        if self.remembers(name):
+            self._show_again(self.accounts[name], record, seen)
+        elif (created := self._place(name, record, seen)) is not None:
+            self._count(name, created, record, seen)
+
+    def _place(self, name: str, record: Record, seen: Sighting) -> int | None:
+        """When a job that is not remembered was created, if it is to be counted."""
+        if record.create_time is None:
+            if seen.since is None or seen.until is None:
+                self._tell(Anomaly.BAD_CREATE_TIME, name)
+                return None
+            return min(seen.until, seen.ended) if seen.since >= self.forgotten else None
+        after = seen.since is None or seen.since <= record.create_time
+        before = seen.until is None or record.create_time <= seen.until
+        if not (after and before):
+            self._tell(Anomaly.OUTSIDE_WINDOW, name)
+            return None
+        return record.create_time if record.create_time >= self.forgotten else None
+
+    def _count(self, name: str, created: int, record: Record, seen: Sighting) -> None:
+        assert name not in self.accounts, "counted twice"
+        pair = self._book(record)
+        if pair != (record.job_type, record.tts_service_enum):
+            self.totals[FOLDED, "", "", ""] += 1
+        account = self.accounts[name] = Account(created, pair)
+        self.totals[CREATED, *pair, ""] += 1
+        if record.create_time is None:
+            account.undated = True
+            self._flag(account, Anomaly.BAD_CREATE_TIME)
+        elif self.baseline <= created < self.settled:
+            self._flag(account, Anomaly.LATE_RECORD)
+            self.late = True
+        self._take(account, record, seen)
+
+    def _book(self, record: Record) -> Pair:
+        """First come, first served."""
+        pair = (record.job_type, record.tts_service_enum)
+        if pair not in self.pairs:
+            if len(self.pairs) >= RULES.max_label_sets:
+                return FOLDED_PAIR
+            self.pairs.append(pair)
+        return pair
+
+    def _show_again(self, account: Account, record: Record, seen: Sighting) -> None:
+        if account.waited_for and account.created >= self.settled:
+            self.refuted = True
+        account.looks, account.given_up = [], False
+        if account.end:
+            ended = account.end in FINAL_STATES
+            if record.job_state != account.end if ended else record.job_state in FINAL_STATES:
+                self._flag(account, Anomaly.STATE_REGRESSION)
+            return
+        if account.pair not in (FOLDED_PAIR, (record.job_type, record.tts_service_enum)):
+            account.pair = self._book(record)
+            self._flag(account, Anomaly.LABEL_CHANGED)
+        self._take(account, record, seen)
+
+    def _take(self, account: Account, record: Record, seen: Sighting) -> None:
+        if record.text_length is None:
+            self._flag(account, Anomaly.MISSING_TEXT_LENGTH)
+        elif account.characters is None:
+            account.characters = record.text_length
+            self._observe(TEXT_LENGTH, account.pair, RULES.text_length_buckets, record.text_length)
+        if record.job_state in FINAL_STATES:
+            self._finish(account, record, seen)
+            return
+        if record.job_state == UNKNOWN:
+            self._flag(account, Anomaly.UNKNOWN_STATE)
+        account.state = record.job_state
+        account.looked = max(account.looked, seen.begun)
+        if seen.begun >= account.created + RULES.max_job_age:
+            self._expire(account, "max_age")
+
+    # --- ended ----------------------------------------------------------------------------------------
+
+    def _finish(self, account: Account, record: Record, seen: Sighting) -> None:
+        account.end = record.job_state
+        self.totals[FINISHED, *account.pair, account.end] += 1
+        fail_class = ""
+        if account.end == FAILED:
+            fail_class = RULES.classify(record.fail_msg)
+            self.totals[FAILURES, *account.pair, fail_class] += 1
+        if account.end == SUCCEED:
+            self.totals[SYNTHESIZED, *account.pair, ""] += account.characters or 0
+            self._time(account, seen)
+        self._note(account, account.end, fail_class)
+
+    def _time(self, account: Account, seen: Sighting) -> None:
+        age = seen.ended - account.created
+        unseen = seen.ended - max(account.looked, account.created)
+        if not account.undated and unseen <= 2 * max(RULES.interval, age // 20):
+            self._observe(DURATION_UPPER, account.pair, RULES.duration_buckets, age)
+            before = max(0, account.looked - account.created)
+            self._observe(DURATION_LOWER, account.pair, RULES.duration_buckets, before)
+
+    def _expire(self, account: Account, reason: str) -> None:
+        account.end = reason
+        self.totals[EXPIRED, *account.pair, reason] += 1
+        self._note(account, account.state, reason)
+
+    def _note(self, account: Account, state: str, detail: str) -> None:
+        key = (account.created // MINUTE, *account.pair, state, detail)
+        self.minutes[key] += 1
+        self.characters[key] += account.characters or 0
+
+    def _observe(self, name: str, pair: Pair, bounds: tuple[int, ...], value: int) -> None:
+        bucket = next((str(bound) for bound in bounds if value <= bound), INF)
+        self.totals[name, *pair, bucket] += 1
+        self.totals[name, *pair, SUM] += value
+
+    # --- not shown ------------------------------------------------------------------------------------
+
+    def missing(self, since: int, until: int, shown: set[str]) -> set[str]:
+        return {
+            name
+            for name, account in self.accounts.items()
+            if self.remembers(name)
+            and name not in shown
+            and since <= account.created < until
+            and not account.given_up
+            and not account.undated
+        }
+
+    def miss(self, name: str, at: int, *, listing: bool) -> bool:
+        """A look that did not show the job. Returns whether it is no longer waited for."""
+        account = self.accounts[name]
+        if not self.remembers(name) or account.given_up:
+            return True
+        account.looks.append(Look(at, listing))
+        if not account.end:
+            account.looked = max(account.looked, at)
+        first, last = account.looks[0].at, max(self.answers)
+        listed = any(look.listing for look in account.looks) or account.undated
+        alive = first < last and at - last < SILENCE
+        if len(account.looks) < 3 or at - first < OVERLAP or not listed:
+            return False
+        if not alive and at - first < PATIENCE:
+            return False
+        account.given_up = True
+        if not account.end:
+            self._expire(account, "vanished")
+        return True
+
+    # --- time -----------------------------------------------------------------------------------------
+
+    def settle(self, until: int, now: int) -> None:
+        waited = [a.created for name, a in self.accounts.items() if a.waited_for and self.remembers(name)]
+        held = [whole(created) for created in waited if created >= self.settled]
+        behind = now - self.settled > 2 * OVERLAP
+        self.settled = max(self.settled, min([until, whole(now - OVERLAP), *held]))
+        self.forgotten = max(self.forgotten, self.settled - OVERLAP)
+        self.catching_up = behind and now - self.settled > 2 * OVERLAP
+
+    def jump(self, now: int) -> int:
+        target = whole(now - RULES.max_catch_up)
+        if self.catching_up or target <= self.settled:
+            return 0
+        skipped = target - self.settled
+        self.settled = self.forgotten = target
+        self.catching_up = True
+        self.totals[SKIPPED_MS, "", "", ""] += skipped
+        return skipped
+
+    def read_back(self, records: list[Record], since: int, seen: Sighting) -> None:
+        """Before the first start only what is open counts; the rest is for the gauge."""
+        for record in records:
+            created = record.create_time
+            if created is None or not since <= created < self.history or record.job_id is None:
+                continue
+            if self.remembers(record.job_id):
+                self.show(record.job_id, record, seen)
+            elif record.job_state in OPEN_STATES:
+                self._count(record.job_id, created, record, seen)
+            else:
+                self.minutes[created // MINUTE, *self._book(record), record.job_state, "-"] += 1
+        self.history = since
+
+    # --- shown to the outside -------------------------------------------------------------------------
+
+    def gauges(self, now: int) -> JobGauges:
+        start = whole(now - RULES.window, MINUTE)
+        recent: Counter[Labels] = Counter()
+        oldest: dict[Labels, int] = {}
+        open_jobs: Counter[Labels] = Counter()
+        for (minute, job_type, service, state, _), jobs in self.minutes.items():
+            if minute * MINUTE >= start:
+                recent[job_type, service, state] += jobs
+        for account in self.accounts.values():
+            if not account.end:
+                labels = (*account.pair, account.state)
+                open_jobs[labels] += 1
+                recent[labels] += account.created >= start
+                oldest[labels] = min(oldest.get(labels, account.created), account.created)
+        shown = dict(+recent) if self.history <= start else None
+        return JobGauges(
+            jobs=shown, open_jobs=dict(open_jobs), oldest_open=oldest, counted_until=self.settled
+        )
+
+    # --- odd things -----------------------------------------------------------------------------------
+
+    def _flag(self, account: Account, anomaly: Anomaly) -> None:
+        if anomaly not in account.told:
+            account.told.add(anomaly)
+            self.totals[ANOMALIES, "", "", anomaly] += 1
+
+    def _tell(self, anomaly: Anomaly, name: str) -> None:
+        if (anomaly, name) not in self.told:
+            self.told.add((anomaly, name))
+            self.totals[ANOMALIES, "", "", anomaly] += 1

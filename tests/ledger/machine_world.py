@@ -1,0 +1,80 @@
+"""The world that ``test_machine.py`` makes up: jobs as a list API shows them. Knows nothing of counting."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from hypothesis import strategies as st
+
+from exporter.ledger.model import FINAL_STATES, OPEN_STATES, Record
+from exporter.published import Pair
+from tests.fake_api import SECOND, START
+from tests.ledger.machine_model import OVERLAP
+
+MANY = st.lists(st.integers(0, 10**6), min_size=1, max_size=8)
+"""Which jobs: places in the list of them, in any order, with repetitions."""
+STATES = st.sampled_from((*FINAL_STATES, *FINAL_STATES, *OPEN_STATES))
+PAIRS = st.sampled_from(
+    [("AUDITION", "TTS_LLM"), ("AUDITION", "TTS_LLM"), ("ASYNC_JOB", "TTS_LLM"), ("ASYNC_JOB", "TTS_LAB")]
+    + [(kind, "NEW") for kind in ("AUDITION", "NEW", "other")]
+)
+LENGTHS = st.sampled_from((10, 10, 0, 50, 51, 5000, None))
+MESSAGES = st.sampled_from(("boom", "bang", ""))
+
+
+class Wanted(NamedTuple):
+    """A job to be made."""
+
+    state: str
+    delay: int
+    """Seconds until it is listed."""
+    pair: Pair
+    length: int | None
+    dated: bool
+
+
+JOBS = st.builds(
+    Wanted,
+    state=st.sampled_from((*OPEN_STATES, *OPEN_STATES, *FINAL_STATES)),
+    delay=st.sampled_from((0, 0, 0, 20, 60, 70, 90, 200)),
+    pair=PAIRS,
+    length=LENGTHS,
+    dated=st.sampled_from((True, True, True, False)),
+)
+
+
+class Thing:
+    """One job in the simulated world."""
+
+    def __init__(self, record: Record, created: int, listed: int) -> None:
+        self.record = record
+        self.created = created
+        """What the API filters by, also where the record does not tell it."""
+        self.listed = listed
+        self.deleted = False
+        self.exempt = listed - created > OVERLAP or created < START
+        """Out of the guarantee: late beyond the overlap, skipped, hidden, or gone before it was ever read."""
+
+
+class World:
+    """What there is, and when it is."""
+
+    def __init__(self) -> None:
+        self.now = START + 300
+        self.things: dict[str, Thing] = {}
+
+    def make(self, created: int, wanted: Wanted) -> None:
+        name = f"job-{len(self.things):04d}"
+        shown = created if wanted.dated else None
+        record = Record(name, shown, wanted.state, *wanted.pair, text_length=wanted.length)
+        self.things[name] = Thing(record, created, created + wanted.delay * SECOND)
+
+    def pick(self, pick: int) -> Thing:
+        return self.things[sorted(self.things)[pick % len(self.things)]]
+
+    def listed(self, since: int, until: int) -> list[Record]:
+        return [
+            thing.record
+            for thing in self.things.values()
+            if not thing.deleted and thing.listed <= self.now and since <= thing.created <= until
+        ]
