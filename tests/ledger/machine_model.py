@@ -1,6 +1,7 @@
 """The rules of counting in their plainest form: dictionaries that never forget, and no thought of speed.
 
-``test_machine.py`` holds the books against it. Knows the words of the books, nothing of how they are kept.
+``test_machine.py`` holds the books against it. Knows the words of the books, but nothing of how they are
+kept, except for ``remembered``.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from exporter.ledger.facts import Sighting
+from exporter.ledger.jobs import EXPIRED as GIVEN_UP
+from exporter.ledger.jobs import FLAGS, NEVER, UNDATED, UNLISTED, WAIVED, Job
 from exporter.ledger.model import FAILED, FINAL_STATES, OPEN_STATES, SUCCEED, UNKNOWN, Anomaly, Record
 from exporter.ledger.totals import (
     ANOMALIES,
@@ -158,7 +161,7 @@ class Model:
     def _book(self, record: Record) -> Pair:
         """First come, first served."""
         pair = (record.job_type, record.tts_service_enum)
-        if pair not in self.pairs:
+        if pair != FOLDED_PAIR and pair not in self.pairs:
             if len(self.pairs) >= RULES.max_label_sets:
                 return FOLDED_PAIR
             self.pairs.append(pair)
@@ -330,3 +333,22 @@ class Model:
         if (anomaly, name) not in self.told:
             self.told.add((anomaly, name))
             self.totals[ANOMALIES, "", "", anomaly] += 1
+
+
+def remembered(account: Account) -> Job:
+    """What the books keep of a job, from what the model knows of it."""
+    flags = sum(FLAGS[anomaly] for anomaly in account.told)
+    flags |= UNDATED if account.undated else 0
+    flags |= WAIVED if account.given_up else 0
+    flags |= UNLISTED if any(look.listing or account.undated for look in account.looks) else 0
+    state = account.state if not account.end else account.end if account.end in FINAL_STATES else GIVEN_UP
+    return Job(
+        account.created,
+        state,
+        *account.pair,
+        text_length=NEVER if account.characters is None else account.characters,
+        looked=account.looked,
+        misses=len(account.looks),
+        missing_since=account.looks[0].at if account.looks else 0,
+        flags=flags,
+    )

@@ -13,13 +13,16 @@ from tests.ledger.machine_model import OVERLAP
 
 MANY = st.lists(st.integers(0, 10**6), min_size=1, max_size=8)
 """Which jobs: places in the list of them, in any order, with repetitions."""
-STATES = st.sampled_from((*FINAL_STATES, *FINAL_STATES, *OPEN_STATES))
-PAIRS = st.sampled_from(
-    [("AUDITION", "TTS_LLM"), ("AUDITION", "TTS_LLM"), ("ASYNC_JOB", "TTS_LLM"), ("ASYNC_JOB", "TTS_LAB")]
-    + [(kind, "NEW") for kind in ("AUDITION", "NEW", "other")]
+STATES = (*FINAL_STATES, *FINAL_STATES, *OPEN_STATES)
+FIRST_STATES = (*OPEN_STATES, *OPEN_STATES, *FINAL_STATES)
+DELAYS = (0, 0, 0, 20, 60, 70, 90, 200)
+PAIRS = (
+    *[("AUDITION", "TTS_LLM"), ("AUDITION", "TTS_LLM"), ("ASYNC_JOB", "TTS_LLM"), ("ASYNC_JOB", "TTS_LAB")],
+    *[("AUDITION", "NEW"), ("NEW", "NEW"), ("other", "NEW"), ("other", "other")],
 )
-LENGTHS = st.sampled_from((10, 10, 0, 50, 51, 5000, None))
-MESSAGES = st.sampled_from(("boom", "bang", ""))
+LENGTHS = (10, 10, 0, 50, 51, 5000, None)
+MESSAGES = ("boom", "bang", "")
+DATED = (True, True, True, False)
 
 
 class Wanted(NamedTuple):
@@ -35,11 +38,11 @@ class Wanted(NamedTuple):
 
 JOBS = st.builds(
     Wanted,
-    state=st.sampled_from((*OPEN_STATES, *OPEN_STATES, *FINAL_STATES)),
-    delay=st.sampled_from((0, 0, 0, 20, 60, 70, 90, 200)),
-    pair=PAIRS,
-    length=LENGTHS,
-    dated=st.sampled_from((True, True, True, False)),
+    state=st.sampled_from(FIRST_STATES),
+    delay=st.sampled_from(DELAYS),
+    pair=st.sampled_from(PAIRS),
+    length=st.sampled_from(LENGTHS),
+    dated=st.sampled_from(DATED),
 )
 
 
@@ -61,6 +64,8 @@ class World:
 
     def __init__(self) -> None:
         self.now = START + 300
+        self.latency = 100
+        """Milliseconds from a request to its answer."""
         self.things: dict[str, Thing] = {}
 
     def make(self, created: int, wanted: Wanted) -> None:

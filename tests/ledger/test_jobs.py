@@ -53,3 +53,14 @@ def test_open_jobs_are_counted_by_minute_and_labels_whatever_happens_to_them(
     for job in open_jobs:
         oldest[job.labels] = min(oldest.get(job.labels, job.created), job.created)
     assert book.oldest_open() == oldest
+
+
+def test_a_job_that_is_added_again_is_not_forgotten() -> None:
+    """One commit holds what became of it last."""
+    book = JobBook()
+    for _ in range(2):
+        book.add("a", Job(START, "SUCCEED", "AUDITION", "TTS_LLM"))
+        assert (book.dirty, book.forgotten) == ({"a"}, set())
+        book.forget("a")
+        assert (book.dirty, book.forgotten) == (set(), {"a"})
+    assert not book._slots, "an index of nothing is memory for nothing"

@@ -117,6 +117,47 @@ def test_one_bad_answer_after_a_silence_of_the_whole_list_gives_nothing_up() -> 
     assert (ledger.totals.sum(FINISHED), ledger.totals.sum(EXPIRED)) == (1, 0)
 
 
+def test_a_list_that_has_shown_nothing_since_a_job_was_missed_does_not_give_it_up() -> None:
+    """Also where polls are rare, and a silence is longer than the overlap."""
+    ledger = new_ledger(rules(interval=30 * SECOND, overlap=MINUTE))
+    ledger.see(record(), sighting(NOW))
+    for look in range(3):
+        assert not ledger.miss("a", NOW + look * 30 * SECOND, listing=True)
+    ledger.showed_something(NOW + 61 * SECOND)
+    assert ledger.miss("a", NOW + 62 * SECOND, listing=True)
+
+
+def test_a_counted_job_that_is_found_before_the_baseline_is_not_counted_again() -> None:
+    """Its first record had no date."""
+    ledger = new_ledger()
+    ledger.see(record(created=None), sighting(NOW, since=START))
+    ledger.see_history([record(created=START - SECOND)], START - MINUTE, sighting(NOW))
+    assert (ledger.totals.sum(CREATED), ledger.imbalance()) == (1, 0)
+
+
+def test_counting_begins_once() -> None:
+    """A second baseline would leave out what lies between."""
+    with pytest.raises(ValueError, match="baseline already"):
+        new_ledger().start(NOW)
+
+
+def test_what_is_told_once_is_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rubbish under ever new names must not fill the memory."""
+    monkeypatch.setattr("exporter.ledger.told.LIMIT", 3)
+    ledger = new_ledger()
+    for digest in ("a", "b", "c", "d", "d", "a"):
+        ledger.see(record(None, malformed=digest), sighting(NOW))
+    assert ledger.totals.plain(ANOMALIES, Anomaly.MALFORMED_RECORD) == 5
+
+
+def test_books_that_do_not_balance_are_not_kept() -> None:
+    """A defect must stop the counting, not spoil the store."""
+    ledger = new_ledger()
+    ledger.totals.add(CREATED, PAIR)
+    with pytest.raises(RuntimeError, match="is 1: wrong books"):
+        ledger.changes()
+
+
 def test_a_missed_job_holds_the_settled_time_until_it_is_shown_again() -> None:
     """A window without a job that should be there was not complete."""
     ledger = new_ledger()

@@ -16,21 +16,16 @@ from msgspec.structs import replace
 
 from exporter.ledger.facts import Sighting
 from exporter.ledger.gauges import gauges
-from exporter.ledger.jobs import EXPIRED, FLAGS, NEVER, UNDATED, UNLISTED, WAIVED, Job
 from exporter.ledger.ledger import Ledger
-from exporter.ledger.model import FINAL_STATES, Record
+from exporter.ledger.model import Record
 from exporter.ledger.opening import buckets, open_books
 from exporter.ledger.times import Times
 from exporter.ledger.totals import FOLDED_PAIR
-from exporter.published import Pair
 from exporter.store.base import Commit
 from exporter.store.sqlite import SqliteStore
 from tests.fake_api import MINUTE, SECOND, START
-from tests.ledger.machine_model import OVERLAP, RULES, Account, MinuteKey, Model, whole
-from tests.ledger.machine_world import JOBS, LENGTHS, MANY, MESSAGES, PAIRS, STATES, Wanted, World
-
-LATENCY = 100
-"""Milliseconds from a request to its answer."""
+from tests.ledger.machine_model import OVERLAP, RULES, MinuteKey, Model, remembered, whole
+from tests.ledger.machine_world import JOBS, MANY, MESSAGES, STATES, Wanted, World
 
 
 class Machine(RuleBasedStateMachine):
@@ -63,8 +58,13 @@ class Machine(RuleBasedStateMachine):
 
     # --- the world ------------------------------------------------------------------------------------
 
-    @initialize(past=st.lists(st.tuples(st.integers(0, 300), JOBS)), first=st.lists(JOBS, min_size=2))
-    def begin(self, past: list[tuple[int, Wanted]], first: list[Wanted]) -> None:
+    @initialize(
+        past=st.lists(st.tuples(st.integers(0, 300), JOBS)),
+        first=st.lists(JOBS, min_size=2),
+        latency=st.sampled_from((0, 100)),
+    )
+    def begin(self, past: list[tuple[int, Wanted]], first: list[Wanted], latency: int) -> None:
+        self.world.latency = latency
         for age, wanted in past:
             self.world.make(START - age * SECOND, wanted)
         self.ledger.start(self.world.now)
@@ -85,32 +85,38 @@ class Machine(RuleBasedStateMachine):
         self.world.now += milliseconds
 
     @precondition(lambda self: self.world.things)
-    @rule(which=MANY, state=STATES, pair=PAIRS, length=LENGTHS, message=MESSAGES)
-    def change(self, which: list[int], state: str, pair: Pair, length: int | None, message: str) -> None:
+    @rule(which=MANY, wanted=JOBS, state=st.sampled_from(STATES), message=st.sampled_from(MESSAGES))
+    def change(self, which: list[int], wanted: Wanted, state: str, message: str) -> None:
         """Jobs end, or go back, or turn into another kind."""
         for pick in which:
             thing = self.world.pick(pick)
             thing.record = replace(
                 thing.record,
                 job_state=state,
-                job_type=pair[0],
-                tts_service_enum=pair[1],
-                text_length=length,
+                job_type=wanted.pair[0],
+                tts_service_enum=wanted.pair[1],
+                text_length=wanted.length,
                 fail_msg=message,
             )
 
     @precondition(lambda self: self.world.things)
-    @rule(which=MANY, back=st.sampled_from((False, False, True)))
-    def vanish(self, which: list[int], back: bool) -> None:
-        """Records are deleted, or deleted ones are listed again."""
+    @rule(which=MANY)
+    def vanish(self, which: list[int]) -> None:
+        """Records are deleted."""
         for pick in which:
             thing = self.world.pick(pick)
-            thing.deleted, thing.exempt = not back, True
+            thing.deleted = thing.exempt = True
+
+    @rule()
+    def come_back(self) -> None:
+        """What was deleted is listed again."""
+        for thing in self.world.things.values():
+            thing.deleted = False
 
     # --- looking --------------------------------------------------------------------------------------
 
     def _sighting(self, since: int | None, until: int | None) -> Sighting:
-        return Sighting(self.world.now, self.world.now + LATENCY, since, until)
+        return Sighting(self.world.now, self.world.now + self.world.latency, since, until)
 
     def _show(self, record: Record, sighting: Sighting) -> None:
         self.model.see(record, sighting)
@@ -155,6 +161,14 @@ class Machine(RuleBasedStateMachine):
         assert set(missing) == self.model.missing(since, until, shown)
         for name in missing:
             self._miss(name, listing=True)
+
+    @rule(which=MANY, up_to=st.booleans())
+    def read_edge(self, which: list[int], up_to: bool) -> None:
+        """A window that ends, or begins, with the very second of a job."""
+        for pick in which:
+            second = whole(self.world.pick(pick).created)
+            since = second - 30 * SECOND if up_to else second
+            self._read(since, since + 30 * SECOND)
 
     def _miss(self, name: str, *, listing: bool) -> None:
         before = self.model.accounts[name].given_up
@@ -203,6 +217,7 @@ class Machine(RuleBasedStateMachine):
     )
     def poll(self, seconds: int, times: int, back: int) -> None:
         """As the program does: what is new, with some of what is not, what is old enough, what was missed."""
+        self.commit()
         for _ in range(times):
             self.world.now += seconds * SECOND
             self._read(whole(self.world.now) - back, whole(self.world.now) + OVERLAP)
@@ -213,6 +228,7 @@ class Machine(RuleBasedStateMachine):
     @rule(milliseconds=st.sampled_from((15_000, 45_000, 20 * MINUTE)), times=st.integers(2, 5))
     def be_silent(self, milliseconds: int, times: int) -> None:
         """The API lists nothing at all for a while."""
+        self.commit()
         for _ in range(times):
             self.world.now += milliseconds
             self.settle(short=0, empty=True, again=True)
@@ -220,8 +236,8 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.model.accounts)
     @rule(which=MANY, seconds=st.sampled_from((0, 15, 30)))
     def look_up(self, which: list[int], seconds: int) -> None:
-        """Jobs asked for by their ids, one after the other."""
-        names = sorted(self.model.accounts)
+        """The latest jobs asked for by their ids, one after the other."""
+        names = sorted(self.model.accounts)[-12:]
         for pick in which:
             self.world.now += seconds * SECOND
             self._look_up(names[pick % len(names)])
@@ -233,12 +249,13 @@ class Machine(RuleBasedStateMachine):
         else:
             self._show(thing.record, self._sighting(None, None))
 
-    @rule(seconds=st.sampled_from((20, 60, 75, 240)))
-    def read_history(self, seconds: int) -> None:
-        """The time before the first start, backwards: only what is open counts."""
+    @rule(seconds=st.sampled_from((20, 60, 75, 240)), everything=st.booleans())
+    def read_history(self, seconds: int, everything: bool) -> None:
+        """The time before the first start, backwards, or out of the whole list: only what is open counts."""
         until = self.model.history
         since = until - seconds * SECOND
-        records, sighting = self.world.listed(since, until), self._sighting(since, until)
+        records = self.world.listed(0, self.world.now) if everything else self.world.listed(since, until)
+        sighting = self._sighting(since, until)
         self.model.read_back(records, since, sighting)
         self.ledger.see_history(records, since, sighting)
 
@@ -346,6 +363,7 @@ class Machine(RuleBasedStateMachine):
         assert dict(self.ledger.jobs.items()) == wanted
         waited_for = {name for name in wanted if model.accounts[name].waited_for}
         assert {name for name in self.ledger.holds if name in wanted} == waited_for
+        assert all(self.ledger.jobs.open_by_minute.values())
 
     @invariant()
     def the_times_are_those_of_the_rules(self) -> None:
@@ -362,31 +380,15 @@ class Machine(RuleBasedStateMachine):
             jobs[key] += more
             characters[key] += more_characters
         assert jobs == self.model.minutes
+        for minute in {key[0] for key in jobs}:
+            known = sum(number for key, number in jobs.items() if key[0] == minute)
+            assert self.ledger.minutes.density(minute) == known
         assert characters == self.model.characters
 
     @invariant()
     def the_gauges_show_what_is_there(self) -> None:
         if self.ledger.started:
             assert gauges(self.ledger, self.world.now) == self.model.gauges(self.world.now)
-
-
-def remembered(account: Account) -> Job:
-    """What the books keep of a job, from what the model knows of it."""
-    flags = sum(FLAGS[anomaly] for anomaly in account.told)
-    flags |= UNDATED if account.undated else 0
-    flags |= WAIVED if account.given_up else 0
-    flags |= UNLISTED if any(look.listing or account.undated for look in account.looks) else 0
-    state = account.state if not account.end else account.end if account.end in FINAL_STATES else EXPIRED
-    return Job(
-        account.created,
-        state,
-        *account.pair,
-        text_length=NEVER if account.characters is None else account.characters,
-        looked=account.looked,
-        misses=len(account.looks),
-        missing_since=account.looks[0].at if account.looks else 0,
-        flags=flags,
-    )
 
 
 TestMachine = Machine.TestCase
