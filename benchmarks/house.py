@@ -91,7 +91,7 @@ def _record(job: Job, now: float) -> Record:
 class NoStore:
     """Keeps nothing: what is measured on it is not the disk."""
 
-    def load(self, target: str, scope: str, minutes_since: int) -> StoredBooks:
+    def load(self, target: str, scope: str, now: int, keep: int) -> StoredBooks:
         return StoredBooks()
 
     def commit(self, target: str, scope: str, commit: Commit) -> None:

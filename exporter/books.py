@@ -20,7 +20,7 @@ from exporter.ledger.chart import chart_start, last_hour
 from exporter.ledger.facts import Rules
 from exporter.ledger.gauges import gauge_start, gauges
 from exporter.ledger.ledger import Ledger
-from exporter.ledger.opening import StoredBooks, buckets, open_books
+from exporter.ledger.opening import buckets, open_books
 from exporter.ledger.recent import Recent
 from exporter.ledger.totals import (
     ANOMALIES,
@@ -112,10 +112,9 @@ class Books:
     async def load(self, wall_now: int) -> None:
         """Read the books from the store. Raises StoreError, ScopeChangedError."""
         keep = max(self.rules.window, self.rules.max_job_age, 2 * self.rules.overlap) + SPARE
-        stored = await self._read(wall_now - keep)
-        if stored.times is not None and wall_now - stored.times.settled > SPARE:
-            # After downtime, or with a wrong clock of ours: what is kept follows the books' own time.
-            stored = await self._read(stored.times.settled - keep)
+        stored = await self._in_thread(
+            lambda: self._store.load(self._view.target, self._scope, wall_now, keep)
+        )
         if stored.version == self._version + 1:
             # The commit that was given up (cancelled, or its answer lost) was made all the same.
             del self._unsaved[: self._submitted]
@@ -133,9 +132,6 @@ class Books:
             )
         self._ledger = ledger
         self._ledger.recent = self._recent
-
-    async def _read(self, minutes_since: int) -> StoredBooks:
-        return await self._in_thread(lambda: self._store.load(self._view.target, self._scope, minutes_since))
 
     def claim_project(self, project_id: str) -> None:
         """These books belong to that project (R11). Raises ScopeChangedError when they belong to another."""

@@ -50,7 +50,8 @@ class Changes(msgspec.Struct, frozen=True):
 
     times: Times | None
     jobs: dict[str, Job]
-    forgotten: tuple[str, ...]
+    forgotten: tuple[tuple[str, int], ...]
+    """Ids, with the times of creation."""
     totals: dict[Key, int | None]
     """``None``: the total is gone (its histogram started anew)."""
     minutes: dict[MinuteKey, tuple[int, int]]

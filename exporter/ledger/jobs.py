@@ -115,7 +115,8 @@ class JobBook:
         self.open_count = 0
         self.due = DueIndex()
         self.dirty: set[str] = set()
-        self.forgotten: set[str] = set()
+        self.forgotten: set[tuple[str, int]] = set()
+        """Since the last commit: id and time of creation."""
         self._index(self._jobs)
 
     def __len__(self) -> int:
@@ -134,7 +135,7 @@ class JobBook:
         self._jobs[job_id] = job
         self._index({job_id: job})
         self.dirty.add(job_id)
-        self.forgotten.discard(job_id)
+        self.forgotten.discard((job_id, job.created))
 
     def _index(self, jobs: dict[str, Job]) -> None:
         """One job, or all of them: a start waits for this, so nothing is looked up or called in vain."""
@@ -194,7 +195,7 @@ class JobBook:
         if not jobs:
             del self._slots[slot]
         self.dirty.discard(job_id)
-        self.forgotten.add(job_id)
+        self.forgotten.add((job_id, job.created))
 
     def forget_finals(self, since: int, until: int) -> None:
         """Forget the final jobs created in [since, until)."""

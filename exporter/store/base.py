@@ -26,8 +26,9 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
 class Store(Protocol):
     """Keeps books. Blocking: call it from a thread. Every method raises StoreError and its children only."""
 
-    def load(self, target: str, scope: str, minutes_since: int) -> StoredBooks:
-        """The books of ``target``, with the minute counts since then (milliseconds).
+    def load(self, target: str, scope: str, now: int, keep: int) -> StoredBooks:
+        """The books of ``target``, with the minute counts of the last ``keep`` milliseconds before ``now``,
+        or before the settled time if that is earlier.
 
         Raises ScopeChangedError when they were kept for another scope.
         """

@@ -7,11 +7,23 @@ from typing import Final
 APPLICATION_ID: Final = 0x4D545453
 """``MTTS``: marks the file as ours (SQLite file header)."""
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 # Primary keys come first and in order: SQLite 3.40 takes any other table WITHOUT ROWID for damaged
 # (its quick_check finds NULL where there is none).
-CREATE: Final = """
+# Jobs lie in order of creation: those of one page are neighbours, their ids would scatter them over the file.
+_CREATE_JOBS: Final = """
+CREATE TABLE jobs (
+    target INTEGER NOT NULL REFERENCES targets (id),
+    created INTEGER NOT NULL, job_id TEXT NOT NULL,
+    state TEXT NOT NULL, job_type TEXT NOT NULL, tts_service_enum TEXT NOT NULL,
+    text_length INTEGER NOT NULL, looked INTEGER NOT NULL,
+    misses INTEGER NOT NULL, missing_since INTEGER NOT NULL, flags INTEGER NOT NULL,
+    PRIMARY KEY (target, created, job_id)
+) WITHOUT ROWID;
+"""
+CREATE: Final = f"""
+{_CREATE_JOBS}
 CREATE TABLE targets (
     id INTEGER PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
@@ -22,15 +34,6 @@ CREATE TABLE targets (
     last_complete_poll INTEGER,
     buckets TEXT NOT NULL
 );
-CREATE TABLE jobs (
-    target INTEGER NOT NULL REFERENCES targets (id),
-    job_id TEXT NOT NULL,
-    created INTEGER NOT NULL, state TEXT NOT NULL,
-    job_type TEXT NOT NULL, tts_service_enum TEXT NOT NULL,
-    text_length INTEGER NOT NULL, looked INTEGER NOT NULL,
-    misses INTEGER NOT NULL, missing_since INTEGER NOT NULL, flags INTEGER NOT NULL,
-    PRIMARY KEY (target, job_id)
-) WITHOUT ROWID;
 CREATE TABLE totals (
     target INTEGER NOT NULL REFERENCES targets (id),
     name TEXT NOT NULL, job_type TEXT NOT NULL, tts_service_enum TEXT NOT NULL, detail TEXT NOT NULL,
@@ -53,13 +56,27 @@ CREATE TABLE label_sets (
 CREATE TABLE breakers (credentials TEXT PRIMARY KEY, state TEXT NOT NULL) WITHOUT ROWID;
 """
 
+UPGRADES: Final = {
+    1: f"""  -- by id -> in order of creation
+ALTER TABLE jobs RENAME TO jobs_by_id;
+{_CREATE_JOBS}
+INSERT INTO jobs SELECT target, created, job_id, state, job_type, tts_service_enum, text_length, looked,
+    misses, missing_since, flags FROM jobs_by_id;
+DROP TABLE jobs_by_id;
+"""  # noqa: S608 - our own words
+}
+"""From each former version to the next."""
+
 UPDATE_TARGET: Final = """
 UPDATE targets SET version = version + 1, project_id = ?, baseline = ?, settled = ?, forgotten = ?,
     history = ?, catching_up = ?, last_complete_poll = ?, buckets = ?
 WHERE id = ? AND version = ?
 """
-PUT_JOB: Final = "INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-DELETE_JOB: Final = "DELETE FROM jobs WHERE target = ? AND job_id = ?"
+PUT_JOB: Final = """
+INSERT OR REPLACE INTO jobs (target, job_id, created, state, job_type, tts_service_enum, text_length, looked,
+    misses, missing_since, flags) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+DELETE_JOB: Final = "DELETE FROM jobs WHERE target = ? AND created = ? AND job_id = ?"
 PUT_TOTAL: Final = "INSERT OR REPLACE INTO totals VALUES (?, ?, ?, ?, ?, ?)"
 DELETE_TOTAL: Final = """
 DELETE FROM totals WHERE target = ? AND name = ? AND job_type = ? AND tts_service_enum = ? AND detail = ?
@@ -78,9 +95,8 @@ SELECT minute, job_type, tts_service_enum, state, sum(jobs) FROM minutes
 WHERE target = ? AND minute >= ? GROUP BY 1, 2, 3, 4
 """
 GET_JOBS: Final = """
-SELECT count(*), max(job_id), CAST(json_group_array(job_id) AS BLOB), CAST(json_group_array(json_array(
+SELECT CAST(json_group_array(job_id) AS BLOB), CAST(json_group_array(json_array(
     created, state, job_type, tts_service_enum, text_length, looked, misses, missing_since, flags)) AS BLOB)
-FROM jobs WHERE target = ?1 AND job_id BETWEEN ?2 AND (SELECT max(job_id) FROM (
-    SELECT job_id FROM jobs WHERE target = ?1 AND job_id >= ?2 ORDER BY job_id LIMIT ?3))
+FROM (SELECT * FROM jobs WHERE target = ?1 AND (created, job_id) > (?2, ?3) ORDER BY created, job_id LIMIT ?4)
 """
-"""The next jobs from an id on, as JSON. Ids have an array of their own: keys of an object end at a NUL."""
+"""The next jobs after one, as JSON. Ids have an array of their own: keys of an object end at a NUL."""

@@ -76,13 +76,13 @@ class SqliteStore:
             raise
         return db
 
-    def load(self, target: str, scope: str, minutes_since: int) -> StoredBooks:
+    def load(self, target: str, scope: str, now: int, keep: int) -> StoredBooks:
         try:
-            return self._load(target, scope, minutes_since)
+            return self._load(target, scope, now, keep)
         except (ValueError, TypeError):  # a value of another kind than any that we write
             raise StoreCorruptError(_damaged(self._path)) from None
 
-    def _load(self, target: str, scope: str, minutes_since: int) -> StoredBooks:
+    def _load(self, target: str, scope: str, now: int, keep: int) -> StoredBooks:
         with _errors(self._path):
             row = self._db.execute(
                 "SELECT id, scope, project_id, version, baseline, settled, forgotten, history, catching_up,"
@@ -98,10 +98,13 @@ class SqliteStore:
                     f" for {scope}: use a new target name, so that different things are not added up"
                 )
             self._ids[target] = key
+            times = _times(stamps)
+            # After downtime, or with a wrong clock of ours, what is kept follows the books' own time.
+            since = (now if times is None else min(now, times.settled)) - keep
             return StoredBooks(
                 version=version,
                 project_id=project_id,
-                times=_times(stamps),
+                times=times,
                 jobs=self._jobs(key),
                 totals={
                     (name, job_type, service, detail): int(value)
@@ -113,29 +116,30 @@ class SqliteStore:
                         (key,),
                     )
                 ),
-                minutes=tuple(self._db.execute(schema.GET_MINUTES, (key, minutes_since // MINUTE))),
+                minutes=tuple(self._db.execute(schema.GET_MINUTES, (key, since // MINUTE))),
                 last_complete_poll=last_complete_poll,
                 buckets=msgspec.json.decode(buckets, type=dict[str, tuple[int, ...]]),
             )
 
     def _jobs(self, key: int) -> dict[str, Job]:
-        """All remembered jobs, by way of JSON: less work than row by row, and every value's type is checked.
-
-        A step begins with the last job of the step before.
-        """
+        """All remembered jobs, by way of JSON: less work than row by row, and the types are checked."""
         jobs: dict[str, Job] = {}
         texts: dict[str, str] = {}
         same = texts.setdefault
-        count, last = STEP, ""
-        while count == STEP:
-            row = self._db.execute(schema.GET_JOBS, (key, last, STEP)).fetchone()
-            count, last, ids, fields = row
-            step = _JOBS.decode(fields)
+        read, last = 0, (-(2**63), "")
+        while read % STEP == 0:
+            ids, fields = self._db.execute(schema.GET_JOBS, (key, *last, STEP)).fetchone()
+            names, step = _IDS.decode(ids), _JOBS.decode(fields)
+            if not step:
+                break
             for job in step:  # equal texts shall be one object: there may be a million jobs, with few labels
                 job.state = same(job.state, job.state)
                 job.job_type = same(job.job_type, job.job_type)
                 job.tts_service_enum = same(job.tts_service_enum, job.tts_service_enum)
-            jobs.update(zip(_IDS.decode(ids), step, strict=True))
+            jobs.update(zip(names, step, strict=True))
+            read, last = read + len(step), (step[-1].created, names[-1])
+        if len(jobs) != read:
+            raise StoreCorruptError(_damaged(self._path))  # two rows of one job
         return jobs
 
     def _rows(self, table: str, key: int) -> Iterator[Any]:
@@ -172,7 +176,7 @@ class SqliteStore:
         row = (commit.project_id, *stamps, commit.last_complete_poll, buckets, key, commit.version)
         if db.execute(schema.UPDATE_TARGET, row).rowcount != 1:
             raise StoreConflictError(f"{self._path}: somebody else committed to these books")
-        db.executemany(schema.DELETE_JOB, ((key, job_id) for job_id in changes.forgotten))
+        db.executemany(schema.DELETE_JOB, ((key, created, job_id) for job_id, created in changes.forgotten))
         db.executemany(
             schema.PUT_JOB,
             ((key, job_id, *msgspec.structs.astuple(job)) for job_id, job in changes.jobs.items()),
@@ -261,8 +265,25 @@ def _check(db: sqlite3.Connection, path: Path) -> None:
             f" {schema.SCHEMA_VERSION}): upgrade the exporter, or choose another storage.url"
         )
     verdict = db.execute("PRAGMA quick_check(1)").fetchone()[0]
-    if verdict != "ok":
+    if verdict != "ok" or version < 1:
         raise StoreCorruptError(_damaged(path))
+    _upgrade(db, version)
+
+
+def _upgrade(db: sqlite3.Connection, version: int) -> None:
+    """From a former version's tables to ours, all or nothing."""
+    steps = "".join(schema.UPGRADES[former] for former in range(version, schema.SCHEMA_VERSION))
+    if not steps:
+        return
+    try:
+        with closing(db.cursor()) as cursor:
+            cursor.executescript(
+                f"BEGIN IMMEDIATE; {steps} PRAGMA user_version = {schema.SCHEMA_VERSION}; COMMIT;"
+            )
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
 
 
 def _damaged(path: Path) -> str:

@@ -189,7 +189,7 @@ def test_what_is_final_and_old_is_forgotten_and_what_is_open_is_not() -> None:
     ledger.see(record("open"), sighting(NOW))
     ledger.settle(START + 30 * MINUTE, START + 60 * MINUTE)
     assert [name for name, _ in ledger.jobs.items()] == ["open"]
-    assert ledger.changes().forgotten == ("done",)
+    assert ledger.changes().forgotten == (("done", START),)
     ledger.see(record("done", state="SUCCEED"), sighting(START + 60 * MINUTE))
     assert ledger.totals.sum(CREATED) == 2
 

@@ -46,7 +46,7 @@ class Machine(RuleBasedStateMachine):
         self.folder.cleanup()
 
     def _load(self) -> Ledger:
-        stored = self.store.load("t", "scope", 0)
+        stored = self.store.load("t", "scope", 0, 0)
         self.version = stored.version
         ledger = open_books(stored, RULES, ())
         self.read_until = ledger.times.settled if ledger.started else 0
@@ -310,7 +310,7 @@ class Machine(RuleBasedStateMachine):
         self.saved = copy.deepcopy(self.model)
         self.saved.lose_memory()
         self.minutes, self.characters = self._stored_minutes()
-        stored, changes = self.store.load("t", "scope", 0), self.ledger.changes()
+        stored, changes = self.store.load("t", "scope", 0, 0), self.ledger.changes()
         assert stored.jobs == dict(self.ledger.jobs.items())
         assert stored.totals == self.ledger.totals.values
         assert stored.pairs == self.ledger.labels.pairs

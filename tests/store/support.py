@@ -37,7 +37,7 @@ def books(path: Path) -> dict[str, Any]:
     """Everything a store holds for the target, but the number of its version."""
     store = SqliteStore(path)
     try:
-        held = msgspec.structs.asdict(store.load("t", SCOPE, 0))
+        held = msgspec.structs.asdict(store.load("t", SCOPE, 0, 0))
     finally:
         store.close()
     del held["version"]

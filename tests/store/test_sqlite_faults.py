@@ -82,7 +82,7 @@ FAULTS: dict[str, tuple[Damage, type[StoreError], str]] = {
     "newer-version": (
         newer,
         StoreVersionError,
-        r"books\.db: written by a newer version of this exporter \(store version 7, this one knows 1\):"
+        r"books\.db: written by a newer version of this exporter \(store version 7, this one knows 2\):"
         r" upgrade the exporter, or choose another storage\.url",
     ),
     "a-folder": (
@@ -354,7 +354,7 @@ def test_books_are_refused_to_whoever_did_not_load_them(path: Path) -> None:
     """A commit on top of an older version would undo what came between."""
     store = SqliteStore(path)
     try:
-        version = store.load("t", SCOPE, 0).version
+        version = store.load("t", SCOPE, 0, 0).version
         nothing = Changes(None, {}, (), {}, {}, ())
         commit = Commit(
             version=version - 1,
@@ -370,7 +370,7 @@ def test_books_are_refused_to_whoever_did_not_load_them(path: Path) -> None:
             store.commit("t", SCOPE, structs.replace(commit, version=0))
         with pytest.raises(StoreConflictError, match="was committed before it was loaded"):
             store.commit("unheard-of", SCOPE, structs.replace(commit, version=3))
-        assert store.load("t", SCOPE, 0).version == version
+        assert store.load("t", SCOPE, 0, 0).version == version
     finally:
         store.close()
 

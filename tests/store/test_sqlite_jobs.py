@@ -34,7 +34,7 @@ def given_back(jobs: dict[str, Job]) -> dict[str, Job]:
         for again in (False, True):
             store = sqlite.SqliteStore(Path(folder) / "books.db")
             if again:
-                read = store.load("t", SCOPE, 0).jobs
+                read = store.load("t", SCOPE, 0, 0).jobs
             else:
                 store.commit("t", SCOPE, commit)
             store.close()
