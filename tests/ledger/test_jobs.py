@@ -62,5 +62,5 @@ def test_a_job_that_is_added_again_is_not_forgotten() -> None:
         book.add("a", Job(START, "SUCCEED", "AUDITION", "TTS_LLM"))
         assert (book.dirty, book.forgotten) == ({"a"}, set())
         book.forget("a")
-        assert (book.dirty, book.forgotten) == (set(), {"a"})
+        assert (book.dirty, book.forgotten) == (set(), {("a", START)})
     assert not book._slots, "an index of nothing is memory for nothing"
