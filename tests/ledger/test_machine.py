@@ -107,10 +107,12 @@ class Machine(RuleBasedStateMachine):
             thing = self.world.pick(pick)
             thing.deleted = thing.exempt = True
 
-    @rule()
-    def come_back(self) -> None:
-        """What was deleted is listed again."""
+    @rule(ended=st.booleans())
+    def come_back(self, ended: bool) -> None:
+        """What was deleted is listed again, and has perhaps ended meanwhile."""
         for thing in self.world.things.values():
+            if thing.deleted and ended:
+                thing.record = replace(thing.record, job_state="SUCCEED")
             thing.deleted = False
 
     # --- looking --------------------------------------------------------------------------------------
@@ -392,4 +394,4 @@ class Machine(RuleBasedStateMachine):
 
 
 TestMachine = Machine.TestCase
-TestMachine.settings = settings(max_examples=200, stateful_step_count=50)
+TestMachine.settings = settings(max_examples=120, stateful_step_count=50)

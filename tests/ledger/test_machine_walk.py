@@ -21,7 +21,7 @@ from tests.ledger.machine_world import (
 )
 from tests.ledger.test_machine import Machine
 
-WALKS = 40
+WALKS = 100
 STEPS = 150
 
 
@@ -80,8 +80,8 @@ class Walk:
                 which=self._which(), wanted=self._wanted(), state=dice.choice(STATES),
                 message=dice.choice(MESSAGES),
             )),
-            (3, lambda: machine.vanish(which=self._which())),
-            (2, machine.come_back),
+            (6, lambda: machine.vanish(which=self._which())),
+            (4, lambda: machine.come_back(ended=yes)),
             (4, lambda: machine.sweep_in_part(
                 back=dice.randint(0, 300), which=self._which(), filtered=dice.random() < 0.7
             )),
