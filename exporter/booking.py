@@ -130,7 +130,7 @@ class Booking:
 
     def halve(self, density: Density, window: Window, result: WindowResult) -> bool:
         """After an incomplete read: try a smaller window. Returns whether there is one (R6, R8)."""
-        density.shrink(window)
+        density.shrink(window, result.count)
         if window.until - window.since > SECOND:
             return True
         self.doubt(result)

@@ -1,13 +1,12 @@
 """Settle reads: every record once more, in order and to the end, from the settled time on (R5, R6, R8).
 
 While far behind, several windows are under way at a time. They are booked and committed one by one and in
-order all the same; what was read beyond one that fails is read again.
+order all the same: what was read beyond one that fails waits until smaller ones have closed the gap.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from typing import Final, NamedTuple
 
 from exporter.booking import Booking
@@ -63,30 +62,29 @@ class Settling:
         Raises what ended a read, after booking what came before it.
         """
         limit += self._booking.cost.requests
-        under_way: deque[_Reading] = deque()
+        under_way: list[_Reading] = []
         try:
             while True:
                 self._read_on(under_way, limit, head)
-                if not under_way:
+                if not under_way or under_way[0].window.since > self.read_until:
                     return
-                reading = under_way.popleft()
+                reading = under_way.pop(0)
                 result = await reading.task
                 await self._book(reading, result)
                 if not result.complete and not self._booking.halve(self._density, reading.window, result):
                     return
-                if self.read_until != reading.window.until:
+                if self.read_until < reading.window.since:
                     await _drop(under_way)
         finally:
             await _drop(under_way)
 
-    def _read_on(self, under_way: deque[_Reading], limit: int, head: int) -> None:
+    def _read_on(self, under_way: list[_Reading], limit: int, head: int) -> None:
         """Put the next windows under way: the backlog's a few at a time, others when the last is booked."""
         while len(under_way) < UNDER_WAY:
-            since = under_way[-1].window.until if under_way else self.read_until
-            if under_way and not self._lagging_at(since):
-                return
-            left = limit - self._booking.cost.requests - sum(reading.pages for reading in under_way)
-            if left <= 0:
+            place, since, end = self._gap(under_way)
+            left = limit - self._booking.cost.requests
+            left -= sum(reading.pages for reading in under_way if not reading.task.done())
+            if left <= 0 or (under_way and not self._lagging_at(since)):
                 return
             now, head = self._booking.now(), max(head, since)
             window = plan.settle_window(
@@ -94,8 +92,19 @@ class Settling:
             )
             if window is None:
                 return
+            window = plan.Window(since, min(window.until, end))
             pages = plan.pages((window.until - window.since) * self._density.per_ms)
-            under_way.append(_Reading(window, now, pages, asyncio.create_task(self._read(window))))
+            reading = _Reading(window, now, pages, asyncio.create_task(self._read(window)))
+            under_way.insert(place, reading)
+
+    def _gap(self, under_way: list[_Reading]) -> tuple[int, int, int]:
+        """The first stretch that is not under way: its place among those that are, its begin and its end."""
+        since = self.read_until
+        for place, reading in enumerate(under_way):
+            if reading.window.since > since:
+                return place, since, reading.window.since
+            since = reading.window.until
+        return len(under_way), since, self._booking.now()
 
     async def _read(self, window: plan.Window) -> WindowResult:
         """Far behind, nothing else would contradict a wrongly empty answer: it is asked for again."""
@@ -126,7 +135,7 @@ class Settling:
         ledger.settle(self.read_until, now)
 
 
-async def _drop(under_way: deque[_Reading]) -> None:
+async def _drop(under_way: list[_Reading]) -> None:
     """What is under way is not wanted any more."""
     for reading in under_way:
         reading.task.cancel()

@@ -98,6 +98,27 @@ def test_nothing_is_settled_beyond_a_window_that_fails(house: House) -> None:
     assert house.created() == len(house.api.jobs)
 
 
+def test_what_was_read_beyond_a_window_that_is_too_large_is_not_read_again(tmp_path: Path) -> None:
+    """Bursts that come and go make every few windows too large: those beyond each were answered in vain."""
+    house = house_with_backlog(tmp_path, lambda: 2, budget=4000)
+    begin = house.clock.ms - BACKLOG
+    for burst in range(begin, house.clock.ms - 30 * MINUTE, 30 * MINUTE):
+        for number in range(3000):
+            house.api.create(burst + number * 100, state="SUCCEED")
+    served = 0
+
+    def count(query: JobsQuery, page: Page) -> Page:
+        nonlocal served
+        served += len(page.records)
+        return page
+
+    house.api.answer = count
+    asyncio.run(house.poll())
+    assert house.created() > 35_000
+    assert served < 1.2 * house.created()
+    house.store.close()
+
+
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32))
 def test_every_job_is_counted_once_whatever_overtakes_what(
@@ -138,6 +159,18 @@ def test_a_poll_that_is_cancelled_leaves_no_request_behind(house: House) -> None
     asyncio.run(some_of_a_poll(house, 10))
     assert api_of(house).under_way == 0
     assert 1 < api_of(house).most == UNDER_WAY
+
+
+@pytest.mark.parametrize("budget", range(4, 44, 6))
+def test_a_budget_that_ends_at_a_window_that_is_too_large_skips_nothing(tmp_path: Path, budget: int) -> None:
+    """The windows beyond it have been read: booking them would pass over its jobs for ever."""
+    house = house_with_backlog(tmp_path, lambda: 1, budget=budget, every=20)
+    for hours in (2, 3, 5):
+        for number in range(1500):
+            house.api.create(house.clock.ms - hours * 60 * MINUTE + number * 20, state="SUCCEED")
+    asyncio.run(house.poll(12_000 // budget))
+    assert house.created() == len(house.api.jobs)
+    house.store.close()
 
 
 @pytest.mark.parametrize("budget", [4, 12, 40, 75])

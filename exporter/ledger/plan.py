@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from exporter.ledger.due import Look, RecordCounts
 from exporter.ledger.ledger import Ledger
-from exporter.ledger.reading import PAGE_LIMIT
+from exporter.ledger.reading import MAX_WINDOW_RECORDS, PAGE_LIMIT
 from exporter.ledger.times import SECOND, floor_second
 
 ONE_PAGE: Final = 85
@@ -72,9 +72,11 @@ class Density:
         """``window`` was seen to hold so many records, unexpectedly."""
         self._per_ms = records / max(SECOND, window.until - window.since)
 
-    def shrink(self, window: Window) -> None:
-        """The read of ``window`` failed, or was too large: halve."""
-        self._cap = max(SECOND, floor_second((window.until - window.since) // 2))
+    def shrink(self, window: Window, records: int | None = None) -> None:
+        """The read of ``window`` failed: halve. Or it holds too many ``records``: as many as fit."""
+        too_many = records is not None and records > MAX_WINDOW_RECORDS
+        share = MANY / records if too_many and records else 0.5
+        self._cap = max(SECOND, floor_second(int((window.until - window.since) * share)))
 
     @property
     def per_ms(self) -> float:

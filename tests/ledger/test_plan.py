@@ -210,3 +210,11 @@ def test_records_are_counted_by_minute_as_far_as_the_head_and_estimated_beyond(
     }
     counts = RecordCounts(ledger_of(jobs), begin, begin + 90 * SECOND, 2 / SECOND)
     assert counts(begin + since * SECOND, begin + until * SECOND) == pytest.approx(records)
+
+
+@pytest.mark.parametrize(("records", "span"), [(None, 50), (900, 50), (2_000, 42), (85_000, 1)])
+def test_a_window_that_failed_is_followed_by_a_smaller_one(records: int | None, span: int) -> None:
+    """Half as long; or, where it is known to hold too many records, as long as holds what fits."""
+    density = plan.Density(overlap=300_000)
+    density.shrink(plan.Window(0, 100_000), records)
+    assert density.span(plan.MANY) == span * 1000
