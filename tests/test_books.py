@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from exporter.errors import StoreCorruptError
+from exporter.errors import StoreCorruptError, StoreError
 from exporter.ledger.totals import CREATED
+from exporter.store.base import Commit
 from exporter.store.sqlite import SqliteStore
-from tests.fake_api import House
+from tests.fake_api import House, outage
 
 
 def test_books_that_do_not_balance_are_never_written(
@@ -107,4 +108,44 @@ def test_a_poll_that_no_commit_holds_is_handed_on(tmp_path: Path) -> None:
     house.books.succeed(before)
     asyncio.run(house.poll())
     assert house.views[-1].polls == {"complete": 4, "failed": 1}
+    store.close()
+
+
+@pytest.mark.parametrize("made", [True, False], ids=["made", "not-made"])
+def test_polls_are_counted_once_whether_a_failed_commit_was_made_or_not(tmp_path: Path, made: bool) -> None:
+    """One poll was in the commit whose answer was lost, the next ended before the books were read again."""
+    store = SqliteStore(tmp_path / "books.db")
+    house = House(store)
+    asyncio.run(house.poll(3))
+    answer = store.commit
+
+    def lose(target: str, scope: str, commit: Commit) -> None:
+        if made:
+            answer(target, scope, commit)
+        raise StoreError("the answer was lost")
+
+    store.commit = lose  # type: ignore[method-assign]  # a store that fails after its COMMIT cannot be had otherwise
+    house.books.poll_ended("failed", 10, house.clock.ms)
+    with pytest.raises(StoreError):
+        asyncio.run(house.books.commit(house.clock.ms))
+    assert not house.books.loaded
+    store.commit = answer  # type: ignore[method-assign]
+    house.books.poll_ended("failed", 20, house.clock.ms)
+    asyncio.run(house.books.load(house.clock.ms))
+    asyncio.run(house.books.commit(house.clock.ms))
+    assert house.books.view(now=house.clock.ms, up=True, skew_ms=0).polls == {"complete": 3, "failed": 2}
+    store.close()
+
+
+def test_only_a_complete_poll_is_the_last_complete_one(tmp_path: Path) -> None:
+    """Polls that fail must not move it, a restart must not lose it: the alert on stale numbers needs it."""
+    store = SqliteStore(tmp_path / "books.db")
+    house = House(store)
+    asyncio.run(house.poll(3))
+    complete = house.view.last_complete_poll
+    house.api.fail = outage
+    asyncio.run(house.poll(2))
+    house.restart()
+    assert asyncio.run(house.poll()) == "failed"
+    assert house.view.last_complete_poll == complete
     store.close()

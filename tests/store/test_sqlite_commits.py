@@ -1,0 +1,100 @@
+"""What one commit changes, and what the next process finds of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from exporter.ledger.facts import Changes
+from exporter.ledger.jobs import MINUTE, Job
+from exporter.ledger.times import Times
+from exporter.store.base import Commit
+from exporter.store.sqlite import SqliteStore
+from tests.store.support import SCOPE
+
+NOTHING = Changes(times=None, jobs={}, forgotten=(), totals={}, minutes={}, pairs=())
+PAIR = ("ASYNC_JOB", "TTS_LLM")
+MINUTES = {(minute, *PAIR, "SUCCEED", ""): (2, 30) for minute in (9, 10, 11)}
+JOB = Job(1, "WAITING", *PAIR)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SqliteStore]:
+    store = SqliteStore(tmp_path / "books.db")
+    yield store
+    store.close()
+
+
+def commit(store: SqliteStore, version: int, target: str = "t", keep: int = 0, **changes: Any) -> None:
+    step = Commit(
+        version=version,
+        changes=replace(NOTHING, **changes),
+        project_id="",
+        last_complete_poll=None,
+        buckets={},
+        keep_minutes_since=keep,
+    )
+    store.commit(target, SCOPE, step)
+
+
+def minutes(store: SqliteStore, target: str = "t", now: int = 0) -> dict[int, int]:
+    """Jobs by minute."""
+    return {row[0]: row[4] for row in store.load(target, SCOPE, now, 0).minutes}
+
+
+def test_minute_counts_of_two_commits_add_up(store: SqliteStore) -> None:
+    """A commit holds what came since the last one, also for a minute that was written before."""
+    commit(store, 0, minutes=MINUTES)
+    commit(store, 1, minutes=MINUTES)
+    assert minutes(store) == {9: 4, 10: 4, 11: 4}
+    characters = store._db.execute("SELECT DISTINCT characters FROM minutes").fetchall()
+    assert characters == [(60,)]
+
+
+def test_old_minutes_are_dropped_from_one_target_only(store: SqliteStore) -> None:
+    """The minute in which the time to keep begins stays, and so does all that other targets have."""
+    commit(store, 0, target="other", minutes=MINUTES)
+    commit(store, 0, minutes=MINUTES)
+    commit(store, 1, keep=10 * MINUTE + 1)
+    assert minutes(store) == {10: 2, 11: 2}
+    assert minutes(store, "other") == {9: 2, 10: 2, 11: 2}
+
+
+def test_minutes_are_loaded_from_the_books_own_time_on_when_the_clock_is_ahead(store: SqliteStore) -> None:
+    """After downtime the minutes around the settled time are needed, however long ago they were."""
+    commit(store, 0, minutes=MINUTES, times=Times.start(10 * MINUTE))
+    assert minutes(store, now=1_000 * MINUTE) == {10: 2, 11: 2}
+
+
+def test_the_times_come_back_with_the_catch_up_under_way(store: SqliteStore) -> None:
+    """Forgotten, the catch-up would be cut short by a second jump (R8)."""
+    times = Times(1_000, 4_000, 3_000, 2_000, catching_up=True)
+    commit(store, 0, times=times)
+    assert store.load("t", SCOPE, 0, 0).times == times
+
+
+def test_a_total_that_is_gone_does_not_come_back(store: SqliteStore) -> None:
+    """A histogram with other buckets starts anew; its neighbours stay."""
+    gone, kept = ("text_length", *PAIR, "100"), ("created", *PAIR, "")
+    commit(store, 0, totals={gone: 3, kept: 5})
+    commit(store, 1, totals={gone: None})
+    assert store.load("t", SCOPE, 0, 0).totals == {kept: 5}
+
+
+def test_label_sets_keep_the_order_in_which_they_were_met(store: SqliteStore) -> None:
+    """Who came first has a place within ``max_label_sets``: not by the alphabet."""
+    pairs = (("Z", "Z"), ("A", "A"), ("M", "M"))
+    commit(store, 0, pairs=pairs[:2])
+    commit(store, 1, pairs=pairs[1:])
+    assert store.load("t", SCOPE, 0, 0).pairs == pairs
+
+
+def test_a_job_forgotten_and_seen_again_in_one_commit_stays(store: SqliteStore) -> None:
+    """What is remembered at the end of a step is what the store holds."""
+    commit(store, 0, jobs={"j": JOB, "k": JOB})
+    commit(store, 1, forgotten=(("j", 1), ("k", 1)), jobs={"j": JOB})
+    assert store.load("t", SCOPE, 0, 0).jobs == {"j": JOB}
