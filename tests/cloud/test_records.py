@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.cloud.records import Decoder
+from exporter.cloud.redact import Redactor
 from exporter.cloud.times import TimeFormat, format_time, parse_http_date, zone
 from exporter.errors import ApiError
 from exporter.ledger.model import Page, Record
@@ -199,6 +200,20 @@ def test_fail_msg_is_cut_and_cleaned() -> None:
     """Free text is bounded, and free of what a database refuses."""
     assert one(fail_msg="x" * 5000).fail_msg == "x" * 4096
     assert one(fail_msg="a\x00b").fail_msg == "a\ufffdb"
+
+
+@pytest.mark.parametrize("other", [{}, {"job_id": []}], ids=["well-formed", "loosely"])
+def test_a_secret_echoed_in_fail_msg_is_masked(other: dict[str, object]) -> None:
+    """Whether or not the rest of its record is as documented."""
+    body = json.dumps({"count": 1, "data": [{"fail_msg": "bad token Secret123456", **other}]}).encode()
+    page = Decoder("UTC").decode(body, redact=Redactor(["Secret123456"]))
+    assert page.records[0].fail_msg == "bad token ***"
+
+
+def test_an_error_beside_malformed_jobs_is_an_error() -> None:
+    """One job of a wrong type does not make a page of an error."""
+    with pytest.raises(ApiError):
+        decode({"error_code": "TTS.1", "count": 1, "data": [{"job_id": []}]})
 
 
 @pytest.mark.parametrize("element", ["null", "1", '"text"', "[]", "[[{}]]", "true"])

@@ -218,3 +218,25 @@ def test_a_window_that_failed_is_followed_by_a_smaller_one(records: int | None, 
     density = plan.Density(overlap=300_000)
     density.shrink(plan.Window(0, 100_000), records)
     assert density.span(plan.MANY) == span * 1000
+
+
+def test_a_settle_window_over_known_records_ends_before_the_second_that_would_overfill_it() -> None:
+    """One page holds what is known of it, and the reading moves on even where one second is too much."""
+    late = START + 10 * MINUTE
+    sparse = {f"j{number}": job(START + number * SECOND, START) for number in range(120)}
+    density = plan.Density(overlap=5 * MINUTE)
+    window = plan.settle_window(ledger_of(sparse), density, START, late, late, 1_000)
+    assert window == plan.Window(START, START + 95 * SECOND)
+    dense = {f"j{number}": job(START, START) for number in range(1_100)}
+    window = plan.settle_window(ledger_of(dense), density, START, late, late, 1_000)
+    assert window == plan.Window(START, START + SECOND)
+
+
+def test_a_head_read_of_several_pages_ends_a_second_before_now() -> None:
+    """What appears between two pages would shift them; a single page cannot shift and reaches beyond now."""
+    jobs = {f"j{number}": job(START + number % 60 * SECOND, START) for number in range(300)}
+    ledger, density = ledger_of(jobs), plan.Density(overlap=5 * MINUTE)
+    head, now = START + 60 * SECOND, START + 75 * SECOND + 1
+    due = [look(START // SECOND + second, listing_only=True) for second in range(0, 60, 10)]
+    assert plan.head_window(ledger, density, head, now, due).until == START + 74 * SECOND
+    assert plan.head_window(ledger, density, head, now, []).until == START + 75 * SECOND + 5 * MINUTE
