@@ -77,6 +77,8 @@ class Books:
         self._store = store
         self._executor = executor
         self._ledger: Ledger | None = None
+        self.loads = 0
+        """How often they were read from the store: whatever was known beyond them is void then."""
         self._version = 0
         self._project_id = identity.project_id
         self._last_complete_poll: int | None = None
@@ -132,6 +134,7 @@ class Books:
             )
         self._ledger = ledger
         self._ledger.recent = self._recent
+        self.loads += 1
 
     def claim_project(self, project_id: str) -> None:
         """These books belong to that project (R11). Raises ScopeChangedError when they belong to another."""

@@ -166,7 +166,8 @@ class Poller:
             raise self._booking.problem
 
     async def _read_windows(self) -> None:
-        self._settling.begin()
+        if self._settling.begin():
+            self._head = 0
         await self._catch_up()
         if not self._settling.lagging:
             await self._read_head()
@@ -299,6 +300,8 @@ class Poller:
             if result.complete:
                 ledger.see_history(result.listing, window.since, result.pages[-1].sighting)
                 self._history_density.learn(window, len(result.listing))
+            elif result.error is not None:
+                self._history_density.shrink(window)  # it may be its size that fails
             await self._booking.commit_read(result)
             if not result.complete and not self._booking.halve(self._history_density, window, result):
                 return

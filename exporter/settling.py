@@ -1,18 +1,23 @@
 """Settle reads: every record once more, in order and to the end, from the settled time on (R5, R6, R8).
 
 While far behind, several windows are under way at a time. They are booked and committed one by one and in
-order all the same: what was read beyond one that fails waits until smaller ones have closed the gap.
+order all the same: what was read beyond one that fails waits until smaller ones have closed the gap. Windows
+share their edge second: a job that ends there just between two of them may be told as ``state_regression``.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Final, NamedTuple
 
+from exporter import log
 from exporter.booking import Booking
 from exporter.ledger import plan
 from exporter.ledger.reading import PAGE_LIMIT
 from exporter.reader import WindowResult
+
+logger = logging.getLogger(__name__)
 
 EMPTY_AGAIN: Final = 2
 """How often an empty stretch of a backlog is read again before it is believed."""
@@ -39,14 +44,22 @@ class Settling:
         self._density = plan.Density(overlap)
         self.read_until = 0
         """Up to where everything was read: the settled time, or beyond it while missed jobs hold that."""
+        self._loads = 0
+        """Of the books, when reading began from the settled time."""
         self._reread_at = 0
         """When a late record last made the stretch behind the settled time be read again."""
 
-    def begin(self) -> None:
-        """Before the first read of a poll: at the start, go on where the books ended."""
-        times = self._booking.ledger.times
-        if self.read_until < times.forgotten:
-            self.read_until = times.settled
+    def begin(self) -> bool:
+        """Before the first read of a poll: go on where the books ended, if they were loaded since the last.
+
+        After a commit that failed they know nothing of what it held: that is read once more (R10).
+        Returns whether it is so.
+        """
+        books, times = self._booking.books, self._booking.ledger.times
+        if self._loads != books.loads or self.read_until < times.forgotten:
+            self._loads, self.read_until = books.loads, times.settled
+            return True
+        return False
 
     @property
     def lagging(self) -> bool:
@@ -74,9 +87,9 @@ class Settling:
                 if not result.complete and not self._booking.halve(self._density, reading.window, result):
                     return
                 if self.read_until < reading.window.since:
-                    await _drop(under_way)
+                    await self._drop(under_way)
         finally:
-            await _drop(under_way)
+            await self._drop(under_way)
 
     def _read_on(self, under_way: list[_Reading], limit: int, head: int) -> None:
         """Put the next windows under way: the backlog's a few at a time, others when the last is booked."""
@@ -122,6 +135,8 @@ class Settling:
             self.read_until = reading.window.until
             self._density.learn(reading.window, len(result.listing))
             self.advance(reading.now)
+        elif result.error is not None:
+            self._density.shrink(reading.window)  # it may be its size that fails
         await self._booking.commit_read(result)
 
     def advance(self, now: int) -> None:
@@ -129,15 +144,21 @@ class Settling:
         ledger = self._booking.ledger
         if ledger.take_refuted():
             self.read_until = ledger.times.settled
-        if ledger.take_late() and now - self._reread_at >= ledger.rules.overlap:
+        if now - self._reread_at >= ledger.rules.overlap and ledger.take_late():
             # The stretch behind the settled time did not show it when it was read: what else did it not show?
             self._reread_at, self.read_until = now, ledger.times.forgotten
         ledger.settle(self.read_until, now)
 
-
-async def _drop(under_way: list[_Reading]) -> None:
-    """What is under way is not wanted any more."""
-    for reading in under_way:
-        reading.task.cancel()
-    await asyncio.gather(*(reading.task for reading in under_way), return_exceptions=True)
-    under_way.clear()
+    async def _drop(self, under_way: list[_Reading]) -> None:
+        """What is under way is not wanted any more."""
+        for reading in under_way:
+            reading.task.cancel()
+        for ended in await asyncio.gather(*(reading.task for reading in under_way), return_exceptions=True):
+            if isinstance(ended, Exception):
+                log.error(
+                    logger,
+                    "a read failed by a defect of this program",
+                    target=self._booking.name,
+                    error=ended,
+                )
+        under_way.clear()

@@ -26,7 +26,7 @@ from typing import Any, Final
 import msgspec
 
 from exporter.cloud.records import Decoder
-from exporter.errors import ApiError, ErrorKind
+from exporter.errors import ApiError, ErrorKind, StoreError
 from exporter.ledger.classify import BUILTIN_RULES, Classifier
 from exporter.ledger.model import JobsQuery, Page
 from exporter.simulator import wire
@@ -176,7 +176,7 @@ class Cloud:
 
 
 class MortalStore(SqliteStore):
-    """A store whose process may end just before or just after a commit."""
+    """A store whose process may end just before or just after a commit; or that refuses one."""
 
     kill: str = ""
 
@@ -184,6 +184,8 @@ class MortalStore(SqliteStore):
         kill, self.kill = self.kill, ""
         if kill == "before":
             raise Killed
+        if kill == "refuse":
+            raise StoreError("no space left on the device")
         super().commit(target, scope, commit)
         if kill == "after":
             raise Killed
@@ -299,6 +301,9 @@ class Soak:
             self.cloud.kill_after = rng.randrange(12)
         elif chance < 0.004:
             self.store.kill = rng.choice(("before", "after"))
+        elif chance < 0.0042:
+            happened["commits refused"] += 1
+            self.store.kill = "refuse"
         elif chance < 0.0045:
             happened["outages"] += 1
             self.cloud.down_until = now + rng.randrange(5, 60) * MINUTE

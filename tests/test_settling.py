@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,9 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from exporter.errors import ApiError, ErrorKind
+from exporter.errors import ApiError, ErrorKind, StoreError
+from exporter.ledger.facts import Changes
+from exporter.ledger.ledger import Ledger
 from exporter.ledger.model import JobsQuery, Page
 from exporter.settling import UNDER_WAY
+from exporter.store.base import Commit
 from exporter.store.sqlite import SqliteStore
 from tests.fake_api import MINUTE, SECOND, FakeApi, FakeClock, House
 
@@ -150,15 +154,100 @@ async def some_of_a_poll(house: House, turns: int) -> None:
     await asyncio.gather(poll, return_exceptions=True)
     house.clock.ms += 15 * SECOND
     assert asyncio.all_tasks() == {asyncio.current_task()}
-    if not house.books.loaded:
-        house.restart()
 
 
 def test_a_poll_that_is_cancelled_leaves_no_request_behind(house: House) -> None:
     """A request under way at shutdown would be sent after the store is closed."""
-    asyncio.run(some_of_a_poll(house, 10))
-    assert api_of(house).under_way == 0
+    asyncio.run(some_of_a_poll(house, 10))  # looks for tasks that are left
     assert 1 < api_of(house).most == UNDER_WAY
+
+
+def failing_commits(house: House, fails: Callable[[int], bool]) -> None:
+    """The store refuses these commits, counted from now; the process goes on."""
+    numbers, commit = itertools.count(), SqliteStore.commit
+    store = house.store
+    assert isinstance(store, SqliteStore)
+
+    def sometimes(target: str, scope: str, changes: Commit) -> None:
+        if fails(next(numbers)):
+            raise StoreError("no space left on the device")
+        commit(store, target, scope, changes)
+
+    store.commit = sometimes  # type: ignore[method-assign,assignment]  # a disk that is full now and then
+
+
+@pytest.mark.parametrize("failing", range(12))
+def test_what_a_failed_commit_held_is_read_again(tmp_path: Path, failing: int) -> None:
+    """The books are loaded anew, and know nothing of a window that had been read to its end."""
+    house = house_with_backlog(tmp_path, lambda: 1, every=20)
+    failing_commits(house, lambda number: number == failing)
+    asyncio.run(house.poll(30))
+    assert house.created() == len(house.api.jobs) == house.finished()
+    house.store.close()
+
+
+@pytest.mark.parametrize("every", [3, 7, 23])
+def test_commits_that_fail_again_and_again_lose_no_late_record(tmp_path: Path, every: int) -> None:
+    """Up to date, a record that is listed late is seen by one settle read, whose commit may be the one."""
+    house = House(SqliteStore(tmp_path / "books.db"))
+    rng = random.Random(every)
+    asyncio.run(house.poll(4))
+    failing_commits(house, lambda number: number % every == 0)
+    for _ in range(80):
+        for _ in range(60):
+            job_id = house.api.create(state="SUCCEED")
+            house.api.appears[job_id] = house.clock.ms + rng.choice((0, rng.randrange(280))) * SECOND
+        asyncio.run(house.poll())
+    failing_commits(house, lambda number: False)
+    asyncio.run(house.poll(60))
+    assert house.created() == 4800
+    house.store.close()
+
+
+@pytest.mark.parametrize("failing", range(8))
+def test_a_defect_in_the_middle_of_a_backlog_loses_nothing(tmp_path: Path, failing: int) -> None:
+    """Whatever was in memory only is gone with it, also what had been read before."""
+    house = house_with_backlog(tmp_path, lambda: 1, every=20)
+    numbers, changes = itertools.count(), Ledger.changes
+
+    def broken(ledger: Ledger) -> Changes:
+        if next(numbers) == failing:
+            raise ValueError("a defect")
+        return changes(ledger)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Ledger, "changes", broken)
+        asyncio.run(house.poll(30))
+    assert house.created() == len(house.api.jobs)
+    house.store.close()
+
+
+def test_a_window_that_is_too_wide_for_the_api_is_made_smaller(tmp_path: Path) -> None:
+    """A gateway that gives up on long answers would otherwise give up on the same window for ever."""
+    house = house_with_backlog(tmp_path, lambda: 1, every=20)
+
+    def slow(query: JobsQuery) -> ApiError | None:
+        wide = query.since is not None and query.until is not None and query.until - query.since > 5 * MINUTE
+        settles = wide and query.until is not None and query.until < house.clock.ms
+        return ApiError(ErrorKind.SERVER, "gateway timeout", status=504) if settles else None
+
+    house.api.fail = slow
+    asyncio.run(house.poll(120))
+    assert house.created() == len(house.api.jobs)
+    house.store.close()
+
+
+def test_a_late_record_soon_after_another_is_not_passed_over(house: House) -> None:
+    """The stretch behind the settled time is read again once per overlap: the second time after that."""
+    asyncio.run(house.poll(30))
+    settling, ledger, now = house.poller._settling, house.books.ledger, house.clock.ms
+    again = []
+    for passed in (0, MINUTE, ledger.rules.overlap):
+        ledger._late |= passed < ledger.rules.overlap
+        settling.read_until = ledger.times.settled
+        settling.advance(now + passed)
+        again.append(settling.read_until == ledger.times.forgotten)
+    assert again == [True, False, True]
 
 
 @pytest.mark.parametrize("budget", range(4, 44, 6))

@@ -49,6 +49,7 @@ class Connections:
         self._new = partial(_new_client, tls, transport, timeouts, trust_env=trust_env)
         self._first = self._new()
         self._idle = [self._first]
+        self._closed = False
 
     def build_request(self, method: str, url: str, **parts: Any) -> httpx.Request:  # noqa: ANN401 - httpx's own
         """As ``httpx.AsyncClient.build_request``."""
@@ -58,17 +59,22 @@ class Connections:
     async def client(self) -> AsyncIterator[httpx.AsyncClient]:
         """A client for one request."""
         client = self._idle.pop() if self._idle else self._new()
+        sound = False
         try:
             yield client
+            sound = True
         except httpx.HTTPError:  # its connection is closed already
-            self._idle.append(client)
+            sound = True
             raise
-        except BaseException:
-            await client.aclose()
-            raise
-        self._idle.append(client)
+        finally:
+            if sound and not self._closed:
+                self._idle.append(client)
+            else:
+                await client.aclose()
 
     async def aclose(self) -> None:
+        """Those in use are closed when their request ends."""
+        self._closed = True
         while self._idle:
             await self._idle.pop().aclose()
 

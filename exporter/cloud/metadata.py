@@ -55,7 +55,7 @@ def agency_source(
     """Keys of the pod's identity when its environment is set, else of the machine's agency."""
 
     async def fetch() -> Lease[Keys]:
-        # A connections for a moment: it is needed once in fifty minutes, and never goes through a proxy.
+        # For a moment: they are needed once in fifty minutes, and never go through a proxy.
         async with Connections(
             metadata_url, transport=transport, timeouts=_TIMEOUTS, proxies=False
         ) as connections:

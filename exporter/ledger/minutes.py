@@ -1,4 +1,4 @@
-"""Counts by minute of creation: what the gauge of recent jobs, the planner and ``verify`` are made from.
+"""Counts by minute of creation: what the gauge of recent jobs and the planner are made from.
 
 Pure. Kept in memory as far back as they are asked for; the store keeps them longer.
 """

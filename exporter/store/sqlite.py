@@ -2,8 +2,7 @@
 
 WAL with ``synchronous=FULL``: a commit that returned survives a crash of the process and of the machine.
 The process holds a lock on ``FILE.lock`` for its life, so that two exporters cannot count into one file;
-readers such as ``verify`` may look at the same time. Every fault of SQLite becomes one StoreError that says
-what to do.
+readers may look at the same time. Every fault of SQLite becomes one StoreError that says what to do.
 """
 
 from __future__ import annotations
@@ -126,8 +125,9 @@ class SqliteStore:
         jobs: dict[str, Job] = {}
         texts: dict[str, str] = {}
         same = texts.setdefault
-        read, last = 0, (-(2**63), "")
-        while read % STEP == 0:
+        rows = self._db.execute("SELECT count(*) FROM jobs WHERE target = ?", (key,)).fetchone()[0]
+        last = (-(2**63), "")
+        for _ in range(0, rows, STEP):
             ids, fields = self._db.execute(schema.GET_JOBS, (key, *last, STEP)).fetchone()
             names, step = _IDS.decode(ids), _JOBS.decode(fields)
             if not step:
@@ -137,8 +137,8 @@ class SqliteStore:
                 job.job_type = same(job.job_type, job.job_type)
                 job.tts_service_enum = same(job.tts_service_enum, job.tts_service_enum)
             jobs.update(zip(names, step, strict=True))
-            read, last = read + len(step), (step[-1].created, names[-1])
-        if len(jobs) != read:
+            last = (step[-1].created, names[-1])
+        if len(jobs) != rows:
             raise StoreCorruptError(_damaged(self._path))  # two rows of one job
         return jobs
 
