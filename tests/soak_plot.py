@@ -85,7 +85,7 @@ def _step(most: float) -> float:
 
 
 def main() -> int:
-    source, target = Path(sys.argv[1]), Path(sys.argv[2])
+    source, target = Path(sys.argv[1]), Path(sys.argv[2]).resolve()
     picture = draw(msgspec.json.decode(source.read_bytes(), type=Soaked))
     svg = target.with_suffix(".svg")
     svg.write_text(picture, encoding="utf-8")
