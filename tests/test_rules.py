@@ -465,6 +465,17 @@ def test_r6_more_jobs_in_one_second_than_a_page_holds_are_all_counted(store: Sql
     assert house.created() == 1100
 
 
+def test_r6_a_window_that_was_not_read_to_its_end_misses_nothing(house: House) -> None:
+    """What a broken read did not show says nothing: three of those would be the end of every open job."""
+    started(house)
+    jobs = [house.api.create() for _ in range(3)]
+    run(house, 2)
+    house.api.clip = 2  # the third is on a page of its own
+    house.api.fail = lambda query: outage(query) if query.offset else None
+    run(house, 10)
+    assert [job.misses for job_id in jobs if (job := house.books.ledger.jobs.get(job_id))] == [0, 0, 0]
+
+
 # --- R7 Outside ---------------------------------------------------------------------------------------
 
 
