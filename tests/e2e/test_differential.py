@@ -190,7 +190,7 @@ def wait_for_the_end(cloud: str, witness: Witness) -> None:
         settled = total(samples, "metastudio_tts_counted_until_timestamp_seconds")
         return total(samples, "metastudio_tts_open_jobs") == 0 and settled > last + 60
 
-    wait_for("the end of every job", done, 150.0)
+    wait_for("the end of every job", done, 300.0)
 
 
 @pytest.mark.parametrize(
