@@ -109,6 +109,14 @@ class Story:
         self.api.finish(sorted(self.api.jobs)[5])
         self.api.create(text_length=None)
 
+    def fall_behind(self) -> None:
+        """Ten minutes of jobs go by unseen: several windows of backlog, read side by side."""
+        for number in range(20):
+            self.api.create(self.api.clock.ms + number * 30 * SECOND)
+            if number % 3:
+                self.api.finish(sorted(self.api.jobs)[-1], ("SUCCEED", "FAILED")[number % 2], fail_msg="boom")
+        self.api.clock.ms += 600 * SECOND
+
     def copy(self, path: Path) -> Story:
         """The same story up to here, in another file; this one's store is closed."""
         assert self.house is not None
@@ -136,6 +144,35 @@ def comparable(held: dict[str, Any]) -> dict[str, Any]:
     """Without what tells of the polls themselves: a killed one is one more."""
     held["totals"] = {key: value for key, value in held["totals"].items() if not key[0].startswith("poll")}
     return held
+
+
+def test_killed_at_every_statement_of_a_catch_up_every_job_is_counted_once(tmp_path: Path) -> None:
+    """A window is committed while others are under way; which of them were, nobody knows afterwards."""
+    beginning = Story(tmp_path / "beginning.db")
+    beginning.begin()
+    beginning.fall_behind()
+    story = beginning.copy(tmp_path / "whole.db")
+    before = Mortal.done
+    story.poll()
+    statements = Mortal.done - before
+    expected = counts(story.end())
+    assert statements >= 100
+    Mortal.die = staticmethod(die_here)
+    for statement in range(statements):
+        story = beginning.copy(tmp_path / f"{statement}.db")
+        assert story.house is not None
+        Mortal.left = statement
+        with pytest.raises(Killed):
+            story.poll()
+        story.house.store.close()
+        story.open()
+        story.poll()
+        assert counts(story.end()) == expected, f"killed at statement {statement} of {statements}"
+
+
+def counts(held: dict[str, Any]) -> dict[str, Any]:
+    """What was counted, and not how far the reading has come: that follows the number of polls."""
+    return {"totals": held["totals"], "minutes": held["minutes"]}
 
 
 def test_killed_at_every_statement_of_a_poll_the_books_equal_an_uninterrupted_run(tmp_path: Path) -> None:
