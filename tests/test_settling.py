@@ -273,3 +273,14 @@ def test_a_backlog_stays_within_its_half_of_the_budget(tmp_path: Path, budget: i
         listed = house.api.queries[asked:]
         assert 0 < len(listed) <= budget // 2 + 2
     house.store.close()
+
+
+def test_a_missed_job_that_is_shown_after_all_takes_the_reading_back(house: House) -> None:
+    """The windows that did not show it were not complete (R6): whatever else they hid would stay unseen."""
+    asyncio.run(house.poll(30))
+    settling, ledger = house.poller._settling, house.books.ledger
+    settled = ledger.times.settled
+    settling.read_until = settled + MINUTE
+    ledger._refuted = True
+    settling.advance(house.clock.ms)
+    assert settling.read_until == settled
