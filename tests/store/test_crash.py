@@ -146,28 +146,19 @@ def comparable(held: dict[str, Any]) -> dict[str, Any]:
     return held
 
 
+def test_killed_at_every_statement_of_a_poll_the_books_equal_an_uninterrupted_run(tmp_path: Path) -> None:
+    """Half of a commit, or a commit done twice, would show as a difference."""
+    beginning = Story(tmp_path / "beginning.db")
+    beginning.begin()
+    kill_at_every_statement(beginning, lambda held: held, at_least=50)
+
+
 def test_killed_at_every_statement_of_a_catch_up_every_job_is_counted_once(tmp_path: Path) -> None:
     """A window is committed while others are under way; which of them were, nobody knows afterwards."""
     beginning = Story(tmp_path / "beginning.db")
     beginning.begin()
     beginning.fall_behind()
-    story = beginning.copy(tmp_path / "whole.db")
-    before = Mortal.done
-    story.poll()
-    statements = Mortal.done - before
-    expected = counts(story.end())
-    assert statements >= 100
-    Mortal.die = staticmethod(die_here)
-    for statement in range(statements):
-        story = beginning.copy(tmp_path / f"{statement}.db")
-        assert story.house is not None
-        Mortal.left = statement
-        with pytest.raises(Killed):
-            story.poll()
-        story.house.store.close()
-        story.open()
-        story.poll()
-        assert counts(story.end()) == expected, f"killed at statement {statement} of {statements}"
+    kill_at_every_statement(beginning, counts, at_least=100)
 
 
 def counts(held: dict[str, Any]) -> dict[str, Any]:
@@ -175,19 +166,20 @@ def counts(held: dict[str, Any]) -> dict[str, Any]:
     return {"totals": held["totals"], "minutes": held["minutes"]}
 
 
-def test_killed_at_every_statement_of_a_poll_the_books_equal_an_uninterrupted_run(tmp_path: Path) -> None:
-    """Half of a commit, or a commit done twice, would show as a difference."""
-    beginning = Story(tmp_path / "beginning.db")
-    beginning.begin()
-    story = beginning.copy(tmp_path / "whole.db")
+def kill_at_every_statement(
+    beginning: Story, of: Callable[[dict[str, Any]], dict[str, Any]], *, at_least: int
+) -> None:
+    """The next poll dies at each of its statements in turn; what ``of`` takes of the books must be the same."""
+    folder = beginning.path.parent
+    story = beginning.copy(folder / "whole.db")
     before = Mortal.done
     story.poll()
     statements = Mortal.done - before
-    expected = story.end()
-    assert statements >= 50
+    expected = of(story.end())
+    assert statements >= at_least
     Mortal.die = staticmethod(die_here)
     for statement in range(statements):
-        story = beginning.copy(tmp_path / f"{statement}.db")
+        story = beginning.copy(folder / f"{statement}.db")
         assert story.house is not None
         Mortal.left = statement
         with pytest.raises(Killed):
@@ -195,7 +187,7 @@ def test_killed_at_every_statement_of_a_poll_the_books_equal_an_uninterrupted_ru
         story.house.store.close()
         story.open()
         story.poll()
-        assert story.end() == expected, f"killed at statement {statement} of {statements}"
+        assert of(story.end()) == expected, f"killed at statement {statement} of {statements}"
 
 
 SCRIPT = """
