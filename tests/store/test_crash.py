@@ -169,7 +169,7 @@ def counts(held: dict[str, Any]) -> dict[str, Any]:
 def kill_at_every_statement(
     beginning: Story, of: Callable[[dict[str, Any]], dict[str, Any]], *, at_least: int
 ) -> None:
-    """The next poll dies at each of its statements in turn; what ``of`` takes of the books must be the same."""
+    """The next poll dies at each statement in turn; what ``of`` takes of the books stays the same."""
     folder = beginning.path.parent
     story = beginning.copy(folder / "whole.db")
     before = Mortal.done
