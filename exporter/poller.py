@@ -7,6 +7,7 @@ business, what its records mean the ledger's.
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Final, Literal, NamedTuple
 
@@ -19,7 +20,9 @@ from exporter.budget import Budget
 from exporter.errors import ApiError, ExporterError
 from exporter.ledger import plan
 from exporter.ledger.due import RecordCounts
+from exporter.ledger.facts import Sighting
 from exporter.ledger.gauges import gauge_start
+from exporter.ledger.model import Record
 from exporter.ledger.reading import MAX_WINDOW_RECORDS, PAGE_LIMIT, Verdict
 from exporter.ledger.times import SECOND, floor_second
 from exporter.looks import look
@@ -97,6 +100,8 @@ class Poller:
         """Up to where head reads have come."""
         self._whole_list = 0
         """Pages of the whole list, for an API without time filters."""
+        self._probed: deque[Record] = deque(maxlen=PAGE_LIMIT)
+        """What probes showed and is not booked yet; bounded for an API that never tells its time."""
         self._published_at = float("-inf")
         self._booking = Booking(
             name, clock=source.clock, reader=reader, books=books, committed=self._publish_sometimes
@@ -158,6 +163,7 @@ class Poller:
             await self._books.load(int(self._wall() * SECOND))
         await self._learn()
         await self._start()
+        self._book_probed()
         if self._settings.time_filters:
             await self._read_windows()
         else:
@@ -188,12 +194,25 @@ class Poller:
         for _ in range(PROBES):
             if self._now() is not None and not self._booking.suspicious:
                 break
-            await self._reader.probe(self._booking.deadline, time_filters=self._settings.time_filters)
+            await self._probe()
             self._booking.suspicious = False
         if self._now() is None:
             raise ClockError("the API's answers carry no usable Date header: nothing can be counted")
         if self._source.project_id:
             self._books.claim_project(self._source.project_id)
+
+    async def _probe(self) -> None:
+        self._probed += await self._reader.probe(
+            self._booking.deadline, time_filters=self._settings.time_filters
+        )
+
+    def _book_probed(self) -> None:
+        """A probe comes before anything can be booked; its record may be gone when the list is read (R5)."""
+        now = self._booking.now()
+        ended = self._source.clock.latest_ms() or now
+        for record in self._probed:
+            self._books.ledger.see(record, Sighting(0, ended, None, self._ahead(now)))
+        self._probed.clear()
 
     async def _start(self) -> None:
         """R4: the first start, committed before anything is counted. R8: give up what is too far back."""
@@ -206,7 +225,7 @@ class Poller:
             self._booking.now() - ledger.times.settled > ledger.rules.max_catch_up
             and not ledger.times.catching_up
         ):
-            await self._reader.probe(self._booking.deadline, time_filters=self._settings.time_filters)
+            await self._probe()
             if skipped := ledger.jump(self._booking.now()):
                 await self._books.commit(self._booking.now())
                 log.warn(
@@ -309,8 +328,7 @@ class Poller:
     async def _read_everything(self) -> None:
         """For an API that ignores the time filters: the whole list is one window (R7)."""
         now, ledger = self._booking.now(), self._books.ledger
-        ahead = now + max(plan.MIN_AHEAD, ledger.rules.overlap)
-        result = await self._reader.read_everything(ahead, self._booking.deadline)
+        result = await self._reader.read_everything(self._ahead(now), self._booking.deadline)
         await self._booking.book(result)
         if result.complete:
             if len(result.pages) > 2 * self._whole_list:
@@ -338,6 +356,10 @@ class Poller:
         skew = self._source.clock.skew(self._wall())
         skew_ms = None if skew is None else round(skew * SECOND)
         self._publish_view(self._books.view(now=self._now(), up=up, skew_ms=skew_ms, cost=self._booking.cost))
+
+    def _ahead(self, now: int) -> int:
+        """The latest believable time of creation."""
+        return now + max(plan.MIN_AHEAD, self._books.rules.overlap)
 
     def _now(self) -> int | None:
         return self._source.clock.now_ms()

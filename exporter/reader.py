@@ -95,11 +95,13 @@ class Reader:
         self.answers = 0
         """Valid list answers."""
 
-    async def probe(self, deadline: float, *, time_filters: bool = True) -> None:
-        """Learn the API's time, whether ``count`` respects the filters, and whether the time filters work."""
+    async def probe(self, deadline: float, *, time_filters: bool = True) -> tuple[Record, ...]:
+        """Learn the API's time, whether ``count`` respects the filters, and whether the time filters work.
+
+        Returns the records it showed: without time filters these are jobs like any other.
+        """
         if not time_filters:
-            await self._fetch(JobsQuery(limit=1), deadline)
-            return
+            return (await self._fetch(JobsQuery(limit=1), deadline)).page.records
         page = (await self._fetch(JobsQuery(PROBE.since, PROBE.until, limit=1), deadline)).page
         if page.records:
             raise OutsideWindowError(
@@ -107,6 +109,7 @@ class Reader:
                 " set time_filters: false for this target"
             )
         self.memory.learn_count(not page.count)
+        return ()
 
     async def shows_anything(self, deadline: float) -> int | None:
         """Ask for any job at all. Returns the API's time then, or ``None`` if there was none."""

@@ -1,8 +1,10 @@
 """Settle reads: every record once more, in order and to the end, from the settled time on (R5, R6, R8).
 
 While far behind, several windows are under way at a time. They are booked and committed one by one and in
-order all the same: what was read beyond one that fails waits until smaller ones have closed the gap. Windows
-share their edge second: a job that ends there just between two of them may be told as ``state_regression``.
+order all the same: what was read beyond one that fails waits until smaller ones have closed the gap. Where
+reading ends before that, they are waited for, too, and what they showed is booked, though they will be read
+again: by then it may have been deleted. Windows share their edge second: a job that ends there just between
+two of them may be told as ``state_regression``.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from typing import Final, NamedTuple
 
 from exporter import log
 from exporter.booking import Booking
+from exporter.errors import ExporterError
 from exporter.ledger import plan
 from exporter.ledger.reading import PAGE_LIMIT
 from exporter.reader import WindowResult
@@ -74,22 +77,31 @@ class Settling:
 
         Raises what ended a read, after booking what came before it.
         """
-        limit += self._booking.cost.requests
         under_way: list[_Reading] = []
         try:
-            while True:
-                self._read_on(under_way, limit, head)
-                if not under_way or under_way[0].window.since > self.read_until:
-                    return
-                reading = under_way.pop(0)
-                result = await reading.task
-                await self._book(reading, result)
-                if not result.complete and not self._booking.halve(self._density, reading.window, result):
-                    return
-                if self.read_until < reading.window.since:
-                    await self._drop(under_way)
+            try:
+                await self._read_in_order(under_way, limit + self._booking.cost.requests, head)
+            except ExporterError:
+                if self._booking.books.loaded:
+                    await self._book_shown(under_way)
+                raise
+            await self._book_shown(under_way)
         finally:
             await self._drop(under_way)
+
+    async def _read_in_order(self, under_way: list[_Reading], limit: int, head: int) -> None:
+        """Leaves under way what cannot be booked as read to its end."""
+        while True:
+            self._read_on(under_way, limit, head)
+            if not under_way or under_way[0].window.since > self.read_until:
+                return
+            reading = under_way.pop(0)
+            result = await reading.task
+            await self._book(reading, result)
+            if not result.complete and not self._booking.halve(self._density, reading.window, result):
+                return
+            if self.read_until < reading.window.since:
+                await self._book_shown(under_way)
 
     def _read_on(self, under_way: list[_Reading], limit: int, head: int) -> None:
         """Put the next windows under way: the backlog's a few at a time, others when the last is booked."""
@@ -149,8 +161,16 @@ class Settling:
             self._reread_at, self.read_until = now, ledger.times.forgotten
         ledger.settle(self.read_until, now)
 
+    async def _book_shown(self, under_way: list[_Reading]) -> None:
+        """These windows will be read again, but a record that they show may be gone by then (R5)."""
+        while under_way:
+            result = await under_way.pop(0).task
+            result.complete = False
+            await self._booking.book(result)
+            await self._booking.commit()
+
     async def _drop(self, under_way: list[_Reading]) -> None:
-        """What is under way is not wanted any more."""
+        """The poll is cancelled, or the books are gone: what is under way has nowhere to go."""
         for reading in under_way:
             reading.task.cancel()
         for ended in await asyncio.gather(*(reading.task for reading in under_way), return_exceptions=True):

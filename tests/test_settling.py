@@ -102,6 +102,49 @@ def test_nothing_is_settled_beyond_a_window_that_fails(house: House) -> None:
     assert house.created() == len(house.api.jobs)
 
 
+def deleting_what_it_shows(api: FakeApi) -> set[str]:
+    """From now on every record is gone once a window showed it. Returns the ids, as they come."""
+    served: set[str] = set()
+
+    def gone(query: JobsQuery, page: Page) -> Page:
+        ids = {record.job_id or "" for record in page.records if query.since is not None}
+        served.update(ids)
+        for job_id in ids:
+            del api.jobs[job_id]
+        return page
+
+    api.answer = gone
+    return served
+
+
+def test_what_was_shown_beyond_a_window_that_fails_is_booked(house: House) -> None:
+    """These windows are read again later, but what they showed may have been deleted by then."""
+    begin, served = settled(house), deleting_what_it_shows(house.api)
+
+    def broken(query: JobsQuery) -> ApiError | None:
+        first = query.since is not None and query.since <= begin
+        return ApiError(ErrorKind.SERVER, "that window breaks", status=500) if first else None
+
+    house.api.fail = broken
+    asyncio.run(house.poll())
+    assert served
+    assert house.created() == len(served)
+    assert settled(house) == begin
+
+
+def test_what_was_shown_when_the_reading_goes_back_is_booked(house: House) -> None:
+    """A late record takes the reading back: the windows under way beyond are answered for nothing else."""
+    served, begin = deleting_what_it_shows(house.api), settled(house)
+
+    def late(query: JobsQuery) -> None:
+        house.books.ledger._late |= house.poller._settling.read_until > begin + 10 * MINUTE
+
+    house.api.before_page = late
+    asyncio.run(house.poll())
+    assert house.poller._settling._reread_at
+    assert house.created() == len(served) > 0
+
+
 def test_what_was_read_beyond_a_window_that_is_too_large_is_not_read_again(tmp_path: Path) -> None:
     """Bursts that come and go make every few windows too large: those beyond each were answered in vain."""
     house = house_with_backlog(tmp_path, lambda: 2, budget=4000)
