@@ -18,7 +18,7 @@ from exporter.ledger.due import Look, due_jobs
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.plan import Density, Window
 from exporter.ledger.times import SECOND
-from exporter.reader import ApiClock, LookupIgnoredError, Reader, WindowResult
+from exporter.reader import ApiClock, LookupIgnoredError, Reader, SeenPage, WindowResult
 
 logger = logging.getLogger(__name__)
 
@@ -84,8 +84,7 @@ class Booking:
         """
         ledger = self.ledger
         for page in result.pages:
-            for record in page.records:
-                ledger.see(record, page.sighting)
+            self._see(page)
             await asyncio.sleep(0)
         if not result.complete:
             return
@@ -93,9 +92,10 @@ class Booking:
         for name, record in identify(result.listing, ledger.jobs):
             shown.add(name)
             ledger.see_as(name, record, result.pages[-1].sighting)
+        evident = bool(result.listing)
         for job_id in ledger.missing(result.window.since, result.window.until, shown):
-            self.missed |= not ledger.miss(job_id, result.begun, listing=True)
-        for job_id in ledger.take_waived():
+            self.missed |= not ledger.miss(job_id, result.begun, listing=True, evident=evident)
+        for job_id in ledger.absences.take_waived():
             log.warn(logger, "a job is no longer listed", target=self.name, job_id=job_id)
 
     def due(self) -> list[Look]:
@@ -111,11 +111,20 @@ class Booking:
             self._lookups = False
             log.warn(logger, "the API ignores job_id: open jobs are listed instead", target=self.name)
             raise
+        self._see(seen)
+        if not seen.records:
+            begun = seen.sighting.begun
+            self.missed |= not self.ledger.miss(job_id, begun, listing=False, evident=False)
+        self.reads += 1
+
+    async def ask_for_any(self) -> None:
+        """Is there any job at all in the list? Tells jobs that are not listed from a list that is silent."""
+        self._see(await self.reader.any_job(self.deadline))
+        await self.commit()
+
+    def _see(self, seen: SeenPage) -> None:
         for record in seen.records:
             self.ledger.see(record, seen.sighting)
-        if not seen.records:
-            self.missed |= not self.ledger.miss(job_id, seen.sighting.begun, listing=False)
-        self.reads += 1
 
     async def commit_read(self, result: WindowResult) -> None:
         """Commit what a read brought, also one that an error ended. Raises that error then."""

@@ -183,9 +183,7 @@ class Poller:
         await self._read_history()
         if self._booking.missed and self._booking.budget_left > 0:
             # Deleted, or does the API list nothing at all at the moment? (R6, R9)
-            shown_at = await self._reader.shows_anything(self._booking.deadline)
-            if shown_at is not None:
-                self._books.ledger.showed_something(shown_at)
+            await self._booking.ask_for_any()
 
     # --- steps ----------------------------------------------------------------------------------------
 

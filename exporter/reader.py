@@ -111,10 +111,10 @@ class Reader:
         self.memory.learn_count(not page.count)
         return ()
 
-    async def shows_anything(self, deadline: float) -> int | None:
-        """Ask for any job at all. Returns the API's time then, or ``None`` if there was none."""
+    async def any_job(self, deadline: float) -> SeenPage:
+        """One job of the whole list, whichever comes first, if there is one."""
         fetched = await self._fetch(JobsQuery(limit=1), deadline)
-        return fetched.begun if fetched.page.records else None
+        return SeenPage(fetched.page.records, Sighting(fetched.begun, fetched.ended, None, None))
 
     async def lookup(self, job_id: str, deadline: float) -> SeenPage:
         """Ask for one job; anything else in the answer is left out (R9: counts only if its id matches)."""

@@ -154,7 +154,7 @@ class Settling:
     def advance(self, now: int) -> None:
         """Move the settled time as far as the reads, and the jobs they should have shown, allow (R6)."""
         ledger = self._booking.ledger
-        if ledger.take_refuted():
+        if ledger.absences.take_refuted():
             self.read_until = ledger.times.settled
         if now - self._reread_at >= ledger.rules.overlap and ledger.take_late():
             # The stretch behind the settled time did not show it when it was read: what else did it not show?

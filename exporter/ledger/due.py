@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import accumulate
 from typing import Final, NamedTuple
 
-from exporter.ledger.jobs import MINUTE, UNLISTED, Job
+from exporter.ledger.jobs import MINUTE, UNDATED, UNLISTED, Job
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.times import SECOND, floor_second
 
@@ -19,6 +19,10 @@ WALK: Final = 50_000
 """Entries of the index that one poll turns over at most: the rest waits for the next poll."""
 TRIES_PER_OVERLAP: Final = 3
 """How often a missed job is asked for until it is given up (R6)."""
+HALF_A_PAGE: Final = 50
+"""Records around an open job that was missed: with these one listing proves whether it is there (R9)."""
+FAR: Final = 30
+"""Minutes before and after it in which they are looked for."""
 
 
 class Look(NamedTuple):
@@ -29,7 +33,7 @@ class Look(NamedTuple):
     job_id: str
     """Empty for a stretch."""
     listing_only: bool = False
-    """A lookup would not settle anything: it has no id, or a lookup has missed it already."""
+    """A lookup would prove nothing: it has no id, or it was missed before."""
     seen: int = 0
     """When it was looked at last."""
 
@@ -57,22 +61,50 @@ def _due_open(ledger: Ledger, now: int, most: int) -> Iterator[Look]:
     for job_id, at in waiting.items():
         jobs.due.put(job_id, at)
         if at <= now and (job := jobs.get(job_id)) is not None:
-            yield _look(job_id, job)
+            yield _look(ledger, job_id, job, now)
 
 
 def _due_missed(ledger: Ledger, now: int) -> Iterator[Look]:
     """Finished jobs that were not listed: asked for until they are found or given up."""
     spacing = ledger.rules.overlap // TRIES_PER_OVERLAP
-    for job_id in ledger.holds:
+    for job_id in ledger.absences.holds:
         job = ledger.jobs.get(job_id)
         if job is not None and not job.open and now >= job.missing_since + job.misses * spacing:
-            yield _look(job_id, job)
+            yield _look(ledger, job_id, job, now)
 
 
-def _look(job_id: str, job: Job) -> Look:
-    second = floor_second(job.created)
-    listing_only = job_id.startswith("\x00") or (job.misses > 0 and not job.flags & UNLISTED)
-    return Look(second, second + SECOND, job_id, listing_only, job.looked)
+def _look(ledger: Ledger, job_id: str, job: Job, now: int) -> Look:
+    since = floor_second(job.created)
+    until = since + SECOND
+    listing_only = job_id.startswith("\x00")
+    if job.misses and not job.flags & UNDATED:
+        if job.open:
+            since, until = _around(ledger, job.created, now)
+        listing_only |= job.open or not job.flags & UNLISTED
+    return Look(since, until, job_id, listing_only, job.looked)
+
+
+def _around(ledger: Ledger, created: int, now: int) -> tuple[int, int]:
+    """The stretch around a job that one request surely lists: the more else it shows, the more it proves."""
+
+    def known(minute: int) -> int:
+        return ledger.jobs.open_in(minute) + ledger.minutes.density(minute)
+
+    first = last = created // MINUTE
+    records = known(first)
+    if records > HALF_A_PAGE:
+        reach = MINUTE * HALF_A_PAGE // records // 2
+        since, until = created - reach, created + reach
+    else:
+        for _ in range(FAR):
+            more = known(first - 1) + known(last + 1)
+            if records + more > HALF_A_PAGE:
+                break
+            first, last, records = first - 1, last + 1, records + more
+        since, until = first * MINUTE, (last + 1) * MINUTE
+    # Before that nothing is known of what there is.
+    since = max(since, min(created, ledger.times.history))
+    return floor_second(since), max(floor_second(min(until, now)), floor_second(created) + SECOND)
 
 
 class RecordCounts:

@@ -27,9 +27,11 @@ FLAGS: Final = {anomaly: 1 << place for place, anomaly in enumerate(Anomaly)}
 UNDATED: Final = 1 << 20
 """The record has no usable create_time: its place in time is only where it was read."""
 WAIVED: Final = 1 << 21
-"""A finished job that is no longer listed: windows are complete without it."""
+"""A job that is no longer listed: windows are complete without it."""
 UNLISTED: Final = 1 << 22
 """At least one of the misses was a listing, not a lookup; no listing can miss an undated record."""
+EVIDENT: Final = 1 << 23
+"""An open job that a listing missed which showed others: the misses are counted from that one on."""
 
 
 class Job(msgspec.Struct, gc=False, array_like=True):

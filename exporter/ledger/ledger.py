@@ -8,11 +8,10 @@ loaded anew: it never holds what the store does not.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
-
+from exporter.ledger.absences import Absences, Verdict
 from exporter.ledger.exemplars import Exemplars
 from exporter.ledger.facts import Changes, Rules, Sighting
-from exporter.ledger.jobs import EXPIRED, FLAGS, UNDATED, UNLISTED, WAIVED, Job, JobBook
+from exporter.ledger.jobs import EXPIRED, FLAGS, UNDATED, WAIVED, Job, JobBook
 from exporter.ledger.minutes import MinuteBook
 from exporter.ledger.model import FAILED, FINAL_STATES, OPEN_STATES, UNKNOWN, Anomaly, Record
 from exporter.ledger.recent import Recent
@@ -36,10 +35,6 @@ from exporter.ledger.totals import EXPIRED as EXPIRED_TOTAL
 from exporter.ledger.totals import FAILURES as FAILURES_TOTAL
 from exporter.published import Pair
 
-MISSES_TO_VANISH: Final = 3
-PATIENCE: Final = 3_600_000
-"""A list that shows nothing at all is believed only after this long (milliseconds)."""
-
 
 class Ledger:
     """See the module."""
@@ -62,17 +57,9 @@ class Ledger:
         self.minutes = minutes
         self.exemplars = Exemplars()
         self.recent = Recent()
-        self._last_nonempty = 0
-        """When a list answer last had anything in it."""
+        self.absences = Absences(rules, jobs)
         self._told = Told()
-        self._waived: list[str] = []
-        self.holds = {
-            name: job.created for name, job in jobs.items() if job.misses and not job.flags & WAIVED
-        }
-        """Remembered jobs that the list does not show, by creation: they hold the settled time (R6)."""
-        self._refuted = self._late = False
-        self._silence = max(rules.overlap // 3, 3 * rules.interval)
-        """How long (milliseconds) a list that shows nothing at all is taken for a quiet one."""
+        self._late = False
 
     @property
     def started(self) -> bool:
@@ -92,8 +79,8 @@ class Ledger:
 
         Passes over records without an id: those are booked by ``see_as`` from complete windows only.
         """
-        if sighting.begun > self._last_nonempty:
-            self.showed_something(sighting.begun)
+        if sighting.begun > self.absences.last_nonempty:
+            self.absences.showed_something(sighting.begun)
         if record.malformed:
             self._tell(Anomaly.MALFORMED_RECORD, record.key)
         elif record.job_id is not None:
@@ -149,10 +136,9 @@ class Ledger:
 
     def _see_again(self, job_id: str, job: Job, record: Record, sighting: Sighting) -> None:
         if job.misses:
-            job.misses, job.missing_since = 0, 0
-            job.flags &= ~(UNLISTED | WAIVED)
-            self.jobs.changed(job_id)
-            self._refuted |= self.holds.pop(job_id, -1) >= self.times.settled
+            # Windows that are settled without it may lack others, too.
+            self._late |= bool(job.flags & WAIVED) and job.created >= self.times.forgotten
+            self.absences.end(job_id, job, self.times.settled)
         state = record.job_state
         if job.state not in OPEN_STATES:
             regressed = state != job.state if job.state != EXPIRED else state in FINAL_STATES
@@ -244,67 +230,26 @@ class Ledger:
         return [
             job_id
             for job_id, job in self.jobs.created_in(since, until)
-            if job_id not in seen and not job.flags & (WAIVED | UNDATED)
+            if job_id not in seen and not job.flags & UNDATED and (job.open or not job.flags & WAIVED)
         ]
 
-    def miss(self, job_id: str, begun: int, *, listing: bool) -> bool:
-        """A complete look at ``begun`` did not show the job. Returns whether to go on without it (R6, R9)."""
-        job = self.jobs.get(job_id)
-        if job is None or job.flags & WAIVED:
-            return True
-        if not job.misses:
-            job.missing_since = begun
-        job.misses += 1
-        if listing or job.flags & UNDATED:
-            job.flags |= UNLISTED
-        if job.open:
-            job.looked = max(job.looked, begun)
-        self.jobs.changed(job_id)
-        if not self._is_gone(job, begun):
-            self.holds[job_id] = job.created
-            return False
-        self.holds.pop(job_id, None)
-        job.flags |= WAIVED
-        if job.open:
-            self._book_expired(job_id, job, "vanished")
-        self._waived.append(job_id)
-        return True
+    def miss(self, job_id: str, begun: int, *, listing: bool, evident: bool) -> bool:
+        """A complete look at ``begun`` did not show the job; ``evident``: but it showed others (R6, R9).
 
-    def take_refuted(self) -> bool:
-        """Was a missed job shown after all? Then the windows that missed it were not complete (R6)."""
-        refuted, self._refuted = self._refuted, False
-        return refuted
+        Returns whether to go on without it.
+        """
+        job = self.jobs.get(job_id)
+        if job is None:
+            return True
+        verdict = self.absences.look(job_id, job, begun, listing=listing, evident=evident)
+        if verdict is Verdict.GONE and job.open:
+            self._book_expired(job_id, job, "vanished")
+        return verdict is not Verdict.WAITED_FOR
 
     def take_late(self) -> bool:
         """Was a record found behind the settled time since the last call?"""
         late, self._late = self._late, False
         return late
-
-    def showed_something(self, at: int) -> None:
-        """A list answer to a request made at ``at`` was not empty: the API lists at all."""
-        if at - self._last_nonempty >= self._silence:
-            # What was missed in a silence of the whole list counts as one look, not as many.
-            for job_id in self.holds:
-                job = self.jobs.get(job_id)
-                if job is not None:
-                    job.misses, job.missing_since = 1, at
-                    self.jobs.changed(job_id)
-        self._last_nonempty = max(self._last_nonempty, at)
-
-    def take_waived(self) -> list[str]:
-        """Ids that are no longer waited for, since the last call."""
-        waived, self._waived = self._waived, []
-        return waived
-
-    def _is_gone(self, job: Job, now: int) -> bool:
-        absent = now - job.missing_since
-        # A list that shows nothing at all says little about one job: ten minutes of empty answers
-        # are a fault of the API, not the end of every job.
-        alive = self._last_nonempty > job.missing_since and now - self._last_nonempty < self._silence
-        alive = alive or absent >= max(PATIENCE, 3 * self.rules.overlap)
-        if not alive or not job.flags & UNLISTED:
-            return False
-        return job.misses >= MISSES_TO_VANISH and absent >= self.rules.overlap
 
     # --- progress -------------------------------------------------------------------------------------
 
@@ -319,12 +264,12 @@ class Ledger:
 
         It is complete, and settled, up to the first job that should be there and is not.
         """
-        before = self.times.forgotten
-        held = (floor_second(created) for created in self.holds.values() if created >= self.times.settled)
+        before, holds = self.times.forgotten, self.absences.holds
+        held = (floor_second(created) for created in holds.values() if created >= self.times.settled)
         self.times.settle(min(until, min(held, default=until)), now, self.rules.overlap)
         self.jobs.forget_finals(before, self.times.forgotten)
-        for job_id in [job_id for job_id in self.holds if self.jobs.get(job_id) is None]:
-            del self.holds[job_id]
+        for job_id in [job_id for job_id in holds if self.jobs.get(job_id) is None]:
+            del holds[job_id]
 
     def jump(self, now: int) -> int:
         """Give up what is further back than ``max_catch_up`` (R8). Returns the milliseconds skipped."""

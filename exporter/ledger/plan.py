@@ -233,9 +233,12 @@ class _Second(NamedTuple):
 
 def _by_second(due: Sequence[Look]) -> list[_Second]:
     items = []
+    through = 0
     for (since, until), group in groupby(due, key=lambda look: (look.since, look.until)):
         looks = tuple(group)
         listing_only = any(look.listing_only for look in looks)
+        # What lies within a longer stretch is listed with it for nothing.
+        through = until = max(until, through)
         items.append(_Second(since, until, looks, inf if listing_only else len(looks)))
     return items
 
