@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -636,6 +637,51 @@ def test_r9_a_vanished_open_job_is_given_up_after_three_looks_spread_over_overla
     run(house, 60)
     assert (house.expired("vanished"), house.open()) == (1, len(others))
     assert house.balanced()
+
+
+@pytest.mark.parametrize("empty", [0.5, 0.8, 0.95])
+def test_r9_a_list_that_is_empty_now_and_then_gives_up_no_job_that_is_there(
+    store: SqliteStore, empty: float
+) -> None:
+    """Three empty answers in five minutes say nothing about a job when many answers are empty."""
+    house = started(House(store, overlap=2 * MINUTE))
+    open_jobs = [house.api.create() for _ in range(20)]
+    for _ in range(60):
+        house.api.create(state="SUCCEED")
+        run(house, 2)
+    open_jobs += [house.api.create() for _ in range(20)]
+    run(house, 2)
+    rng = random.Random(7)
+
+    def now_and_then(query: JobsQuery) -> None:
+        house.api.empty = rng.random() < empty
+
+    house.api.before_page = now_and_then
+    run(house, 4 * 30)
+    assert house.expired() == 0
+    house.api.before_page, house.api.empty = (lambda query: None), False
+    for job in open_jobs:
+        house.api.finish(job)
+    run(house, 40)
+    assert (house.finished(), house.expired(), house.open()) == (60 + len(open_jobs), 0, 0)
+
+
+@pytest.mark.parametrize(("neighbour", "minutes"), [(25, 7), (45, 62)])
+def test_r9_a_lone_job_that_vanished_is_given_up_by_its_neighbours_or_after_an_hour(
+    house: House, neighbour: int, minutes: int
+) -> None:
+    """An empty answer about one second proves nothing: so a page with what lies around it is asked for."""
+    started(house).api.create(state="SUCCEED")
+    run(house, neighbour * 4)
+    job = house.api.create()
+    run(house, 2)
+    del house.api.jobs[job]
+    run(house, (minutes - 2) * 4)
+    assert house.expired() == 0
+    assert house.view.gauges is not None
+    run(house, 3 * 4)
+    assert (house.expired("vanished"), house.open()) == (1, 0)
+    assert house.view.gauges.counted_until > house.clock.ms - 4 * house.rules.overlap
 
 
 def test_r9_a_lookup_answered_with_another_job_is_no_answer(house: House) -> None:

@@ -324,6 +324,6 @@ def test_a_missed_job_that_is_shown_after_all_takes_the_reading_back(house: Hous
     settling, ledger = house.poller._settling, house.books.ledger
     settled = ledger.times.settled
     settling.read_until = settled + MINUTE
-    ledger._refuted = True
+    ledger.absences._refuted = True
     settling.advance(house.clock.ms)
     assert settling.read_until == settled

@@ -8,6 +8,7 @@ loaded anew: it never holds what the store does not.
 from __future__ import annotations
 
 from collections.abc import Iterable
+
 from exporter.ledger.absences import Absences, Verdict
 from exporter.ledger.exemplars import Exemplars
 from exporter.ledger.facts import Changes, Rules, Sighting

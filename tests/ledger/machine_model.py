@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from exporter.ledger.facts import Sighting
+from exporter.ledger.jobs import EVIDENT, FLAGS, NEVER, UNDATED, UNLISTED, WAIVED, Job
 from exporter.ledger.jobs import EXPIRED as GIVEN_UP
-from exporter.ledger.jobs import FLAGS, NEVER, UNDATED, UNLISTED, WAIVED, Job
 from exporter.ledger.model import FAILED, FINAL_STATES, OPEN_STATES, SUCCEED, UNKNOWN, Anomaly, Record
 from exporter.ledger.totals import (
     ANOMALIES,
@@ -73,6 +73,9 @@ class Account:
     looks: list[Look] = field(default_factory=list)
     """Those in a row that did not show it; all of a silence of the whole list are one."""
     given_up: bool = False
+    """Not waited for any more; an open job is still looked at."""
+    proven: bool = False
+    """A listing with other jobs did not show this open one: what was looked before that is void."""
 
     @property
     def waited_for(self) -> bool:
@@ -113,7 +116,8 @@ class Model:
         if at - max(self.answers) >= SILENCE:
             for account in self.accounts.values():
                 if account.waited_for:
-                    account.looks = [Look(at, any(look.listing for look in account.looks))]
+                    listing = any(look.listing for look in account.looks)
+                    account.looks = [Look(at, listing)]
         self.answers.append(at)
 
     def see(self, record: Record, seen: Sighting) -> None:
@@ -170,7 +174,11 @@ class Model:
     def _show_again(self, account: Account, record: Record, seen: Sighting) -> None:
         if account.waited_for and account.created >= self.settled:
             self.refuted = True
-        account.looks, account.given_up = [], False
+        if account.given_up and account.created >= self.forgotten:
+            self.late = True
+        if account.looks:
+            account.looked = -1
+        account.looks, account.given_up, account.proven = [], False, False
         if account.end:
             ended = account.end in FINAL_STATES
             if record.job_state != account.end if ended else record.job_state in FINAL_STATES:
@@ -243,29 +251,29 @@ class Model:
             if self.remembers(name)
             and name not in shown
             and since <= account.created < until
-            and not account.given_up
+            and not (account.given_up and account.end)
             and not account.undated
         }
 
-    def miss(self, name: str, at: int, *, listing: bool) -> bool:
+    def miss(self, name: str, at: int, *, listing: bool, evident: bool) -> bool:
         """A look that did not show the job. Returns whether it is no longer waited for."""
         account = self.accounts[name]
-        if not self.remembers(name) or account.given_up:
+        if not self.remembers(name) or (account.given_up and account.end):
             return True
+        if evident and not account.end and not account.proven:
+            account.proven, account.looks = True, []
         account.looks.append(Look(at, listing))
         if not account.end:
             account.looked = max(account.looked, at)
         first, last = account.looks[0].at, max(self.answers)
         listed = any(look.listing for look in account.looks) or account.undated
+        often = len(account.looks) >= 3 and at - first >= OVERLAP and listed
         alive = first < last and at - last < SILENCE
-        if len(account.looks) < 3 or at - first < OVERLAP or not listed:
-            return False
-        if not alive and at - first < PATIENCE:
-            return False
-        account.given_up = True
-        if not account.end:
+        patient = at - first >= PATIENCE
+        account.given_up |= often and (alive or evident or patient)
+        if not account.end and often and (evident or (patient and len(account.looks) >= 12)):
             self._expire(account, "vanished")
-        return True
+        return account.given_up
 
     # --- time -----------------------------------------------------------------------------------------
 
@@ -340,6 +348,7 @@ def remembered(account: Account) -> Job:
     flags = sum(FLAGS[anomaly] for anomaly in account.told)
     flags |= UNDATED if account.undated else 0
     flags |= WAIVED if account.given_up else 0
+    flags |= EVIDENT if account.proven else 0
     flags |= UNLISTED if any(look.listing or account.undated for look in account.looks) else 0
     state = account.state if not account.end else account.end if account.end in FINAL_STATES else GIVEN_UP
     return Job(

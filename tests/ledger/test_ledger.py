@@ -76,45 +76,104 @@ def test_a_job_given_up_as_not_listed_stays_so_over_a_restart(state: str) -> Non
     ledger.see(record(state=state), sighting(NOW))
     ledger.see(record("b"), sighting(NOW))
     for look in range(12):
-        ledger.showed_something(NOW + look * 30 * SECOND)
-        gone = ledger.miss("a", NOW + look * 30 * SECOND, listing=True)
+        ledger.absences.showed_something(NOW + look * 30 * SECOND)
+        gone = ledger.miss("a", NOW + look * 30 * SECOND, listing=True, evident=True)
     assert gone
-    assert ledger.holds == {}
+    assert ledger.absences.holds == {}
     again = reopened(ledger)
-    assert again.holds == {}
+    assert again.absences.holds == {}
     assert again.missing(START, NOW, ["b"]) == []
-    assert again.miss("a", NOW + 60 * MINUTE, listing=False)
+    assert again.miss("a", NOW + 60 * MINUTE, listing=False, evident=False)
     again.settle(NOW + 2 * MINUTE, NOW + 60 * MINUTE)
     assert again.times.settled == NOW + 2 * MINUTE
 
 
 def test_an_undated_job_that_is_gone_does_not_hold_the_settled_time_for_ever() -> None:
-    """No listing can miss it, as nobody knows which window it belongs to: lookups alone must do."""
+    """No listing can miss it, as nobody knows its window: lookups alone must do, for an hour."""
     ledger = new_ledger()
     ledger.see(record(created=None), sighting(NOW, since=START))
     for look in range(12):
         at = NOW + (look + 1) * 30 * SECOND
-        ledger.showed_something(at)
+        ledger.absences.showed_something(at)
         assert ledger.missing(START, at, []) == []
-        gone = ledger.miss("a", at, listing=False)
+        gone = ledger.miss("a", at, listing=False, evident=False)
     assert gone
-    assert ledger.totals.by_detail(EXPIRED) == {"vanished": 1}
     ledger.settle(NOW + 2 * MINUTE, at + 5 * MINUTE)
     assert ledger.times.settled == NOW + 2 * MINUTE
+    assert ledger.totals.sum(EXPIRED) == 0
+    assert ledger.miss("a", NOW + 61 * MINUTE, listing=False, evident=False)
+    assert ledger.totals.by_detail(EXPIRED) == {"vanished": 1}
+
+
+def test_an_open_job_vanishes_only_by_answers_that_show_others() -> None:
+    """A list that is empty now and then missed this one three times, and it succeeded later."""
+    ledger = new_ledger()
+    ledger.see(record(), sighting(NOW))
+    for look in range(1, 100):
+        at = NOW + look * 30 * SECOND
+        ledger.absences.showed_something(at - 1)
+        ledger.miss("a", at, listing=True, evident=False)
+    assert ledger.totals.sum(EXPIRED) == 0
+    # The first look that proves anything begins the count anew.
+    for look in range(10):
+        assert ledger.totals.sum(EXPIRED) == 0
+        ledger.miss("a", at + (look + 1) * 30 * SECOND, listing=look % 2 == 0, evident=look % 2 == 0)
+    ledger.miss("a", at + 30 * SECOND + 5 * MINUTE, listing=True, evident=True)
+    assert ledger.totals.by_detail(EXPIRED) == {"vanished": 1}
+
+
+def test_what_empty_answers_miss_vanishes_after_an_hour_and_a_dozen_of_looks() -> None:
+    """A lone job that was deleted has no neighbours: nothing but time can tell."""
+    ledger = new_ledger()
+    ledger.see(record(), sighting(NOW))
+    assert not ledger.miss("a", NOW + SECOND, listing=True, evident=False)
+    for look in range(10):
+        at = NOW + 61 * MINUTE + look * SECOND
+        ledger.miss("a", at, listing=True, evident=False)
+        assert ledger.totals.sum(EXPIRED) == 0
+    ledger.miss("a", at + SECOND, listing=True, evident=False)
+    assert ledger.totals.by_detail(EXPIRED) == {"vanished": 1}
+
+
+def test_a_missed_open_job_stops_holding_the_settled_time_before_it_vanishes() -> None:
+    """What is settled may be read again when it is shown after all; a held time would stop all alerts."""
+    ledger = new_ledger()
+    ledger.see(record(), sighting(NOW))
+    for look in range(11):
+        at = NOW + look * 30 * SECOND
+        ledger.absences.showed_something(at)
+        gone = ledger.miss("a", at, listing=True, evident=False)
+    assert (gone, ledger.absences.take_waived(), ledger.totals.sum(EXPIRED)) == (True, ["a"], 0)
+    ledger.settle(NOW + MINUTE, NOW + 20 * MINUTE)
+    assert ledger.times.settled == NOW + MINUTE
+    assert ledger.missing(START, NOW + MINUTE, []) == ["a"]
+    ledger.see(record(state="SUCCEED"), sighting(NOW + 20 * MINUTE))
+    assert ledger.take_late()
+    assert (ledger.totals.sum(FINISHED), ledger.totals.sum(EXPIRED)) == (1, 0)
+
+
+def test_a_look_that_missed_a_job_bounds_its_duration_from_below_no_more() -> None:
+    """It may have ended before that look: nobody saw it open then."""
+    ledger = new_ledger()
+    ledger.see(record(), sighting(START + 8 * SECOND))
+    ledger.miss("a", START + 16 * SECOND, listing=False, evident=False)
+    ledger.see(record(state="SUCCEED"), sighting(START + 24 * SECOND))
+    assert ledger.totals.values[DURATION_LOWER, *PAIR, "sum"] == 0
+    assert ledger.totals.values[DURATION_UPPER, *PAIR, "sum"] == 24 * SECOND + 100
 
 
 def test_one_bad_answer_after_a_silence_of_the_whole_list_gives_nothing_up() -> None:
     """All the looks of ten silent minutes are one; with one more spurious miss there are two, not three."""
     ledger = new_ledger()
-    ledger.see(record(), sighting(NOW))
-    assert not ledger.miss("a", NOW + SECOND, listing=True)
-    ledger.showed_something(NOW + 2 * SECOND)
+    ledger.see(record(state="SUCCEED"), sighting(NOW))
+    assert not ledger.miss("a", NOW + SECOND, listing=True, evident=False)
+    ledger.absences.showed_something(NOW + 2 * SECOND)
     for look in range(1, 40):
-        assert not ledger.miss("a", NOW + look * 15 * SECOND, listing=True)
+        assert not ledger.miss("a", NOW + look * 15 * SECOND, listing=True, evident=False)
     ledger.see(record("b"), sighting(NOW + 11 * MINUTE))
-    assert not ledger.miss("a", NOW + 11 * MINUTE + SECOND, listing=True)
-    ledger.see(record(state="SUCCEED"), sighting(NOW + 12 * MINUTE))
-    assert (ledger.totals.sum(FINISHED), ledger.totals.sum(EXPIRED)) == (1, 0)
+    assert not ledger.miss("a", NOW + 11 * MINUTE + SECOND, listing=True, evident=False)
+    ledger.settle(NOW + 5 * MINUTE, NOW + 20 * MINUTE)
+    assert ledger.times.settled == START
 
 
 def test_a_list_that_has_shown_nothing_since_a_job_was_missed_does_not_give_it_up() -> None:
@@ -122,9 +181,9 @@ def test_a_list_that_has_shown_nothing_since_a_job_was_missed_does_not_give_it_u
     ledger = new_ledger(rules(interval=30 * SECOND, overlap=MINUTE))
     ledger.see(record(), sighting(NOW))
     for look in range(3):
-        assert not ledger.miss("a", NOW + look * 30 * SECOND, listing=True)
-    ledger.showed_something(NOW + 61 * SECOND)
-    assert ledger.miss("a", NOW + 62 * SECOND, listing=True)
+        assert not ledger.miss("a", NOW + look * 30 * SECOND, listing=True, evident=False)
+    ledger.absences.showed_something(NOW + 61 * SECOND)
+    assert ledger.miss("a", NOW + 62 * SECOND, listing=True, evident=False)
 
 
 def test_a_counted_job_that_is_found_before_the_baseline_is_not_counted_again() -> None:
@@ -162,12 +221,12 @@ def test_a_missed_job_holds_the_settled_time_until_it_is_shown_again() -> None:
     """A window without a job that should be there was not complete."""
     ledger = new_ledger()
     ledger.see(record(state="SUCCEED"), sighting(NOW))
-    assert not ledger.miss("a", NOW, listing=True)
+    assert not ledger.miss("a", NOW, listing=True, evident=True)
     ledger.settle(NOW, NOW + 20 * MINUTE)
     assert ledger.times.settled == START
     ledger.see(record(state="SUCCEED"), sighting(NOW + MINUTE))
-    assert ledger.take_refuted()
-    assert not ledger.take_refuted()
+    assert ledger.absences.take_refuted()
+    assert not ledger.absences.take_refuted()
     ledger.settle(NOW, NOW + 20 * MINUTE)
     assert ledger.times.settled == NOW
 

@@ -162,7 +162,7 @@ class Machine(RuleBasedStateMachine):
         missing = self.ledger.missing(since, until, shown)
         assert set(missing) == self.model.missing(since, until, shown)
         for name in missing:
-            self._miss(name, listing=True)
+            self._miss(name, listing=True, evident=bool(listed))
 
     @rule(which=MANY, up_to=st.booleans())
     def read_edge(self, which: list[int], up_to: bool) -> None:
@@ -172,12 +172,12 @@ class Machine(RuleBasedStateMachine):
             since = second - 30 * SECOND if up_to else second
             self._read(since, since + 30 * SECOND)
 
-    def _miss(self, name: str, *, listing: bool) -> None:
+    def _miss(self, name: str, *, listing: bool, evident: bool) -> None:
         before = self.model.accounts[name].given_up
-        gone = self.model.miss(name, self.world.now, listing=listing)
-        assert self.ledger.miss(name, self.world.now, listing=listing) == gone
+        gone = self.model.miss(name, self.world.now, listing=listing, evident=evident)
+        assert self.ledger.miss(name, self.world.now, listing=listing, evident=evident) == gone
         news = self.model.accounts[name].given_up and not before
-        assert self.ledger.take_waived() == ([name] if news else [])
+        assert self.ledger.absences.take_waived() == ([name] if news else [])
 
     @rule(
         short=st.integers(0, 120),
@@ -199,10 +199,10 @@ class Machine(RuleBasedStateMachine):
 
     def _settle(self, until: int) -> None:
         assert self.ledger.take_late() == self.model.late
-        refuted = self.ledger.take_refuted()
+        refuted = self.ledger.absences.take_refuted()
         assert refuted == self.model.refuted
         assert not self.ledger.take_late()
-        assert not self.ledger.take_refuted()
+        assert not self.ledger.absences.take_refuted()
         self.model.late = self.model.refuted = False
         if refuted:  # the reads that missed a job were not complete: they are made again
             until = self.read_until = self.model.settled
@@ -224,7 +224,7 @@ class Machine(RuleBasedStateMachine):
             self.world.now += seconds * SECOND
             self._read(whole(self.world.now) - back, whole(self.world.now) + OVERLAP)
             self.settle(short=0, empty=False, again=False)
-            for name in sorted(self.ledger.holds):
+            for name in sorted(self.ledger.absences.holds):
                 self._look_for(name)
 
     @rule(milliseconds=st.sampled_from((15_000, 45_000, 20 * MINUTE)), times=st.integers(2, 5))
@@ -247,7 +247,7 @@ class Machine(RuleBasedStateMachine):
     def _look_up(self, name: str) -> None:
         thing = self.world.things[name]
         if thing.deleted or thing.listed > self.world.now:
-            self._miss(name, listing=False)
+            self._miss(name, listing=False, evident=False)
         else:
             self._show(thing.record, self._sighting(None, None))
 
@@ -277,13 +277,13 @@ class Machine(RuleBasedStateMachine):
         """However it was before: complete reads of a list that shows something settle everything."""
         for _ in range(8):
             self.world.now += 30 * SECOND
-            self.ledger.showed_something(self.world.now)
+            self.ledger.absences.showed_something(self.world.now)
             self.model.answered(self.world.now)
-            for name in sorted(self.ledger.holds):
+            for name in sorted(self.ledger.absences.holds):
                 self._look_for(name)
             self.settle(short=0, empty=False, again=False)
         assert self.ledger.times.settled == whole(self.world.now - OVERLAP)
-        assert not self.ledger.holds
+        assert not self.ledger.absences.holds
 
     def _look_for(self, name: str) -> None:
         """A missed job once more: by listing its second, if it has one."""
@@ -364,7 +364,7 @@ class Machine(RuleBasedStateMachine):
         }
         assert dict(self.ledger.jobs.items()) == wanted
         waited_for = {name for name in wanted if model.accounts[name].waited_for}
-        assert {name for name in self.ledger.holds if name in wanted} == waited_for
+        assert {name for name in self.ledger.absences.holds if name in wanted} == waited_for
         assert all(self.ledger.jobs.open_by_minute.values())
 
     @invariant()

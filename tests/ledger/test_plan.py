@@ -49,7 +49,8 @@ def brute_force(due: list[Look], before: Callable[[int], float]) -> float:
                 groups[-1].append(job)
         total = 0.0
         for group in groups:
-            listed = plan.pages(before(group[-1].until + SECOND) - before(group[0].since))
+            until = max(look.until for look in group)
+            listed = plan.pages(before(until + SECOND) - before(group[0].since))
             single = inf if len(group) > 1 or group[0].listing_only else 1
             total += min(listed, single)
         best = min(best, total)
@@ -96,6 +97,23 @@ def test_everything_due_is_looked_at_once(
         assert listed or not job.listing_only
 
 
+@settings(max_examples=400, deadline=None)
+@given(RECORDS, DUE, st.lists(st.tuples(SECONDS, st.integers(2, 30)), min_size=1, max_size=3))
+def test_stretches_that_overlap_are_planned_as_cheaply_as_can_be(
+    records: list[tuple[int, int]], jobs: list[tuple[int, bool]], stretches: list[tuple[int, int]]
+) -> None:
+    """A stretch is listed whole, and what lies within it is listed with it for nothing."""
+    created = [second for second, count in records for _ in range(count)] + [second for second, _ in jobs]
+    due = [look(second, listing_only=only) for second, only in jobs[:6]]
+    due += [Look(second * SECOND, (second + long) * SECOND, "", True) for second, long in stretches]
+    due.sort()
+    before = counter(created)
+    looks = plan.plan_looks(due, before, slack=0.0)
+    assert cost(looks, before) == brute_force(due, before)
+    for stretch in (one for one in due if not one.job_id):
+        assert any(w.since <= stretch.since and stretch.until <= w.until for w in looks.windows)
+
+
 def test_a_stretch_that_must_be_listed_takes_the_due_jobs_beside_it_along() -> None:
     """The head is listed anyway: a job next to it costs nothing more."""
     head = Look(100 * SECOND, 110 * SECOND, "", listing_only=True)
@@ -137,6 +155,44 @@ def ledger_of(jobs: dict[str, Job]) -> Ledger:
 
 def job(created: int, looked: int) -> Job:
     return Job(created, "WAITING", "ASYNC_JOB", "TTS_LLM", looked=looked)
+
+
+@pytest.mark.parametrize(
+    ("records", "before", "after"),
+    [
+        pytest.param({}, 30, 30, id="nobody-else-for-an-hour"),
+        pytest.param({-3: 40}, 30, 30, id="some-within-half-an-hour"),
+        pytest.param({-3: 40, 7: 30}, 6, 6, id="as-many-as-half-a-page-holds"),
+        pytest.param({-40: 40}, 30, 30, id="others-too-far"),
+    ],
+)
+def test_a_missed_open_job_is_looked_for_with_as_much_around_it_as_one_page_holds(
+    records: dict[int, int], before: int, after: int
+) -> None:
+    """An answer that shows others, but not this job, proves something; an empty one does not."""
+    missed = job(START + 90 * MINUTE + 30 * SECOND, START + 91 * MINUTE)
+    missed.misses = 1
+    ledger = ledger_of({"missed": missed})
+    for minute, number in records.items():
+        ledger.minutes.load(START // MINUTE + 90 + minute, ("ASYNC_JOB", "TTS_LLM"), "SUCCEED", number)
+    (due,) = due_jobs(ledger, START + 200 * MINUTE)
+    assert due.listing_only
+    assert due.since == START + (90 - before) * MINUTE
+    assert due.until == START + (91 + after) * MINUTE
+
+
+def test_in_a_busy_minute_a_missed_open_job_is_looked_for_within_seconds() -> None:
+    """A whole minute would take many pages; and nothing later than now, or before the known, is asked for."""
+    missed = job(START + 90 * MINUTE + 30 * SECOND, START + 91 * MINUTE)
+    missed.misses = 1
+    ledger = ledger_of({"missed": missed})
+    ledger.minutes.load(START // MINUTE + 90, ("ASYNC_JOB", "TTS_LLM"), "SUCCEED", 599)
+    (due,) = due_jobs(ledger, START + 200 * MINUTE)
+    assert (due.since - missed.created, due.until - missed.created) == (-3 * SECOND, 2 * SECOND)
+    fresh = job(START + 30 * SECOND, START + 30 * SECOND)
+    fresh.misses = 1
+    (due,) = due_jobs(ledger_of({"missed": fresh}), START + 50 * SECOND)
+    assert (due.since, due.until) == (START, START + 50 * SECOND)
 
 
 @given(st.integers(0, 26 * 60 * MINUTE), st.integers(0, 26 * 60 * MINUTE), st.integers(1, 120))
