@@ -1,8 +1,8 @@
 """Remembered jobs that complete looks did not show: who is waited for, and for how long (rules R6, R9).
 
 Pure. Such a job may be deleted, or the list may be wrong for a while. Two things hang on that: whether a
-stretch of time is settled without it, and whether an open job is given up. The second cannot be taken back, so
-it takes more: answers that show other jobs where this one should be.
+stretch of time is settled without it, and whether an open job is given up. The second cannot be taken back,
+so it takes more: answers that show other jobs where this one should be.
 """
 
 from __future__ import annotations
