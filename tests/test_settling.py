@@ -103,11 +103,11 @@ def test_nothing_is_settled_beyond_a_window_that_fails(house: House) -> None:
 
 
 def deleting_what_it_shows(api: FakeApi) -> set[str]:
-    """From now on every record is gone once a window showed it. Returns the ids, as they come."""
+    """From now on every record is gone once an answer showed it. Returns the ids, as they come."""
     served: set[str] = set()
 
     def gone(query: JobsQuery, page: Page) -> Page:
-        ids = {record.job_id or "" for record in page.records if query.since is not None}
+        ids = {record.job_id or "" for record in page.records}
         served.update(ids)
         for job_id in ids:
             del api.jobs[job_id]
