@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from exporter.ledger import plan
 from exporter.ledger.due import Look, RecordCounts, due_jobs
-from exporter.ledger.jobs import Job, JobBook
+from exporter.ledger.jobs import UNLISTED, Job, JobBook
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.minutes import MinuteBook
 from exporter.ledger.times import Times
@@ -171,7 +171,7 @@ def test_a_missed_open_job_is_looked_for_with_as_much_around_it_as_one_page_hold
 ) -> None:
     """An answer that shows others, but not this job, proves something; an empty one does not."""
     missed = job(START + 90 * MINUTE + 30 * SECOND, START + 91 * MINUTE)
-    missed.misses = 1
+    missed.misses, missed.flags = 1, UNLISTED
     ledger = ledger_of({"missed": missed})
     for minute, number in records.items():
         ledger.minutes.load(START // MINUTE + 90 + minute, ("ASYNC_JOB", "TTS_LLM"), "SUCCEED", number)
