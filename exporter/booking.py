@@ -16,7 +16,7 @@ from exporter.errors import ApiError, ErrorKind, ExporterError
 from exporter.ledger.anonymous import identify
 from exporter.ledger.due import Look, due_jobs
 from exporter.ledger.ledger import Ledger
-from exporter.ledger.plan import Density, Window
+from exporter.ledger.plan import MIN_AHEAD, Density, Window
 from exporter.ledger.times import SECOND
 from exporter.reader import ApiClock, LookupIgnoredError, Reader, SeenPage, WindowResult
 
@@ -77,6 +77,11 @@ class Booking:
             raise ClockError("the API's clock is not known")
         return now
 
+    @property
+    def ahead(self) -> int:
+        """The latest believable time of creation."""
+        return self.now() + max(MIN_AHEAD, self.books.rules.overlap)
+
     async def book(self, result: WindowResult) -> None:
         """Book what a window showed and, when it was read to its end, what it should have shown (R6).
 
@@ -119,7 +124,7 @@ class Booking:
 
     async def ask_for_any(self) -> None:
         """Is there any job at all in the list? Tells jobs that are not listed from a list that is silent."""
-        self._see(await self.reader.any_job(self.deadline))
+        self._see(await self.reader.any_job(self.ahead, self.deadline))
         await self.commit()
 
     def _see(self, seen: SeenPage) -> None:

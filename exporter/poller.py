@@ -209,7 +209,7 @@ class Poller:
         now = self._booking.now()
         ended = self._source.clock.latest_ms() or now
         for record in self._probed:
-            self._books.ledger.see(record, Sighting(0, ended, None, self._ahead(now)))
+            self._books.ledger.see(record, Sighting(0, ended, None, self._booking.ahead))
         self._probed.clear()
 
     async def _start(self) -> None:
@@ -297,7 +297,7 @@ class Poller:
 
     def _newest(self, now: int, *, reach: bool) -> plan.Window:
         ledger, density, head = self._books.ledger, self._head_density, self._head
-        due = self._booking.due() if reach else []
+        due = [job for job in self._booking.due() if not job.unsure] if reach else []
         window = plan.head_window(ledger, density, head, now, due)
         if not reach:
             return window
@@ -326,7 +326,7 @@ class Poller:
     async def _read_everything(self) -> None:
         """For an API that ignores the time filters: the whole list is one window (R7)."""
         now, ledger = self._booking.now(), self._books.ledger
-        result = await self._reader.read_everything(self._ahead(now), self._booking.deadline)
+        result = await self._reader.read_everything(self._booking.ahead, self._booking.deadline)
         await self._booking.book(result)
         if result.complete:
             if len(result.pages) > 2 * self._whole_list:
@@ -354,10 +354,6 @@ class Poller:
         skew = self._source.clock.skew(self._wall())
         skew_ms = None if skew is None else round(skew * SECOND)
         self._publish_view(self._books.view(now=self._now(), up=up, skew_ms=skew_ms, cost=self._booking.cost))
-
-    def _ahead(self, now: int) -> int:
-        """The latest believable time of creation."""
-        return now + max(plan.MIN_AHEAD, self._books.rules.overlap)
 
     def _now(self) -> int | None:
         return self._source.clock.now_ms()

@@ -111,10 +111,10 @@ class Reader:
         self.memory.learn_count(not page.count)
         return ()
 
-    async def any_job(self, deadline: float) -> SeenPage:
-        """One job of the whole list, whichever comes first, if there is one."""
+    async def any_job(self, ahead: int, deadline: float) -> SeenPage:
+        """One job of the whole list, whichever comes first, if there is one; ``ahead`` as below."""
         fetched = await self._fetch(JobsQuery(limit=1), deadline)
-        return SeenPage(fetched.page.records, Sighting(fetched.begun, fetched.ended, None, None))
+        return SeenPage(fetched.page.records, Sighting(fetched.begun, fetched.ended, None, ahead))
 
     async def lookup(self, job_id: str, deadline: float) -> SeenPage:
         """Ask for one job; anything else in the answer is left out (R9: counts only if its id matches)."""

@@ -684,6 +684,91 @@ def test_r9_a_lone_job_that_vanished_is_given_up_by_its_neighbours_or_after_an_h
     assert house.view.gauges.counted_until > house.clock.ms - 4 * house.rules.overlap
 
 
+def test_r9_a_missed_job_in_a_stretch_that_nobody_knows_costs_no_other_its_looks(store: SqliteStore) -> None:
+    """What lies around it was skipped, and is far more than a page: listing it would take every request."""
+    house = started(House(store, max_catch_up=2 * 60 * MINUTE))
+    others = []
+    for _ in range(10):
+        run(house, 4)
+        others.append(house.api.create())
+    lost = house.api.create()
+    run(house, 2)
+    for number in range(12_000):
+        house.api.create(house.clock.ms + 10 * SECOND + number * SECOND // 6, state="SUCCEED")
+    house.clock.ms += 5 * 60 * MINUTE
+    del house.api.jobs[lost]
+    house.restart()
+    run(house, 8)
+    house.api.queries.clear()
+    run(house, 60)
+    assert len(house.api.queries) < 60 * 6
+    for job in others:
+        house.api.finish(job)
+    run(house, 4 * 30)
+    assert house.finished() == len(others)
+    assert (house.expired("vanished"), house.open()) == (1, 0)
+
+
+@pytest.mark.parametrize("asked", [True, False], ids=["errors", "stopped"])
+def test_r9_an_hour_without_answers_makes_no_job_vanish(house: House, asked: bool) -> None:
+    """Empty answers before and after it are no hour of empty answers."""
+    started(house)
+    jobs = [house.api.create() for _ in range(50)]
+    run(house, 8)
+    house.api.empty = True
+    run(house, 12)
+    if asked:
+        house.api.fail = outage
+        run(house, 240)
+        house.api.fail = lambda query: None
+    else:
+        house.clock.ms += 60 * MINUTE
+        house.restart()
+    run(house)
+    house.api.empty = False
+    for job in jobs:
+        house.api.finish(job)
+    run(house, 40)
+    assert (house.finished(), house.expired(), house.open()) == (50, 0, 0)
+
+
+def test_r9_a_deleted_job_vanishes_also_where_looks_are_rare(house: House) -> None:
+    """Neither minutes without a question nor neighbours that are seldom listed are a silence of the list."""
+    started(house).api.create(state="SUCCEED")
+    run(house, 4)
+    job = house.api.create()
+    run(house, 8)
+    house.api.create(state="SUCCEED")
+    asyncio.run(house.poll(10 * 60, every=MINUTE))
+    del house.api.jobs[job]
+    asyncio.run(house.poll(3 * 60, every=MINUTE))
+    assert (house.expired("vanished"), house.open()) == (1, 0)
+
+
+@pytest.mark.parametrize("state", ["WAITING", "SUCCEED"])
+def test_r6_a_deleted_job_holds_nothing_up_where_polls_are_rare(house: House, state: str) -> None:
+    """Polls two minutes apart in a quiet hour: between two answers nobody knows what the list shows."""
+    started(house).api.create(state="SUCCEED")
+    run(house, 200)
+    job = house.api.create(state=state)
+    run(house, 2)
+    del house.api.jobs[job]
+    asyncio.run(house.poll(30, every=2 * MINUTE))
+    assert house.view.gauges is not None
+    assert house.view.gauges.counted_until > house.clock.ms - 4 * house.rules.overlap
+
+
+def test_r7_a_record_from_the_far_future_is_not_counted_by_whatever_shows_it(house: House) -> None:
+    """The newest of all records is what the list shows first, when any is asked for."""
+    job = started(house).api.create()
+    run(house, 4)
+    house.api.create(house.clock.ms + 30 * 24 * 60 * MINUTE)
+    del house.api.jobs[job]
+    run(house, 40)
+    assert any(query == JobsQuery(limit=1) for query in house.api.queries)
+    assert house.created() == 1
+
+
 def test_r9_a_lookup_answered_with_another_job_is_no_answer(house: House) -> None:
     """Taking whatever comes back would finish the wrong job, or vanish the right one."""
     job = started(house).api.create()

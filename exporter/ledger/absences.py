@@ -7,6 +7,7 @@ so it takes more: answers that show other jobs where this one should be.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import Enum
 from typing import Final
 
@@ -17,6 +18,7 @@ ENOUGH: Final = 3
 """Looks in a row without a job, spread over ``overlap``, after which it is no longer waited for."""
 PATIENCE: Final = 3_600_000
 """A list that shows nothing at all is believed only after this long (milliseconds)."""
+NO_END: Final = 1 << 62
 EMPTY_ENOUGH: Final = 12
 """Looks in a row, spread over ``PATIENCE``, after which empty answers alone make an open job vanish."""
 
@@ -41,9 +43,13 @@ class Absences:
             name: job.created for name, job in jobs.items() if job.misses and not job.flags & WAIVED
         }
         """Jobs that are waited for, by creation: they hold the settled time (R6)."""
+        self.crowded: set[str] = set()
+        """Open jobs around which much more is listed than is known of: they are asked for alone."""
         self.last_nonempty = 0
-        """When a list answer last had anything in it."""
-        self._silence = max(rules.overlap // 3, 3 * rules.interval)
+        """When an answer last had anything in it."""
+        self.silence: tuple[int, int] | None = (0, NO_END)
+        """The first and the last empty answer after that; before a start, nobody knows."""
+        self._quiet = max(rules.overlap // 3, 3 * rules.interval)
         """How long (milliseconds) a list that shows nothing at all is taken for a quiet one."""
         self._refuted = False
         self._waived: list[str] = []
@@ -55,12 +61,15 @@ class Absences:
         if evident and job.open and not job.flags & EVIDENT:
             # What empty answers said before counts no more.
             job.misses, job.flags = 0, job.flags | EVIDENT
+        if not evident:
+            self.silence = (begun if self.silence is None else self.silence[0], begun)
         if not job.misses:
             job.missing_since = begun
-        job.misses += 1
+        if evident or begun >= job.missing_since + self._spacing(job.misses):
+            job.misses += 1
         if listing or job.flags & UNDATED:
             job.flags |= UNLISTED
-        if job.open:
+        if job.open and (evident or not listing):
             job.looked = max(job.looked, begun)
         self._jobs.changed(job_id)
         verdict = self._verdict(job, begun, evident=evident)
@@ -73,6 +82,27 @@ class Absences:
             self._waived.append(job_id)
         return verdict if verdict is Verdict.GONE else Verdict.WAIVED
 
+    def asked(self, job_ids: Iterable[str], begun: int) -> None:
+        """A stretch with these jobs was listed at ``begun``. Open ones it did not show wait for the next."""
+        for job_id in job_ids:
+            job = self._jobs.get(job_id)
+            if job is not None and job.open and job.misses:
+                job.looked = max(job.looked, begun)
+                self._jobs.changed(job_id)
+
+    def still_crowded(self) -> set[str]:
+        """``crowded``, without the jobs that are not open any more."""
+        jobs = self._jobs
+        self.crowded = {job_id for job_id in self.crowded if (job := jobs.get(job_id)) and job.open}
+        return self.crowded
+
+    def _spacing(self, misses: int) -> int:
+        """How long after the first of so many misses another empty answer counts as one more.
+
+        Looks may follow each other closely, or end for an hour in which nobody asked.
+        """
+        return misses * (self._overlap // ENOUGH if misses < ENOUGH else PATIENCE // EMPTY_ENOUGH)
+
     def _verdict(self, job: Job, now: int, *, evident: bool) -> Verdict:
         absent = now - job.missing_since
         if job.misses < ENOUGH or absent < self._overlap or not job.flags & UNLISTED:
@@ -82,7 +112,7 @@ class Absences:
             return Verdict.GONE
         # A list that shows nothing at all says little about one job: ten minutes of empty answers
         # are a fault of the API, not the end of every job.
-        alive = self.last_nonempty > job.missing_since and now - self.last_nonempty < self._silence
+        alive = self.last_nonempty > job.missing_since and not self._silent()
         return Verdict.WAIVED if alive or patient else Verdict.WAITED_FOR
 
     def end(self, job_id: str, job: Job, settled: int) -> None:
@@ -95,15 +125,19 @@ class Absences:
         self._refuted |= self.holds.pop(job_id, -1) >= settled
 
     def showed_something(self, at: int) -> None:
-        """A list answer to a request made at ``at`` was not empty: the API lists at all."""
-        if at - self.last_nonempty >= self._silence:
+        """The answer to a request made at ``at`` was not empty: the API lists at all."""
+        if self._silent():
             # What was missed in a silence of the whole list counts as one look, not as many.
             for job_id in self.holds:
                 job = self._jobs.get(job_id)
-                if job is not None:
+                if job is not None and not job.flags & EVIDENT:
                     job.misses, job.missing_since = 1, at
                     self._jobs.changed(job_id)
-        self.last_nonempty = max(self.last_nonempty, at)
+        self.last_nonempty, self.silence = max(self.last_nonempty, at), None
+
+    def _silent(self) -> bool:
+        """Were answers empty, and nothing but empty, for too long to be a quiet time?"""
+        return self.silence is not None and self.silence[1] - self.silence[0] >= self._quiet
 
     def take_refuted(self) -> bool:
         """Was a job that is waited for shown? Then the windows that missed it were not complete (R6)."""

@@ -33,9 +33,11 @@ class Look(NamedTuple):
     job_id: str
     """Empty for a stretch."""
     listing_only: bool = False
-    """A lookup would prove nothing: it has no id, or it was missed before."""
+    """Only a listing will do: it has no id, or a lookup has missed it already."""
     seen: int = 0
     """When it was looked at last."""
+    unsure: bool = False
+    """The stretch around it may hold more than is known of."""
 
 
 def due_jobs(ledger: Ledger, now: int, most: int = MOST) -> list[Look]:
@@ -76,16 +78,17 @@ def _due_missed(ledger: Ledger, now: int) -> Iterator[Look]:
 def _look(ledger: Ledger, job_id: str, job: Job, now: int) -> Look:
     since = floor_second(job.created)
     until = since + SECOND
+    unsure = job_id in ledger.absences.crowded
     listing_only = job_id.startswith("\x00")
     if job.misses and not job.flags & UNDATED:
-        if job.open:
-            since, until = _around(ledger, job.created, now)
         listing_only |= job.open or not job.flags & UNLISTED
-    return Look(since, until, job_id, listing_only, job.looked)
+        if job.open and not unsure:
+            (since, until), unsure = _around(ledger, job.created, now), True
+    return Look(since, until, job_id, listing_only, job.looked, unsure)
 
 
 def _around(ledger: Ledger, created: int, now: int) -> tuple[int, int]:
-    """The stretch around a job that one request surely lists: the more else it shows, the more it proves."""
+    """The stretch around a job that one page holds, as far as is known: what else is listed proves much."""
 
     def known(minute: int) -> int:
         return ledger.jobs.open_in(minute) + ledger.minutes.density(minute)

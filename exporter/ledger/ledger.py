@@ -80,8 +80,9 @@ class Ledger:
 
         Passes over records without an id: those are booked by ``see_as`` from complete windows only.
         """
-        if sighting.begun > self.absences.last_nonempty:
-            self.absences.showed_something(sighting.begun)
+        absences = self.absences
+        if sighting.begun > absences.last_nonempty or absences.silence is not None:
+            absences.showed_something(sighting.begun)
         if record.malformed:
             self._tell(Anomaly.MALFORMED_RECORD, record.key)
         elif record.job_id is not None:

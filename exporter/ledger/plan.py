@@ -188,8 +188,10 @@ def pages(records: float) -> int:
     return max(1, ceil((records - 1) / (PAGE_LIMIT - 1)))
 
 
-def plan_looks(due: Sequence[Look], before: Callable[[int], float], slack: float = SLACK) -> Looks:
-    """The cheapest mix of listed stretches and lookups that takes in everything due.
+def plan_looks(
+    due: Sequence[Look], before: Callable[[int], float], slack: float = SLACK, *, alone: Sequence[Look] = ()
+) -> Looks:
+    """The cheapest mix of listed stretches and lookups that takes in all that is due; each ``alone`` by itself.
 
     ``due`` is in order of creation; ``before(t)`` counts the records created before ``t``; a stretch is taken
     to hold ``slack`` more than that, because estimates err. Dynamic programming over the items in order:
@@ -218,7 +220,10 @@ def plan_looks(due: Sequence[Look], before: Callable[[int], float], slack: float
             cost, begin = best[end] + pages(through - starts[end]), end
         best.append(cost)
         choice.append(begin)
-    return _chosen(items, choice)
+    steps = _chosen(items, choice)
+    steps += [(job.seen, Window(job.since, job.until) if job.listing_only else job) for job in alone]
+    steps.sort(key=lambda step: step[0])
+    return Looks(tuple(step for _, step in steps))
 
 
 class _Second(NamedTuple):
@@ -243,8 +248,8 @@ def _by_second(due: Sequence[Look]) -> list[_Second]:
     return items
 
 
-def _chosen(items: Sequence[_Second], choice: Sequence[int]) -> Looks:
-    """The stretches and lookups, what has waited longest first."""
+def _chosen(items: Sequence[_Second], choice: Sequence[int]) -> list[tuple[int, Window | Look]]:
+    """The stretches and lookups, with the time since when each has waited."""
     steps: list[tuple[int, Window | Look]] = []
     end = len(items) - 1
     while end >= 0:
@@ -255,5 +260,4 @@ def _chosen(items: Sequence[_Second], choice: Sequence[int]) -> Looks:
             seen = min(look.seen for item in items[start : end + 1] for look in item.looks)
             steps.append((seen, Window(items[start].since, items[end].until)))
         end = start - 1
-    steps.sort(key=lambda step: step[0])
-    return Looks(tuple(step for _, step in steps))
+    return steps

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from exporter.ledger.facts import Sighting
 from exporter.ledger.jobs import EVIDENT, FLAGS, NEVER, UNDATED, UNLISTED, WAIVED, Job
@@ -40,19 +39,14 @@ RULES = rules(
 )
 SILENCE = 3 * RULES.interval
 PATIENCE = 60 * MINUTE
+SPACING = {1: OVERLAP // 3, 2: 2 * OVERLAP // 3} | {n: n * 5 * MINUTE for n in range(3, 1000)}
+"""How long after the first of so many looks an empty answer counts as one more."""
 
 MinuteKey = tuple[int, str, str, str, str]
 
 
 def whole(ms: int, unit: int = SECOND) -> int:
     return ms // unit * unit
-
-
-class Look(NamedTuple):
-    """A look that did not show a job."""
-
-    at: int
-    listing: bool
 
 
 @dataclass
@@ -70,10 +64,12 @@ class Account:
     """When the last look at it as an open job began."""
     undated: bool = False
     told: set[Anomaly] = field(default_factory=set)
-    looks: list[Look] = field(default_factory=list)
-    """Those in a row that did not show it; all of a silence of the whole list are one."""
+    looks: list[int] = field(default_factory=list)
+    """When looks in a row did not show it: those that count; all of a silence of the whole list are one."""
     given_up: bool = False
     """Not waited for any more; an open job is still looked at."""
+    listed: bool = False
+    """One of them was a listing; for an undated job a lookup will do."""
     proven: bool = False
     """A listing with other jobs did not show this open one: what was looked before that is void."""
 
@@ -100,6 +96,8 @@ class Model:
         self.told: set[tuple[Anomaly, str]] = set()
         self.answers = [0]
         """When the list showed anything."""
+        self.empty: list[int] = [0, 2**62]
+        """Empty answers after that; before a start, nobody knows."""
         self.late = self.refuted = False
 
     def start(self, now: int) -> None:
@@ -113,12 +111,15 @@ class Model:
 
     def answered(self, at: int) -> None:
         """The list showed something."""
-        if at - max(self.answers) >= SILENCE:
+        if self.silent():
             for account in self.accounts.values():
-                if account.waited_for:
-                    listing = any(look.listing for look in account.looks)
-                    account.looks = [Look(at, listing)]
+                if account.waited_for and not account.proven:
+                    account.looks = [at]
         self.answers.append(at)
+        self.empty = []
+
+    def silent(self) -> bool:
+        return bool(self.empty) and self.empty[-1] - self.empty[0] >= SILENCE
 
     def see(self, record: Record, seen: Sighting) -> None:
         self.answered(seen.begun)
@@ -178,7 +179,7 @@ class Model:
             self.late = True
         if account.looks:
             account.looked = -1
-        account.looks, account.given_up, account.proven = [], False, False
+        account.looks, account.given_up, account.proven, account.listed = [], False, False, False
         if account.end:
             ended = account.end in FINAL_STATES
             if record.job_state != account.end if ended else record.job_state in FINAL_STATES:
@@ -262,13 +263,16 @@ class Model:
             return True
         if evident and not account.end and not account.proven:
             account.proven, account.looks = True, []
-        account.looks.append(Look(at, listing))
-        if not account.end:
+        if not evident:
+            self.empty = [*self.empty[:1], at]
+        if not account.looks or evident or at - account.looks[0] >= SPACING[len(account.looks)]:
+            account.looks.append(at)
+        account.listed |= listing or account.undated
+        if not account.end and (evident or not listing):
             account.looked = max(account.looked, at)
-        first, last = account.looks[0].at, max(self.answers)
-        listed = any(look.listing for look in account.looks) or account.undated
-        often = len(account.looks) >= 3 and at - first >= OVERLAP and listed
-        alive = first < last and at - last < SILENCE
+        first, last = account.looks[0], max(self.answers)
+        often = len(account.looks) >= 3 and at - first >= OVERLAP and account.listed
+        alive = first < last and not self.silent()
         patient = at - first >= PATIENCE
         account.given_up |= often and (alive or evident or patient)
         if not account.end and often and (evident or (patient and len(account.looks) >= 12)):
@@ -349,7 +353,7 @@ def remembered(account: Account) -> Job:
     flags |= UNDATED if account.undated else 0
     flags |= WAIVED if account.given_up else 0
     flags |= EVIDENT if account.proven else 0
-    flags |= UNLISTED if any(look.listing or account.undated for look in account.looks) else 0
+    flags |= UNLISTED if account.listed else 0
     state = account.state if not account.end else account.end if account.end in FINAL_STATES else GIVEN_UP
     return Job(
         account.created,
@@ -358,6 +362,6 @@ def remembered(account: Account) -> Job:
         text_length=NEVER if account.characters is None else account.characters,
         looked=account.looked,
         misses=len(account.looks),
-        missing_since=account.looks[0].at if account.looks else 0,
+        missing_since=account.looks[0] if account.looks else 0,
         flags=flags,
     )

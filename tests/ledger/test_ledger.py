@@ -92,8 +92,8 @@ def test_an_undated_job_that_is_gone_does_not_hold_the_settled_time_for_ever() -
     """No listing can miss it, as nobody knows its window: lookups alone must do, for an hour."""
     ledger = new_ledger()
     ledger.see(record(created=None), sighting(NOW, since=START))
-    for look in range(12):
-        at = NOW + (look + 1) * 30 * SECOND
+    for look in range(11):
+        at = NOW + (look + 1) * 5 * MINUTE
         ledger.absences.showed_something(at)
         assert ledger.missing(START, at, []) == []
         gone = ledger.miss("a", at, listing=False, evident=False)
@@ -101,7 +101,7 @@ def test_an_undated_job_that_is_gone_does_not_hold_the_settled_time_for_ever() -
     ledger.settle(NOW + 2 * MINUTE, at + 5 * MINUTE)
     assert ledger.times.settled == NOW + 2 * MINUTE
     assert ledger.totals.sum(EXPIRED) == 0
-    assert ledger.miss("a", NOW + 61 * MINUTE, listing=False, evident=False)
+    assert ledger.miss("a", NOW + 66 * MINUTE, listing=False, evident=False)
     assert ledger.totals.by_detail(EXPIRED) == {"vanished": 1}
 
 
@@ -126,13 +126,35 @@ def test_what_empty_answers_miss_vanishes_after_an_hour_and_a_dozen_of_looks() -
     """A lone job that was deleted has no neighbours: nothing but time can tell."""
     ledger = new_ledger()
     ledger.see(record(), sighting(NOW))
-    assert not ledger.miss("a", NOW + SECOND, listing=True, evident=False)
-    for look in range(10):
-        at = NOW + 61 * MINUTE + look * SECOND
-        ledger.miss("a", at, listing=True, evident=False)
+    for look in range(4 * 60 + 1):
         assert ledger.totals.sum(EXPIRED) == 0
-    ledger.miss("a", at + SECOND, listing=True, evident=False)
+        ledger.miss("a", NOW + look * 15 * SECOND, listing=True, evident=False)
     assert ledger.totals.by_detail(EXPIRED) == {"vanished": 1}
+
+
+def test_an_hour_in_which_nobody_asked_makes_no_job_vanish() -> None:
+    """Minutes of empty answers, an hour's downtime, some more empty answers: that is no hour without it."""
+    ledger = new_ledger()
+    ledger.see(record(), sighting(NOW))
+    for look in range(40):
+        ledger.miss("a", NOW + look * 15 * SECOND, listing=look % 2 == 0, evident=False)
+    for look in range(8):
+        ledger.miss("a", NOW + 70 * MINUTE + look * 15 * SECOND, listing=True, evident=False)
+    assert ledger.totals.sum(EXPIRED) == 0
+
+
+def test_answers_far_apart_are_no_silence_of_the_list() -> None:
+    """Where polls are rare an empty answer and the next that is not lie far apart: such looks count."""
+    ledger = new_ledger()
+    for name in ("a", "b"):
+        ledger.see(record(name, state="SUCCEED"), sighting(NOW))
+    for look in range(3):
+        at = NOW + (look + 1) * 4 * MINUTE
+        gone = ledger.miss("a", at, listing=True, evident=look > 0)
+        ledger.absences.showed_something(at)
+    assert gone
+    ledger.settle(NOW + MINUTE, NOW + 20 * MINUTE)
+    assert ledger.times.settled == NOW + MINUTE
 
 
 def test_a_missed_open_job_stops_holding_the_settled_time_before_it_vanishes() -> None:
