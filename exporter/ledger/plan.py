@@ -191,7 +191,7 @@ def pages(records: float) -> int:
 def plan_looks(
     due: Sequence[Look], before: Callable[[int], float], slack: float = SLACK, *, alone: Sequence[Look] = ()
 ) -> Looks:
-    """The cheapest mix of listed stretches and lookups that takes in all that is due; each ``alone`` by itself.
+    """The cheapest mix of listed stretches and lookups for everything due; each of ``alone`` by itself.
 
     ``due`` is in order of creation; ``before(t)`` counts the records created before ``t``; a stretch is taken
     to hold ``slack`` more than that, because estimates err. Dynamic programming over the items in order:
