@@ -699,6 +699,10 @@ def test_r9_a_missed_job_in_a_stretch_that_nobody_knows_costs_no_other_its_looks
     del house.api.jobs[lost]
     house.restart()
     run(house, 8)
+    late = house.api.create()
+    others.append(house.api.create())
+    run(house, 2)
+    del house.api.jobs[late]
     house.api.queries.clear()
     run(house, 60)
     assert len(house.api.queries) < 60 * 6
@@ -706,7 +710,25 @@ def test_r9_a_missed_job_in_a_stretch_that_nobody_knows_costs_no_other_its_looks
         house.api.finish(job)
     run(house, 4 * 30)
     assert house.finished() == len(others)
-    assert (house.expired("vanished"), house.open()) == (1, 0)
+    assert (house.expired("vanished"), house.open()) == (2, 0)
+
+
+def test_r9_jobs_among_many_that_nobody_knew_of_are_asked_for_alone(house: House) -> None:
+    """A stretch from one to the other was tried once, and was too large."""
+    started(house)
+    jobs = [house.api.create(), house.api.create()]
+    asyncio.run(house.poll(60, every=MINUTE))
+
+    def queries() -> list[str]:
+        house.clock.ms += 8 * MINUTE
+        house.api.queries.clear()
+        run(house)
+        return sorted(query.job_id or "listing" for query in house.api.queries)
+
+    listings = queries()
+    house.books.ledger.absences.crowded.update([*jobs, "ended"])
+    assert [*queries(), "listing"] == [*jobs, *listings]
+    assert house.books.ledger.absences.crowded == set(jobs)
 
 
 @pytest.mark.parametrize("asked", [True, False], ids=["errors", "stopped"])
