@@ -731,6 +731,35 @@ def test_r9_jobs_among_many_that_nobody_knew_of_are_asked_for_alone(house: House
     assert house.books.ledger.absences.crowded == set(jobs)
 
 
+def test_r9_an_old_job_that_only_empty_answers_miss_is_not_asked_for_in_every_poll(house: House) -> None:
+    """It is nine minutes from one look at it to the next, also when it is missed."""
+    job = started(house).api.create()
+    asyncio.run(house.poll(180, every=MINUTE))
+    del house.api.jobs[job]
+    asyncio.run(house.poll(10, every=MINUTE))
+    house.api.queries.clear()
+    run(house, 80)
+    assert house.open() == 1
+    around = [query for query in house.api.queries if query.until and query.until < house.clock.ms - 60 * MINUTE]
+    assert 2 <= len(around) <= 4
+
+
+def test_r9_a_full_second_that_nobody_knows_is_read_in_one_pass(store: SqliteStore) -> None:
+    """A single second cannot be cut: it is read to its end, page by page."""
+    house = started(House(store, max_catch_up=2 * 60 * MINUTE))
+    lost = house.api.create()
+    run(house, 2)
+    second = house.api.jobs.pop(lost).create_time
+    for _ in range(350):
+        house.api.create(second, state="SUCCEED")
+    house.clock.ms += 5 * 60 * MINUTE
+    house.restart()
+    run(house, 4 * 40)
+    assert house.expired("vanished") == 1
+    alone = [query for query in house.api.queries if (query.since, query.until) == (second, second + SECOND)]
+    assert [query.offset for query in alone[:5]] == [0, 99, 198, 297, 0]
+
+
 @pytest.mark.parametrize("asked", [True, False], ids=["errors", "stopped"])
 def test_r9_an_hour_without_answers_makes_no_job_vanish(house: House, asked: bool) -> None:
     """Empty answers before and after it are no hour of empty answers."""
