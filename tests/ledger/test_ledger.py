@@ -122,6 +122,17 @@ def test_an_open_job_vanishes_only_by_answers_that_show_others() -> None:
     assert ledger.totals.by_detail(EXPIRED) == {"vanished": 1}
 
 
+def test_two_looks_without_an_open_job_are_not_enough_and_three_are() -> None:
+    """However far apart: the API may be wrong twice."""
+    ledger = new_ledger()
+    ledger.see(record(), sighting(NOW))
+    for look in range(2):
+        assert not ledger.miss("a", NOW + look * 60 * MINUTE, listing=True, evident=True)
+    assert ledger.totals.sum(EXPIRED) == 0
+    assert ledger.miss("a", NOW + 61 * MINUTE, listing=True, evident=True)
+    assert ledger.totals.by_detail(EXPIRED) == {"vanished": 1}
+
+
 def test_what_empty_answers_miss_vanishes_after_an_hour_and_a_dozen_of_looks() -> None:
     """A lone job that was deleted has no neighbours: nothing but time can tell."""
     ledger = new_ledger()

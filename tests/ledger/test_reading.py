@@ -30,6 +30,8 @@ def page(names: str, count: int | None = None) -> Page:
         pytest.param(None, [page("abc"), page("")], [MORE, DOUBT], id="the-anchor-is-gone"),
         pytest.param(True, [page("abcd", 6), page("def", 6)], [MORE, COMPLETE], id="short-and-counted"),
         pytest.param(False, [page("abcd", 6), page("def", 6)], [MORE, MORE], id="count-is-not-trusted"),
+        pytest.param(None, [page("abc", 3)], [MORE], id="a-full-page-and-counted"),
+        pytest.param(True, [page("abc", 3)], [MORE], id="a-full-page-and-trusted-count"),
         pytest.param(None, [page("abc", 5000)], [TOO_LARGE], id="count-too-large"),
     ],
 )
