@@ -1,6 +1,6 @@
 """Mangled pages, times, failure messages and configurations: no crash, no unbounded work.
 
-Work is counted in bytes of memory and in allocated blocks, not in seconds: two shared cores are no stopwatch.
+Work is counted in bytes of memory, not in seconds: two shared cores are no stopwatch.
 """
 
 from __future__ import annotations
