@@ -1,10 +1,11 @@
-"""The fewest requests that the rules force on any planner: an offline optimum that knows every record.
+"""The fewest requests that the rules force on a planner in each poll: an optimum that knows every record.
 
 Independent of the exporter's own planner: it knows the true jobs, exact counts, and pays for a fraction of a
 page only a fraction of a request. Counted are, a poll: one head request; every record once as new and once
 as settled (at least once per ``overlap``), 100 a request; every look that is due at an open job (R9) by the
 cheaper of a listed stretch and a lookup. A stretch that is listed shows all its jobs, which puts off
-their next looks.
+their next looks; a page that is paid for is filled. The least over all polls may be less still: looking
+early at what is not due is never bought, only taken along.
 """
 
 from __future__ import annotations
@@ -89,6 +90,11 @@ class Bound:
                 self._open[job.number] = (job, now)
 
     def _look(self, since: int, until: int, now: int) -> None:
+        """A page that is paid for is filled, with what was created before: that puts off more looks."""
+        listing = self._world.listing
+        end = bisect_right(listing, until, key=_created)
+        if end:
+            since = min(since, listing[max(0, end - PAGE)].created_ms)
         for number, (job, _) in list(self._open.items()):
             if since <= job.created_ms <= until:
                 if job.finished * SECOND <= now or now >= job.created_ms + self._max_age:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.bound import PAGE, cheapest
+from benchmarks.poll_cost import HOUR, Workload, run
 
 
 def brute_force(items: list[int], stamps: list[int]) -> float:
@@ -47,3 +48,10 @@ def test_the_bound_is_what_the_best_of_all_plans_costs(
     cost, stretches = cheapest([(at, at) for at in due], count, last_is_listed=False)
     assert cost == pytest.approx(brute_force(due, stamps))
     assert all(any(since <= at <= until for since, until in stretches) for at in due)
+
+
+def test_looks_at_stuck_jobs_fill_the_pages_they_cost() -> None:
+    """A page shows a hundred jobs for one request: listing only what is due leaves a fifth of that unused."""
+    workload = Workload("stuck", 60.0, warm_up=2 * HOUR, measured=HOUR / 2, stuck=0.02)
+    costs = run(workload)
+    assert costs.ours <= 1.25 * costs.bound

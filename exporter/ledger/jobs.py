@@ -221,6 +221,10 @@ class JobBook:
         counts = self.open_by_minute.get(minute)
         return sum(counts.values()) if counts else 0
 
+    def open_between(self, since: int, until: int) -> int:
+        """How many jobs are open that were created in the minutes of [since, until]."""
+        return sum(self.open_in(minute) for minute in range(since // MINUTE, until // MINUTE + 1))
+
     def oldest_open(self) -> dict[Labels, int]:
         """Creation time of the oldest open job by (job_type, tts_service_enum, state)."""
         oldest: dict[Labels, int] = {}

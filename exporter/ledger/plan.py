@@ -163,16 +163,29 @@ def filled(ledger: Ledger, density: Density, window: Window, head: int, now: int
     if window.since <= reach:
         return window
     counts = RecordCounts(ledger, reach, head, density.per_ms)
-    unknown = max(0.0, (now - head) * density.per_ms)
-    room = pages(counts(window.since, now) + SLACK) * (PAGE_LIMIT - 1) - SLACK - 3 * sqrt(unknown + 9)
-    low, high = reach, window.since
+    return Window(_fill(counts.before, window.since, now, reach, (now - head) * density.per_ms), window.until)
+
+
+def widened(window: Window, before: Callable[[int], float], reach: int) -> Window:
+    """The stretch of a look, reaching further back as far as its pages surely have room.
+
+    Costs nothing, and puts off the looks at other open jobs.
+    """
+    return Window(_fill(before, window.since, window.until + SECOND, reach, 0.0), window.until)
+
+
+def _fill(before: Callable[[int], float], since: int, until: int, reach: int, unknown: float) -> int:
+    """How far back of ``since``, but not of ``reach``, the same number of pages reaches for sure."""
+    through = before(until)
+    room = pages(through - before(since) + SLACK) * (PAGE_LIMIT - 1) - SLACK - 3 * sqrt(max(0.0, unknown) + 9)
+    low, high = min(reach, since), since
     while high - low > SECOND:
         middle = floor_second((low + high) // 2)
-        if counts(middle, now) <= room:
+        if through - before(middle) <= room:
             high = middle
         else:
             low = middle
-    return Window(low if counts(low, now) <= room else high, window.until)
+    return low if through - before(low) <= room else high
 
 
 def history_window(ledger: Ledger, density: Density, start: int, most_records: int) -> Window | None:

@@ -121,6 +121,26 @@ def test_a_stretch_that_must_be_listed_takes_the_due_jobs_beside_it_along() -> N
     assert looks.steps == (plan.Window(95 * SECOND, 110 * SECOND),)
 
 
+@given(RECORDS, SECONDS, st.integers(1, 30), SECONDS)
+def test_a_listed_stretch_is_widened_by_what_its_pages_have_room_for(
+    records: list[tuple[int, int]], since: int, long: int, reach: int
+) -> None:
+    """Never another request, never beyond what is known; and no more than a second short of either."""
+    before = counter([second for second, count in records for _ in range(count)])
+    window = plan.Window(since * SECOND, (since + long) * SECOND)
+    wide = plan.widened(window, before, reach * SECOND)
+    assert wide.until == window.until
+    assert min(reach * SECOND, window.since) <= wide.since <= window.since
+
+    def held(since: int) -> float:
+        return before(window.until + SECOND) - before(since)
+
+    size = plan.pages(held(window.since) + plan.SLACK)
+    assert wide == window or plan.pages(held(wide.since) + plan.SLACK) == size
+    room = size * 99 - plan.SLACK - 9
+    assert wide.since <= reach * SECOND or wide == window or held(wide.since - SECOND) > room
+
+
 def test_what_waited_longest_comes_first() -> None:
     """When the budget ends, the others have waited less."""
     dense = [second for second in range(60) for _ in range(90)]
