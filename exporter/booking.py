@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Final
 
 from exporter import log
 from exporter.books import Books
@@ -23,6 +24,12 @@ from exporter.reader import ApiClock, LookupIgnoredError, Reader, SeenPage, Wind
 logger = logging.getLogger(__name__)
 
 
+OF_ONE_REQUEST: Final = (ErrorKind.CLIENT, ErrorKind.SERVER, ErrorKind.DECODE, ErrorKind.OTHER)
+"""Errors that another request need not meet."""
+LEAP: Final = 10_000
+"""The API's time, as its answers tell it, moves on by itself: by more (milliseconds), it was told wrongly."""
+
+
 class ClockError(ExporterError):
     """The API's answers do not tell the time."""
 
@@ -31,12 +38,20 @@ class Booking:
     """The means of a poll: reader, books, deadline, budget; and what happened in it so far."""
 
     def __init__(
-        self, name: str, *, clock: ApiClock, reader: Reader, books: Books, committed: Callable[[], None]
+        self,
+        name: str,
+        *,
+        clock: ApiClock,
+        reader: Reader,
+        books: Books,
+        monotonic: Callable[[], float],
+        committed: Callable[[], None],
     ) -> None:
         self.name = name
         self.clock = clock
         self.reader = reader
         self.books = books
+        self._monotonic = monotonic
         self._committed = committed
         self.deadline = 0.0
         self.budget = 0
@@ -52,6 +67,10 @@ class Booking:
         """Something did not add up: learn anew what ``count`` means."""
         self._lookups = True
         """Does the API look up by ``job_id``? Until it is caught ignoring it."""
+        self._offset: int | None = None
+        """The API's time less that of the monotonic clock (milliseconds), when jobs were last missed."""
+        self._failures: dict[str, int] = {}
+        """Looks in a row that an error ended, by job that is still due."""
 
     def begin(self, deadline: float, budget: int) -> None:
         """A poll begins."""
@@ -99,14 +118,40 @@ class Booking:
             ledger.see_as(name, record, result.pages[-1].sighting)
         evident = bool(result.listing)
         for job_id in ledger.missing(result.window.since, result.window.until, shown):
-            self.missed |= not ledger.miss(job_id, result.begun, listing=True, evident=evident)
+            self._miss(job_id, result.begun, listing=True, evident=evident)
         for job_id in ledger.absences.take_waived():
             log.warn(logger, "a job is no longer listed", target=self.name, job_id=job_id)
 
     def due(self) -> list[Look]:
         """The jobs that are due to be looked at: by listing alone for an API that cannot look up."""
-        due = due_jobs(self.ledger, self.now())
-        return due if self._lookups else [look._replace(listing_only=True) for look in due]
+        now = self.now()
+        due = due_jobs(self.ledger, now)
+        if not self._lookups:
+            due = [look._replace(listing_only=True) for look in due]
+        failures = self._failures
+        self._failures = {look.job_id: failures[look.job_id] for look in due if look.job_id in failures}
+        return [self._put_back(look, now) for look in due] if self._failures else due
+
+    def _put_back(self, look: Look, now: int) -> Look:
+        """Looks that fail come last and in turns: one that always fails must keep no other waiting.
+
+        By listing and by id in turn: an API may answer an id that it does not know with an error.
+        """
+        times = self._failures.get(look.job_id, 0)
+        if times <= 1:
+            return look
+        listing = look.listing_only or times % 2 == 0
+        return look._replace(seen=now + times, unsure=True, listing_only=listing)
+
+    @property
+    def failing(self) -> set[str]:
+        """Jobs of which looks fail again and again: they are asked for alone."""
+        return {job_id for job_id, times in self._failures.items() if times > 1}
+
+    def looks_failed(self, job_ids: Iterable[str]) -> None:
+        """Errors ended the looks at these jobs."""
+        for job_id in job_ids:
+            self._failures[job_id] = self._failures.get(job_id, 0) + 1
 
     async def look_up(self, job_id: str) -> None:
         """Ask for one job and book what is found, or that it is not."""
@@ -118,9 +163,19 @@ class Booking:
             raise
         self._see(seen)
         if not seen.records:
-            begun = seen.sighting.begun
-            self.missed |= not self.ledger.miss(job_id, begun, listing=False, evident=False)
+            self._miss(job_id, seen.sighting.begun, listing=False, evident=False)
         self.reads += 1
+
+    def _miss(self, job_id: str, begun: int, *, listing: bool, evident: bool) -> None:
+        now = self.now()
+        offset = now - int(self._monotonic() * SECOND)
+        if self._offset is None:
+            self._offset = offset
+        elif abs(moved := offset - self._offset) >= LEAP:
+            self._offset = offset
+            self.ledger.absences.clock_moved(moved)
+        gone = self.ledger.miss(job_id, begun, now=now, listing=listing, evident=evident)
+        self.missed |= not gone
 
     async def ask_for_any(self) -> None:
         """Is there any job at all in the list? Tells jobs that are not listed from a list that is silent."""

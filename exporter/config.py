@@ -157,11 +157,11 @@ def _check_poll(section: Section, poll: PollConfig) -> None:
             " records would settle before they were looked for",
             "interval", "overlap",
         )  # fmt: skip
-    if poll.max_catch_up < 2 * poll.overlap:
+    if poll.max_catch_up < 2 * (poll.overlap + poll.interval):
         section.blame(
-            f"max_catch_up ({spelled(poll.max_catch_up)}) must be at least twice overlap"
-            f" ({spelled(poll.overlap)}): every poll would skip records",
-            "max_catch_up", "overlap",
+            f"max_catch_up ({spelled(poll.max_catch_up)}) must be at least twice overlap plus interval"
+            f" ({spelled(poll.overlap)} and {spelled(poll.interval)}): one failed poll would skip records",
+            "max_catch_up", "overlap", "interval",
         )  # fmt: skip
 
 

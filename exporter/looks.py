@@ -2,41 +2,86 @@
 
 from __future__ import annotations
 
-from exporter.booking import Booking
+from typing import Final
+
+from exporter.booking import OF_ONE_REQUEST, Booking
+from exporter.errors import ApiError
 from exporter.ledger import plan
-from exporter.ledger.due import Look, RecordCounts
+from exporter.ledger.due import FAR, Look, RecordCounts
+from exporter.ledger.jobs import MINUTE
+from exporter.ledger.plan import Window
 from exporter.ledger.reading import MAX_WINDOW_RECORDS, PAGE_LIMIT, Verdict
 from exporter.ledger.times import SECOND, floor_second
 
+FAILURES: Final = 3
+"""Looks of one poll that may fail, one after the other, before the rest waits for the next."""
+
 
 async def look(booking: Booking, head: int) -> None:
-    """Whatever the budget does not allow waits for the next poll, longest unseen first."""
-    ledger = booking.ledger
+    """Whatever the budget does not allow waits for the next poll, longest unseen first.
+
+    A look that fails waits, too, and keeps no other from being tried.
+    """
     due = booking.due()
-    if not due:
-        return
-    crowded = ledger.absences.still_crowded()
-    before = RecordCounts(ledger, due[0].since, head, 0.0).before
-    together = [job for job in due if job.job_id not in crowded]
-    looks = plan.plan_looks(together, before, alone=[job for job in due if job.job_id in crowded])
-    for step in looks.steps:
-        if booking.budget_left <= 0:
+    failed: list[str] = []
+    failures = 0
+    for step, most in _steps(booking, due, head):
+        if booking.budget_left <= 0 or failures >= FAILURES:
             break
-        if isinstance(step, plan.Window):
-            known = before(step.until + SECOND) - before(step.since)
-            await _list(booking, step, due, min(MAX_WINDOW_RECORDS, PAGE_LIMIT + int(2 * known)))
-        else:
-            await booking.look_up(step.job_id)
-    await booking.commit()
+        try:
+            if isinstance(step, Window):
+                await _list(booking, step, due, most)
+            else:
+                await booking.look_up(step.job_id)
+            failures = 0
+        except ApiError as error:
+            if error.kind not in OF_ONE_REQUEST:
+                raise
+            failures += 1
+            booking.problem = booking.problem or error
+            failed += [job.job_id for job in _jobs(step, due)]
+    if booking.reads:  # otherwise it is not these jobs that the API cannot show
+        booking.looks_failed(failed)
+    if due:
+        await booking.commit()
 
 
-async def _list(booking: Booking, window: plan.Window, due: list[Look], most: int) -> None:
+def _steps(booking: Booking, due: list[Look], head: int) -> list[tuple[Window | Look, int]]:
+    """What to list or to look up, in order, and how many records a listed stretch may turn out to hold."""
+    if not due:
+        return []
+    ledger = booking.ledger
+    single = ledger.absences.still_crowded() | booking.failing
+    reach = min(due[0].since, max(ledger.times.history, due[0].since - FAR * MINUTE))
+    before = RecordCounts(ledger, reach, head, 0.0).before
+    together = [job for job in due if job.job_id not in single]
+    looks = plan.plan_looks(together, before, alone=[job for job in due if job.job_id in single])
+    steps = []
+    for step in looks.steps:
+        if not any(job.job_id in single for job in _jobs(step, due)):
+            wide = plan.widened(Window(step.since, step.until), before, reach)
+            if isinstance(step, Window) or ledger.jobs.open_between(*wide) > 1:
+                step = wide
+        known = before(step.until + SECOND) - before(step.since)
+        steps.append((step, min(MAX_WINDOW_RECORDS, PAGE_LIMIT + int(2 * known))))
+    return steps
+
+
+def _jobs(step: Window | Look, due: list[Look]) -> list[Look]:
+    """The due jobs that it shows."""
+    if isinstance(step, Look):
+        return [step]
+    return [job for job in due if step.since <= job.since and job.until <= step.until]
+
+
+async def _list(booking: Booking, window: Window, due: list[Look], most: int) -> None:
     """Jobs among many more than are known of, which would take many requests, are asked for alone later."""
     absences = booking.ledger.absences
     stack = [window]
     while stack and booking.budget_left > 0:
         part = stack.pop()
-        jobs = [job.job_id for job in due if part.since <= job.since and job.until <= part.until]
+        looks = _jobs(part, due)
+        jobs = [job.job_id for job in looks]
         short = part.until - part.since <= SECOND
         limit = MAX_WINDOW_RECORDS if short else most
         result = await booking.reader.read(part, booking.deadline, most=limit)
@@ -47,9 +92,9 @@ async def _list(booking: Booking, window: plan.Window, due: list[Look], most: in
         middle = floor_second((part.since + part.until) // 2)
         if result.complete:
             continue
-        if result.reason == Verdict.TOO_LARGE.value and not short:
+        if not short and (result.reason == Verdict.TOO_LARGE.value or any(job.unsure for job in looks)):
             absences.crowded.update(jobs)
         elif part.since < middle:
-            stack += [plan.Window(part.since, middle), plan.Window(middle, part.until)]
+            stack += [Window(part.since, middle), Window(middle, part.until)]
         else:
             booking.doubt(result)

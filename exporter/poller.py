@@ -14,7 +14,7 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 
 from exporter import log
-from exporter.booking import Booking, ClockError
+from exporter.booking import OF_ONE_REQUEST, Booking, ClockError
 from exporter.books import Books
 from exporter.budget import Budget
 from exporter.errors import ApiError, ExporterError
@@ -27,7 +27,7 @@ from exporter.ledger.reading import MAX_WINDOW_RECORDS, PAGE_LIMIT, Verdict
 from exporter.ledger.times import SECOND, floor_second
 from exporter.looks import look
 from exporter.published import TargetView
-from exporter.reader import JobSource, Reader
+from exporter.reader import JobSource, Reader, WindowResult
 from exporter.settling import Settling
 
 logger = logging.getLogger(__name__)
@@ -84,15 +84,11 @@ class Poller:
     ) -> None:
         self._name = name
         self._settings = settings
-        self._source = source
-        self._reader = reader
-        self._books = books
+        self._source, self._reader, self._books = source, reader, books
         self._budget = budget or Budget()
         self._budget.join(name, settings.budget)
         self._publish_view = publish
-        self._monotonic = monotonic
-        self._wall = wall
-        self._sleep = sleep
+        self._monotonic, self._wall, self._sleep = monotonic, wall, sleep
         densities = (plan.Density(books.rules.overlap) for _ in range(3))
         self._head_density, self._reach_density, self._history_density = densities
         self._backlog: Backlog | None = None
@@ -104,7 +100,12 @@ class Poller:
         """What probes showed and is not booked yet; bounded for an API that never tells its time."""
         self._published_at = float("-inf")
         self._booking = Booking(
-            name, clock=source.clock, reader=reader, books=books, committed=self._publish_sometimes
+            name,
+            clock=source.clock,
+            reader=reader,
+            books=books,
+            monotonic=monotonic,
+            committed=self._publish_sometimes,
         )
         self._settling = Settling(self._booking, books.rules.overlap)
 
@@ -177,7 +178,7 @@ class Poller:
         await self._catch_up()
         if not self._settling.lagging:
             await self._read_head()
-            await self._settling.read(self._booking.budget_left, self._head)
+            await self._settle(self._booking.budget_left)
         await look(self._booking, max(self._head, self._settling.read_until))
         self._settling.advance(self._booking.now())
         await self._read_history()
@@ -219,10 +220,7 @@ class Poller:
             ledger.start(self._booking.now())
             await self._books.commit(self._booking.now())
             log.info(logger, "counting begins", target=self._name, baseline_ms=ledger.times.baseline)
-        elif (
-            self._booking.now() - ledger.times.settled > ledger.rules.max_catch_up
-            and not ledger.times.catching_up
-        ):
+        elif ledger.times.too_far(self._booking.now(), ledger.rules.max_catch_up):
             await self._probe()
             if skipped := ledger.jump(self._booking.now()):
                 await self._books.commit(self._booking.now())
@@ -234,19 +232,13 @@ class Poller:
                 )
 
     async def _catch_up(self) -> None:
-        """While far behind: settle reads, strictly in order, within half the budget (R5, R8).
-
-        Where they fail, the looks at open jobs go on: the backlog must not starve them.
-        """
+        """While far behind: settle reads, strictly in order, within half the budget (R5, R8)."""
         if not self._settling.lagging:
             self._backlog = None
             return
         now = self._booking.now()
         self._backlog = self._backlog or Backlog(self._monotonic(), self._settling.read_until, now)
-        try:
-            await self._settling.read(self._booking.budget_left // 2, self._head)
-        except ApiError as error:
-            self._booking.problem = self._booking.problem or error
+        await self._settle(self._booking.budget_left // 2)
         now, read_until = self._booking.now(), self._settling.read_until
         log.info(
             logger,
@@ -255,6 +247,13 @@ class Poller:
             behind_seconds=(now - read_until) // SECOND,
             seconds_left=self._backlog.seconds_left(self._monotonic(), read_until, now),
         )
+
+    async def _settle(self, limit: int) -> None:
+        """Where it fails, looks at open jobs go on: a stretch that cannot be read must not starve them."""
+        try:
+            await self._settling.read(limit, self._head)
+        except ApiError as error:
+            self._booking.problem = self._booking.problem or error
 
     async def _read_head(self) -> None:
         """News of the newest stretch, every poll (R5), and of what is due and costs least with it."""
@@ -268,6 +267,10 @@ class Poller:
             most = PAGE_LIMIT if window.until > past else MAX_WINDOW_RECORDS
             result = await self._booking.reader.read(window, self._booking.deadline, most=most)
             await self._booking.book(result)
+            if reach and window.since < head and self._may_be_further_back(result):
+                await self._booking.commit()
+                reach = False
+                continue
             await self._booking.commit_read(result)
             if result.complete:
                 self._head = max(head, min(past, floor_second(now) - SECOND))
@@ -287,6 +290,14 @@ class Poller:
                 return  # a burst in this very second is read by the next poll
             else:
                 self._head_density.shrink(plan.Window(head, past))
+
+    def _may_be_further_back(self, result: WindowResult) -> bool:
+        """Was it an error that a read of nothing but the newest stretch need not meet?"""
+        error = result.error
+        if not isinstance(error, ApiError) or error.kind not in OF_ONE_REQUEST:
+            return False
+        self._booking.problem = self._booking.problem or error
+        return True
 
     def _more_than_expected(self, gap: plan.Window, window: plan.Window, count: int) -> bool:
         """A burst. Returns whether the next window will be another one for knowing it."""

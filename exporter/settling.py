@@ -60,7 +60,7 @@ class Settling:
         """
         books, times = self._booking.books, self._booking.ledger.times
         if self._loads != books.loads or self.read_until < times.forgotten:
-            self._loads, self.read_until = books.loads, times.settled
+            self._loads, self.read_until, self._reread_at = books.loads, times.settled, 0
             return True
         return False
 
@@ -155,7 +155,7 @@ class Settling:
         """Move the settled time as far as the reads, and the jobs they should have shown, allow (R6)."""
         ledger = self._booking.ledger
         if ledger.absences.take_refuted():
-            self.read_until = ledger.times.settled
+            self.read_until = min(self.read_until, ledger.times.settled)
         if now - self._reread_at >= ledger.rules.overlap and ledger.take_late():
             # The stretch behind the settled time did not show it when it was read: what else did it not show?
             self._reread_at, self.read_until = now, ledger.times.forgotten

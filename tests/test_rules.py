@@ -666,7 +666,7 @@ def test_r9_a_list_that_is_empty_now_and_then_gives_up_no_job_that_is_there(
     assert (house.finished(), house.expired(), house.open()) == (60 + len(open_jobs), 0, 0)
 
 
-@pytest.mark.parametrize(("neighbour", "minutes"), [(25, 7), (45, 62)])
+@pytest.mark.parametrize(("neighbour", "minutes"), [(25, 7), (75, 62)])
 def test_r9_a_lone_job_that_vanished_is_given_up_by_its_neighbours_or_after_an_hour(
     house: House, neighbour: int, minutes: int
 ) -> None:

@@ -1,4 +1,4 @@
-"""The API's clock, learned from its answers (design.md R3).
+"""The API's clock, learned from its answers (rule R3).
 
 Pure: the monotonic clock is an argument, the wall clock only a number to compare with.
 """

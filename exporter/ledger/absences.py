@@ -54,8 +54,11 @@ class Absences:
         self._refuted = False
         self._waived: list[str] = []
 
-    def look(self, job_id: str, job: Job, begun: int, *, listing: bool, evident: bool) -> Verdict:
-        """A complete look at ``begun`` did not show the job; ``evident``: but it showed others."""
+    def look(self, job_id: str, job: Job, begun: int, now: int, *, listing: bool, evident: bool) -> Verdict:
+        """A complete look at ``begun`` did not show the job; ``evident``: but it showed others.
+
+        ``now`` is surely not before ``begun``: what is measured from there is never too long.
+        """
         if job.flags & WAIVED and not job.open:
             return Verdict.GONE
         if evident and job.open and not job.flags & EVIDENT:
@@ -64,8 +67,8 @@ class Absences:
         if not evident:
             self.silence = (begun if self.silence is None else self.silence[0], begun)
         if not job.misses:
-            job.missing_since = begun
-        if evident or begun >= job.missing_since + self._spacing(job.misses):
+            job.misses, job.missing_since = 1, now
+        elif evident or begun >= job.missing_since + self._spacing(job.misses):
             job.misses += 1
         if listing or job.flags & UNDATED:
             job.flags |= UNLISTED
@@ -81,6 +84,19 @@ class Absences:
             job.flags |= WAIVED
             self._waived.append(job_id)
         return verdict if verdict is Verdict.GONE else Verdict.WAIVED
+
+    def clock_moved(self, by: int) -> None:
+        """The time that looks are given in moved by so much against a clock that only passes.
+
+        A ``Date`` that is ten minutes old, in one of ten answers, must not make an absence ten minutes long.
+        """
+        for job_id, job in self._jobs.items():
+            if job.misses:
+                job.missing_since += by
+                self._jobs.changed(job_id)
+        self.last_nonempty += by
+        if self.silence is not None and self.silence[1] != NO_END:
+            self.silence = (self.silence[0] + by, self.silence[1] + by)
 
     def asked(self, job_ids: Iterable[str], begun: int) -> None:
         """A stretch with these jobs was listed at ``begun``. Open ones it did not show wait for the next."""
@@ -131,7 +147,7 @@ class Absences:
             for job_id in self.holds:
                 job = self._jobs.get(job_id)
                 if job is not None and not job.flags & EVIDENT:
-                    job.misses, job.missing_since = 1, at
+                    job.misses, job.missing_since = 1, max(at, job.missing_since)
                     self._jobs.changed(job_id)
         self.last_nonempty, self.silence = max(self.last_nonempty, at), None
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import accumulate
 from typing import Final, NamedTuple
 
-from exporter.ledger.jobs import MINUTE, UNDATED, UNLISTED, Job
+from exporter.ledger.jobs import MINUTE, UNDATED, Job
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.times import SECOND, floor_second
 
@@ -33,7 +33,7 @@ class Look(NamedTuple):
     job_id: str
     """Empty for a stretch."""
     listing_only: bool = False
-    """Only a listing will do: it has no id, or a lookup has missed it already."""
+    """Only a listing will do: it has no id, or it was missed already."""
     seen: int = 0
     """When it was looked at last."""
     unsure: bool = False
@@ -81,7 +81,8 @@ def _look(ledger: Ledger, job_id: str, job: Job, now: int) -> Look:
     unsure = job_id in ledger.absences.crowded
     listing_only = job_id.startswith("\x00")
     if job.misses and not job.flags & UNDATED:
-        listing_only |= job.open or not job.flags & UNLISTED
+        # Whether lists show it is the question: an API may find by id what it does not list.
+        listing_only = True
         if job.open and not unsure:
             (since, until), unsure = _around(ledger, job.created, now), True
     return Look(since, until, job_id, listing_only, job.looked, unsure)

@@ -60,7 +60,9 @@ class Ledger:
         self.recent = Recent()
         self.absences = Absences(rules, jobs)
         self._told = Told()
-        self._late = False
+        # What a late record made necessary may not have been done when these books were closed.
+        late = FLAGS[Anomaly.LATE_RECORD]
+        self._late = any(job.flags & late and job.created >= self.times.forgotten for _, job in jobs.items())
 
     @property
     def started(self) -> bool:
@@ -235,15 +237,15 @@ class Ledger:
             if job_id not in seen and not job.flags & UNDATED and (job.open or not job.flags & WAIVED)
         ]
 
-    def miss(self, job_id: str, begun: int, *, listing: bool, evident: bool) -> bool:
+    def miss(self, job_id: str, begun: int, *, listing: bool, evident: bool, now: int = 0) -> bool:
         """A complete look at ``begun`` did not show the job; ``evident``: but it showed others (R6, R9).
 
-        Returns whether to go on without it.
+        ``now``, if later, is surely not before that look. Returns whether to go on without it.
         """
         job = self.jobs.get(job_id)
         if job is None:
             return True
-        verdict = self.absences.look(job_id, job, begun, listing=listing, evident=evident)
+        verdict = self.absences.look(job_id, job, begun, max(begun, now), listing=listing, evident=evident)
         if verdict is Verdict.GONE and job.open:
             self._book_expired(job_id, job, "vanished")
         return verdict is not Verdict.WAITED_FOR

@@ -21,6 +21,10 @@ MAX_WINDOW_RECORDS = 1000
 """Larger windows are cut: the chance of a shift grows with the pages, and lists may be capped."""
 
 
+SHORT_ENDS = 5
+"""Lists in a row that end before their ``count``, though that was found to mean something: it does not."""
+
+
 class Verdict(Enum):
     MORE = "more"
     COMPLETE = "complete"
@@ -38,6 +42,8 @@ class PageMemory:
         """The operator said so: not to be unlearned."""
         self.trust_count = trust_count
         """Does ``count`` respect the filters? ``None``: not known yet."""
+        self.short_ends = 0
+        """Lists in a row that ended before their ``count``: cut off, or counted otherwise."""
 
     def learn_count(self, respects_filters: bool) -> None:
         """What an answer showed about ``count``; ignored when the configuration says it."""
@@ -155,17 +161,22 @@ class WindowRead:
         collected = self.elements
         counted = self.count if self._memory.trust_count is not False else None
         if counted == collected and self._last_page < self._memory.longest:
+            self._memory.short_ends = 0
             return Verdict.COMPLETE
         if collected > self._max_records or (counted is not None and counted > self._max_records):
             return Verdict.TOO_LARGE
         return Verdict.MORE
 
     def _ended(self) -> Verdict:
-        """A page with only its anchor: the end, whatever ``count`` says."""
-        if self.count is not None and self.count > self.elements:
-            if self._memory.fixed and self._memory.trust_count:
-                return self._doubt(f"count is {self.count} but the list ends after {self.elements}")
-            self._memory.learn_count(False)
+        """A page with only its anchor: the end, unless ``count`` says more and is known to mean it."""
+        memory = self._memory
+        if self.count is None or self.count <= self.elements:
+            memory.short_ends = 0
+            return Verdict.COMPLETE
+        memory.short_ends += 1
+        if memory.trust_count and (memory.fixed or memory.short_ends < SHORT_ENDS):
+            return self._doubt(f"count is {self.count} but the list ends after {self.elements}")
+        memory.learn_count(False)
         return Verdict.COMPLETE
 
     def _doubt(self, reason: str) -> Verdict:

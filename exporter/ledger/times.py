@@ -25,8 +25,8 @@ class Times(msgspec.Struct):
     """K: ids of finished jobs created before it are no longer remembered; unknown ones are ignored."""
     history: int
     """Down to where the time before the baseline has been read for the gauge (R4)."""
-    catching_up: bool = False
-    """A long stretch is being read: no jump until it is done (R8)."""
+    catching_up: int = 0
+    """A long stretch is being read: when it last got on. No jump while it does (R8)."""
 
     @classmethod
     def start(cls, now: int) -> Times:
@@ -35,18 +35,25 @@ class Times(msgspec.Struct):
 
     def settle(self, until: int, now: int, overlap: int) -> None:
         """After a complete read of [settled, until], begun at ``now`` on the API's clock."""
-        lagging = now - self.settled > 2 * overlap
-        self.settled = max(self.settled, min(until, floor_second(now - overlap)))
+        before = self.settled
+        self.settled = max(before, min(until, floor_second(now - overlap)))
         self.forgotten = max(self.forgotten, self.settled - overlap)
-        self.catching_up = lagging and now - self.settled > 2 * overlap
+        if now - self.settled <= 2 * overlap:
+            self.catching_up = 0
+        elif self.settled > before:
+            self.catching_up = now
+
+    def too_far(self, now: int, max_catch_up: int) -> bool:
+        """Is it time to jump (R8)? Not while a backlog is being read, unless that got stuck for as long."""
+        return floor_second(now - max_catch_up) > max(self.settled, self.catching_up)
 
     def jump(self, now: int, max_catch_up: int) -> int:
         """Give up what is too far back (R8). Returns the milliseconds skipped: 0 most of the time."""
-        target = floor_second(now - max_catch_up)
-        if self.catching_up or target <= self.settled:
+        if not self.too_far(now, max_catch_up):
             return 0
+        target = floor_second(now - max_catch_up)
         skipped = target - self.settled
         self.settled = target
         self.forgotten = target
-        self.catching_up = True  # also when nothing can be read yet: there is no second jump
+        self.catching_up = now  # also when nothing can be read yet: there is no second jump
         return skipped

@@ -240,7 +240,7 @@ def _times(stamps: list[int | None]) -> Times | None:
     baseline, settled, forgotten, history, catching_up = stamps
     if baseline is None or settled is None or forgotten is None or history is None:
         return None
-    return Times(baseline, settled, forgotten, history, bool(catching_up))
+    return Times(baseline, settled, forgotten, history, catching_up or 0)
 
 
 def _check(db: sqlite3.Connection, path: Path) -> None:

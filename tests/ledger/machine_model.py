@@ -88,7 +88,7 @@ class Model:
         self.characters: Counter[MinuteKey] = Counter()
         self.pairs: list[Pair] = []
         self.baseline = self.settled = self.forgotten = self.history = 0
-        self.catching_up = False
+        self.catching_up = 0
         self.lose_memory()
 
     def lose_memory(self) -> None:
@@ -98,7 +98,12 @@ class Model:
         """When the list showed anything."""
         self.empty: list[int] = [0, 2**62]
         """Empty answers after that; before a start, nobody knows."""
-        self.late = self.refuted = False
+        self.refuted = False
+        self.late = any(
+            Anomaly.LATE_RECORD in account.told and account.created >= self.forgotten
+            for account in self.accounts.values()
+        )
+        """The store keeps the flag: nobody knows what was read again for it."""
 
     def start(self, now: int) -> None:
         self.baseline = self.settled = self.forgotten = self.history = whole(now)
@@ -114,7 +119,7 @@ class Model:
         if self.silent():
             for account in self.accounts.values():
                 if account.waited_for and not account.proven:
-                    account.looks = [at]
+                    account.looks = [max(at, account.looks[0])]
         self.answers.append(at)
         self.empty = []
 
@@ -284,18 +289,19 @@ class Model:
     def settle(self, until: int, now: int) -> None:
         waited = [a.created for name, a in self.accounts.items() if a.waited_for and self.remembers(name)]
         held = [whole(created) for created in waited if created >= self.settled]
-        behind = now - self.settled > 2 * OVERLAP
-        self.settled = max(self.settled, min([until, whole(now - OVERLAP), *held]))
+        former = self.settled
+        self.settled = max(former, min([until, whole(now - OVERLAP), *held]))
         self.forgotten = max(self.forgotten, self.settled - OVERLAP)
-        self.catching_up = behind and now - self.settled > 2 * OVERLAP
+        got_on = now if self.settled != former else self.catching_up
+        self.catching_up = got_on if now - self.settled > 2 * OVERLAP else 0
 
     def jump(self, now: int) -> int:
         target = whole(now - RULES.max_catch_up)
-        if self.catching_up or target <= self.settled:
+        if target <= self.settled or target <= self.catching_up:
             return 0
         skipped = target - self.settled
         self.settled = self.forgotten = target
-        self.catching_up = True
+        self.catching_up = now
         self.totals[SKIPPED_MS, "", "", ""] += skipped
         return skipped
 

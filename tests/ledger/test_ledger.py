@@ -274,6 +274,29 @@ def test_an_expired_job_that_ends_after_all_is_a_regression_not_an_end() -> None
     assert ledger.totals.plain(ANOMALIES, Anomaly.STATE_REGRESSION) == 1
 
 
+def test_an_absence_is_measured_from_where_it_surely_had_begun() -> None:
+    """A look's own time is a lower bound: one that is minutes low would make minutes of seconds."""
+    ledger = new_ledger()
+    ledger.see(record(), sighting(NOW))
+    later = NOW + 20 * MINUTE
+    ledger.miss("a", NOW, now=later, listing=True, evident=True)
+    for seconds in (10, 20, 299):
+        ledger.miss("a", later + seconds * SECOND, listing=True, evident=True)
+    assert ledger.jobs.open_count == 1
+    ledger.miss("a", later + 300 * SECOND, listing=True, evident=True)
+    assert ledger.jobs.open_count == 0
+
+
+def test_the_first_look_without_a_job_counts_whatever_it_showed() -> None:
+    """It began before the time it is measured from: not counted, it would hold the books for ever."""
+    ledger = new_ledger()
+    ledger.see(record(state="SUCCEED"), sighting(NOW))
+    ledger.miss("a", NOW, now=NOW + SECOND, listing=True, evident=False)
+    job = ledger.jobs.get("a")
+    assert job is not None
+    assert (job.misses, job.missing_since) == (1, NOW + SECOND)
+
+
 def test_what_is_final_and_old_is_forgotten_and_what_is_open_is_not() -> None:
     """Memory is bounded by what may still matter."""
     ledger = new_ledger()

@@ -79,7 +79,7 @@ def test_minutes_are_loaded_from_the_books_own_time_on_when_the_clock_is_ahead(s
 
 def test_the_times_come_back_with_the_catch_up_under_way(store: SqliteStore) -> None:
     """Forgotten, the catch-up would be cut short by a second jump (R8)."""
-    times = Times(1_000, 4_000, 3_000, 2_000, catching_up=True)
+    times = Times(1_000, 4_000, 3_000, 2_000, catching_up=5_000)
     commit(store, 0, times=times)
     assert store.load("t", SCOPE, 0, 0).times == times
 
