@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 from exporter.booking import OF_ONE_REQUEST, Booking
@@ -42,29 +43,28 @@ async def look(booking: Booking, head: int) -> None:
             failed += [job.job_id for job in _jobs(step, due)]
     if booking.reads:  # otherwise it is not these jobs that the API cannot show
         booking.looks_failed(failed)
+        booking.ledger.absences.crowded |= booking.failing
     if due:
         await booking.commit()
 
 
-def _steps(booking: Booking, due: list[Look], head: int) -> list[tuple[Window | Look, int]]:
+def _steps(booking: Booking, due: list[Look], head: int) -> Iterator[tuple[Window | Look, int]]:
     """What to list or to look up, in order, and how many records a listed stretch may turn out to hold."""
     if not due:
-        return []
+        return
     ledger = booking.ledger
     single = ledger.absences.still_crowded() | booking.failing
     reach = min(due[0].since, max(ledger.times.history, due[0].since - FAR * MINUTE))
     before = RecordCounts(ledger, reach, head, 0.0).before
     together = [job for job in due if job.job_id not in single]
     looks = plan.plan_looks(together, before, alone=[job for job in due if job.job_id in single])
-    steps = []
-    for step in looks.steps:
-        if not any(job.job_id in single for job in _jobs(step, due)):
+    for step in looks.steps:  # one at a time: there may be thousands, and requests for a few
+        if not single or not any(job.job_id in single for job in _jobs(step, due)):
             wide = plan.widened(Window(step.since, step.until), before, reach)
             if isinstance(step, Window) or ledger.jobs.open_between(*wide) > 1:
                 step = wide
         known = before(step.until + SECOND) - before(step.since)
-        steps.append((step, min(MAX_WINDOW_RECORDS, PAGE_LIMIT + int(2 * known))))
-    return steps
+        yield step, min(MAX_WINDOW_RECORDS, PAGE_LIMIT + int(2 * known))
 
 
 def _jobs(step: Window | Look, due: list[Look]) -> list[Look]:

@@ -123,6 +123,19 @@ def test_a_short_outage_does_not_make_every_look_one_of_its_own(house: House) ->
     assert not [query for query in house.api.queries if query.job_id or (query.since, query.until) in single]
 
 
+def test_a_deleted_job_vanishes_although_what_lies_around_it_cannot_be_listed(house: House) -> None:
+    """The page that would prove it fails: then looks for the job alone must do."""
+    near = house.api.create(state="SUCCEED")
+    run(house, 40)
+    job = house.api.create()
+    run(house, 80)
+    at = house.api.jobs[near].create_time or 0
+    del house.api.jobs[job]
+    house.api.fail = broken(lambda query: lists(query, at))
+    run(house, 180, MINUTE)
+    assert (house.expired("vanished"), house.open()) == (1, 0)
+
+
 @pytest.mark.parametrize("back", [3, 60], ids=["finished a moment ago", "open for an hour"])
 def test_news_comes_although_what_is_read_along_with_it_cannot_be_listed(house: House, back: int) -> None:
     """What lies further back is taken along where that costs nothing: it must not cost the news."""

@@ -44,7 +44,7 @@ class Absences:
         }
         """Jobs that are waited for, by creation: they hold the settled time (R6)."""
         self.crowded: set[str] = set()
-        """Open jobs around which much more is listed than is known of: they are asked for alone."""
+        """Open jobs around which much more is listed than is known of, or nothing can be: asked for alone."""
         self.last_nonempty = 0
         """When an answer last had anything in it."""
         self.silence: tuple[int, int] | None = (0, NO_END)
