@@ -26,8 +26,6 @@ logger = logging.getLogger(__name__)
 
 OF_ONE_REQUEST: Final = (ErrorKind.CLIENT, ErrorKind.SERVER, ErrorKind.DECODE, ErrorKind.OTHER)
 """Errors that another request need not meet."""
-LEAP: Final = 10_000
-"""The API's time, as its answers tell it, moves on by itself: by more (milliseconds), it was told wrongly."""
 
 
 class ClockError(ExporterError):
@@ -38,20 +36,12 @@ class Booking:
     """The means of a poll: reader, books, deadline, budget; and what happened in it so far."""
 
     def __init__(
-        self,
-        name: str,
-        *,
-        clock: ApiClock,
-        reader: Reader,
-        books: Books,
-        monotonic: Callable[[], float],
-        committed: Callable[[], None],
+        self, name: str, *, clock: ApiClock, reader: Reader, books: Books, committed: Callable[[], None]
     ) -> None:
         self.name = name
         self.clock = clock
         self.reader = reader
         self.books = books
-        self._monotonic = monotonic
         self._committed = committed
         self.deadline = 0.0
         self.budget = 0
@@ -67,8 +57,6 @@ class Booking:
         """Something did not add up: learn anew what ``count`` means."""
         self._lookups = True
         """Does the API look up by ``job_id``? Until it is caught ignoring it."""
-        self._offset: int | None = None
-        """The API's time less that of the monotonic clock (milliseconds), when jobs were last missed."""
         self._failures: dict[str, int] = {}
         """Looks in a row that an error ended, by job that is still due."""
 
@@ -167,14 +155,7 @@ class Booking:
         self.reads += 1
 
     def _miss(self, job_id: str, begun: int, *, listing: bool, evident: bool) -> None:
-        now = self.now()
-        offset = now - int(self._monotonic() * SECOND)
-        if self._offset is None:
-            self._offset = offset
-        elif abs(moved := offset - self._offset) >= LEAP:
-            self._offset = offset
-            self.ledger.absences.clock_moved(moved)
-        gone = self.ledger.miss(job_id, begun, now=now, listing=listing, evident=evident)
+        gone = self.ledger.miss(job_id, begun, now=self.now(), listing=listing, evident=evident)
         self.missed |= not gone
 
     async def ask_for_any(self) -> None:

@@ -100,12 +100,7 @@ class Poller:
         """What probes showed and is not booked yet; bounded for an API that never tells its time."""
         self._published_at = float("-inf")
         self._booking = Booking(
-            name,
-            clock=source.clock,
-            reader=reader,
-            books=books,
-            monotonic=monotonic,
-            committed=self._publish_sometimes,
+            name, clock=source.clock, reader=reader, books=books, committed=self._publish_sometimes
         )
         self._settling = Settling(self._booking, books.rules.overlap)
 

@@ -300,24 +300,6 @@ def test_a_probe_between_empty_answers_makes_no_absence_longer(store: SqliteStor
     assert (house.finished(), house.expired()) == (20, 0)
 
 
-@pytest.mark.parametrize("frozen", [9, 12])
-def test_a_stale_date_makes_no_absence_longer(house: House, frozen: int) -> None:
-    """Minutes pass at once when the date is right again; for the job it was half a minute."""
-    job = house.api.create()
-    for _ in range(5):
-        house.api.create()
-    run(house, 4)
-    house.clock.frozen_at = house.clock.ms
-    run(house, 4 * frozen)
-    house.api.appears[job] = house.clock.ms + 40 * SECOND
-    run(house, 2)
-    house.clock.frozen_at = None
-    run(house)
-    house.api.finish(job)
-    run(house, 10)
-    assert (house.finished(), house.expired()) == (1, 0)
-
-
 def test_pages_that_are_cut_to_their_first_record_do_not_end_a_list(house: House) -> None:
     """``count`` says that there is more, and was found to mean what it says."""
     begin = house.clock.ms

@@ -85,19 +85,6 @@ class Absences:
             self._waived.append(job_id)
         return verdict if verdict is Verdict.GONE else Verdict.WAIVED
 
-    def clock_moved(self, by: int) -> None:
-        """The time that looks are given in moved by so much against a clock that only passes.
-
-        A ``Date`` that is ten minutes old, in one of ten answers, must not make an absence ten minutes long.
-        """
-        for job_id, job in self._jobs.items():
-            if job.misses:
-                job.missing_since += by
-                self._jobs.changed(job_id)
-        self.last_nonempty += by
-        if self.silence is not None and self.silence[1] != NO_END:
-            self.silence = (self.silence[0] + by, self.silence[1] + by)
-
     def asked(self, job_ids: Iterable[str], begun: int) -> None:
         """A stretch with these jobs was listed at ``begun``. Open ones it did not show wait for the next."""
         for job_id in job_ids:
