@@ -23,6 +23,9 @@ from exporter.web.config import RateLimit, WebConfig
 CLIENTS: Final = 4096
 """Buckets remembered; the longest unused one goes first."""
 
+Client = tuple[str, bytes | None]
+"""An address, and the user for whom it has shown the password."""
+
 
 class Buckets:
     """A token bucket for each client, so that nobody can use up what another one needs."""
@@ -30,9 +33,9 @@ class Buckets:
     def __init__(self, limit: RateLimit, monotonic: Callable[[], float]) -> None:
         self.limit = limit
         self._monotonic = monotonic
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._buckets: OrderedDict[Client, tuple[float, float]] = OrderedDict()
 
-    def wait(self, client: str) -> float:
+    def wait(self, client: Client) -> float:
         """Takes a token and returns 0, or the seconds until there is one."""
         now = self._monotonic()
         tokens, then = self._buckets.pop(client, (float(self.limit.burst), now))
@@ -67,17 +70,23 @@ class Guard:
         refusal = await self._refusal(settings, scope)
         await (refusal or self._app)(scope, receive, send)
 
+    def close(self) -> None:
+        """The program is about to end: nobody waits for a password any more."""
+        self.gatekeeper.queue.close()
+
     async def _refusal(self, settings: WebConfig, scope: Scope) -> Response | None:
         client = client_of((scope.get("client") or ("",))[0])
+        header = Headers(scope=scope).get("authorization", "") if settings.users else ""
         if settings.rate_limit is not None:
             if self._buckets is None or self._buckets.limit != settings.rate_limit:
                 self._buckets = Buckets(settings.rate_limit, self._monotonic)
-            wait = self._buckets.wait(client)
+            # Who was let in before shares no bucket with those who guess from the same address.
+            user = self.gatekeeper.accepted(settings.users, header) if settings.users else None
+            wait = self._buckets.wait((client, user))
             if wait > 0:
                 return _too_many(wait)
         if not settings.users:
             return None
-        header = Headers(scope=scope).get("authorization", "")
         match await self.gatekeeper.judge(settings.users, header, client):
             case Verdict.WELCOME:
                 return None

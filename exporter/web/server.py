@@ -64,7 +64,10 @@ class Server:
     async def serve(self, stop: asyncio.Event) -> None:
         """Serve until ``stop`` is set; return once every connection is closed, a second later at most."""
         server = _Uvicorn(_config(self.guard, self._limits), self._visits, self._doors, self._limits)
-        watching = [asyncio.create_task(_exit_when(stop, server)), asyncio.create_task(self._doors.watch())]
+        watching = [
+            asyncio.create_task(_exit_when(stop, server, self.guard)),
+            asyncio.create_task(self._doors.watch()),
+        ]
         try:
             await server.serve(sockets=list(self._sockets))
         finally:
@@ -97,8 +100,9 @@ def _config(app: ASGIApp, limits: Limits) -> uvicorn.Config:
     )
 
 
-async def _exit_when(stop: asyncio.Event, server: _Uvicorn) -> None:
+async def _exit_when(stop: asyncio.Event, server: _Uvicorn, guard: Guard) -> None:
     await stop.wait()
+    guard.close()
     server.should_exit = True
     await asyncio.sleep(DRAIN_SECONDS)
     server.force_exit = True  # ends uvicorn's own waiting

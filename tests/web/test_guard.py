@@ -100,6 +100,14 @@ def test_nobody_uses_up_what_another_client_needs() -> None:
     assert first + again == [200, 200, 200, 429, 429, 200]
 
 
+def test_guesses_use_up_nothing_of_who_was_let_in() -> None:
+    """From the same address (a proxy, a NAT): who has shown a password has a bucket for it alone."""
+    guard = guarded(rate_limit=RateLimit(60.0, 2), users=USERS)
+    good, bad = ({"authorization": basic("alice", password)} for password in ("good", "bad"))
+    codes = [ask(guard, headers=headers).status_code for headers in (good, bad, bad, good, good, good)]
+    assert codes == [200, 401, 429, 200, 200, 429]
+
+
 def test_a_new_rate_limit_is_in_force_at_once() -> None:
     """And its bucket is full."""
     settings = WebConfig(files=(), rate_limit=RateLimit(60.0, 1))
@@ -121,7 +129,7 @@ def test_no_more_than_burst_and_rate_get_through(burst: int, interval: float, pa
     allowed = []
     for pause in pauses:
         clock.now += pause
-        if buckets.wait("c") == 0:
+        if buckets.wait(("c", None)) == 0:
             allowed.append(clock.now)
     for i, begin in enumerate(allowed):
         for j in range(i, len(allowed)):
@@ -132,7 +140,7 @@ def test_buckets_are_bounded() -> None:
     """However many addresses come."""
     buckets = Buckets(RateLimit(1.0, 1), Clock())
     for n in range(CLIENTS + 100):
-        buckets.wait(str(n))
+        buckets.wait((str(n), None))
     assert len(buckets._buckets) == CLIENTS
 
 

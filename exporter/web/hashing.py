@@ -1,0 +1,172 @@
+"""Passwords that wait to be compared with bcrypt hashes: a bounded queue that nobody can fill for others.
+
+Knows addresses, user names and when somebody last failed; must not know which users exist, so that the time
+of an answer does not depend on it.
+
+A comparison takes some 50 ms of a core, on purpose: it is easy to ask for more of them than can be made.
+Who comes first:
+
+1. the address that has not failed for the longest time: never, for a Prometheus with the right password;
+2. within an address (a proxy, a NAT), the user name that has not failed for the longest time;
+3. among equals the newest, whose client is still waiting; every fourth time a random one, so that newer
+   ones cannot keep a password waiting for ever.
+
+A password whose client has gone is compared all the same: Prometheus asks again, and is let in at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
+from typing import Final, NamedTuple
+
+import bcrypt
+
+PASSWORD_LIMIT: Final = 72
+"""Bytes that bcrypt looks at."""
+WAITING_LIMIT: Final = 512
+"""Passwords that may wait. One more, and the address that has the most loses one."""
+WORKERS: Final = max(1, min(4, (os.cpu_count() or 1) - 1))
+"""Comparisons at a time: one core is left to whoever has been let in."""
+_RANDOM_EVERY: Final = 4
+_REMEMBERED: Final = 4096
+
+Compare = Callable[[bytes, bytes, Callable[[bool], None]], None]
+"""Begins to compare a password with a hash, and reports the result to the event loop."""
+
+
+class Attempt(NamedTuple):
+    """A password that waits to be compared, or is being compared."""
+
+    client: str
+    user: bytes
+    """Stands for the user name."""
+    password: bytes
+    hashed: bytes
+    matches: asyncio.Future[bool | None]
+
+
+class _LastFailed:
+    """When each of the latest to fail did so, in numbers that grow; 0 for everybody else."""
+
+    def __init__(self) -> None:
+        self._failed: OrderedDict[Hashable, int] = OrderedDict()
+        self._count = 0
+
+    def add(self, key: Hashable) -> None:
+        self._count += 1
+        self._failed[key] = self._count
+        self._failed.move_to_end(key)
+        if len(self._failed) > _REMEMBERED:
+            self._failed.popitem(last=False)
+
+    def __getitem__(self, key: Hashable) -> int:
+        return self._failed.get(key, 0)
+
+
+class HashQueue:
+    """Every comparison of this process."""
+
+    def __init__(
+        self,
+        *,
+        workers: int = WORKERS,
+        compare: Compare | None = None,
+        choose: Callable[[Sequence[bytes]], bytes] = random.choice,
+    ) -> None:
+        self._workers = workers
+        self._compare = compare or _compare_in_thread
+        self._choose = choose
+        self._waiting: dict[bytes, Attempt] = {}
+        self._running: dict[bytes, Attempt] = {}
+        self._clients, self._users = _LastFailed(), _LastFailed()
+        self.compared = 0
+        """So far, the running ones included."""
+        self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    async def matches(
+        self, key: bytes, *, client: str, user: bytes, password: bytes, hashed: bytes
+    ) -> bool | None:
+        """Whether the password belongs to the hash; ``None`` when too many others wait.
+
+        ``key`` stands for all the rest: whoever asks the same meanwhile gets the same answer.
+        """
+        if self._closed:
+            return None
+        attempt = self._running.get(key) or self._waiting.get(key)
+        if attempt is None:
+            future: asyncio.Future[bool | None] = asyncio.get_running_loop().create_future()
+            attempt = Attempt(client, user, password[: PASSWORD_LIMIT + 1], hashed, future)
+            self._waiting[key] = attempt
+            if len(self._waiting) > WAITING_LIMIT:
+                self._turn_one_away()
+            self._begin()
+        return await asyncio.shield(attempt.matches)
+
+    def close(self) -> None:
+        """Compare nothing more, and turn away whoever waits: the program is about to end."""
+        self._closed = True
+        for attempt in (*self._waiting.values(), *self._running.values()):
+            if not attempt.matches.done():
+                attempt.matches.set_result(None)
+        self._waiting.clear()
+
+    def _begin(self) -> None:
+        while self._waiting and len(self._running) < self._workers:
+            key = self._next()
+            attempt = self._running[key] = self._waiting.pop(key)
+            self.compared += 1
+            try:
+                self._compare(attempt.password, attempt.hashed, partial(self._end, key))
+            except RuntimeError:  # no more threads
+                self._running.pop(key).matches.set_result(None)
+
+    def _end(self, key: bytes, matches: bool) -> None:
+        attempt = self._running.pop(key)
+        if not matches:
+            self._clients.add(attempt.client)
+            self._users.add((attempt.client, attempt.user))
+        if not attempt.matches.done():
+            attempt.matches.set_result(matches)
+        self._begin()
+
+    def _next(self) -> bytes:
+        def turn(attempt: Attempt) -> tuple[int, int]:
+            return self._clients[attempt.client], self._users[attempt.client, attempt.user]
+
+        turns = {key: turn(attempt) for key, attempt in self._waiting.items()}
+        first = min(turns.values())
+        equals = [key for key in turns if turns[key] == first]
+        return self._choose(equals) if self.compared % _RANDOM_EVERY == 0 else equals[-1]
+
+    def _turn_one_away(self) -> None:
+        crowds = Counter(attempt.client for attempt in self._waiting.values())
+        most = max(crowds.values())
+        crowd = [key for key, attempt in self._waiting.items() if crowds[attempt.client] == most]
+        self._waiting.pop(self._choose(crowd)).matches.set_result(None)
+
+
+def _compare_in_thread(password: bytes, hashed: bytes, report: Callable[[bool], None]) -> None:
+    """In a daemon thread, which holds up no shutdown; bcrypt lets go of the interpreter meanwhile."""
+    loop = asyncio.get_running_loop()
+
+    def work() -> None:
+        matches = _matches(password, hashed)
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(report, matches)
+
+    threading.Thread(target=work, name="bcrypt", daemon=True).start()
+
+
+def _matches(password: bytes, hashed: bytes) -> bool:
+    usable = len(password) <= PASSWORD_LIMIT and b"\0" not in password
+    return bcrypt.checkpw(password if usable else b"", hashed) and usable
