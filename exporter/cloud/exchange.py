@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple, TypeVar
 
 import httpx
@@ -19,7 +19,12 @@ from exporter.cloud.mapping import refusal, transport_error, undecodable
 from exporter.cloud.redact import Redactor
 from exporter.errors import ApiError, ErrorKind
 
-BODY_LIMIT: Final = 64 * 1024 * 1024
+PAGE_LIMIT: Final = 4 * 1024 * 1024
+"""Bytes of a list answer, inflated: forty times what a page of a hundred jobs takes."""
+SMALL_LIMIT: Final = 256 * 1024
+"""Of every other answer."""
+_STEP: Final = 64 * 1024
+"""Inflated at a time, so that a few bytes cannot become many before they are counted."""
 _ATTEMPT_SECONDS: Final = 60.0
 """A body that drips slower than this is given up, so that time is left for another attempt."""
 _SECRET_HEADERS: Final = ("authorization", "x-auth-token", "x-security-token", "x-metadata-token")
@@ -76,7 +81,7 @@ class Exchange:
         for secret in secrets:
             self._masks.add_renewed(secret)
         try:
-            answer = await self._send(operation, request, auth, deadline)
+            answer = await self._send(operation, request, auth, expected, deadline)
             redact = Redactor((*secrets, *_carried(request)), self._masks.mask)
             if answer.status not in expected:
                 raise refusal(answer.status, answer.headers, answer.body, redact, self._wall())
@@ -103,7 +108,12 @@ class Exchange:
         )
 
     async def _send(
-        self, operation: Operation, request: httpx.Request, auth: httpx.Auth | None, deadline: float | None
+        self,
+        operation: Operation,
+        request: httpx.Request,
+        auth: httpx.Auth | None,
+        expected: tuple[int, ...],
+        deadline: float | None,
     ) -> Answer:
         sent = self._monotonic()
         seconds = _ATTEMPT_SECONDS if deadline is None else min(_ATTEMPT_SECONDS, deadline - sent)
@@ -114,7 +124,12 @@ class Exchange:
                 received = self._monotonic()
                 code = str(response.status_code)
                 try:
-                    body = await _read_body(response)
+                    limit = PAGE_LIMIT if operation in ("list_jobs", "get_job") else SMALL_LIMIT
+                    body = await _read_body(response, limit)
+                except ApiError:
+                    if response.status_code in expected:
+                        raise
+                    body = b""  # the status of a refusal says enough
                 finally:
                     await response.aclose()
         except TimeoutError as error:
@@ -128,56 +143,62 @@ class Exchange:
         return Answer(response.status_code, response.headers, body, sent, received)
 
 
-async def _read_body(response: httpx.Response) -> bytes:
+async def _read_body(response: httpx.Response, limit: int) -> bytes:
     """The body, inflated here and not by httpx: a few kilobytes of gzip can hold gigabytes."""
+    status = response.status_code
     announced = response.headers.get("content-length", "")
-    if announced.isascii() and announced.isdigit() and int(announced) > BODY_LIMIT:
-        raise _too_large(response.status_code)
-    inflate = _inflater(response.headers.get("content-encoding", ""), response.status_code)
+    if announced.isascii() and announced.isdigit() and int(announced) > limit:
+        raise _too_large(status, limit)
+    inflate = _inflater(response.headers.get("content-encoding", ""), status)
     body = bytearray()
     taken = 0
     # Not aiter_raw: that refuses the answers of fakes, whose body is there from the start.
     assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 - tells mypy which half it is
     async for chunk in response.stream:
         taken += len(chunk)
-        body += inflate(chunk, BODY_LIMIT + 1 - len(body))
-        if taken > BODY_LIMIT or len(body) > BODY_LIMIT:
-            raise _too_large(response.status_code)
-    inflate(b"", 0)
+        for piece in inflate(chunk):
+            body += piece
+            if max(taken, len(body)) > limit:
+                raise _too_large(status, limit)
+            await asyncio.sleep(0)  # others have their turn, however much a chunk holds
+    for _ in inflate(b""):
+        pass
     return bytes(body)
 
 
-def _inflater(encoding: str, status: int) -> Callable[[bytes, int], bytes]:
-    """Takes a chunk and the room left, gives its content; an empty chunk says that the body is over."""
+def _inflater(encoding: str, status: int) -> Callable[[bytes], Iterator[bytes]]:
+    """Takes a chunk, gives its content in small pieces; an empty chunk says that the body is over."""
     encoding = encoding.strip().lower()
     if encoding in ("", "identity"):
-        return lambda chunk, room: chunk
+        return lambda chunk: iter((chunk,))
     if encoding not in ("gzip", "x-gzip", "deflate"):
         shown = encoding if encoding in _OTHER_ENCODINGS else "(not shown)"
         raise undecodable(f"unknown Content-Encoding {shown}", status)
     state = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # gzip or zlib, by its first bytes
     fed = False
 
-    def inflate(chunk: bytes, room: int) -> bytes:
+    def inflate(chunk: bytes) -> Iterator[bytes]:
         nonlocal fed
-        if not chunk:
-            if fed and not state.eof:
-                raise undecodable("the compressed body ends too early", status)
-            return b""
+        if not chunk and fed and not state.eof:
+            raise undecodable("the compressed body ends too early", status)
         fed = True
-        try:
-            out = state.decompress(chunk, room)
-        except zlib.error as error:
-            raise undecodable("the compressed body is damaged", status) from error
-        if state.unused_data:
-            raise undecodable("data follow the end of the compressed body", status)
-        return out
+        piece = bytes(_STEP)
+        while chunk or len(piece) == _STEP:  # a full piece: there may be more, though all is taken in
+            try:
+                piece = state.decompress(chunk, _STEP)
+            except zlib.error as error:
+                raise undecodable("the compressed body is damaged", status) from error
+            if state.unused_data:
+                raise undecodable("data follow the end of the compressed body", status)
+            yield piece
+            chunk = state.unconsumed_tail
 
     return inflate
 
 
-def _too_large(status: int) -> ApiError:
-    text = f"the body is larger than {BODY_LIMIT // 1024 // 1024} MiB; check endpoint"
+def _too_large(status: int, limit: int) -> ApiError:
+    size = f"{limit >> 20} MiB" if limit >> 20 else f"{limit >> 10} KiB"
+    text = f"the body is larger than {size}; check endpoint"
     return ApiError(ErrorKind.TOO_LARGE, text, status=status)
 
 

@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 import httpx
 import msgspec
 
+from exporter.cloud import loosejson
 from exporter.cloud.codes import Remedy, Verdict, judge
 from exporter.cloud.redact import Redactor
 from exporter.cloud.times import parse_http_date
@@ -22,7 +23,7 @@ from exporter.errors import ApiError, ErrorKind
 
 _BODY_LIMIT: Final = 65_536
 _CODE: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
-_TITLE: Final = re.compile(r"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
+_TITLE: Final = re.compile(r"<title[^>]{0,200}>([^<]{1,500})", re.IGNORECASE)
 _WINDOW: Final = re.compile(r"time:\s*(\d{1,4})\s*(second|minute|hour|day)", re.IGNORECASE)
 _WINDOW_UNITS: Final = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0}
 _CODE_NAMES: Final = ("error_code", "errorCode", "code")
@@ -116,8 +117,8 @@ def read_body(body: bytes) -> Said:
     if not body or len(body) > _BODY_LIMIT:
         return Said()
     try:
-        value: Any = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        value: Any = loosejson.decode(body)
+    except ValueError:
         return Said()
     if not isinstance(value, dict):
         return Said(text=value if isinstance(value, str) else "")

@@ -1,7 +1,7 @@
 """Bytes of one list answer -> records, decoded once and tolerantly.
 
-Knows the wire format of ShowTtsJob. Every field may be missing, null or of a wrong type; unknown fields
-and values pass; ``files`` (signed download links) is not declared, so it is never decoded.
+Knows the wire format of ShowTtsJob. Every field may be missing, null, of a wrong type or no JSON at all;
+unknown fields and values pass; ``files`` (signed download links) is not declared, so it is never decoded.
 """
 
 from __future__ import annotations
@@ -13,20 +13,26 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from exporter.cloud import loosejson
 from exporter.cloud.mapping import bad_page
 from exporter.cloud.redact import Redactor
 from exporter.cloud.times import parse_time, zone
+from exporter.errors import ApiError, ErrorKind
 from exporter.ledger import model
 from exporter.ledger.model import Page, Record
 
 _LABEL: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _DOCUMENTED: Final = frozenset(model.JOB_TYPES + model.TTS_SERVICES)
 _STATES: Final = frozenset((model.WAITING, model.PROCESSING, *model.FINAL_STATES))
+RECORDS_LIMIT: Final = 500
+"""On a page. At most 100 are asked for, but an API may have a mind of its own about limits."""
+_OBJECTS_LIMIT: Final = 50_000
+"""Brackets that a page may open before its records are counted; each costs the decoder a hundred bytes."""
 _ID_LIMIT: Final = 256
 _MESSAGE_LIMIT: Final = 4096
 _LENGTH_LIMIT: Final = 2**31 - 1
 _NO_ERROR: Final = (b"null", b'""', b'"0"', b"0", b"{}", b"false")
-_UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_UNDECODABLE: Final = loosejson.REFUSED
 _ABSENT: Final = msgspec.Raw(b"null")
 
 _T = TypeVar("_T")
@@ -46,20 +52,6 @@ class _Job(msgspec.Struct, gc=False):
     websocket_job_id: str | None = None
 
 
-class _RawJob(msgspec.Struct, gc=False):
-    """The same fields undecoded: one of a wrong type must not cost the others."""
-
-    job_id: msgspec.Raw = _ABSENT
-    create_time: msgspec.Raw = _ABSENT
-    job_state: msgspec.Raw = _ABSENT
-    job_type: msgspec.Raw = _ABSENT
-    tts_service_enum: msgspec.Raw = _ABSENT
-    text_length: msgspec.Raw = _ABSENT
-    fail_msg: msgspec.Raw = _ABSENT
-    asset_id: msgspec.Raw = _ABSENT
-    websocket_job_id: msgspec.Raw = _ABSENT
-
-
 class _Signs(msgspec.Struct, gc=False):
     """Names under which an error hides in an answer with status 200."""
 
@@ -73,20 +65,10 @@ class _Answer(_Signs, gc=False):
     data: list[_Job] | None = None
 
 
-class _RawAnswer(_Signs, gc=False):
-    count: msgspec.Raw = _ABSENT
-    data: msgspec.Raw = _ABSENT
-
-
 _answer: Final = msgspec.json.Decoder(_Answer)
-_raw_answer: Final = msgspec.json.Decoder(_RawAnswer)
-_raw_list: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _job: Final = msgspec.json.Decoder(_Job)
-_raw_job: Final = msgspec.json.Decoder(_RawJob)
-_text: Final = msgspec.json.Decoder(str | None)
-_text_or_int: Final = msgspec.json.Decoder(str | int | None)
-_text_or_number: Final = msgspec.json.Decoder(str | int | float | None)
-_whole: Final = msgspec.json.Decoder(int | None)
+_whole: Final = msgspec.json.Decoder(int)
+_number: Final = msgspec.json.Decoder(int | float)
 
 
 class Decoder:
@@ -101,53 +83,69 @@ class Decoder:
         Raises ApiError when the body is no list answer: kind ``decode``, or what the error object inside
         it says.
         """
+        if len(body) > _OBJECTS_LIMIT and body.count(b"{") > _OBJECTS_LIMIT:
+            return self._decode_loosely(body, redact)
         try:
             answer = _answer.decode(body)
         except _UNDECODABLE:
             return self._decode_loosely(body, redact)
-        if answer.data is None or _has_error(answer):
-            return self._without_data(body, answer, answer.count, redact)
+        signs = (bytes(answer.error_code), bytes(answer.errorCode), bytes(answer.error))
+        if answer.data is None or _has_error(signs):
+            return _without_data(body, signs, answer.count, redact)
+        if len(answer.data) > RECORDS_LIMIT:
+            raise _too_many()
         local = self._zone
         return Page(tuple([_record(job, local, redact) for job in answer.data]), _sane_count(answer.count))
 
     def _decode_loosely(self, body: bytes, redact: Redactor) -> Page:
+        """Record by record and field by field: what cannot be decoded costs only its own place."""
         try:
-            answer = _raw_answer.decode(body)
-            elements = None if answer.data == _ABSENT else _raw_list.decode(answer.data)
-        except _UNDECODABLE as error:
+            answer = loosejson.members(body.removeprefix(loosejson.BYTE_ORDER_MARK).strip())
+            data = answer.get("data", b"null")
+            elements = None if data == b"null" else loosejson.elements(data, RECORDS_LIMIT)
+        except loosejson.TooManyError:
+            raise _too_many() from None
+        except ValueError as error:
             raise bad_page(body, redact) from error
-        count = _sane_count(_field(_whole, answer.count))
-        if elements is None or _has_error(answer):
-            return self._without_data(body, answer, count, redact)
+        count = _sane_count(_field(_whole, answer.get("count")))
+        signs = tuple(answer[name] for name in _Signs.__struct_fields__ if name in answer)
+        if elements is None or _has_error(signs):
+            return _without_data(body, signs, count, redact)
         return Page(tuple([self._element(element, redact) for element in elements]), count)
 
-    def _without_data(self, body: bytes, answer: _Signs, count: int | None, redact: Redactor) -> Page:
-        """An empty list may be sent as ``count`` 0 alone; anything else without data is no list."""
-        if count == 0 and not _has_error(answer):
-            return Page((), 0)
-        raise bad_page(body, redact)
-
-    def _element(self, element: msgspec.Raw, redact: Redactor) -> Record:
+    def _element(self, element: bytes, redact: Redactor) -> Record:
         try:
             return _record(_job.decode(element), self._zone, redact)
         except _UNDECODABLE:
             pass
         try:
-            raw = _raw_job.decode(element)
-        except _UNDECODABLE:
-            return _malformed(bytes(element))
+            sent = loosejson.members(element)
+        except ValueError:
+            return _malformed(element)
         job = _Job(
-            job_id=_field(_text_or_int, raw.job_id),
-            create_time=_field(_text_or_number, raw.create_time),
-            job_state=_field(_text, raw.job_state),
-            job_type=_field(_text, raw.job_type),
-            tts_service_enum=_field(_text, raw.tts_service_enum),
-            text_length=_field(_whole, raw.text_length),
-            fail_msg=_field(_text, raw.fail_msg),
-            asset_id=_field(_text, raw.asset_id),
-            websocket_job_id=_field(_text, raw.websocket_job_id),
+            job_id=_text(sent.get("job_id")) or _field(_whole, sent.get("job_id")),
+            create_time=_text(sent.get("create_time")) or _field(_number, sent.get("create_time")),
+            job_state=_text(sent.get("job_state")),
+            job_type=_text(sent.get("job_type")),
+            tts_service_enum=_text(sent.get("tts_service_enum")),
+            text_length=_field(_whole, sent.get("text_length")),
+            fail_msg=_text(sent.get("fail_msg")),
+            asset_id=_text(sent.get("asset_id")),
+            websocket_job_id=_text(sent.get("websocket_job_id")),
         )
         return _record(job, self._zone, redact)
+
+
+def _without_data(body: bytes, signs: tuple[bytes, ...], count: int | None, redact: Redactor) -> Page:
+    """An empty list may be sent as ``count`` 0 alone; anything else without data is no list."""
+    if count == 0 and not _has_error(signs):
+        return Page((), 0)
+    raise bad_page(body, redact)
+
+
+def _too_many() -> ApiError:
+    text = "the page is far larger than the 100 records that were asked for; check endpoint"
+    return ApiError(ErrorKind.TOO_LARGE, text, status=200)
 
 
 def _record(job: _Job, local: tzinfo, redact: Redactor) -> Record:
@@ -188,9 +186,13 @@ def _malformed(element: bytes) -> Record:
     return Record(None, None, model.UNKNOWN, model.UNKNOWN, model.UNKNOWN, malformed=digest)
 
 
-def _field(decoder: msgspec.json.Decoder[_T], raw: msgspec.Raw) -> _T | None:
+def _text(value: bytes | None) -> str | None:
+    return loosejson.text(value) if value is not None else None
+
+
+def _field(decoder: msgspec.json.Decoder[_T], value: bytes | None) -> _T | None:
     try:
-        return decoder.decode(raw)
+        return decoder.decode(value) if value is not None else None
     except _UNDECODABLE:
         return None
 
@@ -199,5 +201,5 @@ def _sane_count(count: int | None) -> int | None:
     return count if count is not None and 0 <= count <= _LENGTH_LIMIT else None
 
 
-def _has_error(answer: _Signs) -> bool:
-    return any(bytes(sign) not in _NO_ERROR for sign in (answer.error_code, answer.errorCode, answer.error))
+def _has_error(signs: tuple[bytes, ...]) -> bool:
+    return any(sign not in _NO_ERROR for sign in signs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import time
 from typing import NamedTuple
 
 import httpx
@@ -25,11 +26,13 @@ def _verify(text: str) -> str:
     return f"Incorrect IAM authentication information: {text}"
 
 
-def raw(content: bytes, **headers: str) -> httpx.Response:
+def raw(content: bytes, status: int = 200, **headers: str) -> httpx.Response:
     """An answer whose body httpx leaves as it is."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return httpx.Response(200, stream=httpx.ByteStream(content), headers=named)
+    return httpx.Response(status, stream=httpx.ByteStream(content), headers=named)
 
+
+BOMB = gzip.compress(bytes(65 << 20), 9)
 
 NOT_A_LIST = "check endpoint, and any proxy on the way"
 CREDENTIALS = "check the credentials"
@@ -142,7 +145,7 @@ CASES = [
         f"the answer is broken or incomplete JSON; {NOT_A_LIST}", 2),
     Bad("invalid_utf8", reply(200, b"\xff\xfe{\x00}\x00"), "decode", None,
         "the answer is text: \ufffd\ufffd{\\x00}\\x00; " + NOT_A_LIST, 2),
-    Bad("nested_too_deep", reply(200, b'{"count":0,"data":' + b"[" * 20000 + b"]" * 20000 + b"}"), "decode",
+    Bad("nested_too_deep", reply(200, b'{"count":0,"data":' + b"[" * 20000), "decode",
         None, f"the answer is JSON nested too deeply; {NOT_A_LIST}", 2),
     Bad("empty_object", reply(200, {}), "decode", None,
         f"the answer is JSON that is not a list of jobs; {NOT_A_LIST}", 2),
@@ -175,9 +178,23 @@ CASES = [
     Bad("data_after_gzip", raw(gzip.compress(b'{"count":0}') + b"more", Content_Encoding="gzip"), "decode",
         None, "data follow the end of the compressed body", 2),
     Bad("announced_too_large", raw(b"{}", Content_Length=str(65 << 20)), "too_large", None,
-        "the body is larger than 64 MiB; check endpoint", 1),
-    Bad("gzip_bomb", raw(gzip.compress(bytes(65 << 20), 9), Content_Encoding="gzip"), "too_large", None,
-        "the body is larger than 64 MiB; check endpoint", 1),
+        "the body is larger than 4 MiB; check endpoint", 1),
+    Bad("gzip_bomb", raw(BOMB, Content_Encoding="gzip"), "too_large", None,
+        "the body is larger than 4 MiB; check endpoint", 1),
+    # refusals that cannot be read: their status says enough
+    Bad("gzip_bomb_503", raw(BOMB, 503, Content_Encoding="gzip"), "server", None, "an empty body", 5),
+    Bad("endless_503", raw(b"x" * (65 << 20), 503), "server", None, "an empty body", 5),
+    Bad("unknown_encoding_401", raw(b"?", 401, Content_Encoding="br"), "auth", None,
+        f"an empty body; {CREDENTIALS}", 1),
+    Bad("damaged_gzip_429", raw(b"?", 429, Content_Encoding="gzip"), "throttled", None,
+        f"an empty body; {THROTTLED}", 5),
+    # refusals that are not quite JSON
+    Bad("byte_order_mark", raw(b'\xef\xbb\xbf{"error_code":"MSS.3","error_msg":"x"}', 400), "client", "MSS.3",
+        "x", 1),
+    Bad("control_character", raw(b'{"error_code":"MSS.3","error_msg":"a\x01b"}', 400), "client", "MSS.3",
+        r"a\x01b", 1),
+    Bad("half_a_pair", raw(rb'{"error_code":"MSS.3","error_msg":"\ud83d"}', 400), "client", "MSS.3",
+        r"\ud83d", 1),
 ]  # fmt: skip
 
 
@@ -251,6 +268,23 @@ def test_project_that_cannot_be_found(body: bytes, problem: str) -> None:
         run(world.list_jobs())
     assert caught.value.message == problem
     assert str(world.requests[0].url) == f"{IAM}/v3/projects?name=cn-north-4"
+
+
+@pytest.mark.parametrize("title", ["<title>" * 9000, "<title" * 10_000, "<title>" + "<" * 60_000])
+def test_a_page_of_titles_costs_no_time(title: str) -> None:
+    """A search that begins anew at each of them would hold the event loop for seconds."""
+    started = time.process_time()
+    with pytest.raises(ApiError, match="an HTML page"):
+        run(World(lambda request: reply(400, title.encode())).list_jobs())
+    assert time.process_time() - started < 1.0
+
+
+def test_a_million_projects_are_refused() -> None:
+    """The identity service, too, cannot make a few bytes many."""
+    body = gzip.compress(b'{"projects":[' + b",".join([b"{}"] * 1_000_000) + b"]}")
+    answer = raw(body, Content_Encoding="gzip")
+    with pytest.raises(ApiError, match="the body is larger than 256 KiB"):
+        run(World(lambda request: answer, project_id=None).list_jobs())
 
 
 def test_a_good_answer_after_bad_ones_is_the_result() -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import tracemalloc
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -233,11 +235,125 @@ def test_different_malformed_elements_differ() -> None:
     assert first.key != second.key
 
 
-def test_invalid_utf8_in_one_field_costs_only_that_field() -> None:
-    """A message cut inside a character does not hide its job, nor the page."""
-    body = b'{"count":1,"data":[{"job_id":"a","job_state":"FAILED","fail_msg":"\xe6\x96"}]}'
-    record = decode(body).records[0]
-    assert (record.job_id, record.job_state, record.fail_msg) == ("a", "FAILED", "")
+ODD: dict[str, tuple[bytes, object]] = {
+    "half a surrogate pair": (rb'"\ud83d"', r"\ud83d"),
+    "the other half": (rb'"a\ude00b"', r"a\ude00b"),
+    "a whole pair beside it": (rb'"\ud83d\ude00 \ud83d"', "\U0001f600 \\ud83d"),
+    "control characters": (b'"a\x01b\n\tc\x7f"', "a\x01b\n\tc\x7f"),
+    "a NUL": (b'"a\x00b"', "a\ufffdb"),
+    "no UTF-8": (b'"\xe6\x96"', r"\xe6\x96"),
+    "half a pair as UTF-8": (b'"\xed\xa0\xbd"', r"\xed\xa0\xbd"),
+    "an unknown escape": (rb'"C:\work\x"', r"C:\work\x"),
+    "a short escape": (rb'"\u12"', r"\u12"),
+    "NaN": (b"NaN", ""),
+    "-Infinity": (b"-Infinity", ""),
+    "a number of 5,000 digits": (b"9" * 5000, ""),
+    "a number beyond all": (b"1e999999", ""),
+    "a number with a plus": (b"+1", ""),
+    "a number with zeros before it": (b"007", ""),
+    "a word of Python's": (b"None", ""),
+    "a deep list": (b"[" * 100_000 + b"]" * 100_000, ""),
+    "a deep object": (b'{"a":' * 20_000 + b"1" + b"}" * 20_000, ""),
+    "quotes within quotes": (b'"said "no" to it"', ""),
+    "a comma after the last": (b"[1,2,]", ""),
+    "nothing": (b"", ""),
+}
+
+
+@pytest.mark.parametrize(("sent", "shown"), ODD.values(), ids=list(ODD))
+@pytest.mark.parametrize("field", ["fail_msg", "files"])
+def test_what_no_decoder_accepts_costs_its_field(sent: bytes, shown: str, field: str) -> None:
+    """Whether or not the field is read, its record and its neighbours are; its text can be stored."""
+    job = {**FULL, field: "HERE"}
+    body = json.dumps({"count": 2, "data": [job, FULL]}, ensure_ascii=False).encode().replace(b'"HERE"', sent)
+    page = decode(body)
+    assert page.count == 2
+    assert page.records[1] == RECORD
+    expected = RECORD if field == "files" else msgspec.structs.replace(RECORD, fail_msg=shown)
+    assert page.records[0] == expected
+    page.records[0].fail_msg.encode()
+
+
+@pytest.mark.parametrize(("sent", "shown"), ODD.values(), ids=list(ODD))
+def test_what_no_decoder_accepts_as_an_id(sent: bytes, shown: str) -> None:
+    """Different ids stay different; what can be none is none."""
+    ids = [record.job_id for record in decode(b'{"data":[{"job_id":' + sent + b'},{"job_id":"x"}]}').records]
+    assert ids[1] == "x"
+    assert ids[0] == (None if "\ufffd" in shown or not shown else shown)
+
+
+@pytest.mark.parametrize(
+    "element",
+    [b"NaN", b"{]", b'{"a" "b"}', rb'"\ud83d"', b"[" * 5000 + b"]" * 5000, b"None"],
+    ids=["NaN", "wrong bracket", "no colon", "half a pair", "deep", "word"],
+)
+def test_an_element_that_is_no_json(element: bytes) -> None:
+    """Its neighbours are read, and it is one element."""
+    first, second = decode(
+        b'{"count":2,"data":[' + element + b"," + json.dumps(FULL).encode() + b"]}"
+    ).records
+    assert first.job_id is None
+    assert second == RECORD
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'\xef\xbb\xbf{"count":1,"data":[{"job_id":"a"}]}',
+        b'{"count":NaN,"data":[{"job_id":"a"}]}',
+        b'{"count":1,"data":[{"job_id":"a"},],}',
+        b'{"data":7,"data":[{"job_id":"a","x":NaN}],"more":"\x01"}',
+        rb'{"\ud83d":0,"data":[{"job_id":"a"}]}',
+        rb'{"d\u0061ta":[{"job_id":"a","x":"\ud83d"}]}',
+    ],
+    ids=["byte order mark", "count", "commas", "data twice", "name", "name with escapes"],
+)
+def test_odd_things_around_the_records(body: bytes) -> None:
+    """What stands beside the list costs no record."""
+    assert [record.job_id for record in decode(body).records] == ["a"]
+
+
+@pytest.mark.parametrize("end", [b"", b"]", b"]}}", b"]}]", b"]}x", b'"]}', b']}"', b'\\"]}'], ids=repr)
+def test_a_cut_or_mangled_page_is_no_page(end: bytes) -> None:
+    """However tolerant of records: half a list is not the list."""
+    with pytest.raises(ApiError, match="JSON"):
+        decode(b'{"count":2,"data":[{"job_id":"a","x":NaN},{"job_id":"b"}' + end)
+
+
+def test_an_odd_page_can_hide_no_error() -> None:
+    """An error object is one, whatever cannot be decoded beside it."""
+    with pytest.raises(ApiError) as caught:
+        decode(rb'{"error_code":"APIG.0308","error_msg":"slow \ud83d","data":[{"x":NaN}]}')
+    assert caught.value.code == "APIG.0308"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"[" + b",".join([b"{}"] * 501) + b"]",
+        b"[" + b",".join([b'{"job_id":"a","x":NaN}'] * 501) + b"]",
+        b"[" + b",".join([b"{}"] * 1_300_000) + b"]",
+        b"[" + b",".join([b"1"] * 2_000_000) + b"]",
+    ],
+    ids=["some", "some odd ones", "a million empty ones", "two million numbers"],
+)
+def test_a_page_of_too_many_records_is_refused(data: bytes) -> None:
+    """Before they are built: a few kilobytes on the wire can hold a million."""
+    body = b'{"count":1,"data":' + data + b"}"
+    tracemalloc.start()
+    try:
+        with pytest.raises(ApiError, match="far larger than the 100 records") as caught:
+            decode(body)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert str(caught.value.kind) == "too_large"
+    assert peak < 3 * len(body) + (1 << 20)
+
+
+def test_a_page_of_500_records_is_read() -> None:
+    """An API may send more than the hundred that were asked for."""
+    assert len(decode({"count": 500, "data": [FULL] * 500}).records) == 500
 
 
 @pytest.mark.parametrize(
