@@ -34,6 +34,7 @@ from exporter.store.base import Store
 from exporter.store.sqlite import SqliteStore
 from exporter.target import House
 from exporter.web.app import create_app
+from exporter.web.connections import Limits
 from exporter.web.doors import Doors
 from exporter.web.server import Application, Server
 
@@ -58,6 +59,7 @@ class App:
         environ: Mapping[str, str],
         read_config: Callable[[], Config] | None = None,
         lifecycle: bool = False,
+        max_requests: int = Limits().requests,
         doors: Doors | None = None,
         masks: log.Redactor | None = None,
     ) -> None:
@@ -80,7 +82,7 @@ class App:
         web = self._web(telemetry_path, lifecycle)
         self.store: Store = open_store(config)
         try:
-            self.server = Server(web, listen_addresses, doors=doors)
+            self.server = Server(web, listen_addresses, doors=doors, limits=Limits(requests=max_requests))
         except BaseException:
             self.store.close()
             raise

@@ -21,6 +21,8 @@ from exporter.config import Config, inline_secrets, load
 from exporter.errors import ExporterError
 
 DEFAULT_LISTEN: Final = ":10047"
+MAX_REQUESTS: Final = 40
+"""As in node_exporter."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -145,6 +147,14 @@ def _add_serve_flags(parser: argparse.ArgumentParser, *, again: bool = False) ->
     _add_web_flags(parser, again=again)
     _add_web_config_flag(parser, again=again)
     parser.add_argument(
+        "--web.max-requests",
+        dest="max_requests",
+        type=_count,
+        metavar="N",
+        default=argparse.SUPPRESS if again else MAX_REQUESTS,
+        help=f"scrapes at a time, the next one is answered 503; 0: any number (default: {MAX_REQUESTS})",
+    )
+    parser.add_argument(
         "--web.enable-lifecycle",
         dest="lifecycle",
         action="store_true",
@@ -158,6 +168,12 @@ def _add_serve_flags(parser: argparse.ArgumentParser, *, again: bool = False) ->
         default=argparse.SUPPRESS if again else (0, 1),
         help="poll only every N-th target, by name; I counts from 0 (default: 0/1)",
     )
+
+
+def _count(text: str) -> int:
+    if text.isascii() and text.isdecimal() and len(text) < 10:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of requests, such as 40, or 0 for any number")
 
 
 def _shard(text: str) -> tuple[int, int]:
@@ -195,6 +211,7 @@ def _run(
             environ=os.environ,
             read_config=read_config,
             lifecycle=flags.lifecycle,
+            max_requests=flags.max_requests,
             doors=Doors(flags.web_config_file, on_secret=redactor.add),
             masks=redactor,
         )

@@ -97,6 +97,12 @@ class Exposition:
 
     def render(self, form: Format, names: frozenset[str] = frozenset(), *, packed: bool = False) -> bytes:
         """One scrape's body, plain or one gzip member; with ``names``, only those samples or families."""
+        return b"".join(self.parts(form, names, packed=packed))
+
+    def parts(
+        self, form: Format, names: frozenset[str] = frozenset(), *, packed: bool = False
+    ) -> tuple[bytes, bytes]:
+        """The same in two parts: what scrapes of one publication share (one object), and what is fresh."""
         fresh = self._self.text(form)
         if names:
             chosen = "".join(sheet.select(sources, form, names) for sheet, sources in self._sheets())

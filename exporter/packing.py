@@ -96,15 +96,15 @@ class Body:
         else:
             self._plain  # noqa: B018  # the same
 
-    def plain(self, fresh: bytes = b"") -> bytes:
-        """The text, and what is fresh behind it."""
-        return self._plain + fresh
+    def plain(self, fresh: bytes = b"") -> tuple[bytes, bytes]:
+        """The text, the same object each time, and what is fresh behind it."""
+        return self._plain, fresh
 
-    def gzip(self, fresh: bytes = b"") -> bytes:
-        """The same as one gzip member; only ``fresh`` is compressed now."""
+    def gzip(self, fresh: bytes = b"") -> tuple[bytes, bytes]:
+        """The same as one gzip member in two parts; only ``fresh`` is compressed now."""
         packer = zlib.compressobj(FRESH_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
         end = pack("<LL", zlib.crc32(fresh, self._crc), (self._size + len(fresh)) & 0xFFFFFFFF)
-        return b"".join((self._started, packer.compress(fresh), packer.flush(), end))
+        return self._started, b"".join((packer.compress(fresh), packer.flush(), end))
 
 
 def _cut(families: Iterable[Sequence[str]]) -> Iterator[tuple[str, ...]]:

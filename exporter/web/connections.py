@@ -1,38 +1,45 @@
-"""Connections and their bounds: how many, how long a handshake, a request's head and an answer may take.
+"""Connections and their bounds: how many, how long a request's head and an answer may take.
 
-Knows sockets, TLS contexts and uvicorn's protocol; must not know what is asked or answered. Whatever a
-client does or leaves undone, its connection ends, and there is always room for the next one: when there are
-too many, the client that has the most loses the one it left alone longest.
+Knows uvicorn's protocol; must not know what is asked or answered. Whatever a client does or leaves undone,
+its connection ends, and costs nothing from then on. There is always room for the next one: see ``Visits``.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
-import socket
-from collections.abc import Callable
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 import h11
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from exporter.web.clients import client_of
-from exporter.web.tls import Tls
+from exporter.web.answers import Answer, Answers, PiecewiseSend
+from exporter.web.tls import NETWORK, Tls
 
-_FULL: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-_SHUTDOWN_SECONDS: Final = 2.0
+READ_BYTES: Final = 4 * 1024
+"""Read from a connection at a time: h11 refuses a long head only while it is incomplete, so it must not come
+all at once; and who sends requests without end gets no further ahead of us than this."""
 
 
 class Limits(NamedTuple):
-    """Seconds, and a number. Prometheus itself gives up after 10 seconds by default."""
+    """Seconds, and numbers. Prometheus itself gives up after 10 seconds by default."""
 
     connections: int = 512
+    requests: int = 40
+    """Answers under way at a time, of those that take more than one piece; 0: any number."""
+    memory: int = 16 * 1024 * 1024
+    """Bytes of all different bodies that are being sent, of which one may be larger."""
     handshake: float = 5.0
     head: float = 10.0
     """From a connection's start, or a request's first byte, to the end of its head; also for the rest of a
     body that nobody asked for."""
     answer: float = 60.0
     """From the end of a request's head until the client has taken its answer."""
+    stall: float = 5.0
+    """How long a client may take nothing of its answer."""
     keep_alive: int = 75
     """Longer than most scrape intervals, so that Prometheus keeps its connection."""
     head_bytes: int = 16 * 1024
@@ -40,212 +47,246 @@ class Limits(NamedTuple):
 
 
 class Visit:
-    """One accepted connection, from before its handshake to its end."""
+    """One accepted connection, from its first moment to its end."""
 
-    def __init__(self, client: str, now: float) -> None:
+    def __init__(self, client: str) -> None:
         self.client = client
-        self.since = now
-        """When it last did something useful: connected, asked, or was answered."""
+        self.known = False
+        """Whether it has been answered: what it asked for was there, and it was let in."""
         self.end: Callable[[], object] = lambda: None
 
 
 class Visits:
-    """Everybody who is connected, by client and longest idle first."""
+    """Everybody who is connected.
+
+    When there are too many, the largest crowd gives way. A crowd is what one client has in connections that
+    have been answered, or in such that have not. Of those answered the newest goes, so that the connection
+    that a scraper has kept for long stays; of the others the one that is there longest.
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._clients: dict[str, dict[Visit, None]] = {}
-        self._count = 0
+        self._at_once = max(1, limit // 32)
+        """How many give way together: finding them costs more than ending them."""
+        self._unknown: dict[Visit, None] = {}
+        self._known: dict[Visit, None] = {}
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._unknown) + len(self._known)
 
     def add(self, visit: Visit) -> None:
-        if self._count >= self._limit:
-            self.drop_one()
-        self._clients.setdefault(visit.client, {})[visit] = None
-        self._count += 1
+        if len(self) >= self._limit:
+            self.make_room()
+        self._unknown[visit] = None
 
-    def touch(self, visit: Visit, now: float) -> None:
-        if visit in (mine := self._clients.get(visit.client, {})):
-            visit.since = now
-            mine[visit] = mine.pop(visit)
+    def answered(self, visit: Visit) -> None:
+        if visit in self._unknown:
+            del self._unknown[visit]
+            self._known[visit] = None
+            visit.known = True
 
     def remove(self, visit: Visit) -> None:
-        mine = self._clients.get(visit.client, {})
-        if visit in mine:
-            del mine[visit]
-            self._count -= 1
-            if not mine:
-                del self._clients[visit.client]
+        self._unknown.pop(visit, None)
+        self._known.pop(visit, None)
 
-    def drop_one(self) -> None:
-        """End the longest idle connection of the client that has the most of them."""
-        if self._clients:
-            crowd = min(self._clients.values(), key=lambda mine: (-len(mine), next(iter(mine)).since))
-            visit = next(iter(crowd))
-            self.remove(visit)
-            visit.end()
+    def make_room(self) -> None:
+        """End those that are the most in excess."""
+        excess = [*_ranked(reversed(self._unknown)), *_ranked(self._known)]
+        excess.sort(key=lambda ranked: ranked[:2], reverse=True)
+        for _, _, visit in excess[: self._at_once]:
+            self._end(visit)
 
     def drop_all(self) -> None:
-        while self._clients:
-            self.drop_one()
+        for visit in [*self._unknown, *self._known]:
+            self._end(visit)
+
+    def _end(self, visit: Visit) -> None:
+        self.remove(visit)
+        visit.end()
 
 
-class Door:
-    """Takes connections from a listening socket, shakes hands and hands them to a protocol."""
-
-    def __init__(
-        self,
-        visits: Visits,
-        protocol: Callable[[Visit, Tls | None], asyncio.Protocol],
-        tls: Callable[[], Tls | None],
-        limits: Limits,
-    ) -> None:
-        self._visits = visits
-        self._protocol = protocol
-        self._tls = tls
-        self._limits = limits
-        self._greetings: dict[asyncio.Task[bool], Visit] = {}
-
-    async def accept(self, listener: socket.socket) -> None:
-        """Until cancelled, or the socket is closed."""
-        loop = asyncio.get_running_loop()
-        listener.setblocking(False)
-        while listener.fileno() >= 0:
-            try:
-                connection, address = await loop.sock_accept(listener)
-            except OSError as error:
-                if error.errno in _FULL:
-                    self._visits.drop_one()
-                await asyncio.sleep(0.05)
-                continue
-            self._welcome(connection, Visit(client_of(address[0]), loop.time()))
-
-    def close(self) -> None:
-        """End the handshakes under way."""
-        for visit in list(self._greetings.values()):
-            visit.end()
-
-    def _welcome(self, connection: socket.socket, visit: Visit) -> None:
-        task = asyncio.get_running_loop().create_task(self._greet(connection, visit))
-
-        def end_before_it_began() -> None:
-            task.cancel()
-            connection.close()
-
-        visit.end = end_before_it_began
-        self._visits.add(visit)
-        self._greetings[task] = visit
-        task.add_done_callback(self._greeted)
-
-    def _greeted(self, task: asyncio.Task[bool]) -> None:
-        visit = self._greetings.pop(task)
-        if task.cancelled() or not task.result():
-            self._visits.remove(visit)
-
-    async def _greet(self, connection: socket.socket, visit: Visit) -> bool:
-        """Whether a connection came of it."""
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101  # a coroutine runs in a task
-        visit.end = task.cancel
-        try:
-            await self._connect(connection, visit)
-        except OSError:
-            return False  # no TLS, a certificate that does not verify, gone, too slow: no event
-        return True
-
-    async def _connect(self, connection: socket.socket, visit: Visit) -> None:
-        loop, tls = asyncio.get_running_loop(), self._tls()
-        if tls is None:
-            await loop.connect_accepted_socket(lambda: self._protocol(visit, None), connection)
-            return
-        await loop.connect_accepted_socket(
-            lambda: self._protocol(visit, tls),
-            connection,
-            ssl=tls.context,
-            ssl_handshake_timeout=self._limits.handshake,
-            ssl_shutdown_timeout=_SHUTDOWN_SECONDS,
-        )
+def _ranked(visits: Iterable[Visit]) -> Iterator[tuple[int, int, Visit]]:
+    """Those to be kept first come first: the how many-th of its client, and of all, each is."""
+    seen: Counter[str] = Counter()
+    for place, visit in enumerate(visits):
+        seen[visit.client] += 1
+        yield seen[visit.client], place, visit
 
 
-class Connection(H11Protocol):
-    """uvicorn's protocol with an end to every wait."""
+class Shared(NamedTuple):
+    """What the connections of a server have in common."""
 
-    def __init__(self, visits: Visits, visit: Visit, tls: Tls | None, limits: Limits, **uvicorn: Any) -> None:  # noqa: ANN401  # uvicorn's own
+    visits: Visits
+    answers: Answers
+    limits: Limits
+    buffer: memoryview
+    """Where each connection reads into; what is in it is used at once."""
+
+
+class Connection(H11Protocol, asyncio.BufferedProtocol):
+    """uvicorn's protocol with an end to every wait, and with answers that are sent as they are taken."""
+
+    def __init__(self, shared: Shared, visit: Visit, tls: Tls | None, **uvicorn: Any) -> None:  # noqa: ANN401  # uvicorn's own
         super().__init__(**uvicorn)
-        self._visits = visits
+        self._shared = shared
         self._visit = visit
         self._tls = tls
-        self._limits = limits
+        self._network: asyncio.Transport
+        """The connection itself, below TLS."""
         self._timer: asyncio.TimerHandle | None = None
+        self._deadline = 0.0
+        self._answer_until = 0.0
         self._timed: object = None
-        """The request whose answer the timer is for."""
+        """The request whose answer is under way."""
+        self._status = 0
+        self._resting = False
+        """Between two requests."""
+        self._task: asyncio.Task[None] | None = None
+        self._lost = False
+
+    @property
+    def app(self) -> ASGIApp:
+        """What uvicorn runs for a request. Not kept in an attribute: it refers to this object."""
+        return self._answer
+
+    @app.setter
+    def app(self, application: ASGIApp) -> None:
+        self._application = application
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's
         super().connection_made(transport)
-        self._visit.end = transport.abort
-        self._within(self._limits.head)
+        self._network = transport.get_extra_info(NETWORK) or transport
+        self._visit.end = self._network.abort
+        transport.set_write_buffer_limits(high=1, low=0)
+        self._within(self._shared.limits.head)
         if self._tls is not None and not self._tls.admits(transport.get_extra_info("peercert")):
-            transport.abort()
+            self._network.abort()
 
-    def data_received(self, data: bytes) -> None:
-        if self._timer is None:
-            self._within(self._limits.head)
-        # h11 refuses a long head only while it is incomplete: it must not come all at once.
-        step = self._limits.head_bytes // 4
-        for begin in range(0, len(data), step):
-            if self.transport.is_closing():
-                return
-            super().data_received(data[begin : begin + step])
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._shared.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self.transport.is_closing():
+            return
+        if self._resting:
+            self._resting = False
+            self._within(self._shared.limits.head)
+        self.data_received(bytes(self._shared.buffer[:nbytes]))
+        if self.cycle is not None:
+            self.cycle.body.clear()  # no request of ours has one
         self._look()
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn's returns nothing
+        """A client that says nothing more may still take an answer that has begun."""
+        if self.cycle is None or not self.cycle.response_started or self.cycle.response_complete:
+            return False
+        self.cycle.keep_alive = False
+        return self._tls is None
+
+    def send_400_response(self, msg: str) -> None:
+        super().send_400_response(msg)
+        if (error := sys.exception()) is not None:
+            error.with_traceback(None)  # h11's refers to itself by it, and to this connection
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
+        self._unset_keepalive_if_required()  # the only timer is ours
+        if self._status < 400:
+            self._shared.visits.answered(self._visit)
         self._look()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._no_timer()
-        self._visits.remove(self._visit)
+        self._lost = True
+        self._stop_timer()
+        self._unset_keepalive_if_required()
+        self._shared.visits.remove(self._visit)
         super().connection_lost(exc)
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The application, as uvicorn runs it for one request. It ends with the connection."""
+        if self._lost:
+            return
+        self._task = asyncio.current_task()
+        answer = Answer(self._visit.client, self._visit.known, self._network.abort, self.loop.time())
+
+        def taken() -> None:
+            answer.taken_at = now = self.loop.time()
+            self._until(min(now + self._shared.limits.stall, self._answer_until))
+
+        async def send_noting_status(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._status = message["status"]
+            await send(message)
+
+        piecewise = PiecewiseSend(scope, send_noting_status, self._shared.answers, answer, taken)
+        try:
+            await self._application(scope, receive, piecewise)
+        except asyncio.CancelledError:
+            if not self._lost:
+                raise
+        finally:
+            self._shared.answers.end(answer)
+            self._task = None
+
+    # --- what this connection waits for, and how long -------------------------------------------------
 
     def _look(self) -> None:
         """What is this connection waiting for now?"""
         if self.cycle is not None and not self.cycle.response_complete:
             if self._timed is not self.cycle:
                 self._timed = self.cycle
-                self._progress()
-                self._within(self._limits.answer)
+                self._answer_until = self.loop.time() + self._shared.limits.answer
+                self._until(self._answer_until)
         elif self._timed is not None:
             self._timed = None
-            self._progress()
-            if self._unsent():
-                return  # the answer's time goes on until the client has taken it
-            if self._idle():
-                self._no_timer()  # uvicorn's own timer ends it
+            if self.unsent():
+                self._within(self._shared.limits.stall)
+            elif self._idle():
+                self._rest()
             else:
-                self._within(self._limits.head)
+                self._within(self._shared.limits.head)
 
     def _idle(self) -> bool:
         """Between two requests, with nothing yet of the next."""
         return self.conn.their_state is h11.IDLE and not self.conn.trailing_data[0]
 
-    def _unsent(self) -> bool:
-        return self.transport.get_write_buffer_size() > 0
+    def _rest(self) -> None:
+        self._resting = True
+        self._within(self._shared.limits.keep_alive)
 
-    def _progress(self) -> None:
-        self._visits.touch(self._visit, self.loop.time())
+    def unsent(self) -> int:
+        """Bytes that the network has not taken yet."""
+        unsent: int = self._network.get_write_buffer_size()
+        if self._network is not self.transport and not self.transport.is_closing():
+            unsent += self.transport.get_write_buffer_size()
+        return unsent
 
     def _within(self, seconds: float) -> None:
-        self._no_timer()
-        self._timer = self.loop.call_later(seconds, self._too_late)
+        self._until(self.loop.time() + seconds)
 
-    def _no_timer(self) -> None:
+    def _until(self, deadline: float) -> None:
+        """Moving it further away, as every piece of an answer does, costs no new timer."""
+        self._deadline = deadline
+        if self._timer is not None and self._timer.when() <= deadline:
+            return
+        self._stop_timer()
+        if not self._lost:
+            self._timer = self.loop.call_at(deadline, self._on_time)
+
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _too_late(self) -> None:
+    def _on_time(self) -> None:
         self._timer = None
-        if self.timeout_keep_alive_task is None or self._unsent() or not self._idle():
-            self.transport.abort()
+        if self.loop.time() < self._deadline:
+            self._until(self._deadline)
+        elif self.unsent() or not self._idle():
+            self._network.abort()
+        elif self._resting:
+            self.timeout_keep_alive_handler()
+        else:
+            self._rest()  # what was unsent has been taken meanwhile

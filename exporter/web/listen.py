@@ -14,7 +14,12 @@ from typing import NoReturn
 
 from exporter.errors import ExporterError
 
-BACKLOG = 128
+BACKLOG = 4096
+"""Connections that may wait to be accepted; the system allows ``net.core.somaxconn`` of them. With too few, a
+flood has the system ignore newcomers, who try again after one second."""
+
+UNSENT_BYTES = 128 * 1024
+"""Of an answer, what the system takes beyond what is on its way: what a slow reader costs in its memory."""
 
 _ADDRESS = re.compile(r"(?:\[(?P<literal>[0-9A-Fa-f:.%a-z]+)\]|(?P<host>[^\[\]:/@\s]*)):(?P<port>[0-9]{1,5})")
 _REMEDIES = {
@@ -34,6 +39,8 @@ def listen(addresses: Sequence[str]) -> list[socket.socket]:
             # Accepted connections inherit it. asyncio sets it only on sockets it made itself, and without it
             # the second half of an answer waits 40 ms for the first to be acknowledged.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
     except ExporterError:
         close(sockets)
         raise

@@ -10,6 +10,7 @@ from starlette.datastructures import QueryParams
 from starlette.types import Receive, Scope, Send
 
 from exporter.exposition import Exposition
+from exporter.web.answers import PIECE
 from exporter.web.negotiation import accepts_gzip, choose_format
 
 VARY = (b"vary", b"Accept, Accept-Encoding")
@@ -26,16 +27,19 @@ class Scrape:
         form = choose_format(_header(scope, b"accept"))
         packed = accepts_gzip(_header(scope, b"accept-encoding"))
         names = QueryParams(scope["query_string"]).getlist("name[]") if scope["query_string"] else ()
-        body = self._exposition.render(form, frozenset(names), packed=packed)
+        shared, fresh = self._exposition.parts(form, frozenset(names), packed=packed)
         headers = [
             (b"content-type", form.value.encode()),
-            (b"content-length", str(len(body)).encode()),
+            (b"content-length", str(len(shared) + len(fresh)).encode()),
             VARY,
         ]
         if packed:
             headers.append(GZIP)
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        if len(shared) > PIECE:
+            await send({"type": "http.response.body", "body": shared, "more_body": True})
+            shared = b""
+        await send({"type": "http.response.body", "body": shared + fresh})
 
 
 def _header(scope: Scope, name: bytes) -> str:

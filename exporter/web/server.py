@@ -16,7 +16,9 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from exporter.web import listen
-from exporter.web.connections import Connection, Door, Limits, Visit, Visits
+from exporter.web.accepting import Acceptor
+from exporter.web.answers import Answers
+from exporter.web.connections import READ_BYTES, Connection, Limits, Shared, Visit, Visits
 from exporter.web.doors import Doors
 from exporter.web.guard import Guard
 from exporter.web.tls import Tls
@@ -47,7 +49,12 @@ class Server:
         self.guard = Guard(app, self._doors.settings)
         self._limits = limits or Limits()
         self._sockets = listen.listen(listen_addresses)
-        self._visits = Visits(_room(self._limits.connections))
+        self._shared = Shared(
+            Visits(_room(self._limits.connections)),
+            Answers(self._limits.requests, self._limits.memory),
+            self._limits,
+            memoryview(bytearray(READ_BYTES)),
+        )
         scheme = "http" if self._doors.settings().tls is None else "https"
         self.urls = tuple(listen.url(sock, scheme) for sock in self._sockets)
         """``http://HOST:PORT`` of each address, with the port that a ``:0`` became."""
@@ -55,7 +62,7 @@ class Server:
     @property
     def connections(self) -> int:
         """Open ones, those in their handshake included."""
-        return len(self._visits)
+        return len(self._shared.visits)
 
     def close(self) -> None:
         """Give the addresses up without having served."""
@@ -63,7 +70,7 @@ class Server:
 
     async def serve(self, stop: asyncio.Event) -> None:
         """Serve until ``stop`` is set; return once every connection is closed, a second later at most."""
-        server = _Uvicorn(_config(self.guard, self._limits), self._visits, self._doors, self._limits)
+        server = _Uvicorn(_config(self.guard, self._limits), self._shared, self._doors)
         watching = [
             asyncio.create_task(_exit_when(stop, server, self.guard)),
             asyncio.create_task(self._doors.watch()),
@@ -112,13 +119,11 @@ async def _exit_when(stop: asyncio.Event, server: _Uvicorn, guard: Guard) -> Non
 class _Uvicorn(uvicorn.Server):
     """uvicorn as a part of a program: it handles no signals, and no connection outlives it."""
 
-    def __init__(self, config: uvicorn.Config, visits: Visits, doors: Doors, limits: Limits) -> None:
+    def __init__(self, config: uvicorn.Config, shared: Shared, doors: Doors) -> None:
         super().__init__(config)
-        self.servers = []  # connections come through our own door
-        self._limits = limits
-        self._visits = visits
-        self._door = Door(self._visits, self._protocol, lambda: doors.settings().tls, limits)
-        self._accepting: list[asyncio.Task[None]] = []
+        self.servers = []  # connections come through our own acceptor
+        self._shared = shared
+        self._acceptor = Acceptor(shared.visits, self._protocol, lambda: doors.settings().tls, shared.limits)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -126,29 +131,23 @@ class _Uvicorn(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await self.lifespan.startup()
-        self._accepting = [asyncio.create_task(self._door.accept(sock)) for sock in sockets or ()]
+        self._acceptor.open(sockets or ())
         self.started = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._accept_no_more()
+        self._acceptor.close()
         await super().shutdown(sockets)
 
     def cut(self) -> None:
         """Accept nothing more and drop what is open, as after a cancellation or at the end of patience."""
-        self._accept_no_more()
-        self._visits.drop_all()
-
-    def _accept_no_more(self) -> None:
-        for task in self._accepting:
-            task.cancel()
-        self._door.close()
+        self._acceptor.close()
+        self._shared.visits.drop_all()
 
     def _protocol(self, visit: Visit, tls: Tls | None) -> Connection:
         return Connection(
-            self._visits,
+            self._shared,
             visit,
             tls,
-            self._limits,
             config=self.config,
             server_state=self.server_state,
             app_state=self.lifespan.state,

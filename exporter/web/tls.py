@@ -5,12 +5,14 @@ Knows Python's ``ssl``; must not know the file format beyond the places where a 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ipaddress
 import os
 import ssl
 import tempfile
-from collections.abc import Iterator
+from asyncio.sslproto import SSLProtocol
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +27,10 @@ _VERIFY: Final = {
     "VerifyClientCertIfGiven": ssl.CERT_OPTIONAL,
     "RequireAndVerifyClientCert": ssl.CERT_REQUIRED,
 }
+
+
+NETWORK: Final = "exporter.network"
+"""Extra information of a TLS transport: the transport below it."""
 
 
 class TlsSettings(msgspec.Struct, frozen=True):
@@ -59,6 +65,52 @@ class Tls(msgspec.Struct, frozen=True):
         return any(
             _name(*entry) in self.allowed_sans for entry in (certificate or {}).get("subjectAltName", ())
         )
+
+
+class TlsProtocol(SSLProtocol):
+    """asyncio's TLS, with the buffers of a connection as large as a TLS record instead of 256 KiB."""
+
+    max_size = 16 * 1024
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        protocol: asyncio.BaseProtocol,
+        tls: Tls,
+        *,
+        handshake_seconds: float,
+        shutdown_seconds: float,
+        made: Callable[[asyncio.Transport], None],
+        lost: Callable[[], None],
+    ) -> None:
+        """``made`` is called before the handshake, with the transport below; ``lost`` after the end."""
+        super().__init__(
+            loop,
+            protocol,
+            tls.context,
+            None,  # type: ignore[arg-type]  # nobody waits for the handshake
+            server_side=True,
+            ssl_handshake_timeout=handshake_seconds,  # type: ignore[arg-type]  # any number does
+            ssl_shutdown_timeout=shutdown_seconds,
+        )
+        self._made = made
+        self._lost = lost
+        self._set_read_buffer_limits(high=self.max_size, low=0)  # type: ignore[attr-defined]  # not declared
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101  # TCP
+        transport.set_write_buffer_limits(high=1, low=0)
+        self._extra[NETWORK] = transport
+        self._made(transport)
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        self._lost()
+        # What asyncio leaves refers to the protocol, and the protocol to this: a cycle would stay in memory
+        # until the garbage collector comes.
+        self._app_protocol_get_buffer = self._app_protocol_buffer_updated = None
+        self._extra.clear()
 
 
 def make_tls(settings: TlsSettings) -> Tls | None:

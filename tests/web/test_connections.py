@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import socket
+import struct
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -16,9 +20,11 @@ from typing import Any
 import httpx
 import pytest
 from starlette.responses import PlainTextResponse
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from exporter.web.connections import Limits, Visit, Visits
+from exporter.web import server as server_module
+from exporter.web.answers import PIECE
+from exporter.web.connections import Connection, Limits, Visit, Visits
 from exporter.web.doors import Doors
 from exporter.web.server import Server
 from tests.web.certificates import Authority, Pair
@@ -60,13 +66,13 @@ async def scrape(server: Server, client: httpx.AsyncClient) -> float:
 async def ended(stream: Stream, within: float = 8.0) -> bytes:
     """What came until the server closed the connection; it must, in time."""
     reader, writer = stream
-    received = b""
+    received = bytearray()
     with contextlib.suppress(ConnectionError):
         async with asyncio.timeout(within):
             while chunk := await reader.read(65536):
                 received += chunk
     writer.close()
-    return received
+    return bytes(received)
 
 
 # --- one at a time: each is cut, and only after its time ------------------------------------------------
@@ -327,6 +333,183 @@ def test_connections_that_come_and_go_leave_nothing_behind() -> None:
     assert asyncio.run(run()) == 0
 
 
+# --- what ended costs nothing ----------------------------------------------------------------------------
+
+
+Recorded = weakref.WeakSet[Connection]
+
+
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> Recorded:
+    """Every connection that is still in memory."""
+    alive = Recorded()
+
+    class Recording(Connection):
+        def __init__(self, *arguments: Any, **more: Any) -> None:
+            super().__init__(*arguments, **more)
+            alive.add(self)
+
+    monkeypatch.setattr(server_module, "Connection", Recording)
+    return alive
+
+
+async def answered(stream: Stream) -> None:
+    """The whole answer is taken."""
+    stream[1].write(REQUEST)
+    await stream[0].readuntil(b"ok\n")
+
+
+async def not_reading(stream: Stream) -> None:
+    """The answer is under way."""
+    stream[0]._transport.pause_reading()  # type: ignore[attr-defined]  # nothing public does this
+    stream[1].write(REQUEST)
+    await asyncio.sleep(0.1)
+
+
+async def without_answer(stream: Stream) -> None:
+    """The application is still busy with it."""
+    stream[1].write(REQUEST.replace(b"/", b"/wait", 1))
+
+
+async def pipelined(stream: Stream) -> None:
+    """Many requests are waiting for their turn."""
+    stream[0]._transport.pause_reading()  # type: ignore[attr-defined]  # nothing public does this
+    stream[1].write(REQUEST.replace(b"/", b"/large", 1) * 100)
+    await asyncio.sleep(0.1)
+
+
+async def refused(stream: Stream) -> None:
+    """No HTTP: answered with 400."""
+    stream[1].write(b"\x00\r\n\r\n")
+    await stream[0].read(10)
+
+
+async def sites(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["path"] == "/wait":
+        await asyncio.Event().wait()
+    await (large if scope["path"] == "/large" else small)(scope, receive, send)
+
+
+def reset(stream: Stream) -> None:
+    sock = stream[1].get_extra_info("socket")
+    if sock is not None:  # the server was first
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    stream[1].transport.abort()
+
+
+def close(stream: Stream) -> None:
+    sock = stream[1].get_extra_info("socket")
+    if sock is not None:
+        sock.shutdown(socket.SHUT_WR)
+    asyncio.get_running_loop().call_later(0.05, lambda: stream[1].transport.abort())
+
+
+@pytest.mark.parametrize("end", [reset, close])
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize(
+    "state", [silent, half_a_head, half_a_body, answered, not_reading, without_answer, pipelined, refused]
+)
+def test_a_connection_that_ended_is_not_in_memory(
+    state: Trouble,
+    tls: bool,
+    end: Callable[[Stream], None],
+    recorded: Recorded,
+    tmp_path: Path,
+    authority: Authority,
+    server_pair: Pair,
+) -> None:
+    """No timer, no task and no cycle keeps it, whatever was under way and however it ended."""
+    doors = Doors(config(tmp_path, server_pair)) if tls else None
+    patient = Limits(head=300, answer=300, stall=300, handshake=60)
+
+    async def run() -> None:
+        async with serving(sites, limits=patient, doors=doors) as server:
+            for _ in range(5):
+                stream = await asyncio.open_connection(
+                    *place(server), ssl=authority.client_context() if tls else None
+                )
+                await state(stream)
+                await asyncio.sleep(0.01)
+                end(stream)
+            await until(lambda: not server.connections and not recorded)
+            await asyncio.sleep(0.1)  # for the clients' own ends
+
+    gc.disable()
+    try:
+        asyncio.run(run())
+    finally:
+        gc.enable()
+        gc.collect()
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Wait for what no event announces."""
+    async with asyncio.timeout(5):
+        while not true():  # noqa: ASYNC110  # it tells nobody
+            await asyncio.sleep(0.01)
+
+
+# --- what is waiting to be sent --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize("state", [not_reading, pipelined])
+def test_who_does_not_read_costs_little_memory(
+    state: Trouble, tls: bool, recorded: Recorded, tmp_path: Path, authority: Authority, server_pair: Pair
+) -> None:
+    """Of 20 MB that nobody reads, a connection holds a few pieces; the rest is one object for all."""
+    doors = Doors(config(tmp_path, server_pair)) if tls else None
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await large(scope, receive, send)
+
+    async def run() -> None:
+        async with serving(app, limits=Limits(), doors=doors) as server:
+            context = authority.client_context() if tls else None
+            streams = [await asyncio.open_connection(*place(server), ssl=context) for _ in range(10)]
+            for stream in streams:
+                await state(stream)
+            assert len(recorded) == 10
+            assert all(0 < connection.unsent() < 3 * PIECE for connection in recorded)
+            for stream in streams:
+                stream[1].transport.abort()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+def test_who_takes_nothing_is_cut_off_in_seconds(
+    tls: bool, tmp_path: Path, authority: Authority, server_pair: Pair
+) -> None:
+    """Long before an answer's whole time is over."""
+    doors = Doors(config(tmp_path, server_pair)) if tls else None
+
+    async def run() -> None:
+        limits = Limits(head=60, answer=60, stall=0.3)
+        async with serving(large, limits=limits, doors=doors) as server:
+            stream = await asyncio.open_connection(
+                *place(server), ssl=authority.client_context() if tls else None
+            )
+            await not_reading(stream)
+            await until(lambda: not server.connections)
+            stream[1].transport.abort()
+
+    asyncio.run(run())
+
+
+def test_a_client_that_half_closes_gets_its_whole_answer() -> None:
+    """As ``nc -N`` does: it says nothing more, and reads."""
+
+    async def run() -> None:
+        async with serving(large, limits=Limits()) as server:
+            reader, writer = await asyncio.open_connection(*place(server))
+            writer.write(REQUEST)
+            writer.write_eof()
+            assert len(await ended((reader, writer))) > len(BODY)
+
+    asyncio.run(run())
+
+
 # --- who is dropped -----------------------------------------------------------------------------------------
 
 
@@ -335,38 +518,59 @@ def visits(*clients: str, limit: int) -> tuple[Visits, list[Visit], list[int]]:
     everybody, dropped = Visits(limit), []
     found = []
     for n, client in enumerate(clients):
-        visit = Visit(client, float(n))
+        visit = Visit(client)
         visit.end = lambda n=n: dropped.append(n)  # type: ignore[misc]  # mypy cannot tell a default's type
         everybody.add(visit)
         found.append(visit)
     return everybody, found, dropped
 
 
-def test_the_client_with_the_most_loses_its_longest_idle() -> None:
-    """Prometheus' one connection is older, and stays."""
-    everybody, found, dropped = visits("prometheus", "mallory", "mallory", "mallory", limit=4)
-    everybody.touch(found[1], 10.0)
-    everybody.add(Visit("mallory", 11.0))
-    assert dropped == [2]
-    everybody.add(Visit("other", 12.0))
-    assert dropped == [2, 3]
+def test_the_client_with_the_most_connections_gives_way() -> None:
+    """Its longest silent one, however old the others are."""
+    everybody, _, dropped = visits("prometheus", "mallory", "mallory", "mallory", limit=4)
+    everybody.add(Visit("mallory"))
+    assert dropped == [1]
+    everybody.add(Visit("other"))
+    assert dropped == [1, 2]
     assert len(everybody) == 4
 
 
-def test_among_equals_the_longest_idle_goes() -> None:
-    """One each: the one that was quiet longest."""
-    everybody, found, dropped = visits("a", "b", "c", limit=3)
-    everybody.touch(found[0], 10.0)
-    everybody.add(Visit("d", 11.0))
-    assert dropped == [1]
+def test_of_those_answered_the_newest_gives_way() -> None:
+    """A scraper's old connection stays, also when all others come from its own address."""
+    everybody, found, dropped = visits("a", "a", "a", "a", limit=4)
+    for visit in found:
+        everybody.answered(visit)
+    everybody.add(Visit("a"))
+    everybody.add(Visit("a"))
+    assert dropped == [3, 2]
+
+
+def test_newcomers_and_those_answered_have_half_each() -> None:
+    """Neither who holds connections nor who floods keeps the other kind out."""
+    everybody, found, dropped = visits(*"aaaa", limit=4)
+    for visit in found[:2]:
+        everybody.answered(visit)
+    for _ in range(3):
+        everybody.add(Visit("a"))
+    assert dropped == [2, 3]
+    assert [visit.known for visit in found] == [True, True, False, False]
+
+
+def test_from_many_addresses_the_longest_silent_gives_way() -> None:
+    """One connection each: who was answered before stays, and who comes is heard."""
+    everybody, found, dropped = visits(*"abcd", limit=4)
+    everybody.answered(found[0])
+    for client in "efg":
+        everybody.add(Visit(client))
+    assert dropped == [1, 2, 3]
 
 
 def test_who_is_gone_is_not_counted() -> None:
-    """Removing twice, or touching who is gone, does no harm."""
+    """Removing twice, or answering who is gone, does no harm."""
     everybody, found, dropped = visits("a", "b", limit=2)
     everybody.remove(found[0])
     everybody.remove(found[0])
-    everybody.touch(found[0], 5.0)
+    everybody.answered(found[0])
     assert (len(everybody), dropped) == (1, [])
     everybody.drop_all()
     assert (len(everybody), dropped) == (0, [1])

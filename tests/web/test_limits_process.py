@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import resource
 import socket
 from pathlib import Path
 
+import pytest
+
+from exporter import cli
+from exporter.web.connections import Limits
 from tests import processes
 
 
@@ -41,3 +46,35 @@ def test_a_flood_beyond_the_limit_of_files_stops_nobody(tmp_path: Path) -> None:
             assert "Too many open files" not in exporter.log()
         finally:
             exporter.kill()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [([], 40), (["--web.max-requests=7"], 7), (["serve", "--web.max-requests=0"], 0)],
+    ids=["default", "given", "any-number"],
+)
+def test_the_flag_bounds_scrapes_at_a_time(
+    arguments: list[str], expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forty unless said otherwise, as in node_exporter."""
+    found: list[argparse.Namespace] = []
+
+    def serve(flags: argparse.Namespace) -> int:
+        found.append(flags)
+        return 0
+
+    monkeypatch.setattr(cli, "_serve", serve)
+    assert cli.main(arguments) == 0
+    assert found[0].max_requests == expected
+    assert Limits().requests == 40
+
+
+@pytest.mark.parametrize("value", ["-1", "many", "1.5", "", "1" * 10])
+def test_what_is_no_number_of_requests_is_refused(value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """With exit code 2 and a line that says what is one."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main([f"--web.max-requests={value}"])
+    assert ended.value.code == 2
+    assert (
+        f"{value!r} is not a number of requests, such as 40, or 0 for any number" in capsys.readouterr().err
+    )
