@@ -101,7 +101,7 @@ class Booking:
         if not result.complete:
             return
         shown = {record.job_id for record in result.listing if record.job_id is not None}
-        for name, record in identify(result.listing, ledger.jobs):
+        for name, record in identify(result.inside, ledger.jobs):
             shown.add(name)
             ledger.see_as(name, record, result.pages[-1].sighting)
         evident = bool(result.listing)

@@ -11,7 +11,7 @@ from exporter.ledger import plan
 from exporter.ledger.due import FAR, Look, RecordCounts
 from exporter.ledger.jobs import MINUTE
 from exporter.ledger.plan import Window
-from exporter.ledger.reading import MAX_WINDOW_RECORDS, PAGE_LIMIT, Verdict
+from exporter.ledger.reading import MARGIN, MAX_WINDOW_RECORDS, PAGE_LIMIT, Verdict
 from exporter.ledger.times import SECOND, floor_second
 
 FAILURES: Final = 3
@@ -55,7 +55,7 @@ def _steps(booking: Booking, due: list[Look], head: int) -> Iterator[tuple[Windo
     ledger = booking.ledger
     single = ledger.absences.still_crowded() | booking.failing
     reach = min(due[0].since, max(ledger.times.history, due[0].since - FAR * MINUTE))
-    before = RecordCounts(ledger, reach, head, 0.0).before
+    before = RecordCounts(ledger, reach - MARGIN, head, 0.0).before
     together = [job for job in due if job.job_id not in single]
     looks = plan.plan_looks(together, before, alone=[job for job in due if job.job_id in single])
     for step in looks.steps:  # one at a time: there may be thousands, and requests for a few
@@ -63,7 +63,7 @@ def _steps(booking: Booking, due: list[Look], head: int) -> Iterator[tuple[Windo
             wide = plan.widened(Window(step.since, step.until), before, reach)
             if isinstance(step, Window) or ledger.jobs.open_between(*wide) > 1:
                 step = wide
-        known = before(step.until + SECOND) - before(step.since)
+        known = before(step.until + SECOND) - before(step.since - MARGIN)
         yield step, min(MAX_WINDOW_RECORDS, PAGE_LIMIT + int(2 * known))
 
 

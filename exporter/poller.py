@@ -268,7 +268,7 @@ class Poller:
                 continue
             await self._booking.commit_read(result)
             if result.complete:
-                self._head = max(head, min(past, floor_second(now) - SECOND))
+                self._head = max(head, min(past, floor_second(now)))
                 fresh = sum(1 for record in result.listing if (record.create_time or now) > head)
                 self._head_density.learn(plan.Window(head, past), fresh)
                 if backlog is None:
@@ -322,7 +322,7 @@ class Poller:
             result = await self._reader.read(window, self._booking.deadline)
             if result.complete:
                 ledger.see_history(result.listing, window.since, result.pages[-1].sighting)
-                self._history_density.learn(window, len(result.listing))
+                self._history_density.learn(window, len(result.inside))
             elif result.error is not None:
                 self._history_density.shrink(window)  # it may be its size that fails
             await self._booking.commit_read(result)

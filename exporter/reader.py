@@ -14,7 +14,7 @@ from exporter.errors import ExporterError
 from exporter.ledger.facts import Sighting
 from exporter.ledger.model import JOB_TYPES, JobsQuery, Page, Record
 from exporter.ledger.plan import Window
-from exporter.ledger.reading import MAX_WINDOW_RECORDS, PAGE_LIMIT, PageMemory, Verdict, WindowRead
+from exporter.ledger.reading import MARGIN, MAX_WINDOW_RECORDS, PAGE_LIMIT, PageMemory, Verdict, WindowRead
 from exporter.ledger.times import SECOND
 
 SECOND_LIMIT = 9_000
@@ -70,7 +70,7 @@ class WindowResult(msgspec.Struct):
     pages: list[SeenPage] = msgspec.field(default_factory=list)
     complete: bool = False
     listing: tuple[Record, ...] = ()
-    """When complete: every record of the window, each once."""
+    """When complete: every record of the window, each once, and some beside it."""
     count: int | None = None
     """How many records the API said the window holds, where that is known to be meant."""
     reason: str = ""
@@ -81,6 +81,15 @@ class WindowResult(msgspec.Struct):
     @property
     def begun(self) -> int:
         return self.pages[0].sighting.begun
+
+    @property
+    def inside(self) -> list[Record]:
+        """The records of ``listing`` that are in the window: of the others some may be missing.
+
+        One without a time may be either, and is taken to be.
+        """
+        since, until = self.window
+        return [r for r in self.listing if r.create_time is None or since <= r.create_time < until]
 
 
 class Reader:
@@ -159,15 +168,12 @@ class Reader:
         job_type: str | None = None,
     ) -> Verdict:
         window = result.window
-        since, until = (None, None) if unfiltered else window
+        since, until = (None, None) if unfiltered else (window.since - MARGIN, window.until)
         verdict = Verdict.MORE
         while verdict is Verdict.MORE:
             query = JobsQuery(since, until, job_type=job_type, limit=PAGE_LIMIT, offset=read.offset)
             fetched = await self._fetch(query, deadline)
-            seen = SeenPage(
-                fetched.page.records,
-                Sighting(fetched.begun, fetched.ended, None if unfiltered else window.since, window.until),
-            )
+            seen = SeenPage(fetched.page.records, Sighting(fetched.begun, fetched.ended, since, window.until))
             result.pages.append(seen if unfiltered else _refuse_outside(seen, result))
             verdict = read.add(fetched.page)
         result.complete = verdict is Verdict.COMPLETE

@@ -145,7 +145,7 @@ class Settling:
         await self._booking.book(result)
         if result.complete:
             self.read_until = reading.window.until
-            self._density.learn(reading.window, len(result.listing))
+            self._density.learn(reading.window, len(result.inside))
             self.advance(reading.now)
         elif result.error is not None:
             self._density.shrink(reading.window)  # it may be its size that fails

@@ -65,6 +65,9 @@ class FakeApi:
         """Offsets past it give an empty page."""
         self.count_respects_filters = True
         self.time_filters_work = True
+        self.since_inclusive = self.until_inclusive = True
+        self.exact: dict[str, int] = {}
+        """Job -> time of creation that the filters compare, where that is not what the list shows."""
         self.empty = False
         self.fail: Callable[[JobsQuery], ApiError | None] = lambda query: None
         self.before_page: Callable[[JobsQuery], None] = lambda query: None
@@ -107,9 +110,9 @@ class FakeApi:
     def _matching(self, query: JobsQuery) -> Iterator[Record]:
         order = sorted(self.jobs.items(), key=lambda item: (item[1].create_time or 0, item[0]))
         for job_id, record in reversed(order) if self.newest_first else order:
-            created = record.create_time or 0
-            in_window = (query.since is None or created >= query.since) and (
-                query.until is None or created <= query.until
+            created = self.exact.get(job_id, record.create_time or 0)
+            in_window = (query.since is None or created >= query.since + (not self.since_inclusive)) and (
+                query.until is None or created <= query.until - (not self.until_inclusive)
             )
             if (
                 self.appears.get(job_id, 0) <= self.clock.ms

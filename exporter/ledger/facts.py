@@ -37,10 +37,10 @@ class Sighting(msgspec.Struct, frozen=True):
     """A time surely not before the answer came."""
     since: int | None
     until: int | None
-    """The window asked for, both ends inclusive; ``None``: unbounded."""
+    """The bounds asked for, inclusive; ``None``: unbounded. Wider than the window that is proven."""
 
     def covers(self, created: int) -> bool:
-        """Does a creation time lie in the window? Both ends are inclusive (ShowTtsJob page)."""
+        """May a record with this creation time be shown? Both bounds are inclusive (ShowTtsJob page)."""
         after = self.since is None or created >= self.since
         return after and (self.until is None or created <= self.until)
 

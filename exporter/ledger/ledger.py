@@ -15,6 +15,7 @@ from exporter.ledger.facts import Changes, Rules, Sighting
 from exporter.ledger.jobs import EXPIRED, FLAGS, UNDATED, WAIVED, Job, JobBook
 from exporter.ledger.minutes import MinuteBook
 from exporter.ledger.model import FAILED, FINAL_STATES, OPEN_STATES, UNKNOWN, Anomaly, Record
+from exporter.ledger.reading import MARGIN
 from exporter.ledger.recent import Recent
 from exporter.ledger.times import Times, floor_second
 from exporter.ledger.told import Told
@@ -108,7 +109,7 @@ class Ledger:
             if sighting.since is None or sighting.until is None:
                 self._tell(Anomaly.BAD_CREATE_TIME, job_id)
                 return None
-            if sighting.since < self.times.forgotten:
+            if sighting.since + MARGIN < self.times.forgotten:
                 return None
             return min(sighting.until, sighting.ended)
         if not sighting.covers(created):
@@ -225,11 +226,7 @@ class Ledger:
     # --- what a window did not show ---------------------------------------------------------------------
 
     def missing(self, since: int, until: int, shown: Iterable[str]) -> list[str]:
-        """Remembered ids that a complete listing of [since, until] should have shown, and did not.
-
-        Jobs created in the last second are left out: a fraction that ``create_time`` does not
-        show may put them behind the inclusive end.
-        """
+        """Remembered ids that a complete listing of [since, until) should have shown, and did not."""
         seen = set(shown)
         return [
             job_id
@@ -264,7 +261,7 @@ class Ledger:
         self._times = Times.start(now)
 
     def settle(self, until: int, now: int) -> None:
-        """[settled, until] was read to its end; ``now`` is from before its last window's first request.
+        """[settled, until) was read to its end; ``now`` is from before its last window's first request.
 
         It is complete, and settled, up to the first job that should be there and is not.
         """

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from exporter.ledger.due import Look, RecordCounts
 from exporter.ledger.ledger import Ledger
-from exporter.ledger.reading import MAX_WINDOW_RECORDS, PAGE_LIMIT
+from exporter.ledger.reading import MARGIN, MAX_WINDOW_RECORDS, PAGE_LIMIT
 from exporter.ledger.times import SECOND, floor_second
 
 ONE_PAGE: Final = 85
@@ -23,7 +23,7 @@ MOST_PAGES: Final = 9
 MANY: Final = 850
 """Records a window is cut for when it is paged anyway: nine pages at most."""
 EDGE: Final = 2.0
-"""Windows share their edge second. Where it holds more records than this, one page is the dear way."""
+"""Windows share their edge seconds. Where one holds more records than this, one page is the dear way."""
 SETTLE_SLACK: Final = 4
 """Room on a settle page for records that were listed after the head had passed."""
 SLACK: Final = 5.0
@@ -33,7 +33,10 @@ MIN_AHEAD: Final = 300_000
 
 
 class Window(NamedTuple):
-    """[since, until], both inclusive, whole seconds (milliseconds since 1970)."""
+    """Records with a ``create_time`` in [since, until), whole seconds (milliseconds since 1970).
+
+    Listing it shows more: what is asked for is ``MARGIN`` wider, and includes the end second.
+    """
 
     since: int
     until: int
@@ -118,7 +121,7 @@ def settle_window(
 
 def _cut(ledger: Ledger, since: int, end: int, most_records: int) -> int:
     """Where the window from ``since`` is full; its end second is part of it."""
-    created = sorted(job.created for _, job in ledger.jobs.created_in(since, end + SECOND))
+    created = sorted(job.created for _, job in ledger.jobs.created_in(since - MARGIN, end + SECOND))
     dense = len(created) * SECOND > EDGE * (end - since)
     target = min(MANY if dense else PAGE_LIMIT - SETTLE_SLACK, most_records)
     if len(created) <= target:
@@ -145,11 +148,11 @@ def head_window(ledger: Ledger, density: Density, head: int, now: int, due: Sequ
     since = head = min(head, floor_second(now))
     late = max(head + SECOND, floor_second(now) - SECOND)
     if due:
-        counts = RecordCounts(ledger, due[0].since, head, density.per_ms)
+        counts = RecordCounts(ledger, due[0].since - MARGIN, head, density.per_ms)
         gap = Look(head, max(late, floor_second(now)), "", listing_only=True)
         looks = plan_looks([*(look for look in due if look.since < head), gap], counts.before)
         since = min(head, max(looks.windows, key=lambda window: window.until).since)
-        if counts(since, now) + SLACK > PAGE_LIMIT:
+        if counts(since - MARGIN, now) + SLACK > PAGE_LIMIT:
             return Window(since, late)
     return Window(since, floor_second(now) + max(MIN_AHEAD, ledger.rules.overlap))
 
@@ -162,7 +165,7 @@ def filled(ledger: Ledger, density: Density, window: Window, head: int, now: int
     reach = max(ledger.times.forgotten, floor_second(now) - most)
     if window.since <= reach:
         return window
-    counts = RecordCounts(ledger, reach, head, density.per_ms)
+    counts = RecordCounts(ledger, reach - MARGIN, head, density.per_ms)
     return Window(_fill(counts.before, window.since, now, reach, (now - head) * density.per_ms), window.until)
 
 
@@ -177,15 +180,16 @@ def widened(window: Window, before: Callable[[int], float], reach: int) -> Windo
 def _fill(before: Callable[[int], float], since: int, until: int, reach: int, unknown: float) -> int:
     """How far back of ``since``, but not of ``reach``, the same number of pages reaches for sure."""
     through = before(until)
-    room = pages(through - before(since) + SLACK) * (PAGE_LIMIT - 1) - SLACK - 3 * sqrt(max(0.0, unknown) + 9)
+    full = pages(through - before(since - MARGIN) + SLACK) * (PAGE_LIMIT - 1)
+    room = full - SLACK - 3 * sqrt(max(0.0, unknown) + 9)
     low, high = min(reach, since), since
     while high - low > SECOND:
         middle = floor_second((low + high) // 2)
-        if through - before(middle) <= room:
+        if through - before(middle - MARGIN) <= room:
             high = middle
         else:
             low = middle
-    return low if through - before(low) <= room else high
+    return low if through - before(low - MARGIN) <= room else high
 
 
 def history_window(ledger: Ledger, density: Density, start: int, most_records: int) -> Window | None:
@@ -213,7 +217,7 @@ def plan_looks(
     equal costs the longer stretch is taken, which errs less.
     """
     items = _by_second(due)
-    starts = [before(item.since) for item in items]
+    starts = [before(item.since - MARGIN) for item in items]
     best = [0.0]
     choice: list[int] = []
     """Per item: the first item of the stretch that ends with it, or -1 for lookups."""

@@ -202,9 +202,14 @@ def parse_query(params: QueryParams, options: Options) -> Query:
         service=_one_of(params, "tts_service_enum", _SERVICES),
         business_type=params.get("business_type"),
     )
-    if options.time_filters_work:
-        return query
-    return query._replace(since_ms=None, until_ms=None)
+    if not options.time_filters_work:
+        return query._replace(since_ms=None, until_ms=None)
+    since, until = query.since_ms, query.until_ms
+    if since is not None and not options.since_inclusive:
+        since += 1
+    if until is not None and not options.until_inclusive:
+        until -= 1
+    return query._replace(since_ms=since, until_ms=until)
 
 
 def _matching(world: World, query: Query, options: Options) -> tuple[Sequence[Job], int, int]:

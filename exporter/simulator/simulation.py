@@ -29,7 +29,7 @@ from .auth import Accounts, Gate
 from .faults import Faults
 from .incidents import Incidents, Script
 from .truth import Truth
-from .wire import TimeFormat, WireStyle
+from .wire import Rounding, TimeFormat, WireStyle
 from .world import World
 
 PROJECT_ID = "5a1de0000000000000000000000000a1"
@@ -42,6 +42,8 @@ class Options(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     order: Literal["newest", "oldest", "random"] = "newest"
     """``random``: another order in every answer."""
     time_filters_work: bool = True
+    since_inclusive: bool = True
+    until_inclusive: bool = True
     count_respects_filters: bool = True
     """``False``: ``count`` is the number of all records of the project."""
     limit_clip: int | None = None
@@ -52,6 +54,8 @@ class Options(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     preload_filter: bool = False
     """Accept ``job_type=PRELOAD``, which is documented in answers only."""
     time_format: TimeFormat = "rfc3339"
+    create_time_rounding: Rounding = "down"
+    """How a creation time that is stored to the millisecond is shown by a format of whole seconds."""
     zone_hours: float = 0.0
     files: bool = True
     metadata_tokens: Literal["supported", "required", "unsupported"] = "supported"
@@ -60,7 +64,7 @@ class Options(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def style(self) -> WireStyle:
-        return WireStyle(self.time_format, self.zone_hours, self.files)
+        return WireStyle(self.time_format, self.zone_hours, self.files, self.create_time_rounding)
 
 
 class Clock:

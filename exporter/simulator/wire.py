@@ -17,6 +17,8 @@ from msgspec import UNSET, UnsetType
 from .job import FAILED, SUCCEED, Job
 
 TimeFormat = Literal["rfc3339", "rfc3339_ms", "offset", "blank", "naive", "unix", "unix_ms"]
+Rounding = Literal["down", "nearest", "up"]
+_UP: Final[dict[Rounding, int]] = {"down": 0, "nearest": 500, "up": 999}
 _RFC3339: Final = re.compile(
     r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(\.\d{1,9})?(Z|[+-]\d\d:?\d\d)?", re.IGNORECASE | re.ASCII
 )
@@ -52,6 +54,13 @@ class WireStyle(msgspec.Struct, frozen=True):
     zone_hours: float = 0.0
     """Zone of written times; those without a zone are read in it, too."""
     files: bool = True
+    rounding: Rounding = "down"
+
+    def time(self, at_ms: int) -> str | int:
+        """A creation time as it is shown."""
+        if self.time_format not in ("rfc3339_ms", "unix_ms"):
+            at_ms = (at_ms + _UP[self.rounding]) // 1000 * 1000
+        return write_time(at_ms, self.time_format, self.zone_hours)
 
 
 _encode = msgspec.json.Encoder().encode
@@ -71,7 +80,7 @@ def record(job: Job, now: float, style: WireStyle) -> WireRecord:
         asset_id=job.asset_id,
         tts_service_enum=job.shown_service_at(now),
         text_length=job.text_length,
-        create_time=write_time(job.created_ms, style.time_format, style.zone_hours),
+        create_time=style.time(job.created_ms),
         job_type=job.job_type,
         job_state=state,
     )

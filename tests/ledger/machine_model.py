@@ -145,7 +145,8 @@ class Model:
             if seen.since is None or seen.until is None:
                 self._tell(Anomaly.BAD_CREATE_TIME, name)
                 return None
-            return min(seen.until, seen.ended) if seen.since >= self.forgotten else None
+            # What is asked for begins a second before the window that is meant.
+            return min(seen.until, seen.ended) if seen.since + 1000 >= self.forgotten else None
         after = seen.since is None or seen.since <= record.create_time
         before = seen.until is None or record.create_time <= seen.until
         if not (after and before):

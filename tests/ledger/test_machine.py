@@ -152,13 +152,14 @@ class Machine(RuleBasedStateMachine):
             self._show(*self.shown[pick % len(self.shown)])
 
     def _read(self, since: int, until: int, *, empty: bool = False) -> None:
-        """A complete read of a window; or the API shows nothing, and means it."""
-        listed = [] if empty else self.world.listed(since, until)
+        """A complete read of a window, asked for a second wider; or the API shows nothing, and means it."""
+        asked = since - SECOND
+        listed = [] if empty else self.world.listed(asked, until)
         shown = {record.job_id for record in listed if record.job_id is not None}
         if empty:
-            self.hidden |= {str(record.job_id) for record in self.world.listed(since, until)}
+            self.hidden |= {str(record.job_id) for record in self.world.listed(asked, until)}
         for record in listed:
-            self._show(record, self._sighting(since, until))
+            self._show(record, self._sighting(asked, until))
         missing = self.ledger.missing(since, until, shown)
         assert set(missing) == self.model.missing(since, until, shown)
         for name in missing:

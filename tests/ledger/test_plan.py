@@ -16,6 +16,7 @@ from exporter.ledger.due import Look, RecordCounts, due_jobs
 from exporter.ledger.jobs import UNLISTED, Job, JobBook
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.minutes import MinuteBook
+from exporter.ledger.reading import MARGIN
 from exporter.ledger.times import Times
 from exporter.ledger.totals import LabelSets, Totals
 from tests.fake_api import MINUTE, SECOND, START, rules
@@ -33,7 +34,7 @@ def counter(created: list[int]) -> Callable[[int], float]:
 
 def cost(looks: plan.Looks, before: Callable[[int], float]) -> float:
     """Requests that a plan takes when the counts are true."""
-    windows = (before(window.until + SECOND) - before(window.since) for window in looks.windows)
+    windows = (before(window.until + SECOND) - before(window.since - MARGIN) for window in looks.windows)
     return sum(plan.pages(records) for records in windows) + len(looks.lookups)
 
 
@@ -50,7 +51,7 @@ def brute_force(due: list[Look], before: Callable[[int], float]) -> float:
         total = 0.0
         for group in groups:
             until = max(look.until for look in group)
-            listed = plan.pages(before(until + SECOND) - before(group[0].since))
+            listed = plan.pages(before(until + SECOND) - before(group[0].since - MARGIN))
             single = inf if len(group) > 1 or group[0].listing_only else 1
             total += min(listed, single)
         best = min(best, total)
@@ -133,7 +134,7 @@ def test_a_listed_stretch_is_widened_by_what_its_pages_have_room_for(
     assert min(reach * SECOND, window.since) <= wide.since <= window.since
 
     def held(since: int) -> float:
-        return before(window.until + SECOND) - before(since)
+        return before(window.until + SECOND) - before(since - MARGIN)
 
     size = plan.pages(held(window.since) + plan.SLACK)
     assert wide == window or plan.pages(held(wide.since) + plan.SLACK) == size

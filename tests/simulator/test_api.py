@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from exporter.simulator.arrivals import WorldOptions
 from exporter.simulator.job import Job
 from exporter.simulator.simulation import PROJECT_ID, Options
 from exporter.simulator.world import World
@@ -67,6 +68,28 @@ def test_bounds_are_inclusive() -> None:
     ).json()
     assert [record["create_time"][-3:-1] for record in page["data"]] == ["18", "17", "16"]
     assert page["count"] == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [
+        (Options(since_inclusive=False), ["20", "19"]),
+        (Options(until_inclusive=False), ["19", "18"]),
+        (Options(create_time_rounding="nearest"), ["20", "19", "18"]),
+        (Options(create_time_rounding="up"), ["20", "20", "18"]),
+    ],
+    ids=["since-exclusive", "until-exclusive", "rounded", "rounded-up"],
+)
+def test_bounds_compare_what_is_stored_not_what_is_shown(options: Options, shown: list[str]) -> None:
+    """Whether they are inclusive, and how fractions of a second are shown, is documented nowhere."""
+    exact = WorldOptions(milliseconds=True)
+    world = World(0, start=NOON - 10, rate=0.0, project_id=PROJECT_ID, options=exact)
+    world.advance(NOON)
+    for created in (-2.0, -0.75, 0.0):
+        world.add(created=NOON + created)
+    bounds = {"create_since": str(int(NOON) - 2), "create_until": str(int(NOON))}
+    page = ask(open_simulation(world, Wall(), options), params=bounds).json()
+    assert [record["create_time"][-3:-1] for record in page["data"]] == shown
 
 
 @pytest.mark.parametrize(
