@@ -201,6 +201,7 @@ def _run(
     config: Config, read_config: Callable[[], Config], flags: argparse.Namespace, redactor: log.Redactor
 ) -> int:
     from exporter.app import App
+    from exporter.cloud import lookups
     from exporter.web.doors import Doors
 
     async def life() -> None:
@@ -220,16 +221,17 @@ def _run(
 
     # Until somebody listens to it, a wish to reload must not end the program.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    asyncio.run(life())
+    lookups.run(life())
     return 0
 
 
 def _demo(flags: argparse.Namespace) -> int:
+    from exporter.cloud import lookups
     from exporter.commands.demo import demo
 
     _log(flags)
     addresses = flags.listen_addresses or [DEFAULT_LISTEN]
-    asyncio.run(demo(stop_event, listen_addresses=addresses, telemetry_path=flags.telemetry_path))
+    lookups.run(demo(stop_event, listen_addresses=addresses, telemetry_path=flags.telemetry_path))
     return 0
 
 

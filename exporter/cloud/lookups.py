@@ -1,0 +1,63 @@
+"""Addresses of host names, looked up in threads that nobody waits for, one lookup a name at a time.
+
+asyncio looks names up in the few threads that it has for everything, and waits for them at its end. A name
+server that never answers holds each of them for twenty seconds, and with them other names, a reload and the
+end of the program.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import socket
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, TypeVar
+
+LOOKUP_SECONDS: Final = 6.0
+"""How long one asks: less than what a connection may take, so that the error speaks of the name. The lookup
+itself goes on, and who asks next learns its result."""
+
+_T = TypeVar("_T")
+
+
+def run(main: Coroutine[Any, Any, _T]) -> _T:
+    """``asyncio.run`` on this module's event loop."""
+    with asyncio.Runner(loop_factory=EventLoop) as runner:
+        return runner.run(main)
+
+
+class EventLoop(asyncio.SelectorEventLoop):
+    """asyncio's usual event loop, with lookups of its own."""
+
+    def __init__(self, look_up: Callable[..., Any] | None = None, *, seconds: float = LOOKUP_SECONDS) -> None:
+        super().__init__()
+        self._look_up = look_up or socket.getaddrinfo
+        self._seconds = seconds
+        self._lookups: dict[tuple[Any, ...], asyncio.Future[Any]] = {}
+
+    async def getaddrinfo(self, host: Any, port: Any, **options: Any) -> Any:  # noqa: ANN401 - as asyncio's
+        """As ``socket.getaddrinfo``; that no answer comes is an error of the lookup, too."""
+        question = (host, port, *sorted(options.items()))
+        lookup = self._lookups.get(question)
+        if lookup is None:
+            lookup = self._lookups[question] = self.create_future()
+            lookup.add_done_callback(lambda _: self._lookups.pop(question))
+            lookup.add_done_callback(asyncio.Future.exception)  # nobody may be left to ask for it
+            work = functools.partial(self._look_up, host, port, **options)
+            threading.Thread(target=self._answer, args=(lookup, work), name="lookup", daemon=True).start()
+        try:
+            async with asyncio.timeout(self._seconds):
+                return await asyncio.shield(lookup)
+        except TimeoutError:
+            raise socket.gaierror(socket.EAI_AGAIN, "no answer in time: name resolution failed") from None
+
+    def _answer(self, lookup: asyncio.Future[Any], work: Callable[[], Any]) -> None:
+        """In the lookup's thread."""
+        try:
+            settle = functools.partial(lookup.set_result, work())
+        except Exception as error:  # noqa: BLE001 - whatever it is belongs to who asked
+            settle = functools.partial(lookup.set_exception, error)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody asks any more
+            self.call_soon_threadsafe(settle)
