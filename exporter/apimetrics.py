@@ -69,6 +69,7 @@ class ApiView(msgspec.Struct, frozen=True, kw_only=True):
     throttle_wait: float
     rate_limit: float | None
     credentials_rejected: bool
+    access_denied: bool
     credentials_expiry: float | None
     recent_failures: tuple[ApiFailure, ...] = ()
     """The last ones, newest first."""
@@ -91,6 +92,7 @@ class ApiTarget:
         self._throttle_wait = 0.0
         self._rate_limit: float | None = None
         self._rejected = False
+        self._denied = False
         self._expiry: float | None = None
         self._view: ApiView | None = None
 
@@ -145,6 +147,10 @@ class ApiTarget:
         self._rejected = rejected
         self._view = None
 
+    def access_denied(self, denied: bool) -> None:
+        self._denied = denied
+        self._view = None
+
     def credentials_expiry(self, timestamp: float | None) -> None:
         self._expiry = timestamp
         self._view = None
@@ -164,6 +170,7 @@ class ApiTarget:
                 throttle_wait=self._throttle_wait,
                 rate_limit=self._rate_limit,
                 credentials_rejected=self._rejected,
+                access_denied=self._denied,
                 credentials_expiry=self._expiry,
                 recent_failures=tuple(reversed(self._failures)),
             )

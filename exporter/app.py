@@ -21,8 +21,8 @@ from msgspec.structs import replace
 
 from exporter import log, systemd
 from exporter.apimetrics import ApiMetrics
+from exporter.cloud.breaker import Refused
 from exporter.cloud.connect import Shared
-from exporter.cloud.limits import Refused
 from exporter.config import Config
 from exporter.configshow import show
 from exporter.errors import ExporterError, ReloadError, StoreError
@@ -185,12 +185,11 @@ class App:
 
     def _restore_breakers(self) -> None:
         self._saved_breakers = self.store.load_breakers()
-        self.shared.restore(
-            {
-                key: msgspec.json.decode(text, type=tuple[Refused, ...])
-                for key, text in self._saved_breakers.items()
-            }
-        )
+        for key, text in self._saved_breakers.items():
+            try:
+                self.shared.restore({key: msgspec.json.decode(text, type=tuple[Refused, ...])})
+            except msgspec.DecodeError:  # at worst one more bad signature
+                log.warn(logger, "stored refusals of credentials cannot be read and are dropped")
 
     async def _keep_breakers(self) -> None:
         """Store refusals soon after they happen: five bad signatures lock a key, whoever sends them."""

@@ -106,6 +106,7 @@ class ApiError(ExporterError):
     ``status`` is the HTTP status (``None`` without an answer), ``code`` the API's own code such as
     ``APIG.0308`` or ``MSS.000000003``, ``message`` its text (bounded, control characters escaped),
     ``request_id`` what Huawei's support asks for. ``retry_after`` is in seconds, when the API said so.
+    ``denied``: of kind ``auth``, the credentials are good but not allowed to do this (HTTP 403).
     """
 
     def __init__(
@@ -119,6 +120,7 @@ class ApiError(ExporterError):
         request_id: str | None = None,
         retryable: bool = False,
         retry_after: float | None = None,
+        denied: bool = False,
     ) -> None:
         super().__init__(message)
         self.kind = kind
@@ -129,6 +131,7 @@ class ApiError(ExporterError):
         self.request_id = request_id
         self.retryable = retryable
         self.retry_after = retry_after
+        self.denied = denied
 
     def __str__(self) -> str:
         facts = [f"{self.kind}"]

@@ -195,6 +195,13 @@ API: Final[tuple[Metric[ApiView], ...]] = (
         lambda api: sampling.one(api.target, float(api.credentials_rejected)),
     ),
     Metric(
+        "metastudio_api_access_denied",
+        "gauge",
+        "1 while the API knows the credentials and does not allow them what this target asks for (HTTP 403).",
+        ("target",),
+        lambda api: sampling.one(api.target, float(api.access_denied)),
+    ),
+    Metric(
         "metastudio_api_credentials_expiry_timestamp_seconds",
         "gauge",
         "When the token or the temporary keys end; absent for permanent keys.",

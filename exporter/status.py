@@ -18,7 +18,7 @@ from exporter.ledger.model import FAILED, FINAL_STATES
 from exporter.published import JobGauges, Pair, Published, TargetView
 from exporter.sampling import JOB_STATES, ProcessView
 
-State = Literal["ok", "behind", "failing", "refused", "starting"]
+State = Literal["ok", "behind", "failing", "refused", "denied", "starting"]
 """ok: read in time; behind: read, but late; failing: no valid answer in the last poll; refused: the API
 refuses the credentials; starting: not polled yet."""
 
@@ -63,8 +63,10 @@ class Template(msgspec.Struct, frozen=True):
     rule: str
 
 
-class Credentials(msgspec.Struct, frozen=True):
+class Credentials(msgspec.Struct, frozen=True, kw_only=True):
     rejected: bool
+    denied: bool
+    """Known to the API, and not allowed what this target asks for."""
     expires: float | None
     """``None``: permanent keys, or not known yet."""
 
@@ -172,6 +174,7 @@ def _target(view: TargetView, api: ApiView | None, config: Config, now: float) -
     gauges = view.gauges
     credentials = Credentials(
         rejected=api is not None and api.credentials_rejected,
+        denied=api is not None and api.access_denied,
         expires=api.credentials_expiry if api is not None else None,
     )
     counted_until = gauges.counted_until / 1000 if gauges else None
@@ -215,6 +218,8 @@ def _state(
     poll = config.poll
     if credentials.rejected:
         return "refused"
+    if credentials.denied:
+        return "denied"
     if not view.polls:
         return "starting"
     if not view.up:

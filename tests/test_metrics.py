@@ -55,6 +55,7 @@ CONTRACT = {
     "metastudio_api_throttle_wait_seconds_total": ("counter", "target", "process"),
     "metastudio_api_rate_limit_requests_per_second": ("gauge", "target", "books"),
     "metastudio_api_credentials_rejected": ("gauge", "target", "books"),
+    "metastudio_api_access_denied": ("gauge", "target", "books"),
     "metastudio_api_credentials_expiry_timestamp_seconds": ("gauge", "target", "books"),
     "metastudio_up": ("gauge", "target", "books"),
     "metastudio_exporter_polls_total": ("counter", "target outcome", "books"),
@@ -218,6 +219,7 @@ def test_api_errors_exist_before_the_first_of_them() -> None:
     assert api_samples("metastudio_api_retries_total", api) == {("production", op): 0 for op in OPERATIONS}
     assert api_samples("metastudio_api_throttle_wait_seconds_total", api) == {("production",): 0}
     assert api_samples("metastudio_api_credentials_rejected", api) == {("production",): 0}
+    assert api_samples("metastudio_api_access_denied", api) == {("production",): 0}
     assert api_samples("metastudio_api_rate_limit_requests_per_second", api) == {}
     assert api_samples("metastudio_api_credentials_expiry_timestamp_seconds", api) == {}
 
@@ -292,6 +294,7 @@ def test_unknown_words_from_the_client_fold() -> None:
         pytest.param(lambda events: events.throttle_wait(1.0), id="throttle-wait"),
         pytest.param(lambda events: events.rate_limit(5.0), id="rate-limit"),
         pytest.param(lambda events: events.credentials_rejected(True), id="rejected"),
+        pytest.param(lambda events: events.access_denied(True), id="denied"),
         pytest.param(lambda events: events.credentials_expiry(1.0), id="expiry"),
     ],
 )

@@ -102,6 +102,7 @@ def full_api(*targets: str) -> ApiMetrics:
         events.throttle_wait(2.5)
         events.rate_limit(5.0)
         events.credentials_rejected(True)
+        events.access_denied(True)
         events.credentials_expiry(STARTED + 3600)
     return api
 

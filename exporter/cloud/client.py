@@ -18,16 +18,17 @@ import httpx
 from exporter import log
 from exporter.cloud import iam, signing
 from exporter.cloud.auth import Credential
+from exporter.cloud.breaker import Breaker
 from exporter.cloud.clock import ApiClock
 from exporter.cloud.connections import Connections
 from exporter.cloud.credentials import CredentialSource
 from exporter.cloud.events import ApiEvents, Operation
 from exporter.cloud.exchange import Answer, Exchange
-from exporter.cloud.limits import Breaker, NoTimeLeft, RateLimiter
+from exporter.cloud.limits import NoTimeLeft, RateLimiter, fingerprint
 from exporter.cloud.mapping import RefusedError
 from exporter.cloud.records import Decoder
 from exporter.cloud.redact import Redactor
-from exporter.cloud.session import Session
+from exporter.cloud.session import Destination, Session
 from exporter.cloud.times import format_time
 from exporter.config import TargetConfig
 from exporter.errors import ApiError, ErrorKind
@@ -41,6 +42,8 @@ _MAX_BACKOFF: Final = 30.0
 _THROTTLED_LEAST: Final = 2.0
 """Huawei's advice after throttling: try again after 2 to 5 seconds."""
 _THROTTLED_SPREAD: Final = 3.0
+_LIMITED: Final = frozenset[str](("list_jobs", "get_job", "create_token", "get_project"))
+"""What waits for its turn at an endpoint. Temporary keys come from the machine itself."""
 _PROJECT_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 _T = TypeVar("_T")
@@ -74,13 +77,15 @@ class Client:
         self._decoder = Decoder(target.time_zone)
         self._project_id = target.project_id
         self._connections = Connections(target.endpoint, transport=transport)
+        self._jobs = Destination(limiter.at(host(target.endpoint)), breaker, scope(target))
+        region = fingerprint(target.iam_endpoint, target.region)
+        self._iam = Destination(limiter.at(host(target.iam_endpoint)), breaker, region)
         self._session = Session(
             Exchange(self._connections, events, monotonic, wall, masks),
             credentials,
-            limiter,
-            breaker,
             events,
             self._clock,
+            target=target.name,
             monotonic=monotonic,
             wall=wall,
         )
@@ -115,7 +120,8 @@ class Client:
             try:
                 return await self._attempt(operation, query, deadline)
             except NoTimeLeft as error:
-                raise last or self._no_time(operation, str(error)) from None
+                error.operation = operation
+                raise (last or error) from None
             except TimeoutError:
                 why = "other requests with these credentials were in the way"
                 raise last or self._no_time(operation, why) from None
@@ -140,6 +146,7 @@ class Client:
             operation,
             lambda: self._connections.build_request("GET", url, headers=self._headers()),
             self._read_page,
+            to=self._jobs,
             credential=credential,
             project_id=project_id,
             deadline=deadline,
@@ -159,6 +166,7 @@ class Client:
             "get_project",
             lambda: self._connections.build_request("GET", iam.project_url(self._target)),
             lambda answer, redact: iam.read_project(answer, redact, self._target.region),
+            to=self._iam,
             credential=credential,
             project_id=None,
             deadline=deadline,
@@ -202,10 +210,11 @@ class Client:
     ) -> None:
         """Return when it is time for one more attempt; raise ``error`` when there is to be none."""
         wait = self._backoff(error, attempt)
-        throttled = error.kind is ErrorKind.THROTTLED and error.operation == operation
+        throttled = error.kind is ErrorKind.THROTTLED and error.operation in _LIMITED
         if throttled:
-            # All who share the credentials keep quiet: refused requests count against the limit.
-            self._limiter.pause(wait)
+            # All who share the credentials keep quiet there: refused requests count against the limit.
+            to = self._jobs if error.operation == operation else self._iam
+            to.limiter.pause(self._target.name, wait, error.message)
         if spent or not error.retryable or self._monotonic() + wait >= deadline:
             raise error
         self._events.retry(operation)
@@ -233,6 +242,16 @@ class Client:
         if self._limiter.rate != self._reported_rate:
             self._reported_rate = self._limiter.rate
             self._events.rate_limit(self._reported_rate)
+
+
+def host(url: str) -> str:
+    """Host and port: what tells endpoints apart."""
+    return httpx.URL(url).netloc.decode("ascii")
+
+
+def scope(target: TargetConfig) -> str:
+    """Tells what a refusal of this target's requests speaks of: not of other regions, projects, users."""
+    return fingerprint(target.endpoint, target.region, target.project_id or "", target.app_user_id or "")
 
 
 def _checked_project(found: str) -> str:

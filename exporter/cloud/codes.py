@@ -15,7 +15,7 @@ from exporter.errors import ErrorKind
 _CODE: Final = re.compile(r"(MSS|APIGW?|IAM)\.(\d{1,12})", re.IGNORECASE)
 
 _REJECTED: Final = frozenset((400, 401, 403))
-_DENIED: Final = frozenset((401, 403))
+_REFUSED: Final = frozenset((401, 403))
 _THROTTLED: Final = "throttled: lower rate_limit, or see who else calls this API"
 
 
@@ -23,7 +23,6 @@ class Remedy(Enum):
     """What one more attempt would need."""
 
     NONE = auto()
-    CORRECT_CLOCK = auto()
     NEW_CREDENTIAL = auto()
     """A new token or new temporary keys."""
 
@@ -33,6 +32,8 @@ class Verdict(NamedTuple):
     retryable: bool
     remedy: Remedy
     advice: str
+    denied: bool
+    """It speaks of permissions: of what was asked for, and not of the credentials."""
 
 
 class _Rule(NamedTuple):
@@ -46,6 +47,8 @@ class _Rule(NamedTuple):
     """Empty: any. An error inside an answer with status 200 fits every rule."""
     remedy: Remedy = Remedy.NONE
     retryable: bool = False
+    denied: bool | None = None
+    """``None``: the status says it, 403 for permissions."""
 
 
 _RULES: Final = (
@@ -53,14 +56,16 @@ _RULES: Final = (
         "the access key is locked for 5 minutes after bad signatures: find who uses wrong keys",
         ErrorKind.AUTH,
         text=r"reach(ed)? the limit",
-        statuses=_DENIED,
+        statuses=_REFUSED,
+        denied=False,
     ),
     _Rule(
         "clock or temporary keys expired: check NTP on this machine",
         ErrorKind.AUTH,
         text=r"signature.{0,60}expire|expired?.{0,20}signature|x-sdk-date|timestamp.{0,40}(expire|skew)",
         statuses=_REJECTED,
-        remedy=Remedy.CORRECT_CLOCK,
+        remedy=Remedy.NEW_CREDENTIAL,
+        denied=False,
     ),
     _Rule(
         "the token ended or is of another region: a new one is needed",
@@ -69,6 +74,7 @@ _RULES: Final = (
         text=r"token.{0,20}(expire|must be updated|is invalid)|invalid token|decrypt token fail",
         statuses=_REJECTED,
         remedy=Remedy.NEW_CREDENTIAL,
+        denied=False,
     ),
     _Rule(
         "the token check failed inside the service",
@@ -81,31 +87,44 @@ _RULES: Final = (
         "no such access key, or it is disabled: check access_key",
         ErrorKind.AUTH,
         text=r"\bak\b.{0,60}not exist|get secretkey failed",
-        statuses=_DENIED,
+        statuses=_REFUSED,
+        denied=False,
     ),
     _Rule(
         "check access key and secret key, and that the account is not in arrears",
         ErrorKind.AUTH,
         text=r"aksk signature fail",
-        statuses=_DENIED,
+        statuses=_REFUSED,
+        denied=False,
     ),
-    _Rule("the project is not available: check project_id and arrears", ErrorKind.AUTH, codes="APIG.310"),
+    _Rule(
+        "the project is not available: check project_id and arrears",
+        ErrorKind.AUTH,
+        codes="APIG.310",
+        denied=True,
+    ),
     _Rule(
         "this machine's address is not allowed: ask for an IP allow-list entry",
         ErrorKind.AUTH,
         codes="APIG.401 APIG.402 APIG.405",
-        statuses=_DENIED,
+        statuses=_REFUSED,
+        denied=True,
     ),
     _Rule(
         "give the IAM user the permission MetaStudio ReadOnlyAccess",
         ErrorKind.AUTH,
         codes="APIG.302 APIG.304 APIG.306 APIG.802 IAM.2 IAM.3",
-        statuses=_DENIED,
+        statuses=_REFUSED,
+        denied=True,
     ),
     _Rule(
-        "check the credentials", ErrorKind.AUTH, codes="APIG.301 APIG.303 APIG.305 IAM.1", statuses=_DENIED
+        "check the credentials",
+        ErrorKind.AUTH,
+        codes="APIG.301 APIG.303 APIG.305 IAM.1",
+        statuses=_REFUSED,
+        denied=False,
     ),
-    _Rule("check the credentials", ErrorKind.AUTH, codes="MSS.4", statuses=frozenset((400, 401, 403))),
+    _Rule("check the credentials", ErrorKind.AUTH, codes="MSS.4", statuses=_REJECTED),
     _Rule(
         _THROTTLED,
         ErrorKind.THROTTLED,
@@ -154,11 +173,12 @@ def judge(status: int, code: str, text: str) -> Verdict:
     for rule, pattern, codes in _COMPILED:
         fits = not rule.statuses or status in rule.statuses or status == 200
         if fits and (number in codes or (pattern is not None and pattern.search(text))):
-            return Verdict(rule.kind, rule.retryable, rule.remedy, rule.advice)
+            denied = status == 403 if rule.denied is None else rule.denied
+            return Verdict(rule.kind, rule.retryable, rule.remedy, rule.advice, denied)
     if status == 200:
         return _inside_200(number)
     kind, retryable = _by_status(status)
-    return Verdict(kind, retryable, Remedy.NONE, _ADVICE.get(status, ""))
+    return Verdict(kind, retryable, Remedy.NONE, _ADVICE.get(status, ""), denied=status == 403)
 
 
 def normal(code: str) -> str:
@@ -173,7 +193,7 @@ def normal(code: str) -> str:
 def _by_status(status: int) -> tuple[ErrorKind, bool]:
     if status == 429:
         return ErrorKind.THROTTLED, True
-    if status in _DENIED:
+    if status in _REFUSED:
         return ErrorKind.AUTH, False
     if status == 408:
         return ErrorKind.TIMEOUT, True
@@ -189,8 +209,8 @@ def _by_status(status: int) -> tuple[ErrorKind, bool]:
 def _inside_200(number: str) -> Verdict:
     for codes, kind, retryable in _INSIDE_200:
         if number in codes.split():
-            return Verdict(kind, retryable, Remedy.NONE, "")
-    return Verdict(ErrorKind.DECODE, True, Remedy.NONE, "")
+            return Verdict(kind, retryable, Remedy.NONE, "", denied=False)
+    return Verdict(ErrorKind.DECODE, True, Remedy.NONE, "", denied=False)
 
 
 _COMPILED: Final = tuple(

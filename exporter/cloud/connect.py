@@ -12,7 +12,8 @@ from typing import Final, NamedTuple
 import httpx
 
 from exporter import log
-from exporter.cloud.client import Client
+from exporter.cloud.breaker import TRIALS, Breaker, Refused
+from exporter.cloud.client import Client, host, scope
 from exporter.cloud.connections import Connections
 from exporter.cloud.credentials import (
     AkskSource,
@@ -26,11 +27,16 @@ from exporter.cloud.credentials import (
 from exporter.cloud.events import ApiEvents
 from exporter.cloud.exchange import Exchange
 from exporter.cloud.iam import password_source
-from exporter.cloud.limits import Breaker, RateLimiter, Refused
+from exporter.cloud.limits import RateLimiter, fingerprint
 from exporter.cloud.metadata import METADATA_URL, agency_source
+from exporter.cloud.session import Destination
 from exporter.config import AgencyAuth, AkskAuth, PasswordAuth, TargetConfig, TokenAuth
 
 _IAM: Final = "iam:"
+
+
+_PASSWORDS: Final = 2
+"""Wrong passwords within five minutes: fewer than bad signatures, as a lock may count those of fifteen."""
 
 
 class Shared:
@@ -65,12 +71,16 @@ class Shared:
         return limiter
 
     def breaker(self, key: str) -> Breaker:
-        return self.breakers.setdefault(key, Breaker(self._wall))
+        trials = _PASSWORDS if key.startswith(_IAM) else TRIALS
+        return self.breakers.setdefault(
+            key, Breaker(wall=self._wall, monotonic=self._monotonic, trials=trials)
+        )
 
     def keep(self, targets: frozenset[str]) -> None:
         """After a reload: targets that are gone no longer hold a shared rate down."""
         for key, rates in self._rates.items():
             self._rates[key] = {name: rate for name, rate in rates.items() if name in targets}
+            self._limiters[key].keep(targets)
             if self._rates[key]:
                 self._limiters[key].rate = min(self._rates[key].values())
 
@@ -102,15 +112,19 @@ def connect(
     ``masks`` learns each secret before it is sent, also those read from files or renewed.
     """
     key = credentials_key(target.auth, environ)
-
+    limiter = shared.limiter(key, target.name, target.rate_limit)
     machine = _Machine(events, environ, metadata_url, monotonic, wall, jitter, transport, masks)
     # Its own breaker for a password: a refused password and a refused token are different verdicts.
-    credentials = _credentials(target, machine, shared.breaker(_IAM + key))
+    place = fingerprint(target.iam_endpoint, target.project_id or target.region)
+    iam = Destination(limiter.at(host(target.iam_endpoint)), shared.breaker(_IAM + key), place)
+    credentials = _credentials(target, machine, iam)
+    # Nothing locks a token, and each is for one project: a refusal concerns nobody else.
+    tokens = isinstance(target.auth, TokenAuth | PasswordAuth)
     return Client(
         target,
         credentials=credentials,
-        limiter=shared.limiter(key, target.name, target.rate_limit),
-        breaker=shared.breaker(key),
+        limiter=limiter,
+        breaker=shared.breaker(fingerprint(key, scope(target)) if tokens else key),
         events=events,
         monotonic=monotonic,
         wall=wall,
@@ -148,7 +162,7 @@ class _Machine(NamedTuple):
         )
 
 
-def _credentials(target: TargetConfig, machine: _Machine, breaker: Breaker) -> CredentialSource:
+def _credentials(target: TargetConfig, machine: _Machine, iam: Destination) -> CredentialSource:
     match target.auth:
         case AkskAuth() as auth:
             return AkskSource(auth)
@@ -159,7 +173,8 @@ def _credentials(target: TargetConfig, machine: _Machine, breaker: Breaker) -> C
                 target,
                 auth,
                 machine.exchange,
-                breaker,
+                iam,
+                machine.events,
                 monotonic=machine.monotonic,
                 wall=machine.wall,
                 jitter=machine.jitter,

@@ -41,5 +41,8 @@ class ApiEvents(Protocol):
     def credentials_rejected(self, rejected: bool) -> None:
         """Whether the API refuses the credentials at present."""
 
+    def access_denied(self, denied: bool) -> None:
+        """Whether the API knows the credentials and does not allow them what this target asks for."""
+
     def credentials_expiry(self, timestamp: float | None) -> None:
         """When the token or temporary keys end, Unix seconds; ``None`` for permanent keys."""

@@ -15,11 +15,13 @@ from exporter.cloud import signing
 from exporter.cloud.auth import Token
 from exporter.cloud.connections import Connections
 from exporter.cloud.credentials import header_secret
+from exporter.cloud.events import ApiEvents
 from exporter.cloud.exchange import Answer, Exchange
 from exporter.cloud.lease import Lease, LeasedSource
-from exporter.cloud.limits import Breaker, fingerprint
-from exporter.cloud.mapping import undecodable
+from exporter.cloud.limits import fingerprint
+from exporter.cloud.mapping import RefusedError, undecodable
 from exporter.cloud.redact import Redactor
+from exporter.cloud.session import Destination
 from exporter.cloud.times import parse_expiry, parse_http_date
 from exporter.config import PasswordAuth, Secret, TargetConfig
 from exporter.errors import ApiError, ErrorKind
@@ -52,7 +54,8 @@ def password_source(
     target: TargetConfig,
     auth: PasswordAuth,
     open_exchange: Callable[[Connections], Exchange],
-    breaker: Breaker,
+    to: Destination,
+    events: ApiEvents,
     *,
     monotonic: Callable[[], float],
     wall: Callable[[], float],
@@ -64,11 +67,15 @@ def password_source(
     async def fetch() -> Lease[Token]:
         password = header_secret(auth.password, "password").reveal()
         owner = fingerprint(auth.domain, auth.username, password)
-        async with (
-            breaker.permit(owner, _WAIT),
-            Connections(target.iam_endpoint, transport=transport) as connections,
-        ):
-            try:
+        try:
+            async with (
+                to.breaker.permit(owner, to.place, _WAIT),
+                to.limiter.slot(target.name, monotonic() + _WAIT) as waited,
+                Connections(target.iam_endpoint, transport=transport) as connections,
+            ):
+                if waited > 0:
+                    events.throttle_wait(waited)
+                to.breaker.check(owner, to.place)  # another may have been refused during the wait
                 lease = await open_exchange(connections).call(
                     "create_token",
                     _token_request(connections, target, auth, password),
@@ -76,12 +83,11 @@ def password_source(
                     secrets=(password,),
                     expected=(201, 200),
                 )
-            except ApiError as error:
-                if error.kind is ErrorKind.AUTH:  # IAM locks a user after a few wrong passwords
-                    breaker.refuse(owner, error.message)
-                raise
-            breaker.accept(owner)
-            return lease
+        except RefusedError as error:
+            to.refused(owner, error)  # IAM locks a user after a few wrong passwords
+            raise
+        to.breaker.accept(owner, to.place)
+        return lease
 
     return LeasedSource(fetch, lambda life: min(3600.0 * (1 + jitter() / 2), life * 0.2), monotonic)
 

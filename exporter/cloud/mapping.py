@@ -25,6 +25,7 @@ _BODY_LIMIT: Final = 65_536
 _CODE: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _TITLE: Final = re.compile(r"<title[^>]{0,200}>([^<]{1,500})", re.IGNORECASE)
 _WINDOW: Final = re.compile(r"time:\s*(\d{1,4})\s*(second|minute|hour|day)", re.IGNORECASE)
+_SECONDS: Final = re.compile(r"[0-9]{1,100}(\.[0-9]{0,20})?")
 _WINDOW_UNITS: Final = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0}
 _CODE_NAMES: Final = ("error_code", "errorCode", "code")
 _TEXT_NAMES: Final = ("error_msg", "errorMsg", "message", "error_description", "msg")
@@ -60,9 +61,13 @@ def refusal(
     text = said.text or _looks_like(body) or _phrase(status)
     if verdict.kind is ErrorKind.REDIRECT:
         text = f"redirected to {headers.get('location', 'nowhere')}"
+    date = parse_http_date(headers.get("date"))
+    wait = retry_after(headers.get("retry-after"), date or now)
+    if verdict.kind is ErrorKind.THROTTLED and wait is not None:
+        verdict = verdict._replace(advice=f"{verdict.advice} (Retry-After: {wait:.0f} s)")
     error = _build(verdict, said, text, redact, status, headers.get("x-request-id", ""))
-    error.date = parse_http_date(headers.get("date"))
-    error.retry_after = retry_after(headers.get("retry-after"), error.date or now)
+    error.date = date
+    error.retry_after = wait
     return error
 
 
@@ -104,7 +109,7 @@ def retry_after(value: str | None, now: float | None) -> float | None:
     if not value:
         return None
     value = value.strip()
-    if value.isascii() and value.isdigit() and len(value) < 12:
+    if _SECONDS.fullmatch(value):
         return min(float(value), _RETRY_AFTER_LIMIT)
     until = parse_http_date(value)
     if until is None or now is None:
@@ -145,6 +150,7 @@ def _build(
         code=code if _CODE.fullmatch(code) and code != str(status) else None,
         request_id=known or None,
         retryable=verdict.retryable,
+        denied=verdict.kind is ErrorKind.AUTH and verdict.denied,
     )
     error.remedy = verdict.remedy
     if verdict.kind is ErrorKind.THROTTLED:

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import httpx
 
 from exporter.cloud.auth import Credential, Keys, auth_for
+from exporter.cloud.breaker import Breaker
 from exporter.cloud.clock import ApiClock
 from exporter.cloud.codes import Remedy
 from exporter.cloud.credentials import CredentialSource
 from exporter.cloud.events import ApiEvents, Operation
 from exporter.cloud.exchange import Answer, Exchange
-from exporter.cloud.limits import Breaker, NoTimeLeft, RateLimiter
+from exporter.cloud.limits import EndpointLimiter, NoTimeLeft
 from exporter.cloud.mapping import RefusedError
 from exporter.cloud.redact import Redactor
 from exporter.errors import ApiError, CredentialsError, ErrorKind
@@ -29,6 +30,22 @@ _NOTABLE: Final = 60.0
 _T = TypeVar("_T")
 
 
+class Destination(NamedTuple):
+    """Where requests of a target go, and what an answer from there speaks of."""
+
+    limiter: EndpointLimiter
+    breaker: Breaker
+    place: str
+    """Fingerprint of the endpoint and of what is asked for there: what a refusal concerns."""
+
+    def refused(self, credential: str, refusal: RefusedError, *, signatures: int = 1) -> None:
+        """Take note of a refusal that speaks of the credentials with this fingerprint."""
+        if refusal.denied:
+            self.breaker.deny(credential, self.place, refusal.message)
+        elif refusal.kind is ErrorKind.AUTH:
+            self.breaker.refuse(credential, self.place, refusal.message, signatures=signatures)
+
+
 class Session:
     """Sends requests with the target's credentials, and reports what becomes of those."""
 
@@ -36,20 +53,18 @@ class Session:
         self,
         exchange: Exchange,
         credentials: CredentialSource,
-        limiter: RateLimiter,
-        breaker: Breaker,
         events: ApiEvents,
         clock: ApiClock,
         *,
+        target: str,
         monotonic: Callable[[], float],
         wall: Callable[[], float],
     ) -> None:
         self._exchange = exchange
         self._credentials = credentials
-        self._limiter = limiter
-        self._breaker = breaker
         self._events = events
         self._clock = clock
+        self._target = target
         self._monotonic = monotonic
         self._wall = wall
         self._corrected: float | None = None
@@ -63,11 +78,15 @@ class Session:
             self._events.error("get_credentials", ErrorKind.AUTH, None, message=str(error))
             raise
         except ApiError as error:
-            if error.kind is ErrorKind.AUTH:
-                self._events.credentials_rejected(True)
+            self._report(error)
             raise
         self._events.credentials_expiry(credential.expires)
         return credential
+
+    def _report(self, error: ApiError) -> None:
+        if error.kind is ErrorKind.AUTH:
+            self._events.credentials_rejected(not error.denied)
+            self._events.access_denied(error.denied)
 
     async def call(
         self,
@@ -75,6 +94,7 @@ class Session:
         request: Callable[[], httpx.Request],
         read: Callable[[Answer, Redactor], _T],
         *,
+        to: Destination,
         credential: Credential,
         project_id: str | None,
         deadline: float,
@@ -82,11 +102,11 @@ class Session:
         """One attempt, and at most one more where a refusal says what was wrong. Raises ApiError."""
 
         async def send(with_: Credential, offset: float) -> _T:
-            async with self._limiter.slot(deadline) as waited:
+            async with to.limiter.slot(self._target, deadline) as waited:
                 if waited > 0:
                     self._events.throttle_wait(waited)
                 # Another request may have been refused during the wait: five bad signatures lock the key.
-                self._breaker.check(with_.fingerprint)
+                to.breaker.check(with_.fingerprint, to.place)
                 return await self._exchange.call(
                     operation,
                     request(),
@@ -97,17 +117,17 @@ class Session:
                 )
 
         try:
-            async with self._breaker.permit(credential.fingerprint, deadline - self._monotonic()):
-                return await self._attempts(operation, send, credential, deadline)
+            async with to.breaker.permit(credential.fingerprint, to.place, deadline - self._monotonic()):
+                return await self._attempts(operation, send, to, credential, deadline)
         except ApiError as error:
-            if error.kind is ErrorKind.AUTH:
-                self._events.credentials_rejected(True)
+            self._report(error)
             raise
 
     async def _attempts(
         self,
         operation: Operation,
         send: Callable[[Credential, float], Awaitable[_T]],
+        to: Destination,
         credential: Credential,
         deadline: float,
     ) -> _T:
@@ -118,36 +138,42 @@ class Session:
             async with asyncio.timeout(max(deadline - self._monotonic(), 0.0)):
                 second = await self._second_attempt(refusal, credential, offset)
             if second is None:
-                self._refused(credential, refusal)
+                to.refused(credential.fingerprint, refusal)
                 raise
-            credential, offset = second
+            signatures = 2 if second.credential == credential else 1
+            credential = second.credential
             self._events.retry(operation)
             try:
-                result = await send(credential, offset)
+                result = await send(credential, second.offset)
             except RefusedError as again:
-                self._refused(credential, again)
+                if again.remedy is not Remedy.NONE:
+                    self._credentials.forget(credential)
+                to.refused(credential.fingerprint, again, signatures=signatures)
                 raise
             except NoTimeLeft:
                 raise refusal from None
-        self._breaker.accept(credential.fingerprint)
+            if second.offset != offset:
+                self._corrected = second.offset
+        to.breaker.accept(credential.fingerprint, to.place)
         self._events.credentials_rejected(False)
+        self._events.access_denied(False)
         return result
 
     async def _second_attempt(
         self, refusal: RefusedError, credential: Credential, offset: float
-    ) -> tuple[Credential, float] | None:
+    ) -> _Attempt | None:
         """What to try at once, or ``None``: never the same keys with the same clock again."""
-        if refusal.remedy is Remedy.CORRECT_CLOCK and isinstance(credential, Keys):
+        if refusal.kind is ErrorKind.AUTH and isinstance(credential, Keys):
+            # Whatever words it has for it: a signature of another time than theirs is refused.
             better = self._better_offset(refusal, offset)
             if better is not None:
-                self._corrected = better
-                return credential, better
+                return _Attempt(credential, better)
         if refusal.kind is not ErrorKind.AUTH and refusal.remedy is Remedy.NONE:
             return None
         if refusal.remedy is not Remedy.NONE:
             self._credentials.forget(credential)
         fresh = await self.credential()
-        return (fresh, offset) if fresh != credential else None
+        return _Attempt(fresh, offset) if fresh != credential else None
 
     def _better_offset(self, refusal: RefusedError, used: float) -> float | None:
         """The clock of the refusal itself, else our own: whichever the refused signature did not use."""
@@ -161,6 +187,8 @@ class Session:
         skew = self._clock.skew(self._wall())
         return skew if skew is not None and abs(skew) > _NOTABLE else 0.0
 
-    def _refused(self, credential: Credential, refusal: RefusedError) -> None:
-        if refusal.kind is ErrorKind.AUTH:
-            self._breaker.refuse(credential.fingerprint, refusal.message)
+
+class _Attempt(NamedTuple):
+    credential: Credential
+    offset: float
+    """Seconds to add to our clock."""

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import httpx
+import pytest
 
+from exporter.cloud import breaker, limits
 from exporter.errors import ApiError
-from tests.cloud.world import World, gateway, jobs, reply, run
+from exporter.ledger.model import JobsQuery
+from tests.cloud.world import World, gateway, jobs, reply, run, target
 
 BAD_SIGNATURE = gateway(401, "APIG.0301", "verify aksk signature fail")
 
@@ -64,3 +67,70 @@ def test_a_throttled_call_silences_the_others() -> None:
     run(scenario())
     assert [at < until for at in sent[1:]] == [True] * 2 + [False] * 10
     assert world.events.retries == ["list_jobs"] * 2
+
+
+@pytest.mark.parametrize("hanging", [1, 8, 20])
+@pytest.mark.parametrize("proven", [False, True], ids=["at_the_start", "later"])
+def test_endpoints_that_never_answer_hold_up_no_other(
+    monkeypatch: pytest.MonkeyPatch, hanging: int, proven: bool
+) -> None:
+    """Each has two requests that hang, with the same keys: another endpoint is read as ever."""
+    monkeypatch.setattr(breaker, "_HANDOVER", 0.01)
+    monkeypatch.setattr(limits, "_PATIENCE", 0.01)
+    silent = not proven
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        if silent and "hang" in request.url.host:
+            await asyncio.sleep(3600)
+        return jobs("a")
+
+    world = World(answer)
+    clients = [
+        world.connect(target(name=f"h{n}", endpoint=f"https://hang{n % hanging}.example.com"))
+        for n in range(2 * hanging)
+    ]
+
+    async def scenario() -> None:
+        nonlocal silent
+        if proven:
+            for client in clients:
+                await client.list_jobs(JobsQuery(), deadline=world.time.now + 60)
+            silent = True
+        calls = [
+            asyncio.create_task(client.list_jobs(JobsQuery(), deadline=world.time.now + 60))
+            for client in clients
+        ]
+        await settle()
+        for _ in range(20):
+            await asyncio.wait_for(world.list_jobs(), 10.0)
+        for call in calls:
+            call.cancel()
+        assert all(
+            isinstance(end, BaseException) for end in await asyncio.gather(*calls, return_exceptions=True)
+        )
+
+    run(scenario())
+
+
+def test_keys_that_end_everywhere_cost_few_signatures() -> None:
+    """Ten endpoints, three calls each under way or waiting, when the keys end: four bad signatures."""
+    valid = True
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        was_valid = valid
+        await settle()
+        return jobs("a") if was_valid else BAD_SIGNATURE
+
+    world = World(answer)
+    clients = [world.connect(target(name=f"t{n}", endpoint=f"https://e{n}.example.com")) for n in range(10)]
+
+    async def scenario() -> list[BaseException | object]:
+        nonlocal valid
+        for client in clients:
+            await client.list_jobs(JobsQuery(), deadline=world.time.now + 60)
+        valid = False
+        calls = [client.list_jobs(JobsQuery(), deadline=world.time.now + 60) for client in clients * 3]
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    assert all(isinstance(result, ApiError) for result in run(scenario()))
+    assert len(world.requests) - 10 <= 4

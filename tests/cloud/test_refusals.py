@@ -10,8 +10,9 @@ import httpx
 import msgspec
 import pytest
 
+from exporter.cloud.breaker import Breaker, Refused
 from exporter.cloud.connect import Shared
-from exporter.cloud.limits import Breaker, Refused, fingerprint
+from exporter.cloud.limits import fingerprint
 from exporter.config import AkskAuth, PasswordAuth, Secret, TokenAuth
 from exporter.errors import ApiError
 from exporter.ledger.model import JobsQuery
@@ -108,37 +109,45 @@ def test_the_breaker_survives_a_restart_as_plain_data() -> None:
 
 def test_a_clock_set_back_does_not_prolong_the_wait() -> None:
     """Five minutes stay five minutes when the wall clock jumps back by a day."""
-    now = [START]
-    breaker = Breaker(lambda: now[0])
-    breaker.refuse("keys", "why")
-    now[0] -= 86400
-
-    async def enter() -> None:
-        async with breaker.permit("keys", 1.0):
-            pass
-
+    time = FakeTime()
+    breaker = Breaker(wall=time.wall, monotonic=time.monotonic)
+    breaker.refuse("keys", "place", "why")
+    time.wall_offset -= 86400
     with pytest.raises(ApiError, match="300 s"):
-        run(enter())
-    now[0] += 300
-    run(enter())
+        breaker.check("keys", "place")
+    time.now += 300
+    breaker.check("keys", "place")
 
 
 def test_the_breaker_remembers_a_bounded_number_of_keys() -> None:
     """Temporary keys that are refused every hour for years do not fill the memory."""
-    breaker = Breaker(lambda: START)
+    time = FakeTime()
+    breaker = Breaker(wall=time.wall, monotonic=time.monotonic)
     for n in range(1000):
-        breaker.refuse(str(n), "why")
+        breaker.refuse(str(n), "place", "why")
     assert len(breaker.state) == 64
 
 
-def test_a_wrong_clock_is_corrected_once_and_remembered() -> None:
-    """A signature refused as expired is made once more with the clock of the refusal, and so from then on."""
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "signature expired",
+        "The difference between the request time and the current time is too large",
+        "Incorrect IAM authentication information: verify aksk signature fail",
+        "请求时间与服务器时间相差过大",
+        "",
+    ],
+    ids=["documented", "other_words", "signature", "chinese", "silent"],
+)
+def test_a_wrong_clock_is_corrected_once_and_remembered(status: int, text: str) -> None:
+    """Refused, in whatever words: signed once more with the clock of the refusal, and so from then on."""
     world = World(lambda request: answer(request))
     ahead = 7200.0
 
     def answer(request: httpx.Request) -> httpx.Response:
         if request.headers["X-Sdk-Date"] != "20251119T100000Z":
-            return gateway(401, "APIG.0301", "signature expired", Date=world.date(ahead))
+            return gateway(status, "APIG.0301", text, Date=world.date(ahead))
         return jobs("a")
 
     async def scenario() -> None:
@@ -149,6 +158,20 @@ def test_a_wrong_clock_is_corrected_once_and_remembered() -> None:
     dates = [request.headers["X-Sdk-Date"] for request in world.requests]
     assert dates == ["20251119T080000Z", "20251119T100000Z", "20251119T100000Z"]
     assert world.events.retries == ["list_jobs"]
+
+
+def test_wrong_keys_and_a_wrong_clock_sign_no_more_than_four_times() -> None:
+    """Eight endpoints refuse the keys with a date that is not ours: a corrected signature counts like any."""
+    world = World(lambda request: gateway(401, "APIG.0301", "no", Date=world.date(7200)))
+    clients = [world.connect(target(name=f"t{n}", endpoint=f"https://e{n}.example.com")) for n in range(8)]
+
+    async def scenario() -> None:
+        for client in clients * 3:
+            with pytest.raises(ApiError):
+                await client.list_jobs(JobsQuery(), deadline=world.time.now + 60)
+
+    run(scenario())
+    assert len(world.requests) == 4
 
 
 def test_a_clock_that_is_right_is_not_signed_with_again() -> None:

@@ -112,8 +112,10 @@ def test_a_pause_longer_than_the_deadline_says_so() -> None:
     async def scenario() -> None:
         with pytest.raises(ApiError):
             await world.list_jobs(seconds=10.0)
-        with pytest.raises(ApiError, match=r"the rate limit allows the next request only in 60\.5 s"):
+        said = r"throttles these credentials: nothing is sent for 60\.5 s: .* \(Retry-After: 60 s\)"
+        with pytest.raises(ApiError, match=said) as caught:
             await world.list_jobs(seconds=10.0)
+        assert str(caught.value.kind) == "throttled"
 
     run(scenario())
     assert len(world.requests) == 1
@@ -172,7 +174,7 @@ def test_no_second_holds_more_than_the_rate_allows(rate: float, pauses: list[flo
         sent = []
         for pause in pauses:
             time.now += pause
-            async with limiter.slot(time.now + 1e9):
+            async with limiter.at("host").slot("t", time.now + 1e9):
                 sent.append(time.now)
         return sent
 
@@ -209,13 +211,13 @@ def test_the_limiter_refuses_what_cannot_be_in_time() -> None:
     time = FakeTime()
 
     async def scenario() -> None:
-        limiter = RateLimiter(1.0, monotonic=time.monotonic, sleep=time.sleep)
-        async with limiter.slot(time.now + 0.1):
+        limiter = RateLimiter(1.0, monotonic=time.monotonic, sleep=time.sleep).at("host")
+        async with limiter.slot("t", time.now + 0.1):
             pass
         with pytest.raises(NoTimeLeft):
-            async with limiter.slot(time.now + 0.5):
+            async with limiter.slot("t", time.now + 0.5):
                 pass
-        async with limiter.slot(time.now + 2.0) as waited:
+        async with limiter.slot("t", time.now + 2.0) as waited:
             assert waited == pytest.approx(1.0)
 
     run(scenario())

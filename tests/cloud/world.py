@@ -58,6 +58,7 @@ class Events:
         self.waited = 0.0
         self.rates: list[float] = []
         self.rejected: bool | None = None
+        self.denied: bool | None = None
         self.expiry: float | None = None
 
     def request(self, operation: str, code: str, seconds: float) -> None:
@@ -79,6 +80,9 @@ class Events:
 
     def credentials_rejected(self, rejected: bool) -> None:
         self.rejected = rejected
+
+    def access_denied(self, denied: bool) -> None:
+        self.denied = denied
 
     def credentials_expiry(self, timestamp: float | None) -> None:
         self.expiry = timestamp
@@ -105,11 +109,13 @@ class World:
         )
         self.client = self.connect(target(**options))
 
-    def connect(self, config: TargetConfig, handler: Handler | None = None) -> Client:
+    def connect(
+        self, config: TargetConfig, handler: Handler | None = None, events: Events | None = None
+    ) -> Client:
         """One more client in this world."""
         return connect(
             config,
-            events=self.events,
+            events=events or self.events,
             shared=self.shared,
             environ=self.environ,
             monotonic=self.time.monotonic,

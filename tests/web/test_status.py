@@ -83,9 +83,10 @@ def test_the_configuration_is_shown_as_one_writes_it() -> None:
     assert "{class: brand_voice, match: '(?i)brand ''voice'''}" in text
 
 
-def of_view(view: TargetView, *, rejected: bool = False) -> Status:
+def of_view(view: TargetView, *, rejected: bool = False, denied: bool = False) -> Status:
     api = full_api("production")
     api.target("production").credentials_rejected(rejected)
+    api.target("production").access_denied(denied)
     poll = PollConfig(interval=15.0, timeout=60.0, overlap=300.0)
     return full_status(view, api=api, config=Config(storage=StorageConfig(url="x"), poll=poll))
 
@@ -101,6 +102,7 @@ STATES: dict[State, tuple[TargetView, bool]] = {
     "starting": (bare_view(), False),
     "failing": (well(up=False), False),
     "refused": (well(up=False), True),
+    "denied": (well(up=False), False),
     "behind": (well(last_complete_poll=NOW_MS - 61_000), False),
 }
 
@@ -109,7 +111,7 @@ STATES: dict[State, tuple[TargetView, bool]] = {
 def test_the_worst_that_is_true_is_the_state(state: State) -> None:
     """From what a scrape shows, too; and the page has a word for each."""
     view, rejected = STATES[state]
-    told = of_view(view, rejected=rejected)
+    told = of_view(view, rejected=rejected, denied=state == "denied")
     assert told.targets[0].state == state
     page = StatusPage({}).render(told, refresh=True)
     assert f'class="badge {state}"' in page
