@@ -49,7 +49,9 @@ class StatusPage:
         )
         environment.filters |= {"span": span, "clock": clock, "number": number, "bars": bars, "sums": sums}
         # Our own file; as Markup, because escaped it would no longer be what was hashed.
-        environment.globals |= {"style": Markup(style), "links": links, "icons": _ICONS}  # noqa: S704
+        environment.globals |= {"style": Markup(style), "icons": _ICONS}  # noqa: S704
+        # Relative: a proxy may serve the page under a prefix of which we do not know.
+        environment.globals["links"] = {text: f".{path}" for text, path in links.items()}
         self._template = environment.get_template("status.html")
 
     def render(self, status: Status, *, refresh: bool) -> str:

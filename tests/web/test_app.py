@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import html
+import re
+from urllib.parse import urljoin
 
 import httpx
 import pytest
@@ -115,11 +118,21 @@ def test_readiness_is_what_the_program_says(ready: bool, status: int) -> None:
 def test_status_page_links_and_escapes() -> None:
     """Nothing that is configured can become markup."""
     page = ask("GET", "/", telemetry_path='/a"><script>').text
-    assert 'href="/a&#34;&gt;&lt;script&gt;"' in page
+    assert 'href="./a&#34;&gt;&lt;script&gt;"' in page
     assert "<script" not in page
-    assert 'href="/-/healthy"' in page
-    assert 'href="/-/ready"' in page
-    assert 'href="/api/v1/status"' in page
+
+
+@pytest.mark.parametrize("telemetry", ["/metrics", "/deep/er/metrics", "/a:b"])
+@pytest.mark.parametrize("prefix", ["", "/tts", "/a/b/c"])
+def test_links_stay_under_the_prefix_of_a_proxy(prefix: str, telemetry: str) -> None:
+    """A proxy that serves us as /tts/ takes that away: no link may begin at its root."""
+    page = ask("GET", "/", telemetry_path=telemetry).text
+    found = [html.unescape(link) for link in re.findall(r'(?:href|src|action)="([^"]*)"', page)]
+    links = {urljoin(f"https://proxy.test{prefix}/", link) for link in found if not link.startswith("data:")}
+    pages = {link for link in links if "#" not in link}
+    paths = (telemetry, "/api/v1/status", "/-/healthy", "/-/ready")
+    assert {f"https://proxy.test{prefix}{path}" for path in paths} < pages
+    assert all(link.startswith(f"https://proxy.test{prefix}/") for link in links)
 
 
 def test_telemetry_path_is_configurable() -> None:
