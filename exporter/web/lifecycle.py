@@ -9,6 +9,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from exporter.web.requests import from_another_site
+
 Reload = Callable[[], Awaitable[tuple[str, ...]]]
 """Reloads the configuration; gives the problems that kept the old one, none after a success."""
 
@@ -30,6 +32,8 @@ def lifecycle_routes(*, ready: Callable[[], bool], reload: Reload | None) -> lis
         return PlainTextResponse("not ready: the stored state is not loaded, or shutting down\n", 503)
 
     async def reloading(request: Request) -> Response:
+        if from_another_site(request.headers):
+            return PlainTextResponse("a page of another web site may not reload the configuration\n", 403)
         return await _reloaded(reload)
 
     return [

@@ -21,6 +21,7 @@ from exporter.web.answers import Answers
 from exporter.web.connections import READ_BYTES, Connection, Limits, Shared, Visit, Visits
 from exporter.web.doors import Doors
 from exporter.web.guard import Guard
+from exporter.web.requests import WellFormed
 from exporter.web.tls import Tls
 
 Application = ASGIApp
@@ -70,7 +71,7 @@ class Server:
 
     async def serve(self, stop: asyncio.Event) -> None:
         """Serve until ``stop`` is set; return once every connection is closed, a second later at most."""
-        server = _Uvicorn(_config(self.guard, self._limits), self._shared, self._doors)
+        server = _Uvicorn(_config(WellFormed(self.guard), self._limits), self._shared, self._doors)
         watching = [
             asyncio.create_task(_exit_when(stop, server, self.guard)),
             asyncio.create_task(self._doors.watch()),

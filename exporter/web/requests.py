@@ -1,0 +1,93 @@
+"""Which requests are taken at all, before anybody asks who sent them or what for.
+
+Knows RFC 9112 where the HTTP parser (h11) is more lenient than is good for a server behind a proxy, or leaves
+the target of a request as it is. Must not know any path.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+from urllib.parse import unquote, urlsplit
+
+from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+_ABSOLUTE: Final = re.compile(rb"https?://([^/@]+)(/.*)?", re.IGNORECASE)
+_SAFE_SITES: Final = ("same-origin", "none")
+
+
+class Refusal(NamedTuple):
+    """Why a request is not taken; its connection is closed, for nobody knows where the next one begins."""
+
+    status: int
+    reason: str
+
+
+class WellFormed:
+    """An ASGI application in front of another one, which sees only paths that begin with ``/``."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        target = _refusal(scope) or _target(scope)
+        if isinstance(target, Refusal):
+            answer = PlainTextResponse(f"{target.reason}\n", target.status, {"Connection": "close"})
+            await answer(scope, receive, send)
+        else:
+            await self._app(target, receive, send)
+
+
+def _refusal(scope: Scope) -> Refusal | None:
+    names = [name for name, _ in scope["headers"]]
+    if not scope["http_version"].startswith("1."):
+        return Refusal(505, "HTTP version not supported: use HTTP/1.1")
+    # Two programs in a row that disagree on which of them counts see different requests (RFC 9112, 6.1).
+    if b"transfer-encoding" in names and b"content-length" in names:
+        return Refusal(400, "bad request: Content-Length together with Transfer-Encoding")
+    if b"transfer-encoding" in names and scope["http_version"] == "1.0":
+        return Refusal(400, "bad request: Transfer-Encoding in HTTP/1.0")
+    return None
+
+
+def _target(scope: Scope) -> Scope | Refusal:
+    """The request with a plain path (RFC 9112, 3.2)."""
+    raw: bytes = scope["raw_path"]
+    if b"#" in raw or b"#" in scope["query_string"]:
+        return Refusal(400, "bad request: a fragment in its target")
+    if raw.startswith(b"/"):
+        return scope
+    if raw == b"*" and scope["method"] == "OPTIONS":  # whatever is allowed everywhere
+        return {**scope, "path": "/", "raw_path": b"/"}
+    if (absolute := _ABSOLUTE.fullmatch(raw)) is None:
+        return Refusal(400, "bad request: its target must be a path such as /metrics")
+    host, path = absolute[1], absolute[2] or b"/"
+    others = [(name, value) for name, value in scope["headers"] if name != b"host"]
+    return {
+        **scope,
+        "path": unquote(path.decode("ascii")),
+        "raw_path": path,
+        "headers": [(b"host", host), *others],
+    }
+
+
+def from_another_site(headers: Headers) -> bool:
+    """Whether a browser sends this for a page that is not from here; programs send no such headers.
+
+    Browsers say so in ``Sec-Fetch-Site`` where the connection is safe (HTTPS, localhost), and in ``Origin``
+    everywhere. A page whose own name was made to point to this machine (DNS rebinding) is from here, to a
+    browser: only a password keeps it out.
+    """
+    if sites := headers.getlist("sec-fetch-site"):
+        return not all(site in _SAFE_SITES for site in sites)
+    return any(_host(origin) != headers.get("host", "").lower() for origin in headers.getlist("origin"))
+
+
+def _host(origin: str) -> str | None:
+    """``HOST[:PORT]`` as browsers write it in the Host header too; ``None`` for ``null`` and nonsense."""
+    try:
+        return urlsplit(origin).netloc.lower() or None
+    except ValueError:
+        return None
