@@ -185,7 +185,7 @@ def tell(
 
 
 def _guarded(endpoint: Endpoint) -> Endpoint:
-    """Loopback only, and JSON only, which a web page cannot send here without being asked."""
+    """Loopback only, JSON only, and for no web page, whatever its name was made to point to."""
 
     async def guarded(request: Request) -> Response:
         host = request.client.host if request.client else ""
@@ -194,6 +194,8 @@ def _guarded(endpoint: Endpoint) -> Endpoint:
                 return _json({"error": "loopback only"}, 403)
         except ValueError:
             return _json({"error": "loopback only"}, 403)
+        if "origin" in request.headers:  # browsers send it; no page of ours asks for anything here
+            return _json({"error": "not for web pages"}, 403)
         if request.method == "POST" and not request.headers.get("content-type", "").startswith(
             "application/json"
         ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -56,6 +57,9 @@ def test_truth_over_http() -> None:
     ].keys()
 
 
+ORIGIN = {"origin": "http://metastudio.test"}
+
+
 @pytest.mark.parametrize(
     ("request_", "status"),
     [
@@ -65,10 +69,12 @@ def test_truth_over_http() -> None:
         ({"path": "/simulator/incidents", "method": "POST", "json": {"incident": "nonsense"}}, 400),
         ({"path": "/simulator/options", "method": "POST", "json": {"order": "sideways"}}, 400),
         ({"path": "/simulator/clock", "method": "POST", "content": '{"jump": 1}'}, 415),
+        ({"path": "/simulator/clock", "method": "POST", "json": {"jump": 1}, "headers": ORIGIN}, 403),
+        ({"path": "/simulator/faults", "method": "DELETE", "headers": ORIGIN}, 403),
     ],
-    ids=["time", "project", "fault", "incident", "option", "no-json"],
+    ids=["time", "project", "fault", "incident", "option", "no-json", "page", "page-delete"],
 )
-def test_bad_control_requests(request_: dict[str, str], status: int) -> None:
+def test_bad_control_requests(request_: dict[str, Any], status: int) -> None:
     """A control request that makes no sense is refused with a reason and changes nothing."""
     simulation = open_simulation(*small_world(2, minutes=1))
     answer = ask(simulation, **request_)
