@@ -226,7 +226,7 @@ def test_unknown_methods_and_paths_are_answered(sent: bytes) -> None:
     async def run() -> None:
         async with serving(PlainTextResponse("not found\n", 404)) as server:
             stream = await stranger(server)
-            for path in (b"/", b"/nowhere", b"*", b"/%00%ff", b"//..//.."):
+            for path in (b"/", b"/nowhere", b"/%00%ff", b"//..//.."):
                 stream[1].write(sent + b" " + path + b" HTTP/1.1\r\nhost: x\r\n\r\n")
                 assert b"404 Not Found" in await stream[0].readuntil(b"\nnot found\n")
             stream[1].close()
