@@ -59,9 +59,10 @@ manifests:
 image-test:
 	@PYTHON=$(PYTHON) tests/image-test
 
-# Prometheus, Alertmanager and Chromium for the tests; installed only by root on Debian.
+# Prometheus, Alertmanager and Chromium for the tests, installed only by root on Debian; and in .tools a Prometheus 3.
 tools:
 	@tests/install-tools
+	@tests/install-tools prometheus-3
 
 # The editable install reads the source in place: only what pyproject.toml says needs another run.
 $(VENV)/installed: pyproject.toml $(BIN)/python
@@ -79,5 +80,5 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf $(VENV) .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

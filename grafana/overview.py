@@ -28,7 +28,7 @@ from grafana.panels import (
     rows,
     words,
 )
-from grafana.queries import RANGE, once, quantile, selector, share, total, value
+from grafana.queries import RANGE, buckets_of, once, quantile, selector, share, total, value
 
 FINISHED: Final = "metastudio_tts_jobs_finished_total"
 CREATED: Final = "metastudio_tts_jobs_created_total"
@@ -288,7 +288,7 @@ def heat() -> Panel:
     return buckets(
         "Durations, at most",
         "How many jobs succeeded within which time, by upper bound.",
-        query(total(UPPER, ("le",), per="increase", suffix="_bucket"), at="heatmap", exemplar=True),
+        query(buckets_of(UPPER), at="heatmap", exemplar=True),
         unit="s",
         size=(8, 8),
         scheme="Oranges",

@@ -2,6 +2,10 @@
 
 Every replica publishes the same books, so of these the greatest value of each label set is taken before
 anything is summed; what a process counts for itself is summed right away. Knows nothing of panels.
+
+Prometheus keeps a histogram as series with the suffixes ``_bucket``, ``_sum`` and ``_count``, or, where its
+scrape configuration says ``convert_classic_histograms_to_nhcb``, as one series of native histograms without a
+suffix. Queries ask for both and take the first that is there, so dashboards show the same either way.
 """
 
 from __future__ import annotations
@@ -17,6 +21,8 @@ VARIABLES: Final = ("target", "job_type", "tts_service_enum")
 """Labels that every dashboard filters by, where a metric has them."""
 
 _METRICS: Final = {metric.name: metric for metric in METRICS}
+_OF_NATIVE: Final = {"_sum": "histogram_sum", "_count": "histogram_count"}
+"""Suffix of a classic series -> the function that reads the same number from a native histogram."""
 
 
 def selector(name: str, match: Mapping[str, str] | None = None, suffix: str = "") -> str:
@@ -37,14 +43,23 @@ def total(
     suffix: str = "",
     offset: str = "",
 ) -> str:
-    """The sum by these labels of ``per``: ``rate``, ``increase``, or ``""`` for a gauge's value itself."""
+    """The sum by these labels of ``per``: ``rate``, ``increase``, or ``""`` for a gauge's value itself.
+
+    Of a histogram: of its ``_sum`` or ``_count``, or of its classic series ``_bucket``; see ``distribution``.
+    """
     metric = _METRICS[name]
-    series = selector(name, match, suffix)
     past = f" offset {offset}" if offset else ""
-    each = f"{per}({series}[{window}]{past})" if per else f"{series}{past}"
+
+    def each(suffix: str) -> str:
+        series = selector(name, match, suffix)
+        return f"{per}({series}[{window}]{past})" if per else f"{series}{past}"
+
+    found = each(suffix)
+    if suffix in _OF_NATIVE:
+        found = f"{found} or {_OF_NATIVE[suffix]}({each('')})"
     if metric.scope == "books":
-        each = once(name, each, (*metric.labels, "le") if suffix == "_bucket" else metric.labels)
-    return f"sum by ({', '.join(by)}) ({each})" if by else f"sum({each})"
+        found = once(name, found, (*metric.labels, "le") if suffix == "_bucket" else metric.labels)
+    return f"sum by ({', '.join(by)}) ({found})" if by else f"sum({found})"
 
 
 def once(name: str, each: str, labels: tuple[str, ...] | None = None) -> str:
@@ -57,8 +72,26 @@ def value(name: str, match: Mapping[str, str] | None = None) -> str:
     return once(name, selector(name, match))
 
 
-def quantile(q: float, name: str, by: tuple[str, ...] = (), window: str = RATE) -> str:
-    return f"histogram_quantile({q}, {total(name, ('le', *by), suffix='_bucket', window=window)})"
+def distribution(name: str, per: str) -> tuple[str, str]:
+    """All of a histogram in one: as classic buckets (with ``le``), and as a native histogram.
+
+    There is no greatest of native histograms: of the equal ones that replicas publish, the mean is taken.
+    """
+    metric = _METRICS[name]
+    native = f"{per}({selector(name)}[{RATE}])"
+    if metric.scope == "books":
+        native = f"avg by ({', '.join(metric.labels)}) ({native})"
+    return total(name, ("le",), per=per, suffix="_bucket"), f"sum({native})"
+
+
+def quantile(q: float, name: str) -> str:
+    """Each kind by itself: asked for at once, two kinds with the same labels are refused."""
+    return " or ".join(f"histogram_quantile({q}, {each})" for each in distribution(name, "rate"))
+
+
+def buckets_of(name: str) -> str:
+    """For a heatmap: the buckets, or where there are none, native histograms, which Grafana draws as well."""
+    return " or on () ".join(distribution(name, "increase"))
 
 
 def share(part: str, whole: str) -> str:

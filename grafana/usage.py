@@ -6,7 +6,7 @@ from typing import Final
 
 from grafana.frame import Section, dashboard, text_box
 from grafana.panels import BLUE, GREEN, PURPLE, RED, YELLOW, Panel, bars, buckets, lines, number, query
-from grafana.queries import RANGE, RATE, share, total
+from grafana.queries import RANGE, RATE, buckets_of, share, total
 
 LENGTH: Final = "metastudio_tts_text_length_characters"
 SYNTHESIZED: Final = "metastudio_tts_synthesized_characters_total"
@@ -109,7 +109,7 @@ def text_length() -> Panel:
     return buckets(
         "Text length, characters",
         "How many jobs were created with texts of which length.",
-        query(total(LENGTH, ("le",), per="increase", suffix="_bucket"), at="heatmap"),
+        query(buckets_of(LENGTH), at="heatmap"),
         unit="short",
         size=(12, 8),
         scheme="Blues",

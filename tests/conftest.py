@@ -23,6 +23,9 @@ PACKAGES = {
 }
 """Command -> the Debian package that has it."""
 
+PROMETHEUS_3 = Path(__file__).parent.parent / ".tools" / "prometheus-3"
+"""Where ``make tools`` puts that release, beside the system's."""
+
 # Two shared cores: a slow example is not a defect, and an unlucky seed must not fail somebody else's build.
 settings.register_profile(
     "project",
@@ -51,3 +54,24 @@ def tool() -> Tool:
         pytest.skip(reason)
 
     return find
+
+
+@pytest.fixture(scope="session")
+def prometheus_3(tool: Tool) -> Tool:
+    """As ``tool``, with Prometheus' own programs of release 3, which may be beside the system's.
+
+    Not every Debian has it: where ``make tools`` could not get it, tests are skipped even where ``CI=true``.
+    """
+    if not (PROMETHEUS_3 / "promtool").exists():
+        pytest.skip("no Prometheus 3 beside the system's (`make tools` gets it on Debian)")
+    return lambda name: PROMETHEUS_3 / name if (PROMETHEUS_3 / name).exists() else tool(name)
+
+
+@pytest.fixture(scope="session", params=["tool", "prometheus_3"], ids=["system", "prometheus-3"])
+def release(request: pytest.FixtureRequest) -> Tool:
+    """As ``tool``, once with the system's Prometheus and once with release 3.
+
+    They differ: since 3, a range does not hold its left end, and histograms may be kept as native ones.
+    """
+    chosen: Tool = request.getfixturevalue(request.param)
+    return chosen

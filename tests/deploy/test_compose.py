@@ -99,7 +99,7 @@ def ask(url: str) -> Any:
     return None if text is None else json.loads(text)["data"]
 
 
-def test_the_parts_work_together(tool: Tool, tmp_path: Path) -> None:
+def test_the_parts_work_together(release: Tool, tmp_path: Path) -> None:
     """As compose.yaml starts them: Prometheus scrapes the demo, evaluates every rule, has whom to tell."""
     exporter, prometheus, alertmanager = (f"127.0.0.1:{free_port()}" for _ in range(3))
     text = (FOLDER / "prometheus.yml").read_text(encoding="utf-8").replace("15s", "1s")
@@ -119,11 +119,11 @@ def test_the_parts_work_together(tool: Tool, tmp_path: Path) -> None:
     processes = {
         "exporter": [*demo, f"--web.listen-address={exporter}"],
         "prometheus": [
-            tool("prometheus"),
+            release("prometheus"),
             *command("prometheus", {**served, "--web.listen-address": prometheus}),
         ],
         "alertmanager": [
-            tool("prometheus-alertmanager"),
+            release("prometheus-alertmanager"),
             *command("alertmanager", {**told, "--web.listen-address": alertmanager}),
         ],
     }

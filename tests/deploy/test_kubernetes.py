@@ -131,11 +131,11 @@ def test_the_rules_are_those_of_prometheus(rule: Any) -> None:
     assert rule["kind"] == "PrometheusRule"
 
 
-def test_prometheus_accepts_the_rules(rule: Any, tool: Tool, tmp_path: Path) -> None:
+def test_prometheus_accepts_the_rules(rule: Any, release: Tool, tmp_path: Path) -> None:
     """As the operator would hand them over."""
     path = tmp_path / "rules.yaml"
     path.write_text(yaml.safe_dump(rule["spec"]), encoding="utf-8")
     done = subprocess.run(
-        [tool("promtool"), "check", "rules", path], capture_output=True, timeout=30, check=False
+        [release("promtool"), "check", "rules", path], capture_output=True, timeout=30, check=False
     )
     assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()

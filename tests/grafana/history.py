@@ -184,15 +184,14 @@ def samples(scrape: Scrape, labels: str) -> Iterator[str]:
         yield f"{name}{{{labels}{',' + rest if brace else '}'} {value} {scrape.at:.3f}\n"
 
 
-def own_samples(at: float, labels: str, alerts: Iterable[Alert]) -> Iterator[str]:
-    """What Prometheus writes itself."""
-    yield f"up{{{labels}}} 1 {at:.3f}\n"
-    for alert in alerts:
-        if alert.start <= at <= alert.end:
-            yield (
-                f'ALERTS{{alertname="{alert.name}",alertstate="firing",severity="{alert.severity}",'
-                f"{alert.labels}}} 1 {at:.3f}\n"
-            )
+def own(at: float, alerts: Iterable[Alert]) -> Scrape:
+    """What Prometheus adds itself."""
+    firing = [
+        f'ALERTS{{alertname="{alert.name}",alertstate="firing",severity="{alert.severity}",{alert.labels}}} 1'
+        for alert in alerts
+        if alert.start <= at <= alert.end
+    ]
+    return Scrape(at, "\n".join(["up 1", *firing]))
 
 
 class Blocks:
@@ -268,7 +267,7 @@ async def write_week(promtool: Path, folder: Path, now: float) -> None:
             blocks.flush()
             print(time.strftime("%d %H:%M", time.gmtime(scrape.at)), flush=True)
         blocks.add(samples(scrape, replica(0)))
-        blocks.add(own_samples(scrape.at, replica(0), alerts))
+        blocks.add(samples(own(scrape.at, alerts), replica(0)))
     blocks.close()
 
 

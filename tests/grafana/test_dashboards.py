@@ -234,7 +234,7 @@ def selectors(node: Any) -> Iterator[Any]:
 
 def labels_of(sample: str) -> set[str]:
     """The labels that a sample of this name has; fails for a name that no scrape holds."""
-    if sample in TABLE and TABLE[sample].type != "histogram":
+    if sample in TABLE:  # a histogram without a suffix is a native one
         return set(TABLE[sample].labels)
     base, _, suffix = sample.rpartition("_")
     assert TABLE[base].type == "histogram"

@@ -57,6 +57,11 @@ class Stack(NamedTuple):
         alerts = json.loads(text)["data"]["alerts"]
         return {alert["labels"]["alertname"] for alert in alerts if alert["state"] == "firing"}
 
+    def has(self, series: str) -> bool:
+        """Whether there is a sample of it now."""
+        text = get(f"{self.prometheus}/api/v1/query?query={series}")
+        return text is not None and bool(json.loads(text)["data"]["result"])
+
 
 @contextlib.contextmanager
 def program(arguments: Sequence[str | Path], log: Path) -> Iterator[None]:
@@ -75,8 +80,13 @@ def program(arguments: Sequence[str | Path], log: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def stack(tool: Callable[[str], Path], tmp_path: Path, rules: object, exporter: str) -> Iterator[Stack]:
-    """``exporter`` (host:port) -> Prometheus with ``rules`` -> Alertmanager -> receiver."""
+def stack(
+    tool: Callable[[str], Path], tmp_path: Path, rules: object, exporter: str, *, native: bool = False
+) -> Iterator[Stack]:
+    """``exporter`` (host:port) -> Prometheus with ``rules`` -> Alertmanager -> receiver.
+
+    ``native``: histograms are converted to native ones, which only Prometheus 3 can.
+    """
     prometheus, alertmanager = tool("prometheus"), tool("prometheus-alertmanager")
     receiver = Receiver()
     thread = threading.Thread(target=receiver.server.serve_forever, kwargs={"poll_interval": 0.1})
@@ -85,7 +95,7 @@ def stack(tool: Callable[[str], Path], tmp_path: Path, rules: object, exporter: 
     addresses = [f"127.0.0.1:{port}" for port in ports]
     (tmp_path / "rules.yaml").write_text(json.dumps(rules))
     (tmp_path / "alertmanager.yaml").write_text(json.dumps(_alertmanager(receiver.url)))
-    (tmp_path / "prometheus.yaml").write_text(json.dumps(_prometheus(exporter, addresses[1])))
+    (tmp_path / "prometheus.yaml").write_text(json.dumps(_prometheus(exporter, addresses[1], native)))
     with contextlib.ExitStack() as ends:
         ends.callback(thread.join, 10)
         ends.callback(receiver.server.server_close)
@@ -95,6 +105,7 @@ def stack(tool: Callable[[str], Path], tmp_path: Path, rules: object, exporter: 
         ends.enter_context(program([*flags, "--cluster.listen-address="], tmp_path / "alertmanager.log"))
         flags = [prometheus, f"--config.file={tmp_path}/prometheus.yaml"]
         flags += [f"--storage.tsdb.path={tmp_path}/tsdb", f"--web.listen-address={addresses[0]}"]
+        flags += ["--enable-feature=native-histograms"] if native else []
         ends.enter_context(program(flags, tmp_path / "prometheus.log"))
         for address in addresses:
             wait_for(f"{address} to be ready", partial(get, f"http://{address}/-/ready"))
@@ -109,10 +120,13 @@ def _alertmanager(url: str) -> object:
     }
 
 
-def _prometheus(exporter: str, alertmanager: str) -> object:
+def _prometheus(exporter: str, alertmanager: str, native: bool) -> object:
+    job: dict[str, object] = {"job_name": "metastudio-tts", "static_configs": [{"targets": [exporter]}]}
+    if native:
+        job["convert_classic_histograms_to_nhcb"] = True
     return {
         "global": {"scrape_interval": "1s", "evaluation_interval": "500ms"},
         "rule_files": ["rules.yaml"],
-        "scrape_configs": [{"job_name": "metastudio-tts", "static_configs": [{"targets": [exporter]}]}],
+        "scrape_configs": [job],
         "alerting": {"alertmanagers": [{"static_configs": [{"targets": [alertmanager]}]}]},
     }

@@ -7,9 +7,11 @@ divided alike, so that what is stale for the one is so for the other.
 from __future__ import annotations
 
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
+from tests.conftest import Tool
 from tests.processes import exporter, post, simulator, total, wait_for, write_config
 from tests.prometheus.rules import quickened
 from tests.prometheus.stack import stack
@@ -18,6 +20,7 @@ FACTOR = 60
 CALM = '{"rhythm": 0, "noise": 0, "stuck": 0}'
 FAST = "MetaStudioTTSFailureBudgetBurningFast"
 STALE = "MetaStudioTTSPollStale"
+QUANTILE = "target_job_type:metastudio_tts_job_duration_lower_bound_seconds:p95_increase30m"
 
 
 def end_incidents(cloud: str) -> None:
@@ -26,17 +29,25 @@ def end_incidents(cloud: str) -> None:
         pass
 
 
-def test_incidents_become_notifications_and_end(tool: Callable[[str], Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("programs", "native"),
+    [pytest.param("tool", False, id="system"), pytest.param("prometheus_3", True, id="prometheus-3-native")],
+)
+def test_incidents_become_notifications_and_end(
+    programs: str, native: bool, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
     """Failing jobs and an outage each give the right alert, only that one while blind, and its resolution."""
+    tool: Tool = request.getfixturevalue(programs)
     poll = {"interval": "1s", "timeout": "5s", "overlap": "5s", "window": "10m"}
     with simulator(tmp_path, "--rate", "600", "--world", CALM) as cloud:
         config = write_config(tmp_path, cloud, poll=poll)
         with (
             exporter(config, tmp_path) as program,
-            stack(tool, tmp_path, quickened(FACTOR), f"127.0.0.1:{program.port}") as running,
+            stack(tool, tmp_path, quickened(FACTOR), f"127.0.0.1:{program.port}", native=native) as running,
         ):
             got = running.receiver.got
             wait_for("jobs to finish", lambda: finished(program.samples()) > 50, 30)
+            wait_for("a quantile of their durations", lambda: running.has(QUANTILE), 30)
             assert running.firing() == set(), "an ordinary day"
 
             post(f"{cloud}/simulator/incidents", {"incident": "failure_burst", "duration": 60})

@@ -14,10 +14,12 @@ import pytest
 import yaml
 
 from exporter.metrics import METRICS
+from tests.prometheus.native import HISTOGRAMS, converted, has_histograms
 from tests.prometheus.rules import DURATION, MS, ROOT, RULES, SECONDS, TESTS, Rule, groups, quickened, rules
 
 Tool = Callable[[str], Path]
 
+TEST_FILES: Final = sorted(TESTS.glob("*.yaml"))
 TABLE: Final = {metric.name: metric for metric in METRICS}
 LABELS: Final = {label for metric in METRICS for label in metric.labels}
 ALERTS: Final = {rule["alert"]: rule for rule in rules("alert")}
@@ -53,21 +55,37 @@ def run(*arguments: str | Path) -> str:
 # --- promtool ---------------------------------------------------------------------------------------------
 
 
-def test_promtool_finds_no_fault(tool: Tool) -> None:
+def test_promtool_finds_no_fault(release: Tool) -> None:
     """Warnings are faults."""
-    run(tool("promtool"), "check", "rules", "--lint=all", "--lint-fatal", *sorted(RULES.glob("*.yaml")))
+    run(release("promtool"), "check", "rules", "--lint=all", "--lint-fatal", *sorted(RULES.glob("*.yaml")))
 
 
-def test_the_sample_configuration_is_valid(tool: Tool) -> None:
+def test_the_sample_configuration_is_valid(release: Tool) -> None:
     """With the rule files it names."""
-    said = run(tool("promtool"), "check", "config", "--lint=all", ROOT / "prometheus" / "prometheus.yml")
+    said = run(release("promtool"), "check", "config", "--lint=all", ROOT / "prometheus" / "prometheus.yml")
     assert "2 rule files found" in said
 
 
-@pytest.mark.parametrize("path", sorted(TESTS.glob("*.yaml")), ids=lambda path: path.stem)
-def test_the_rules_do_as_their_tests_say(tool: Tool, path: Path) -> None:
+@pytest.mark.parametrize("path", TEST_FILES, ids=lambda path: path.stem)
+def test_the_rules_do_as_their_tests_say(release: Tool, path: Path) -> None:
     """Firing and silent cases, labels and annotations."""
-    run(tool("promtool"), "test", "rules", path)
+    run(release("promtool"), "test", "rules", path)
+
+
+WITH_HISTOGRAMS: Final = [
+    path for path in TEST_FILES if any(map(has_histograms, yaml.safe_load(path.read_text())["tests"]))
+]
+
+
+@pytest.mark.parametrize("path", WITH_HISTOGRAMS, ids=lambda path: path.stem)
+def test_native_histograms_give_the_same_alerts(prometheus_3: Tool, path: Path, tmp_path: Path) -> None:
+    """Also where Prometheus converts classic ones, and keeps no ``_bucket``, ``_sum`` and ``_count``."""
+    test = yaml.safe_load(path.read_text())
+    test["tests"] = [each for each in test["tests"] if has_histograms(each)]
+    for each in test["tests"]:
+        each["input_series"] = converted(each["input_series"])
+    (tmp_path / "test.yaml").write_text(json.dumps(test).replace('"../rules/', f'"{RULES}/'))
+    run(prometheus_3("promtool"), "test", "rules", tmp_path / "test.yaml")
 
 
 @every_alert
@@ -113,21 +131,24 @@ def test_a_recorded_series_is_named_for_what_it_is(name: str) -> None:
 
 
 def check_scope(name: str, within: list[Any]) -> None:
-    """Books: ``max by`` all labels before anything is summed. Process: ``sum``."""
+    """Books: ``max by`` all labels before anything is summed, ``avg by`` of histograms. Process: ``sum``."""
     metric = TABLE.get(name) or TABLE[name.rpartition("_")[0]]
     inner = next(node for node in reversed(within) if isinstance(node, promql.AggregateExpr))
     by = set(grouping(inner))
     if metric.scope == "books":
-        assert (str(inner.op), by) == ("max", labels_of(name)), f"{name} is the same on every replica"
+        numbers = name not in HISTOGRAMS or any(
+            isinstance(node, promql.Call) and node.func.name == "histogram_count" for node in within
+        )
+        one_of_equals = ("max" if numbers else "avg", labels_of(name))
+        assert (str(inner.op), by) == one_of_equals, f"{name} is the same on every replica"
     else:
         assert str(inner.op) == "sum", f"{name} is each replica's own"
         assert by <= labels_of(name)
 
 
 def labels_of(sample: str) -> set[str]:
-    """Labels of a sample by its name. KeyError for one that no scrape holds."""
+    """Labels of a sample, or of a native histogram, by its name. KeyError for one that no scrape holds."""
     if sample in TABLE:
-        assert TABLE[sample].type != "histogram", sample
         return set(TABLE[sample].labels)
     base, _, suffix = sample.rpartition("_")
     assert TABLE[base].type == "histogram"
@@ -266,8 +287,17 @@ def test_without_these_clauses_the_alerts_would_fire_on_stale_books(tool: Tool, 
 # --- replicas ---------------------------------------------------------------------------------------------
 
 
-def test_one_replica_and_three_give_the_same_numbers(tool: Tool, tmp_path: Path) -> None:
+def test_one_replica_and_three_give_the_same_numbers(release: Tool, tmp_path: Path) -> None:
     """Books are the same on each of them, a process' requests are divided among them."""
+    compare_replicas(release("promtool"), tmp_path, series)
+
+
+def test_so_they_do_with_native_histograms(prometheus_3: Tool, tmp_path: Path) -> None:
+    """Of which there is no greatest."""
+    compare_replicas(prometheus_3("promtool"), tmp_path, lambda behind: converted(series(behind)))
+
+
+def compare_replicas(promtool: Path, tmp_path: Path, series: Callable[[int], list[dict[str, str]]]) -> None:
     recorded = sorted(name for name in RECORDS if "target" in level(name))
     stale = [name for name in recorded if name.endswith(":stale")]
     fresh = [name for name in recorded if name not in stale]
@@ -279,7 +309,7 @@ def test_one_replica_and_three_give_the_same_numbers(tool: Tool, tmp_path: Path)
     (tmp_path / "rules.yaml").write_text(json.dumps({"groups": groups()}))
     test = {"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "group_eval_order": order}
     (tmp_path / "test.yaml").write_text(json.dumps({**test, "tests": tests}))
-    run(tool("promtool"), "test", "rules", tmp_path / "test.yaml")
+    run(promtool, "test", "rules", tmp_path / "test.yaml")
 
 
 def same(name: str) -> dict[str, Any]:

@@ -99,9 +99,9 @@ async def ask(client: httpx.AsyncClient, query: str) -> float | None:
     return float(result[0]["value"][1]) if result else None
 
 
-def test_prometheus_scrapes_and_answers(tool: Tool, tmp_path: Path) -> None:
+def test_prometheus_scrapes_and_answers(release: Tool, tmp_path: Path) -> None:
     """Every number arrives, nothing is dropped, and what is published next arrives as well."""
-    program = tool("prometheus")
+    program = release("prometheus")
     view = full_view()
     assert view.gauges is not None
     exposition = Exposition(full_api("production"), PROCESS)
@@ -165,9 +165,9 @@ async def eventually_exemplars(
     assert found == expected, query
 
 
-def test_exemplars_arrive(tool: Tool, tmp_path: Path) -> None:
+def test_exemplars_arrive(release: Tool, tmp_path: Path) -> None:
     """From a failure or a slow bucket, Prometheus leads to the job; the next one is added to the first."""
-    program = tool("prometheus")
+    program = release("prometheus")
     view = full_view()
     exposition = Exposition(full_api("production"), PROCESS)
     exposition.publish(published(view))
