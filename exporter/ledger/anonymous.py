@@ -1,9 +1,11 @@
 """Identities for records that come without a ``job_id`` (the last part of rule R1).
 
 Pure. Such a record is known by what it has (creation time, type, voice, WebSocket id) and by its ordinal
-among equals. Two equal records cannot be told apart, so only their number counts: a state that was booked
-under one ordinal is matched first, finished records come before open ones, and nothing is booked twice.
-This is outside the guarantee of the books, and counted as ``missing_job_id``.
+among the jobs that are equal in these. Which of them it is, the books tell by the rest: another text length
+is another job, unless one of the two is not known, for it may be told later; then by service and state,
+which may change. Records that are equal in all of this cannot be told apart, so only their number counts: a
+state that was booked is matched first, and nothing is booked twice. This is outside the guarantee of the
+books, and counted as ``missing_job_id``.
 """
 
 from __future__ import annotations
@@ -11,8 +13,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from exporter.ledger.jobs import JobBook
-from exporter.ledger.model import FINAL_STATES, Record
+from exporter.ledger.jobs import EXPIRED, NEVER, Job, JobBook
+from exporter.ledger.model import FINAL_STATES, OPEN_STATES, Record
 
 
 def identify(records: Iterable[Record], jobs: JobBook) -> Iterator[tuple[str, Record]]:
@@ -26,27 +28,47 @@ def identify(records: Iterable[Record], jobs: JobBook) -> Iterator[tuple[str, Re
 
 
 def _match(key: str, group: list[Record], jobs: JobBook) -> Iterator[tuple[str, Record]]:
-    free = list(_ordinals(key, len(group), jobs))
-    rest = []
-    for record in sorted(group, key=lambda record: record.job_state not in FINAL_STATES):
-        same = [
-            name
-            for name in free
-            if (job := jobs.get(name)) and not job.open and job.state == record.job_state
-        ]
-        if record.job_state in FINAL_STATES and same:
-            free.remove(same[0])
-            yield same[0], record
+    known: dict[str, Job] = {}
+    while (job := jobs.get(f"{key}:{len(known)}")) is not None:
+        known[f"{key}:{len(known)}"] = job
+    new = len(known)
+    # Finished ones first: of equals, these are least likely to be new.
+    rest = sorted(group, key=lambda record: record.job_state not in FINAL_STATES)
+    for same_state in (True, False):
+        free: dict[tuple[object, ...], list[str]] = defaultdict(list)
+        for name, job in known.items():
+            if same_state or job.open:
+                free[job.text_length, job.tts_service_enum, same_state and job.state].append(name)
+        unmatched = []
+        for record in rest:
+            names = free[_length(record), record.tts_service_enum, same_state and record.job_state]
+            if names:
+                name = names.pop(0)
+                del known[name]
+                yield name, record
+            else:
+                unmatched.append(record)
+        rest = unmatched
+    for record in rest:
+        costs = {name: cost for name, job in known.items() if (cost := _unlikely(record, job)) is not None}
+        name = min(costs, key=lambda name: costs[name], default="")
+        if name:
+            del known[name]
+            yield name, record
         else:
-            rest.append(record)
-    # What is left goes to open jobs first, then to identities not seen before.
-    free.sort(key=lambda name: (job := jobs.get(name)) is None or not job.open)
-    yield from zip(free, rest, strict=False)
+            yield f"{key}:{new}", record
+            new += 1
 
 
-def _ordinals(key: str, count: int, jobs: JobBook) -> Iterator[str]:
-    """Every identity known for ``key``, and as many as there are records."""
-    ordinal = 0
-    while ordinal < count or jobs.get(f"{key}:{ordinal}") is not None:
-        yield f"{key}:{ordinal}"
-        ordinal += 1
+def _length(record: Record) -> int:
+    return NEVER if record.text_length is None else record.text_length
+
+
+def _unlikely(record: Record, job: Job) -> tuple[bool, bool, bool] | None:
+    """How much speaks against their being the same, what weighs most first; ``None``: they are not."""
+    length = _length(record)
+    if NEVER not in (length, job.text_length) and length != job.text_length:
+        return None
+    given_up = job.state == EXPIRED and record.job_state in OPEN_STATES
+    went_back = not (job.open or given_up or job.state == record.job_state)
+    return went_back, length != job.text_length, record.tts_service_enum != job.tts_service_enum
