@@ -95,6 +95,7 @@ class Booking:
         Between two pages, scrapes have their turn: a window may have ten pages, a page takes a millisecond.
         """
         ledger = self.ledger
+        self.doubt_times(result, ledger.times.forgotten)
         for page in result.pages:
             self._see(page)
             await asyncio.sleep(0)
@@ -109,6 +110,13 @@ class Booking:
             self._miss(job_id, result.begun, listing=True, evident=evident)
         for job_id in ledger.absences.take_waived():
             log.warn(logger, "a job is no longer listed", target=self.name, job_id=job_id)
+
+    def doubt_times(self, result: WindowResult, since: int) -> None:
+        """A window that has both times that a record may mean is not complete: a smaller one tells which."""
+        pages = (page for page in result.pages if page.sighting.since is not None)
+        records = (record for page in pages for record in page.records if record.other_time is not None)
+        if result.complete and any(self.ledger.undecided(record, since) for record in records):
+            result.complete, result.reason = False, "two hours have the time that is shown (time_zone)"
 
     def due(self) -> list[Look]:
         """The jobs that are due to be looked at: by listing alone for an API that cannot look up."""

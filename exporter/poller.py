@@ -320,6 +320,7 @@ class Poller:
             if window is None:
                 return
             result = await self._reader.read(window, self._booking.deadline)
+            self._booking.doubt_times(result, window.since)
             if result.complete:
                 ledger.see_history(result.listing, window.since, result.pages[-1].sighting)
                 self._history_density.learn(window, len(result.inside))

@@ -9,6 +9,7 @@ from collections import Counter
 from typing import Protocol
 
 import msgspec
+from msgspec.structs import replace
 
 from exporter.errors import ExporterError
 from exporter.ledger.facts import Sighting
@@ -173,9 +174,11 @@ class Reader:
         while verdict is Verdict.MORE:
             query = JobsQuery(since, until, job_type=job_type, limit=PAGE_LIMIT, offset=read.offset)
             fetched = await self._fetch(query, deadline)
-            seen = SeenPage(fetched.page.records, Sighting(fetched.begun, fetched.ended, since, window.until))
+            sighting = Sighting(fetched.begun, fetched.ended, since, window.until)
+            page = Page(_dated(fetched.page.records, sighting), fetched.page.count)
+            seen = SeenPage(page.records, sighting)
             result.pages.append(seen if unfiltered else _refuse_outside(seen, result))
-            verdict = read.add(fetched.page)
+            verdict = read.add(page)
         result.complete = verdict is Verdict.COMPLETE
         result.listing = tuple(read.records)
         result.count = read.count if self.memory.trust_count is not False else None
@@ -226,6 +229,18 @@ class _Fetched(msgspec.Struct, frozen=True):
 def _give_up(result: WindowResult, error: ExporterError) -> None:
     result.complete, result.listing = False, ()
     result.error, result.reason = error, str(error)
+
+
+def _dated(records: tuple[Record, ...], sighting: Sighting) -> tuple[Record, ...]:
+    """Of two times that a text may mean, the one that the answer can show; both where it can show both."""
+    if all(record.other_time is None for record in records):
+        return records
+    return tuple([_decided(record, sighting) for record in records])
+
+
+def _decided(record: Record, sighting: Sighting) -> Record:
+    times = [t for t in (record.create_time, record.other_time) if t is not None and sighting.believes(t)]
+    return replace(record, create_time=times[0], other_time=None) if len(times) == 1 else record
 
 
 def _refuse_outside(seen: SeenPage, result: WindowResult) -> SeenPage:

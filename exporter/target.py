@@ -20,6 +20,7 @@ from exporter.budget import Budget
 from exporter.cloud.client import Client
 from exporter.cloud.connect import Shared, connect
 from exporter.cloud.credentials import credentials_key
+from exporter.cloud.times import longest_repeat
 from exporter.config import Config, TargetConfig
 from exporter.ledger.classify import BUILTIN_RULES, Classifier
 from exporter.ledger.facts import Rules
@@ -112,7 +113,7 @@ def new_books(config: Config, settings: TargetConfig, house: House, classes: Cla
         scope=scope(settings),
         job_type=settings.filters.job_type,
         service=settings.filters.tts_service_enum,
-        rules=rules(config, classes),
+        rules=rules(config, settings, classes),
         retention=int(config.storage.retention * SECOND),
         store=house.store,
         executor=house.executor,
@@ -125,7 +126,7 @@ def classifier(config: Config) -> Classifier:
     return Classifier((*own, *(BUILTIN_RULES if config.builtin_fail_msg_classes else ())))
 
 
-def rules(config: Config, classes: Classifier) -> Rules:
+def rules(config: Config, settings: TargetConfig, classes: Classifier) -> Rules:
     """The settings that the counting depends on, in milliseconds."""
     poll, metrics = config.poll, config.metrics
     return Rules(
@@ -138,6 +139,7 @@ def rules(config: Config, classes: Classifier) -> Rules:
         duration_buckets=tuple(int(bucket * SECOND) for bucket in metrics.duration_buckets),
         max_label_sets=metrics.max_label_sets,
         classify=classes.classify,
+        time_may_repeat=0 if settings.time_filters else int(longest_repeat(settings.time_zone) * SECOND),
     )
 
 

@@ -8,11 +8,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from msgspec.structs import replace
 
 from exporter.books import Books
+from exporter.cloud.times import parse_time
 from exporter.errors import ApiError, ErrorKind
 from exporter.ledger.facts import Rules
 from exporter.ledger.model import JobsQuery, Page, Record
@@ -72,6 +75,8 @@ class FakeApi:
         self.fail: Callable[[JobsQuery], ApiError | None] = lambda query: None
         self.before_page: Callable[[JobsQuery], None] = lambda query: None
         self.queries: list[JobsQuery] = []
+        self.zone = ""
+        """Times are written in this zone, without saying so."""
         self.answer: Callable[[JobsQuery, Page], Page] = lambda query, page: page
         self._names = (f"job-{number:06d}" for number in itertools.count())
 
@@ -104,6 +109,8 @@ class FakeApi:
             records: list[Record] = []
         else:
             records = matching[query.offset : query.offset + limit]
+        if self.zone:
+            records = [_as_written(record, self.zone) for record in records]
         count = len(matching) if self.count_respects_filters else len(self.jobs)
         return self.answer(query, Page(tuple(records), 0 if self.empty else count))
 
@@ -121,6 +128,13 @@ class FakeApi:
                 and query.job_type in (None, record.job_type)
             ):
                 yield record
+
+
+def _as_written(record: Record, zone: str) -> Record:
+    """As the client reads its time, when that is written in ``zone`` and names none."""
+    created = datetime.fromtimestamp((record.create_time or 0) / 1000, ZoneInfo(zone))
+    time, other = parse_time(created.replace(tzinfo=None).isoformat(), ZoneInfo(zone))
+    return replace(record, create_time=time, other_time=other)
 
 
 class InlineExecutor(Executor):

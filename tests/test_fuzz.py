@@ -129,8 +129,8 @@ DIGITS = st.text("0123456789-:TtZz+. /", max_size=40)
 @example("٢٠٢١-٠١-١٠T٠٨:٤٣:١٧Z")
 def test_a_time_in_any_format_is_read_or_unreadable(value: Any) -> None:
     """No crash, and never a number that the store could not hold."""
-    read = parse_time(value, zone("Asia/Shanghai"))
-    assert read is None or abs(read) < 2**53
+    for read in parse_time(value, zone("America/New_York")):
+        assert read is None or abs(read) < 2**53
     if isinstance(value, str):
         parse_expiry(value)
         parse_http_date(value)

@@ -151,9 +151,10 @@ def _too_many() -> ApiError:
 def _record(job: _Job, local: tzinfo, redact: Redactor) -> Record:
     state, length, message = job.job_state, job.text_length, job.fail_msg
     job_type, service = job.job_type, job.tts_service_enum
+    created, other = parse_time(job.create_time, local)
     return Record(
         _identity(job.job_id),
-        parse_time(job.create_time, local),
+        created,
         state if state in _STATES else model.UNKNOWN,
         job_type if job_type in _DOCUMENTED else _label(job_type),
         service if service in _DOCUMENTED else _label(service),
@@ -161,6 +162,8 @@ def _record(job: _Job, local: tzinfo, redact: Redactor) -> Record:
         _clean(redact.mask(message), _MESSAGE_LIMIT) if message else "",
         _clean(job.asset_id, _ID_LIMIT) if job.asset_id else "",
         _clean(job.websocket_job_id, _ID_LIMIT) if job.websocket_job_id else "",
+        "",
+        other,
     )
 
 

@@ -40,6 +40,11 @@ def zone(name: str) -> tzinfo:
         raise ValueError(f"{name!r} is neither UTC, an offset such as +08:00, nor a known zone") from error
 
 
+def longest_repeat(name: str) -> float:
+    """How many seconds a zone may set its clocks back: two hours at most, by any rule in force today."""
+    return 0.0 if isinstance(zone(name), timezone) else 7200.0
+
+
 def format_time(ms: int, style: TimeFormat, *, up: bool) -> str:
     """A bound of the time filter; what the style cannot express is rounded outward (``up``: an end)."""
     if style == "unix_ms":
@@ -50,19 +55,25 @@ def format_time(ms: int, style: TimeFormat, *, up: bool) -> str:
     return (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def parse_time(value: str | int | float | None, local: tzinfo) -> int | None:
+Times = tuple[int | None, int | None]
+"""Milliseconds that a text means, and the later time that it may mean as well: mostly ``None``."""
+_UNREADABLE: Final[Times] = (None, None)
+
+
+def parse_time(value: str | int | float | None, local: tzinfo) -> Times:
     """Milliseconds of a ``create_time`` in any format of the fact sheet; ``None`` when unreadable.
 
-    ``local`` is the zone of a text that names none.
+    ``local`` is the zone of a text that names none. Where that zone sets its clocks back, such a text means
+    two times; where it sets them forward, a text that should not be written may mean two as well.
     """
     if isinstance(value, str):
         return _remembered(value, local) if len(value) <= _REMEMBERED_LENGTH else _parse_text(value, local)
-    return _from_number(value) if value is not None else None
+    return (_from_number(value), None) if value is not None else _UNREADABLE
 
 
 def parse_expiry(text: str) -> float | None:
     """Unix seconds of an ``expires_at``, with or without a fraction; UTC when no zone is named."""
-    ms = _parse_text(text, UTC)
+    ms, _ = _parse_text(text, UTC)
     return ms / 1000 if ms is not None else None
 
 
@@ -77,20 +88,26 @@ def parse_http_date(text: str | None) -> float | None:
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
-def _parse_text(text: str, local: tzinfo) -> int | None:
+def _parse_text(text: str, local: tzinfo) -> Times:
     if not _TIMESTAMP.fullmatch(text):
         text = text.strip()
         if _NUMBER.fullmatch(text):
-            return _from_number(float(text) if "." in text else int(text))
+            return _from_number(float(text) if "." in text else int(text)), None
         if not _TIMESTAMP.fullmatch(text):
-            return None
+            return _UNREADABLE
     try:
         moment = datetime.fromisoformat(_isoformat(text))
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=local)
-        age = moment - _EPOCH
+        if moment.tzinfo is not None:
+            return _since_1970(moment), None
+        times = {_since_1970(moment.replace(tzinfo=local, fold=fold)) for fold in (0, 1)}
     except (ValueError, OverflowError):
-        return None
+        return _UNREADABLE
+    first, *later = sorted(time for time in times if time is not None) or (None,)
+    return first, later[0] if later else None
+
+
+def _since_1970(moment: datetime) -> int | None:
+    age = moment - _EPOCH
     ms = (age.days * 86_400 + age.seconds) * 1000 + age.microseconds // 1000
     return ms if ms > 0 else None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 import msgspec
 
@@ -11,6 +12,9 @@ from exporter.ledger.minutes import MinuteKey
 from exporter.ledger.times import Times
 from exporter.ledger.totals import Key
 from exporter.published import Pair
+
+CLOCKS_DIFFER: Final = 300_000
+"""Milliseconds by which ``create_time`` may be ahead of the ``Date`` of the answer that shows it."""
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,6 +30,11 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     max_label_sets: int
     classify: Callable[[str], str]
     """``fail_msg`` -> class."""
+    time_may_repeat: int = 0
+    """How far apart two times are that one text may mean, where no window asked for tells which it is.
+
+    Finished jobs are remembered for so much longer: one of the first hour would be new in the second.
+    """
 
 
 class Sighting(msgspec.Struct, frozen=True):
@@ -43,6 +52,10 @@ class Sighting(msgspec.Struct, frozen=True):
         """May a record with this creation time be shown? Both bounds are inclusive (ShowTtsJob page)."""
         after = self.since is None or created >= self.since
         return after and (self.until is None or created <= self.until)
+
+    def believes(self, created: int) -> bool:
+        """Can it be the time of creation? It is covered, and not in the future."""
+        return self.covers(created) and created <= self.ended + CLOCKS_DIFFER
 
 
 class Changes(msgspec.Struct, frozen=True):

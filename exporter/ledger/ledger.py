@@ -61,6 +61,8 @@ class Ledger:
         self.recent = Recent()
         self.absences = Absences(rules, jobs)
         self._told = Told()
+        if times is not None:  # it may have been remembered for longer under other rules
+            jobs.forget_finals(0, self._remembered_since)
         # What a late record made necessary may not have been done when these books were closed.
         late = FLAGS[Anomaly.LATE_RECORD]
         self._late = any(job.flags & late and job.created >= self.times.forgotten for _, job in jobs.items())
@@ -75,6 +77,11 @@ class Ledger:
         if self._times is None:
             raise ValueError("these books have no baseline yet")
         return self._times
+
+    @property
+    def _remembered_since(self) -> int:
+        """Jobs that are no longer open and were created before it are not remembered."""
+        return self.times.forgotten - self.rules.time_may_repeat
 
     # --- what a window showed -------------------------------------------------------------------------
 
@@ -115,7 +122,20 @@ class Ledger:
         if not sighting.covers(created):
             self._tell(Anomaly.OUTSIDE_WINDOW, job_id)
             return None
+        if record.other_time is not None:
+            if sighting.since is not None:
+                return None  # see ``undecided``
+            created = _latest(record, sighting)
         return created if created >= self.times.forgotten else None
+
+    def undecided(self, record: Record, since: int) -> bool:
+        """Is it unknown which of two times it was created at, in a window that has both? (R7)
+
+        The time matters of a job that is not remembered, if one is not before ``since``, and where it is all
+        that the job is known by. A smaller window tells.
+        """
+        known = record.job_id is not None and self.jobs.get(record.job_id) is not None
+        return record.job_id is None or (not known and (record.other_time or 0) >= since)
 
     def _book_created(self, job_id: str, created: int, record: Record, sighting: Sighting) -> None:
         shown = (record.job_type, record.tts_service_enum)
@@ -220,7 +240,7 @@ class Ledger:
 
     def _let_go(self, job_id: str, job: Job) -> None:
         """A job that is no longer open is remembered only as long as it may be listed again."""
-        if job.created < self.times.forgotten:
+        if job.created < self._remembered_since:
             self.jobs.forget(job_id)
 
     # --- what a window did not show ---------------------------------------------------------------------
@@ -265,20 +285,21 @@ class Ledger:
 
         It is complete, and settled, up to the first job that should be there and is not.
         """
-        before, holds = self.times.forgotten, self.absences.holds
+        holds = self.absences.holds
         held = (floor_second(created) for created in holds.values() if created >= self.times.settled)
+        before = self._remembered_since
         self.times.settle(min(until, min(held, default=until)), now, self.rules.overlap)
-        self.jobs.forget_finals(before, self.times.forgotten)
+        self.jobs.forget_finals(before, self._remembered_since)
         for job_id in [job_id for job_id in holds if self.jobs.get(job_id) is None]:
             del holds[job_id]
 
     def jump(self, now: int) -> int:
         """Give up what is further back than ``max_catch_up`` (R8). Returns the milliseconds skipped."""
-        before = self.times.forgotten
+        before = self._remembered_since
         skipped = self.times.jump(now, self.rules.max_catch_up)
         if skipped:
             self.totals.add_plain(SKIPPED_MS, amount=skipped)
-            self.jobs.forget_finals(before, self.times.forgotten)
+            self.jobs.forget_finals(before, self._remembered_since)
         return skipped
 
     def see_history(self, records: Iterable[Record], since: int, sighting: Sighting) -> None:
@@ -288,6 +309,8 @@ class Ledger:
         """
         for record in records:
             created = record.create_time
+            if created is not None and record.other_time is not None:
+                created = _latest(record, sighting)
             if created is None or not since <= created < self.times.history:
                 continue
             if record.job_id is not None and self.jobs.get(record.job_id) is not None:
@@ -342,3 +365,13 @@ class Ledger:
         """Count an anomaly of something that is not remembered; once."""
         if self._told.is_news(anomaly, key):
             self.totals.add_plain(ANOMALIES, anomaly)
+
+
+def _latest(record: Record, sighting: Sighting) -> int:
+    """When a job was created whose time may mean two, shown by an answer to no window: as late as can be.
+
+    Jobs are seen first soon after their creation, most of the time.
+    """
+    assert record.create_time is not None  # noqa: S101 - has another time as well
+    other = record.other_time
+    return other if other is not None and sighting.believes(other) else record.create_time

@@ -66,6 +66,8 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     websocket_job_id: str = ""
     malformed: str = ""
     """Digest of the JSON text of an element that is not a record at all; empty for a record."""
+    other_time: int | None = None
+    """A later time that the same text may mean as well, where its zone sets the clocks back."""
 
     @property
     def key(self) -> str:

@@ -12,6 +12,7 @@ from math import ceil, inf, sqrt
 from typing import Final, NamedTuple
 
 from exporter.ledger.due import Look, RecordCounts
+from exporter.ledger.facts import CLOCKS_DIFFER
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.reading import MARGIN, MAX_WINDOW_RECORDS, PAGE_LIMIT
 from exporter.ledger.times import SECOND, floor_second
@@ -28,8 +29,8 @@ SETTLE_SLACK: Final = 4
 """Room on a settle page for records that were listed after the head had passed."""
 SLACK: Final = 5.0
 """Records that a stretch may hold beyond what is known of it."""
-MIN_AHEAD: Final = 300_000
-"""A head read reaches this far (milliseconds) past now, or ``overlap`` if that is more: clocks differ."""
+MIN_AHEAD: Final = CLOCKS_DIFFER
+"""A head read reaches this far (milliseconds) past now, or ``overlap`` if that is more."""
 
 
 class Window(NamedTuple):

@@ -57,6 +57,8 @@ class Options(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     create_time_rounding: Rounding = "down"
     """How a creation time that is stored to the millisecond is shown by a format of whole seconds."""
     zone_hours: float = 0.0
+    zone: str = ""
+    """IANA name of the zone that times are written in, with its daylight saving."""
     files: bool = True
     metadata_tokens: Literal["supported", "required", "unsupported"] = "supported"
     agency: bool = True
@@ -64,7 +66,7 @@ class Options(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def style(self) -> WireStyle:
-        return WireStyle(self.time_format, self.zone_hours, self.files, self.create_time_rounding)
+        return WireStyle(self.time_format, self.zone_hours, self.files, self.create_time_rounding, self.zone)
 
 
 class Clock:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from functools import lru_cache
 from typing import Final, Literal
+from zoneinfo import ZoneInfo
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -55,12 +56,14 @@ class WireStyle(msgspec.Struct, frozen=True):
     """Zone of written times; those without a zone are read in it, too."""
     files: bool = True
     rounding: Rounding = "down"
+    zone: str = ""
+    """IANA name of a zone, with daylight saving: goes before ``zone_hours``."""
 
     def time(self, at_ms: int) -> str | int:
         """A creation time as it is shown."""
         if self.time_format not in ("rfc3339_ms", "unix_ms"):
             at_ms = (at_ms + _UP[self.rounding]) // 1000 * 1000
-        return write_time(at_ms, self.time_format, self.zone_hours)
+        return write_time(at_ms, self.time_format, self.zone_hours, self.zone)
 
 
 _encode = msgspec.json.Encoder().encode
@@ -104,13 +107,15 @@ def _files(job_id: str) -> msgspec.Raw:
 
 
 @lru_cache(maxsize=8192)
-def write_time(at_ms: int, time_format: TimeFormat, zone_hours: float) -> str | int:
+def write_time(at_ms: int, time_format: TimeFormat, zone_hours: float, zone_name: str = "") -> str | int:
     """A creation time in one of the formats that such services use."""
     if time_format == "unix":
         return at_ms // 1000
     if time_format == "unix_ms":
         return at_ms
-    zone = timezone(timedelta(hours=zone_hours)) if zone_hours else UTC
+    zone: tzinfo = timezone(timedelta(hours=zone_hours)) if zone_hours else UTC
+    if zone_name:
+        zone = ZoneInfo(zone_name)
     at = datetime.fromtimestamp(at_ms // 1000, zone)
     if time_format == "blank":
         return at.strftime("%Y-%m-%d %H:%M:%S")
@@ -119,7 +124,7 @@ def write_time(at_ms: int, time_format: TimeFormat, zone_hours: float) -> str | 
         return text
     if time_format == "rfc3339_ms":
         text += f".{at_ms % 1000:03d}"
-    if zone_hours or time_format == "offset":
+    if zone is not UTC or time_format == "offset":
         offset = at.strftime("%z")
         return f"{text}{offset[:3]}:{offset[3:]}"
     return text + "Z"

@@ -143,7 +143,7 @@ class House:
             scope=scope(self.target),
             job_type=None,
             service=None,
-            rules=rules(self.config, self.classes),
+            rules=rules(self.config, self.target, self.classes),
             retention=int(DAY * 1000),
             store=self.store,
             executor=InlineExecutor(),

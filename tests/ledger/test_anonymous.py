@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -107,7 +108,7 @@ def test_equals_of_other_lengths_or_services_are_counted_exactly(
     ],
 )
 def test_what_makes_a_record_without_an_id_another_job(
-    before: dict[str, object], after: dict[str, object], created: int
+    before: dict[str, Any], after: dict[str, Any], created: int
 ) -> None:
     """What cannot change in a job's life tells it from others; what may change does not."""
     ledger = new_ledger()

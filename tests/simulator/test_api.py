@@ -118,6 +118,7 @@ def test_time_formats_of_filters(text: str) -> None:
         (Options(time_format="offset", zone_hours=8.0), "2025-10-09T16:53:20+08:00"),
         (Options(time_format="blank", zone_hours=8.0), "2025-10-09 16:53:20"),
         (Options(time_format="naive"), "2025-10-09T08:53:20"),
+        (Options(time_format="naive", zone="Europe/Berlin"), "2025-10-09T10:53:20"),
         (Options(time_format="unix"), 1760000000),
         (Options(time_format="unix_ms"), 1760000000000),
     ],
