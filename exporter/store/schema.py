@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
+from exporter.store.checksums import COLUMNS
+
 APPLICATION_ID: Final = 0x4D545453
 """``MTTS``: marks the file as ours (SQLite file header)."""
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 
 # Primary keys come first and in order: SQLite 3.40 takes any other table WITHOUT ROWID for damaged
 # (its quick_check finds NULL where there is none).
@@ -22,6 +24,9 @@ CREATE TABLE jobs (
     PRIMARY KEY (target, created, job_id)
 ) WITHOUT ROWID;
 """
+_ADD_CHECKSUMS: Final = "".join(
+    f"ALTER TABLE {table} ADD COLUMN crc INTEGER NOT NULL DEFAULT 0;\n" for table in COLUMNS
+)
 CREATE: Final = f"""
 {_CREATE_JOBS}
 CREATE TABLE targets (
@@ -54,6 +59,7 @@ CREATE TABLE label_sets (
     PRIMARY KEY (target, job_type, tts_service_enum)
 ) WITHOUT ROWID;
 CREATE TABLE breakers (credentials TEXT PRIMARY KEY, state TEXT NOT NULL) WITHOUT ROWID;
+{_ADD_CHECKSUMS}
 """
 
 UPGRADES: Final = {
@@ -63,7 +69,8 @@ ALTER TABLE jobs RENAME TO jobs_by_id;
 INSERT INTO jobs SELECT target, created, job_id, state, job_type, tts_service_enum, text_length, looked,
     misses, missing_since, flags FROM jobs_by_id;
 DROP TABLE jobs_by_id;
-"""  # noqa: S608 - our own words
+""",  # noqa: S608 - our own words
+    2: _ADD_CHECKSUMS,
 }
 """From each former version to the next."""
 
@@ -72,31 +79,43 @@ UPDATE targets SET version = version + 1, project_id = ?, baseline = ?, settled 
     history = ?, catching_up = ?, last_complete_poll = ?, buckets = ?
 WHERE id = ? AND version = ?
 """
-PUT_JOB: Final = """
-INSERT OR REPLACE INTO jobs (target, job_id, created, state, job_type, tts_service_enum, text_length, looked,
-    misses, missing_since, flags) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
+SEAL_TARGET: Final = f"UPDATE targets SET crc = row_crc({COLUMNS['targets']}) WHERE id = ?"  # noqa: S608 - our own words
+
+
+def _put(table: str, columns: str) -> str:
+    places = ", ".join(f"?{number}" for number in range(1, columns.count(",") + 2))
+    into = f"INSERT OR REPLACE INTO {table} ({columns}, crc)"
+    return f"{into} VALUES ({places}, row_crc({places}))"
+
+
+PUT_JOB: Final = _put("jobs", COLUMNS["jobs"])
 DELETE_JOB: Final = "DELETE FROM jobs WHERE target = ? AND created = ? AND job_id = ?"
-PUT_TOTAL: Final = "INSERT OR REPLACE INTO totals VALUES (?, ?, ?, ?, ?, ?)"
+PUT_TOTAL: Final = _put("totals", COLUMNS["totals"])
 DELETE_TOTAL: Final = """
 DELETE FROM totals WHERE target = ? AND name = ? AND job_type = ? AND tts_service_enum = ? AND detail = ?
 """
 ADD_MINUTE: Final = """
-INSERT INTO minutes VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT DO UPDATE SET jobs = jobs + excluded.jobs, characters = characters + excluded.characters
+INSERT INTO minutes VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, row_crc(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8))
+ON CONFLICT DO UPDATE SET jobs = jobs + excluded.jobs, characters = characters + excluded.characters,
+    crc = row_crc(target, minute, job_type, tts_service_enum, state, detail, jobs + excluded.jobs,
+        characters + excluded.characters)
 """
 PRUNE_MINUTES: Final = "DELETE FROM minutes WHERE target = ? AND minute < ?"
 PUT_LABEL_SET: Final = """
-INSERT OR IGNORE INTO label_sets (target, job_type, tts_service_enum, place)
-SELECT ?1, ?2, ?3, (SELECT count(*) FROM label_sets WHERE target = ?1)
+INSERT OR IGNORE INTO label_sets
+SELECT ?1, ?2, ?3, place, row_crc(?1, ?2, ?3, place)
+FROM (SELECT count(*) AS place FROM label_sets WHERE target = ?1)
 """
+PUT_BREAKER: Final = "INSERT INTO breakers VALUES (?1, ?2, row_crc(0, ?1, ?2))"
+GET_TOTALS: Final = "SELECT name, job_type, tts_service_enum, detail, value FROM totals WHERE target = ?"
 GET_MINUTES: Final = """
 SELECT minute, job_type, tts_service_enum, state, sum(jobs) FROM minutes
 WHERE target = ? AND minute >= ? GROUP BY 1, 2, 3, 4
 """
 GET_JOBS: Final = """
 SELECT CAST(json_group_array(job_id) AS BLOB), CAST(json_group_array(json_array(
-    created, state, job_type, tts_service_enum, text_length, looked, misses, missing_since, flags)) AS BLOB)
+    created, state, job_type, tts_service_enum, text_length, looked, misses, missing_since, flags)) AS BLOB),
+    CAST(json_group_array(crc) AS BLOB)
 FROM (SELECT * FROM jobs WHERE target = ?1 AND (created, job_id) > (?2, ?3) ORDER BY created, job_id LIMIT ?4)
 """
 """The next jobs after one, as JSON. Ids have an array of their own: keys of an object end at a NUL."""

@@ -1,18 +1,17 @@
 """The default store: one SQLite file, one process.
 
 WAL with ``synchronous=FULL``: a commit that returned survives a crash of the process and of the machine.
-The process holds a lock on ``FILE.lock`` for its life, so that two exporters cannot count into one file;
-readers may look at the same time. Every fault of SQLite becomes one StoreError that says what to do.
+The process holds locks for its life, so that two exporters cannot count into one file (``files.py``); readers
+may look at the same time. Rows that are read must have the checksum written with them (``checksums.py``).
+Every fault of SQLite becomes one StoreError that says what to do.
 """
 
 from __future__ import annotations
 
-import fcntl
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import IO, Any
 
 import msgspec
 
@@ -27,8 +26,10 @@ from exporter.errors import (
 from exporter.ledger.jobs import MINUTE, Job
 from exporter.ledger.opening import StoredBooks
 from exporter.ledger.times import Times
-from exporter.store import schema
+from exporter.store import checksums, schema
 from exporter.store.base import Commit
+from exporter.store.checksums import ChecksumError
+from exporter.store.files import StoreFiles
 
 BUSY_TIMEOUT_SECONDS = 1.0
 """Shorter than shutdown may take; whoever holds the store for longer is told of, and tried again."""
@@ -37,10 +38,14 @@ STEP = 10_000
 """Jobs that are read at a time: about a megabyte."""
 
 _IDS = msgspec.json.Decoder(list[str])
+_CRCS = msgspec.json.Decoder(list[int])
 _JOBS = msgspec.json.Decoder(list[Job])
 
-_DAMAGE = ("no such table", "no such column", "JSON cannot hold BLOB", "decode to UTF-8")
-"""Words of SQLite where what we wrote is gone, or is something that we never write."""
+_OUTSIDE = ("BUSY", "LOCKED", "FULL", "READONLY", "CANTOPEN", "PERM", "IOERR", "NOMEM", "INTERRUPT")
+"""Codes of SQLite whose reason is not what stands in the file. While reading, every other one is damage.
+
+So is ``READONLY`` without an addition: we could open the file for writing, but its header forbids it.
+"""
 
 
 class SqliteStore:
@@ -49,48 +54,43 @@ class SqliteStore:
     def __init__(self, path: Path) -> None:
         self._path = path = path.resolve()  # one file has one lock, whatever names it has
         self._ids: dict[str, int] = {}
-        self._lock = _lock(path)
+        self._files = StoreFiles(path)
         try:
-            self._db = self._open()
+            self._open()
+            self._files.opened()
         except BaseException:
-            self._lock.close()
+            self.close()
             raise
 
-    def _open(self) -> sqlite3.Connection:
-        with _errors(self._path):
-            db = sqlite3.connect(
+    def _open(self) -> None:
+        with _reading(self._path):
+            self._db = db = sqlite3.connect(
                 self._path, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False
             )
-        try:
-            with _errors(self._path):
-                _check(db, self._path)
-                db.execute("PRAGMA journal_mode = WAL")
-                db.execute("PRAGMA synchronous = FULL")
-                # SQLite opens a file that may only be read without a word: find out now, not at a commit.
-                db.execute("BEGIN IMMEDIATE")
-                db.execute(f"PRAGMA user_version = {schema.SCHEMA_VERSION}")
-                db.execute("ROLLBACK")
-        except BaseException:
-            db.close()
-            raise
-        return db
+            checksums.register(db)
+            _check(db, self._path)
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = FULL")
+            # SQLite opens a file that may only be read without a word: find out now, not at a commit.
+            db.execute("BEGIN IMMEDIATE")
+            db.execute(f"PRAGMA user_version = {schema.SCHEMA_VERSION}")
+            db.execute("ROLLBACK")
 
     def load(self, target: str, scope: str, now: int, keep: int) -> StoredBooks:
-        try:
-            return self._load(target, scope, now, keep)
-        except (ValueError, TypeError):  # a value of another kind than any that we write
-            raise StoreCorruptError(_damaged(self._path)) from None
-
-    def _load(self, target: str, scope: str, now: int, keep: int) -> StoredBooks:
-        with _errors(self._path):
+        self._files.check()
+        with _reading(self._path):
+            # The index of names is not checked when the file is opened.
             row = self._db.execute(
                 "SELECT id, scope, project_id, version, baseline, settled, forgotten, history, catching_up,"
-                " last_complete_poll, buckets FROM targets WHERE name = ?",
+                " last_complete_poll, buckets FROM targets NOT INDEXED WHERE name = ?",
                 (target,),
             ).fetchone()
             if row is None:
                 return StoredBooks()
             key, stored_scope, project_id, version, *stamps, last_complete_poll, buckets = row
+            checksums.check(self._db, "targets", "id = ?", key)
+            checksums.check(self._db, "totals", "target = ?", key)
+            checksums.check(self._db, "label_sets", "target = ?", key)
             if stored_scope != scope:
                 raise ScopeChangedError(
                     f"{self._path}: target {target!r} was counted for {stored_scope} and is now configured"
@@ -99,7 +99,8 @@ class SqliteStore:
             self._ids[target] = key
             times = _times(stamps)
             # After downtime, or with a wrong clock of ours, what is kept follows the books' own time.
-            since = (now if times is None else min(now, times.settled)) - keep
+            since = ((now if times is None else min(now, times.settled)) - keep) // MINUTE
+            checksums.check(self._db, "minutes", "target = ? AND minute >= ?", key, since)
             return StoredBooks(
                 version=version,
                 project_id=project_id,
@@ -107,7 +108,7 @@ class SqliteStore:
                 jobs=self._jobs(key),
                 totals={
                     (name, job_type, service, detail): int(value)
-                    for _, name, job_type, service, detail, value in self._rows("totals", key)
+                    for name, job_type, service, detail, value in self._db.execute(schema.GET_TOTALS, (key,))
                 },
                 pairs=tuple(
                     self._db.execute(
@@ -115,7 +116,7 @@ class SqliteStore:
                         (key,),
                     )
                 ),
-                minutes=tuple(self._db.execute(schema.GET_MINUTES, (key, since // MINUTE))),
+                minutes=tuple(self._db.execute(schema.GET_MINUTES, (key, since))),
                 last_complete_poll=last_complete_poll,
                 buckets=msgspec.json.decode(buckets, type=dict[str, tuple[int, ...]]),
             )
@@ -128,10 +129,10 @@ class SqliteStore:
         rows = self._db.execute("SELECT count(*) FROM jobs WHERE target = ?", (key,)).fetchone()[0]
         last = (-(2**63), "")
         for _ in range(0, rows, STEP):
-            ids, fields = self._db.execute(schema.GET_JOBS, (key, *last, STEP)).fetchone()
+            ids, fields, crcs = self._db.execute(schema.GET_JOBS, (key, *last, STEP)).fetchone()
             names, step = _IDS.decode(ids), _JOBS.decode(fields)
-            if not step:
-                break
+            if not step or checksums.row_crcs(key, names, step) != _CRCS.decode(crcs):
+                raise ChecksumError
             for job in step:  # equal texts shall be one object: there may be a million jobs, with few labels
                 job.state = same(job.state, job.state)
                 job.job_type = same(job.job_type, job.job_type)
@@ -139,11 +140,8 @@ class SqliteStore:
             jobs.update(zip(names, step, strict=True))
             last = (step[-1].created, names[-1])
         if len(jobs) != rows:
-            raise StoreCorruptError(_damaged(self._path))  # two rows of one job
+            raise ChecksumError  # two rows of one job
         return jobs
-
-    def _rows(self, table: str, key: int) -> Iterator[Any]:
-        return self._db.execute(f"SELECT * FROM {table} WHERE target = ?", (key,))  # noqa: S608 - our own name
 
     def commit(self, target: str, scope: str, commit: Commit) -> None:
         with _errors(self._path), self._transaction():
@@ -176,6 +174,7 @@ class SqliteStore:
         row = (commit.project_id, *stamps, commit.last_complete_poll, buckets, key, commit.version)
         if db.execute(schema.UPDATE_TARGET, row).rowcount != 1:
             raise StoreConflictError(f"{self._path}: somebody else committed to these books")
+        db.execute(schema.SEAL_TARGET, (key,))
         db.executemany(schema.DELETE_JOB, ((key, created, job_id) for job_id, created in changes.forgotten))
         db.executemany(
             schema.PUT_JOB,
@@ -197,6 +196,7 @@ class SqliteStore:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
+            self._files.check()
             self._db.execute("COMMIT")
         except BaseException:
             if self._db.in_transaction:
@@ -204,36 +204,18 @@ class SqliteStore:
             raise
 
     def load_breakers(self) -> dict[str, str]:
-        with _errors(self._path):
+        with _reading(self._path):
             return dict(self._db.execute("SELECT credentials, state FROM breakers"))
 
     def save_breakers(self, breakers: dict[str, str]) -> None:
         with _errors(self._path), self._transaction():
             self._db.execute("DELETE FROM breakers")
-            self._db.executemany("INSERT INTO breakers VALUES (?, ?)", breakers.items())
+            self._db.executemany(schema.PUT_BREAKER, breakers.items())
 
     def close(self) -> None:
-        self._db.close()
-        self._lock.close()
-
-
-def _lock(path: Path) -> IO[bytes]:
-    """Hold FILE.lock until the process ends, however it ends: the kernel lets go of it."""
-    name = path.with_name(path.name + ".lock")
-    try:
-        lock = name.open("ab")
-    except OSError as error:
-        raise StoreError(
-            f"{name}: cannot be opened ({error.strerror}): storage.url needs an existing, writable folder"
-        ) from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        lock.close()
-        raise StoreLockedError(
-            f"{path}: another exporter is using this store: stop it, or use another storage.url for this one"
-        ) from None
-    return lock
+        if hasattr(self, "_db"):
+            self._db.close()
+        self._files.close()
 
 
 def _times(stamps: list[int | None]) -> Times | None:
@@ -247,39 +229,61 @@ def _check(db: sqlite3.Connection, path: Path) -> None:
     """Is the file ours, readable and of a version we know? Makes the tables in an empty one."""
     application_id = db.execute("PRAGMA application_id").fetchone()[0]
     version = db.execute("PRAGMA user_version").fetchone()[0]
-    tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    if application_id == 0 and version == 0 and tables == 0:
+    tables = _tables(db)
+    if application_id == 0 and version == 0 and not tables:
         with closing(db.cursor()) as cursor:
             cursor.executescript(
                 f"BEGIN IMMEDIATE; {schema.CREATE} PRAGMA application_id = {schema.APPLICATION_ID};"
                 f" PRAGMA user_version = {schema.SCHEMA_VERSION}; COMMIT;"
             )
         return
-    if application_id != schema.APPLICATION_ID:
+    complete = tables >= _our_tables()
+    if application_id != schema.APPLICATION_ID and not complete:
         raise StoreCorruptError(
             f"{path}: this SQLite file belongs to another program: choose another storage.url"
         )
     if version > schema.SCHEMA_VERSION:
         raise StoreVersionError(
             f"{path}: written by a newer version of this exporter (store version {version}, this one knows"
-            f" {schema.SCHEMA_VERSION}): upgrade the exporter, or choose another storage.url"
+            f" {schema.SCHEMA_VERSION}): upgrade the exporter, or choose another storage.url; if no newer"
+            " version ever ran here, the file is damaged: move it away"
         )
-    verdict = db.execute("PRAGMA quick_check(1)").fetchone()[0]
-    if verdict != "ok" or version < 1:
-        raise StoreCorruptError(_damaged(path))
+    if (
+        db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok"
+        or db.execute("PRAGMA integrity_check(targets)").fetchone()[0] != "ok"  # its index too
+        or application_id != schema.APPLICATION_ID
+        or version < 1
+        or complete != (version == schema.SCHEMA_VERSION)
+    ):
+        raise ChecksumError
     _upgrade(db, version)
+    checksums.check(db, "targets")
+    checksums.check(db, "breakers")
+    checksums.check_owners(db)
+
+
+def _tables(db: sqlite3.Connection) -> set[tuple[str, ...]]:
+    return set(db.execute("SELECT type, name, tbl_name, sql FROM sqlite_master"))
+
+
+def _our_tables() -> set[tuple[str, ...]]:
+    """What a file of this version holds."""
+    with closing(sqlite3.connect(":memory:")) as db:
+        db.executescript(schema.CREATE)
+        return _tables(db)
 
 
 def _upgrade(db: sqlite3.Connection, version: int) -> None:
     """From a former version's tables to ours, all or nothing."""
-    steps = "".join(schema.UPGRADES[former] for former in range(version, schema.SCHEMA_VERSION))
-    if not steps:
+    if version == schema.SCHEMA_VERSION:
         return
+    steps = "".join(schema.UPGRADES[former] for former in range(version, schema.SCHEMA_VERSION))
     try:
         with closing(db.cursor()) as cursor:
-            cursor.executescript(
-                f"BEGIN IMMEDIATE; {steps} PRAGMA user_version = {schema.SCHEMA_VERSION}; COMMIT;"
-            )
+            cursor.executescript(f"BEGIN IMMEDIATE; {steps}")
+        checksums.write_all(db)
+        db.execute(f"PRAGMA user_version = {schema.SCHEMA_VERSION}")
+        db.execute("COMMIT")
     except BaseException:
         if db.in_transaction:
             db.execute("ROLLBACK")
@@ -289,8 +293,24 @@ def _upgrade(db: sqlite3.Connection, version: int) -> None:
 def _damaged(path: Path) -> str:
     return (
         f"{path}: the store is damaged and was left as it is: move it away to start new books"
-        " (an honest reset), or restore a copy taken while the exporter was stopped"
+        " (an honest reset), together with its -wal and -shm files, or restore a copy taken while the"
+        " exporter was stopped"
     )
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Where what was written is read: anything else than that is damage."""
+    with _errors(path):
+        try:
+            yield
+        except (ChecksumError, ValueError, TypeError):  # a value of another kind than any that we write
+            raise StoreCorruptError(_damaged(path)) from None
+        except sqlite3.Error as error:
+            name = getattr(error, "sqlite_errorname", "")
+            if name == "SQLITE_READONLY" or not name.removeprefix("SQLITE_").startswith(_OUTSIDE):
+                raise StoreCorruptError(_damaged(path)) from None
+            raise
 
 
 @contextmanager
@@ -300,7 +320,7 @@ def _errors(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         name = getattr(error, "sqlite_errorname", "")
-        if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or any(map(str(error).__contains__, _DAMAGE)):
+        if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
             raise StoreCorruptError(_damaged(path)) from None
         if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             raise StoreLockedError(f"{path}: another program holds a lock on the store: end it") from None

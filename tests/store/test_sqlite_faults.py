@@ -82,7 +82,7 @@ FAULTS: dict[str, tuple[Damage, type[StoreError], str]] = {
     "newer-version": (
         newer,
         StoreVersionError,
-        r"books\.db: written by a newer version of this exporter \(store version 7, this one knows 2\):"
+        r"books\.db: written by a newer version of this exporter \(store version 7, this one knows 3\):"
         r" upgrade the exporter, or choose another storage\.url",
     ),
     "a-folder": (
@@ -198,10 +198,10 @@ def test_permissions_that_are_missing_are_named(
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 256 KiB, real errors included."""
+    """A file system of 384 KiB, real errors included."""
     folder = tmp_path / "small"
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=384k", "tmpfs", str(folder)]
     if subprocess.run(mount, check=False, capture_output=True).returncode != 0:
         pytest.skip("mounting a file system is not allowed here")
     try:

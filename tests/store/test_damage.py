@@ -1,0 +1,167 @@
+"""One damage to a store's file: it is refused, or what is loaded from it is what was written."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exporter.errors import StoreError
+from exporter.ledger.facts import Changes
+from exporter.store.base import Commit
+from exporter.store.sqlite import SqliteStore
+from tests.store.support import SCOPE, books, fill
+
+SEED = 20
+DAMAGES = 250
+"""Of each kind. Twenty times as many were tried once; a test must not take minutes."""
+BREAKERS = {"a key": "refused", "another": "too"}
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A closed store with rows in every table."""
+    path = fill(tmp_path_factory.mktemp("written") / "books.db")
+    store = SqliteStore(path)
+    store.save_breakers(BREAKERS)
+    before = store.load("t", SCOPE, 0, 0)
+    changes = Changes(
+        times=before.times, jobs={}, forgotten=(), totals={}, minutes={}, pairs=(("A", "TTS_LAB"),)
+    )
+    commit = Commit(
+        version=before.version,
+        changes=changes,
+        project_id="p1",
+        last_complete_poll=None,
+        buckets={},
+        keep_minutes_since=0,
+    )
+    store.commit("t", SCOPE, commit)
+    store.close()
+    return path
+
+
+def flip_a_bit(data: bytearray, chance: random.Random) -> None:
+    data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+
+
+def zero_16_bytes(data: bytearray, chance: random.Random) -> None:
+    place = chance.randrange(len(data) - 16)
+    data[place : place + 16] = bytes(16)
+
+
+def swap_16_bytes(data: bytearray, chance: random.Random) -> None:
+    """Within one page, where they most likely are of the same kind."""
+    page = chance.randrange(len(data) // 4096) * 4096
+    one, other = sorted(page + chance.randrange(4080) for _ in range(2))
+    data[one : one + 16], data[other : other + 16] = data[other : other + 16], data[one : one + 16]
+
+
+def swap_pages(data: bytearray, chance: random.Random) -> None:
+    one, other = (4096 * chance.randrange(len(data) // 4096) for _ in range(2))
+    data[one : one + 4096], data[other : other + 4096] = data[other : other + 4096], data[one : one + 4096]
+
+
+def loaded(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    store = SqliteStore(path)
+    try:
+        breakers = store.load_breakers()
+    finally:
+        store.close()
+    return books(path), breakers
+
+
+@pytest.mark.parametrize("damage", [flip_a_bit, zero_16_bytes, swap_16_bytes, swap_pages])
+def test_a_damaged_file_is_refused_or_loads_what_was_written(
+    written: Path, tmp_path: Path, damage: Callable[[bytearray, random.Random], None]
+) -> None:
+    """SQLite takes most changes of a value for what was written."""
+    whole, right, path = written.read_bytes(), loaded(written), tmp_path / "books.db"
+    chance = random.Random(SEED)
+    refused = set()
+    for number in range(DAMAGES):
+        data = bytearray(whole)
+        damage(data, chance)
+        path.write_bytes(data)
+        try:
+            found = loaded(path)
+        except StoreError as error:
+            refused.add(str(error).split(":")[0])
+        else:
+            assert found == right, f"damage {number}"
+    assert refused == {str(path)}
+
+
+CHANGES = {
+    "total": "UPDATE totals SET value = value + 1 WHERE name = 'created'",
+    "job": "UPDATE jobs SET state = 'SUCCEED' WHERE job_id = (SELECT job_id FROM jobs LIMIT 1)",
+    "job-id": "UPDATE jobs SET job_id = job_id || 'x' WHERE job_id = (SELECT job_id FROM jobs LIMIT 1)",
+    "minute": "UPDATE minutes SET jobs = jobs + 1",
+    "watermark": "UPDATE targets SET settled = settled - 1000",
+    "name": "UPDATE targets SET name = 'T'",
+    "project": "UPDATE targets SET project_id = 'p2'",
+    "label-set": "UPDATE label_sets SET tts_service_enum = 'TTS_LAC'",
+    "breaker": "UPDATE breakers SET state = 'accepted' WHERE credentials = 'another'",
+    "owner-of-jobs": "UPDATE jobs SET target = 7",
+    "owner-of-totals": "UPDATE totals SET target = 7",
+    "definition": (
+        "PRAGMA writable_schema = ON; UPDATE sqlite_master SET sql = replace(sql, 'looked', 'lokked')"
+    ),
+    "version-of-the-tables": "PRAGMA user_version = 2",
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_what_another_hand_changed_is_named_as_damage(written: Path, tmp_path: Path, change: str) -> None:
+    """Each of these is a valid SQLite file with other books in it."""
+    path = tmp_path / "books.db"
+    path.write_bytes(written.read_bytes())
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(change)
+        db.commit()
+    with pytest.raises(StoreError, match=r"books\.db: the store is damaged .* move it away .* -wal and -shm"):
+        loaded(path)
+
+
+def test_a_wrong_index_of_names_hides_no_books(written: Path, tmp_path: Path) -> None:
+    """Not found by its name, a target would start anew beside its books."""
+    path = tmp_path / "books.db"
+    data = bytearray(written.read_bytes())
+    with closing(sqlite3.connect(written)) as db:
+        query = "SELECT rootpage FROM sqlite_master WHERE name = 'sqlite_autoindex_targets_1'"
+        page = db.execute(query).fetchone()[0]
+    place = data.index(b"t", 4096 * (page - 1) + 4000)
+    data[place : place + 1] = b"u"
+    path.write_bytes(data)
+    with pytest.raises(StoreError, match="damaged"):
+        loaded(path)
+
+
+def test_books_counted_before_checksums_get_them(written: Path, tmp_path: Path) -> None:
+    """A file of the second version: the same books, and from then on a changed value is noticed."""
+    path, right = tmp_path / "books.db", loaded(written)
+    path.write_bytes(written.read_bytes())
+    with closing(sqlite3.connect(path)) as db:
+        for table in ("targets", "jobs", "totals", "minutes", "label_sets", "breakers"):
+            db.execute(f"ALTER TABLE {table} DROP COLUMN crc")
+        db.execute("PRAGMA user_version = 2")
+        db.commit()
+    assert loaded(path) == right
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("UPDATE totals SET value = value + 1")
+        db.commit()
+    with pytest.raises(StoreError, match="damaged"):
+        loaded(path)
+
+
+def test_a_log_without_its_database_is_not_thrown_away(tmp_path: Path) -> None:
+    """SQLite deletes it, and with it the last commits of a database that was moved away alone."""
+    (tmp_path / "books.db-wal").write_bytes(b"commits")
+    with pytest.raises(StoreError, match=r"books\.db-wal: belongs to a database that is not there"):
+        SqliteStore(tmp_path / "books.db")
+    assert (tmp_path / "books.db-wal").read_bytes() == b"commits"

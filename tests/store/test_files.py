@@ -1,0 +1,188 @@
+"""The files of a store while it is open: private, ours alone, and still there."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from exporter.errors import StoreError
+from exporter.store.sqlite import SqliteStore
+from tests.fake_api import House
+from tests.processes import ROOT, exporter, simulator, total, wait_for, write_config
+from tests.store.support import fill
+
+SUFFIXES = ("", "-wal", "-shm", ".lock")
+GONE = r"was moved, removed or replaced while the exporter runs"
+
+
+def beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+def rename(path: Path) -> None:
+    path.rename(path.with_suffix(".moved"))
+
+
+def replace(path: Path) -> None:
+    """As a restored copy does it: the same bytes in another file."""
+    copy = path.with_suffix(".copy")
+    copy.write_bytes(path.read_bytes())
+    copy.replace(path)
+
+
+LOSSES = [remove, rename, replace]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES, ids=["database", "log", "shared-memory", "lock"])
+@pytest.mark.parametrize("lose", LOSSES)
+def test_a_file_lost_while_running_stops_the_counting(
+    tmp_path: Path, suffix: str, lose: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is committed into a file without a name is lost with the process."""
+    path = tmp_path / "books.db"
+    house = House(SqliteStore(path))
+    asyncio.run(house.poll(2))
+    house.api.create()
+    asyncio.run(house.poll())
+    seen = house.created()
+    lose(beside(path, suffix))
+    house.api.create()
+    assert asyncio.run(house.poll()) != "complete"
+    assert asyncio.run(house.poll()) == "failed"
+    assert house.created() == seen
+    assert not house.view.up
+    assert str(beside(path, suffix)) in house.books.problem
+    house.store.close()
+
+
+def test_counting_goes_on_when_a_moved_file_is_put_back(tmp_path: Path) -> None:
+    """It is the same file: nothing was lost, and nothing is counted twice."""
+    path = tmp_path / "books.db"
+    house = House(SqliteStore(path))
+    asyncio.run(house.poll(3))
+    path.rename(tmp_path / "aside")
+    house.api.create()
+    asyncio.run(house.poll(2))
+    (tmp_path / "aside").rename(path)
+    asyncio.run(house.poll(2))
+    assert house.created() == 1
+    assert house.balanced()
+    house.store.close()
+
+
+@pytest.mark.parametrize("name", ["books.db", "other.db"], ids=["lock-file-removed", "another-name"])
+def test_one_database_has_one_exporter(tmp_path: Path, name: str) -> None:
+    """The lock is on the file itself: neither the loss of the lock file nor a hard link gets round it."""
+    path = tmp_path / "books.db"
+    store = SqliteStore(path)
+    beside(path, ".lock").unlink()
+    if name != "books.db":
+        (tmp_path / name).hardlink_to(path)
+    command = "import sys; from exporter.store.sqlite import *; SqliteStore(Path(sys.argv[1]))"
+    second = subprocess.run(
+        [sys.executable, "-c", command, str(tmp_path / name)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "another exporter is using this store" in second.stderr
+    store.close()
+
+
+def test_a_second_exporter_on_a_new_file_is_left_alone(tmp_path: Path) -> None:
+    """The first one ends without a trace in the files of the second, which took its place."""
+    path = tmp_path / "books.db"
+    first = SqliteStore(path)
+    house = House(first)
+    asyncio.run(house.poll(3))
+    for suffix in SUFFIXES:
+        beside(path, suffix).unlink()
+    other = House(SqliteStore(path))
+    other.api.create()
+    asyncio.run(other.poll(3))
+    asyncio.run(house.poll())
+    first.close()
+    assert beside(path, "-wal").stat().st_size > 0
+    other.store.close()
+    again = House(SqliteStore(path))
+    asyncio.run(again.books.load(0))
+    assert len(again.books.ledger.jobs) == len(other.api.jobs)
+    again.store.close()
+
+
+# --- who may read them ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o777], ids=oct)
+def test_new_files_are_private_whatever_the_umask(tmp_path: Path, umask: int) -> None:
+    """A reader could take locks on them, and stop the counting."""
+    before = os.umask(umask)
+    try:
+        store = SqliteStore(tmp_path / "books.db")
+    finally:
+        os.umask(before)
+    assert modes(tmp_path / "books.db") == dict.fromkeys(SUFFIXES, 0o600)
+    store.close()
+
+
+def test_files_of_former_versions_become_private(tmp_path: Path) -> None:
+    """They were made with 0644; the folder is its owner's business."""
+    path = fill(tmp_path / "books.db")
+    path.chmod(0o644)
+    beside(path, ".lock").chmod(0o666)
+    tmp_path.chmod(0o755)
+    store = SqliteStore(path)
+    assert modes(path) == dict.fromkeys(SUFFIXES, 0o600)
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
+    store.close()
+
+
+def modes(path: Path) -> dict[str, int]:
+    return {suffix: stat.S_IMODE(beside(path, suffix).stat().st_mode) for suffix in SUFFIXES}
+
+
+@pytest.mark.parametrize("suffix", ["", ".lock"], ids=["database", "lock"])
+def test_a_fifo_in_place_of_a_file_is_named(tmp_path: Path, suffix: str) -> None:
+    """Opening one may wait for ever."""
+    os.mkfifo(beside(tmp_path / "books.db", suffix))
+    with pytest.raises(StoreError, match="is not a regular file"):
+        SqliteStore(tmp_path / "books.db")
+
+
+# --- the real program -------------------------------------------------------------------------------------
+
+
+def test_the_program_goes_on_serving_and_says_what_is_gone(tmp_path: Path) -> None:
+    """Committed counts stay on show, ``up`` is 0, and a restart starts new books."""
+    with (
+        simulator(tmp_path, "--rate=600") as cloud,
+        exporter(write_config(tmp_path, cloud), tmp_path) as program,
+    ):
+
+        def created() -> float:
+            return total(program.samples() or {}, "metastudio_tts_jobs_created_total")
+
+        wait_for("some jobs", lambda: created() > 0)
+        for suffix in SUFFIXES:
+            beside(tmp_path / "books.db", suffix).unlink()
+        wait_for("a poll that fails", lambda: not total(program.samples() or {}, "metastudio_up"))
+        seen = created()
+        assert seen > 0
+        said = wait_for("a line", lambda: [line for line in program.log().splitlines() if GONE in line])
+        assert str(tmp_path / "books.db") in said[0]
+        assert created() == seen
+        assert program.stop() == 0
+        program.start()
+        wait_for("new books", lambda: created() > 0)
