@@ -1,7 +1,14 @@
-"""``python -m exporter``."""
+"""``python -m exporter``, and what the installed command runs."""
 
-import sys
+from typing import NoReturn
 
 from exporter.cli import main
+from exporter.process import run
 
-sys.exit(main())
+
+def entry() -> NoReturn:
+    run(main)
+
+
+if __name__ == "__main__":
+    entry()

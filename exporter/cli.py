@@ -275,7 +275,3 @@ def stop_event() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     return stop
-
-
-if __name__ == "__main__":
-    sys.exit(main())

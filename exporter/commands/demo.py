@@ -12,6 +12,7 @@ from pathlib import Path
 
 from exporter.app import App
 from exporter.config import AkskAuth, Config, PollConfig, Secret, StorageConfig, TargetConfig
+from exporter.errors import ExporterError
 from exporter.simulator.incidents import DEMO_SCRIPT
 from exporter.simulator.server import serve
 from exporter.simulator.simulation import PROJECT_ID, REGION, simulation
@@ -27,7 +28,7 @@ async def demo(
     stop = stop_event()
     cloud = simulation(rate=JOBS_PER_MINUTE, history=HISTORY_SECONDS, script=DEMO_SCRIPT)
     cloud.now()  # makes the jobs of the last hour before anybody asks
-    with tempfile.TemporaryDirectory(prefix="metastudio-tts-demo-") as folder:
+    with _temporary_folder() as folder:
         async with serve(cloud.app) as endpoint:
             app = App(
                 configuration(endpoint, *next(iter(cloud.gate.accounts.keys.items())), Path(folder)),
@@ -42,6 +43,16 @@ async def demo(
             print(f"  {endpoint}/simulator/truth  what the simulator knows to be true")
             print("Stop with Ctrl-C.", flush=True)
             await app.run(stop)
+
+
+def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
+    """For the store. Raises ExporterError."""
+    try:
+        return tempfile.TemporaryDirectory(prefix="metastudio-tts-demo-")
+    except OSError as error:
+        raise ExporterError(
+            f"demo needs a folder for its store: set TMPDIR to one that can be written to ({error.strerror})"
+        ) from error
 
 
 def configuration(endpoint: str, access_key: str, secret_key: str, folder: Path) -> Config:

@@ -1,0 +1,79 @@
+"""The process around a command: output that does not fail in its middle, and an end that waits for nobody.
+
+Knows the standard streams and exit codes; knows no command.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import threading
+from collections.abc import Callable
+from typing import Final, NoReturn, TextIO
+
+_CLOSED: Final = -1
+"""In the place of a file descriptor: the program was started without this stream."""
+
+
+def run(command: Callable[[], int]) -> NoReturn:
+    """Runs the program, and ends the process with its exit code.
+
+    Who stops reading what we print changes nothing: ``check | head -1`` fails when the configuration is
+    wrong, and only then. Output that cannot be written (a full disk) is an error: exit code 1.
+    """
+    out, err = _Output(sys.stdout), _Output(sys.stderr)
+    sys.stdout, sys.stderr = out.text, err.text
+    try:
+        code = command()
+    except SystemExit as end:  # argparse: --help, --version, wrong flags
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    out.text.flush()
+    if out.error is not None:
+        print(f"metastudio-tts-exporter: cannot write the output: {out.error.strerror}", file=sys.stderr)
+        code = code or 1
+    err.text.flush()
+    if threading.active_count() > 1:
+        # What threads still do (a lookup, a commit, a hash) has been given up. Python would wait for some of
+        # them, and abort in the middle of others.
+        os._exit(code)
+    sys.exit(code)
+
+
+class _Output(io.RawIOBase):
+    """A standard stream that takes everything, and remembers the first error."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        """``stream`` is ``None`` when the process has none."""
+        super().__init__()
+        self._descriptor = _CLOSED if stream is None else stream.fileno()
+        self.error: OSError | None = None
+        self.text = io.TextIOWrapper(
+            io.BufferedWriter(self),
+            encoding="utf-8" if stream is None else stream.encoding,
+            errors="backslashreplace",  # what the locale cannot show
+            line_buffering=stream is sys.stderr or getattr(stream, "write_through", False) or self.isatty(),
+        )
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        if self._descriptor == _CLOSED:
+            raise io.UnsupportedOperation("fileno")
+        return self._descriptor
+
+    def isatty(self) -> bool:
+        return self._descriptor != _CLOSED and os.isatty(self._descriptor)
+
+    def write(self, data: object) -> int:
+        view = memoryview(data)  # type: ignore[arg-type]  # whatever holds bytes
+        if self._descriptor == _CLOSED or self.error is not None:
+            return view.nbytes
+        try:
+            return os.write(self._descriptor, view)
+        except BrokenPipeError:
+            self._descriptor = _CLOSED  # nobody reads it any more
+        except OSError as error:
+            self.error = error
+        return view.nbytes
