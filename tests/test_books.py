@@ -32,10 +32,17 @@ def test_books_that_do_not_balance_are_never_written(
     store.close()
 
 
+UNBALANCE = """
+UPDATE totals SET value = value + 5,
+    crc = row_crc(target, name, job_type, tts_service_enum, detail, value + 5) WHERE name = 'created'
+"""
+
+
 @pytest.mark.parametrize(
     ("sql", "message"),
     [
-        ("UPDATE totals SET value = value + 5 WHERE name = 'created'", "do not balance"),
+        ("UPDATE totals SET value = value + 5 WHERE name = 'created'", "the store is damaged"),
+        (UNBALANCE, "do not balance"),
         ("UPDATE totals SET value = 'abc'", "the store is damaged"),
         ("UPDATE targets SET buckets = 'x'", "the store is damaged"),
         ("DROP TABLE totals", "the store is damaged"),
@@ -47,6 +54,7 @@ def test_books_that_do_not_balance_are_never_written(
         ("UPDATE jobs SET job_id = CAST(x'ff' AS TEXT)", "the store is damaged"),
     ],
     ids=[
+        "another-number",
         "unbalanced",
         "text-for-number",
         "not-json",

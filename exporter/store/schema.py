@@ -107,6 +107,11 @@ SELECT ?1, ?2, ?3, place, row_crc(?1, ?2, ?3, place)
 FROM (SELECT count(*) AS place FROM label_sets WHERE target = ?1)
 """
 PUT_BREAKER: Final = "INSERT INTO breakers VALUES (?1, ?2, row_crc(0, ?1, ?2))"
+GET_TARGET: Final = """
+SELECT id, scope, project_id, version, baseline, settled, forgotten, history, catching_up, last_complete_poll,
+    buckets
+FROM targets WHERE name = ?
+"""
 GET_TOTALS: Final = "SELECT name, job_type, tts_service_enum, detail, value FROM totals WHERE target = ?"
 GET_MINUTES: Final = """
 SELECT minute, job_type, tts_service_enum, state, sum(jobs) FROM minutes

@@ -79,18 +79,11 @@ class SqliteStore:
     def load(self, target: str, scope: str, now: int, keep: int) -> StoredBooks:
         self._files.check()
         with _reading(self._path):
-            # The index of names is not checked when the file is opened.
-            row = self._db.execute(
-                "SELECT id, scope, project_id, version, baseline, settled, forgotten, history, catching_up,"
-                " last_complete_poll, buckets FROM targets NOT INDEXED WHERE name = ?",
-                (target,),
-            ).fetchone()
+            row = self._db.execute(schema.GET_TARGET, (target,)).fetchone()
             if row is None:
                 return StoredBooks()
             key, stored_scope, project_id, version, *stamps, last_complete_poll, buckets = row
             checksums.check(self._db, "targets", "id = ?", key)
-            checksums.check(self._db, "totals", "target = ?", key)
-            checksums.check(self._db, "label_sets", "target = ?", key)
             if stored_scope != scope:
                 raise ScopeChangedError(
                     f"{self._path}: target {target!r} was counted for {stored_scope} and is now configured"
@@ -100,6 +93,8 @@ class SqliteStore:
             times = _times(stamps)
             # After downtime, or with a wrong clock of ours, what is kept follows the books' own time.
             since = ((now if times is None else min(now, times.settled)) - keep) // MINUTE
+            checksums.check(self._db, "totals", "target = ?", key)
+            checksums.check(self._db, "label_sets", "target = ?", key)
             checksums.check(self._db, "minutes", "target = ? AND minute >= ?", key, since)
             return StoredBooks(
                 version=version,
