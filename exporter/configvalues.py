@@ -154,7 +154,8 @@ def failure_class(value: Value) -> str:
 
 
 def pattern(value: Value) -> str:
-    text = _text(value, "an RE2 pattern in quotes")
+    # A block (``match: |``) ends in a line break that nobody means; it would match nothing.
+    text = _text(value, "an RE2 pattern in quotes").removesuffix("\n")
     if not text:
         raise RefusedError("must not be empty: it would match every message")
     try:

@@ -230,6 +230,14 @@ def test_unreadable_file(make: Any, message: str, tmp_path: Path) -> None:
     assert str(caught.value) == f"{path}: {message}"
 
 
+@pytest.mark.parametrize("style", ["|", ">"], ids=["literal", "folded"])
+def test_a_pattern_in_a_block_has_no_line_break(style: str, tmp_path: Path) -> None:
+    """The one at the end, which nobody writes and which would match nothing."""
+    path = tmp_path / "exporter.yaml"
+    path.write_text(f"fail_msg_classes:\n- class: a\n  match: {style}\n    quota\n{TARGET}")
+    assert load(path).fail_msg_classes == (ClassRule("a", "quota"),)
+
+
 def test_byte_order_mark(tmp_path: Path) -> None:
     """A byte order mark, as some editors write it, is no mistake."""
     assert _load(tmp_path, "\ufeff" + TARGET).targets[0].name == "production"

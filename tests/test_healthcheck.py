@@ -160,6 +160,8 @@ def test_nobody_listens() -> None:
         (":10047", "http(s)://127.0.0.1:10047/-/healthy"),
         ("0.0.0.0:1", "http(s)://127.0.0.1:1/-/healthy"),
         ("[::]:1", "http(s)://127.0.0.1:1/-/healthy"),
+        ("*:1", "http(s)://127.0.0.1:1/-/healthy"),
+        ("[0:0::0]:1", "http(s)://127.0.0.1:1/-/healthy"),
         ("[::1]:1", "http(s)://[::1]:1/-/healthy"),
         ("exporter.example.com:1", "http(s)://exporter.example.com:1/-/healthy"),
     ],

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Protocol
 
+from exporter import configvalues as values
 from exporter.cloud.auth import Credential, Keys, Token
 from exporter.cloud.limits import fingerprint
 from exporter.config import (
@@ -22,9 +23,11 @@ from exporter.config import (
     TokenAuth,
     read_secret,
 )
+from exporter.configfile import RefusedError
 from exporter.errors import ApiError, CredentialsError
 
 POD_URI: Final = "HC_CONTAINER_CREDENTIALS_FULL_URI"
+_PROJECT_ID: Final = "HUAWEICLOUD_SDK_PROJECT_ID"
 _ENVIRONMENT: Final = ("HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK")
 
 
@@ -55,6 +58,16 @@ def _checked(text: str, place: str) -> Secret:
     if not (text.isascii() and text.isprintable()):
         raise CredentialsError(f"{place} must be one line of printable ASCII")
     return Secret(text)
+
+
+def _project_id(text: str | None, place: str) -> str | None:
+    """Without the blanks and line breaks that files and shells leave around it."""
+    if not (text := (text or "").strip()):
+        return None
+    try:
+        return values.project_id(text)
+    except RefusedError as refused:
+        raise CredentialsError(f"{place} {refused}") from None
 
 
 class AkskSource:
@@ -106,7 +119,7 @@ class EnvironmentSource:
             _checked(self._environ[_ENVIRONMENT[0]], _ENVIRONMENT[0]),
             _checked(self._environ[_ENVIRONMENT[1]], _ENVIRONMENT[1]),
             _checked(token, "HUAWEICLOUD_SDK_SECURITY_TOKEN") if token else None,
-            project_id=self._environ.get("HUAWEICLOUD_SDK_PROJECT_ID") or None,
+            project_id=_project_id(self._environ.get(_PROJECT_ID), _PROJECT_ID),
         )
 
     def forget(self, refused: Credential) -> None:
@@ -128,7 +141,7 @@ class ProfileSource:
             raise CredentialsError("credentials file: set HUAWEICLOUD_SDK_CREDENTIALS_FILE or HOME")
         parser = configparser.ConfigParser(interpolation=None)
         try:
-            parser.read_string(path.read_text("utf-8"))
+            parser.read_string(path.read_text("utf-8-sig"))
         except OSError as error:
             reason = f"cannot read: {error.strerror or 'failed'}"
         except (configparser.Error, UnicodeDecodeError):
@@ -157,7 +170,7 @@ class ProfileSource:
             _checked(section.get("ak", ""), f"credentials file {path}: ak"),
             _checked(section.get("sk", ""), f"credentials file {path}: sk"),
             _checked(token, f"credentials file {path}: security_token") if token else None,
-            project_id=section.get("project_id") or None,
+            project_id=_project_id(section.get("project_id"), f"credentials file {path}: project_id"),
         )
 
 

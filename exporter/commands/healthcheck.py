@@ -81,7 +81,7 @@ def of_listen_address(address: str) -> Address:
     if not (port.isascii() and port.isdecimal() and 0 < int(port) <= 65535):
         raise ExporterError(f"--web.listen-address {address!r}: must be HOST:PORT, such as :10047")
     host = host.removeprefix("[").removesuffix("]")
-    everywhere = host in ("", "0.0.0.0", "::")  # noqa: S104  # compared with, not bound to
+    everywhere = host in ("", "*", "0.0.0.0") or host.strip("0:") == ""  # noqa: S104  # compared with, not bound to
     # Not "localhost": a container without /etc/hosts does not know it.
     return Address("", "127.0.0.1" if everywhere else host, int(port))
 

@@ -6,6 +6,7 @@ Knows addresses and sockets, and turns what can go wrong with them into one line
 from __future__ import annotations
 
 import errno
+import ipaddress
 import os
 import re
 import socket
@@ -69,7 +70,7 @@ def _listen(address: str) -> socket.socket:
         )
     host, port = match["literal"] or match["host"], int(match["port"])
     try:
-        if host in ("", "::"):
+        if host in ("", "*") or _is_every_ipv6(host):
             return _listen_everywhere(port)
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         family, _, _, _, place = min(found, key=lambda info: info[0] != socket.AF_INET)
@@ -81,6 +82,14 @@ def _listen(address: str) -> socket.socket:
         ) from error
     except OSError as error:
         _refuse(address, error)
+
+
+def _is_every_ipv6(host: str) -> bool:
+    """``::`` in any spelling: as in Go, all of IPv4 as well."""
+    try:
+        return ipaddress.IPv6Address(host).is_unspecified
+    except ValueError:
+        return False
 
 
 def _listen_everywhere(port: int) -> socket.socket:

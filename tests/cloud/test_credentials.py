@@ -108,6 +108,43 @@ def test_the_environment_comes_first(tmp_path: Path) -> None:
     assert world.client.project_id == "p-env"
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        "\ufeff[basic]\nak = AK-FILE\nsk = SK\nproject_id = p-file\n",
+        "[basic]\r\nak = AK-FILE \t\r\nsk = SK\r\nproject_id = p-file \r\n",
+    ],
+    ids=["byte-order-mark", "line-ends-of-windows"],
+)
+def test_credentials_files_of_other_editors(tmp_path: Path, content: str) -> None:
+    """What an editor adds around the keys is no part of them."""
+    file = tmp_path / "credentials"
+    file.write_bytes(content.encode())
+    environ = {"HUAWEICLOUD_SDK_CREDENTIALS_FILE": str(file)}
+    world = World(lambda request: jobs("a"), auth=DefaultChain(), environ=environ, project_id=None)
+    run(world.list_jobs())
+    assert _signer(world.requests[0]) == "AK-FILE"
+    assert world.client.project_id == "p-file"
+
+
+def test_what_stands_around_variables_is_left_out() -> None:
+    """A line break that a secret manager adds breaks no address and no header."""
+    environ = {name: f" {value}\r\n" for name, value in ENVIRONMENT.items()}
+    environ["HUAWEICLOUD_SDK_PROJECT_ID"] = "p-env\n"
+    world = World(lambda request: jobs("a"), auth=DefaultChain(), environ=environ, project_id=None)
+    run(world.list_jobs())
+    assert _signer(world.requests[0]) == "AK-ENV"
+    assert world.client.project_id == "p-env"
+
+
+def test_a_project_id_that_cannot_be_one_is_named() -> None:
+    """Before it becomes a part of an address."""
+    environ = {**ENVIRONMENT, "HUAWEICLOUD_SDK_PROJECT_ID": "a/../b"}
+    world = World(lambda request: reply(404), auth=DefaultChain(), environ=environ, project_id=None)
+    with pytest.raises(CredentialsError, match="HUAWEICLOUD_SDK_PROJECT_ID must be 1 to 64 letters"):
+        run(world.list_jobs())
+
+
 @pytest.mark.parametrize("place", ["named", "home"])
 def test_the_credentials_file_comes_second(tmp_path: Path, place: str) -> None:
     """Without keys in the environment the SDK's file is read, where its variable or HOME says."""

@@ -63,6 +63,21 @@ def ipv6() -> bool:
     return True
 
 
+@pytest.mark.parametrize("host", ["", "*", "[::]", "[0:0:0:0:0:0:0:0]"])
+def test_everywhere_in_any_spelling(host: str) -> None:
+    """IPv6 and IPv4, and not loopback alone."""
+
+    async def run() -> None:
+        async with serving(small, f"{host}:0") as (server, _), httpx.AsyncClient() as client:
+            everywhere = httpx.URL(server.urls[0])
+            assert everywhere.host == "localhost"
+            for address in ("127.0.0.1", "127.0.0.2", *(["[::1]"] if ipv6() else [])):
+                answer = await client.get(f"http://{address}:{everywhere.port}")
+                assert answer.text == "ok\n"
+
+    asyncio.run(run())
+
+
 def test_every_address_answers() -> None:
     """Several addresses, ports chosen by the system, ``:0`` reachable over IPv4 too."""
 
