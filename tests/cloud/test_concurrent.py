@@ -10,7 +10,7 @@ import pytest
 from exporter.cloud import breaker, limits
 from exporter.errors import ApiError
 from exporter.ledger.model import JobsQuery
-from tests.cloud.world import World, gateway, jobs, reply, run, target
+from tests.cloud.world import ENDPOINT, World, gateway, jobs, reply, run, target
 
 BAD_SIGNATURE = gateway(401, "APIG.0301", "verify aksk signature fail")
 
@@ -69,25 +69,28 @@ def test_a_throttled_call_silences_the_others() -> None:
     assert world.events.retries == ["list_jobs"] * 2
 
 
+@pytest.mark.parametrize(
+    "endpoint", ["https://e{}.example.com", ENDPOINT], ids=["elsewhere", "same_endpoint"]
+)
 @pytest.mark.parametrize("hanging", [1, 8, 20])
 @pytest.mark.parametrize("proven", [False, True], ids=["at_the_start", "later"])
-def test_endpoints_that_never_answer_hold_up_no_other(
-    monkeypatch: pytest.MonkeyPatch, hanging: int, proven: bool
+def test_targets_that_are_never_answered_hold_up_no_other(
+    monkeypatch: pytest.MonkeyPatch, hanging: int, proven: bool, endpoint: str
 ) -> None:
-    """Each has two requests that hang, with the same keys: another endpoint is read as ever."""
+    """Each has more requests than places, with the same keys: another target is read as ever."""
     monkeypatch.setattr(breaker, "_HANDOVER", 0.01)
     monkeypatch.setattr(limits, "_PATIENCE", 0.01)
     silent = not proven
 
     async def answer(request: httpx.Request) -> httpx.Response:
-        if silent and "hang" in request.url.host:
+        if silent and request.headers.get("X-App-UserId") == "hangs":
             await asyncio.sleep(3600)
         return jobs("a")
 
     world = World(answer)
-    clients = [
-        world.connect(target(name=f"h{n}", endpoint=f"https://hang{n % hanging}.example.com"))
-        for n in range(2 * hanging)
+    clients = 3 * [
+        world.connect(target(name=f"h{n}", app_user_id="hangs", endpoint=endpoint.format(n)))
+        for n in range(hanging)
     ]
 
     async def scenario() -> None:

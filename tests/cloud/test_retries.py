@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Iterable
 
 import httpx
 import pytest
@@ -10,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.cloud.connect import Shared
-from exporter.cloud.limits import NoTimeLeft, RateLimiter
+from exporter.cloud.limits import EndpointLimiter, NoTimeLeft, RateLimiter
 from exporter.errors import ApiError
 from exporter.ledger.model import JobsQuery
 from tests.cloud.world import FakeTime, World, gateway, jobs, reply, run, script, target
+
+Sleeper = asyncio.Future[None]
 
 
 @pytest.mark.parametrize(
@@ -221,6 +224,36 @@ def test_the_limiter_refuses_what_cannot_be_in_time() -> None:
             assert waited == pytest.approx(1.0)
 
     run(scenario())
+
+
+@pytest.mark.parametrize("wake", [list, reversed], ids=["in_order", "last_first"])
+def test_after_a_pause_requests_go_as_they_came(wake: Callable[[list[Sleeper]], Iterable[Sleeper]]) -> None:
+    """Whoever the event loop wakes first, the turn belongs to who waited longest."""
+    time = FakeTime()
+    sleeping: list[Sleeper] = []
+    sent: list[str] = []
+
+    async def sleep(seconds: float) -> None:
+        sleeping.append(asyncio.get_running_loop().create_future())
+        await sleeping[-1]
+
+    async def one(limiter: EndpointLimiter, name: str) -> None:
+        async with limiter.slot(name, time.now + 600.0):
+            sent.append(name)
+
+    async def scenario() -> None:
+        limiter = RateLimiter(1.0, monotonic=time.monotonic, sleep=sleep).at("host")
+        limiter.pause("x", 30.0, "why")
+        tasks = [asyncio.create_task(one(limiter, name)) for name in "abcde"]
+        while not all(task.done() for task in tasks):
+            await asyncio.sleep(0)
+            time.now += 40.0
+            for sleeper in wake(sleeping):
+                sleeper.set_result(None)
+            sleeping.clear()
+
+    run(scenario())
+    assert sent == list("abcde")
 
 
 def test_targets_share_the_lowest_rate_until_they_are_gone() -> None:
