@@ -124,6 +124,20 @@ def test_polls_under_way_never_hold_more_than_the_limit_and_their_parts(
         assert sum(granted - part for granted in under_way.values()) <= whole
 
 
+def test_a_target_that_fails_holds_nothing_down() -> None:
+    """It was catching up when its endpoint fell silent: others keep their part, and soon have its, too."""
+    budget = Budget()
+    for name in "ab":
+        budget.join(name, 75)
+        budget.spent(name, 2)
+    budget.spent("a", 60)
+    assert budget.grant("a") == 73  # under way, and never answered
+    assert budget.grant("b") == 37
+    budget.spent("a", 1)
+    budget.spent("b", 37)
+    assert [budget.grant("a"), budget.grant("b")] == [37, 74]
+
+
 def test_the_lowest_rate_is_in_force_for_all() -> None:
     """As with the limiter that they share."""
     budget = Budget()

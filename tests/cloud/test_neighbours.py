@@ -192,7 +192,7 @@ THROTTLED = [
 @pytest.mark.parametrize("status", [429, 503])
 def test_an_endpoint_that_throttles_concerns_itself(status: int, headers: dict[str, str], text: str) -> None:
     """A pause holds for the key and that endpoint: elsewhere no poll is missed."""
-    pair = Pair(keep_saying(status, "APIG.0308", text, **headers))
+    pair = Pair(keep_saying(status, {429: "APIG.0308", 503: "APIG.0613"}[status], text, **headers))
     polls, answered = pair.poll(1200, timeout=60.0)
     assert (answered, pair.well_events.waited < 1.0) == (polls, True)
 
