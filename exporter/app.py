@@ -16,12 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
-import msgspec
 from msgspec.structs import replace
 
 from exporter import log, systemd
 from exporter.apimetrics import ApiMetrics
-from exporter.cloud.breaker import Refused
 from exporter.cloud.connect import Shared
 from exporter.config import Config
 from exporter.configshow import show
@@ -185,17 +183,13 @@ class App:
 
     def _restore_breakers(self) -> None:
         self._saved_breakers = self.store.load_breakers()
-        for key, text in self._saved_breakers.items():
-            try:
-                self.shared.restore({key: msgspec.json.decode(text, type=tuple[Refused, ...])})
-            except msgspec.DecodeError:  # at worst one more bad signature
-                log.warn(logger, "stored refusals of credentials cannot be read and are dropped")
+        self.shared.restore(self._saved_breakers)
 
     async def _keep_breakers(self) -> None:
         """Store refusals soon after they happen: five bad signatures lock a key, whoever sends them."""
         while True:
             await asyncio.sleep(1.0)
-            states = {key: msgspec.json.encode(state).decode() for key, state in self.shared.states().items()}
+            states = self.shared.states()
             if states != self._saved_breakers:
                 try:
                     await asyncio.get_running_loop().run_in_executor(

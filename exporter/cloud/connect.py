@@ -7,9 +7,11 @@ import os
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 import httpx
+import msgspec
 
 from exporter import log
 from exporter.cloud.breaker import TRIALS, Breaker, Refused
@@ -84,13 +86,16 @@ class Shared:
             if self._rates[key]:
                 self._limiters[key].rate = min(self._rates[key].values())
 
-    def states(self) -> dict[str, tuple[Refused, ...]]:
+    def states(self) -> dict[str, str]:
         """What a store must keep so that a restart does not try refused credentials again."""
-        return {key: breaker.state for key, breaker in self.breakers.items() if breaker.state}
+        states = {key: breaker.state for key, breaker in self.breakers.items()}
+        return {key: msgspec.json.encode(state).decode() for key, state in states.items() if state}
 
-    def restore(self, states: Mapping[str, tuple[Refused, ...]]) -> None:
-        for key, state in states.items():
-            self.breaker(key).restore(state)
+    def restore(self, states: Mapping[str, str]) -> None:
+        """Take over what a store kept; what cannot be read is dropped: at worst some more bad signatures."""
+        for key, text in states.items():
+            with suppress(msgspec.DecodeError):
+                self.breaker(key).restore(msgspec.json.decode(text, type=tuple[Refused, ...]))
 
 
 def connect(
