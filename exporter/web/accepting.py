@@ -84,7 +84,7 @@ class Acceptor:
                 loop.call_later(PAUSE_SECONDS, self._listen, listener)
                 return
             sock.setblocking(False)
-            visit = Visit(client_of(address[0]))
+            visit = Visit(client_of(address[0]), now)
             visit.end = partial(self._end, sock)
             self._visits.add(visit)
             self._silent[sock] = visit, now

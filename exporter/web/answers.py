@@ -18,7 +18,7 @@ PIECE: Final = 32 * 1024
 """Bytes given to a connection at a time; the next ones when the network has taken these."""
 BURST: Final = 16 * PIECE
 """Bytes after which others have their turn, however fast the network takes them."""
-STALLED_SECONDS: Final = 0.25
+STALLED_SECONDS: Final = 0.1
 """Who has taken nothing for so long gives way when there are too many."""
 
 FULL: Final = b"too many requests at a time: see --web.max-requests\n"
@@ -27,7 +27,7 @@ FULL: Final = b"too many requests at a time: see --web.max-requests\n"
 class Answer:
     """One that does not fit into one piece."""
 
-    def __init__(self, client: str, known: bool, cut: Callable[[], object], now: float) -> None:
+    def __init__(self, client: str, known: bool, cut: Callable[[], object], now: float = 0.0) -> None:
         """``known``: this connection has been answered before; ``cut`` ends it."""
         self.client = client
         self.known = known
@@ -113,9 +113,11 @@ class PiecewiseSend:
     """An ASGI ``send`` in front of a server's, for one request."""
 
     def __init__(
-        self, scope: Scope, send: Send, answers: Answers, answer: Answer, taken: Callable[[], None]
+        self, scope: Scope, send: Send, answers: Answers, answer: Answer, taken: Callable[[], bool]
     ) -> None:
-        """``send`` waits until the network has taken what it was given before; then ``taken`` is called."""
+        """``send`` waits until the network has taken what it was given before; then ``taken`` is called, and
+        says whether there is still a connection.
+        """
         self._has_body = scope["method"] != "HEAD"
         self._send = send
         self._answers = answers
@@ -153,7 +155,8 @@ class PiecewiseSend:
             end = begin + PIECE
             more = more_body or end < len(body)
             await self._send({"type": "http.response.body", "body": view[begin:end], "more_body": more})
-            self._taken()
+            if not self._taken():
+                await asyncio.Event().wait()  # until the end of the connection cancels this
             if end % BURST == 0:
                 await asyncio.sleep(0)  # a fast reader is not the only one
 
@@ -164,5 +167,6 @@ class PiecewiseSend:
         headers["content-type"] = "text/plain; charset=utf-8"
         headers["content-length"] = str(len(FULL))
         headers["retry-after"] = "1"
+        headers["connection"] = "close"
         await self._send({"type": "http.response.start", "status": 503, "headers": headers.raw})
         await self._send({"type": "http.response.body", "body": FULL})

@@ -18,6 +18,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from exporter.web.answers import Answer, Answers, PiecewiseSend
 from exporter.web.tls import NETWORK, Tls
+from exporter.web.turns import Turns
 
 READ_BYTES: Final = 4 * 1024
 """Read from a connection at a time: h11 refuses a long head only while it is incomplete, so it must not come
@@ -49,8 +50,12 @@ class Limits(NamedTuple):
 class Visit:
     """One accepted connection, from its first moment to its end."""
 
-    def __init__(self, client: str) -> None:
+    def __init__(self, client: str, now: float = 0.0) -> None:
         self.client = client
+        self.quiet_since = now
+        """When it last asked for something, or was accepted."""
+        self.waits = False
+        """Whether it is our turn to do something."""
         self.known = False
         """Whether it has been answered: what it asked for was there, and it was let in."""
         self.end: Callable[[], object] = lambda: None
@@ -61,7 +66,8 @@ class Visits:
 
     When there are too many, the largest crowd gives way. A crowd is what one client has in connections that
     have been answered, or in such that have not. Of those answered the newest goes, so that the connection
-    that a scraper has kept for long stays; of the others the one that is there longest.
+    that a scraper has kept for long stays. Of the others the one that keeps us waiting longest, and only then
+    the newest of those that wait for us.
     """
 
     def __init__(self, limit: int) -> None:
@@ -91,7 +97,9 @@ class Visits:
 
     def make_room(self) -> None:
         """End those that are the most in excess."""
-        excess = [*_ranked(reversed(self._unknown)), *_ranked(self._known)]
+        kept_first = [visit for visit in self._unknown if visit.waits]
+        kept_first += [visit for visit in reversed(self._unknown) if not visit.waits]
+        excess = [*_ranked(kept_first), *_ranked(self._known)]
         excess.sort(key=lambda ranked: ranked[:2], reverse=True)
         for _, _, visit in excess[: self._at_once]:
             self._end(visit)
@@ -117,6 +125,7 @@ class Shared(NamedTuple):
     """What the connections of a server have in common."""
 
     visits: Visits
+    turns: Turns
     answers: Answers
     limits: Limits
     buffer: memoryview
@@ -209,11 +218,13 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         if self._lost:
             return
         self._task = asyncio.current_task()
-        answer = Answer(self._visit.client, self._visit.known, self._network.abort, self.loop.time())
+        quiet_since, self._visit.quiet_since = self._visit.quiet_since, self.loop.time()
+        answer = Answer(self._visit.client, self._visit.known, self._network.abort)
 
-        def taken() -> None:
+        def taken() -> bool:
             answer.taken_at = now = self.loop.time()
             self._until(min(now + self._shared.limits.stall, self._answer_until))
+            return not self.transport.is_closing()
 
         async def send_noting_status(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -222,6 +233,10 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
 
         piecewise = PiecewiseSend(scope, send_noting_status, self._shared.answers, answer, taken)
         try:
+            self._visit.waits = True
+            await self._shared.turns.take(self._visit.client, quiet_since)
+            self._visit.waits = False
+            answer.taken_at = self.loop.time()
             await self._application(scope, receive, piecewise)
         except asyncio.CancelledError:
             if not self._lost:

@@ -23,6 +23,7 @@ from exporter.web.doors import Doors
 from exporter.web.guard import Guard
 from exporter.web.requests import WellFormed
 from exporter.web.tls import Tls
+from exporter.web.turns import Turns
 
 Application = ASGIApp
 """What can be served."""
@@ -52,6 +53,7 @@ class Server:
         self._sockets = listen.listen(listen_addresses)
         self._shared = Shared(
             Visits(_room(self._limits.connections)),
+            Turns(),
             Answers(self._limits.requests, self._limits.memory),
             self._limits,
             memoryview(bytearray(READ_BYTES)),

@@ -110,13 +110,17 @@ def sent(
     async def send(message: Message) -> None:
         messages.append(message)
 
+    def take() -> bool:
+        taken.append(1)
+        return True
+
     async def run() -> None:
         piecewise = PiecewiseSend(
             {"method": method},
             send,
             answers or Answers(1, 1 << 30),
             newcomer("a", 0.0),
-            lambda: taken.append(1),
+            take,
         )
         headers = [
             (b"content-length", str(len(body) + len(more or b"")).encode()),
@@ -143,6 +147,24 @@ def test_a_large_body_is_sent_in_pieces(size: int, more: bytes | None) -> None:
     assert [message.get("more_body", False) for message in bodies] == [True] * (len(bodies) - 1) + [False]
 
 
+def test_nothing_is_sent_to_who_is_gone() -> None:
+    """The rest waits for the end of the connection, which cancels it."""
+    messages: list[Message] = []
+
+    async def send(message: Message) -> None:
+        messages.append(message)
+
+    async def run() -> None:
+        piecewise = PiecewiseSend({"method": "GET"}, send, Answers(1, 1), newcomer("a", 0.0), lambda: False)
+        task = asyncio.create_task(piecewise({"type": "http.response.body", "body": BODY}))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert (len(messages), task.done()) == (1, False)
+        task.cancel()
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_what_fits_or_has_no_body_needs_no_place(method: str) -> None:
     """Health, refusals and HEAD come however many answers are under way."""
@@ -158,6 +180,7 @@ def test_one_too_many_is_refused_with_a_line_that_says_so() -> None:
     (start, body), _ = sent(BODY, answers=full, more=b"end")
     assert start["status"] == 503
     assert dict(start["headers"]) == {
+        b"connection": b"close",
         b"content-length": b"52",
         b"content-type": b"text/plain; charset=utf-8",
         b"retry-after": b"1",

@@ -460,17 +460,15 @@ def test_who_does_not_read_costs_little_memory(
     """Of 20 MB that nobody reads, a connection holds a few pieces; the rest is one object for all."""
     doors = Doors(config(tmp_path, server_pair)) if tls else None
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await large(scope, receive, send)
-
     async def run() -> None:
-        async with serving(app, limits=Limits(), doors=doors) as server:
+        async with serving(large, limits=Limits(), doors=doors) as server:
             context = authority.client_context() if tls else None
             streams = [await asyncio.open_connection(*place(server), ssl=context) for _ in range(10)]
             for stream in streams:
                 await state(stream)
             assert len(recorded) == 10
-            assert all(0 < connection.unsent() < 3 * PIECE for connection in recorded)
+            await until(lambda: all(connection.unsent() for connection in recorded))
+            assert all(connection.unsent() < 3 * PIECE for connection in recorded)
             for stream in streams:
                 stream[1].transport.abort()
 
@@ -563,6 +561,19 @@ def test_from_many_addresses_the_longest_silent_gives_way() -> None:
     for client in "efg":
         everybody.add(Visit(client))
     assert dropped == [1, 2, 3]
+
+
+def test_who_waits_for_us_stays() -> None:
+    """Longer than those that we wait for, and those that came first longest."""
+    everybody, found, dropped = visits(*"aaaa", limit=4)
+    for visit in found[:3]:
+        visit.waits = True
+    everybody.add(Visit("a"))
+    everybody.add(Visit("a"))
+    assert dropped == [3]
+    everybody.make_room()
+    everybody.make_room()
+    assert dropped == [3, 2]
 
 
 def test_who_is_gone_is_not_counted() -> None:
