@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import platform
 import signal
@@ -19,6 +20,8 @@ from typing import Any, Final
 from exporter import __version__, log
 from exporter.config import Config, inline_secrets, load
 from exporter.errors import ExporterError
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_LISTEN: Final = ":10047"
 MAX_REQUESTS: Final = 40
@@ -68,8 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_web_flags(demo, again=True)
     demo.set_defaults(run=_demo)
     check = commands.add_parser("check", help="print every problem of the configuration")
-    _add_config_flag(check, again=True)
-    _add_web_config_flag(check, again=True)
+    _add_serve_flags(check, again=True)  # what it will be started with
     check.add_argument("--estimate", action="store_true", help="also the requests a minute it will cost")
     check.set_defaults(run=_check)
     healthcheck = commands.add_parser("healthcheck", help="exit 0 if the exporter on this machine answers")
@@ -189,7 +191,11 @@ def _serve(flags: argparse.Namespace) -> int:
     def read_config() -> Config:
         from exporter.shard import of_shard
 
-        config = load(flags.config_file, environ=os.environ)
+        config = load(
+            flags.config_file,
+            environ=os.environ,
+            warn=lambda warning: log.warn(logger, "configuration", problem=warning),
+        )
         for secret in inline_secrets(config):
             redactor.add(secret.reveal())
         return of_shard(config, *flags.shard)
@@ -237,6 +243,7 @@ def _demo(flags: argparse.Namespace) -> int:
 
 def _check(flags: argparse.Namespace) -> int:
     from exporter.commands.check import check
+    from exporter.commands.preflight import Flags
 
     return check(
         flags.config_file,
@@ -244,6 +251,7 @@ def _check(flags: argparse.Namespace) -> int:
         environ=os.environ,
         out=sys.stdout,
         estimate=flags.estimate,
+        flags=Flags(flags.listen_addresses or (), flags.telemetry_path, flags.shard),
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -33,7 +34,7 @@ from exporter.configtypes import (
     TokenAuth,
 )
 from exporter.configvalues import spelled
-from exporter.errors import CredentialsError
+from exporter.errors import CredentialsError, Problem
 
 __all__ = [
     "AgencyAuth",
@@ -63,9 +64,15 @@ MAX_BUCKETS: Final = 50
 IAM_ENDPOINT_VARIABLE: Final = "HUAWEICLOUD_SDK_IAM_ENDPOINT"
 
 
-def load(path: Path, *, environ: Mapping[str, str] | None = None) -> Config:
+def load(
+    path: Path,
+    *,
+    environ: Mapping[str, str] | None = None,
+    warn: Callable[[Problem], None] = lambda _: None,
+) -> Config:
     """Read and check the whole file. Raises ConfigError with every problem found.
 
+    ``warn`` is told what can be used, but may not be meant.
     ``environ`` may hold ``HUAWEICLOUD_SDK_IAM_ENDPOINT``, which is used where ``iam_endpoint`` is not given.
     """
     problems = Problems(str(path))
@@ -85,6 +92,8 @@ def load(path: Path, *, environ: Mapping[str, str] | None = None) -> Config:
     problems.raise_if_any()
     _check_retention(top, config)
     problems.raise_if_any()
+    for warning in problems.warnings:
+        warn(warning)
     return config
 
 
@@ -206,7 +215,10 @@ def _classes(top: Section) -> tuple[ClassRule, ...]:
     for item in place.items("rules with class and match") or ():
         with item.section() as section:
             name = section.require("class", values.failure_class, "", "the class of messages that match")
-            rules.append(ClassRule(name, section.require("match", values.pattern, "", "an RE2 pattern")))
+            match = section.require("match", values.pattern, "", "an RE2 pattern")
+            if "\n" in match and (place_of_match := section.get("match")) is not None:
+                place_of_match.warn("has a line break in its middle: it matches only messages that have one")
+            rules.append(ClassRule(name, match))
     if (count := len({rule.class_name for rule in rules})) > MAX_CLASSES:
         place.refuse(
             f"must name at most {MAX_CLASSES} classes, not {count}: each costs a series per label set"
@@ -261,7 +273,15 @@ def _rate_limit(section: Section, poll: PollConfig) -> float:
 
 def _time_zone(section: Section) -> str:
     place = section.get("time_zone")
-    return "UTC" if place is None else place.written(values.time_zone, "UTC")
+    if place is None:
+        return "UTC"
+    zone = place.written(values.time_zone, "UTC")
+    if values.has_daylight_saving(zone, datetime.now(UTC).year):
+        place.warn(
+            "has daylight saving time: an hour of each autumn comes twice, and its times can be read wrong;"
+            " give an offset such as +08:00 if the API's clock does not change"
+        )
+    return zone
 
 
 def _filters(target: Section) -> Filters:
@@ -276,7 +296,7 @@ def _filters(target: Section) -> Filters:
 def _auth(target: Section, folder: Path) -> Auth:
     if (place := target.get("auth")) is None:
         return DefaultChain()
-    with place.section(private=True) as section:
+    with place.section(private=True, words=True) as section:
         given = [(name, method) for name in _METHODS if (method := section.get(name)) is not None]
         if len(given) > 1:
             place.refuse(f"gives {' and '.join(name for name, _ in given)}: keep one")

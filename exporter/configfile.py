@@ -62,6 +62,8 @@ class Problems:
     def __init__(self, file: str) -> None:
         self.file = file
         self._found: list[Problem] = []
+        self.warnings: list[Problem] = []
+        """What can be used, but may not be meant."""
 
     def add(self, line: int, path: str, message: str) -> None:
         self._found.append(Problem(self.file, line, path, message))
@@ -94,6 +96,11 @@ class Place:
     def refuse(self, message: str) -> None:
         self.problems.add(self.line, self.path, message)
 
+    def warn(self, message: str) -> None:
+        self.problems.warnings.append(
+            Problem(self.problems.file, self.line, self.path, f"warning: {message}")
+        )
+
     def value(self, parse: Parser[T], default: T) -> T:
         """The parsed value, or ``default`` after noting what is wrong with it."""
         try:
@@ -120,19 +127,21 @@ class Place:
             Place(self.problems, node, f"{self.path}[{i}]") for i, node in enumerate(self._node.value)
         )
 
-    def section(self, *, private: bool = False) -> Section:
+    def section(self, *, private: bool = False, words: bool = False) -> Section:
         """The keys of a mapping; none when it is something else, which is noted. See ``Section``."""
-        return Section(self, self._node, private=private)
+        return Section(self, self._node, private=private, words=words)
 
 
 class Section:
     """The keys of one mapping. Used as a context manager: on leaving, keys nobody asked for are refused.
 
-    In a ``private`` section a wrong key is never shown, since a slip of the pen turns a secret into one.
+    In a ``private`` section a wrong key is never shown, since a slip of the pen turns a secret into one; with
+    ``words`` it is if it is a short word in small letters, as no key or token is.
     """
 
-    def __init__(self, place: Place, node: yaml.Node | None, *, private: bool) -> None:
+    def __init__(self, place: Place, node: yaml.Node | None, *, private: bool, words: bool = False) -> None:
         self.place = place
+        self._words = words
         self._private = private
         self._asked: list[str] = []
         self._entries: dict[str, tuple[yaml.Node, yaml.Node]] = {}
@@ -240,7 +249,8 @@ class Section:
         self._refuse_key(key, node.start_mark.line + 1, f"is unknown; {hint}")
 
     def _refuse_key(self, key: str, line: int, message: str) -> None:
-        known = key in self._asked or (not self._private and re.fullmatch("[A-Za-z][A-Za-z_-]{0,39}", key))
+        shown = "[a-z][a-z_]{0,15}" if self._private else "[A-Za-z][A-Za-z_-]{0,39}"
+        known = key in self._asked or ((self._words or not self._private) and re.fullmatch(shown, key))
         path = self._path(key) if known else self.place.path
         self.place.problems.add(line, path, message if known else f"a key on this line {message}")
 

@@ -10,6 +10,7 @@ import ipaddress
 import math
 import re
 import zoneinfo
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 from urllib.parse import parse_qsl, urlsplit
@@ -26,6 +27,7 @@ _DURATION: Final = re.compile(
 )
 _LONGEST: Final = 3650 * 86400.0
 _SECRET_LIMIT: Final = 64 * 1024
+_PLACEHOLDER: Final = re.compile(r"\$[A-Z_][A-Z0-9_]*|\$[{(].*[})]|\{\{.*\}\}|%[A-Z_]+%|<[A-Za-z _-]*>")
 _SHOWN: Final = 19
 """Longer values stay unseen: access keys begin at 20 characters."""
 
@@ -133,6 +135,8 @@ def plain_text(value: Value) -> str:
     text = _text(value, "text", quotes=True)
     if not 1 <= len(text) <= 128 or not text.isprintable() or text != text.strip():
         raise RefusedError("must be 1 to 128 characters, no control characters, no blanks at its ends")
+    if "${" in text:
+        raise RefusedError("has a variable in it, and nothing here fills it in: write the value itself")
     return text
 
 
@@ -179,6 +183,14 @@ def time_zone(value: Value) -> str:
             f"must be a time zone such as UTC, Asia/Shanghai or +08:00, not {shown(text)}{none}"
         ) from None
     return text
+
+
+def has_daylight_saving(zone: str, year: int) -> bool:
+    """Whether its clocks change in that year."""
+    if re.fullmatch("UTC|[+-].*", zone):
+        return False
+    days = (datetime(year, 1, 1, tzinfo=zoneinfo.ZoneInfo(zone)) + timedelta(days=day) for day in range(365))
+    return len({day.utcoffset() for day in days}) > 1
 
 
 def origin(value: Value) -> str:
@@ -283,6 +295,11 @@ def secret_text(charset: Charset) -> Parser[str]:
     def parse(value: Value) -> str:
         if not isinstance(value, str):
             raise RefusedError(f"must be text, not {kind(value)}: put it in quotes")
+        if _PLACEHOLDER.fullmatch(value.strip()):
+            raise RefusedError(
+                "is the name of a variable or a placeholder, and nothing here fills it in: write the secret"
+                " itself, or give the path of a file with it"
+            )
         return _clean_secret(value, charset)
 
     return parse

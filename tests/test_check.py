@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import io
+import os
+import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from exporter.commands.check import Estimate, check, estimates
+from exporter.commands.check import NO_FLAGS, Estimate, check, estimates
+from exporter.commands.preflight import Flags
 from exporter.config import load
 
 ROOT = Path(__file__).parent.parent
 BAD = Path(__file__).parent / "bad_config"
 
 
-def _check(path: Path, *, estimate: bool = False, environ: dict[str, str] | None = None) -> tuple[int, str]:
+KEYS = {"HUAWEICLOUD_SDK_AK": "AK", "HUAWEICLOUD_SDK_SK": "SK"}
+
+
+def _check(
+    path: Path, *, estimate: bool = False, environ: dict[str, str] | None = None, flags: Flags = NO_FLAGS
+) -> tuple[int, str]:
     out = io.StringIO()
-    code = check(path, environ=environ or {}, out=out, estimate=estimate)
+    code = check(path, environ=KEYS if environ is None else environ, out=out, estimate=estimate, flags=flags)
     return code, out.getvalue()
 
 
@@ -102,5 +111,159 @@ def test_the_web_configuration_is_checked_too(
     web, out = tmp_path / "web.yml", io.StringIO()
     web.write_text(text)
     alone, expected = _check(config)
-    assert check(config, environ={}, out=out, web_config_path=web) == max(code, alone)
+    assert check(config, environ=KEYS, out=out, web_config_path=web) == max(code, alone)
     assert out.getvalue() == expected + said.format(web=web) + "\n"
+
+
+TARGETS = "targets: [{name: a, region: r}]\n"
+
+
+def _written(folder: Path, text: str = TARGETS, store: str = "books.db") -> Path:
+    path = folder / "exporter.yaml"
+    path.write_text(f"storage: {{url: 'sqlite:///{store}'}}\n{text}")
+    return path
+
+
+def _nothing(folder: Path) -> None:
+    """The folder as it is."""
+
+
+def _read_only(path: Path) -> None:
+    path.touch()
+    path.chmod(0o400)
+
+
+@pytest.mark.parametrize(
+    ("store", "prepare", "said"),
+    [
+        ("no/books.db", _nothing, "the folder {folder}/no does not exist: make it, or choose another"),
+        (
+            "file/books.db",
+            lambda folder: (folder / "file").touch(),
+            "the folder {folder}/file does not exist",
+        ),
+        ("books.db", lambda folder: (folder / "books.db").mkdir(), "books.db is not a regular file"),
+        ("books.db", lambda folder: os.mkfifo(folder / "books.db"), "books.db is not a regular file"),
+        (
+            "books.db",
+            lambda folder: (folder / "books.db.lock").mkdir(),
+            "books.db.lock is not a regular file",
+        ),
+        ("books.db", lambda folder: (folder / "books.db").write_text("x" * 99), "is not a SQLite database"),
+        ("books.db", lambda folder: (folder / "books.db").symlink_to("books.db"), "cannot be used: "),
+        ("b" * 300, _nothing, "cannot be used: File name too long"),
+    ],
+    ids=["no-folder", "file-as-folder", "folder", "fifo", "lock-folder", "other-file", "circle", "long-name"],
+)
+def test_a_store_that_cannot_be_opened(
+    store: str, prepare: Callable[[Path], object], said: str, tmp_path: Path
+) -> None:
+    """It would keep the exporter from starting, so it fails the check."""
+    prepare(tmp_path)
+    code, text = _check(_written(tmp_path, store=store))
+    assert (code, text.count("\n")) == (1, 1)
+    assert f"exporter.yaml: storage.url: {tmp_path}/{store}: " in text
+    assert said.format(folder=tmp_path) in text
+    assert set(tmp_path.iterdir()) <= {
+        tmp_path / name for name in (store, "exporter.yaml", "file", "books.db.lock")
+    }
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+@pytest.mark.parametrize("what", ["folder", "books.db", "books.db.lock"])
+def test_a_store_that_may_not_be_written(what: str, tmp_path: Path) -> None:
+    """By the user who checks, who should be the one that runs it."""
+    path = _written(tmp_path)
+    if what == "folder":
+        tmp_path.chmod(0o500)
+    else:
+        _read_only(tmp_path / what)
+    code, text = _check(path)
+    assert code == 1
+    assert "cannot be written to by this user" in text
+
+
+@pytest.mark.parametrize(
+    ("environ", "reason"),
+    [
+        ({}, "(environment: HUAWEICLOUD_SDK_AK and HUAWEICLOUD_SDK_SK not set; credentials file: set"),
+        ({"HUAWEICLOUD_SDK_AK": "AK"}, "(environment: HUAWEICLOUD_SDK_SK not set; credentials file: set"),
+        ({"HOME": "{folder}"}, "credentials file {folder}/.huaweicloud/credentials: cannot read: No such"),
+    ],
+    ids=["nothing", "half", "no-file"],
+)
+def test_no_credentials_but_the_agency_are_a_warning(
+    environ: dict[str, str], reason: str, tmp_path: Path
+) -> None:
+    """Only the network can tell whether the machine has one."""
+    given = {name: value.format(folder=tmp_path) for name, value in environ.items()}
+    code, text = _check(_written(tmp_path), environ=given)
+    assert (code, text.count("\n")) == (0, 2)
+    assert "exporter.yaml: warning: no credentials here for a: only the agency" in text
+    assert reason.format(folder=tmp_path) in text
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [KEYS, {"HC_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1/x"}],
+    ids=["keys", "pod-identity"],
+)
+def test_credentials_that_are_there_need_no_word(environ: dict[str, str], tmp_path: Path) -> None:
+    """Neither does a target with its own."""
+    assert _check(_written(tmp_path), environ=environ)[1].count("\n") == 1
+    own = _written(tmp_path, "targets: [{name: a, region: r, auth: {agency: {}}}]")
+    assert _check(own, environ={})[1].count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("zone", "warned"),
+    [
+        ("Europe/Berlin", True),
+        ("America/New_York", True),
+        ("Asia/Shanghai", False),
+        ("UTC", False),
+        ("'+08:00'", False),
+    ],
+)
+def test_daylight_saving_is_a_warning(zone: str, warned: bool, tmp_path: Path) -> None:
+    """With its place in the file; the file is valid."""
+    path = _written(
+        tmp_path, f"targets:\n- {{name: a, region: r}}\n- {{name: b, region: r, time_zone: {zone}}}"
+    )
+    code, text = _check(path)
+    line = f"{path}:4: targets[1].time_zone: warning: has daylight saving time: "
+    assert (code, line in text, text.count("\n")) == (0, warned, 1 + warned)
+
+
+def test_a_line_break_in_a_pattern_is_a_warning(tmp_path: Path) -> None:
+    """Two lines of a block are no two patterns."""
+    path = _written(tmp_path, f"fail_msg_classes:\n- class: a\n  match: |\n    x\n    y\n{TARGETS}")
+    code, text = _check(path)
+    assert code == 0
+    assert f"{path}:4: fail_msg_classes[0].match: warning: has a line break in its middle" in text
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (Flags(["nonsense"]), "--web.listen-address 'nonsense': must be HOST:PORT"),
+        (Flags([":0", "192.0.2.1:0"]), "--web.listen-address 192.0.2.1:0: cannot assign requested address"),
+        (Flags(telemetry_path="metrics"), "--web.telemetry-path 'metrics': must be a plain path"),
+        (Flags(shard=(0, 2)), "--shard=0/2: no target falls to this shard"),
+    ],
+    ids=["form", "other-machine", "path", "shard"],
+)
+def test_flags_of_serve_are_checked(flags: Flags, said: str, tmp_path: Path) -> None:
+    """The command line that it will be started with can be checked as it is."""
+    code, text = _check(_written(tmp_path), flags=flags)
+    assert code == 1
+    assert f"exporter.yaml: {said}" in text
+
+
+def test_a_port_in_use_is_a_warning(tmp_path: Path) -> None:
+    """The exporter that runs has it."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        code, text = _check(_written(tmp_path), flags=Flags([address]))
+    assert code == 0
+    assert f"exporter.yaml: warning: --web.listen-address {address}: address already in use" in text

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple, TextIO, TypeVar
+from typing import Final, NamedTuple, TextIO, TypeVar
 
+from exporter.commands.preflight import Flags, findings
 from exporter.config import Config, load
 from exporter.errors import ConfigError
 from exporter.web import config as webconfig
 
 T = TypeVar("T")
+NO_FLAGS: Final = Flags()
 
 
 class Estimate(NamedTuple):
@@ -39,12 +41,20 @@ def check(
     out: TextIO,
     estimate: bool = False,
     web_config_path: Path | None = None,
+    flags: Flags = NO_FLAGS,
 ) -> int:
-    """Prints every problem, one a line, and returns 1; or a line of summary per file, and returns 0."""
-    config = _tried(lambda: load(config_path, environ=environ), out)
-    if config is not None and config.storage.sqlite_file is None:
-        print(f"{config_path}: storage.url: only sqlite:///FILE is available in this version", file=out)
-        config = None
+    """Prints every problem, one a line, and returns 1; or a line of summary per file, and returns 0.
+
+    Warnings are printed too, and change nothing of that.
+    """
+    config = _tried(lambda: load(config_path, environ=environ, warn=lambda it: print(it, file=out)), out)
+    if config is not None:
+        found = findings(config, environ, flags)
+        for warning in found.warnings:
+            print(f"{config_path}: warning: {warning}", file=out)
+        for problem in found.problems:
+            print(f"{config_path}: {problem}", file=out)
+        config = None if found.problems else config
     if config is not None:
         count = len(config.targets)
         print(f"{config_path}: valid, {count} target{'' if count == 1 else 's'}", file=out)

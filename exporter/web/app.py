@@ -50,7 +50,7 @@ def create_app(
     telemetry_path: str,
 ) -> Starlette:
     """The application. Raises ExporterError when ``telemetry_path`` cannot be one."""
-    _check_path(telemetry_path)
+    check_telemetry_path(telemetry_path)
 
     routes = [
         Route(telemetry_path, Scrape(exposition), methods=["GET"]),
@@ -80,7 +80,8 @@ async def _plain_error(request: Request, error: Exception) -> Response:
     return PlainTextResponse(f"{error.detail}\n", error.status_code, headers)
 
 
-def _check_path(path: str) -> None:
+def check_telemetry_path(path: str) -> None:
+    """Raises ExporterError when it cannot be ``telemetry_path``."""
     usable = path.startswith("/") and not any(
         c in "{}?#%\\" or c.isspace() or not c.isprintable() for c in path
     )
