@@ -85,9 +85,14 @@ class Booking:
         return now
 
     @property
+    def furthest(self) -> int:
+        """The latest time that the API's answers tell; later than ``now`` where that is not believed (R3)."""
+        return max(self.now(), self.clock.furthest_ms() or 0)
+
+    @property
     def ahead(self) -> int:
         """The latest believable time of creation."""
-        return self.now() + max(MIN_AHEAD, self.books.rules.overlap)
+        return self.furthest + max(MIN_AHEAD, self.books.rules.overlap)
 
     async def book(self, result: WindowResult) -> None:
         """Book what a window showed and, when it was read to its end, what it should have shown (R6).

@@ -188,7 +188,16 @@ class Books:
         """Run in the store's thread. A cancelled caller leaves a commit to finish, whole, on its own."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
-    def view(self, *, now: int | None, up: bool, skew_ms: int | None, cost: PollCost = NO_COST) -> TargetView:
+    def view(
+        self,
+        *,
+        now: int | None,
+        up: bool,
+        skew_ms: int | None,
+        believed_skew_ms: int | None = None,
+        clocks_disagree: bool = False,
+        cost: PollCost = NO_COST,
+    ) -> TargetView:
         """What may be published: the books as committed. ``now`` is on the API's clock, if it is known."""
         view = self._view
         if self._ledger is not None:
@@ -201,6 +210,8 @@ class Books:
             view,
             up=up,
             clock_skew_ms=skew_ms,
+            believed_skew_ms=believed_skew_ms,
+            clocks_disagree=clocks_disagree,
             problem=self.problem,
             last_poll_requests=cost.requests,
             poll_budget=cost.budget,

@@ -206,6 +206,8 @@ class Fleet:
             now=old.client.clock.now_ms(),
             up=before.up,
             skew_ms=before.clock_skew_ms,
+            believed_skew_ms=before.believed_skew_ms,
+            clocks_disagree=before.clocks_disagree,
             cost=PollCost(before.last_poll_requests, before.poll_budget),
         )
 

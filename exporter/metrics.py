@@ -261,6 +261,14 @@ POLLS: Final[tuple[Metric[Books], ...]] = (
         lambda books: sampling.one(books.view.target, books.view.clock_skew_ms, 1000),
     ),
     Metric(
+        "metastudio_exporter_clocks_disagree",
+        "gauge",
+        "1 while the clocks of the API and ours differ by more than poll.overlap, or what is counted is ahead"
+        " of the API's.",
+        ("target",),
+        sampling.clocks_disagree,
+    ),
+    Metric(
         "metastudio_exporter_label_sets_folded_total",
         "counter",
         "Jobs booked under other/other because metrics.max_label_sets was reached.",

@@ -123,6 +123,10 @@ class TargetView(msgspec.Struct, frozen=True, kw_only=True):
     last_complete_poll: int | None = None
     clock_skew_ms: int | None = None
     """API clock minus ours; ``None`` until an answer carried a usable ``Date``."""
+    believed_skew_ms: int | None = None
+    """The same for the time that counting goes by, where not all of that ``Date`` is believed (R3)."""
+    clocks_disagree: bool = False
+    """By more than ``poll.overlap``; or the books are ahead of what the API's clock tells."""
     problem: str = ""
     """Why the last poll was not complete; empty after one that was. One line, may quote the API."""
     last_poll_requests: int = 0

@@ -16,7 +16,7 @@ from exporter.ledger.facts import Sighting
 from exporter.ledger.model import JOB_TYPES, JobsQuery, Page, Record
 from exporter.ledger.plan import Window
 from exporter.ledger.reading import MARGIN, MAX_WINDOW_RECORDS, PAGE_LIMIT, PageMemory, Verdict, WindowRead
-from exporter.ledger.times import SECOND
+from exporter.ledger.times import SECOND, floor_second
 
 SECOND_LIMIT = 9_000
 """Records of one single second that are still paged; lists are said to be capped at 10,000."""
@@ -40,6 +40,15 @@ class ApiClock(Protocol):
 
     def latest_ms(self) -> int | None:
         """A time that is surely not before now."""
+
+    def furthest_ms(self) -> int | None:
+        """The latest time that any of the last answers told, believed or not."""
+
+    def reached(self, ms: int) -> None:
+        """The API's clock was found to have passed this time by a former run."""
+
+    def undecided(self, tolerance: float) -> bool:
+        """Could further answers change much? ``tolerance`` between its clock and ours in seconds."""
 
     def skew(self, wall: float) -> float | None:
         """API clock minus ``wall``, in seconds."""
@@ -125,6 +134,24 @@ class Reader:
         """One job of the whole list, whichever comes first, if there is one; ``ahead`` as below."""
         fetched = await self._fetch(JobsQuery(limit=1), deadline)
         return SeenPage(fetched.page.records, Sighting(fetched.begun, fetched.ended, None, ahead))
+
+    async def newest(self, since: int, until: int, deadline: float, most: int) -> int:
+        """When the newest job of [since, until] was made (whole seconds); 0 where there is none.
+
+        By halving, and so in whatever order the API lists; not after it, if ``most`` requests do not suffice.
+        """
+        newest, end = 0, until
+        for _ in range(most):
+            middle = floor_second((since + until) // 2)
+            if middle <= since:
+                break
+            page = (await self._fetch(JobsQuery(middle, end, limit=1), deadline)).page
+            made = [time for record in page.records if middle <= (time := record.create_time or 0) <= end]
+            if made:
+                since = newest = floor_second(made[0])
+            else:
+                until = middle
+        return newest
 
     async def lookup(self, job_id: str, deadline: float) -> SeenPage:
         """Ask for one job; anything else in the answer is left out (R9: counts only if its id matches)."""

@@ -156,6 +156,11 @@ def counted_until(books: Books) -> Samples:
     return one(books.view.target, gauges.counted_until if gauges else None, 1000)
 
 
+def clocks_disagree(books: Books) -> Samples:
+    view = books.view
+    return one(view.target, None if view.clock_skew_ms is None else float(view.clocks_disagree))
+
+
 def poll_duration(books: Books) -> Samples:
     histogram = books.view.poll_duration
     return () if histogram is None else (((books.view.target,), _distribution(histogram, 1000)),)

@@ -18,11 +18,14 @@ from exporter.ledger.model import FAILED, FINAL_STATES
 from exporter.published import JobGauges, Pair, Published, TargetView
 from exporter.sampling import JOB_STATES, ProcessView
 
-State = Literal["ok", "behind", "failing", "refused", "denied", "starting"]
-"""ok: read in time; behind: read, but late; failing: no valid answer in the last poll; refused: the API
+State = Literal["ok", "behind", "clock", "failing", "refused", "denied", "starting"]
+"""ok: read in time; behind: read, but late; clock: the API's clock and ours differ by more than
+``poll.overlap``, or the books are ahead of it; failing: no valid answer in the last poll; refused: the API
 refuses the credentials; starting: not polled yet."""
 
 PROBLEM_LIMIT: Final = 1000
+NOTABLE_LAG: Final = 1.0
+"""Seconds by which the books may seem ahead of the time, by rounding."""
 MISSED_POLLS: Final = 4
 """A complete poll is late after so many intervals, or after one poll's deadline if that is longer."""
 
@@ -81,7 +84,7 @@ class TargetStatus(msgspec.Struct, frozen=True, kw_only=True):
     last_complete_poll: float | None
     counted_until: float | None
     lag_seconds: float | None
-    """Now minus ``counted_until``."""
+    """The API's time, as far as it is believed, minus ``counted_until``: never below 0 but for a wrong clock."""
     usual_lag_seconds: float
     """Up to this a lag is no reason to worry: twice ``poll.overlap``."""
     last_poll_problem: str
@@ -92,6 +95,8 @@ class TargetStatus(msgspec.Struct, frozen=True, kw_only=True):
     oldest_open_job: float | None
     credentials: Credentials
     clock_skew_seconds: float | None
+    clocks_disagree: bool
+    """By more than ``poll.overlap``; or the books are ahead of what the API's clock tells."""
     skipped_seconds: float
     polls: Mapping[str, int]
     anomalies: Mapping[str, int]
@@ -178,7 +183,8 @@ def _target(view: TargetView, api: ApiView | None, config: Config, now: float) -
         expires=api.credentials_expiry if api is not None else None,
     )
     counted_until = gauges.counted_until / 1000 if gauges else None
-    lag = None if counted_until is None else now + (view.clock_skew_ms or 0) / 1000 - counted_until
+    ahead = view.clock_skew_ms if view.believed_skew_ms is None else view.believed_skew_ms
+    lag = None if counted_until is None else now + (ahead or 0) / 1000 - counted_until
     return TargetStatus(
         name=view.target,
         state=_state(view, credentials, lag, config, now),
@@ -197,6 +203,7 @@ def _target(view: TargetView, api: ApiView | None, config: Config, now: float) -
         oldest_open_job=_seconds(min(gauges.oldest_open.values(), default=None)) if gauges else None,
         credentials=credentials,
         clock_skew_seconds=_seconds(view.clock_skew_ms),
+        clocks_disagree=view.clocks_disagree,
         skipped_seconds=view.skipped_ms / 1000,
         polls=view.polls,
         anomalies=view.anomalies,
@@ -224,6 +231,8 @@ def _state(
         return "starting"
     if not view.up:
         return "failing"
+    if view.clocks_disagree or (lag or 0) < -NOTABLE_LAG:
+        return "clock"
     patience = max(MISSED_POLLS * poll.interval, poll.timeout)
     late = now - (view.last_complete_poll or 0) / 1000 > patience
     return "behind" if late or (lag or 0) > 2 * poll.overlap + patience else "ok"

@@ -48,6 +48,15 @@ class FakeClock:
     def latest_ms(self) -> int | None:
         return self.now_ms()
 
+    def furthest_ms(self) -> int | None:
+        return self.now_ms()
+
+    def reached(self, ms: int) -> None:
+        pass
+
+    def undecided(self, tolerance: float) -> bool:
+        return False
+
     def skew(self, wall: float) -> float | None:
         return None if self.known < 2 else self.ms / SECOND - wall
 

@@ -64,6 +64,7 @@ CONTRACT = {
     "metastudio_exporter_record_anomalies_total": ("counter", "target anomaly", "books"),
     "metastudio_exporter_skipped_seconds_total": ("counter", "target", "books"),
     "metastudio_exporter_clock_skew_seconds": ("gauge", "target", "books"),
+    "metastudio_exporter_clocks_disagree": ("gauge", "target", "books"),
     "metastudio_exporter_label_sets_folded_total": ("counter", "target", "books"),
     "metastudio_exporter_target_info": ("gauge", "target region project_id api_endpoint", "books"),
     "metastudio_exporter_build_info": ("gauge", "version revision pythonversion", "process"),
@@ -143,6 +144,7 @@ def test_closed_sets_of_a_target_are_at_zero(name: str, labels: list[str]) -> No
         "metastudio_exporter_poll_duration_seconds",
         "metastudio_exporter_last_complete_poll_timestamp_seconds",
         "metastudio_exporter_clock_skew_seconds",
+        "metastudio_exporter_clocks_disagree",
     ],
 )
 def test_what_is_not_known_is_absent(name: str) -> None:

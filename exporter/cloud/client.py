@@ -73,7 +73,7 @@ class Client:
         self._monotonic = monotonic
         self._sleep = sleep
         self._jitter = jitter
-        self._clock = ApiClock(monotonic)
+        self._clock = ApiClock(monotonic, wall)
         self._decoder = Decoder(target.time_zone)
         self._project_id = target.project_id
         self._connections = Connections(target.endpoint, transport=transport)
@@ -145,7 +145,7 @@ class Client:
         return await self._session.call(
             operation,
             lambda: self._connections.build_request("GET", url, headers=self._headers()),
-            self._read_page,
+            lambda answer, redact: self._read_page(answer, redact, query),
             to=self._jobs,
             credential=credential,
             project_id=project_id,
@@ -173,11 +173,17 @@ class Client:
         )
         return _checked_project(found)
 
-    def _read_page(self, answer: Answer, redact: Redactor) -> Page:
+    def _read_page(self, answer: Answer, redact: Redactor, query: JobsQuery) -> Page:
         page = self._decoder.decode(answer.body, redact=redact)
         # Only good answers teach the clock: an error may come from a proxy with a clock of its own.
         headers = answer.headers
-        self._clock.observe(headers.get("date"), headers.get("age"), answer.sent, answer.received)
+        self._clock.observe(
+            headers.get("date"),
+            headers.get("age"),
+            answer.sent,
+            answer.received,
+            _newest(page, query),
+        )
         return page
 
     def _url(self, project_id: str, query: JobsQuery) -> str:
@@ -252,6 +258,13 @@ def host(url: str) -> str:
 def scope(target: TargetConfig) -> str:
     """Tells what a refusal of this target's requests speaks of: not of other regions, projects, users."""
     return fingerprint(target.endpoint, target.region, target.project_id or "", target.app_user_id or "")
+
+
+def _newest(page: Page, query: JobsQuery) -> int | None:
+    """The latest ``create_time`` (milliseconds) that a list shows where it was asked for (R7)."""
+    times = (record.create_time for record in page.records if query.job_id is None)
+    since, until = query.since or 0, query.until or (1 << 62)
+    return max((time for time in times if time is not None and since <= time <= until), default=None)
 
 
 def _checked_project(found: str) -> str:

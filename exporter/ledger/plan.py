@@ -141,12 +141,15 @@ def backlog_window(density: Density, head: int, now: int) -> Window | None:
     return Window(head, head + span) if now - head > span else None
 
 
-def head_window(ledger: Ledger, density: Density, head: int, now: int, due: Sequence[Look]) -> Window:
+def head_window(
+    ledger: Ledger, density: Density, head: int, now: int, due: Sequence[Look], furthest: int = 0
+) -> Window:
     """The newest stretch, from where the last head read ended, and what is cheaply listed with it.
 
-    One page is read to beyond now. More pages end a second before now: nothing may appear between them.
+    One page is read to beyond now, and ``furthest`` where that is later: a record there tells whose clock is
+    right (R3). More pages end a second before now: nothing may appear between them. Nothing before K is new.
     """
-    since = head = min(head, floor_second(now))
+    since = head = max(ledger.times.forgotten, min(head, floor_second(now)))
     late = max(head + SECOND, floor_second(now) - SECOND)
     if due:
         counts = RecordCounts(ledger, due[0].since - MARGIN, head, density.per_ms)
@@ -155,7 +158,7 @@ def head_window(ledger: Ledger, density: Density, head: int, now: int, due: Sequ
         since = min(head, max(looks.windows, key=lambda window: window.until).since)
         if counts(since - MARGIN, now) + SLACK > PAGE_LIMIT:
             return Window(since, late)
-    return Window(since, floor_second(now) + max(MIN_AHEAD, ledger.rules.overlap))
+    return Window(since, floor_second(max(now, furthest, head)) + max(MIN_AHEAD, ledger.rules.overlap))
 
 
 def filled(ledger: Ledger, density: Density, window: Window, head: int, now: int, most: int) -> Window:

@@ -23,7 +23,7 @@ def _observe(
 def test_one_answer_is_not_enough() -> None:
     """A single Date proves nothing; from the second on there is a clock."""
     time = FakeTime()
-    clock = ApiClock(time.monotonic)
+    clock = ApiClock(time.monotonic, time.wall)
     _observe(clock, time, date=START)
     assert (clock.now_ms(), clock.latest_ms(), clock.skew(START)) == (None, None, None)
     _observe(clock, time, date=START)
@@ -33,7 +33,7 @@ def test_one_answer_is_not_enough() -> None:
 def test_it_runs_on_between_answers() -> None:
     """Time passes on the monotonic clock, not on the wall clock."""
     time = FakeTime()
-    clock = ApiClock(time.monotonic)
+    clock = ApiClock(time.monotonic, time.wall)
     for _ in range(2):
         _observe(clock, time, date=START)
     time.now += 12.5
@@ -46,7 +46,7 @@ def test_it_runs_on_between_answers() -> None:
 def test_answers_from_a_cache_teach_nothing(age: str) -> None:
     """An answer with an Age is as old as it says, or older."""
     time = FakeTime()
-    clock = ApiClock(time.monotonic)
+    clock = ApiClock(time.monotonic, time.wall)
     for _ in range(5):
         _observe(clock, time, date=START, age=age)
     assert clock.now_ms() is None
@@ -55,7 +55,7 @@ def test_answers_from_a_cache_teach_nothing(age: str) -> None:
 def test_age_zero_is_fresh() -> None:
     """Age 0 says that the answer was not cached."""
     time = FakeTime()
-    clock = ApiClock(time.monotonic)
+    clock = ApiClock(time.monotonic, time.wall)
     for _ in range(2):
         _observe(clock, time, date=START, age="0")
     assert clock.now_ms() is not None
@@ -64,7 +64,7 @@ def test_age_zero_is_fresh() -> None:
 @pytest.mark.parametrize("date", [None, "", "yesterday", "Sun, 99 Nov 1994 08:49:37 GMT"])
 def test_answers_without_a_readable_date_teach_nothing(date: str | None) -> None:
     """No date, no sighting."""
-    clock = ApiClock(lambda: 0.0)
+    clock = ApiClock(lambda: 0.0, lambda: START)
     for _ in range(5):
         clock.observe(date, None, 0.0, 0.0)
     assert clock.now_ms() is None
@@ -73,7 +73,7 @@ def test_answers_without_a_readable_date_teach_nothing(date: str | None) -> None
 def test_the_least_of_ten_wins_and_is_forgotten_after_ten() -> None:
     """A stale date holds the clock back for ten answers; a date of the future never moves it."""
     time = FakeTime()
-    clock = ApiClock(time.monotonic)
+    clock = ApiClock(time.monotonic, time.wall)
     _observe(clock, time, date=START - 600)
     _observe(clock, time, date=START + 9999)
     for _ in range(8):
@@ -91,7 +91,7 @@ def test_the_least_of_ten_wins_and_is_forgotten_after_ten() -> None:
 def test_the_truth_lies_between_the_bounds(steps: list[tuple[float, float, float]], later: float) -> None:
     """However long answers took and whenever they were dated, now is between now_ms and latest_ms."""
     time = FakeTime()
-    clock = ApiClock(time.monotonic)
+    clock = ApiClock(time.monotonic, time.wall)
     for pause, took, when in steps:
         time.now += pause
         sent, dated = time.now, time.wall() + took * when
