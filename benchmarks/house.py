@@ -63,6 +63,15 @@ class WorldSource:
     def latest_ms(self) -> int | None:
         return self.now_ms()
 
+    def furthest_ms(self) -> int | None:
+        return self.now_ms()
+
+    def reached(self, ms: int) -> None:
+        pass
+
+    def undecided(self, tolerance: float) -> bool:
+        return False
+
     def skew(self, wall: float) -> float | None:
         return 0.0
 

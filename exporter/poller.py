@@ -239,7 +239,7 @@ class Poller:
                 )
 
     async def _baseline(self) -> int:
-        """Now (R4). Where the clocks disagree, at least after the newest job: all that there are count as old."""
+        """Now (R4). Where the clocks disagree, at least after the newest job: those there are count as old."""
         now, furthest = self._booking.now(), self._booking.furthest
         if furthest - now <= self._overlap and not self._clocks_disagree():
             return now

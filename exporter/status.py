@@ -84,7 +84,7 @@ class TargetStatus(msgspec.Struct, frozen=True, kw_only=True):
     last_complete_poll: float | None
     counted_until: float | None
     lag_seconds: float | None
-    """The API's time, as far as it is believed, minus ``counted_until``: never below 0 but for a wrong clock."""
+    """The API's time, as far as it is believed, minus ``counted_until``; below 0 only for a wrong clock."""
     usual_lag_seconds: float
     """Up to this a lag is no reason to worry: twice ``poll.overlap``."""
     last_poll_problem: str

@@ -16,7 +16,18 @@ from typing import Any
 import pytest
 
 from exporter.ledger.classify import BUILTIN_RULES, Classifier
-from tests.processes import Exporter, Samples, exporter, get, post, simulator, total, wait_for, write_config
+from tests.processes import (
+    Exporter,
+    Samples,
+    end_all,
+    exporter,
+    get,
+    post,
+    simulator,
+    total,
+    wait_for,
+    write_config,
+)
 
 SCALE = 6
 BUCKETS = (50, 100, 200, 500, 1000, 2000, 3000, 5000, 10000)
@@ -162,8 +173,7 @@ def run(
                 time.sleep(rng.uniform(0.0, 1.5))
                 program.start()
                 next_kill = time.monotonic() + rng.uniform(0.7, 5.0)
-        post(f"{cloud}/simulator/rate", {"rate": 0.0})
-        post(f"{cloud}/simulator/clock", {"jump": 900.0})
+        end_all(cloud, 360.0)
         wait_for_the_end(cloud, witness)
         final = witness.look()
         assert final is not None

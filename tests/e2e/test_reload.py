@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.test_differential import COUNTERS, SCALE, counted, expected, normal
-from tests.processes import Exporter, Samples, get, post, simulator, total, wait_for, write_config
+from tests.processes import Exporter, Samples, end_all, get, post, simulator, total, wait_for, write_config
 
 LIFECYCLE = "--web.enable-lifecycle"
 SUCCESSFUL = "metastudio_exporter_config_last_reload_successful"
@@ -162,8 +162,7 @@ def test_every_kind_of_change_again_and_again_loses_no_count(tmp_path: Path) -> 
                 else:
                     assert reload(program, "PUT" if number % 4 else "POST")[0] == 200
                 time.sleep(0.2)
-            post(f"{address}/simulator/rate", {"rate": 0.0})
-            post(f"{address}/simulator/clock", {"jump": 900.0})
+            end_all(address, 240.0)
             last = json.loads(get(f"{address}/simulator") or "")["now"]
             wait_for("the end of every job", lambda: done(address, program, last), 60)
             final = program.samples()

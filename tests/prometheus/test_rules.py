@@ -32,6 +32,7 @@ NOT_AGGREGATED: Final = {
 ALSO_WHILE_STALE: Final = {
     "MetaStudioTTSPollStale": "it is the one that fires",
     "MetaStudioTTSNothingCounted": "there are no books, so none that are stale",
+    "MetaStudioTTSClocksDisagree": "a clock may be why the books seem stale",
     "MetaStudioTTSExporterDown": "about a scrape target, not about a target's books",
     "MetaStudioTTSExporterAbsent": "about no target at all",
     "MetaStudioTTSReloadFailed": "about a process, not about a target's books",

@@ -104,6 +104,7 @@ STATES: dict[State, tuple[TargetView, bool]] = {
     "refused": (well(up=False), True),
     "denied": (well(up=False), False),
     "behind": (well(last_complete_poll=NOW_MS - 61_000), False),
+    "clock": (well(clocks_disagree=True), False),
 }
 
 
@@ -130,6 +131,21 @@ def test_a_long_lag_is_trouble_though_every_poll_is_complete() -> None:
 def test_the_lag_is_told_on_the_clock_of_the_api() -> None:
     """Our own clock being wrong is no lag."""
     assert of_view(well(clock_skew_ms=-30_000)).targets[0].lag_seconds == pytest.approx(370)
+
+
+@pytest.mark.parametrize("believed", [-2 * 3_600_000, -401_500], ids=["by-hours", "by-a-second"])
+def test_books_ahead_of_the_clock_are_never_ok(believed: int) -> None:
+    """A lag below zero means that jobs are taken for counted that are not made yet."""
+    told = of_view(well(clock_skew_ms=0, believed_skew_ms=believed))
+    assert told.targets[0].state == "clock"
+    assert told.targets[0].lag_seconds == pytest.approx(400 + believed / 1000)
+    assert "ahead of the API&#39;s clock" in StatusPage({}).render(told, refresh=True).replace("'", "&#39;")
+
+
+def test_the_lag_goes_by_the_time_that_is_believed() -> None:
+    """A Date two hours ahead, alone, is no lag of two hours."""
+    told = of_view(well(clock_skew_ms=7_200_000, believed_skew_ms=0, clocks_disagree=True))
+    assert told.targets[0].lag_seconds == pytest.approx(400)
 
 
 def test_what_an_operator_asks_first_is_there() -> None:
