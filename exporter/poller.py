@@ -29,6 +29,7 @@ from exporter.looks import look
 from exporter.published import TargetView
 from exporter.reader import JobSource, Reader, WindowResult
 from exporter.settling import Settling
+from exporter.witnesses import Witnesses
 
 logger = logging.getLogger(__name__)
 
@@ -102,11 +103,10 @@ class Poller:
         self._probed: deque[Record] = deque(maxlen=PAGE_LIMIT)
         """What probes showed and is not booked yet; bounded for an API that never tells its time."""
         self._published_at = float("-inf")
-        self._disagreed = False
-        """Did the API's clock and ours, in the last poll?"""
         self._booking = Booking(
             name, clock=source.clock, reader=reader, books=books, committed=self._publish_sometimes
         )
+        self._witnesses = Witnesses(self._booking, wall, time_filters=settings.time_filters)
         self._settling = Settling(self._booking, books.rules.overlap)
 
     # --- the cycle ------------------------------------------------------------------------------------
@@ -154,7 +154,7 @@ class Poller:
             if not self._books.loaded:
                 await self._books.load(wall)
             await self._books.commit(self._now())
-            self._compare_clocks()
+            self._witnesses.compare()
         except (ExporterError, RuntimeError) as error:  # RuntimeError: stored books that do not balance
             self._books.problem = str(error)
             log.error(logger, "the books could not be written", target=self._name, error=error)
@@ -224,7 +224,7 @@ class Poller:
         """R4: the first start, committed before anything is counted. R8: give up what is too far back."""
         ledger = self._books.ledger
         if not ledger.started:
-            ledger.start(await self._baseline())
+            ledger.start(await self._witnesses.begin())
             await self._books.commit(self._booking.now())
             log.info(logger, "counting begins", target=self._name, baseline_ms=ledger.times.baseline)
         elif ledger.times.too_far(self._booking.now(), ledger.rules.max_catch_up):
@@ -237,53 +237,6 @@ class Poller:
                     target=self._name,
                     skipped_seconds=skipped // SECOND,
                 )
-
-    async def _baseline(self) -> int:
-        """Now (R4). Where the clocks disagree, at least after the newest job: those there are count as old."""
-        now, furthest = self._booking.now(), self._booking.furthest
-        if furthest - now <= self._overlap and not self._clocks_disagree():
-            return now
-        wall = int(self._wall() * SECOND)
-        until = min(max(furthest, wall), furthest + self._books.rules.max_catch_up)
-        if self._settings.time_filters:
-            most = max(0, self._booking.budget_left - 1)
-            newest = await self._reader.newest(floor_second(now), until, self._booking.deadline, most)
-        else:
-            whole = await self._reader.read_everything(self._booking.ahead, self._booking.deadline)
-            times = (record.create_time or 0 for page in whole.pages for record in page.records)
-            newest = max(times, default=0)
-        after = min(floor_second(newest) + SECOND, until) if newest else 0
-        return max(self._booking.now(), after)
-
-    def _clocks_disagree(self) -> bool:
-        """By more than ``overlap``: the API's clock and ours, or the books are ahead of every answer (R3)."""
-        skew, ledger = self._source.clock.skew(self._wall()), self._books.ledger
-        if skew is None:
-            return False
-        return abs(skew) * SECOND > self._overlap or (
-            ledger.started and ledger.times.settled > self._booking.furthest
-        )
-
-    def _compare_clocks(self) -> None:
-        """Say it once when they begin to disagree, and once when it is over."""
-        skew = self._source.clock.skew(self._wall())
-        disagree = self._clocks_disagree()
-        if skew is None or disagree == self._disagreed:
-            return
-        self._disagreed = disagree
-        times = self._books.ledger.times if self._books.ledger.started else None
-        if disagree:
-            log.warn(
-                logger,
-                "the API's clock and ours differ by more than poll.overlap, or the books are ahead of both:"
-                " counting goes by the earliest that records do not refute",
-                target=self._name,
-                api_minus_ours_seconds=round(skew),
-                believed_minus_ours_seconds=round(self._booking.now() / SECOND - self._wall()),
-                counted_until_ms=None if times is None else times.settled,
-            )
-        else:
-            log.info(logger, "the API's clock and ours agree again", target=self._name)
 
     async def _catch_up(self) -> None:
         """While far behind: settle reads, strictly in order, within half the budget (R5, R8)."""
@@ -424,7 +377,7 @@ class Poller:
             up=up,
             skew_ms=None if skew is None else round(skew * SECOND),
             believed_skew_ms=None if now is None else now - round(wall * SECOND),
-            clocks_disagree=self._disagreed,
+            clocks_disagree=self._witnesses.disagreed,
             cost=self._booking.cost,
         )
         self._publish_view(view)

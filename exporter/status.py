@@ -183,8 +183,7 @@ def _target(view: TargetView, api: ApiView | None, config: Config, now: float) -
         expires=api.credentials_expiry if api is not None else None,
     )
     counted_until = gauges.counted_until / 1000 if gauges else None
-    ahead = view.clock_skew_ms if view.believed_skew_ms is None else view.believed_skew_ms
-    lag = None if counted_until is None else now + (ahead or 0) / 1000 - counted_until
+    lag = None if counted_until is None else now + _api_ahead(view) - counted_until
     return TargetStatus(
         name=view.target,
         state=_state(view, credentials, lag, config, now),
@@ -216,6 +215,12 @@ def _target(view: TargetView, api: ApiView | None, config: Config, now: float) -
         ),
         last_hour=_last_hour(view),
     )
+
+
+def _api_ahead(view: TargetView) -> float:
+    """The API's time, as far as it is believed, minus ours, in seconds."""
+    ahead = view.clock_skew_ms if view.believed_skew_ms is None else view.believed_skew_ms
+    return (ahead or 0) / 1000
 
 
 def _state(

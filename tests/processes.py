@@ -66,7 +66,7 @@ def post(url: str, body: object) -> Any:
 
 
 def end_all(cloud: str, rate: float) -> None:
-    """Time jumps on over there, so that every job ends; a few more at ``rate`` confirm its new ``Date`` (R3)."""
+    """Time jumps on over there, so that every job ends; some more at ``rate`` confirm its ``Date`` (R3)."""
     post(f"{cloud}/simulator/rate", {"rate": 0.0})
     post(f"{cloud}/simulator/clock", {"jump": 900.0})
     post(f"{cloud}/simulator/rate", {"rate": rate})
