@@ -18,8 +18,9 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from exporter import log, systemd
+from exporter import log, logwriter, systemd
 from exporter.apimetrics import ApiMetrics
+from exporter.background import in_background
 from exporter.cloud.connect import Shared
 from exporter.config import Config
 from exporter.configshow import show
@@ -103,15 +104,33 @@ class App:
         """Load the books, publish them, then poll and serve until ``stop`` is set. Raises StoreError."""
         sys.setswitchinterval(SWITCH_SECONDS)
         try:
-            self._restore_breakers()
-            await self.fleet.load()
-            self.ready = True
-            log.info(logger, "listening", addresses=" ".join(self.server.urls))
-            systemd.notify(self.environ, systemd.READY)
-            await self._poll_and_serve(stop)
+            if await self._load(stop):
+                self.ready = True
+                log.info(logger, "listening", addresses=" ".join(self.server.urls))
+                systemd.notify(self.environ, systemd.READY)
+                await self._poll_and_serve(stop)
         finally:
             self.ready = False
             await self._close()
+
+    async def _load(self, stop: asyncio.Event) -> bool:
+        """Read the store, unless ``stop`` is set before that is done: a disk may hang. Raises StoreError."""
+        loading = asyncio.ensure_future(self._read_store())
+        stopping = asyncio.ensure_future(stop.wait())
+        await asyncio.wait((loading, stopping), return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not loading.done():
+            loading.cancel()
+            return False
+        await loading
+        return True
+
+    async def _read_store(self) -> None:
+        self._saved_breakers = await asyncio.get_running_loop().run_in_executor(
+            self.executor, self.store.load_breakers
+        )
+        self.shared.restore(self._saved_breakers)
+        await self.fleet.load()
 
     async def _poll_and_serve(self, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -147,7 +166,7 @@ class App:
             if self._read_config is None:
                 raise ReloadError(("this exporter was started without a configuration file",))
             before = self.fleet.config.metrics
-            await self.fleet.exchange(await asyncio.to_thread(self._read_config))
+            await self.fleet.exchange(await in_background(self._read_config, name="configuration"))
         except ExporterError as error:
             problems = tuple(str(error).splitlines())
             for problem in problems:
@@ -181,14 +200,11 @@ class App:
 
     # --- refused credentials outlive a restart --------------------------------------------------------
 
-    def _restore_breakers(self) -> None:
-        self._saved_breakers = self.store.load_breakers()
-        self.shared.restore(self._saved_breakers)
-
     async def _keep_breakers(self) -> None:
         """Store refusals soon after they happen: five bad signatures lock a key, whoever sends them."""
         while True:
             await asyncio.sleep(1.0)
+            self.exposition.log_lines_dropped(logwriter.dropped())
             states = self.shared.states()
             if states != self._saved_breakers:
                 try:

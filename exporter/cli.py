@@ -20,10 +20,13 @@ from typing import Any, Final
 from exporter import __version__, log
 from exporter.config import Config, inline_secrets, load
 from exporter.errors import ExporterError
+from exporter.logwriter import drain
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_LISTEN: Final = ":10047"
+DRAIN_SECONDS: Final = 1.0
+"""How long the end waits for whoever reads the log."""
 MAX_REQUESTS: Final = 40
 """As in node_exporter."""
 
@@ -40,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return command(flags)
     except ExporterError as error:
+        drain(DRAIN_SECONDS)
         for line in str(error).splitlines():  # a configuration may have several problems
             print(f"metastudio-tts-exporter: {line}", file=sys.stderr)
         return 1
@@ -228,6 +232,7 @@ def _run(
     # Until somebody listens to it, a wish to reload must not end the program.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     lookups.run(life())
+    drain(DRAIN_SECONDS)
     return 0
 
 

@@ -288,12 +288,11 @@ def read_yaml(path: Path, problems: Problems, *, empty: str = "at least one targ
 def read_limited(path: Path, limit: int, *, regular: bool = False) -> str:
     """A text file's content without its byte order mark. Raises RefusedError.
 
-    ``regular`` refuses pipes and devices, which cannot be read twice.
+    ``regular`` refuses pipes and devices, which cannot be read twice; opening one does not wait for its
+    other end, nor does it take a terminal.
     """
     try:
-        if regular and not stat.S_ISREG(path.stat().st_mode):
-            raise RefusedError("is not a regular file")
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_open_regular if regular else None) as file:
             data = file.read(limit + 1)
     except OSError as error:
         raise RefusedError(f"cannot be read: {os.strerror(error.errno or 0)}") from None
@@ -304,6 +303,14 @@ def read_limited(path: Path, limit: int, *, regular: bool = False) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise RefusedError("is not UTF-8 text", line) from None
+
+
+def _open_regular(path: str, flags: int) -> int:
+    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise RefusedError("is not a regular file")
 
 
 def kind(value: Value) -> str:

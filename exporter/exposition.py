@@ -95,6 +95,11 @@ class Exposition:
             process = msgspec.structs.replace(process, reload_success_timestamp=at)
         self._process = process
 
+    def log_lines_dropped(self, number: int) -> None:
+        """So many since the start."""
+        if number != self._process.log_lines_dropped:
+            self._process = msgspec.structs.replace(self._process, log_lines_dropped=number)
+
     def render(self, form: Format, names: frozenset[str] = frozenset(), *, packed: bool = False) -> bytes:
         """One scrape's body, plain or one gzip member; with ``names``, only those samples or families."""
         return b"".join(self.parts(form, names, packed=packed))

@@ -22,6 +22,7 @@ from typing import Any, Final, Literal, TextIO
 from urllib.parse import quote
 
 from exporter.errors import ExporterError
+from exporter.logwriter import LineWriter
 
 Level = Literal["debug", "info", "warn", "error"]
 Format = Literal["logfmt", "json"]
@@ -104,9 +105,16 @@ def error(logger: logging.Logger, message: str, /, **fields: object) -> None:
 def configure(
     level: Level, style: Format, stream: TextIO, *, redactor: Redactor, root: logging.Logger | None = None
 ) -> None:
-    """Sends every log line of the process to ``stream``; called again, it replaces what was set before."""
+    """Sends every log line of the process to ``stream``; called again, it replaces what was set before.
+
+    A stream with a file descriptor is written by a thread: whoever logs does not wait for its reader.
+    """
     root = root or logging.getLogger()
-    handler = logging.StreamHandler(stream)
+    handler: logging.Handler
+    try:
+        handler = LineWriter(stream.fileno())
+    except (OSError, ValueError):  # in memory, or closed
+        handler = logging.StreamHandler(stream)
     formatter = {"logfmt": LogfmtFormatter, "json": JsonFormatter}[style]
     handler.setFormatter(formatter(redactor, traces=level == "debug"))
     for old in root.handlers[:]:

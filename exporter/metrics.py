@@ -309,6 +309,14 @@ PROCESS: Final[tuple[Metric[ProcessView], ...]] = (
         lambda process: (((), process.reload_success_timestamp),),
         scope="process",
     ),
+    Metric(
+        "metastudio_exporter_log_lines_dropped_total",
+        "counter",
+        "Log lines that were dropped because standard error was not read, or could not be written.",
+        (),
+        lambda process: (((), process.log_lines_dropped),),
+        scope="process",
+    ),
 )
 
 METRICS: Final[tuple[Metric[Any], ...]] = (*JOBS, *API, *POLLS, *PROCESS)

@@ -73,8 +73,9 @@ class ProcessView(msgspec.Struct, frozen=True, kw_only=True):
     pythonversion: str
     reload_successful: bool = True
     reload_success_timestamp: float
+    log_lines_dropped: int = 0
     created: ClassVar[None] = None
-    """No counters here."""
+    """The one counter begins with the process, whose start is a metric of its own."""
 
 
 K = TypeVar("K", bound=tuple[str, ...])

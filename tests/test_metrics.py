@@ -70,6 +70,7 @@ CONTRACT = {
     "metastudio_exporter_build_info": ("gauge", "version revision pythonversion", "process"),
     "metastudio_exporter_config_last_reload_successful": ("gauge", "", "process"),
     "metastudio_exporter_config_last_reload_success_timestamp_seconds": ("gauge", "", "process"),
+    "metastudio_exporter_log_lines_dropped_total": ("counter", "", "process"),
 }
 
 

@@ -6,11 +6,12 @@ Knows names and file formats. Sources that ask a server are in ``metadata.py`` a
 from __future__ import annotations
 
 import configparser
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Generic, Protocol, TypeVar
 
 from exporter import configvalues as values
+from exporter.background import OneAtATime
 from exporter.cloud.auth import Credential, Keys, Token
 from exporter.cloud.limits import fingerprint
 from exporter.config import (
@@ -23,9 +24,13 @@ from exporter.config import (
     TokenAuth,
     read_secret,
 )
-from exporter.configfile import RefusedError
+from exporter.configfile import FILE_LIMIT, RefusedError, read_limited
 from exporter.errors import ApiError, CredentialsError
 
+T = TypeVar("T")
+
+READ_SECONDS: Final = 5.0
+"""Longer than a file takes that can be read at all."""
 POD_URI: Final = "HC_CONTAINER_CREDENTIALS_FULL_URI"
 _PROJECT_ID: Final = "HUAWEICLOUD_SDK_PROJECT_ID"
 _ENVIRONMENT: Final = ("HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK")
@@ -39,6 +44,27 @@ class CredentialSource(Protocol):
 
     def forget(self, refused: Credential) -> None:
         """The API says that these ended: give others next time, if there can be any."""
+
+
+class Reading(Generic[T]):
+    """Reads secrets for one source, in a thread where files may have to be read: their disk may hang."""
+
+    def __init__(self, *sources: SecretSource | None) -> None:
+        """Without any, they come from a file."""
+        self._files = not sources or any(isinstance(source, Path) for source in sources)
+        self._background = OneAtATime[T]("credentials")
+
+    async def get(self, read: Callable[[], T]) -> T:
+        """What ``read`` returns. Raises CredentialsError."""
+        if not self._files:
+            return read()
+        try:
+            return await self._background.run(read, seconds=READ_SECONDS)
+        except TimeoutError:
+            raise CredentialsError(
+                f"the files with the credentials could not be read within {READ_SECONDS:.0f} s:"
+                " their file system does not answer"
+            ) from None
 
 
 def header_secret(source: SecretSource, name: str) -> Secret:
@@ -75,8 +101,12 @@ class AkskSource:
 
     def __init__(self, auth: AkskAuth) -> None:
         self._auth = auth
+        self._reading = Reading[Keys](auth.access_key, auth.secret_key, auth.security_token)
 
     async def get(self) -> Keys:
+        return await self._reading.get(self._read)
+
+    def _read(self) -> Keys:
         token = self._auth.security_token
         return Keys(
             header_secret(self._auth.access_key, "access_key"),
@@ -93,9 +123,10 @@ class TokenSource:
 
     def __init__(self, auth: TokenAuth) -> None:
         self._auth = auth
+        self._reading = Reading[Token](auth.token)
 
     async def get(self) -> Token:
-        return Token(header_secret(self._auth.token, "token"))
+        return await self._reading.get(lambda: Token(header_secret(self._auth.token, "token")))
 
     def forget(self, refused: Credential) -> None:
         """Files are read anew each time anyway."""
@@ -131,9 +162,10 @@ class ProfileSource:
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
+        self._reading = Reading[Keys]()
 
     async def get(self) -> Keys:
-        return self.read()
+        return await self._reading.get(self.read)
 
     def read(self) -> Keys:
         path = self._path()
@@ -141,10 +173,10 @@ class ProfileSource:
             raise CredentialsError("credentials file: set HUAWEICLOUD_SDK_CREDENTIALS_FILE or HOME")
         parser = configparser.ConfigParser(interpolation=None)
         try:
-            parser.read_string(path.read_text("utf-8-sig"))
-        except OSError as error:
-            reason = f"cannot read: {error.strerror or 'failed'}"
-        except (configparser.Error, UnicodeDecodeError):
+            parser.read_string(read_limited(path, FILE_LIMIT, regular=True))
+        except RefusedError as refused:
+            reason = str(refused)
+        except configparser.Error:
             reason = "is not a valid INI file"  # the parser's own text quotes the line, secret and all
         else:
             return self._keys(parser, path)

@@ -14,7 +14,7 @@ import msgspec
 from exporter.cloud import signing
 from exporter.cloud.auth import Token
 from exporter.cloud.connections import Connections
-from exporter.cloud.credentials import header_secret
+from exporter.cloud.credentials import Reading, header_secret
 from exporter.cloud.events import ApiEvents
 from exporter.cloud.exchange import Answer, Exchange
 from exporter.cloud.lease import Lease, LeasedSource
@@ -63,9 +63,10 @@ def password_source(
     transport: httpx.AsyncBaseTransport | None,
 ) -> LeasedSource[Token]:
     """Tokens of an IAM user, each kept until one to one and a half hours before it ends (of 24 h)."""
+    reading = Reading[Secret](auth.password)
 
     async def fetch() -> Lease[Token]:
-        password = header_secret(auth.password, "password").reveal()
+        password = (await reading.get(lambda: header_secret(auth.password, "password"))).reveal()
         owner = fingerprint(auth.domain, auth.username, password)
         try:
             async with (
@@ -73,8 +74,7 @@ def password_source(
                 to.limiter.slot(target.name, monotonic() + _WAIT) as waited,
                 Connections(target.iam_endpoint, transport=transport) as connections,
             ):
-                if waited > 0:
-                    events.throttle_wait(waited)
+                events.throttle_wait(waited)
                 to.breaker.check(owner, to.place)  # another may have been refused during the wait
                 lease = await open_exchange(connections).call(
                     "create_token",

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from exporter import log
+from exporter.background import in_background
 from exporter.errors import ConfigError
 from exporter.web.config import WebConfig, load
 
@@ -46,7 +47,7 @@ class Doors:
         """Look again every second, until cancelled."""
         while self._path is not None:
             await sleep(LOOK_SECONDS)
-            await asyncio.to_thread(self.look)  # a file system may hang
+            await in_background(self.look, name="web-config")  # a file system may hang
 
     def look(self) -> None:
         """Take what has changed and stands still."""
