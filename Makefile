@@ -7,7 +7,7 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignor
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench bench-scrape soak docs dashboards manifests image-test tools clean
+.PHONY: help demo test lint bench bench-scrape bench-hostile soak docs dashboards manifests image-test tools clean
 
 help:
 	@echo "make demo   run the exporter against the bundled simulator"
@@ -15,6 +15,7 @@ help:
 	@echo "make lint   ruff and mypy only"
 	@echo "make bench  run the benchmarks of docs/benchmarks.md (ten minutes)"
 	@echo "make bench-scrape  what a scrape costs, beside a Go exporter and nginx (three minutes; see docs/benchmarks.md)"
+	@echo "make bench-hostile  what hostile clients cost (needs prometheus; fifteen minutes; see docs/security.md)"
 	@echo "make soak   ten simulated days of a million jobs each, with faults (half an hour; see docs/proof.md)"
 	@echo "make docs   write docs/metrics.md again"
 	@echo "make dashboards   write grafana/dashboards/*.json again"
@@ -43,6 +44,10 @@ bench: $(VENV)/dev-installed
 bench-scrape: $(VENV)/dev-installed
 	$(BIN)/python -m benchmarks.scrape
 	$(BIN)/python -m benchmarks.scrape.poll
+
+bench-hostile: $(VENV)/dev-installed
+	$(BIN)/python -m benchmarks.hostile
+	$(BIN)/python -m benchmarks.hostile --tls
 
 soak: $(VENV)/dev-installed
 	$(BIN)/python -m tests.soak

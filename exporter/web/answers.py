@@ -65,7 +65,7 @@ class Answers:
         return True
 
     def hold(self, answer: Answer, body: bytes) -> None:
-        """From now on this is what it sends. Cuts others off while all bodies together are too large."""
+        """From now on this is what it sends. While all bodies together are too large, stalled readers go."""
         self._release(answer)
         self._under_way.add(answer)
         answer.body = body
@@ -73,10 +73,16 @@ class Answers:
         if self._readers[id(body)] == 1:
             self._held += len(body)
         while self._held > self._memory:
-            others = [other for other in self._under_way if other.body is not None and other.body is not body]
-            if not others:
+            stalled = [
+                other
+                for other in self._under_way
+                if other.body is not None
+                and other.body is not body
+                and answer.taken_at - other.taken_at >= STALLED_SECONDS
+            ]
+            if not stalled:
                 return
-            self._cut(min(others, key=lambda other: other.taken_at))
+            self._cut(min(stalled, key=lambda other: other.taken_at))
 
     def end(self, answer: Answer) -> None:
         """It is over, or cut off. Twice does no harm."""

@@ -32,7 +32,7 @@ class Limits(NamedTuple):
     requests: int = 40
     """Answers under way at a time, of those that take more than one piece; 0: any number."""
     memory: int = 16 * 1024 * 1024
-    """Bytes of all different bodies that are being sent, of which one may be larger."""
+    """Bytes of all different bodies that are being sent, beyond which stalled readers are cut off."""
     handshake: float = 5.0
     head: float = 10.0
     """From a connection's start, or a request's first byte, to the end of its head; also for the rest of a

@@ -90,6 +90,15 @@ def test_old_bodies_are_given_up_when_all_are_too_large() -> None:
     assert everybody.held == 2 * len(BODY)
 
 
+def test_readers_that_read_keep_their_bodies() -> None:
+    """Two scrapers of a very large exposition do not cut each other off."""
+    everybody, found, cut = answers(*[("a", False)] * 2, limit=0, memory=len(BODY))
+    for n, answer in enumerate(found):
+        answer.taken_at = 10.0
+        everybody.hold(answer, bytes([n]) + BODY[1:])
+    assert (cut, everybody.held) == ([], 2 * len(BODY))
+
+
 def test_one_body_may_be_larger_than_all() -> None:
     """It has been made, and nothing else can be given up for it."""
     everybody, found, cut = answers(("a", False), limit=0, memory=10)

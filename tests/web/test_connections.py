@@ -51,9 +51,9 @@ async def serving(
             await task
 
 
-async def stranger(server: Server) -> Stream:
-    """A connection from another address than the scrape's, with a small window."""
-    return await asyncio.open_connection(*place(server), local_addr=("127.0.0.2", 0), limit=4096)
+async def stranger(server: Server, address: str = "127.0.0.2") -> Stream:
+    """A connection, if not said otherwise from another address than the scrape's, with a small window."""
+    return await asyncio.open_connection(*place(server), local_addr=(address, 0), limit=4096)
 
 
 async def scrape(server: Server, client: httpx.AsyncClient) -> float:
@@ -252,8 +252,9 @@ def test_requests_without_end_on_one_connection_stop_nobody() -> None:
 # --- floods -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.2"], ids=["own-address", "another"])
 @pytest.mark.parametrize("trouble", [silent, half_a_head, idle])
-def test_a_flood_of_connections_stops_nobody(trouble: Trouble) -> None:
+def test_a_flood_of_connections_stops_nobody(trouble: Trouble, address: str) -> None:
     """Ten times as many as there is room for: a new scrape is served, and one's open connection survives."""
 
     async def run() -> None:
@@ -262,7 +263,7 @@ def test_a_flood_of_connections_stops_nobody(trouble: Trouble) -> None:
                 first = await early.get(server.urls[0])
                 flood = []
                 for _ in range(400):
-                    flood.append(await stranger(server))
+                    flood.append(await stranger(server, address))
                     with contextlib.suppress(ConnectionError):
                         await trouble(flood[-1])
                 assert await scrape(server, late) < 5.0

@@ -8,8 +8,10 @@ import errno
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
 import httpx
 import pytest
@@ -108,6 +110,21 @@ def test_the_server_does_not_introduce_itself() -> None:
             writer.close()
 
     asyncio.run(run())
+
+
+def most_waiting() -> int:
+    """Connections that the system lets wait for one listening socket."""
+    return int(Path("/proc/sys/net/core/somaxconn").read_text())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for its limit")
+def test_a_thousand_connections_may_wait() -> None:
+    """While nothing is accepted, none of them is ignored, so none has to try again a second later."""
+    server = Server(small, ["127.0.0.1:0"])
+    with contextlib.ExitStack() as waiting:
+        for _ in range(min(1000, most_waiting())):
+            waiting.enter_context(socket.create_connection(place(server), timeout=0.9))
+    server.close()
 
 
 def taken() -> socket.socket:

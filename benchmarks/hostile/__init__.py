@@ -1,0 +1,1 @@
+"""What hostile clients cost the exporter: its memory, and the time of a scrape meanwhile."""
