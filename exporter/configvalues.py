@@ -6,7 +6,6 @@ Messages show a value only where nobody could have written a secret by accident,
 
 from __future__ import annotations
 
-import ipaddress
 import math
 import re
 import zoneinfo
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
+from exporter import hosts
 from exporter.configfile import Parser, RefusedError, Value, kind, read_limited
 from exporter.ledger.classify import compile_rule
 from exporter.ledger.model import NO_MESSAGE, UNCLASSIFIED
@@ -194,7 +194,10 @@ def has_daylight_saving(zone: str, year: int) -> bool:
 
 
 def origin(value: Value) -> str:
-    """``https://HOST[:PORT]`` in lower case; ``http://`` to this machine only. The value is never shown."""
+    """``https://HOST[:PORT]`` in lower case; ``http://`` to this machine only. The value is never shown.
+
+    A final dot of the host, which keeps name servers from trying other domains first, stays.
+    """
     text = _text(value, "a URL such as https://HOST")
     try:
         parts = urlsplit(text)
@@ -209,31 +212,22 @@ def origin(value: Value) -> str:
         raise RefusedError("must not hold a user name or password: credentials belong under auth")
     if parts.path not in ("", "/") or "?" in text or "#" in text:
         raise RefusedError("must end after the host and port: no path, query or fragment")
-    if parts.scheme == "http" and not _is_loopback(host):
+    if parts.scheme == "http" and not hosts.is_loopback(host):
         raise RefusedError(
             "must be https://: http:// would show credentials to the network and is for loopback only"
         )
+    # As certificates know it. A name server may be asked for "localhost.", and answer what it likes.
+    host = "localhost" if host == "localhost." else str(hosts.address(host) or host)
     bracketed = f"[{host}]" if ":" in host else host
     return f"{parts.scheme}://{bracketed}" + (f":{port}" if port else "")
 
 
 def _is_host(host: str) -> bool:
-    if ":" in host:
-        return _address(host) is not None
+    name = host.removesuffix(".")
+    if hosts.address(name) is not None:
+        return name == host
     label = "[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
-    return len(host) <= 253 and re.fullmatch(rf"{label}(?:\.{label})*", host) is not None
-
-
-def _is_loopback(host: str) -> bool:
-    address = _address(host)
-    return host == "localhost" if address is None else address.is_loopback
-
-
-def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        return ipaddress.ip_address(host)
-    except ValueError:
-        return None
+    return len(name) <= 253 and re.fullmatch(rf"{label}(?:\.{label})*", name) is not None
 
 
 def storage_url(folder: Path) -> Parser[str]:

@@ -10,6 +10,7 @@
     │   ├── StoreConflictError     somebody else committed in between: reload
     │   └── ScopeChangedError      the target's name belongs to other books
     ├── CredentialsError       no usable credentials could be found or obtained
+    ├── NetworkSettingsError   a variable of the environment names a proxy or authorities that cannot be used
     └── ApiError               one request to the cloud failed, for good or after its retries
 
 The text of each is one line that says what is wrong and what to do; it never holds a secret.
@@ -82,6 +83,10 @@ class ScopeChangedError(StoreError):
 
 class CredentialsError(ExporterError):
     """No credentials, or none that can be used; says which source was tried and why it failed."""
+
+
+class NetworkSettingsError(ExporterError):
+    """The environment names a proxy or certificate authorities that cannot be used; says which variable."""
 
 
 class ErrorKind(StrEnum):

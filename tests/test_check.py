@@ -267,3 +267,40 @@ def test_a_port_in_use_is_a_warning(tmp_path: Path) -> None:
         code, text = _check(_written(tmp_path), flags=Flags([address]))
     assert code == 0
     assert f"exporter.yaml: warning: --web.listen-address {address}: address already in use" in text
+
+
+def _proxied(tmp_path: Path, **environ: str) -> tuple[int, str]:
+    path = _written(tmp_path)
+    code, text = _check(path, environ={**KEYS, **environ})
+    return code, text.replace(f"{path}: ", "")
+
+
+def test_the_usual_exceptions_of_a_desktop_are_valid(tmp_path: Path) -> None:
+    """NO_PROXY may hold ranges of addresses."""
+    environ = {"NO_PROXY": "localhost,127.0.0.0/8,::1/128", "HTTPS_PROXY": "http://proxy:3128"}
+    assert _proxied(tmp_path, **environ) == (0, "valid, 1 target\n")
+
+
+@pytest.mark.parametrize(
+    ("environ", "message"),
+    [
+        ({"HTTPS_PROXY": "ftp://u:SECRET@x"}, "HTTPS_PROXY must begin with http://, https:// or socks5://"),
+        ({"SSL_CERT_FILE": "/nonexistent"}, "SSL_CERT_FILE cannot be used: No such file or directory"),
+    ],
+    ids=["proxy", "authorities"],
+)
+def test_what_the_network_cannot_use_is_a_problem(
+    environ: dict[str, str], message: str, tmp_path: Path
+) -> None:
+    """The variable at fault is named once, whatever the number of endpoints, and no secret is shown."""
+    code, text = _proxied(tmp_path, **environ)
+    assert (code, text.count("\n")) == (1, 1)
+    assert f"the environment variable {message}" in text
+    assert "SECRET" not in text
+
+
+def test_what_may_be_a_mistake_of_the_network_is_a_warning(tmp_path: Path) -> None:
+    """It is valid all the same."""
+    code, text = _proxied(tmp_path, HTTP_PROXY="http://proxy:3128")
+    assert code == 0
+    assert text.startswith("warning: the environment variable HTTP_PROXY is not used")

@@ -26,6 +26,7 @@ from exporter.cloud.events import ApiEvents, Operation
 from exporter.cloud.exchange import Answer, Exchange
 from exporter.cloud.limits import NoTimeLeft, RateLimiter, fingerprint
 from exporter.cloud.mapping import RefusedError
+from exporter.cloud.network import Network
 from exporter.cloud.records import Decoder
 from exporter.cloud.redact import Redactor
 from exporter.cloud.session import Destination, Session
@@ -60,6 +61,7 @@ class Client:
         limiter: RateLimiter,
         breaker: Breaker,
         events: ApiEvents,
+        network: Network | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -76,7 +78,7 @@ class Client:
         self._clock = ApiClock(monotonic, wall)
         self._decoder = Decoder(target.time_zone)
         self._project_id = target.project_id
-        self._connections = Connections(target.endpoint, transport=transport)
+        self._connections = Connections(network, transport=transport)
         self._jobs = Destination(limiter.at(host(target.endpoint)), breaker, scope(target))
         region = fingerprint(target.iam_endpoint, target.region)
         self._iam = Destination(limiter.at(host(target.iam_endpoint)), breaker, region)

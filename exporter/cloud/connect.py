@@ -31,6 +31,7 @@ from exporter.cloud.exchange import Exchange
 from exporter.cloud.iam import password_source
 from exporter.cloud.limits import RateLimiter, fingerprint
 from exporter.cloud.metadata import METADATA_URL, agency_source
+from exporter.cloud.network import Network, network
 from exporter.cloud.session import Destination
 from exporter.config import AgencyAuth, AkskAuth, PasswordAuth, TargetConfig, TokenAuth
 
@@ -112,25 +113,25 @@ def connect(
     transport: httpx.AsyncBaseTransport | None = None,
     masks: log.Redactor | None = None,
 ) -> Client:
-    """The client of one target. Asks nobody yet; raises ApiError when the proxy settings cannot be used.
+    """The client of one target. Asks nobody yet; raises NetworkSettingsError.
 
     ``masks`` learns each secret before it is sent, also those read from files or renewed.
     """
     key = credentials_key(target.auth, environ)
+    way_out = network(environ, (target.endpoint, target.iam_endpoint), masks)
     limiter = shared.limiter(key, target.name, target.rate_limit)
-    machine = _Machine(events, environ, metadata_url, monotonic, wall, jitter, transport, masks)
+    machine = _Machine(events, environ, metadata_url, way_out, monotonic, wall, jitter, transport, masks)
     # Its own breaker for a password: a refused password and a refused token are different verdicts.
     place = fingerprint(target.iam_endpoint, target.project_id or target.region)
     iam = Destination(limiter.at(host(target.iam_endpoint)), shared.breaker(_IAM + key), place)
     credentials = _credentials(target, machine, iam)
-    # Nothing locks a token, and each is for one project: a refusal concerns nobody else.
-    tokens = isinstance(target.auth, TokenAuth | PasswordAuth)
     return Client(
         target,
         credentials=credentials,
         limiter=limiter,
-        breaker=shared.breaker(fingerprint(key, scope(target)) if tokens else key),
+        breaker=shared.breaker(_verdict_key(key, target)),
         events=events,
+        network=way_out,
         monotonic=monotonic,
         wall=wall,
         sleep=sleep,
@@ -140,12 +141,19 @@ def connect(
     )
 
 
+def _verdict_key(key: str, target: TargetConfig) -> str:
+    """Nothing locks a token, and each is for one project: its refusal concerns nobody else."""
+    tokens = isinstance(target.auth, TokenAuth | PasswordAuth)
+    return fingerprint(key, scope(target)) if tokens else key
+
+
 class _Machine(NamedTuple):
     """What credentials are fetched from and with."""
 
     events: ApiEvents
     environ: Mapping[str, str]
     metadata_url: str
+    network: Network
     monotonic: Callable[[], float]
     wall: Callable[[], float]
     jitter: Callable[[], float]
@@ -160,6 +168,7 @@ class _Machine(NamedTuple):
             self.exchange,
             self.environ,
             metadata_url=self.metadata_url,
+            network=self.network.without_proxies(),
             monotonic=self.monotonic,
             wall=self.wall,
             jitter=self.jitter,
@@ -180,10 +189,10 @@ def _credentials(target: TargetConfig, machine: _Machine, iam: Destination) -> C
                 machine.exchange,
                 iam,
                 machine.events,
+                open_connections=lambda: Connections(machine.network, transport=machine.transport),
                 monotonic=machine.monotonic,
                 wall=machine.wall,
                 jitter=machine.jitter,
-                transport=machine.transport,
             )
         case AgencyAuth():
             return machine.agency()

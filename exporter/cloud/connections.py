@@ -1,24 +1,22 @@
-"""httpx clients for one host: how they connect, and what keeps them sound for months."""
+"""httpx clients for the requests of one target: how they connect, and what keeps them sound for months."""
 
 from __future__ import annotations
 
 import importlib.util
-import re
 import ssl
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from functools import partial
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Final, Self
 
 import httpx
 
 from exporter import __version__
-from exporter.errors import ApiError, ErrorKind
+from exporter.cloud.network import Network
+from exporter.cloud.proxies import Proxy
 
 _TIMEOUTS: Final = httpx.Timeout(30.0, connect=8.0)
-_LOOPBACK: Final = re.compile(r"https?://(localhost|127\.[\d.]+|\[::1\])(:\d+)?(/|$)", re.IGNORECASE)
 
 
 class Connections:
@@ -30,35 +28,46 @@ class Connections:
 
     def __init__(
         self,
-        base: str,
+        network: Network | None,
         *,
-        transport: httpx.AsyncBaseTransport | None,
+        transport: httpx.AsyncBaseTransport | None = None,
         timeouts: httpx.Timeout = _TIMEOUTS,
-        proxies: bool = True,
     ) -> None:
-        """For ``base`` and its neighbours. Raises ApiError.
-
-        Proxies and ``SSL_CERT_FILE`` are taken from the environment, as operators expect, but never for
-        loopback. httpx reads no ``.netrc`` unless told to, so nothing can replace our Authorization.
-        ``proxies`` False ignores that environment (the machine's own metadata service is never behind one).
-        """
-        trust_env = proxies and _LOOPBACK.match(base) is None
-        with _usable_environment():
-            # Once for all clients: reading the certificates takes longer than a scrape may.
-            tls = transport is not None or httpx.create_ssl_context(trust_env=trust_env)
-        self._new = partial(_new_client, tls, transport, timeouts, trust_env=trust_env)
-        self._first = self._new()
-        self._idle = [self._first]
+        """``network`` None with a transport that connects to nothing."""
+        self._network = network
+        self._transport = transport
+        self._timeouts = timeouts
+        self._tls: ssl.SSLContext | None = None
+        self._builder = _new_client(httpx.AsyncBaseTransport(), timeouts)
+        self._idle: dict[Proxy | None, list[httpx.AsyncClient]] = {}
         self._closed = False
 
     def build_request(self, method: str, url: str, **parts: Any) -> httpx.Request:  # noqa: ANN401 - httpx's own
-        """As ``httpx.AsyncClient.build_request``."""
-        return self._first.build_request(method, url, **parts)
+        """As ``httpx.AsyncClient.build_request``.
+
+        The final dot of a host's name is for name servers alone: certificates and signatures are for the name
+        without it.
+        """
+        request = self._builder.build_request(method, url, **parts)
+        if request.url.host.endswith("."):
+            plain = request.url.copy_with(host=request.url.host.removesuffix("."))
+            request.headers["Host"] = plain.netloc.decode("ascii")
+            request.extensions["sni_hostname"] = plain.host
+            if self.proxy(plain) is not None:
+                request.url = plain
+        return request
+
+    def proxy(self, url: httpx.URL) -> Proxy | None:
+        """The proxy of requests to ``url``."""
+        return self._network.proxies.of(url) if self._network is not None else None
 
     @asynccontextmanager
-    async def client(self) -> AsyncIterator[httpx.AsyncClient]:
-        """A client for one request."""
-        client = self._idle.pop() if self._idle else self._new()
+    async def client(self, url: httpx.URL) -> AsyncIterator[httpx.AsyncClient]:
+        """A client for one request to ``url``."""
+        await self._follow_authorities()
+        tls, proxy = self._tls, self.proxy(url)
+        idle = self._idle.get(proxy)
+        client = idle.pop() if idle else self._new(proxy)
         sound = False
         try:
             yield client
@@ -67,16 +76,41 @@ class Connections:
             sound = True
             raise
         finally:
-            if sound and not self._closed:
-                self._idle.append(client)
+            if sound and not self._closed and tls is self._tls:
+                self._idle.setdefault(proxy, []).append(client)
             else:
+                await client.aclose()
+
+    async def _follow_authorities(self) -> None:
+        if self._network is not None:
+            tls = await self._network.authorities.refresh()
+            if tls is not self._tls:
+                self._tls = tls
+                await self.close_idle()
+
+    def _new(self, proxy: Proxy | None) -> httpx.AsyncClient:
+        if self._transport is not None:
+            return _new_client(self._transport, self._timeouts)
+        assert self._tls is not None  # noqa: S101 - there is a network where there is no transport
+        through = None
+        if proxy is not None:
+            through = httpx.Proxy(proxy.url, ssl_context=self._tls if proxy.url.scheme == "https" else None)
+        # Longer than a poll's interval: no new TLS handshake at each poll.
+        limits = httpx.Limits(keepalive_expiry=75.0)
+        transport = httpx.AsyncHTTPTransport(verify=self._tls, proxy=through, limits=limits)
+        return _new_client(transport, self._timeouts)
+
+    async def close_idle(self) -> None:
+        """The next request connects anew: the name may have another address by now."""
+        idle, self._idle = self._idle, {}
+        for clients in idle.values():
+            for client in clients:
                 await client.aclose()
 
     async def aclose(self) -> None:
         """Those in use are closed when their request ends."""
         self._closed = True
-        while self._idle:
-            await self._idle.pop().aclose()
+        await self.close_idle()
 
     async def __aenter__(self) -> Self:
         return self
@@ -85,45 +119,25 @@ class Connections:
         await self.aclose()
 
 
-def _new_client(
-    tls: ssl.SSLContext | bool,
-    transport: httpx.AsyncBaseTransport | None,
-    timeouts: httpx.Timeout,
-    *,
-    trust_env: bool,
-) -> httpx.AsyncClient:
-    """A client with these settings, and otherwise with those of every request.
+def _new_client(transport: httpx.AsyncBaseTransport, timeouts: httpx.Timeout) -> httpx.AsyncClient:
+    """A client with the settings of every request.
 
-    Cookies are neither kept nor sent; redirects are not followed: a signature is for one host.
+    The environment is not asked: httpx would take a password out of ``.netrc`` and put it in the place of
+    ours. Cookies are neither kept nor sent; redirects are not followed: a signature is for one host.
     """
     _note_missing_sniffio()
-    with _usable_environment():
-        return httpx.AsyncClient(
-            verify=tls,
-            transport=transport,
-            trust_env=trust_env,
-            follow_redirects=False,
-            timeout=timeouts,
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-            headers={
-                "User-Agent": f"metastudio-tts-exporter/{__version__}",
-                "Accept": "application/json",
-                "Accept-Encoding": "gzip",
-            },
-            # Longer than a poll's interval: no new TLS handshake at each poll.
-            limits=httpx.Limits(keepalive_expiry=75.0),
-        )
-
-
-@contextmanager
-def _usable_environment() -> Iterator[None]:
-    """Settings of the environment that cannot be used become one clear ApiError."""
-    try:
-        yield
-    except (OSError, ValueError, ImportError, httpx.InvalidURL) as error:
-        # Their texts are not shown: a proxy's URL may hold a password.
-        text = "HTTP_PROXY, HTTPS_PROXY, ALL_PROXY or SSL_CERT_FILE in the environment cannot be used"
-        raise ApiError(ErrorKind.OTHER, f"{text} ({type(error).__name__})") from None
+    return httpx.AsyncClient(
+        transport=transport,
+        trust_env=False,
+        follow_redirects=False,
+        timeout=timeouts,
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+        headers={
+            "User-Agent": f"metastudio-tts-exporter/{__version__}",
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip",
+        },
+    )
 
 
 def _note_missing_sniffio() -> None:

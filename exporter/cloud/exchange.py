@@ -95,6 +95,8 @@ class Exchange:
         except ApiError as error:
             error.operation = operation
             self._report(operation, error)
+            # The name may have moved and the old address be left with errors: connect anew next time.
+            await self._connections.close_idle()
             raise
 
     def _report(self, operation: Operation, error: ApiError) -> None:
@@ -119,7 +121,7 @@ class Exchange:
         seconds = _ATTEMPT_SECONDS if deadline is None else min(_ATTEMPT_SECONDS, deadline - sent)
         code = "none"
         try:
-            async with asyncio.timeout(max(seconds, 0.0)), self._connections.client() as client:
+            async with asyncio.timeout(max(seconds, 0.0)), self._connections.client(request.url) as client:
                 response = await client.send(request, auth=auth, stream=True)
                 received = self._monotonic()
                 code = str(response.status_code)
@@ -137,7 +139,8 @@ class Exchange:
             raise ApiError(ErrorKind.TIMEOUT, text, retryable=True) from error
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
             # Its text may hold the URL or a header that cannot be sent: neither is shown.
-            raise transport_error(error, request.url.host) from None
+            proxy = self._connections.proxy(request.url)
+            raise transport_error(error, request.url.host, proxy) from None
         finally:
             self._events.request(operation, code, self._monotonic() - sent)
         return Answer(response.status_code, response.headers, body, sent, received)

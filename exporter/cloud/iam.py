@@ -57,10 +57,10 @@ def password_source(
     to: Destination,
     events: ApiEvents,
     *,
+    open_connections: Callable[[], Connections],
     monotonic: Callable[[], float],
     wall: Callable[[], float],
     jitter: Callable[[], float],
-    transport: httpx.AsyncBaseTransport | None,
 ) -> LeasedSource[Token]:
     """Tokens of an IAM user, each kept until one to one and a half hours before it ends (of 24 h)."""
     reading = Reading[Secret](auth.password)
@@ -72,7 +72,7 @@ def password_source(
             async with (
                 to.breaker.permit(owner, to.place, _WAIT),
                 to.limiter.slot(target.name, monotonic() + _WAIT) as waited,
-                Connections(target.iam_endpoint, transport=transport) as connections,
+                open_connections() as connections,
             ):
                 events.throttle_wait(waited)
                 to.breaker.check(owner, to.place)  # another may have been refused during the wait

@@ -8,12 +8,12 @@ end of the program.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import socket
-import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
+
+from exporter import threads
 
 LOOKUP_SECONDS: Final = 6.0
 """How long one asks: less than what a connection may take, so that the error speaks of the name. The lookup
@@ -42,22 +42,11 @@ class EventLoop(asyncio.SelectorEventLoop):
         question = (host, port, *sorted(options.items()))
         lookup = self._lookups.get(question)
         if lookup is None:
-            lookup = self._lookups[question] = self.create_future()
-            lookup.add_done_callback(lambda _: self._lookups.pop(question))
-            lookup.add_done_callback(asyncio.Future.exception)  # nobody may be left to ask for it
             work = functools.partial(self._look_up, host, port, **options)
-            threading.Thread(target=self._answer, args=(lookup, work), name="lookup", daemon=True).start()
+            lookup = self._lookups[question] = threads.start(work, "lookup")
+            lookup.add_done_callback(lambda _: self._lookups.pop(question))
         try:
             async with asyncio.timeout(self._seconds):
                 return await asyncio.shield(lookup)
         except TimeoutError:
             raise socket.gaierror(socket.EAI_AGAIN, "no answer in time: name resolution failed") from None
-
-    def _answer(self, lookup: asyncio.Future[Any], work: Callable[[], Any]) -> None:
-        """In the lookup's thread."""
-        try:
-            settle = functools.partial(lookup.set_result, work())
-        except Exception as error:  # noqa: BLE001 - whatever it is belongs to who asked
-            settle = functools.partial(lookup.set_exception, error)
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody asks any more
-            self.call_soon_threadsafe(settle)

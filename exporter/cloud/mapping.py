@@ -17,6 +17,7 @@ import msgspec
 
 from exporter.cloud import loosejson
 from exporter.cloud.codes import Remedy, Verdict, judge
+from exporter.cloud.proxies import Proxy
 from exporter.cloud.redact import Redactor
 from exporter.cloud.times import parse_http_date
 from exporter.errors import ApiError, ErrorKind
@@ -92,16 +93,44 @@ def undecodable(what: str, status: int | None = None) -> ApiError:
     return ApiError(ErrorKind.DECODE, what, status=status, retryable=True)
 
 
-def transport_error(error: httpx.HTTPError | httpx.InvalidURL | httpx.StreamError, host: str) -> ApiError:
-    """The error for a request that got no whole answer."""
+def transport_error(
+    error: httpx.HTTPError | httpx.InvalidURL | httpx.StreamError, host: str, proxy: Proxy | None = None
+) -> ApiError:
+    """The error for a request to ``host``, perhaps through ``proxy``, that got no whole answer."""
     _, kind, text, retryable = next(row for row in _TRANSPORT if isinstance(error, row[0]))
-    if kind is ErrorKind.CONNECT:
-        tls = _tls_fault(error)
-        if tls is not None:
-            return _tls_error(tls, host)
-        if _in_chain(error, ("Name or service not known", "nodename nor servname", "name resolution")):
-            text = "cannot resolve the name; check region, endpoint and DNS"
+    tls = _tls_fault(error)
+    if kind is ErrorKind.CONNECT and tls is not None:
+        return _tls_error(tls, host, proxy)
+    unresolved = _in_chain(error, ("Name or service not known", "nodename nor servname", "name resolution"))
+    if proxy is not None:
+        text, retryable = _proxy_fault(error, host, proxy, unresolved=unresolved) or (
+            f"{text} (through the proxy {proxy})",
+            retryable,
+        )
+    elif unresolved:
+        text = "cannot resolve the name; check region, endpoint and DNS"
     return ApiError(kind, Redactor()(f"{host}: {text}"), retryable=retryable)
+
+
+def _proxy_fault(error: Exception, host: str, proxy: Proxy, *, unresolved: bool) -> tuple[str, bool] | None:
+    """What is wrong with the proxy and whether another attempt may help; ``None`` when it may be the host."""
+    if unresolved:
+        return f"cannot resolve the name of the proxy {proxy}", True
+    if isinstance(error, httpx.ConnectError):
+        return f"cannot connect to the proxy {proxy}", True
+    if not isinstance(error, httpx.ProxyError):
+        return None
+    status = str(error)[:3]
+    if status == "407":
+        if proxy.url.userinfo:
+            return f"the proxy {proxy} refuses the user name and password in {proxy.variable}", False
+        return f"the proxy {proxy} wants a user name and password: http://USER:PASSWORD@HOST:PORT", False
+    if status.isdigit():
+        text = (
+            f"the proxy {proxy} does not connect to {host} (HTTP {status}); ask who runs it, or use NO_PROXY"
+        )
+        return text, status >= "5"
+    return f"the proxy {proxy} does not connect to {host}", True
 
 
 def retry_after(value: str | None, now: float | None) -> float | None:
@@ -207,7 +236,7 @@ _TRANSPORT: Final[tuple[tuple[tuple[type[Exception], ...], ErrorKind, str, bool]
     ((httpx.ConnectTimeout,), ErrorKind.TIMEOUT, "no connection in time; check endpoint and firewall", True),
     ((httpx.PoolTimeout,), ErrorKind.TIMEOUT, "no free connection in time", True),
     ((httpx.TimeoutException,), ErrorKind.TIMEOUT, "no answer in time", True),
-    ((httpx.ProxyError,), ErrorKind.CONNECT, "the proxy refused; check HTTPS_PROXY and NO_PROXY", True),
+    ((httpx.ProxyError,), ErrorKind.CONNECT, "the proxy refused", True),
     ((httpx.ConnectError,), ErrorKind.CONNECT, "cannot connect; check endpoint, firewall and proxy", True),
     ((httpx.NetworkError,), ErrorKind.CONNECT, "the connection broke", True),
     ((httpx.RemoteProtocolError,), ErrorKind.CONNECT, "the connection broke or does not speak HTTP", True),
@@ -240,13 +269,16 @@ def _tls_fault(error: BaseException) -> ssl.SSLError | None:
     return next((step for step in _chain(error) if isinstance(step, ssl.SSLError)), None)
 
 
-def _tls_error(fault: ssl.SSLError, host: str) -> ApiError:
+def _tls_error(fault: ssl.SSLError, host: str, proxy: Proxy | None) -> ApiError:
+    through = f" (through the proxy {proxy})" if proxy is not None else ""
     if isinstance(fault, ssl.SSLCertVerificationError):
         text = (
             f"certificate not trusted ({getattr(fault, 'verify_message', 'verification failed')}); "
             "check endpoint, or name your own authority in SSL_CERT_FILE"
         )
-        return ApiError(ErrorKind.TLS, Redactor()(f"{host}: {text}"), retryable=False)
+        return ApiError(ErrorKind.TLS, Redactor()(f"{host}: {text}{through}"), retryable=False)
     reason = fault.reason or "handshake failed"
     text = f"no TLS connection ({reason}); check that endpoint and proxy speak HTTPS"
-    return ApiError(ErrorKind.TLS, Redactor()(f"{host}: {text}"), retryable=True)
+    if proxy is not None and proxy.url.scheme == "https":
+        through += f"; most proxies want http:// in {proxy.variable}"
+    return ApiError(ErrorKind.TLS, Redactor()(f"{host}: {text}{through}"), retryable=True)

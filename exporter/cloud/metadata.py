@@ -18,6 +18,7 @@ from exporter.cloud.credentials import POD_URI, header_secret
 from exporter.cloud.exchange import Answer, Exchange
 from exporter.cloud.lease import Lease, LeasedSource
 from exporter.cloud.mapping import undecodable
+from exporter.cloud.network import Network
 from exporter.cloud.redact import Redactor
 from exporter.cloud.times import parse_expiry, parse_http_date
 from exporter.config import Secret
@@ -47,6 +48,7 @@ def agency_source(
     environ: Mapping[str, str],
     *,
     metadata_url: str,
+    network: Network | None,
     monotonic: Callable[[], float],
     wall: Callable[[], float],
     jitter: Callable[[], float],
@@ -55,10 +57,8 @@ def agency_source(
     """Keys of the pod's identity when its environment is set, else of the machine's agency."""
 
     async def fetch() -> Lease[Keys]:
-        # For a moment: they are needed once in fifty minutes, and never go through a proxy.
-        async with Connections(
-            metadata_url, transport=transport, timeouts=_TIMEOUTS, proxies=False
-        ) as connections:
+        # For a moment: they are needed once in fifty minutes.
+        async with Connections(network, transport=transport, timeouts=_TIMEOUTS) as connections:
             exchange = open_exchange(connections)
 
             def read(answer: Answer, redact: Redactor) -> Lease[Keys]:

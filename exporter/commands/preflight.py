@@ -1,6 +1,7 @@
 """What will keep a valid configuration from running, or may, found without asking the network.
 
-Knows the store's files, the credentials of this environment and the addresses; starts nothing.
+Knows the store's files, the addresses, and the credentials, proxies and authorities of this environment;
+starts nothing.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from exporter.cloud import network
 from exporter.cloud.credentials import POD_URI, EnvironmentSource, ProfileSource
 from exporter.config import Config, DefaultChain
 from exporter.errors import CredentialsError, ExporterError
@@ -41,8 +43,9 @@ class Findings(NamedTuple):
 
 def findings(config: Config, environ: Mapping[str, str], flags: Flags) -> Findings:
     """Everything that can be known now, by the user who asks."""
-    problems = list(_store(config))
-    warnings = list(_credentials(config, environ))
+    network_problems, network_warnings = network.findings(environ, config)
+    problems = [*_store(config), *network_problems]
+    warnings = [*_credentials(config, environ), *network_warnings]
     for test in (lambda: check_telemetry_path(flags.telemetry_path), lambda: of_shard(config, *flags.shard)):
         try:
             test()

@@ -21,6 +21,7 @@ import pytest
 from exporter.cloud.client import Client
 from exporter.cloud.connect import Shared, connect
 from exporter.cloud.connections import Connections
+from exporter.cloud.network import network
 from exporter.errors import ApiError
 from exporter.ledger.model import JobsQuery, Page
 from tests.cloud.world import Events, World, run, target
@@ -337,8 +338,12 @@ def test_the_connections_of_concurrent_requests_are_kept() -> None:
     assert len(outcome.received) == 20
 
 
-def test_certificates_are_read_once_for_all_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_certificates_are_read_once_for_all_connections(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """A second request under way does not hold up the scrapes while it reads hundreds of certificates."""
+    certificates = tmp_path / "ca.pem"
+    certificates.write_text((Path(__file__).parent / "untrusted.pem").read_text())
     read: list[object] = []
     create = ssl.create_default_context
 
@@ -347,8 +352,9 @@ def test_certificates_are_read_once_for_all_connections(monkeypatch: pytest.Monk
         return create(**sources)
 
     async def scenario() -> None:
-        connections = Connections("https://127.0.0.1:9", transport=None)
-        async with connections, connections.client() as first, connections.client() as second:
+        url = httpx.URL("https://127.0.0.1:9")
+        connections = Connections(network({"SSL_CERT_FILE": str(certificates)}, ()))
+        async with connections, connections.client(url) as first, connections.client(url) as second:
             assert first is not second
 
     monkeypatch.setattr(ssl, "create_default_context", counted)
@@ -390,7 +396,8 @@ def test_netrc_proxies_and_cookies_leave_loopback_alone(
     netrc.write_text("machine 127.0.0.1 login intruder password intruder\n")
     netrc.chmod(0o600)
     monkeypatch.setenv("NETRC", str(netrc))
-    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
 
     async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(head(f"Content-Length: {len(GOOD)}", "Set-Cookie: track=me") + GOOD)
@@ -401,20 +408,6 @@ def test_netrc_proxies_and_cookies_leave_loopback_alone(
     for request in outcome.received:
         assert b"authorization: sdk-hmac-sha256 access=" in request.lower()
         assert b"cookie" not in request.lower()
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("HTTPS_PROXY", "nonsense://user:SECRET@proxy"), ("SSL_CERT_FILE", "/nonexistent/ca.pem")],
-)
-def test_an_unusable_environment_is_one_clear_line(
-    name: str, value: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Proxy settings that cannot be used are named without showing the password in them."""
-    monkeypatch.setenv(name, value)
-    with pytest.raises(ApiError, match="HTTPS_PROXY") as caught:
-        connect(target(), events=Events(), shared=Shared(), environ={})
-    assert "SECRET" not in str(caught.value)
 
 
 def test_requests_cancelled_at_any_moment_leave_no_connection_busy_for_ever() -> None:

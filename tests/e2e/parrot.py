@@ -145,7 +145,7 @@ def _throttle(parrot: Parrot, request: Handler) -> None:
 def _jobs(parrot: Parrot, request: Handler) -> None:
     """Jobs that failed with a message of secrets; one of them is malformed."""
     now = time.time()
-    created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now - 2))
+    created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now - 1))
     jobs = [
         {
             "job_id": f"job-{int(now)}-{number}",

@@ -1,0 +1,120 @@
+"""The certificate authorities that TLS trusts: SSL_CERT_FILE and SSL_CERT_DIR, or those that come with httpx.
+
+Read again when they change on disk, as they are replaced while the program runs; not on the event loop, for a
+file system may hang.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import ssl
+import stat
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+import httpx
+
+from exporter import log, threads
+from exporter.errors import NetworkSettingsError
+
+logger = logging.getLogger(__name__)
+
+_FILE: Final = "SSL_CERT_FILE"
+_FOLDER: Final = "SSL_CERT_DIR"
+_HASHED: Final = re.compile(r"[0-9a-f]{8}\.[0-9]+")
+"""How OpenSSL finds a certificate in a folder: by the hash of its subject."""
+_AGAIN: Final = 1.0
+"""Seconds between two looks at the files."""
+_PATIENCE: Final = 1.0
+"""Seconds that a request waits for files that hang."""
+
+_Stamp = tuple[tuple[str, int, int, int, int], ...]
+"""Changes when a file is replaced or rewritten, also by way of a symbolic link."""
+
+
+class Authorities:
+    """What ``context`` trusts follows the files."""
+
+    def __init__(
+        self, environ: Mapping[str, str], *, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Raises NetworkSettingsError when the variables name nothing that can be used."""
+        self._file = environ.get(_FILE, "").strip()
+        self._folders = tuple(filter(None, environ.get(_FOLDER, "").strip().split(os.pathsep)))
+        self._monotonic = monotonic
+        self._problem = ""
+        self._reading: asyncio.Future[ssl.SSLContext] | None = None
+        self.context = self._read()
+        self._looked = monotonic()
+
+    async def refresh(self) -> ssl.SSLContext:
+        """The context of now; that of before as long as the files cannot be used, or hang."""
+        if self._reading is None and self._monotonic() - self._looked >= _AGAIN:
+            self._looked = self._monotonic()
+            self._reading = threads.start(self._read, "authorities")
+        if self._reading is not None:
+            await asyncio.wait({self._reading}, timeout=_PATIENCE)
+        if self._reading is not None and self._reading.done():
+            self._take(self._reading)
+            self._reading = None
+        return self.context
+
+    def _take(self, read: asyncio.Future[ssl.SSLContext]) -> None:
+        problem = ""
+        try:
+            self.context = read.result()
+        except NetworkSettingsError as error:
+            problem = str(error)
+            if problem != self._problem:
+                log.warn(logger, "the certificate authorities read before stay in use", problem=problem)
+        self._problem = problem
+
+    def _read(self) -> ssl.SSLContext:
+        try:
+            stamp = (*(_stamp(Path(self._file)) if self._file else ()), *self._stamps())
+        except OSError as error:
+            raise _refused(_FILE, error.strerror or "failed") from None
+        if self._folders and not stamp:
+            raise _refused(_FOLDER, "no certificates named by their hash: run openssl rehash")
+        return _context(self._file, self._folders, stamp)
+
+    def _stamps(self) -> Iterator[tuple[str, int, int, int, int]]:
+        for folder in self._folders:
+            try:
+                for path in sorted(Path(folder).iterdir()):
+                    if _HASHED.fullmatch(path.name):
+                        yield from _stamp(path)
+            except OSError:
+                continue  # one of several may be missing; none at all is found out
+
+
+def _stamp(path: Path) -> _Stamp:
+    facts = path.stat()
+    if not stat.S_ISREG(facts.st_mode):
+        raise OSError(0, "not a file")
+    return ((str(path), facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns),)
+
+
+@lru_cache(maxsize=4)
+def _context(file: str, folders: tuple[str, ...], stamp: _Stamp) -> ssl.SSLContext:
+    """One for all targets: to read hundreds of certificates takes longer than a scrape may."""
+    if not stamp:
+        return httpx.create_ssl_context(trust_env=False)
+    try:
+        return ssl.create_default_context(cafile=file or None, capath=os.pathsep.join(folders) or None)
+    except ssl.SSLError:
+        raise _refused(_FILE, "no certificates in PEM format in it") from None
+    except OSError as error:
+        raise _refused(_FILE, error.strerror or "failed") from None
+
+
+def _refused(variable: str, why: str) -> NetworkSettingsError:
+    return NetworkSettingsError(
+        f"the environment variable {variable} cannot be used: {why}; correct or unset it"
+    )
