@@ -34,6 +34,7 @@ from tests.web.test_tls import config
 QUICK = Limits(connections=40, handshake=0.4, head=0.4, answer=0.6, keep_alive=1)
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Trouble = Callable[[Stream], Coroutine[Any, Any, None]]
+THREE_MEGABYTES = bytes(3_000_000)
 REQUEST = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 
 
@@ -507,6 +508,52 @@ def test_a_client_that_half_closes_gets_its_whole_answer() -> None:
             assert len(await ended((reader, writer))) > len(BODY)
 
     asyncio.run(run())
+
+
+async def three_megabytes(scope: Scope, receive: Receive, send: Send) -> None:
+    length = str(len(THREE_MEGABYTES)).encode()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]})
+    await send({"type": "http.response.body", "body": THREE_MEGABYTES})
+
+
+@pytest.mark.parametrize("trouble", [not_reading, pipelined, silent, half_a_head])
+def test_a_scraper_is_served_beside_hostile_clients_at_its_address(trouble: Trouble) -> None:
+    """Every time, whole, and on the connection that it keeps; they come again as soon as they are cut off."""
+
+    async def run() -> set[tuple[int, int, object]]:
+        limits = QUICK._replace(requests=4, connections=20, head=20, answer=20, stall=20, keep_alive=20)
+        async with serving(three_megabytes, limits=limits) as server, httpx.AsyncClient(timeout=20) as client:
+
+            async def hostile() -> None:
+                while True:
+                    stream = await stranger(server, "127.0.0.1")
+                    try:
+                        await trouble(stream)
+                        await asyncio.sleep(0.2)
+                    except ConnectionError:
+                        pass
+                    finally:
+                        stream[1].transport.abort()
+
+            async def scraped() -> tuple[int, int, object]:
+                answer = await client.get(server.urls[0])
+                place = answer.extensions["network_stream"].get_extra_info("client_addr")
+                return answer.status_code, len(answer.content), place
+
+            first = await scraped()
+            crowd = [asyncio.create_task(hostile()) for _ in range(40)]
+            scrapes = {first}
+            for _ in range(10):
+                await asyncio.sleep(0.05)
+                scrapes.add(await scraped())
+            for task in crowd:
+                task.cancel()
+            await asyncio.gather(*crowd, return_exceptions=True)
+            return scrapes
+
+    scrapes = asyncio.run(run())
+    assert {scrape[:2] for scrape in scrapes} == {(200, 3_000_000)}
+    assert len(scrapes) == 1
 
 
 # --- who is dropped -----------------------------------------------------------------------------------------
