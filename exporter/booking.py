@@ -52,7 +52,9 @@ class Booking:
         self.problem: ExporterError | None = None
         """The first read of this poll that did not, where the others could go on."""
         self.missed = False
-        """In this poll a remembered job was not listed, and is waited for."""
+        """A remembered job was not listed, and is waited for: it is not asked yet if anything is listed."""
+        self.unread: dict[str, WindowResult] = {}
+        """Windows that a poll's budget ended, by what they were read for: they are gone on with first."""
         self.suspicious = False
         """Something did not add up: learn anew what ``count`` means."""
         self._lookups = True
@@ -63,7 +65,8 @@ class Booking:
     def begin(self, deadline: float, budget: int) -> None:
         """A poll begins."""
         self.deadline, self.budget, self._spent = deadline, budget, self.reader.requests
-        self.reads, self.problem, self.missed = 0, None, False
+        self.reader.last_request = self._spent + budget
+        self.reads, self.problem = 0, None
 
     @property
     def ledger(self) -> Ledger:
@@ -101,15 +104,15 @@ class Booking:
         """
         ledger = self.ledger
         self.doubt_times(result, ledger.times.forgotten)
-        for page in result.pages:
-            self._see(page)
+        while result.pages:
+            self._see(result.pages.pop(0))
             await asyncio.sleep(0)
         if not result.complete:
             return
         shown = {record.job_id for record in result.listing if record.job_id is not None}
         for name, record in identify(result.inside, ledger.jobs):
             shown.add(name)
-            ledger.see_as(name, record, result.pages[-1].sighting)
+            ledger.see_as(name, record, result.sighting)
         evident = bool(result.listing)
         for job_id in ledger.missing(result.window.since, result.window.until, shown):
             self._miss(job_id, result.begun, listing=True, evident=evident)
@@ -118,9 +121,9 @@ class Booking:
 
     def doubt_times(self, result: WindowResult, since: int) -> None:
         """A window that has both times that a record may mean is not complete: a smaller one tells which."""
-        pages = (page for page in result.pages if page.sighting.since is not None)
-        records = (record for page in pages for record in page.records if record.other_time is not None)
-        if result.complete and any(self.ledger.undecided(record, since) for record in records):
+        records = (record for record in result.listing if record.other_time is not None)
+        filtered = result.complete and result.sighting.since is not None
+        if filtered and any(self.ledger.undecided(record, since) for record in records):
             result.complete, result.reason = False, "two hours have the time that is shown (time_zone)"
 
     def due(self) -> list[Look]:
@@ -174,6 +177,7 @@ class Booking:
     async def ask_for_any(self) -> None:
         """Is there any job at all in the list? Tells jobs that are not listed from a list that is silent."""
         self._see(await self.reader.any_job(self.ahead, self.deadline))
+        self.missed = False
         await self.commit()
 
     def _see(self, seen: SeenPage) -> None:
@@ -181,7 +185,7 @@ class Booking:
             self.ledger.see(record, seen.sighting)
 
     async def commit_read(self, result: WindowResult) -> None:
-        """Commit what a read brought, also one that an error ended. Raises that error then."""
+        """Commit what a read brought, also one that an error, or the budget, ended. Raises that then."""
         self.reads += result.complete
         await self.commit()
         if result.error is not None:

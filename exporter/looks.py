@@ -13,7 +13,9 @@ from exporter.ledger.jobs import MINUTE
 from exporter.ledger.plan import Window
 from exporter.ledger.reading import MARGIN, MAX_WINDOW_RECORDS, PAGE_LIMIT, Verdict
 from exporter.ledger.times import SECOND, floor_second
+from exporter.reader import BudgetSpentError, WindowResult
 
+LOOKS: Final = "looks"
 FAILURES: Final = 3
 """Looks of one poll that may fail, one after the other, before the rest waits for the next."""
 
@@ -21,13 +23,19 @@ FAILURES: Final = 3
 async def look(booking: Booking, head: int) -> None:
     """Whatever the budget does not allow waits for the next poll, longest unseen first.
 
-    A look that fails waits, too, and keeps no other from being tried.
+    A look that fails waits, too, and keeps no other from being tried. Raises BudgetSpentError where something
+    is due and the poll has no request left.
     """
     due = booking.due()
+    unread = booking.unread.pop(LOOKS, None)
     failed: list[str] = []
     failures = 0
-    for step, most in _steps(booking, due, head):
-        if booking.budget_left <= 0 or failures >= FAILURES:
+    spent: BudgetSpentError | None = None
+    if unread is not None:
+        spent = await _go_on(booking, unread, due)
+        due = booking.due()
+    for step, most in _steps(booking, due, head) if spent is None else ():
+        if failures >= FAILURES:
             break
         try:
             if isinstance(step, Window):
@@ -35,6 +43,9 @@ async def look(booking: Booking, head: int) -> None:
             else:
                 await booking.look_up(step.job_id)
             failures = 0
+        except BudgetSpentError as error:
+            spent = error
+            break
         except ApiError as error:
             if error.kind not in OF_ONE_REQUEST:
                 raise
@@ -46,6 +57,21 @@ async def look(booking: Booking, head: int) -> None:
         booking.ledger.absences.crowded |= booking.failing
     if due:
         await booking.commit()
+    if spent is not None:
+        raise spent
+
+
+async def _go_on(booking: Booking, unread: WindowResult, due: list[Look]) -> BudgetSpentError | None:
+    """Go on with the stretch that a poll's budget ended; what else ends it makes it due again."""
+    try:
+        await _list(booking, unread, due, MAX_WINDOW_RECORDS)
+    except BudgetSpentError as error:
+        return error
+    except ApiError as error:
+        if error.kind not in OF_ONE_REQUEST:
+            raise
+        booking.problem = booking.problem or error
+    return None
 
 
 def _steps(booking: Booking, due: list[Look], head: int) -> Iterator[tuple[Window | Look, int]]:
@@ -74,20 +100,26 @@ def _jobs(step: Window | Look, due: list[Look]) -> list[Look]:
     return [job for job in due if step.since <= job.since and job.until <= step.until]
 
 
-async def _list(booking: Booking, window: Window, due: list[Look], most: int) -> None:
+async def _list(booking: Booking, window: Window | WindowResult, due: list[Look], most: int) -> None:
     """Jobs among many more than are known of, which would take many requests, are asked for alone later."""
     absences = booking.ledger.absences
     stack = [window]
-    while stack and booking.budget_left > 0:
-        part = stack.pop()
+    while stack:
+        unread = stack.pop()
+        part = unread.window if isinstance(unread, WindowResult) else unread
         looks = _jobs(part, due)
         jobs = [job.job_id for job in looks]
         short = part.until - part.since <= SECOND
         limit = MAX_WINDOW_RECORDS if short else most
-        result = await booking.reader.read(part, booking.deadline, most=limit)
+        if isinstance(unread, WindowResult):
+            result = await booking.reader.go_on(unread, booking.deadline)
+        else:
+            result = await booking.reader.read(part, booking.deadline, most=limit)
         await booking.book(result)
         if result.complete:
             absences.asked(jobs, result.begun)
+        if isinstance(result.error, BudgetSpentError):
+            booking.unread[LOOKS] = result
         await booking.commit_read(result)
         middle = floor_second((part.since + part.until) // 2)
         if result.complete:

@@ -27,7 +27,7 @@ from exporter.ledger.reading import MAX_WINDOW_RECORDS, PAGE_LIMIT, Verdict
 from exporter.ledger.times import SECOND, floor_second
 from exporter.looks import look
 from exporter.published import TargetView
-from exporter.reader import JobSource, Reader, WindowResult
+from exporter.reader import BudgetSpentError, JobSource, Reader, WindowResult
 from exporter.settling import Settling
 from exporter.witnesses import Witnesses
 
@@ -37,6 +37,8 @@ PROBES: Final = 4
 """Requests in which the API's clock must have been told by two answers."""
 MORE_PROBES: Final = 8
 """Further ones, where they disagree with our own clock: a few false answers must not begin the books (R3)."""
+HISTORY: Final = "history"
+EVERYTHING: Final = "everything"
 PUBLISH_EVERY: Final = 1.0
 """Seconds between two publications within one poll."""
 
@@ -98,6 +100,10 @@ class Poller:
         self._backlog: Backlog | None = None
         self._head = 0
         """Up to where head reads have come."""
+        self._first = 0
+        """The kind of reads that comes first in the next poll: the last budget left nothing for it."""
+        self._loads = 0
+        """Of the books, when the reading of the whole list began."""
         self._whole_list = 0
         """Pages of the whole list, for an API without time filters."""
         self._probed: deque[Record] = deque(maxlen=PAGE_LIMIT)
@@ -130,7 +136,8 @@ class Poller:
             await self._cycle()
         except ExporterError as error:
             problem = str(error)
-            outcome = "partial" if self._booking.reads else "failed"
+            ended = isinstance(error, BudgetSpentError) and self._reader.answers > answers
+            outcome = "partial" if self._booking.reads or ended else "failed"
             log.warn(logger, f"poll {outcome}", target=self._name, error=error)
         except Exception as error:  # noqa: BLE001 - a defect ends neither the program nor the other targets
             # Nothing doubtful is kept: the books are loaded anew.
@@ -176,18 +183,32 @@ class Poller:
             raise self._booking.problem
 
     async def _read_windows(self) -> None:
+        """All kinds of reads in turn; first the one that the last poll's budget left nothing for (R8)."""
         if self._settling.begin():
             self._head = 0
-        await self._catch_up()
-        if not self._settling.lagging:
-            await self._read_head()
-            await self._settle(self._booking.budget_left)
-        await look(self._booking, max(self._head, self._settling.read_until))
-        self._settling.advance(self._booking.now())
-        await self._read_history()
-        if self._booking.missed and self._booking.budget_left > 0:
-            # Deleted, or does the API list nothing at all at the moment? (R6, R9)
-            await self._booking.ask_for_any()
+            self._booking.unread.clear()
+        kinds = (
+            self._catch_up,
+            self._read_head,
+            self._read_settled,
+            self._look,
+            self._read_history,
+            self._ask_for_any,
+        )
+        first, self._first = self._first, 0
+        spent: BudgetSpentError | None = None
+        starved: list[int] = []
+        for kind in [*range(first, len(kinds)), *range(first)]:
+            before = self._reader.requests
+            try:
+                await kinds[kind]()
+            except BudgetSpentError as error:
+                spent = error
+                if self._reader.requests == before:
+                    starved.append(kind)
+        if spent is not None:
+            self._first = starved[0] if starved else 0
+            raise spent
 
     # --- steps ----------------------------------------------------------------------------------------
 
@@ -245,7 +266,7 @@ class Poller:
             return
         now = self._booking.now()
         self._backlog = self._backlog or Backlog(self._monotonic(), self._settling.read_until, now)
-        await self._settle(self._booking.budget_left // 2)
+        await self._settle(max(1, self._booking.budget_left // 2))
         now, read_until = self._booking.now(), self._settling.read_until
         log.info(
             logger,
@@ -262,11 +283,32 @@ class Poller:
         except ApiError as error:
             self._booking.problem = self._booking.problem or error
 
+    async def _read_settled(self) -> None:
+        if not self._settling.lagging:
+            await self._settle(self._booking.budget_left)
+
+    async def _look(self) -> None:
+        spent: BudgetSpentError | None = None
+        try:
+            await look(self._booking, max(self._head, self._settling.read_until))
+        except BudgetSpentError as error:
+            spent = error
+        self._settling.advance(self._booking.now())
+        if spent is not None:
+            raise spent
+
+    async def _ask_for_any(self) -> None:
+        """Deleted, or does the API list nothing at all at the moment? (R6, R9)"""
+        if self._booking.missed:
+            await self._booking.ask_for_any()
+
     async def _read_head(self) -> None:
         """News of the newest stretch, every poll (R5), and of what is due and costs least with it."""
+        if self._settling.lagging:
+            return
         self._head = max(self._head, self._settling.read_until)
         reach = True
-        while self._booking.budget_left > 0:
+        while True:
             now = self._booking.now()
             backlog = plan.backlog_window(self._head_density, self._head, now)
             window = backlog or self._newest(now, reach=reach)
@@ -278,6 +320,8 @@ class Poller:
                 await self._booking.commit()
                 reach = False
                 continue
+            if isinstance(result.error, BudgetSpentError) and result.requests:
+                self._head_density.shrink(plan.Window(head, past))  # the next poll reads a part of it
             await self._booking.commit_read(result)
             if result.complete:
                 self._head = max(head, min(past, floor_second(now)))
@@ -323,19 +367,25 @@ class Poller:
 
     async def _read_history(self) -> None:
         """R4, at the lowest priority: the time before the baseline, backwards, for the gauge."""
-        limit = self._booking.budget_left // 2
-        spent = self._reader.requests
+        limit = max(1, self._booking.budget_left // 2)
+        spent, unread = self._reader.requests, self._booking.unread
         ledger = self._books.ledger
         while (left := limit - (self._reader.requests - spent)) > 0:
             start = gauge_start(ledger, self._booking.now())
             window = plan.history_window(ledger, self._history_density, start, left * 100)
             if window is None:
                 return
-            result = await self._reader.read(window, self._booking.deadline)
+            if (result := unread.pop(HISTORY, None)) is not None:
+                window = result.window
+                await self._reader.go_on(result, self._booking.deadline)
+            else:
+                result = await self._reader.read(window, self._booking.deadline)
             self._booking.doubt_times(result, window.since)
             if result.complete:
-                ledger.see_history(result.listing, window.since, result.pages[-1].sighting)
+                ledger.see_history(result.listing, window.since, result.sighting)
                 self._history_density.learn(window, len(result.inside))
+            elif isinstance(result.error, BudgetSpentError):
+                unread[HISTORY] = result
             elif result.error is not None:
                 self._history_density.shrink(window)  # it may be its size that fails
             await self._booking.commit_read(result)
@@ -343,20 +393,34 @@ class Poller:
                 return
 
     async def _read_everything(self) -> None:
-        """For an API that ignores the time filters: the whole list is one window (R7)."""
-        now, ledger = self._booking.now(), self._books.ledger
-        result = await self._reader.read_everything(self._booking.ahead, self._booking.deadline)
+        """For an API that ignores the time filters: the whole list is one window (R7).
+
+        Where it takes more requests than a poll may make, the next poll goes on. What was listed when its
+        reading began is settled when it ends.
+        """
+        if self._loads != self._books.loads:
+            self._loads = self._books.loads
+            self._booking.unread.clear()
+        ledger = self._books.ledger
+        result = self._booking.unread.pop(EVERYTHING, None)
+        if result is not None:
+            await self._reader.go_on(result, self._booking.deadline)
+        else:
+            result = await self._reader.read_everything(self._booking.ahead, self._booking.deadline)
         await self._booking.book(result)
         if result.complete:
-            if len(result.pages) > 2 * self._whole_list:
-                self._whole_list = len(result.pages)
+            now = result.begun
+            if result.requests > 2 * self._whole_list:
+                self._whole_list = result.requests
                 message = "without time filters every poll lists everything: consider a longer poll.interval"
-                log.warn(logger, message, target=self._name, requests=len(result.pages))
+                log.warn(logger, message, target=self._name, requests=result.requests)
             start = gauge_start(ledger, now)
             if ledger.times.history > start:
-                ledger.see_history(result.listing, start, result.pages[-1].sighting)
+                ledger.see_history(result.listing, start, result.sighting)
             self._settling.read_until = floor_second(now - ledger.rules.overlap)
             self._settling.advance(now)
+        elif isinstance(result.error, BudgetSpentError):
+            self._booking.unread[EVERYTHING] = result
         await self._booking.commit_read(result)
         if not result.complete:
             self._booking.doubt(result)

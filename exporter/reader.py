@@ -6,6 +6,7 @@ Knows the list API's paging through ``ledger.reading`` and the clock of its answ
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Generator
 from typing import Protocol
 
 import msgspec
@@ -30,6 +31,10 @@ class OutsideWindowError(ExporterError):
 
 class LookupIgnoredError(ExporterError):
     """The API ignores the filter by ``job_id`` (R9)."""
+
+
+class BudgetSpentError(ExporterError):
+    """The poll has made all the list requests that it may make."""
 
 
 class ApiClock(Protocol):
@@ -73,11 +78,22 @@ class SeenPage(msgspec.Struct, frozen=True):
     sighting: Sighting
 
 
+class _Fetched(msgspec.Struct, frozen=True):
+    page: Page
+    begun: int
+    ended: int
+
+
+Steps = Generator[JobsQuery, _Fetched | None, None]
+"""Reads a window: yields one request after the other and is sent its answer, or ``None`` to be asked anew."""
+
+
 class WindowResult(msgspec.Struct):
     """What reading one window brought. Its records are facts also when it is not complete."""
 
     window: Window
     pages: list[SeenPage] = msgspec.field(default_factory=list)
+    """What is not booked yet."""
     complete: bool = False
     listing: tuple[Record, ...] = ()
     """When complete: every record of the window, each once, and some beside it."""
@@ -87,10 +103,17 @@ class WindowResult(msgspec.Struct):
     """Why it is not complete."""
     error: ExporterError | None = None
     """What ended the reading before its time."""
+    sighting: Sighting = Sighting(0, 0, None, None)
+    """From before the first request to after the last answer, with the bounds that were asked for."""
+    requests: int = 0
+    repeats: int = 0
+    """How often the same window was read before, and was empty."""
+    rest: Steps | None = None
+    """What is left to read, where the poll's budget ended it: see ``Reader.go_on``."""
 
     @property
     def begun(self) -> int:
-        return self.pages[0].sighting.begun
+        return self.sighting.begun
 
     @property
     def inside(self) -> list[Record]:
@@ -100,6 +123,13 @@ class WindowResult(msgspec.Struct):
         """
         since, until = self.window
         return [r for r in self.listing if r.create_time is None or since <= r.create_time < until]
+
+    def show(self, page: SeenPage) -> None:
+        """One more answer."""
+        begun = self.sighting.begun if self.requests else page.sighting.begun
+        self.sighting = replace(page.sighting, begun=begun)
+        self.requests += 1
+        self.pages.append(page)
 
 
 class Reader:
@@ -111,6 +141,9 @@ class Reader:
         self._split_by_type = split_by_type
         """False when the target's own filter names a job_type already."""
         self.requests = 0
+        """List requests made. One that the client tries again counts once; its rate limit counts each try."""
+        self.last_request: int | None = None
+        """How many may have been made by the end of this poll; ``None``: any number."""
         self.answers = 0
         """Valid list answers."""
 
@@ -161,50 +194,75 @@ class Reader:
             raise LookupIgnoredError("the API answered a lookup by job_id with another job")
         return SeenPage(matching, Sighting(fetched.begun, fetched.ended, None, None))
 
-    async def read(self, window: Window, deadline: float, *, most: int = MAX_WINDOW_RECORDS) -> WindowResult:
+    async def read(
+        self, window: Window, deadline: float, *, most: int = MAX_WINDOW_RECORDS, repeats: int = 0
+    ) -> WindowResult:
         """One pass over a window; a single second that resists is read in the ways left for it.
 
         Gives up on a window that turns out to hold more than ``most`` records.
         An error ends the reading, not the result: what came before it is still true.
         """
-        result = WindowResult(window)
-        try:
-            verdict = await self._pass(result, WindowRead(self.memory, max_records=most), deadline)
-            if verdict is not Verdict.COMPLETE and window.until - window.since <= SECOND:
-                await self._read_second(result, deadline)
-        except ExporterError as error:
-            _give_up(result, error)
-        return result
+        result = WindowResult(window, repeats=repeats)
+        result.rest = self._window(result, most)
+        return await self.go_on(result, deadline)
 
     async def read_everything(self, ahead: int, deadline: float) -> WindowResult:
         """The whole list, for an API without time filters; ``ahead`` is the latest believable time."""
         result = WindowResult(Window(0, ahead))
-        read = WindowRead(self.memory, max_records=1 << 62, shifting=True)
+        result.rest = self._everything(result)
+        return await self.go_on(result, deadline)
+
+    async def go_on(self, result: WindowResult, deadline: float) -> WindowResult:
+        """Read what is left of a window that a poll's budget ended: in the next poll, from the same page on.
+
+        The anchor tells what changed meanwhile, as it does between any two pages.
+        """
+        result.error, steps = None, result.rest
+        assert steps is not None  # noqa: S101 - otherwise there is nothing left
         try:
-            await self._pass(result, read, deadline, unfiltered=True)
+            query = steps.send(None)
+            while True:
+                query = steps.send(await self._fetch(query, deadline))
+        except StopIteration:
+            result.rest = None
+        except BudgetSpentError as error:
+            result.complete, result.error, result.reason = False, error, str(error)
         except ExporterError as error:
-            _give_up(result, error)
+            result.complete, result.listing, result.rest = False, (), None
+            result.error, result.reason = error, str(error)
         return result
 
-    async def _pass(
+    def _window(self, result: WindowResult, most: int) -> Steps:
+        verdict = yield from self._pass(result, WindowRead(self.memory, max_records=most))
+        if verdict is not Verdict.COMPLETE and result.window.until - result.window.since <= SECOND:
+            yield from self._second(result)
+
+    def _everything(self, result: WindowResult) -> Steps:
+        read = WindowRead(self.memory, max_records=1 << 62, shifting=True)
+        yield from self._pass(result, read, unfiltered=True)
+
+    def _pass(
         self,
         result: WindowResult,
         read: WindowRead,
-        deadline: float,
         *,
         unfiltered: bool = False,
         job_type: str | None = None,
-    ) -> Verdict:
+    ) -> Generator[JobsQuery, _Fetched | None, Verdict]:
         window = result.window
         since, until = (None, None) if unfiltered else (window.since - MARGIN, window.until)
         verdict = Verdict.MORE
         while verdict is Verdict.MORE:
-            query = JobsQuery(since, until, job_type=job_type, limit=PAGE_LIMIT, offset=read.offset)
-            fetched = await self._fetch(query, deadline)
+            fetched = yield JobsQuery(since, until, job_type=job_type, limit=PAGE_LIMIT, offset=read.offset)
+            if fetched is None:
+                read.go_on_later()
+                continue
             sighting = Sighting(fetched.begun, fetched.ended, since, window.until)
             page = Page(_dated(fetched.page.records, sighting), fetched.page.count)
             seen = SeenPage(page.records, sighting)
-            result.pages.append(seen if unfiltered else _refuse_outside(seen, result))
+            result.show(seen)
+            if not unfiltered:
+                _refuse_outside(seen, result)
             verdict = read.add(page)
         result.complete = verdict is Verdict.COMPLETE
         result.listing = tuple(read.records)
@@ -212,24 +270,24 @@ class Reader:
         result.reason = read.reason or verdict.value
         return verdict
 
-    async def _read_second(self, result: WindowResult, deadline: float) -> None:
+    def _second(self, result: WindowResult) -> Steps:
         """A second that holds too many jobs, or shifts: two equal passes, or one pass per job_type (R6)."""
         passes = []
         for _ in range(2):
             read = WindowRead(self.memory, max_records=SECOND_LIMIT, relaxed=True)
-            await self._pass(result, read, deadline)
+            yield from self._pass(result, read)
             passes.append(Counter(record.key for record in read.records))
         counted = read.count if self.memory.trust_count else read.elements
         result.complete = result.complete and passes[0] == passes[1] and counted == read.elements
         if not result.complete and self._split_by_type:
-            await self._read_types(result, counted, deadline)
+            yield from self._types(result, counted)
 
-    async def _read_types(self, result: WindowResult, counted: int | None, deadline: float) -> None:
+    def _types(self, result: WindowResult, counted: int | None) -> Steps:
         listing: list[Record] = []
         elements = 0
         for job_type in JOB_TYPES:
             read = WindowRead(self.memory, max_records=SECOND_LIMIT)
-            if await self._pass(result, read, deadline, job_type=job_type) is not Verdict.COMPLETE:
+            if (yield from self._pass(result, read, job_type=job_type)) is not Verdict.COMPLETE:
                 return
             listing += read.records
             elements += read.elements
@@ -239,23 +297,17 @@ class Reader:
         result.reason = f"the job types add up to {elements} of {counted}"
 
     async def _fetch(self, query: JobsQuery, deadline: float) -> _Fetched:
+        if self.last_request is not None and self.requests >= self.last_request:
+            raise BudgetSpentError(
+                "the poll has made all its list requests: the next polls go on from there;"
+                " raise rate_limit or poll.interval if this does not end"
+            )
         begun = self._source.clock.now_ms() or 0
         self.requests += 1
         page = await self._source.list_jobs(query, deadline=deadline)
         self.answers += 1
         ended = self._source.clock.latest_ms() or 0
         return _Fetched(page, begun, ended)
-
-
-class _Fetched(msgspec.Struct, frozen=True):
-    page: Page
-    begun: int
-    ended: int
-
-
-def _give_up(result: WindowResult, error: ExporterError) -> None:
-    result.complete, result.listing = False, ()
-    result.error, result.reason = error, str(error)
 
 
 def _dated(records: tuple[Record, ...], sighting: Sighting) -> tuple[Record, ...]:
@@ -270,16 +322,16 @@ def _decided(record: Record, sighting: Sighting) -> Record:
     return replace(record, create_time=times[0], other_time=None) if len(times) == 1 else record
 
 
-def _refuse_outside(seen: SeenPage, result: WindowResult) -> SeenPage:
-    """The page, unless most of it lies outside the window: then only the proof of that is kept."""
+def _refuse_outside(seen: SeenPage, result: WindowResult) -> None:
+    """Nothing of a page is believed that lies outside the window for the most part, but the proof of that."""
     outside = tuple(
         record
         for record in seen.records
         if record.create_time is not None and not seen.sighting.covers(record.create_time)
     )
     if 2 * len(outside) <= len(seen.records):
-        return seen
-    result.pages.append(SeenPage(outside, seen.sighting))
+        return
+    result.pages[-1] = SeenPage(outside, seen.sighting)
     raise OutsideWindowError(
         f"{len(outside)} of {len(seen.records)} jobs on a page were created outside the window asked for:"
         " time filter or zone differs: correct time_zone, or set time_filters: false, for this target"

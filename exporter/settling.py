@@ -18,7 +18,7 @@ from exporter.booking import Booking
 from exporter.errors import ExporterError
 from exporter.ledger import plan
 from exporter.ledger.reading import PAGE_LIMIT
-from exporter.reader import WindowResult
+from exporter.reader import BudgetSpentError, WindowResult
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +26,8 @@ EMPTY_AGAIN: Final = 2
 """How often an empty stretch of a backlog is read again before it is believed."""
 UNDER_WAY: Final = 3
 """Windows of a backlog that are read at a time: while one is booked, the API answers for the others."""
+WHOLE: Final = 10
+"""Requests in which nearly every window is read to its end: with fewer left, no other is put under way."""
 
 
 class _Reading(NamedTuple):
@@ -51,6 +53,8 @@ class Settling:
         """Of the books, when reading began from the settled time."""
         self._reread_at = 0
         """When a late record last made the stretch behind the settled time be read again."""
+        self._unread: tuple[_Reading, WindowResult] | None = None
+        """The window that the last poll's budget ended, and what of it was read."""
 
     def begin(self) -> bool:
         """Before the first read of a poll: go on where the books ended, if they were loaded since the last.
@@ -61,6 +65,7 @@ class Settling:
         books, times = self._booking.books, self._booking.ledger.times
         if self._loads != books.loads or self.read_until < times.forgotten:
             self._loads, self.read_until, self._reread_at = books.loads, times.settled, 0
+            self._unread = None
             return True
         return False
 
@@ -73,9 +78,10 @@ class Settling:
         return plan.is_lagging(self._booking.ledger, read_until, self._booking.now())
 
     async def read(self, limit: int, head: int) -> None:
-        """Read what is due, within ``limit`` requests. Up to ``head`` all records are known.
+        """Read what is due, planned for ``limit`` requests. Up to ``head`` all records are known.
 
-        Raises what ended a read, after booking what came before it.
+        Raises what ended a read, after booking what came before it; BudgetSpentError, too, where something is
+        due and the poll has no request left.
         """
         under_way: list[_Reading] = []
         try:
@@ -109,11 +115,15 @@ class Settling:
             place, since, end = self._gap(under_way)
             left = limit - self._booking.cost.requests
             left -= sum(reading.pages for reading in under_way if not reading.task.done())
-            if left <= 0 or (under_way and not self._lagging_at(since)):
+            if under_way and (left < WHOLE or not self._lagging_at(since)):
                 return
+            if left <= 0 < self._booking.budget_left:
+                return
+            if not under_way and self._go_on(under_way):
+                continue
             now, head = self._booking.now(), max(head, since)
             window = plan.settle_window(
-                self._booking.ledger, self._density, since, head, now, left * PAGE_LIMIT
+                self._booking.ledger, self._density, since, head, now, max(1, left) * PAGE_LIMIT
             )
             if window is None:
                 return
@@ -121,6 +131,16 @@ class Settling:
             pages = plan.pages((window.until - window.since) * self._density.per_ms)
             reading = _Reading(window, now, pages, asyncio.create_task(self._read(window)))
             under_way.insert(place, reading)
+
+    def _go_on(self, under_way: list[_Reading]) -> bool:
+        """Put the window under way again that the last poll's budget ended, if it is still the next."""
+        unread, self._unread = self._unread, None
+        if unread is None or unread[0].window.since != self.read_until:
+            return False
+        reading, result = unread
+        task = asyncio.create_task(self._read(reading.window, result))
+        under_way.append(reading._replace(task=task))
+        return True
 
     def _gap(self, under_way: list[_Reading]) -> tuple[int, int, int]:
         """The first stretch that is not under way: its place among those that are, its begin and its end."""
@@ -131,14 +151,14 @@ class Settling:
             since = reading.window.until
         return len(under_way), since, self._booking.now()
 
-    async def _read(self, window: plan.Window) -> WindowResult:
+    async def _read(self, window: plan.Window, unread: WindowResult | None = None) -> WindowResult:
         """Far behind, nothing else would contradict a wrongly empty answer: it is asked for again."""
         reader, deadline = self._booking.reader, self._booking.deadline
-        result = await reader.read(window, deadline)
-        for _ in range(EMPTY_AGAIN):
-            if result.listing or not (result.complete and self._lagging_at(window.since)):
+        result = await (reader.go_on(unread, deadline) if unread else reader.read(window, deadline))
+        while result.complete and not result.listing and result.repeats < EMPTY_AGAIN:
+            if not self._lagging_at(window.since):
                 break
-            result = await reader.read(window, deadline)
+            result = await reader.read(window, deadline, repeats=result.repeats + 1)
         return result
 
     async def _book(self, reading: _Reading, result: WindowResult) -> None:
@@ -147,6 +167,8 @@ class Settling:
             self.read_until = reading.window.until
             self._density.learn(reading.window, len(result.inside))
             self.advance(reading.now)
+        elif isinstance(result.error, BudgetSpentError):
+            self._unread = reading, result
         elif result.error is not None:
             self._density.shrink(reading.window)  # it may be its size that fails
         await self._booking.commit_read(result)

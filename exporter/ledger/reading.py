@@ -88,6 +88,14 @@ class WindowRead:
         self._keys: set[str] = set()
         self._last_page = 0
         self._anchor_key = ""
+        self._back = 0
+        """How far in front of the anchor the next page begins."""
+
+    def go_on_later(self) -> None:
+        """The next page is asked for some time after the last: a list that shifts may have moved by more."""
+        if self._shifting and self.elements > 1:
+            self._back = min(PAGE_LIMIT // 2, self.elements - 1)
+            self.elements -= self._back
 
     @property
     def offset(self) -> int:
@@ -104,8 +112,11 @@ class WindowRead:
         if not self.elements:
             return self._first(page)
         position = self._anchor(page)
+        if position is None and self._is_before_anchor(page):
+            self.elements += len(page.records) - 1
+            return Verdict.MORE
         if position is None:
-            return Verdict.DOUBT
+            return self._doubt("the list shifted between two pages")
         known = len(self.records)
         if not self._take(page, position + 1):
             return Verdict.DOUBT
@@ -134,12 +145,14 @@ class WindowRead:
         return self._go_on()
 
     def _anchor(self, page: Page) -> int | None:
+        expected, self._back = self._back, 0
         places = range(len(page.records)) if self._shifting else range(min(1, len(page.records)))
-        for place in places:
-            if page.records[place].key == self._anchor_key:
-                return place
-        self._doubt("the list shifted between two pages")
-        return None
+        found = [place for place in places if page.records[place].key == self._anchor_key]
+        return min(found, key=lambda place: abs(place - expected), default=None)
+
+    def _is_before_anchor(self, page: Page) -> bool:
+        """Did the list grow by more than a page? Then the page begins with what was received before."""
+        return self._shifting and len(page.records) > 1 and page.records[0].key in self._keys
 
     def _take(self, page: Page, first: int) -> bool:
         """Take the page from its ``first`` new element on. False when an earlier page had one of them.
@@ -156,7 +169,7 @@ class WindowRead:
                     continue
                 here.add(record.key)
             self.records.append(record)
-        self._keys |= here
+        self._keys.update(record.key for record in page.records[first:])
         self._advance(page)
         return True
 
