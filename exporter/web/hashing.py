@@ -11,6 +11,8 @@ Who comes first:
 3. among equals the newest, whose client is still waiting; every fourth time a random one, so that newer
    ones cannot keep a password waiting for ever.
 
+Every other time it is the newest of all: behind the address of who guesses there may be a Prometheus, too.
+
 A password whose client has gone is compared all the same: Prometheus asks again, and is let in at once.
 """
 
@@ -103,6 +105,8 @@ class HashQueue:
         if self._closed:
             return None
         attempt = self._running.get(key) or self._waiting.get(key)
+        if key in self._waiting:
+            self._waiting[key] = self._waiting.pop(key)  # asked again: the newest once more
         if attempt is None:
             future: asyncio.Future[bool | None] = asyncio.get_running_loop().create_future()
             attempt = Attempt(client, user, password[: PASSWORD_LIMIT + 1], hashed, future)
@@ -140,6 +144,9 @@ class HashQueue:
         self._begin()
 
     def _next(self) -> bytes:
+        if self.compared % 2:
+            return next(reversed(self._waiting))
+
         def turn(attempt: Attempt) -> tuple[int, int]:
             return self._clients[attempt.client], self._users[attempt.client, attempt.user]
 
