@@ -6,7 +6,6 @@ file system may hang.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import re
@@ -20,7 +19,8 @@ from typing import Final
 
 import httpx
 
-from exporter import log, threads
+from exporter import log
+from exporter.background import OneAtATime
 from exporter.errors import NetworkSettingsError
 
 logger = logging.getLogger(__name__)
@@ -49,31 +49,26 @@ class Authorities:
         self._folders = tuple(filter(None, environ.get(_FOLDER, "").strip().split(os.pathsep)))
         self._monotonic = monotonic
         self._problem = ""
-        self._reading: asyncio.Future[ssl.SSLContext] | None = None
+        self._reading = OneAtATime[ssl.SSLContext]("authorities")
         self.context = self._read()
         self._looked = monotonic()
 
     async def refresh(self) -> ssl.SSLContext:
         """The context of now; that of before as long as the files cannot be used, or hang."""
-        if self._reading is None and self._monotonic() - self._looked >= _AGAIN:
-            self._looked = self._monotonic()
-            self._reading = threads.start(self._read, "authorities")
-        if self._reading is not None:
-            await asyncio.wait({self._reading}, timeout=_PATIENCE)
-        if self._reading is not None and self._reading.done():
-            self._take(self._reading)
-            self._reading = None
-        return self.context
-
-    def _take(self, read: asyncio.Future[ssl.SSLContext]) -> None:
+        if self._monotonic() - self._looked < _AGAIN:
+            return self.context
+        self._looked = self._monotonic()
         problem = ""
         try:
-            self.context = read.result()
+            self.context = await self._reading.run(self._read, seconds=_PATIENCE)
+        except TimeoutError:
+            problem = "they cannot be read in time"
         except NetworkSettingsError as error:
             problem = str(error)
-            if problem != self._problem:
-                log.warn(logger, "the certificate authorities read before stay in use", problem=problem)
+        if problem and problem != self._problem:
+            log.warn(logger, "the certificate authorities read before stay in use", problem=problem)
         self._problem = problem
+        return self.context
 
     def _read(self) -> ssl.SSLContext:
         try:

@@ -13,7 +13,7 @@ import socket
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
-from exporter import threads
+from exporter.background import OneAtATime
 
 LOOKUP_SECONDS: Final = 6.0
 """How long one asks: less than what a connection may take, so that the error speaks of the name. The lookup
@@ -35,18 +35,15 @@ class EventLoop(asyncio.SelectorEventLoop):
         super().__init__()
         self._look_up = look_up or socket.getaddrinfo
         self._seconds = seconds
-        self._lookups: dict[tuple[Any, ...], asyncio.Future[Any]] = {}
+        self._lookups: dict[tuple[Any, ...], OneAtATime[Any]] = {}
 
     async def getaddrinfo(self, host: Any, port: Any, **options: Any) -> Any:  # noqa: ANN401 - as asyncio's
         """As ``socket.getaddrinfo``; that no answer comes is an error of the lookup, too."""
         question = (host, port, *sorted(options.items()))
-        lookup = self._lookups.get(question)
-        if lookup is None:
-            work = functools.partial(self._look_up, host, port, **options)
-            lookup = self._lookups[question] = threads.start(work, "lookup")
-            lookup.add_done_callback(lambda _: self._lookups.pop(question))
+        lookup = self._lookups.setdefault(question, OneAtATime("lookup"))
         try:
-            async with asyncio.timeout(self._seconds):
-                return await asyncio.shield(lookup)
+            return await lookup.run(
+                functools.partial(self._look_up, host, port, **options), seconds=self._seconds
+            )
         except TimeoutError:
             raise socket.gaierror(socket.EAI_AGAIN, "no answer in time: name resolution failed") from None
