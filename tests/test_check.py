@@ -188,7 +188,7 @@ def test_a_store_that_may_not_be_written(what: str, tmp_path: Path) -> None:
     [
         ({}, "(environment: HUAWEICLOUD_SDK_AK and HUAWEICLOUD_SDK_SK not set; credentials file: set"),
         ({"HUAWEICLOUD_SDK_AK": "AK"}, "(environment: HUAWEICLOUD_SDK_SK not set; credentials file: set"),
-        ({"HOME": "{folder}"}, "credentials file {folder}/.huaweicloud/credentials: cannot read: No such"),
+        ({"HOME": "{folder}"}, "credentials file {folder}/.huaweicloud/credentials: cannot be read: No such"),
     ],
     ids=["nothing", "half", "no-file"],
 )
