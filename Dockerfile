@@ -4,18 +4,27 @@
 #   docker run --read-only --cap-drop ALL --publish 10047:10047 --volume books:/var/lib/metastudio-tts-exporter \
 #     --volume ./exporter.yaml:/etc/metastudio-tts-exporter/exporter.yaml:ro metastudio-tts-exporter
 
-FROM python:3.13-slim AS build
+# A tag moves with updates of Debian and Python. To build on exactly one base, give its digest, as your engine shows it:
+#   docker build --build-arg BASE=python:3.13-slim@sha256:... --tag metastudio-tts-exporter .
+ARG BASE=python:3.13-slim
+
+FROM ${BASE} AS build
 WORKDIR /src
-RUN python -m venv /opt/exporter
+# What is installed is what the lock files say, byte for byte (`make lock`).
+COPY requirements.lock requirements-build.lock ./
+RUN python -m venv /opt/build && python -m venv /opt/exporter \
+    && /opt/build/bin/python -m pip install --no-cache-dir --require-hashes --requirement requirements-build.lock \
+    && /opt/exporter/bin/python -m pip install --no-cache-dir --no-compile --require-hashes --requirement requirements.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY exporter exporter
 # Compiled with a hash that is never checked: a read-only root could not keep what is compiled later, and no file
 # time has to survive the copy below. pip is of no use at run time.
-RUN /opt/exporter/bin/python -m pip install --no-cache-dir --no-compile . \
+RUN /opt/build/bin/python -m pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /opt/wheel . \
+    && /opt/exporter/bin/python -m pip install --no-index --no-deps --no-compile /opt/wheel/*.whl \
     && /opt/exporter/bin/python -m pip uninstall --yes --quiet pip setuptools \
     && python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/exporter
 
-FROM python:3.13-slim
+FROM ${BASE}
 ENV PATH=/opt/exporter/bin:$PATH \
     HOME=/var/lib/metastudio-tts-exporter \
     TMPDIR=/var/lib/metastudio-tts-exporter

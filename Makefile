@@ -7,11 +7,12 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignor
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench bench-scrape bench-hostile soak docs dashboards manifests image-test tools clean
+.PHONY: help demo test test-lowest lint bench bench-scrape bench-hostile soak docs dashboards manifests lock image-test tools clean
 
 help:
 	@echo "make demo   run the exporter against the bundled simulator"
 	@echo "make test   run every check: ruff, mypy, pytest"
+	@echo "make test-lowest  the tests of the program, with the lowest versions that pyproject.toml allows"
 	@echo "make lint   ruff and mypy only"
 	@echo "make bench  run the benchmarks of docs/benchmarks.md (ten minutes)"
 	@echo "make bench-scrape  what a scrape costs, beside a Go exporter and nginx (three minutes; see docs/benchmarks.md)"
@@ -20,6 +21,7 @@ help:
 	@echo "make docs   write docs/metrics.md again"
 	@echo "make dashboards   write grafana/dashboards/*.json again"
 	@echo "make manifests   write the PrometheusRule of deploy/kubernetes again"
+	@echo "make lock   write requirements*.lock again, the image's packages: newest versions, with hashes"
 	@echo "make image-test  build the Dockerfile without a container engine and run it (root on Debian, 2 minutes)"
 	@echo "make clean  remove the virtual environment and caches"
 
@@ -28,6 +30,13 @@ demo: $(VENV)/installed
 
 test: tools lint
 	$(BIN)/pytest -n auto
+
+# Left out: what needs other programs, or is about files that are no part of the program.
+LOWEST := $(VENV)/lowest
+test-lowest: $(VENV)/dev-installed
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(LOWEST)
+	$(BIN)/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct -e '.[dev]'
+	$(LOWEST)/bin/python -m pytest -n auto --ignore=tests/deploy --ignore=tests/grafana --ignore=tests/prometheus
 
 lint: $(VENV)/dev-installed
 	$(BIN)/ruff check .
@@ -61,6 +70,14 @@ dashboards: $(VENV)/dev-installed
 manifests:
 	$(PYTHON) deploy/manifests.py
 
+# For every Python and every platform at once; no address of a package index gets into the files.
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes \
+	--no-emit-index-url --custom-compile-command 'make lock'
+lock: $(VENV)/dev-installed
+	$(LOCK) --output-file requirements.lock pyproject.toml
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
+		| $(LOCK) --output-file requirements-build.lock -
+
 image-test:
 	@PYTHON=$(PYTHON) tests/image-test
 
@@ -82,7 +99,7 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "$(PYTHON) is missing or older than 3.11: install one, or run make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@tests/install-tools venv $(PYTHON)
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv --upgrade-deps $(VENV)
 
 clean:
 	rm -rf $(VENV) .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

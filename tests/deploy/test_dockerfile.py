@@ -22,9 +22,22 @@ def test_hadolint_finds_nothing(tool: Tool) -> None:
 def test_every_stage_has_the_same_slim_base() -> None:
     """What is built in one runs in the other, and tests/image-test knows what to stand in for."""
     bases = [line.partition(" AS ")[0] for line in instructions("FROM")]
-    assert len(bases) == 2
-    assert re.fullmatch(r"python:3\.\d+-slim", bases[0])
-    assert bases[0] == bases[1]
+    assert bases == ["${BASE}", "${BASE}"]
+    assert re.fullmatch(r"BASE=python:3\.\d+-slim", instructions("ARG")[0])
+
+
+def test_only_what_is_locked_is_installed() -> None:
+    """Each package by its hash; ours is built with a locked builder, and brings nothing along."""
+    commands = " && ".join(instructions("RUN")).split(" && ")
+    installs = [each.split() for each in commands if re.search(r"pip (install|wheel)", each)]
+    assert [words[words.index("--requirement") + 1] for words in installs if "--require-hashes" in words] == [
+        "requirements-build.lock",
+        "requirements.lock",
+    ]
+    ours = [words for words in installs if "--require-hashes" not in words]
+    assert [words[-1] for words in ours] == [".", "/opt/wheel/*.whl"]
+    assert all("--no-deps" in words for words in ours)
+    assert "--no-build-isolation" in ours[0]
 
 
 def test_it_runs_without_privileges() -> None:

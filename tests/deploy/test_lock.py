@@ -1,0 +1,71 @@
+"""The lock files of the image: in step with pyproject.toml, and of nothing else."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from typing import Any, Final, NamedTuple
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.deploy.files import ROOT
+
+PROJECT: Final[dict[str, Any]] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+NEEDED: Final = {
+    "requirements.lock": PROJECT["project"]["dependencies"],
+    "requirements-build.lock": PROJECT["build-system"]["requires"],
+}
+each_lock = pytest.mark.parametrize("name", NEEDED)
+
+
+class Locked(NamedTuple):
+    version: str
+    hashes: list[str]
+    asked_by: set[str]
+
+
+def locked(name: str) -> dict[str, Locked]:
+    """Each package of a lock file; what follows its line belongs to it."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    parts = re.split(r"^(?=[a-z])", text, flags=re.MULTILINE)[1:]
+    return {
+        canonicalize_name(part.partition("==")[0]): Locked(
+            part.partition("==")[2].split()[0],
+            re.findall(r"--hash=sha256:([0-9a-f]{64})\b", part),
+            set(
+                re.findall(
+                    r"^ +# +(?:via )?([a-zA-Z0-9_.-]+)(?: \(pyproject.toml\)| -)?$", part, re.MULTILINE
+                )
+            )
+            - {"via"},
+        )
+        for part in parts
+    }
+
+
+@each_lock
+def test_a_lock_file_is_in_step_with_pyproject(name: str) -> None:
+    """Each requirement is locked at a version that it allows: otherwise run `make lock`."""
+    packages = locked(name)
+    for requirement in map(Requirement, NEEDED[name]):
+        assert requirement.specifier.contains(packages[canonicalize_name(requirement.name)].version), (
+            requirement
+        )
+
+
+@each_lock
+def test_every_locked_package_is_needed(name: str) -> None:
+    """By pyproject.toml or by another that is locked: nothing stays when a requirement goes."""
+    packages = locked(name)
+    wanted = {canonicalize_name(Requirement(text).name) for text in NEEDED[name]}
+    for package, about in packages.items():
+        assert package in wanted or about.asked_by & packages.keys(), package
+
+
+@each_lock
+def test_every_locked_package_has_its_hashes_and_no_address(name: str) -> None:
+    """What a mirror serves is compared; which mirror that is, is the builder's choice."""
+    assert all(about.hashes for about in locked(name).values())
+    assert not re.search(r"://|^ *-(?!-hash)", (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE)
