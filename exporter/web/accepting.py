@@ -15,6 +15,7 @@ from typing import Final
 
 from exporter.web.clients import client_of
 from exporter.web.connections import Limits, Visit, Visits
+from exporter.web.memory import GiveBack
 from exporter.web.tls import Tls, TlsProtocol
 
 AT_ONCE: Final = 128
@@ -43,6 +44,7 @@ class Acceptor:
         self._silent: dict[socket.socket, tuple[Visit, float]] = {}
         """Those that have not said anything yet, and since when, the longest silent first."""
         self._connecting: set[asyncio.Task[None]] = set()
+        self._give_back = GiveBack()
         self._sweeping: asyncio.TimerHandle | None = None
 
     def open(self, listeners: Iterable[socket.socket]) -> None:
@@ -144,6 +146,7 @@ class Acceptor:
     def _sweep(self) -> None:
         """End who has been silent for too long."""
         loop = asyncio.get_running_loop()
+        self._give_back.look(len(self._visits))
         patience = self._limits.head if self._tls() is None else self._limits.handshake
         while self._silent:
             sock, (_, since) = next(iter(self._silent.items()))

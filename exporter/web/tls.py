@@ -68,9 +68,14 @@ class Tls(msgspec.Struct, frozen=True):
 
 
 class TlsProtocol(SSLProtocol):
-    """asyncio's TLS, with the buffers of a connection as large as a TLS record instead of 256 KiB."""
+    """asyncio's TLS, where a connection reads a TLS record at a time into a buffer that all have in common.
+
+    asyncio has 256 KiB for each connection.
+    """
 
     max_size = 16 * 1024
+    _shared_buffer = memoryview(bytearray(max_size))
+    """What is read into it is copied at once."""
 
     def __init__(
         self,
@@ -93,6 +98,7 @@ class TlsProtocol(SSLProtocol):
             ssl_handshake_timeout=handshake_seconds,  # type: ignore[arg-type]  # any number does
             ssl_shutdown_timeout=shutdown_seconds,
         )
+        self._ssl_buffer = self._ssl_buffer_view = self._shared_buffer
         self._made = made
         self._lost = lost
         self._set_read_buffer_limits(high=self.max_size, low=0)  # type: ignore[attr-defined]  # not declared

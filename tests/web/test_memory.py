@@ -1,0 +1,33 @@
+"""Memory goes back to the system after a crowd, and not all the time."""
+
+from __future__ import annotations
+
+import pytest
+
+from exporter.web.memory import GiveBack, trim
+
+
+@pytest.mark.parametrize(
+    ("connections", "times"),
+    [
+        ([500, 500, 249], 1),
+        ([500, 260, 500], 0),
+        ([500, 100, 0], 2),
+        ([500, 40, 30, 0], 1),
+        ([63, 0], 0),
+        ([100, 0, 100, 0], 2),
+    ],
+    ids=["gone", "still-there", "step-by-step", "the-rest", "few", "again"],
+)
+def test_memory_is_given_back_when_a_crowd_has_gone(connections: list[int], times: int) -> None:
+    """Once for each time that more than half of it left."""
+    trims: list[int] = []
+    give_back = GiveBack(lambda: trims.append(1))
+    for number in connections:
+        give_back.look(number)
+    assert len(trims) == times
+
+
+def test_the_c_library_can_be_asked() -> None:
+    """Whichever it is, that is no error."""
+    trim()
