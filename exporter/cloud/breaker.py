@@ -49,6 +49,8 @@ class Refused(msgspec.Struct, frozen=True):
     """Bad signatures, or wrong passwords, that it took to learn this."""
     denied: bool = False
     """The credentials are good, but not allowed to do this: a matter of permissions."""
+    accepted: bool = False
+    """Nothing of the kind: the place accepted them, whatever others say. Then no fingerprint is kept."""
 
 
 class _Held(NamedTuple):
@@ -73,6 +75,8 @@ class Breaker:
         self._refused: dict[tuple[str, str], _Held] = {}
         """By credentials and place, also when their time is over; the longest ago first."""
         self._accepted: dict[tuple[str, str], None] = {}
+        self._accepted_before: set[str] = set()
+        """Places that accepted credentials before a restart."""
         self._turned = 0
         """Places that accepted them and then refused them, since any place last accepted them."""
         self._trial = Places(1, patience=_HANDOVER)
@@ -81,11 +85,21 @@ class Breaker:
     def state(self) -> tuple[Refused, ...]:
         """Plain data for a store."""
         now = self._monotonic()
-        return tuple(held.refused for held in self._refused.values() if held.ends > now)
+        refused = (held.refused for held in self._refused.values() if held.ends > now)
+        good = {place for _, place in self._accepted} | self._accepted_before
+        return (
+            *refused,
+            *(
+                Refused("", 0.0, "", place, signatures=0, accepted=True)
+                for place in sorted(good)[:_REMEMBERED]
+            ),
+        )
 
     def restore(self, state: Iterable[Refused]) -> None:
         """Take over what a store kept; what is known already wins."""
         now, wall = self._monotonic(), self._wall()
+        state = tuple(state)
+        self._accepted_before |= {known.place for known in state if known.accepted}
         kept = {
             (refused.fingerprint, refused.place): _Held(refused, now + min(refused.until - wall, _COOLDOWN))
             for refused in state
@@ -111,15 +125,18 @@ class Breaker:
         """The API took them."""
         self._refused.pop((credential, place), None)
         _remember(self._accepted, (credential, place), None)
+        self._accepted_before.discard(place)
         self._turned = 0
 
     def refuse(self, credential: str, place: str, reason: str, *, signatures: int = 1) -> None:
         """The API refused them after so many signatures, for ``reason`` (redacted text)."""
-        if (credential, place) in self._accepted:
-            del self._accepted[credential, place]
+        if (credential, place) in self._accepted or place in self._accepted_before:
+            self._accepted.pop((credential, place), None)
+            self._accepted_before.discard(place)
             self._turned += 1
         if self._turned >= _TURNED:
             self._accepted.clear()
+            self._accepted_before.clear()
         before = self._refused.get((credential, place))
         if before is not None and before.ends > self._monotonic():
             signatures += before.refused.signatures
@@ -138,7 +155,7 @@ class Breaker:
         mine = self._refused.get((credential, place))
         if mine is not None and mine.ends > now:
             raise _error(mine, now)
-        if (credential, place) in self._accepted:
+        if (credential, place) in self._accepted or place in self._accepted_before:
             return
         counted = [held for held in self._refused.values() if held.refused.signatures]
         spent = [held for held in counted if held.ends > now]

@@ -79,9 +79,9 @@ class Client:
         self._decoder = Decoder(target.time_zone)
         self._project_id = target.project_id
         self._connections = Connections(network, transport=transport)
-        self._jobs = Destination(limiter.at(host(target.endpoint)), breaker, scope(target))
+        self._jobs = Destination(limiter.at(iam.host(target.endpoint)), breaker, scope(target))
         region = fingerprint(target.iam_endpoint, target.region)
-        self._iam = Destination(limiter.at(host(target.iam_endpoint)), breaker, region)
+        self._iam = Destination(limiter.at(iam.endpoint(target)), breaker, region)
         self._session = Session(
             Exchange(self._connections, events, monotonic, wall, masks),
             credentials,
@@ -250,11 +250,6 @@ class Client:
         if self._limiter.rate != self._reported_rate:
             self._reported_rate = self._limiter.rate
             self._events.rate_limit(self._reported_rate)
-
-
-def host(url: str) -> str:
-    """Host and port: what tells endpoints apart."""
-    return httpx.URL(url).netloc.decode("ascii")
 
 
 def scope(target: TargetConfig) -> str:

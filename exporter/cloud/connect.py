@@ -15,7 +15,7 @@ import msgspec
 
 from exporter import log
 from exporter.cloud.breaker import TRIALS, Breaker, Refused
-from exporter.cloud.client import Client, host, scope
+from exporter.cloud.client import Client, scope
 from exporter.cloud.connections import Connections
 from exporter.cloud.credentials import (
     AkskSource,
@@ -28,7 +28,7 @@ from exporter.cloud.credentials import (
 )
 from exporter.cloud.events import ApiEvents
 from exporter.cloud.exchange import Exchange
-from exporter.cloud.iam import password_source
+from exporter.cloud.iam import endpoint, password_source
 from exporter.cloud.limits import RateLimiter, fingerprint
 from exporter.cloud.metadata import METADATA_URL, agency_source
 from exporter.cloud.network import Network, network
@@ -123,7 +123,7 @@ def connect(
     machine = _Machine(events, environ, metadata_url, way_out, monotonic, wall, jitter, transport, masks)
     # Its own breaker for a password: a refused password and a refused token are different verdicts.
     place = fingerprint(target.iam_endpoint, target.project_id or target.region)
-    iam = Destination(limiter.at(host(target.iam_endpoint)), shared.breaker(_IAM + key), place)
+    iam = Destination(limiter.at(endpoint(target)), shared.breaker(_IAM + key), place)
     credentials = _credentials(target, machine, iam)
     return Client(
         target,

@@ -127,6 +127,16 @@ def _read_token(answer: Answer, owner: str, password: Secret, now: float) -> Lea
     return Lease(Token(Secret(token), expires, project, owner, password), life)
 
 
+def host(url: str) -> str:
+    """Host and port: what tells endpoints apart."""
+    return httpx.URL(url).netloc.decode("ascii")
+
+
+def endpoint(target: TargetConfig) -> str:
+    """Tells the identity service from other endpoints, also where it shares their host."""
+    return host(target.iam_endpoint) + "/v3"
+
+
 def project_url(target: TargetConfig) -> str:
     """Where to ask for the project of the target's region."""
     return f"{target.iam_endpoint}/v3/projects?{signing.canonical_query([('name', target.region)])}"

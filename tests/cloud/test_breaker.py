@@ -172,6 +172,29 @@ def test_a_restart_forgets_no_refusal(breaker: Breaker, time: FakeTime) -> None:
     assert may(again, "a")
 
 
+def test_a_restart_leaves_good_keys_alone(breaker: Breaker, time: FakeTime) -> None:
+    """Three endpoints refuse them; the one that accepted them is asked on at once, by a new process, too."""
+    attempts(breaker, time, ["good", "a", "b", "c"], seconds=15.0, good=frozenset(["good"]))
+    again = breaker
+    for _ in range(3):
+        again = restored(time, msgspec.json.encode(again.state))
+        tried = attempts(again, time, ["good", "new", "a"], seconds=30.0, good=frozenset(["good"]))
+        assert [place for _, place in tried] == ["good"] * 2
+
+
+def test_good_keys_that_ended_before_a_restart_are_noticed(breaker: Breaker, time: FakeTime) -> None:
+    """Places that accepted them lately are believed until two of them refuse."""
+    attempts(breaker, time, "abcdefgh", seconds=15.0, good=frozenset("abcdefgh"))
+    again = restored(time, msgspec.json.encode(breaker.state))
+    assert len(attempts(again, time, "abcdefgh", seconds=280.0)) <= 3
+
+
+def test_no_stored_state_helps_to_guess_a_good_secret(breaker: Breaker) -> None:
+    """What was accepted is stored without its fingerprint."""
+    breaker.accept("keys", "place")
+    assert b"keys" not in msgspec.json.encode(breaker.state)
+
+
 def test_refusals_that_an_older_version_stored_count(time: FakeTime) -> None:
     """They name no place: each is one of the few refusals, and no place waits for it."""
     old = [{"fingerprint": "keys", "until": time.wall() + 200, "reason": "why"}]

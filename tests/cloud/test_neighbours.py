@@ -12,7 +12,7 @@ from exporter.cloud.client import Client
 from exporter.config import Auth, PasswordAuth, Secret, TokenAuth
 from exporter.errors import ApiError
 from exporter.ledger.model import JobsQuery
-from tests.cloud.world import Events, FakeTime, World, gateway, jobs, reply, run, target
+from tests.cloud.world import ENDPOINT, Events, FakeTime, World, gateway, jobs, reply, run, target
 
 SICK_HOST = "metastudio.sick.example.com"
 SICK_PROJECT = "5ick0924078d1b471c884a5383d4dec9"
@@ -177,6 +177,24 @@ def test_a_project_that_cannot_be_looked_up_concerns_one_target(status: int) -> 
     """The identity service of one region refuses or throttles: another region's target polls on."""
     pair = Pair(keep_saying(status, "APIG.0301", "no"), sick={"project_id": None, **ELSEWHERE})
     assert pair.poll(960) == (64, 64)
+
+
+def test_a_throttled_identity_service_throttles_no_list() -> None:
+    """Even where both are one host: who has a token goes on."""
+    throttle = {"Retry-After": "600"}
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if SICK_PROJECT.encode() in request.content:
+            return reply(429, {"error_code": "IAM.0012", "error_msg": "too many"}, throttle)
+        return pair._answer(request)
+
+    pair = Pair(lambda request: jobs("a"), PASSWORD)
+    pair.world._handler = answer
+    same = {"auth": PASSWORD, "iam_endpoint": ENDPOINT}
+    pair.well = pair.connect(pair.well_events, name="well", **same)
+    pair.sick = pair.connect(pair.sick_events, name="sick", project_id=SICK_PROJECT, **same)
+    assert run(pair._ask(pair.well, 10.0))
+    assert pair.poll(345) == (23, 23)
 
 
 THROTTLED = [
