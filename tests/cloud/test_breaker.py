@@ -235,6 +235,7 @@ def test_a_trial_without_an_answer_lets_the_next_begin(
 
     async def scenario() -> None:
         hanging = [asyncio.create_task(hang(place)) for place in "abcdefgh"]
+        await asyncio.sleep(0)
         async with breaker.permit("keys", "good", 60.0):
             breaker.accept("keys", "good")
         for task in hanging:
