@@ -135,8 +135,8 @@ def read_time(text: str, zone_hours: float) -> int:
 
     Raises ValueError.
     """
-    if text.isascii() and text.isdigit() and len(text) in (10, 13):
-        return int(text) * (1000 if len(text) == 10 else 1)
+    if text.isascii() and text.isdigit() and len(text) in (9, 10, 12, 13):
+        return int(text) * (1000 if len(text) <= 10 else 1)
     match = _RFC3339.fullmatch(text)
     if match is None:
         raise ValueError("not a time")

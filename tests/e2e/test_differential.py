@@ -10,6 +10,7 @@ import json
 import random
 import time
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,9 @@ WIRE_FAULTS = [
     {"kind": "date_skew", "probability": 0.05, "seconds": 90.0},
     {"kind": "date_skew", "probability": 0.05, "seconds": -90.0},
 ]
+WORLD = {"late": 0.1, "late_seconds": 40.0, "stuck": 0.0, "rhythm": 0.0}
+CLOCKS_SET_BACK = datetime(2026, 10, 25, 1, tzinfo=UTC).timestamp()
+"""In Europe/Berlin."""
 LATE_NEIGHBOURS = {"kind": "appear", "probability": 0.1, "seconds": 40.0}
 DRIFT = {"kind": "drift", "probability": 0.1, "seconds": 40.0}
 
@@ -144,6 +148,9 @@ def run(
     kills: bool,
     options: dict[str, Any],
     seconds: float,
+    world: dict[str, Any] | None = None,
+    target: dict[str, Any] | None = None,
+    epoch: float | None = None,
 ) -> None:
     rng = random.Random(seed)
     flags = [
@@ -151,11 +158,14 @@ def run(
         "--rate=0",
         "--history=0",
         f"--time-scale={SCALE}",
-        f"--epoch={time.time() - 7200}",
+        f"--epoch={time.time() - 7200 if epoch is None else epoch}",
         f"--options={json.dumps(options)}",
-        f"--world={json.dumps({'late': 0.1, 'late_seconds': 40.0, 'stuck': 0.0, 'rhythm': 0.0})}",
+        f"--world={json.dumps({**WORLD, **(world or {})})}",
     ]
-    with simulator(tmp_path, *flags) as cloud, exporter(write_config(tmp_path, cloud), tmp_path) as program:
+    with (
+        simulator(tmp_path, *flags) as cloud,
+        exporter(write_config(tmp_path, cloud, target=target or {}), tmp_path) as program,
+    ):
         witness = Witness(program)
         wait_for(
             "the first start",
@@ -223,3 +233,58 @@ def test_every_counter_equals_the_truth_while_records_vanish_and_appear_between_
     """Records that vanish after the exporter was shown them stay counted, and hold nothing up."""
     options = {"limit_clip": 20, "count_respects_filters": False}
     run(tmp_path, seed=3, faults=[DRIFT], kills=False, options=options, seconds=12.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "world", "target", "epoch"),
+    [
+        pytest.param(
+            {"since_inclusive": False, "until_inclusive": False, "create_time_rounding": "nearest"},
+            {"milliseconds": True},
+            {"time_format": "unix"},
+            None,
+            id="exclusive-bounds-rounded-times",
+        ),
+        pytest.param(
+            {"since_inclusive": False, "create_time_rounding": "up", "order": "oldest"},
+            {"milliseconds": True},
+            {"time_format": "unix_ms"},
+            None,
+            id="exclusive-begin-times-rounded-up",
+        ),
+        pytest.param({}, {"no_job_id": 1.0}, {}, None, id="no-job-ids"),
+        pytest.param(
+            {"time_format": "naive", "zone": "Europe/Berlin"},
+            {},
+            {"time_zone": "Europe/Berlin"},
+            CLOCKS_SET_BACK - 40.0,
+            id="clocks-set-back",
+        ),
+        pytest.param(
+            {"time_filters_work": False, "limit_clip": 20},
+            {},
+            {"time_filters": False, "rate_limit": 10},
+            None,
+            id="whole-list-over-several-polls",
+        ),
+    ],
+)
+def test_every_counter_equals_the_truth_whatever_the_documentation_leaves_open(
+    tmp_path: Path,
+    options: dict[str, Any],
+    world: dict[str, Any],
+    target: dict[str, Any],
+    epoch: float | None,
+) -> None:
+    """Bounds, fractions of seconds, missing ids, an hour that happens twice, lists longer than a budget."""
+    run(
+        tmp_path,
+        seed=4,
+        faults=[],
+        kills=False,
+        options=options,
+        seconds=8.0,
+        world=world,
+        target=target,
+        epoch=epoch,
+    )
