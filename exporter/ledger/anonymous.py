@@ -49,15 +49,22 @@ def _match(key: str, group: list[Record], jobs: JobBook) -> Iterator[tuple[str, 
             else:
                 unmatched.append(record)
         rest = unmatched
-    for record in rest:
-        costs = {name: cost for name, job in known.items() if (cost := _unlikely(record, job)) is not None}
-        name = min(costs, key=lambda name: costs[name], default="")
-        if name:
+    likely = sorted(
+        (cost, place, name)
+        for name, job in known.items()
+        for place, record in enumerate(rest)
+        if (cost := _unlikely(record, job)) is not None
+    )
+    names_of: dict[int, str] = {}
+    for _, place, name in likely:
+        if name in known and place not in names_of:
             del known[name]
-            yield name, record
-        else:
-            yield f"{key}:{new}", record
+            names_of[place] = name
+    for place, record in enumerate(rest):
+        if place not in names_of:
+            names_of[place] = f"{key}:{new}"
             new += 1
+        yield names_of[place], record
 
 
 def _length(record: Record) -> int:

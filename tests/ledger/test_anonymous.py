@@ -7,7 +7,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from exporter.ledger.anonymous import identify
@@ -64,7 +64,8 @@ def show(ledger: Ledger, turn: int, records: list[Record]) -> None:
         ledger.see_as(name, one, sighting(START + MINUTE + turn * SECOND))
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
+@example([(500, "TTS_LAB", 3, 0, "SUCCEED"), (500, "TTS_LLM", 0, 3, "SUCCEED")], 6, Random(1))
 @given(st.lists(OTHER_LIFE, max_size=7), st.integers(0, TURNS), st.randoms(use_true_random=False))
 def test_equals_of_other_lengths_or_services_are_counted_exactly(
     lives: list[tuple[int, str, int, int, str]], told: int, random: Random
