@@ -2,12 +2,17 @@
 
 from typing import NoReturn
 
-from exporter.cli import main
 from exporter.process import run
 
 
+def _command() -> int:
+    from exporter.cli import main  # imported here: it may already lack memory or open files
+
+    return main()
+
+
 def entry() -> NoReturn:
-    run(main)
+    run(_command)
 
 
 if __name__ == "__main__":

@@ -49,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 0
+    finally:
+        drain(DRAIN_SECONDS)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -232,7 +234,6 @@ def _run(
     # Until somebody listens to it, a wish to reload must not end the program.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     lookups.run(life())
-    drain(DRAIN_SECONDS)
     return 0
 
 

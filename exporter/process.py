@@ -5,6 +5,7 @@ Knows the standard streams and exit codes; knows no command.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -28,6 +29,11 @@ def run(command: Callable[[], int]) -> NoReturn:
         code = command()
     except SystemExit as end:  # argparse: --help, --version, wrong flags
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except Exception as error:
+        if (missing := exhausted(error)) is None:
+            raise
+        print(f"metastudio-tts-exporter: {missing}", file=sys.stderr)
+        code = 1
     out.text.flush()
     if out.error is not None:
         print(f"metastudio-tts-exporter: cannot write the output: {out.error.strerror}", file=sys.stderr)
@@ -38,6 +44,22 @@ def run(command: Callable[[], int]) -> NoReturn:
         # them, and abort in the middle of others.
         os._exit(code)
     sys.exit(code)
+
+
+def exhausted(error: BaseException) -> str | None:
+    """What the machine, or a limit of this process, has no more of; ``None`` for errors of another kind."""
+    if isinstance(error, BaseExceptionGroup):
+        return next(filter(None, map(exhausted, error.exceptions)), None)
+    number = error.errno if isinstance(error, OSError) else None
+    library = str(error).lower() if isinstance(error, ImportError) else ""  # C libraries: no code, only words
+    unmapped = "failed to map segment" in library or "cannot allocate memory" in library
+    if isinstance(error, MemoryError) or number == errno.ENOMEM or unmapped:
+        return "not enough memory: raise the limit of this process or of its container"
+    if number in (errno.EMFILE, errno.ENFILE) or "too many open files" in library:
+        return "too many open files: raise the limit of this process (ulimit -n, LimitNOFILE=)"
+    if isinstance(error, RuntimeError) and "start new thread" in str(error):
+        return "no thread can be started: raise the limit of processes (ulimit -u, TasksMax=) or of memory"
+    return None
 
 
 class _Output(io.RawIOBase):

@@ -90,6 +90,8 @@ class StoreFiles:
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
             descriptor = os.open(path, flags, _MODE)
         except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                raise
             raise StoreError(f"{path}: {problem.format(error.strerror)}") from None
         opened.callback(os.close, descriptor)
         found = os.fstat(descriptor)
