@@ -5,12 +5,14 @@ Knows both calls of the identity service (fact sheet 2.2) and nothing of jobs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import httpx
 import msgspec
 
+from exporter.background import in_background
 from exporter.cloud import signing
 from exporter.cloud.auth import Token
 from exporter.cloud.connections import Connections
@@ -63,11 +65,10 @@ def password_source(
     jitter: Callable[[], float],
 ) -> LeasedSource[Token]:
     """Tokens of an IAM user, each kept until one to one and a half hours before it ends (of 24 h)."""
-    reading = Reading[Secret](auth.password)
+    read = _password_reader(auth)
 
     async def fetch() -> Lease[Token]:
-        password = (await reading.get(lambda: header_secret(auth.password, "password"))).reveal()
-        owner = fingerprint(auth.domain, auth.username, password)
+        password, owner = await read()
         try:
             async with (
                 to.breaker.permit(owner, to.place, _WAIT),
@@ -90,6 +91,28 @@ def password_source(
         return lease
 
     return LeasedSource(fetch, lambda life: min(3600.0 * (1 + jitter() / 2), life * 0.2), monotonic)
+
+
+def _password_reader(auth: PasswordAuth) -> Callable[[], Awaitable[tuple[str, str]]]:
+    """Gives the password, and what the store may remember of it should it be refused."""
+    reading = Reading[Secret](auth.password)
+    known: dict[str, str] = {}
+
+    async def read() -> tuple[str, str]:
+        password = (await reading.get(lambda: header_secret(auth.password, "password"))).reveal()
+        if password not in known:
+            owner = await in_background(lambda: password_fingerprint(auth, password), name="scrypt")
+            known.clear()
+            known[password] = owner
+        return password, known[password]
+
+    return read
+
+
+def password_fingerprint(auth: PasswordAuth, password: str) -> str:
+    """Like ``fingerprint``, and slow: people choose passwords, so that quick guesses could find them."""
+    salt = fingerprint(auth.domain, auth.username).encode()
+    return hashlib.scrypt(password.encode(), salt=salt, n=1 << 14, r=8, p=1, dklen=16).hex()
 
 
 def _token_request(
