@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Final, Literal, NamedTuple
+from functools import partial
+from typing import Final, Literal
 
 import msgspec
 
@@ -18,6 +19,7 @@ from exporter.booking import OF_ONE_REQUEST, Booking, ClockError
 from exporter.books import Books
 from exporter.budget import Budget
 from exporter.errors import ApiError, ExporterError
+from exporter.history import read_history
 from exporter.ledger import plan
 from exporter.ledger.due import RecordCounts
 from exporter.ledger.facts import Sighting
@@ -28,7 +30,7 @@ from exporter.ledger.times import SECOND, floor_second
 from exporter.looks import look
 from exporter.published import TargetView
 from exporter.reader import BudgetSpentError, JobSource, Reader, WindowResult
-from exporter.settling import Settling
+from exporter.settling import Backlog, Settling
 from exporter.witnesses import Witnesses
 
 logger = logging.getLogger(__name__)
@@ -37,7 +39,6 @@ PROBES: Final = 4
 """Requests in which the API's clock must have been told by two answers."""
 MORE_PROBES: Final = 8
 """Further ones, where they disagree with our own clock: a few false answers must not begin the books (R3)."""
-HISTORY: Final = "history"
 EVERYTHING: Final = "everything"
 PUBLISH_EVERY: Final = 1.0
 """Seconds between two publications within one poll."""
@@ -52,22 +53,6 @@ class PollSettings(msgspec.Struct, frozen=True):
     timeout: float
     budget: int
     time_filters: bool = True
-
-
-class Backlog(NamedTuple):
-    """A catch-up under way: where it began. Times of the API in milliseconds, ``started`` monotonic."""
-
-    started: float
-    read_until: int
-    now: int
-
-    def seconds_left(self, monotonic: float, read_until: int, now: int) -> int | None:
-        """An estimate from the pace so far; ``None`` while there is no progress."""
-        passed = monotonic - self.started
-        gained = (self.now - self.read_until) - (now - read_until)
-        if gained <= 0:
-            return None
-        return round(max(passed, 1.0) * (now - read_until) / gained)
 
 
 class Poller:
@@ -187,14 +172,9 @@ class Poller:
         if self._settling.begin():
             self._head = 0
             self._booking.unread.clear()
-        kinds = (
-            self._catch_up,
-            self._read_head,
-            self._read_settled,
-            self._look,
-            self._read_history,
-            self._ask_for_any,
-        )
+        history = partial(read_history, self._booking, self._history_density)
+        news = (self._catch_up, self._read_head, self._read_settled)
+        kinds = (*news, self._look, history, self._ask_for_any)
         first, self._first = self._first, 0
         spent: BudgetSpentError | None = None
         starved: list[int] = []
@@ -288,14 +268,11 @@ class Poller:
             await self._settle(self._booking.budget_left)
 
     async def _look(self) -> None:
-        spent: BudgetSpentError | None = None
         try:
             await look(self._booking, max(self._head, self._settling.read_until))
-        except BudgetSpentError as error:
-            spent = error
-        self._settling.advance(self._booking.now())
-        if spent is not None:
-            raise spent
+        finally:
+            if self._books.loaded:
+                self._settling.advance(self._booking.now())
 
     async def _ask_for_any(self) -> None:
         """Deleted, or does the API list nothing at all at the moment? (R6, R9)"""
@@ -364,33 +341,6 @@ class Poller:
         if not reach:
             return window
         return plan.filled(ledger, density, window, head, now, self._reach_density.most)
-
-    async def _read_history(self) -> None:
-        """R4, at the lowest priority: the time before the baseline, backwards, for the gauge."""
-        limit = max(1, self._booking.budget_left // 2)
-        spent, unread = self._reader.requests, self._booking.unread
-        ledger = self._books.ledger
-        while (left := limit - (self._reader.requests - spent)) > 0:
-            start = gauge_start(ledger, self._booking.now())
-            window = plan.history_window(ledger, self._history_density, start, left * 100)
-            if window is None:
-                return
-            if (result := unread.pop(HISTORY, None)) is not None:
-                window = result.window
-                await self._reader.go_on(result, self._booking.deadline)
-            else:
-                result = await self._reader.read(window, self._booking.deadline)
-            self._booking.doubt_times(result, window.since)
-            if result.complete:
-                ledger.see_history(result.listing, window.since, result.sighting)
-                self._history_density.learn(window, len(result.inside))
-            elif isinstance(result.error, BudgetSpentError):
-                unread[HISTORY] = result
-            elif result.error is not None:
-                self._history_density.shrink(window)  # it may be its size that fails
-            await self._booking.commit_read(result)
-            if not result.complete and not self._booking.halve(self._history_density, window, result):
-                return
 
     async def _read_everything(self) -> None:
         """For an API that ignores the time filters: the whole list is one window (R7).

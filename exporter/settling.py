@@ -41,6 +41,22 @@ class _Reading(NamedTuple):
     task: asyncio.Task[WindowResult]
 
 
+class Backlog(NamedTuple):
+    """A catch-up under way: where it began. Times of the API in milliseconds, ``started`` monotonic."""
+
+    started: float
+    read_until: int
+    now: int
+
+    def seconds_left(self, monotonic: float, read_until: int, now: int) -> int | None:
+        """An estimate from the pace so far; ``None`` while there is no progress."""
+        passed = monotonic - self.started
+        gained = (self.now - self.read_until) - (now - read_until)
+        if gained <= 0:
+            return None
+        return round(max(passed, 1.0) * (now - read_until) / gained)
+
+
 class Settling:
     """Reads on from where it ended in the last poll."""
 

@@ -11,7 +11,7 @@ import pytest
 
 from exporter.errors import ApiError, ErrorKind
 from exporter.ledger.model import JobsQuery
-from exporter.poller import Backlog
+from exporter.settling import Backlog
 from exporter.store.sqlite import SqliteStore
 from tests.fake_api import MINUTE, SECOND, House, outage
 
