@@ -87,8 +87,7 @@ class Poller:
         """Up to where head reads have come."""
         self._first = 0
         """The kind of reads that comes first in the next poll: the last budget left nothing for it."""
-        self._loads = 0
-        """Of the books, when the reading of the whole list began."""
+        self._loads = 0  # of the books, when the reading of the whole list began
         self._whole_list = 0
         """Pages of the whole list, for an API without time filters."""
         self._probed: deque[Record] = deque(maxlen=PAGE_LIMIT)
