@@ -6,7 +6,7 @@ from typing import Final
 
 from exporter.booking import Booking
 from exporter.ledger import plan
-from exporter.ledger.gauges import gauge_start
+from exporter.ledger.gauges import history_start
 from exporter.reader import BudgetSpentError
 
 HISTORY: Final = "history"
@@ -21,7 +21,7 @@ async def read_history(booking: Booking, density: plan.Density) -> None:
     ledger, reader, unread = booking.ledger, booking.reader, booking.unread
     spent = reader.requests
     while (left := limit - (reader.requests - spent)) > 0:
-        window = plan.history_window(ledger, density, gauge_start(ledger, booking.now()), left * 100)
+        window = plan.history_window(ledger, density, history_start(ledger, booking.now()), left * 100)
         if window is None:
             return
         if (result := unread.pop(HISTORY, None)) is not None:

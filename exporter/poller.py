@@ -23,7 +23,7 @@ from exporter.history import read_history
 from exporter.ledger import plan
 from exporter.ledger.due import RecordCounts
 from exporter.ledger.facts import Sighting
-from exporter.ledger.gauges import gauge_start
+from exporter.ledger.gauges import history_start
 from exporter.ledger.model import Record
 from exporter.ledger.reading import MAX_WINDOW_RECORDS, PAGE_LIMIT, Verdict
 from exporter.ledger.times import SECOND, floor_second
@@ -96,7 +96,7 @@ class Poller:
         self._booking = Booking(
             name, clock=source.clock, reader=reader, books=books, committed=self._publish_sometimes
         )
-        self._witnesses = Witnesses(self._booking, wall, time_filters=settings.time_filters)
+        self._witnesses = Witnesses(self._booking, monotonic, wall, time_filters=settings.time_filters)
         self._settling = Settling(self._booking, books.rules.overlap)
 
     # --- the cycle ------------------------------------------------------------------------------------
@@ -154,8 +154,7 @@ class Poller:
     async def _cycle(self) -> None:
         if not self._books.loaded:
             await self._books.load(int(self._wall() * SECOND))
-        if self._books.ledger.started:
-            self._source.clock.reached(self._books.ledger.times.settled)
+        await self._witnesses.opened()
         await self._learn()
         await self._start()
         self._book_probed()
@@ -224,9 +223,16 @@ class Poller:
         """R4: the first start, committed before anything is counted. R8: give up what is too far back."""
         ledger = self._books.ledger
         if not ledger.started:
-            ledger.start(await self._witnesses.begin())
+            now, waited = await self._witnesses.begin(), self._witnesses.waited()
+            ledger.start(now, waited)
             await self._books.commit(self._booking.now())
-            log.info(logger, "counting begins", target=self._name, baseline_ms=ledger.times.baseline)
+            log.info(
+                logger,
+                "counting begins",
+                target=self._name,
+                baseline_ms=ledger.times.baseline,
+                since_first_try_seconds=waited // SECOND,
+            )
         elif ledger.times.too_far(self._booking.now(), ledger.rules.max_catch_up):
             await self._probe()
             if skipped := ledger.jump(self._booking.now()):
@@ -363,7 +369,7 @@ class Poller:
                 self._whole_list = result.requests
                 message = "without time filters every poll lists everything: consider a longer poll.interval"
                 log.warn(logger, message, target=self._name, requests=result.requests)
-            start = gauge_start(ledger, now)
+            start = history_start(ledger, now)
             if ledger.times.history > start:
                 ledger.see_history(result.listing, start, result.sighting)
             self._settling.read_until = floor_second(now - ledger.rules.overlap)

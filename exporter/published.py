@@ -95,6 +95,8 @@ class TargetView(msgspec.Struct, frozen=True, kw_only=True):
     pairs: tuple[Pair, ...] = ()
     """Every label set in use: the documented ones that the filters allow, then those seen, in order."""
 
+    first_tried: int | None = None
+    """By our own clock, while counting has not begun: it will begin from there (R4)."""
     counting_since: int | None = None
     """When the counters below began (B), for ``_created`` series; ``None`` when that is not known."""
     created: Mapping[Pair, int] = {}

@@ -80,6 +80,8 @@ class TargetStatus(msgspec.Struct, frozen=True, kw_only=True):
     region: str
     project_id: str
     api_endpoint: str
+    first_tried: float | None
+    """Our own clock; only while counting has not begun: jobs created since then will be counted."""
     counting_since: float | None
     last_complete_poll: float | None
     counted_until: float | None
@@ -190,6 +192,7 @@ def _target(view: TargetView, api: ApiView | None, config: Config, now: float) -
         region=view.region,
         project_id=view.project_id,
         api_endpoint=view.api_endpoint,
+        first_tried=_seconds(view.first_tried),
         counting_since=_seconds(view.counting_since),
         last_complete_poll=_seconds(view.last_complete_poll),
         counted_until=counted_until,
@@ -209,10 +212,7 @@ def _target(view: TargetView, api: ApiView | None, config: Config, now: float) -
         window_seconds=config.poll.window,
         jobs=_jobs(gauges),
         failures=_failures(view),
-        unclassified=tuple(
-            Template(seen.template, seen.jobs, seen.last_seen / 1000, seen.rule)
-            for seen in view.lately.unclassified
-        ),
+        unclassified=_unclassified(view),
         last_hour=_last_hour(view),
     )
 
@@ -268,6 +268,13 @@ def _failures(view: TargetView) -> tuple[FailureClass, ...]:
     recent = view.lately.failures
     names = sorted(totals, key=lambda name: (-recent.get(name, 0), -totals[name], name))
     return tuple(FailureClass(name, recent.get(name, 0), totals[name]) for name in names if totals[name])
+
+
+def _unclassified(view: TargetView) -> tuple[Template, ...]:
+    return tuple(
+        Template(seen.template, seen.jobs, seen.last_seen / 1000, seen.rule)
+        for seen in view.lately.unclassified
+    )
 
 
 def _last_hour(view: TargetView) -> tuple[Minute, ...]:

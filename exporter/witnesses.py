@@ -7,10 +7,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Final
 
 from exporter import log
 from exporter.booking import Booking
 from exporter.ledger.times import SECOND, floor_second
+from exporter.ledger.totals import FIRST_TRIED_MS
+
+YEAR: Final = 365 * 86_400 * SECOND
+"""A first start that waited so long (milliseconds) did not: our wall clock was set."""
 
 logger = logging.getLogger(__name__)
 
@@ -18,12 +23,49 @@ logger = logging.getLogger(__name__)
 class Witnesses:
     """The API's clock and ours, compared in every poll."""
 
-    def __init__(self, booking: Booking, wall: Callable[[], float], *, time_filters: bool) -> None:
+    def __init__(
+        self,
+        booking: Booking,
+        monotonic: Callable[[], float],
+        wall: Callable[[], float],
+        *,
+        time_filters: bool,
+    ) -> None:
         self._booking = booking
+        self._monotonic = monotonic
         self._wall = wall
         self._time_filters = time_filters
         self.disagreed = False
         """Did they, in the last poll?"""
+        self._first_try: float | None = None
+        """When this process first tried to begin, on the monotonic clock; ``None`` before."""
+        self._tries = 0
+        self._tried_before = False
+        """Had a former process tried?"""
+
+    async def opened(self) -> None:
+        """The books are open, and nothing is asked yet: what do they know of time?"""
+        ledger = self._booking.ledger
+        if ledger.started:
+            self._booking.clock.reached(ledger.times.settled)
+            return
+        self._tries += 1
+        if self._first_try is None:
+            self._first_try = self._monotonic()
+            self._tried_before = ledger.totals.plain(FIRST_TRIED_MS) > 0
+            ledger.try_start(int(self._wall() * SECOND))
+            await self._booking.books.commit(None)  # or a restart would move it
+
+    def waited(self) -> int:
+        """Milliseconds since the first start was first tried and failed: those are counted from there (R4).
+
+        By the monotonic clock; before this process by our wall clock, unless that makes no sense.
+        """
+        if self._first_try is None or (self._tries == 1 and not self._tried_before):
+            return 0
+        waited = int((self._monotonic() - self._first_try) * SECOND)
+        since = int(self._wall() * SECOND) - self._booking.ledger.totals.plain(FIRST_TRIED_MS)
+        return max(waited, since) if self._tried_before and since < YEAR else waited
 
     def _disagree(self) -> bool:
         """By more than ``overlap``; or the books are ahead of every answer."""

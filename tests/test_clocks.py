@@ -101,6 +101,7 @@ class ClockedHouse(House):
         super().restart()
         self.clock.restart()
         self.poller._wall = self.poller._witnesses._wall = self.clock.wall
+        self.poller._witnesses._monotonic = self.clock.monotonic
         self.poller._monotonic = self.clock.monotonic
 
     def history(self, jobs: int = 30, apart: int = MINUTE) -> None:

@@ -248,6 +248,78 @@ def test_r4_a_crash_right_after_the_first_start_does_not_move_the_baseline(house
     assert (house.created(), house.finished()) == (1, 1)
 
 
+def failed_start(house: House, minutes: int, *, restart: bool, step: int = 0) -> tuple[int, int]:
+    """A first start that fails for so long, with a job a minute, finished at once. Returns how many, counted.
+
+    Before it: finished jobs, and one that is stuck; ``step`` sets our own clock half-way (milliseconds).
+    """
+    for age in range(1, 20):
+        house.api.create(house.clock.ms - age * MINUTE, state="SUCCEED")
+    house.api.create(house.clock.ms - 30 * MINUTE)
+    house.api.fail = outage
+    house.clock.known = 0
+    for minute in range(minutes):
+        run(house)
+        house.api.create(state="SUCCEED")
+        house.clock.ms += 45 * SECOND
+        if minute == minutes // 2:
+            if restart:
+                house.restart()
+            set_wall(house, step)
+    house.api.fail = lambda query: None
+    run(house, 60)
+    assert house.balanced()
+    return minutes, house.created()
+
+
+def set_wall(house: House, step: int) -> None:
+    def wall() -> float:
+        return (house.clock.ms + step) / SECOND
+
+    house.poller._wall = house.poller._witnesses._wall = wall
+
+
+@pytest.mark.parametrize("restart", [False, True], ids=["one-process", "restarted"])
+def test_r4_jobs_created_while_the_first_start_failed_are_counted(house: House, restart: bool) -> None:
+    """A baseline at the first good answer would leave out two hours of wrong credentials."""
+    jobs, created = failed_start(house, 120, restart=restart)
+    assert created == jobs + 1  # and the stuck one of the window before
+    assert (house.finished(), house.open()) == (jobs, 1)
+    assert house.view.skipped_ms == 0
+
+
+def test_r4_what_a_failed_first_start_waits_for_is_shown(house: House) -> None:
+    """Since when, until the first good answer; then only since when it counts."""
+    house.api.fail = outage
+    house.clock.known = 0
+    run(house, 3)
+    assert (house.view.first_tried, house.view.counting_since) == (START, None)
+    house.restart()
+    run(house, 3)
+    assert house.view.first_tried == START
+    house.api.fail = lambda query: None
+    run(house, 2)
+    assert (house.view.first_tried, house.view.counting_since) == (None, START)
+
+
+@pytest.mark.parametrize("years", [-20, 20], ids=["back", "ahead"])
+@pytest.mark.parametrize("restart", [False, True], ids=["one-process", "restarted"])
+def test_r4_our_clock_set_while_the_first_start_failed_counts_no_past(
+    house: House, restart: bool, years: int
+) -> None:
+    """A machine that starts in 1970 must not count all there is; after a restart only its time is known."""
+    jobs, created = failed_start(house, 60, restart=restart, step=years * 365 * 24 * 60 * MINUTE)
+    assert created == pytest.approx(jobs // 2, abs=1) if restart else created == jobs + 1
+
+
+def test_r4_a_failed_first_start_goes_back_as_far_as_any_downtime(store: SqliteStore) -> None:
+    """No further than ``max_catch_up``; the rest is said to be skipped."""
+    house = House(store, max_catch_up=30 * MINUTE)
+    _, created = failed_start(house, 60, restart=False)
+    assert created == pytest.approx(31, abs=1)
+    assert house.view.skipped_ms == pytest.approx(30 * MINUTE, abs=MINUTE)
+
+
 # --- R5 Reading ---------------------------------------------------------------------------------------
 
 

@@ -17,6 +17,14 @@ def gauge_start(ledger: Ledger, now: int) -> int:
     return (now - ledger.rules.window) // MINUTE * MINUTE
 
 
+def history_start(ledger: Ledger, now: int) -> int:
+    """How far back before the baseline is read (R4): a window before it, also when that lies further back."""
+    start, baseline = gauge_start(ledger, now), ledger.times.baseline
+    if now - baseline > ledger.rules.max_catch_up + ledger.rules.window:
+        return start  # these books began long ago
+    return min(start, gauge_start(ledger, baseline))
+
+
 def gauges(ledger: Ledger, now: int) -> JobGauges | None:
     """What the job gauges show at ``now``; ``None`` before the first start is committed.
 

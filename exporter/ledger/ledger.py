@@ -25,6 +25,7 @@ from exporter.ledger.totals import (
     DURATION_LOWER,
     DURATION_UPPER,
     FINISHED,
+    FIRST_TRIED_MS,
     FOLDED,
     FOLDED_PAIR,
     SKIPPED_MS,
@@ -274,11 +275,22 @@ class Ledger:
 
     # --- progress -------------------------------------------------------------------------------------
 
-    def start(self, now: int) -> None:
-        """First start (R4): nothing created before ``now`` is counted."""
+    def try_start(self, wall: int) -> None:
+        """A first start is tried, at ``wall`` by our own clock: kept, so that no failure moves it (R4)."""
+        if self._times is None and not self.totals.plain(FIRST_TRIED_MS):
+            self.totals.add_plain(FIRST_TRIED_MS, amount=wall)
+
+    def start(self, now: int, waited: int = 0) -> None:
+        """First start (R4): nothing created before ``now`` less ``waited`` milliseconds is counted.
+
+        Of what was waited no more than ``max_catch_up`` is read, the rest counts as skipped (R8).
+        """
         if self._times is not None:
             raise ValueError("these books have a baseline already")
-        self._times = Times.start(now)
+        read = min(waited, self.rules.max_catch_up)
+        self._times = Times.start(now - read, now if read else 0)
+        if waited > read:
+            self.totals.add_plain(SKIPPED_MS, amount=waited - read)
 
     def settle(self, until: int, now: int) -> None:
         """[settled, until) was read to its end; ``now`` is from before its last window's first request.

@@ -29,9 +29,10 @@ class Times(msgspec.Struct):
     """A long stretch is being read: when it last got on. No jump while it does (R8)."""
 
     @classmethod
-    def start(cls, now: int) -> Times:
-        now = floor_second(now)
-        return cls(baseline=now, settled=now, forgotten=now, history=now)
+    def start(cls, baseline: int, now: int = 0) -> Times:
+        """``now`` where the baseline lies further back: what came since then is caught up on."""
+        baseline = floor_second(baseline)
+        return cls(baseline, baseline, forgotten=baseline, history=baseline, catching_up=now)
 
     def settle(self, until: int, now: int, overlap: int) -> None:
         """After a complete read of [settled, until], begun at ``now`` on the API's clock."""
