@@ -7,7 +7,6 @@ business, what its records mean the ledger's.
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final, Literal
@@ -15,19 +14,18 @@ from typing import Final, Literal
 import msgspec
 
 from exporter import log
-from exporter.booking import OF_ONE_REQUEST, Booking, ClockError
+from exporter.booking import OF_ONE_REQUEST, Booking
 from exporter.books import Books
 from exporter.budget import Budget
 from exporter.errors import ApiError, ExporterError
 from exporter.history import read_history
 from exporter.ledger import plan
 from exporter.ledger.due import RecordCounts
-from exporter.ledger.facts import Sighting
 from exporter.ledger.gauges import history_start
-from exporter.ledger.model import Record
 from exporter.ledger.reading import MAX_WINDOW_RECORDS, PAGE_LIMIT, Verdict
 from exporter.ledger.times import SECOND, floor_second
 from exporter.looks import look
+from exporter.poll_start import PollStart
 from exporter.published import TargetView
 from exporter.reader import BudgetSpentError, JobSource, Reader, WindowResult
 from exporter.settling import Backlog, Settling
@@ -35,10 +33,6 @@ from exporter.witnesses import Witnesses
 
 logger = logging.getLogger(__name__)
 
-PROBES: Final = 4
-"""Requests in which the API's clock must have been told by two answers."""
-MORE_PROBES: Final = 8
-"""Further ones, where they disagree with our own clock: a few false answers must not begin the books (R3)."""
 EVERYTHING: Final = "everything"
 PUBLISH_EVERY: Final = 1.0
 """Seconds between two publications within one poll."""
@@ -79,7 +73,6 @@ class Poller:
         self._budget.join(name, settings.budget)
         self._publish_view = publish
         self._monotonic, self._wall, self._sleep = monotonic, wall, sleep
-        self._overlap = books.rules.overlap
         densities = (plan.Density(books.rules.overlap) for _ in range(3))
         self._head_density, self._reach_density, self._history_density = densities
         self._backlog: Backlog | None = None
@@ -90,13 +83,12 @@ class Poller:
         self._loads = 0  # of the books, when the reading of the whole list began
         self._whole_list = 0
         """Pages of the whole list, for an API without time filters."""
-        self._probed: deque[Record] = deque(maxlen=PAGE_LIMIT)
-        """What probes showed and is not booked yet; bounded for an API that never tells its time."""
         self._published_at = float("-inf")
         self._booking = Booking(
             name, clock=source.clock, reader=reader, books=books, committed=self._publish_sometimes
         )
         self._witnesses = Witnesses(self._booking, monotonic, wall, time_filters=settings.time_filters)
+        self._start = PollStart(self._booking, source, self._witnesses, time_filters=settings.time_filters)
         self._settling = Settling(self._booking, books.rules.overlap)
 
     # --- the cycle ------------------------------------------------------------------------------------
@@ -155,9 +147,9 @@ class Poller:
         if not self._books.loaded:
             await self._books.load(int(self._wall() * SECOND))
         await self._witnesses.opened()
-        await self._learn()
-        await self._start()
-        self._book_probed()
+        await self._start.learn()
+        await self._start.begin()
+        self._start.book_probed()
         if self._settings.time_filters:
             await self._read_windows()
         else:
@@ -189,60 +181,6 @@ class Poller:
             raise spent
 
     # --- steps ----------------------------------------------------------------------------------------
-
-    async def _learn(self) -> None:
-        """The API's clock, what ``count`` means, whose books these are: once, and again when unknown."""
-        for _ in range(PROBES):
-            if self._now() is not None and not self._booking.suspicious:
-                break
-            await self._probe()
-            self._booking.suspicious = False
-        if self._now() is None:
-            raise ClockError("the API's answers carry no usable Date header: nothing can be counted")
-        for _ in range(MORE_PROBES):
-            if self._booking.budget_left <= 1 or not self._source.clock.undecided(self._overlap / SECOND):
-                break
-            await self._probe()
-        if self._source.project_id:
-            self._books.claim_project(self._source.project_id)
-
-    async def _probe(self) -> None:
-        self._probed += await self._reader.probe(
-            self._booking.deadline, time_filters=self._settings.time_filters
-        )
-
-    def _book_probed(self) -> None:
-        """A probe comes before anything can be booked; its record may be gone when the list is read (R5)."""
-        now = self._booking.now()
-        ended = self._source.clock.latest_ms() or now
-        for record in self._probed:
-            self._books.ledger.see(record, Sighting(0, ended, None, self._booking.ahead))
-        self._probed.clear()
-
-    async def _start(self) -> None:
-        """R4: the first start, committed before anything is counted. R8: give up what is too far back."""
-        ledger = self._books.ledger
-        if not ledger.started:
-            now, waited = await self._witnesses.begin(), self._witnesses.waited()
-            ledger.start(now, waited)
-            await self._books.commit(self._booking.now())
-            log.info(
-                logger,
-                "counting begins",
-                target=self._name,
-                baseline_ms=ledger.times.baseline,
-                since_first_try_seconds=waited // SECOND,
-            )
-        elif ledger.times.too_far(self._booking.now(), ledger.rules.max_catch_up):
-            await self._probe()
-            if skipped := ledger.jump(self._booking.now()):
-                await self._books.commit(self._booking.now())
-                log.warn(
-                    logger,
-                    "a stretch of time will never be read: downtime exceeded poll.max_catch_up",
-                    target=self._name,
-                    skipped_seconds=skipped // SECOND,
-                )
 
     async def _catch_up(self) -> None:
         """While far behind: settle reads, strictly in order, within half the budget (R5, R8)."""
