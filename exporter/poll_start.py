@@ -36,6 +36,8 @@ class PollStart:
         self._source = source
         self._witnesses = witnesses
         self._time_filters = time_filters
+        self._last = 0
+        """The API's time in the last poll."""
         self._probed: deque[Record] = deque(maxlen=PAGE_LIMIT)
         """What probes showed and is not booked yet; bounded for an API that never tells its time."""
 
@@ -84,7 +86,11 @@ class PollStart:
                 baseline_ms=ledger.times.baseline,
                 since_first_try_seconds=waited // SECOND,
             )
-        elif ledger.times.too_far(self._booking.now(), ledger.rules.max_catch_up):
+        elif ledger.times.too_far(now := self._booking.now(), ledger.rules.max_catch_up):
+            if self._witnesses.disagreed and now - self._last > ledger.rules.max_catch_up // 2:
+                # No time has passed: a record told that our own clock is wrong (R3).
+                self._last = ledger.times.catching_up = now
+                return
             await self._probe()
             if skipped := ledger.jump(self._booking.now()):
                 await self._booking.books.commit(self._booking.now())
@@ -94,3 +100,4 @@ class PollStart:
                     target=self._booking.name,
                     skipped_seconds=skipped // SECOND,
                 )
+        self._last = self._booking.now()
