@@ -67,8 +67,8 @@ class Session:
         self._target = target
         self._monotonic = monotonic
         self._wall = wall
-        self._corrected: float | None = None
-        """API's clock minus ours as a refusal taught it; wins over what ``Date`` of good answers says."""
+        self._accepted: float | None = None
+        """The time of the last signature that was accepted, minus the monotonic clock: wins over ``Date``."""
 
     async def credential(self) -> Credential:
         """The credentials of the moment. Raises CredentialsError, ApiError."""
@@ -152,8 +152,8 @@ class Session:
                 raise
             except NoTimeLeft:
                 raise refusal from None
-            if second.offset != offset:
-                self._corrected = second.offset
+            offset = second.offset
+        self._accepted = self._wall() + offset - self._monotonic()
         to.breaker.accept(credential.fingerprint, to.place)
         self._events.credentials_rejected(False)
         self._events.access_denied(False)
@@ -181,10 +181,14 @@ class Session:
         return next((offset for offset in candidates if abs(offset - used) > _NOTABLE), None)
 
     def _offset(self) -> float:
-        """Seconds to add to our clock for a signature."""
-        if self._corrected is not None:
-            return self._corrected
-        skew = self._clock.skew(self._wall())
+        """Seconds to add to our clock for a signature: what was accepted goes on being right.
+
+        Neither a false ``Date`` nor our own clock being set makes the next signature a bad one.
+        """
+        if self._accepted is None:
+            skew = self._clock.skew(self._wall())
+        else:
+            skew = self._accepted + self._monotonic() - self._wall()
         return skew if skew is not None and abs(skew) > _NOTABLE else 0.0
 
 
