@@ -59,7 +59,7 @@ bench-hostile: $(VENV)/dev-installed
 	$(BIN)/python -m benchmarks.hostile --tls
 
 soak: $(VENV)/dev-installed
-	$(BIN)/python -m tests.soak
+	$(BIN)/python -m tests.soak.run
 
 docs: $(VENV)/installed
 	$(BIN)/python docs/generate.py

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import Final
 
-from exporter.books import Books
 from exporter.errors import ApiError, ErrorKind
-from exporter.ledger.facts import Rules
-from exporter.ledger.model import JobsQuery, Page, Record
-from exporter.ledger.opening import StoredBooks
-from exporter.ledger.reading import PageMemory
-from exporter.poller import Poller, PollSettings
-from exporter.published import TargetView
-from exporter.reader import Reader
+from exporter.ledger.changes import Rules
+from exporter.ledger.record import JobsQuery, Page, Record
+from exporter.ledger.snapshot import TargetView
+from exporter.ledger.stored import StoredBooks
+from exporter.polling.paging import PageMemory
+from exporter.polling.poller import Poller, PollSettings
+from exporter.polling.windows import Reader
 from exporter.simulator.job import Job
 from exporter.simulator.world import World
 from exporter.store.base import Commit, Store
+from exporter.store.repository import Books
 from tests.fake_api import InlineExecutor
 
 SECOND: Final = 1000

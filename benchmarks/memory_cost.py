@@ -14,14 +14,14 @@ from typing import Final
 import msgspec
 
 from benchmarks.house import MINUTE, SECOND, rules
-from exporter.ledger.due import RecordCounts, due_jobs
-from exporter.ledger.facts import Sighting
+from exporter.ledger.changes import Sighting
 from exporter.ledger.gauges import gauges
 from exporter.ledger.ledger import Ledger
-from exporter.ledger.model import Record
-from exporter.ledger.opening import StoredBooks, open_books
-from exporter.ledger.plan import plan_looks
-from exporter.ledger.times import Times
+from exporter.ledger.record import Record
+from exporter.ledger.stored import StoredBooks, open_books
+from exporter.ledger.watermarks import Times
+from exporter.polling.due import RecordCounts, due_jobs
+from exporter.polling.planner import plan_looks
 
 START: Final = 1_750_000_020_000
 DAY: Final = 24 * 60 * MINUTE

@@ -26,10 +26,10 @@ import msgspec
 
 from benchmarks.house import BenchHouse
 from exporter.cloud.records import Decoder
-from exporter.ledger.facts import Sighting
-from exporter.ledger.model import Page
-from exporter.ledger.plan import Window
-from exporter.reader import SeenPage, WindowResult
+from exporter.ledger.changes import Sighting
+from exporter.ledger.record import Page
+from exporter.polling.planner import Window
+from exporter.polling.windows import SeenPage, WindowResult
 from exporter.simulator.world import World
 from exporter.store.sqlite import SqliteStore
 

@@ -23,11 +23,11 @@ from typing import Final
 import msgspec
 
 from benchmarks.house import rules
-from exporter.ledger.facts import Changes
-from exporter.ledger.jobs import Job
-from exporter.ledger.opening import buckets
-from exporter.ledger.times import Times
+from exporter.ledger.changes import Changes
+from exporter.ledger.job_index import Job
+from exporter.ledger.stored import buckets
 from exporter.ledger.totals import Key
+from exporter.ledger.watermarks import Times
 from exporter.store.base import Commit
 from exporter.store.sqlite import SqliteStore
 from tests.processes import ROOT, Exporter, Samples, get, simulator, total, wait_for, write_config
@@ -36,7 +36,7 @@ HOUR: Final = 3600
 PER_MINUTE: Final = 1e6 / 24 / 60
 STORED_JOBS: Final = 100_000
 STARTS: Final = 5
-IMPORTS: Final = "import exporter.cli, exporter.app, exporter.web.doors"
+IMPORTS: Final = "import exporter.cli, exporter.app, exporter.web.access.reloader"
 
 
 def flags(epoch: float, history: float) -> list[str]:

@@ -18,23 +18,25 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from exporter import log, logwriter, systemd
-from exporter.apimetrics import ApiMetrics
+from exporter import log
 from exporter.background import in_background
 from exporter.cloud.connect import Shared
-from exporter.config import Config
-from exporter.configshow import show
+from exporter.config.dump import show
+from exporter.config.load import Config
 from exporter.errors import ExporterError, ReloadError, StoreError
-from exporter.exposition import Exposition, process_view
-from exporter.fleet import Fleet, Publisher
-from exporter.reloads import Problems, Reloads
-from exporter.status import Reload, Status, status
+from exporter.exposition.api_stats import ApiMetrics
+from exporter.exposition.render import Exposition, process_view
+from exporter.log import writer as logwriter
+from exporter.runtime import systemd
+from exporter.runtime.fleet import Fleet, Publisher
+from exporter.runtime.reload import Problems, Reloads
+from exporter.runtime.target import House
+from exporter.status.model import Reload, Status, status
 from exporter.store.base import Store
 from exporter.store.sqlite import SqliteStore
-from exporter.target import House
+from exporter.web.access.reloader import Doors
 from exporter.web.app import create_app
 from exporter.web.connections import Limits
-from exporter.web.doors import Doors
 from exporter.web.server import Application, Server
 
 logger = logging.getLogger(__name__)

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from exporter import __version__, log
-from exporter.config import Config, inline_secrets, load
+from exporter.config.load import Config, inline_secrets, load
 from exporter.errors import ExporterError
-from exporter.logwriter import drain
+from exporter.log.writer import drain
 
 logger = logging.getLogger(__name__)
 
@@ -195,7 +195,7 @@ def _serve(flags: argparse.Namespace) -> int:
     redactor = _log(flags)
 
     def read_config() -> Config:
-        from exporter.shard import of_shard
+        from exporter.config.shard import of_shard
 
         config = load(
             flags.config_file,
@@ -213,8 +213,8 @@ def _run(
     config: Config, read_config: Callable[[], Config], flags: argparse.Namespace, redactor: log.Redactor
 ) -> int:
     from exporter.app import App
-    from exporter.cloud import lookups
-    from exporter.web.doors import Doors
+    from exporter.cloud.http import lookups
+    from exporter.web.access.reloader import Doors
 
     async def life() -> None:
         app = App(
@@ -238,7 +238,7 @@ def _run(
 
 
 def _demo(flags: argparse.Namespace) -> int:
-    from exporter.cloud import lookups
+    from exporter.cloud.http import lookups
     from exporter.commands.demo import demo
 
     _log(flags)

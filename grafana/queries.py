@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from exporter.metrics import METRICS
+from exporter.exposition.catalog import METRICS
 
 RATE: Final = "$__rate_interval"
 RANGE: Final = "$__range"

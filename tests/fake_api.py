@@ -14,16 +14,16 @@ from zoneinfo import ZoneInfo
 
 from msgspec.structs import replace
 
-from exporter.books import Books
 from exporter.cloud.times import parse_time
 from exporter.errors import ApiError, ErrorKind
-from exporter.ledger.facts import Rules
-from exporter.ledger.model import JobsQuery, Page, Record
-from exporter.ledger.reading import PageMemory
-from exporter.poller import Poller, PollSettings
-from exporter.published import TargetView
-from exporter.reader import Reader
+from exporter.ledger.changes import Rules
+from exporter.ledger.record import JobsQuery, Page, Record
+from exporter.ledger.snapshot import TargetView
+from exporter.polling.paging import PageMemory
+from exporter.polling.poller import Poller, PollSettings
+from exporter.polling.windows import Reader
 from exporter.store.base import Store
+from exporter.store.repository import Books
 
 START = 1_750_000_020_000
 """A whole minute."""

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from exporter.metrics import METRICS
+from exporter.exposition.catalog import METRICS
 
 ROOT = Path(__file__).parent.parent
 

@@ -13,7 +13,7 @@ import pytest
 from tests.processes import ROOT
 
 NOT_A_TERMINAL = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]}
-BAD = "check --config.file tests/bad_config/many_at_once.yaml"
+BAD = "check --config.file tests/config/bad/many_at_once.yaml"
 GOOD = "check --config.file exporter.yaml"
 
 

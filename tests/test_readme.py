@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from exporter.config import AkskAuth, load
-from exporter.metrics import METRICS
+from exporter.config.load import AkskAuth, load
+from exporter.exposition.catalog import METRICS
 from tests.conftest import Tool
 
 ROOT = Path(__file__).parent.parent

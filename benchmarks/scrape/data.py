@@ -10,13 +10,13 @@ from typing import Any, Final
 
 import msgspec
 
-from exporter import metrics
-from exporter.apimetrics import ApiMetrics
 from exporter.cloud.events import OPERATIONS
-from exporter.ledger.classify import BUILTIN_RULES, Classifier
+from exporter.exposition import catalog as metrics
+from exporter.exposition.api_stats import ApiMetrics
+from exporter.exposition.samples import Books, Distribution, ProcessView
+from exporter.failures.classify import BUILTIN_RULES, Classifier
+from exporter.ledger.snapshot import Histogram, JobGauges, Pair, Published, TargetView
 from exporter.ledger.totals import documented_pairs
-from exporter.published import Histogram, JobGauges, Pair, Published, TargetView
-from exporter.sampling import Books, Distribution, ProcessView
 
 CLASSES: Final = Classifier(BUILTIN_RULES).classes
 TEXT_BUCKETS: Final = (50, 100, 200, 500, 1_000, 2_000, 3_000, 5_000, 10_000)

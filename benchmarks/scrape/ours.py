@@ -6,7 +6,7 @@ import asyncio
 import sys
 
 from benchmarks.scrape import data
-from exporter.exposition import Exposition
+from exporter.exposition.render import Exposition
 from exporter.web.app import create_app
 from exporter.web.server import Server
 

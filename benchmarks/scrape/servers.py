@@ -16,8 +16,8 @@ from typing import Final
 import msgspec
 
 from benchmarks.scrape import data
-from exporter.exposition import Exposition
-from exporter.textformat import Format
+from exporter.exposition.render import Exposition
+from exporter.exposition.text import Format
 
 ROOT: Final = Path(__file__).parents[2]
 GO_SOURCE: Final = Path(__file__).parent / "peer_go"

@@ -16,24 +16,24 @@ from typing import Final, TypeVar
 import httpx
 
 from exporter import log
-from exporter.cloud import iam, signing
-from exporter.cloud.auth import Credential
-from exporter.cloud.breaker import Breaker
+from exporter.cloud.auth import iam, signing
+from exporter.cloud.auth.request_auth import Credential
+from exporter.cloud.auth.sources import CredentialSource
 from exporter.cloud.clock import ApiClock
-from exporter.cloud.connections import Connections
-from exporter.cloud.credentials import CredentialSource
 from exporter.cloud.events import ApiEvents, Operation
-from exporter.cloud.exchange import Answer, Exchange
-from exporter.cloud.limits import NoTimeLeft, RateLimiter, fingerprint
-from exporter.cloud.mapping import RefusedError
-from exporter.cloud.network import Network
+from exporter.cloud.http.breaker import Breaker
+from exporter.cloud.http.errors import RefusedError
+from exporter.cloud.http.exchange import Answer, Exchange
+from exporter.cloud.http.network import Network
+from exporter.cloud.http.pool import Connections
+from exporter.cloud.http.rate_limit import NoTimeLeft, RateLimiter, fingerprint
 from exporter.cloud.records import Decoder
 from exporter.cloud.redact import Redactor
 from exporter.cloud.session import Destination, Session
 from exporter.cloud.times import format_time
-from exporter.config import TargetConfig
+from exporter.config.load import TargetConfig
 from exporter.errors import ApiError, ErrorKind
-from exporter.ledger.model import JobsQuery, Page
+from exporter.ledger.record import JobsQuery, Page
 
 MAX_ATTEMPTS: Final = 5
 _MAX_UNDECODABLE: Final = 2

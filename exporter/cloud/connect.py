@@ -14,10 +14,9 @@ import httpx
 import msgspec
 
 from exporter import log
-from exporter.cloud.breaker import TRIALS, Breaker, Refused
-from exporter.cloud.client import Client, scope
-from exporter.cloud.connections import Connections
-from exporter.cloud.credentials import (
+from exporter.cloud.auth.iam import endpoint, password_source
+from exporter.cloud.auth.metadata import METADATA_URL, agency_source
+from exporter.cloud.auth.sources import (
     AkskSource,
     ChainSource,
     CredentialSource,
@@ -26,14 +25,15 @@ from exporter.cloud.credentials import (
     TokenSource,
     credentials_key,
 )
+from exporter.cloud.client import Client, scope
 from exporter.cloud.events import ApiEvents
-from exporter.cloud.exchange import Exchange
-from exporter.cloud.iam import endpoint, password_source
-from exporter.cloud.limits import RateLimiter, fingerprint
-from exporter.cloud.metadata import METADATA_URL, agency_source
-from exporter.cloud.network import Network, network
+from exporter.cloud.http.breaker import TRIALS, Breaker, Refused
+from exporter.cloud.http.exchange import Exchange
+from exporter.cloud.http.network import Network, network
+from exporter.cloud.http.pool import Connections
+from exporter.cloud.http.rate_limit import RateLimiter, fingerprint
 from exporter.cloud.session import Destination
-from exporter.config import AgencyAuth, AkskAuth, PasswordAuth, TargetConfig, TokenAuth
+from exporter.config.load import AgencyAuth, AkskAuth, PasswordAuth, TargetConfig, TokenAuth
 
 _IAM: Final = "iam:"
 

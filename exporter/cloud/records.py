@@ -13,13 +13,13 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from exporter.cloud import loosejson
-from exporter.cloud.mapping import bad_page
+from exporter.cloud.http import loose_json as loosejson
+from exporter.cloud.http.errors import bad_page
 from exporter.cloud.redact import Redactor
 from exporter.cloud.times import parse_time, zone
 from exporter.errors import ApiError, ErrorKind
-from exporter.ledger import model
-from exporter.ledger.model import Page, Record
+from exporter.ledger import record as model
+from exporter.ledger.record import Page, Record
 
 _LABEL: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _DOCUMENTED: Final = frozenset(model.JOB_TYPES + model.TTS_SERVICES)

@@ -12,15 +12,15 @@ from typing import Final, NamedTuple, TypeVar
 
 import httpx
 
-from exporter.cloud.auth import Credential, Keys, auth_for
-from exporter.cloud.breaker import Breaker
+from exporter.cloud.auth.request_auth import Credential, Keys, auth_for
+from exporter.cloud.auth.sources import CredentialSource
 from exporter.cloud.clock import ApiClock
-from exporter.cloud.codes import Remedy
-from exporter.cloud.credentials import CredentialSource
 from exporter.cloud.events import ApiEvents, Operation
-from exporter.cloud.exchange import Answer, Exchange
-from exporter.cloud.limits import EndpointLimiter, NoTimeLeft
-from exporter.cloud.mapping import RefusedError
+from exporter.cloud.http.breaker import Breaker
+from exporter.cloud.http.error_codes import Remedy
+from exporter.cloud.http.errors import RefusedError
+from exporter.cloud.http.exchange import Answer, Exchange
+from exporter.cloud.http.rate_limit import EndpointLimiter, NoTimeLeft
 from exporter.cloud.redact import Redactor
 from exporter.errors import ApiError, CredentialsError, ErrorKind
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Final, NamedTuple, TextIO, TypeVar
 
 from exporter.commands.preflight import Flags, findings
-from exporter.config import Config, load
+from exporter.config.load import Config, load
 from exporter.errors import ConfigError
-from exporter.web import config as webconfig
+from exporter.web.access import config as webconfig
 
 T = TypeVar("T")
 NO_FLAGS: Final = Flags()

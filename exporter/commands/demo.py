@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from exporter.app import App
-from exporter.config import AkskAuth, Config, PollConfig, Secret, StorageConfig, TargetConfig
+from exporter.config.load import AkskAuth, Config, PollConfig, Secret, StorageConfig, TargetConfig
 from exporter.errors import ExporterError
 from exporter.simulator.incidents import DEMO_SCRIPT
 from exporter.simulator.server import serve

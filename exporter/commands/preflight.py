@@ -13,11 +13,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from exporter.cloud import network
-from exporter.cloud.credentials import POD_URI, EnvironmentSource, ProfileSource
-from exporter.config import Config, DefaultChain
+from exporter.cloud.auth.sources import POD_URI, EnvironmentSource, ProfileSource
+from exporter.cloud.http import network
+from exporter.config.load import Config, DefaultChain
+from exporter.config.shard import of_shard
 from exporter.errors import CredentialsError, ExporterError
-from exporter.shard import of_shard
 from exporter.web import listen
 from exporter.web.app import check_telemetry_path
 

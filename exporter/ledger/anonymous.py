@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from exporter.ledger.jobs import EXPIRED, NEVER, Job, JobBook
-from exporter.ledger.model import FINAL_STATES, OPEN_STATES, Record
+from exporter.ledger.job_index import EXPIRED, NEVER, Job, JobBook
+from exporter.ledger.record import FINAL_STATES, OPEN_STATES, Record
 
 
 def identify(records: Iterable[Record], jobs: JobBook) -> Iterator[tuple[str, Record]]:

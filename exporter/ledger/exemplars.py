@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+from exporter.ledger.snapshot import Exemplar, Labels
 from exporter.ledger.totals import Key
-from exporter.published import Exemplar, Labels
 
 
 class Exemplars:

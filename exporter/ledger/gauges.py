@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from exporter.ledger.jobs import MINUTE
+from exporter.ledger.job_index import MINUTE
 from exporter.ledger.ledger import Ledger
-from exporter.published import JobGauges, Labels
+from exporter.ledger.snapshot import JobGauges, Labels
 
 
 def gauge_start(ledger: Ledger, now: int) -> int:

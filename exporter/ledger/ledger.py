@@ -9,16 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from exporter.ledger.absences import Absences, Verdict
+from exporter.failures.recent import Recent
+from exporter.ledger.anomalies import Told
+from exporter.ledger.changes import Changes, Rules, Sighting
 from exporter.ledger.exemplars import Exemplars
-from exporter.ledger.facts import Changes, Rules, Sighting
-from exporter.ledger.jobs import EXPIRED, FLAGS, UNDATED, WAIVED, Job, JobBook
+from exporter.ledger.job_index import EXPIRED, FLAGS, UNDATED, WAIVED, Job, JobBook
 from exporter.ledger.minutes import MinuteBook
-from exporter.ledger.model import FAILED, FINAL_STATES, OPEN_STATES, UNKNOWN, Anomaly, Record
-from exporter.ledger.reading import MARGIN
-from exporter.ledger.recent import Recent
-from exporter.ledger.times import Times, floor_second
-from exporter.ledger.told import Told
+from exporter.ledger.missing import Absences, Verdict
+from exporter.ledger.record import FAILED, FINAL_STATES, OPEN_STATES, UNKNOWN, Anomaly, Record
+from exporter.ledger.snapshot import Pair
 from exporter.ledger.totals import (
     ANOMALIES,
     CREATED,
@@ -36,7 +35,8 @@ from exporter.ledger.totals import (
 )
 from exporter.ledger.totals import EXPIRED as EXPIRED_TOTAL
 from exporter.ledger.totals import FAILURES as FAILURES_TOTAL
-from exporter.published import Pair
+from exporter.ledger.watermarks import Times, floor_second
+from exporter.polling.paging import MARGIN
 
 
 class Ledger:

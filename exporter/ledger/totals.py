@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Final
 
-from exporter.ledger.model import JOB_TYPES, OTHER, TTS_SERVICES
-from exporter.published import Exemplar, Histogram, Labels, Pair
+from exporter.ledger.record import JOB_TYPES, OTHER, TTS_SERVICES
+from exporter.ledger.snapshot import Exemplar, Histogram, Labels, Pair
 
 Key = tuple[str, str, str, str]
 

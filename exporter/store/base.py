@@ -6,8 +6,8 @@ from typing import Protocol
 
 import msgspec
 
-from exporter.ledger.facts import Changes
-from exporter.ledger.opening import StoredBooks
+from exporter.ledger.changes import Changes
+from exporter.ledger.stored import StoredBooks
 
 
 class Commit(msgspec.Struct, frozen=True, kw_only=True):

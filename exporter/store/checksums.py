@@ -13,7 +13,7 @@ from zlib import crc32
 
 import msgspec
 
-from exporter.ledger.jobs import Job
+from exporter.ledger.job_index import Job
 
 COLUMNS: Final = {
     "targets": (

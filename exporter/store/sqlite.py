@@ -23,9 +23,9 @@ from exporter.errors import (
     StoreLockedError,
     StoreVersionError,
 )
-from exporter.ledger.jobs import MINUTE, Job
-from exporter.ledger.opening import StoredBooks
-from exporter.ledger.times import Times
+from exporter.ledger.job_index import MINUTE, Job
+from exporter.ledger.stored import StoredBooks
+from exporter.ledger.watermarks import Times
 from exporter.store import checksums, schema
 from exporter.store.base import Commit
 from exporter.store.checksums import ChecksumError

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
 
-from exporter.web.clients import client_of
+from exporter.web.access.clients import client_of
+from exporter.web.access.tls import Tls, TlsProtocol
 from exporter.web.connections import Limits, Visit, Visits
 from exporter.web.memory import GiveBack
-from exporter.web.tls import Tls, TlsProtocol
 
 AT_ONCE: Final = 128
 """Connections taken before those that are open have their turn: taking one costs 20 microseconds."""

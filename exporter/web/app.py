@@ -18,8 +18,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from exporter.errors import ExporterError
-from exporter.exposition import Exposition
-from exporter.status import Status
+from exporter.exposition.render import Exposition
+from exporter.status.model import Status
 from exporter.web.lifecycle import (
     HEALTHY_PATH,
     READY_PATH,
@@ -29,7 +29,7 @@ from exporter.web.lifecycle import (
     lifecycle_routes,
 )
 from exporter.web.scrape import Scrape
-from exporter.web.status import STATUS_PATH, StatusRoutes
+from exporter.web.status_routes import STATUS_PATH, StatusRoutes
 
 _TAKEN = (HEALTHY_PATH, READY_PATH, RELOAD_PATH, STATUS_PATH)
 _HEADERS = {

@@ -16,8 +16,8 @@ import h11
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from exporter.web.access.tls import NETWORK, Tls
 from exporter.web.answers import Answer, Answers, PiecewiseSend
-from exporter.web.tls import NETWORK, Tls
 from exporter.web.turns import Turns
 
 READ_BYTES: Final = 4 * 1024

@@ -17,12 +17,12 @@ from starlette.types import ASGIApp
 
 from exporter.web import listen
 from exporter.web.accepting import Acceptor
+from exporter.web.access.middleware import Guard
+from exporter.web.access.reloader import Doors
+from exporter.web.access.tls import Tls
 from exporter.web.answers import Answers
 from exporter.web.connections import READ_BYTES, Connection, Limits, Shared, Visit, Visits
-from exporter.web.doors import Doors
-from exporter.web.guard import Guard
 from exporter.web.requests import WellFormed
-from exporter.web.tls import Tls
 from exporter.web.turns import Turns
 
 Application = ASGIApp

@@ -7,9 +7,10 @@ import asyncio
 import httpx
 import pytest
 
-from exporter.cloud import breaker, limits
+from exporter.cloud.http import breaker
+from exporter.cloud.http import rate_limit as limits
 from exporter.errors import ApiError
-from exporter.ledger.model import JobsQuery
+from exporter.ledger.record import JobsQuery
 from tests.cloud.world import ENDPOINT, World, gateway, jobs, reply, run, target
 
 BAD_SIGNATURE = gateway(401, "APIG.0301", "verify aksk signature fail")

@@ -20,10 +20,10 @@ import pytest
 
 from exporter.cloud.client import Client
 from exporter.cloud.connect import Shared, connect
-from exporter.cloud.connections import Connections
-from exporter.cloud.network import network
+from exporter.cloud.http.network import network
+from exporter.cloud.http.pool import Connections
 from exporter.errors import ApiError
-from exporter.ledger.model import JobsQuery, Page
+from exporter.ledger.record import JobsQuery, Page
 from tests.cloud.world import Events, World, run, target
 
 Behaviour = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

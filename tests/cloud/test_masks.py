@@ -8,8 +8,8 @@ import httpx
 
 from exporter import log
 from exporter.cloud.connect import Shared, connect
-from exporter.config import AkskAuth, Secret
-from exporter.ledger.model import JobsQuery
+from exporter.config.load import AkskAuth, Secret
+from exporter.ledger.record import JobsQuery
 from tests.cloud.world import Events, jobs, run, target
 
 
@@ -43,7 +43,7 @@ def test_secrets_from_files_and_their_successors_are_masked(tmp_path: Path) -> N
 
 def test_a_text_is_not_cut_before_its_secrets_are_masked() -> None:
     """A token is longer than the piece of an odd answer that a message shows."""
-    from exporter.cloud.mapping import bad_page
+    from exporter.cloud.http.errors import bad_page
     from exporter.cloud.redact import Redactor
 
     token = "MIIS" + "0123456789abcdef" * 100

@@ -16,7 +16,7 @@ from exporter.cloud.records import Decoder
 from exporter.cloud.redact import Redactor
 from exporter.cloud.times import TimeFormat, format_time, parse_http_date, zone
 from exporter.errors import ApiError
-from exporter.ledger.model import Page, Record
+from exporter.ledger.record import Page, Record
 
 FULL: dict[str, Any] = {
     "job_id": "0d1c0b0a-0001",

@@ -10,12 +10,12 @@ import httpx
 import msgspec
 import pytest
 
-from exporter.cloud.breaker import Breaker
 from exporter.cloud.connect import Shared
-from exporter.cloud.limits import fingerprint
-from exporter.config import AkskAuth, PasswordAuth, Secret, TokenAuth
+from exporter.cloud.http.breaker import Breaker
+from exporter.cloud.http.rate_limit import fingerprint
+from exporter.config.load import AkskAuth, PasswordAuth, Secret, TokenAuth
 from exporter.errors import ApiError
-from exporter.ledger.model import JobsQuery
+from exporter.ledger.record import JobsQuery
 from tests.cloud.world import AK, SK, START, FakeTime, World, gateway, jobs, reply, run, script, target
 
 BAD_SIGNATURE = gateway(401, "APIG.0301", "verify aksk signature fail")

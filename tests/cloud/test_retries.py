@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.cloud.connect import Shared
-from exporter.cloud.limits import EndpointLimiter, NoTimeLeft, RateLimiter
+from exporter.cloud.http.rate_limit import EndpointLimiter, NoTimeLeft, RateLimiter
 from exporter.errors import ApiError
-from exporter.ledger.model import JobsQuery
+from exporter.ledger.record import JobsQuery
 from tests.cloud.world import FakeTime, World, gateway, jobs, reply, run, script, target
 
 Sleeper = asyncio.Future[None]

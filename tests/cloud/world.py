@@ -12,8 +12,8 @@ import httpx
 
 from exporter.cloud.client import Client
 from exporter.cloud.connect import Shared, connect
-from exporter.config import AkskAuth, Secret, TargetConfig
-from exporter.ledger.model import JobsQuery, Page
+from exporter.config.load import AkskAuth, Secret, TargetConfig
+from exporter.ledger.record import JobsQuery, Page
 
 START = 1_763_539_200.0  # 2025-11-19T08:00:00Z
 AK, SK = "AKEXAMPLE0000000TEST", "SkExample/abcdefghijklmnopqrstuvwxyz+0123"

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from exporter.ledger.classify import BUILTIN_RULES, Classifier
+from exporter.failures.classify import BUILTIN_RULES, Classifier
 from tests.processes import (
     Exporter,
     Samples,

@@ -21,21 +21,21 @@ from typing import Final, NamedTuple
 import httpx
 from msgspec.structs import replace
 
-from exporter.apimetrics import ApiMetrics
-from exporter.books import Books
 from exporter.cloud.connect import Shared, connect
 from exporter.commands.demo import configuration
-from exporter.exposition import Exposition, process_view
-from exporter.ledger.reading import PageMemory
-from exporter.poller import Poller, PollSettings
-from exporter.published import Published, TargetView
-from exporter.reader import Reader
+from exporter.exposition.api_stats import ApiMetrics
+from exporter.exposition.render import Exposition, process_view
+from exporter.exposition.text import Format
+from exporter.ledger.snapshot import Published, TargetView
+from exporter.polling.paging import PageMemory
+from exporter.polling.poller import Poller, PollSettings
+from exporter.polling.windows import Reader
+from exporter.runtime.target import classifier, rules, scope
 from exporter.simulator.arrivals import WorldOptions
 from exporter.simulator.incidents import Entry, Script
 from exporter.simulator.simulation import simulation
+from exporter.store.repository import Books
 from exporter.store.sqlite import SqliteStore
-from exporter.target import classifier, rules, scope
-from exporter.textformat import Format
 from tests.fake_api import InlineExecutor
 
 ENDPOINT: Final = "http://127.0.0.1:1"

@@ -12,8 +12,8 @@ import promql_parser
 import pytest
 import yaml
 
-from exporter.ledger.classify import BUILTIN_RULES, Classifier
-from exporter.metrics import METRICS
+from exporter.exposition.catalog import METRICS
+from exporter.failures.classify import BUILTIN_RULES, Classifier
 from grafana.build import FOLDER, dashboards
 from grafana.panels import CLASSES
 from tests.grafana.queries import LABELS_OF_PROMETHEUS, Panel, Query, panels, queries, resolved

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from exporter.ledger.facts import Sighting
-from exporter.ledger.jobs import EVIDENT, FLAGS, NEVER, UNDATED, UNLISTED, WAIVED, Job
-from exporter.ledger.jobs import EXPIRED as GIVEN_UP
-from exporter.ledger.model import FAILED, FINAL_STATES, OPEN_STATES, SUCCEED, UNKNOWN, Anomaly, Record
+from exporter.ledger.changes import Sighting
+from exporter.ledger.job_index import EVIDENT, FLAGS, NEVER, UNDATED, UNLISTED, WAIVED, Job
+from exporter.ledger.job_index import EXPIRED as GIVEN_UP
+from exporter.ledger.record import FAILED, FINAL_STATES, OPEN_STATES, SUCCEED, UNKNOWN, Anomaly, Record
+from exporter.ledger.snapshot import JobGauges, Labels, Pair
 from exporter.ledger.totals import (
     ANOMALIES,
     CREATED,
@@ -30,7 +31,6 @@ from exporter.ledger.totals import (
     TEXT_LENGTH,
     Key,
 )
-from exporter.published import JobGauges, Labels, Pair
 from tests.fake_api import MINUTE, SECOND, rules
 
 OVERLAP = MINUTE

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from hypothesis import strategies as st
 
-from exporter.ledger.model import FINAL_STATES, OPEN_STATES, Record
-from exporter.published import Pair
+from exporter.ledger.record import FINAL_STATES, OPEN_STATES, Record
+from exporter.ledger.snapshot import Pair
 from tests.fake_api import SECOND, START
 from tests.ledger.machine_model import OVERLAP
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from exporter.ledger.facts import Rules, Sighting
+from exporter.ledger.changes import Rules, Sighting
 from exporter.ledger.ledger import Ledger
-from exporter.ledger.model import Record
-from exporter.ledger.opening import StoredBooks, buckets, open_books
+from exporter.ledger.record import Record
+from exporter.ledger.stored import StoredBooks, buckets, open_books
 from tests.fake_api import START, rules
 
 PAIR = ("ASYNC_JOB", "TTS_LLM")

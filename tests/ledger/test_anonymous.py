@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from exporter.ledger.anonymous import identify
 from exporter.ledger.ledger import Ledger
-from exporter.ledger.model import FINAL_STATES, Record
+from exporter.ledger.record import FINAL_STATES, Record
 from exporter.ledger.totals import CREATED, FINISHED, SYNTHESIZED, TEXT_LENGTH
 from tests.fake_api import MINUTE, SECOND, START
 from tests.ledger.support import new_ledger, record, sighting

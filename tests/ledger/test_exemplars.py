@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from exporter.ledger.classify import BUILTIN_RULES, Classifier
+from exporter.failures.classify import BUILTIN_RULES, Classifier
+from exporter.ledger.changes import Rules, Sighting
 from exporter.ledger.exemplars import Exemplars
-from exporter.ledger.facts import Rules, Sighting
-from exporter.ledger.jobs import JobBook
+from exporter.ledger.job_index import JobBook
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.minutes import MinuteBook
-from exporter.ledger.model import FAILED, PROCESSING, SUCCEED, Record
-from exporter.ledger.times import Times
+from exporter.ledger.record import FAILED, PROCESSING, SUCCEED, Record
+from exporter.ledger.snapshot import Exemplar, Histogram
 from exporter.ledger.totals import (
     DURATION_LOWER,
     DURATION_UPPER,
@@ -18,7 +18,7 @@ from exporter.ledger.totals import (
     Totals,
     histograms,
 )
-from exporter.published import Exemplar, Histogram
+from exporter.ledger.watermarks import Times
 
 SECOND = 1000
 START = 1_700_000_000_000

@@ -7,8 +7,8 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.ledger.jobs import MINUTE, Job, JobBook
-from exporter.ledger.model import OPEN_STATES
+from exporter.ledger.job_index import MINUTE, Job, JobBook
+from exporter.ledger.record import OPEN_STATES
 from tests.fake_api import START
 
 STEP = st.tuples(

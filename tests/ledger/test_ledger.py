@@ -6,7 +6,7 @@ import pytest
 
 from exporter.ledger.anonymous import identify
 from exporter.ledger.gauges import gauges
-from exporter.ledger.model import Anomaly
+from exporter.ledger.record import Anomaly
 from exporter.ledger.totals import (
     ANOMALIES,
     CREATED,
@@ -235,7 +235,7 @@ def test_counting_begins_once() -> None:
 
 def test_what_is_told_once_is_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rubbish under ever new names must not fill the memory."""
-    monkeypatch.setattr("exporter.ledger.told.LIMIT", 3)
+    monkeypatch.setattr("exporter.ledger.anomalies.LIMIT", 3)
     ledger = new_ledger()
     for digest in ("a", "b", "c", "d", "d", "a"):
         ledger.see(record(None, malformed=digest), sighting(NOW))

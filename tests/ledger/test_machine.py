@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from msgspec.structs import replace
 
-from exporter.ledger.facts import Sighting
+from exporter.ledger.changes import Sighting
 from exporter.ledger.gauges import gauges
 from exporter.ledger.ledger import Ledger
-from exporter.ledger.model import Record
-from exporter.ledger.opening import buckets, open_books
-from exporter.ledger.times import Times
+from exporter.ledger.record import Record
+from exporter.ledger.stored import buckets, open_books
 from exporter.ledger.totals import FOLDED_PAIR
+from exporter.ledger.watermarks import Times
 from exporter.store.base import Commit
 from exporter.store.sqlite import SqliteStore
 from tests.fake_api import MINUTE, SECOND, START

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any, Final
 
-from exporter.metrics import METRICS
+from exporter.exposition.catalog import METRICS
 
 HISTOGRAMS: Final = tuple(metric.name for metric in METRICS if metric.type == "histogram")
 _SERIES: Final = re.compile(rf"({'|'.join(HISTOGRAMS)})_(bucket|sum|count){{(.*)}}")

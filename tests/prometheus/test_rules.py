@@ -13,7 +13,7 @@ import promql_parser as promql
 import pytest
 import yaml
 
-from exporter.metrics import METRICS
+from exporter.exposition.catalog import METRICS
 from tests.prometheus.native import HISTOGRAMS, converted, has_histograms
 from tests.prometheus.rules import DURATION, MS, ROOT, RULES, SECONDS, TESTS, Rule, groups, quickened, rules
 

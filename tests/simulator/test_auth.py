@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,10 +10,11 @@ import pytest
 
 from exporter.simulator.auth import Request, signature_of
 from exporter.simulator.simulation import PROJECT_ID, REGION, Options, Simulation, simulation
+from tests.paths import TESTS
 
 from .support import JOBS, NOON, Wall, ask, signed, small_world, talk
 
-VECTORS = Path(__file__).parents[1] / "cloud" / "signing_vectors.json"
+VECTORS = TESTS / "cloud" / "auth" / "signing_vectors.json"
 
 
 def strict() -> tuple[Simulation, Wall]:

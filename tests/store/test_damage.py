@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from exporter.errors import StoreError
-from exporter.ledger.facts import Changes
+from exporter.ledger.changes import Changes
 from exporter.store.base import Commit
 from exporter.store.sqlite import SqliteStore
 from tests.store.support import SCOPE, books, fill

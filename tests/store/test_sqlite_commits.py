@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from exporter.ledger.facts import Changes
-from exporter.ledger.jobs import MINUTE, Job
-from exporter.ledger.times import Times
+from exporter.ledger.changes import Changes
+from exporter.ledger.job_index import MINUTE, Job
+from exporter.ledger.watermarks import Times
 from exporter.store.base import Commit
 from exporter.store.sqlite import SqliteStore
 from tests.store.support import SCOPE

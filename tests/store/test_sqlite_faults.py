@@ -27,8 +27,8 @@ from exporter.errors import (
     StoreLockedError,
     StoreVersionError,
 )
-from exporter.ledger.facts import Changes
-from exporter.ledger.jobs import Job
+from exporter.ledger.changes import Changes
+from exporter.ledger.job_index import Job
 from exporter.store import sqlite
 from exporter.store.base import Commit
 from exporter.store.sqlite import SqliteStore

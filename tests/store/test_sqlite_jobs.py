@@ -9,8 +9,8 @@ from unittest.mock import patch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from exporter.ledger.facts import Changes
-from exporter.ledger.jobs import Job
+from exporter.ledger.changes import Changes
+from exporter.ledger.job_index import Job
 from exporter.store import sqlite
 from exporter.store.base import Commit
 from tests.store.support import SCOPE

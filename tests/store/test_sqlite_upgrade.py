@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from exporter.errors import StoreError
-from exporter.ledger.facts import Changes
-from exporter.ledger.jobs import Job
+from exporter.ledger.changes import Changes
+from exporter.ledger.job_index import Job
 from exporter.store import schema
 from exporter.store.base import Commit
 from exporter.store.sqlite import SqliteStore

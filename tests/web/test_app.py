@@ -14,9 +14,9 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_prometheus
 
 from exporter.errors import ExporterError
-from exporter.exposition import Exposition
+from exporter.exposition.render import Exposition
 from exporter.web.app import create_app
-from tests.views import PROCESS, full_api, full_status, full_view, published
+from tests.exposition.views import PROCESS, full_api, full_status, full_view, published
 
 OPENMETRICS = {"accept": "application/openmetrics-text"}
 

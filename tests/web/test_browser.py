@@ -12,16 +12,16 @@ import pytest
 from msgspec.structs import replace
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from exporter.config import ClassRule, Config, StorageConfig
-from exporter.exposition import Exposition
-from exporter.ledger.recent import Recent
-from exporter.published import Lately, TargetView
-from exporter.status import Status
-from exporter.web import page
+from exporter.config.load import ClassRule, Config, StorageConfig
+from exporter.exposition.render import Exposition
+from exporter.failures.recent import Recent
+from exporter.ledger.snapshot import Lately, TargetView
+from exporter.status import page
+from exporter.status.model import Status
 from exporter.web.app import create_app
 from exporter.web.server import Server
 from tests.conftest import Tool
-from tests.views import PROCESS, full_api, full_status, full_view, published
+from tests.exposition.views import PROCESS, full_api, full_status, full_view, published
 
 HOSTILE: Final = (
     "<script>document.title='owned'</script>",

@@ -23,13 +23,13 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from exporter.web import server as server_module
+from exporter.web.access.reloader import Doors
 from exporter.web.answers import PIECE
 from exporter.web.connections import Connection, Limits, Visit, Visits
-from exporter.web.doors import Doors
 from exporter.web.server import Server
+from tests.web.access.test_tls import config
 from tests.web.certificates import Authority, Pair
 from tests.web.test_server import BODY, large, place, small
-from tests.web.test_tls import config
 
 QUICK = Limits(connections=40, handshake=0.4, head=0.4, answer=0.6, keep_alive=1)
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.textformat import Format
+from exporter.exposition.text import Format
 from exporter.web.negotiation import accepts_gzip, choose_format
 
 OPENMETRICS, PROMETHEUS = Format.OPENMETRICS, Format.PROMETHEUS

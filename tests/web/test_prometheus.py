@@ -14,12 +14,12 @@ from typing import Any
 import httpx
 import msgspec
 
-from exporter.exposition import Exposition
-from exporter.published import Exemplar
+from exporter.exposition.render import Exposition
+from exporter.ledger.snapshot import Exemplar
 from exporter.web.app import create_app
 from exporter.web.server import Server
 from tests.conftest import Tool
-from tests.views import LLM, PROCESS, full_api, full_view, published
+from tests.exposition.views import LLM, PROCESS, full_api, full_view, published
 
 PATIENCE = 30.0
 """Seconds until Prometheus must have answered; it takes about two."""

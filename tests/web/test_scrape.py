@@ -12,12 +12,12 @@ import httpx
 import pytest
 from prometheus_client import CollectorRegistry
 
-from exporter.exposition import Exposition
-from exporter.textformat import Format
+from exporter.exposition.render import Exposition
+from exporter.exposition.text import Format
 from exporter.web.scrape import Scrape
 from exporter.web.server import Server
 from tests.conftest import Tool
-from tests.views import PROCESS, full_api, full_view, published
+from tests.exposition.views import PROCESS, full_api, full_view, published
 
 
 def exposition() -> Exposition:

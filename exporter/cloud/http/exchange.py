@@ -1,0 +1,214 @@
+"""One request, one whole answer: bounded, reported, and every fault an ApiError.
+
+With ``connections.py`` the only module that drives httpx. Knows nothing of retries, credentials or jobs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, NamedTuple, TypeVar
+
+import httpx
+
+from exporter import log
+from exporter.cloud.events import ApiEvents, Operation
+from exporter.cloud.http.errors import refusal, transport_error, undecodable
+from exporter.cloud.http.pool import Connections
+from exporter.cloud.redact import Redactor
+from exporter.errors import ApiError, ErrorKind
+
+PAGE_LIMIT: Final = 4 * 1024 * 1024
+"""Bytes of a list answer, inflated: forty times what a page of a hundred jobs takes."""
+SMALL_LIMIT: Final = 256 * 1024
+"""Of every other answer."""
+_STEP: Final = 64 * 1024
+"""Inflated at a time, so that a few bytes cannot become many before they are counted."""
+_ATTEMPT_SECONDS: Final = 60.0
+"""A body that drips slower than this is given up, so that time is left for another attempt."""
+_SECRET_HEADERS: Final = ("authorization", "x-auth-token", "x-security-token", "x-metadata-token")
+_OTHER_ENCODINGS: Final = ("br", "zstd", "compress", "x-compress", "dcb", "dcz")
+"""That exist and are not ours; other words may be anything."""
+
+_T = TypeVar("_T")
+
+
+class Answer(NamedTuple):
+    """One answer with its whole body, decompressed. Times are on the monotonic clock."""
+
+    status: int
+    headers: httpx.Headers
+    body: bytes
+    sent: float
+    received: float
+
+
+class Exchange:
+    """Sends requests and reports each to the events."""
+
+    def __init__(
+        self,
+        connections: Connections,
+        events: ApiEvents,
+        monotonic: Callable[[], float],
+        wall: Callable[[], float],
+        masks: log.Redactor | None = None,
+    ) -> None:
+        """``masks`` learns every secret before a request carries it, and hides others."""
+        self._connections = connections
+        self._events = events
+        self._monotonic = monotonic
+        self._wall = wall
+        self._masks = masks or log.Redactor()
+
+    async def call(
+        self,
+        operation: Operation,
+        request: httpx.Request,
+        read: Callable[[Answer, Redactor], _T],
+        *,
+        auth: httpx.Auth | None = None,
+        secrets: Iterable[str] = (),
+        expected: tuple[int, ...] = (200,),
+        deadline: float | None = None,
+    ) -> _T:
+        """Send once and give what ``read`` makes of the answer.
+
+        ``secrets`` are masked in every message, as is whatever proof the request carried. Raises ApiError.
+        """
+        secrets = tuple(secrets)
+        for secret in secrets:
+            self._masks.add_renewed(secret)
+        try:
+            answer = await self._send(operation, request, auth, expected, deadline)
+            redact = Redactor((*secrets, *_carried(request)), self._masks.mask)
+            if answer.status not in expected:
+                raise refusal(answer.status, answer.headers, answer.body, redact, self._wall())
+            try:
+                return read(answer, redact)
+            except ApiError as error:
+                error.request_id = error.request_id or (
+                    redact(answer.headers.get("x-request-id", ""), 128) or None
+                )
+                raise
+        except ApiError as error:
+            error.operation = operation
+            self._report(operation, error)
+            # The name may have moved and the old address be left with errors: connect anew next time.
+            await self._connections.close_idle()
+            raise
+
+    def _report(self, operation: Operation, error: ApiError) -> None:
+        self._events.error(
+            operation,
+            error.kind,
+            error.code,
+            status=error.status,
+            request_id=error.request_id,
+            message=error.message,
+        )
+
+    async def _send(
+        self,
+        operation: Operation,
+        request: httpx.Request,
+        auth: httpx.Auth | None,
+        expected: tuple[int, ...],
+        deadline: float | None,
+    ) -> Answer:
+        sent = self._monotonic()
+        seconds = _ATTEMPT_SECONDS if deadline is None else min(_ATTEMPT_SECONDS, deadline - sent)
+        code = "none"
+        try:
+            async with asyncio.timeout(max(seconds, 0.0)), self._connections.client(request.url) as client:
+                response = await client.send(request, auth=auth, stream=True)
+                received = self._monotonic()
+                code = str(response.status_code)
+                try:
+                    limit = PAGE_LIMIT if operation in ("list_jobs", "get_job") else SMALL_LIMIT
+                    body = await _read_body(response, limit)
+                except ApiError:
+                    if response.status_code in expected:
+                        raise
+                    body = b""  # the status of a refusal says enough
+                finally:
+                    await response.aclose()
+        except TimeoutError as error:
+            text = f"{request.url.host}: no whole answer within {seconds:.0f} s"
+            raise ApiError(ErrorKind.TIMEOUT, text, retryable=True) from error
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
+            # Its text may hold the URL or a header that cannot be sent: neither is shown.
+            proxy = self._connections.proxy(request.url)
+            raise transport_error(error, request.url.host, proxy) from None
+        finally:
+            self._events.request(operation, code, self._monotonic() - sent)
+        return Answer(response.status_code, response.headers, body, sent, received)
+
+
+async def _read_body(response: httpx.Response, limit: int) -> bytes:
+    """The body, inflated here and not by httpx: a few kilobytes of gzip can hold gigabytes."""
+    status = response.status_code
+    announced = response.headers.get("content-length", "")
+    if announced.isascii() and announced.isdigit() and int(announced) > limit:
+        raise _too_large(status, limit)
+    inflate = _inflater(response.headers.get("content-encoding", ""), status)
+    body = bytearray()
+    taken = 0
+    # Not aiter_raw: that refuses the answers of fakes, whose body is there from the start.
+    assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 - tells mypy which half it is
+    async for chunk in response.stream:
+        taken += len(chunk)
+        for piece in inflate(chunk):
+            body += piece
+            if max(taken, len(body)) > limit:
+                raise _too_large(status, limit)
+            await asyncio.sleep(0)  # others have their turn, however much a chunk holds
+    for _ in inflate(b""):
+        pass
+    return bytes(body)
+
+
+def _inflater(encoding: str, status: int) -> Callable[[bytes], Iterator[bytes]]:
+    """Takes a chunk, gives its content in small pieces; an empty chunk says that the body is over."""
+    encoding = encoding.strip().lower()
+    if encoding in ("", "identity"):
+        return lambda chunk: iter((chunk,))
+    if encoding not in ("gzip", "x-gzip", "deflate"):
+        shown = encoding if encoding in _OTHER_ENCODINGS else "(not shown)"
+        raise undecodable(f"unknown Content-Encoding {shown}", status)
+    state = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # gzip or zlib, by its first bytes
+    fed = False
+
+    def inflate(chunk: bytes) -> Iterator[bytes]:
+        nonlocal fed
+        if not chunk and fed and not state.eof:
+            raise undecodable("the compressed body ends too early", status)
+        fed = True
+        piece = bytes(_STEP)
+        while chunk or len(piece) == _STEP:  # a full piece: there may be more, though all is taken in
+            try:
+                piece = state.decompress(chunk, _STEP)
+            except zlib.error as error:
+                raise undecodable("the compressed body is damaged", status) from error
+            if state.unused_data:
+                raise undecodable("data follow the end of the compressed body", status)
+            yield piece
+            chunk = state.unconsumed_tail
+
+    return inflate
+
+
+def _too_large(status: int, limit: int) -> ApiError:
+    size = f"{limit >> 20} MiB" if limit >> 20 else f"{limit >> 10} KiB"
+    text = f"the body is larger than {size}; check endpoint"
+    return ApiError(ErrorKind.TOO_LARGE, text, status=status)
+
+
+def _carried(request: httpx.Request) -> list[str]:
+    """The proof in the request, whole and in its parts."""
+    sent = dict(request.headers.items())
+    found = [sent[name] for name in _SECRET_HEADERS if name in sent]
+    signed = sent.get("authorization", "")
+    parts = [part.partition("=")[2] for part in signed.replace(",", " ").split() if "=" in part]
+    return found + [part for part in parts if ";" not in part]

@@ -1,0 +1,363 @@
+"""Parsers of single configuration values: what the file says -> what the program uses, or RefusedError.
+
+Knows which values can work and how to say so; must not know where in the file a value stands.
+Messages show a value only where nobody could have written a secret by accident, cut and escaped.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import zoneinfo
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final, NamedTuple, TypeVar
+from urllib.parse import parse_qsl, urlsplit
+
+from exporter.config import hosts
+from exporter.config.yaml_nodes import Parser, RefusedError, Value, kind, read_limited
+from exporter.failures.classify import compile_rule
+from exporter.ledger.record import NO_MESSAGE, UNCLASSIFIED
+
+L = TypeVar("L", bound=str)
+
+_UNITS: Final = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
+_DURATION: Final = re.compile(
+    "(?:([0-9]{1,9})d)?(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m)?(?:([0-9]{1,9})s)?(?:([0-9]{1,9})ms)?"
+)
+_LONGEST: Final = 3650 * 86400.0
+_SECRET_LIMIT: Final = 64 * 1024
+_PLACEHOLDER: Final = re.compile(r"\$[A-Z_][A-Z0-9_]*|\$[{(].*[})]|\{\{.*\}\}|%[A-Z_]+%|<[A-Za-z _-]*>")
+_SHOWN: Final = 19
+"""Longer values stay unseen: access keys begin at 20 characters."""
+
+
+def shown(text: str) -> str:
+    """A value for a message: in quotes and on one line, or only its length."""
+    return f'"{_escaped(text)}"' if len(text) <= _SHOWN else f"a text of {len(text)} characters"
+
+
+def _escaped(text: str) -> str:
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def spelled(seconds: float) -> str:
+    """A duration as one writes it in the file, such as ``1h30m``."""
+    rest, text = round(seconds * 1000), ""
+    for unit, size in _UNITS.items():
+        count, rest = divmod(rest, size)
+        text += f"{count}{unit}" if count else ""
+    return text or "0s"
+
+
+def duration(at_least: str, at_most: float = _LONGEST) -> Parser[float]:
+    """Seconds from ``500ms``, ``30s``, ``5m``, ``1h``, ``7d`` or several such, largest first."""
+    least = _seconds(at_least)
+
+    def parse(value: Value) -> float:
+        text = _text(value, "a duration such as 30s or 1h30m")
+        seconds = _seconds(text)
+        if not least <= seconds <= at_most:
+            raise RefusedError(f"must be from {at_least} to {spelled(at_most)}, not {shown(text)}")
+        return seconds
+
+    return parse
+
+
+def _seconds(text: str) -> float:
+    match = _DURATION.fullmatch(text)
+    if not text or match is None:
+        raise RefusedError(f"must be a duration such as 500ms, 30s, 5m, 1h, 7d or 1h30m, not {shown(text)}")
+    sizes = zip(match.groups(), _UNITS.values(), strict=True)
+    return sum(int(count) * size for count, size in sizes if count) / 1000
+
+
+def integer(least: int, most: int) -> Parser[int]:
+    def parse(value: Value) -> int:
+        if not isinstance(value, int) or isinstance(value, bool):
+            given = "a fraction" if isinstance(value, float) else kind(value)
+            raise RefusedError(f"must be a whole number, not {given}")
+        if not least <= value <= most:
+            raise RefusedError(f"must be from {least} to {most}, not {value}")
+        return value
+
+    return parse
+
+
+def number(least: float, most: float) -> Parser[float]:
+    def parse(value: Value) -> float:
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise RefusedError(f"must be a number, not {kind(value)}")
+        if math.isnan(value) or not least <= value <= most:
+            raise RefusedError(f"must be from {least:g} to {most:g}, not {value:g}")
+        return float(value)
+
+    return parse
+
+
+def boolean(value: Value) -> bool:
+    if not isinstance(value, bool):
+        raise RefusedError(f"must be true or false, not {kind(value)}")
+    return value
+
+
+def choice(*options: L) -> Parser[L]:
+    """One of the given words; YAML's own true and false count as words here."""
+    expected = f"must be one of {', '.join(options)}"
+
+    def parse(value: Value) -> L:
+        text = str(value).lower() if isinstance(value, bool) else value
+        if not isinstance(text, str):
+            raise RefusedError(f"{expected}, not {kind(value)}")
+        for option in options:
+            if option == text:
+                return option
+        raise RefusedError(f"{expected}, not {shown(text)}")
+
+    return parse
+
+
+def matching(pattern: str, what: str) -> Parser[str]:
+    """Text that fully matches a pattern; ``what`` describes it."""
+    compiled = re.compile(pattern)
+
+    def parse(value: Value) -> str:
+        text = _text(value, what, quotes=True)
+        if not compiled.fullmatch(text):
+            raise RefusedError(f"must be {what}")
+        return text
+
+    return parse
+
+
+def plain_text(value: Value) -> str:
+    """A name as people write them, in any script."""
+    text = _text(value, "text", quotes=True)
+    if not 1 <= len(text) <= 128 or not text.isprintable() or text != text.strip():
+        raise RefusedError("must be 1 to 128 characters, no control characters, no blanks at its ends")
+    if "${" in text:
+        raise RefusedError("has a variable in it, and nothing here fills it in: write the value itself")
+    return text
+
+
+class_name: Final = matching("[a-z0-9_]{1,64}", "1 to 64 lower-case letters, digits or _")
+region_name: Final = matching("[a-z0-9]+(?:-[a-z0-9]+)*", "a region such as cn-north-4")
+project_id: Final = matching("[A-Za-z0-9_-]{1,64}", "1 to 64 letters, digits, _ or -")
+user_id: Final = matching(
+    "[!-~](?:[ -~]{0,254}[!-~])?",
+    "1 to 256 printable ASCII characters, no blanks at its ends (it is sent in a header)",
+)
+filter_value: Final = matching("[A-Za-z0-9_.-]{1,64}", "1 to 64 letters, digits, _, . or -")
+
+
+def failure_class(value: Value) -> str:
+    name = class_name(value)
+    if name in (UNCLASSIFIED, NO_MESSAGE):
+        raise RefusedError(f"{name} is for messages that no rule matches: choose another name")
+    return name
+
+
+def pattern(value: Value) -> str:
+    # A block (``match: |``) ends in a line break that nobody means; it would match nothing.
+    text = _text(value, "an RE2 pattern in quotes").removesuffix("\n")
+    if not text:
+        raise RefusedError("must not be empty: it would match every message")
+    try:
+        compile_rule(text)
+    except ValueError as error:
+        raise RefusedError(f"is no RE2 pattern: {_escaped(str(error)[:100])}") from None
+    return text
+
+
+def time_zone(value: Value) -> str:
+    text = _text(value, "a time zone such as UTC, Asia/Shanghai or +08:00")
+    if text == "UTC" or re.fullmatch(r"[+-](?:0[0-9]|1[0-3]):[0-5][0-9]|[+-]14:00", text):
+        return text
+    try:
+        zoneinfo.ZoneInfo(text)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        none = (
+            "" if zoneinfo.available_timezones() else " (this machine has no time zone data: use an offset)"
+        )
+        raise RefusedError(
+            f"must be a time zone such as UTC, Asia/Shanghai or +08:00, not {shown(text)}{none}"
+        ) from None
+    return text
+
+
+def has_daylight_saving(zone: str, year: int) -> bool:
+    """Whether its clocks change in that year."""
+    if re.fullmatch("UTC|[+-].*", zone):
+        return False
+    days = (datetime(year, 1, 1, tzinfo=zoneinfo.ZoneInfo(zone)) + timedelta(days=day) for day in range(365))
+    return len({day.utcoffset() for day in days}) > 1
+
+
+def origin(value: Value) -> str:
+    """``https://HOST[:PORT]`` in lower case; ``http://`` to this machine only. The value is never shown.
+
+    A final dot of the host, which keeps name servers from trying other domains first, stays.
+    """
+    text = _text(value, "a URL such as https://HOST")
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        raise RefusedError("must be a URL such as https://HOST or https://HOST:PORT") from None
+    if not re.fullmatch("[!-~]+", text) or parts.scheme not in ("https", "http") or not _is_host(host):
+        raise RefusedError("must be a URL such as https://HOST or https://HOST:PORT")
+    if port == 0:
+        raise RefusedError("must have a port from 1 to 65535, or none")
+    if "@" in parts.netloc:
+        raise RefusedError("must not hold a user name or password: credentials belong under auth")
+    if parts.path not in ("", "/") or "?" in text or "#" in text:
+        raise RefusedError("must end after the host and port: no path, query or fragment")
+    if parts.scheme == "http" and not hosts.is_loopback(host):
+        raise RefusedError(
+            "must be https://: http:// would show credentials to the network and is for loopback only"
+        )
+    # As certificates know it. A name server may be asked for "localhost.", and answer what it likes.
+    host = "localhost" if host == "localhost." else str(hosts.address(host) or host)
+    bracketed = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{bracketed}" + (f":{port}" if port else "")
+
+
+def _is_host(host: str) -> bool:
+    name = host.removesuffix(".")
+    if hosts.address(name) is not None:
+        return name == host
+    label = "[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+    return len(name) <= 253 and re.fullmatch(rf"{label}(?:\.{label})*", name) is not None
+
+
+def storage_url(folder: Path) -> Parser[str]:
+    """``sqlite:////ABSOLUTE/PATH`` or a ``postgresql://`` URL as written. The value is never shown."""
+
+    def parse(value: Value) -> str:
+        text = _text(value, "a URL: sqlite:///FILE or postgresql://USER@HOST/DATABASE")
+        if text.startswith("sqlite://"):
+            return _sqlite_url(text, folder)
+        if text.startswith(("postgresql://", "postgres://")):
+            return _postgres_url(text)
+        raise RefusedError("must be sqlite:///FILE or postgresql://USER@HOST/DATABASE")
+
+    return parse
+
+
+def _sqlite_url(text: str, folder: Path) -> str:
+    name = text.removeprefix("sqlite:///")
+    if name == text or not name.strip("/") or name.endswith("/") or not name.isprintable():
+        raise RefusedError("must name a file: sqlite:///FILE beside this one, or sqlite:////FOLDER/FILE")
+    if name == ":memory:":
+        raise RefusedError("must name a file: what is only in memory is lost at every restart")
+    if "?" in name or "#" in name:
+        raise RefusedError("takes no options: no ? or # in the file's name")
+    return f"sqlite:///{folder / name}"
+
+
+def _postgres_url(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+        options = parse_qsl(parts.query, keep_blank_values=True)
+    except ValueError:
+        raise RefusedError("must be postgresql://USER@HOST:PORT/DATABASE") from None
+    if not re.fullmatch("[!-~]+", text):
+        raise RefusedError("must be printable ASCII without blanks: write others as %XX")
+    if parts.password is not None or any("password" in name.lower() for name, _ in options):
+        raise RefusedError("must not hold a password: use storage.password_file")
+    return text
+
+
+class Charset(NamedTuple):
+    """What a secret may consist of."""
+
+    pattern: str
+    message: str
+
+
+HEADER_WORD: Final = Charset("[!-~]+", "must be one word of printable ASCII (it is sent in a header)")
+ASCII_LINE: Final = Charset("[ -~]+", "must be one line of printable ASCII")
+ANY_LINE: Final = Charset(
+    "[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+", "must be one line without control characters"
+)
+
+
+def secret_text(charset: Charset) -> Parser[str]:
+    """A secret, without the white space around it; no message shows it."""
+
+    def parse(value: Value) -> str:
+        if not isinstance(value, str):
+            raise RefusedError(f"must be text, not {kind(value)}: put it in quotes")
+        if _PLACEHOLDER.fullmatch(value.strip()):
+            raise RefusedError(
+                "is the name of a variable or a placeholder, and nothing here fills it in: write the secret"
+                " itself, or give the path of a file with it"
+            )
+        return _clean_secret(value, charset)
+
+    return parse
+
+
+def secret_file(folder: Path, charset: Charset) -> Parser[Path]:
+    """The path of a file that holds a usable secret now; it is read again whenever it is needed."""
+
+    def parse(value: Value) -> Path:
+        name = _text(value, "the path of a file")
+        if not name or not name.isprintable():
+            raise RefusedError("must be the path of a file, without control characters")
+        path = folder / name
+        try:
+            read_secret_file(path, charset)
+        except RefusedError as refused:
+            where = "" if Path(name).is_absolute() else f" (looked for from {folder})"
+            raise RefusedError(f"the file {refused}{where}") from None
+        return path
+
+    return parse
+
+
+def read_secret_file(path: Path, charset: Charset = ANY_LINE) -> str:
+    """The secret in a file, without the white space around it. Raises RefusedError."""
+    return _clean_secret(read_limited(path, _SECRET_LIMIT, regular=True), charset)
+
+
+def _clean_secret(text: str, charset: Charset) -> str:
+    stripped = text.strip()
+    if not stripped:
+        raise RefusedError("is empty")
+    if not re.fullmatch(charset.pattern, stripped):
+        raise RefusedError(charset.message)
+    return stripped
+
+
+def _text(value: Value, what: str, *, quotes: bool = False) -> str:
+    if isinstance(value, str):
+        return value
+    remedy = ": put it in quotes" if quotes and isinstance(value, bool | int | float) else ""
+    raise RefusedError(f"must be {what}, not {kind(value)}{remedy}")
+
+
+# IAM serves these regions under their own names, every other one under the global name (fact sheet of
+# the API: table of the official SDK).
+_IAM_REGIONS: Final = frozenset(
+    {
+        "af-south-1", "ae-ad-1", "ap-southeast-1", "ap-southeast-2", "ap-southeast-3", "ap-southeast-4",
+        "cn-east-2", "cn-east-3", "cn-east-4", "cn-east-5", "cn-north-1", "cn-north-2", "cn-north-4",
+        "cn-north-9", "cn-north-12", "cn-south-1", "cn-south-2", "cn-southwest-2", "eu-west-0",
+        "la-north-2", "la-south-2", "me-east-1", "my-kualalumpur-1", "na-mexico-1", "ru-moscow-1",
+        "sa-brazil-1", "tr-west-1",
+    }
+)  # fmt: skip
+
+
+def metastudio_endpoint(region: str) -> str:
+    return f"https://metastudio.{region}.myhuaweicloud.com"
+
+
+def iam_endpoint(region: str) -> str:
+    return (
+        f"https://iam.{region}.myhuaweicloud.com"
+        if region in _IAM_REGIONS
+        else "https://iam.myhuaweicloud.com"
+    )

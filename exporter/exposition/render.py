@@ -1,0 +1,193 @@
+"""The published state -> the bytes of one scrape.
+
+Knows what is published now, and keeps its text, plain and packed: a target's lines are written again only
+when its view changed, and packed again only where they did; process metrics change by the second and are
+written at every scrape. What somebody asked for is made when something is published, so that no later scrape
+waits for it. Knows no HTTP, and no metric by name.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from operator import is_
+from typing import Any, Final, Generic, NamedTuple, TypeVar
+
+import msgspec
+from prometheus_client import CollectorRegistry
+
+from exporter import __version__
+from exporter.exposition import catalog as metrics
+from exporter.exposition.api_stats import ApiMetrics, ApiView
+from exporter.exposition.catalog import Metric
+from exporter.exposition.gzip import Body, Text
+from exporter.exposition.process import SelfMetrics, self_registry
+from exporter.exposition.samples import Books, ProcessView
+from exporter.exposition.text import END, Block, Format, Source, select, write_block, write_family
+from exporter.ledger.snapshot import Published
+
+REVISION_VARIABLE: Final = "METASTUDIO_EXPORTER_REVISION"
+"""Environment variable with the commit that an image was built from."""
+
+WANTED_SECONDS: Final = 300.0
+"""How long after a scrape its format is still made ahead of the next one."""
+
+S = TypeVar("S", bound=Source)
+
+
+def process_view(environ: Mapping[str, str], *, loaded_at: float) -> ProcessView:
+    """What runs here; ``loaded_at`` is when the configuration was read, Unix seconds."""
+    return ProcessView(
+        version=__version__,
+        revision=environ.get(REVISION_VARIABLE, "")[:64] or "unknown",
+        pythonversion=platform.python_version(),
+        reload_success_timestamp=loaded_at,
+    )
+
+
+class Exposition:
+    """What ``/metrics`` shows. Fed by the poller and by reloads, read by every scrape."""
+
+    def __init__(
+        self,
+        api: ApiMetrics,
+        process: ProcessView,
+        *,
+        registry: CollectorRegistry | None = None,
+        created_timestamps: bool = False,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._api = api
+        self._process = process
+        self._self = SelfMetrics(self_registry() if registry is None else registry)
+        self._published = Published()
+        self._books: tuple[Books, ...] = ()
+        self.show_created(created_timestamps)
+        self._bodies: dict[Format, Body] = {}
+        self._monotonic = monotonic
+        self._wanted: dict[tuple[Format, bool], float] = {}
+        """What was asked for, (form, packed), and when last: it is made at publication from then on."""
+
+    def show_created(self, wanted: bool) -> None:
+        """Whether there are ``_created`` series, from now on: a reload may change it."""
+        self._jobs_sheet = _Sheet[Books](metrics.JOBS, wanted)
+        self._api_sheet = _Sheet[ApiView](metrics.API, wanted)
+        self._polls_sheet = _Sheet[Books](metrics.POLLS, wanted)
+        self._process_sheet = _Sheet[ProcessView](metrics.PROCESS, wanted)
+
+    @property
+    def published(self) -> Published:
+        return self._published
+
+    def publish(self, published: Published) -> None:
+        """Replace what is shown. Views that did not change (the same objects) keep their text."""
+        known = {id(books.view): books for books in self._books if books.classes == published.classes}
+        self._books = tuple(
+            known.get(id(view)) or Books(view, published.classes) for view in published.targets
+        )
+        self._published = published
+        self._prepare()
+
+    def config_loaded(self, successful: bool, at: float) -> None:
+        """A reload of the configuration ended at this Unix time."""
+        process = msgspec.structs.replace(self._process, reload_successful=successful)
+        if successful:
+            process = msgspec.structs.replace(process, reload_success_timestamp=at)
+        self._process = process
+
+    def log_lines_dropped(self, number: int) -> None:
+        """So many since the start."""
+        if number != self._process.log_lines_dropped:
+            self._process = msgspec.structs.replace(self._process, log_lines_dropped=number)
+
+    def render(self, form: Format, names: frozenset[str] = frozenset(), *, packed: bool = False) -> bytes:
+        """One scrape's body, plain or one gzip member; with ``names``, only those samples or families."""
+        return b"".join(self.parts(form, names, packed=packed))
+
+    def parts(
+        self, form: Format, names: frozenset[str] = frozenset(), *, packed: bool = False
+    ) -> tuple[bytes, bytes]:
+        """The same in two parts: what scrapes of one publication share (one object), and what is fresh."""
+        fresh = self._self.text(form)
+        if names:
+            chosen = "".join(sheet.select(sources, form, names) for sheet, sources in self._sheets())
+            fresh, body = chosen + select(fresh, names), Body(())
+        else:
+            self._wanted[form, packed] = self._monotonic()
+            body = self._body(form)
+        end = (fresh + END if form is Format.OPENMETRICS else fresh).encode()
+        return body.gzip(end) if packed else body.plain(end)
+
+    def _sheets(self) -> tuple[tuple[_Sheet[Any], tuple[Any, ...]], ...]:
+        """Every table and its sources, in the order of the text."""
+        return (
+            (self._jobs_sheet, self._books),
+            (self._api_sheet, self._api.views()),
+            (self._polls_sheet, self._books),
+            (self._process_sheet, (self._process,)),
+        )
+
+    def _body(self, form: Format) -> Body:
+        """Everything but the fresh part; the same object until something changes."""
+        texts = tuple(sheet.text(sources, form) for sheet, sources in self._sheets())
+        body = self._bodies.get(form)
+        if body is None or not _all_same(body.texts, texts):
+            body = self._bodies[form] = Body(texts)
+        return body
+
+    def _prepare(self) -> None:
+        since = self._monotonic() - WANTED_SECONDS
+        self._wanted = {wanted: at for wanted, at in self._wanted.items() if at >= since}
+        for form, packed in self._wanted:
+            self._body(form).prepare(packed=packed)
+
+
+class _Written(NamedTuple, Generic[S]):
+    """What a table's sources became."""
+
+    sources: tuple[S, ...] = ()
+    blocks: tuple[tuple[Block, ...], ...] = ()
+    """Per source, per metric."""
+    text: Text = Text()
+
+
+class _Sheet(Generic[S]):
+    """The text of one table of metrics, with what was written before."""
+
+    def __init__(self, table: Sequence[Metric[Any]], created_timestamps: bool) -> None:
+        self._table = table
+        self._created = created_timestamps
+        self._written: dict[Format, _Written[S]] = {}
+
+    def text(self, sources: tuple[S, ...], form: Format) -> Text:
+        """The families of all sources. Sources are immutable: the same object means the same lines."""
+        return self._write(sources, form).text
+
+    def select(self, sources: tuple[S, ...], form: Format, names: frozenset[str]) -> str:
+        """Only the samples or families of these names. The others are not even looked through."""
+        blocks = self._write(sources, form).blocks
+        families = (
+            write_family(metric, of_sources, form)
+            for metric, of_sources in zip(self._table, zip(*blocks, strict=True), strict=False)
+            if any(name.startswith(metric.family) for name in names)
+        )
+        return "".join(select("".join(family), names) for family in families)
+
+    def _write(self, sources: tuple[S, ...], form: Format) -> _Written[S]:
+        before = self._written.get(form) or _Written[S]()
+        if _all_same(before.sources, sources):
+            return before
+        known = {id(source): blocks for source, blocks in zip(before.sources, before.blocks, strict=True)}
+        blocks = tuple(known.get(id(source)) or self._blocks(source, form) for source in sources)
+        families = zip(self._table, zip(*blocks, strict=True), strict=False)
+        text = Text((write_family(metric, of_sources, form) for metric, of_sources in families), before.text)
+        written = self._written[form] = _Written(sources, blocks, text)
+        return written
+
+    def _blocks(self, source: S, form: Format) -> tuple[Block, ...]:
+        return tuple(write_block(metric, source, form, created=self._created) for metric in self._table)
+
+
+def _all_same(some: Sequence[object], others: Sequence[object]) -> bool:
+    return len(some) == len(others) and all(map(is_, some, others))

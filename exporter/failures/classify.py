@@ -1,0 +1,94 @@
+"""``fail_msg`` -> class, and ``fail_msg`` -> template. Pure: text in, text out.
+
+Knows how rules are tried and what varies in a message; must not know where rules or messages come from.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any, Final
+
+import re2
+
+from exporter.failures.builtin import BUILTIN_RULES, Rule
+from exporter.ledger.record import NO_MESSAGE, UNCLASSIFIED
+
+__all__ = ["BUILTIN_RULES", "Classifier", "Rule", "compile_rule", "template"]
+
+MESSAGE_LIMIT: Final = 4096
+TEMPLATE_LIMIT: Final = 200
+_REMEMBERED: Final = 1024
+"""How many texts' classes are remembered: services repeat themselves, and a look-up is 0.1 us."""
+_REMEMBERED_LENGTH: Final = 512
+"""Longer texts are not kept: they rarely repeat, and memory stays below a megabyte."""
+
+
+def compile_rule(pattern: str) -> Any:  # noqa: ANN401 - google-re2 ships no types
+    """The compiled pattern, or ValueError with RE2's own one-line reason."""
+    options = re2.Options()
+    options.log_errors = False  # otherwise RE2 writes to stderr behind the log's back
+    options.never_capture = True
+    try:
+        return re2.compile(pattern.encode(), options=options)
+    except re2.error as error:
+        reason = error.args[0] if error.args else b""
+        raise ValueError(
+            reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
+        ) from None
+    except UnicodeEncodeError:
+        raise ValueError("holds half of a surrogate pair") from None
+
+
+class Classifier:
+    """Tries rules in order; the first that matches names the class. ValueError for a pattern RE2 refuses."""
+
+    def __init__(self, rules: Iterable[Rule]) -> None:
+        rules = tuple(rules)
+        named = dict.fromkeys(name for name, _ in rules if name not in (UNCLASSIFIED, NO_MESSAGE))
+        self.classes: tuple[str, ...] = (*named, UNCLASSIFIED, NO_MESSAGE)
+        self._names = tuple(name for name, _ in rules)
+        self._patterns = tuple(compile_rule(pattern) for _, pattern in rules)
+        self._remember = lru_cache(maxsize=_REMEMBERED)(self._first_match)
+
+    def classify(self, text: str) -> str:
+        """One of ``classes``."""
+        if len(text) <= _REMEMBERED_LENGTH:
+            return self._remember(text)
+        return self._first_match(text[:MESSAGE_LIMIT])
+
+    def _first_match(self, text: str) -> str:
+        if not text.strip():
+            return NO_MESSAGE
+        message = text.encode("utf-8", "replace")  # half a surrogate pair can arrive as a JSON escape
+        # One by one: a message costs 20 us, the worst of 4,096 characters 0.3 ms. re2.Set, which scans once
+        # for all, takes 1.5 us and 20 ms: untrusted text must not choose.
+        for name, pattern in zip(self._names, self._patterns, strict=True):
+            if pattern.search(message):
+                return name
+        return UNCLASSIFIED
+
+
+BLANK: Final = re.compile(
+    r"[\s\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]+"
+)
+VARIABLE: Final = re.compile(
+    r"(?P<url>[A-Za-z][A-Za-z0-9+.-]{0,15}://[^\s\"'<>,;，。；、（）()【】]+)"
+    r"|(?P<uuid>[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12})"
+    r"|(?P<time>(?:[0-9]{4}[-/][0-9]{1,2}[-/][0-9]{1,2}|[0-9]{4}年[0-9]{1,2}月[0-9]{1,2}日)"
+    r"(?:[T ]?[0-9]{1,2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]{1,9})?)?(?:Z|[+-][0-9]{2}:?[0-9]{2})?)?"
+    r"|[0-9]{8}T[0-9]{6}Z?|[0-9]{1,2}:[0-9]{2}:[0-9]{2}(?:[.,][0-9]{1,9})?)"
+    r"|(?P<id>[0-9A-Fa-f]{32,})"
+    r"|(?P<number>[0-9]{6,})"
+)
+
+
+def template(text: str) -> str:
+    """The message with what varies masked (``<uuid>``, ``<id>``, ``<number>``, ``<url>``, ``<time>``).
+
+    One line of at most ``TEMPLATE_LIMIT`` characters, without control characters.
+    """
+    line = BLANK.sub(" ", text[:MESSAGE_LIMIT]).strip()
+    masked = VARIABLE.sub(lambda match: f"<{match.lastgroup}>", line)
+    return masked if len(masked) <= TEMPLATE_LIMIT else masked[: TEMPLATE_LIMIT - 1] + "…"

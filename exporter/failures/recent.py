@@ -1,0 +1,100 @@
+"""What failed lately: classes by minute, and what the unclassified messages say.
+
+Pure. Kept in memory only, bounded, and for the eyes of an operator: what a restart loses is no count. Nothing
+is shown before the commit that books it.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+from exporter.failures.classify import template
+from exporter.failures.suggest import as_yaml, suggest
+from exporter.ledger.job_index import MINUTE
+from exporter.ledger.record import UNCLASSIFIED
+from exporter.ledger.snapshot import UnclassifiedTemplate
+
+MINUTES: Final = 60
+TEMPLATES: Final = 200
+"""How many are remembered; the rarest make room."""
+SHOWN: Final = 10
+SAMPLE_LIMIT: Final = 1024
+
+
+class _Seen:
+    """Messages that one rule would take: how many, when last, and the first of them."""
+
+    __slots__ = ("jobs", "last", "sample")
+
+    def __init__(self, sample: str) -> None:
+        self.sample = sample
+        self.jobs = 0
+        self.last = 0
+
+
+class Recent:
+    """See the module."""
+
+    def __init__(self) -> None:
+        self._pending: list[tuple[int, str, str]] = []
+        self._minutes: dict[int, Counter[str]] = {}
+        self._templates: dict[str, _Seen] = {}
+        """By suggested rule: templates that differ in a small number only are one."""
+
+    def failed(self, at: int, fail_class: str, message: str) -> None:
+        """A FAILED job was seen at ``at``."""
+        self._pending.append((at, fail_class, message[:SAMPLE_LIMIT] if fail_class == UNCLASSIFIED else ""))
+
+    def committed(self) -> None:
+        for at, fail_class, message in self._pending:
+            self._minutes.setdefault(at // MINUTE, Counter())[fail_class] += 1
+            if fail_class == UNCLASSIFIED:
+                self._remember(at, message)
+        self._pending.clear()
+        for minute in sorted(self._minutes)[:-MINUTES]:
+            del self._minutes[minute]
+
+    def dropped(self) -> None:
+        """What was not committed will be seen again."""
+        self._pending.clear()
+
+    def reclassify(self, classify: Callable[[str], str]) -> None:
+        """The rules changed: forget the templates that have a class now."""
+        self._templates = {
+            name: seen for name, seen in self._templates.items() if classify(seen.sample) == UNCLASSIFIED
+        }
+
+    def _remember(self, at: int, message: str) -> None:
+        name = as_yaml(suggest(message))
+        if name not in self._templates:
+            if len(self._templates) >= TEMPLATES:
+                rarest = min(self._templates, key=lambda name: self._rank(name))
+                del self._templates[rarest]
+            self._templates[name] = _Seen(message)
+        seen = self._templates[name]
+        seen.jobs += 1
+        seen.last = max(seen.last, at)
+
+    def _rank(self, name: str) -> tuple[int, int]:
+        seen = self._templates[name]
+        return seen.jobs, seen.last
+
+    def failures(self, now: int) -> dict[str, int]:
+        """FAILED jobs seen in the last hour, by class, most frequent first."""
+        counts: Counter[str] = Counter()
+        for minute, classes in self._minutes.items():
+            if minute > now // MINUTE - MINUTES:
+                counts.update(classes)
+        return dict(counts.most_common())
+
+    def unclassified(self) -> tuple[UnclassifiedTemplate, ...]:
+        """The most frequent templates, with a rule for each."""
+        rules = heapq.nlargest(SHOWN, self._templates, key=self._rank)
+        return tuple(self._shown(rule, self._templates[rule]) for rule in rules)
+
+    @staticmethod
+    def _shown(rule: str, seen: _Seen) -> UnclassifiedTemplate:
+        return UnclassifiedTemplate(template(seen.sample), seen.jobs, seen.last, rule)

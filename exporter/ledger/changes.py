@@ -1,0 +1,71 @@
+"""What goes into the books and what comes out: settings, sightings, changes. Pure values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from exporter.ledger.job_index import Job
+from exporter.ledger.minutes import MinuteKey
+from exporter.ledger.snapshot import Pair
+from exporter.ledger.totals import Key
+from exporter.ledger.watermarks import Times
+
+CLOCKS_DIFFER: Final = 300_000
+"""Milliseconds by which ``create_time`` may be ahead of the ``Date`` of the answer that shows it."""
+
+
+class Rules(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings that the counting depends on. Milliseconds."""
+
+    interval: int
+    overlap: int
+    window: int
+    max_job_age: int
+    max_catch_up: int
+    text_length_buckets: tuple[int, ...]
+    duration_buckets: tuple[int, ...]
+    max_label_sets: int
+    classify: Callable[[str], str]
+    """``fail_msg`` -> class."""
+    time_may_repeat: int = 0
+    """How far apart two times are that one text may mean, where no window asked for tells which it is.
+
+    Finished jobs are remembered for so much longer: one of the first hour would be new in the second.
+    """
+
+
+class Sighting(msgspec.Struct, frozen=True):
+    """When, and in which window, records were seen. Times on the API's clock."""
+
+    begun: int
+    """A time surely not after the request was made."""
+    ended: int
+    """A time surely not before the answer came."""
+    since: int | None
+    until: int | None
+    """The bounds asked for, inclusive; ``None``: unbounded. Wider than the window that is proven."""
+
+    def covers(self, created: int) -> bool:
+        """May a record with this creation time be shown? Both bounds are inclusive (ShowTtsJob page)."""
+        after = self.since is None or created >= self.since
+        return after and (self.until is None or created <= self.until)
+
+    def believes(self, created: int) -> bool:
+        """Can it be the time of creation? It is covered, and not in the future."""
+        return self.covers(created) and created <= self.ended + CLOCKS_DIFFER
+
+
+class Changes(msgspec.Struct, frozen=True):
+    """Everything one commit writes. Totals are absolute values; minute counts are increments."""
+
+    times: Times | None
+    jobs: dict[str, Job]
+    forgotten: tuple[tuple[str, int], ...]
+    """Ids, with the times of creation."""
+    totals: dict[Key, int | None]
+    """``None``: the total is gone (its histogram started anew)."""
+    minutes: dict[MinuteKey, tuple[int, int]]
+    pairs: tuple[Pair, ...]

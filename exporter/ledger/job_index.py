@@ -1,0 +1,239 @@
+"""The jobs that the books remember: every open one, and the finished ones that may be listed again.
+
+Pure. Indexed by id and by time of creation, so that a window finds its jobs without a walk over all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from exporter.ledger.record import OPEN_STATES, Anomaly
+from exporter.ledger.snapshot import Labels, Pair
+
+MINUTE: Final = 60_000
+EXPIRED: Final = "expired"
+
+SLOT: Final = 10_000
+"""Milliseconds of creation that share a slot of the index: about as long as a page of a busy target."""
+
+DUE_WIDTH: Final = 5_000
+"""Milliseconds that share a bucket of the index of due jobs."""
+
+NEVER: Final = -1
+FLAGS: Final = {anomaly: 1 << place for place, anomaly in enumerate(Anomaly)}
+UNDATED: Final = 1 << 20
+"""The record has no usable create_time: its place in time is only where it was read."""
+WAIVED: Final = 1 << 21
+"""A job that is no longer listed: windows are complete without it."""
+UNLISTED: Final = 1 << 22
+"""At least one of the misses was a listing, not a lookup; no listing can miss an undated record."""
+EVIDENT: Final = 1 << 23
+"""An open job that a listing missed which showed others: the misses are counted from that one on."""
+
+
+class Job(msgspec.Struct, gc=False, array_like=True):
+    """One remembered job. A struct without cycles, kept out of the garbage collector's sight.
+
+    Where it is made from JSON, that is an array of its fields in this order.
+    """
+
+    created: int
+    state: str
+    """Present state; ``expired`` when given up."""
+    job_type: str
+    tts_service_enum: str
+    """The labels it is booked under at present."""
+    text_length: int = NEVER
+    """Booked text length."""
+    looked: int = NEVER
+    """When the last look at it as an open job began."""
+    misses: int = 0
+    """Complete looks in a row that did not show it."""
+    missing_since: int = 0
+    flags: int = 0
+
+    @property
+    def open(self) -> bool:
+        return self.state in OPEN_STATES
+
+    @property
+    def pair(self) -> Pair:
+        return self.job_type, self.tts_service_enum
+
+    @property
+    def labels(self) -> Labels:
+        return self.job_type, self.tts_service_enum, self.state
+
+    def spacing(self, now: int, interval: int) -> int:
+        """How often it must be looked at: at least once per max(interval, age/20) (R9)."""
+        return max(interval, (now - self.created) // 20)
+
+    def due_at(self, interval: int, max_age: int) -> int:
+        """From when on it is due for a look (R9): when ``spacing`` is nearly over, and at its deadline.
+
+        Half an interval early, so that the poll nearest to that time takes it.
+        """
+        seen, half = max(self.looked, self.created), interval // 2
+        # The least t with t - seen >= (t - created) // 20 - half.
+        spaced = (20 * (seen - half - 1) - self.created) // 19 + 1
+        due = max(seen + interval - half, spaced)
+        deadline = self.created + max_age
+        return min(due, deadline) if self.looked < deadline else due
+
+
+class DueIndex:
+    """Open jobs by the time from which on a look may be due: a poll need not walk over all of them.
+
+    One entry a job, moved only when its time has come: looks put it off, nothing brings it forward.
+    """
+
+    def __init__(self) -> None:
+        self._buckets: dict[int, list[str]] = {}
+
+    def put(self, job_id: str, at: int) -> None:
+        self._buckets.setdefault(at // DUE_WIDTH, []).append(job_id)
+
+    def take(self, now: int, enough: int) -> list[str]:
+        """Remove and return the entries up to ``now``, earliest first, and not many more than enough."""
+        taken: list[str] = []
+        for bucket in sorted(bucket for bucket in self._buckets if bucket <= now // DUE_WIDTH):
+            taken += self._buckets.pop(bucket)
+            if len(taken) >= enough:
+                break
+        return taken
+
+
+class JobBook:
+    """All remembered jobs of one target, and which of them changed since the last commit."""
+
+    def __init__(self, jobs: dict[str, Job] | None = None) -> None:
+        self._jobs = dict(jobs or {})
+        self._slots: dict[int, dict[str, Job]] = {}
+        self.open_by_minute: dict[int, dict[Labels, int]] = {}
+        """Open jobs by minute of creation and (job_type, tts_service_enum, state)."""
+        self.open_count = 0
+        self.due = DueIndex()
+        self.dirty: set[str] = set()
+        self.forgotten: set[tuple[str, int]] = set()
+        """Since the last commit: id and time of creation."""
+        self._index(self._jobs)
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def get(self, job_id: str) -> Job | None:
+        return self._jobs.get(job_id)
+
+    def items(self) -> Iterator[tuple[str, Job]]:
+        return iter(self._jobs.items())
+
+    def open_items(self) -> Iterator[tuple[str, Job]]:
+        return ((job_id, job) for job_id, job in self._jobs.items() if job.open)
+
+    def add(self, job_id: str, job: Job) -> None:
+        self._jobs[job_id] = job
+        self._index({job_id: job})
+        self.dirty.add(job_id)
+        self.forgotten.discard((job_id, job.created))
+
+    def _index(self, jobs: dict[str, Job]) -> None:
+        """One job, or all of them: a start waits for this, so nothing is looked up or called in vain."""
+        slots, put_due, count_open = self._slots, self.due.put, self._count_open
+        for job_id, job in jobs.items():
+            created = job.created
+            slot = created // SLOT
+            in_slot = slots.get(slot)
+            if in_slot is None:
+                in_slot = slots[slot] = {}
+            in_slot[job_id] = job
+            if job.state in OPEN_STATES:
+                count_open(job, 1)
+                # A lower bound of when it is due, whatever the interval.
+                seen = max(job.looked, created)
+                put_due(job_id, seen + (seen - created) // 40)
+
+    def changed(self, job_id: str) -> None:
+        self.dirty.add(job_id)
+
+    def changes(self) -> dict[str, Job]:
+        """The remembered jobs that changed since the last commit."""
+        jobs = self._jobs
+        return {job_id: jobs[job_id] for job_id in self.dirty if job_id in jobs}
+
+    def relabel(self, job: Job, pair: Pair, state: str) -> None:
+        """An open job shows other labels, or another state."""
+        self._count_open(job, -1)
+        (job.job_type, job.tts_service_enum), job.state = pair, state
+        self._count_open(job, 1)
+
+    def close(self, job_id: str, job: Job, state: str) -> None:
+        """From open to final."""
+        self._count_open(job, -1)
+        job.state = state
+        self.dirty.add(job_id)
+
+    def _count_open(self, job: Job, change: int) -> None:
+        self.open_count += change
+        minute, labels = job.created // MINUTE, (job.job_type, job.tts_service_enum, job.state)
+        counts = self.open_by_minute.get(minute)
+        if counts is None:
+            counts = self.open_by_minute[minute] = {}
+        left = counts.get(labels, 0) + change
+        if left:
+            counts[labels] = left
+            return
+        del counts[labels]
+        if not counts:
+            del self.open_by_minute[minute]
+
+    def forget(self, job_id: str) -> None:
+        job = self._jobs.pop(job_id)
+        slot = job.created // SLOT
+        jobs = self._slots[slot]
+        del jobs[job_id]
+        if not jobs:
+            del self._slots[slot]
+        self.dirty.discard(job_id)
+        self.forgotten.add((job_id, job.created))
+
+    def forget_finals(self, since: int, until: int) -> None:
+        """Forget the final jobs created in [since, until)."""
+        gone = [job_id for job_id, job in self.created_in(since, until) if not job.open]
+        for job_id in gone:
+            self.forget(job_id)
+
+    def created_in(self, since: int, until: int) -> Iterator[tuple[str, Job]]:
+        """Jobs created in [since, until)."""
+        first, last = since // SLOT, until // SLOT
+        slots: Iterator[int] | range = range(first, last + 1)
+        if last - first > len(self._slots):
+            slots = (slot for slot in self._slots if first <= slot <= last)
+        for slot in slots:
+            for job_id, job in self._slots.get(slot, {}).items():
+                if since <= job.created < until:
+                    yield job_id, job
+
+    def open_in(self, minute: int) -> int:
+        """How many jobs created in that minute are open."""
+        counts = self.open_by_minute.get(minute)
+        return sum(counts.values()) if counts else 0
+
+    def open_between(self, since: int, until: int) -> int:
+        """How many jobs are open that were created in the minutes of [since, until]."""
+        return sum(self.open_in(minute) for minute in range(since // MINUTE, until // MINUTE + 1))
+
+    def oldest_open(self) -> dict[Labels, int]:
+        """Creation time of the oldest open job by (job_type, tts_service_enum, state)."""
+        oldest: dict[Labels, int] = {}
+        for minute in sorted(self.open_by_minute):
+            if self.open_by_minute[minute].keys() <= oldest.keys():
+                continue
+            in_minute: dict[Labels, int] = {}
+            for _, job in self.created_in(minute * MINUTE, (minute + 1) * MINUTE):
+                if job.open:
+                    in_minute[job.labels] = min(in_minute.get(job.labels, job.created), job.created)
+            oldest = in_minute | oldest
+        return oldest

@@ -1,0 +1,62 @@
+"""Opening the books: what a store gives back, made into a ledger that may be counted in.
+
+Pure. A histogram whose buckets are configured differently than they were stored starts anew; everything else
+in the configuration may change without a count being lost (rule R11).
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from exporter.ledger.changes import Rules
+from exporter.ledger.job_index import Job, JobBook
+from exporter.ledger.ledger import Ledger
+from exporter.ledger.minutes import MinuteBook
+from exporter.ledger.snapshot import Pair
+from exporter.ledger.totals import DURATION_LOWER, DURATION_UPPER, TEXT_LENGTH, Key, LabelSets, Totals
+from exporter.ledger.watermarks import Times
+
+
+class StoredBooks(msgspec.Struct, kw_only=True):
+    """One target's books as a store holds them. All empty, version 0: never committed."""
+
+    version: int = 0
+    project_id: str = ""
+    """The project these books belong to; empty until it is known."""
+    times: Times | None = None
+    jobs: dict[str, Job] = msgspec.field(default_factory=dict)
+    totals: dict[Key, int] = msgspec.field(default_factory=dict)
+    pairs: tuple[Pair, ...] = ()
+    minutes: tuple[tuple[int, str, str, str, int], ...] = ()
+    """(minute since 1970, job_type, tts_service_enum, state, jobs)"""
+    last_complete_poll: int | None = None
+    buckets: dict[str, tuple[int, ...]] = msgspec.field(default_factory=dict)
+    """Histogram name -> the upper bounds it was counted with."""
+
+
+def open_books(stored: StoredBooks, rules: Rules, documented: tuple[Pair, ...]) -> Ledger:
+    """A ledger on what the store holds."""
+    totals = Totals(stored.totals)
+    for name, bounds in buckets(rules).items():
+        if name in stored.buckets and stored.buckets[name] != bounds:
+            totals.drop(name)
+    minutes = MinuteBook()
+    for minute, job_type, service, state, jobs in stored.minutes:
+        minutes.load(minute, (job_type, service), state, jobs)
+    return Ledger(
+        rules,
+        times=stored.times,
+        jobs=JobBook(stored.jobs),
+        totals=totals,
+        labels=LabelSets(documented, stored.pairs, rules.max_label_sets),
+        minutes=minutes,
+    )
+
+
+def buckets(rules: Rules) -> dict[str, tuple[int, ...]]:
+    """The configured bounds of every histogram of jobs."""
+    return {
+        TEXT_LENGTH: rules.text_length_buckets,
+        DURATION_UPPER: rules.duration_buckets,
+        DURATION_LOWER: rules.duration_buckets,
+    }

@@ -1,0 +1,205 @@
+"""When is a window of the list completely read? (Rule R6.)
+
+Pure: pages go in, the next offset or a verdict comes out. Nothing here knows what the records mean.
+
+The list API pages by record offset over a list that may shift between two requests, in an order nobody
+documents, with a ``count`` that may or may not respect the filters. A window that fits on one page cannot
+shift. A larger one is paged with an anchor: each page must begin with its predecessor's last record and
+repeat nothing else. Whatever does not fit that picture is a doubt, and the caller reads smaller windows.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from exporter.ledger.record import Page, Record
+
+PAGE_LIMIT = 100
+"""Largest ``limit`` the API accepts (ShowTtsJob page)."""
+
+MARGIN = 1000
+"""A window is asked for from this many milliseconds before its begin.
+
+Nobody says whether the API's bounds are inclusive, nor whether ``create_time`` is cut, rounded or rounded up
+to the second while the filter compares exact times. Whichever it is, asking for [since - 1 s, until] shows
+every record whose ``create_time`` is in [since, until).
+"""
+
+MAX_WINDOW_RECORDS = 1000
+"""Larger windows are cut: the chance of a shift grows with the pages, and lists may be capped."""
+
+
+SHORT_ENDS = 5
+"""Lists in a row that end before their ``count``, though that was found to mean something: it does not."""
+
+
+class Verdict(Enum):
+    MORE = "more"
+    COMPLETE = "complete"
+    DOUBT = "doubt"
+    TOO_LARGE = "too large"
+
+
+class PageMemory:
+    """What earlier answers of the same target taught about its pages."""
+
+    def __init__(self, trust_count: bool | None = None) -> None:
+        self.longest = 0
+        """The longest page ever received: a server may silently clip ``limit``."""
+        self.fixed = trust_count is not None
+        """The operator said so: not to be unlearned."""
+        self.trust_count = trust_count
+        """Does ``count`` respect the filters? ``None``: not known yet."""
+        self.short_ends = 0
+        """Lists in a row that ended before their ``count``: cut off, or counted otherwise."""
+
+    def learn_count(self, respects_filters: bool) -> None:
+        """What an answer showed about ``count``; ignored when the configuration says it."""
+        if not self.fixed:
+            self.trust_count = respects_filters
+
+    def observe(self, page: Page) -> None:
+        self.longest = max(self.longest, len(page.records))
+
+
+class WindowRead:
+    """One pass over one window. Feed it pages until it says anything but MORE."""
+
+    def __init__(
+        self,
+        memory: PageMemory,
+        *,
+        max_records: int = MAX_WINDOW_RECORDS,
+        shifting: bool = False,
+        relaxed: bool = False,
+    ) -> None:
+        self._memory = memory
+        self._max_records = max_records
+        self._shifting = shifting
+        """The list grows in front while it is paged (no time filter): the anchor may have moved back."""
+        self._relaxed = relaxed
+        """Collect whatever comes, to the end: the caller compares two such passes."""
+        self.records: list[Record] = []
+        """Every record once, as far as an id can tell."""
+        self.elements = 0
+        """How many elements the pages had, anchors left out: what ``count`` counts."""
+        self.count: int | None = None
+        self.reason = ""
+        self._keys: set[str] = set()
+        self._last_page = 0
+        self._anchor_key = ""
+        self._back = 0
+        """How far in front of the anchor the next page begins."""
+
+    def go_on_later(self) -> None:
+        """The next page is asked for some time after the last: a list that shifts may have moved by more."""
+        if self._shifting and self.elements > 1:
+            self._back = min(PAGE_LIMIT // 2, self.elements - 1)
+            self.elements -= self._back
+
+    @property
+    def offset(self) -> int:
+        """Where the next page begins: at the last record received."""
+        return max(0, self.elements - 1)
+
+    def add(self, page: Page) -> Verdict:
+        """Take the page that was asked for at ``offset``; ``reason`` explains a DOUBT."""
+        self._memory.observe(page)
+        self.count = page.count
+        self._last_page = len(page.records)
+        if self._relaxed:
+            return self._collect(page)
+        if not self.elements:
+            return self._first(page)
+        position = self._anchor(page)
+        if position is None and self._is_before_anchor(page):
+            self.elements += len(page.records) - 1
+            return Verdict.MORE
+        if position is None:
+            return self._doubt("the list shifted between two pages")
+        known = len(self.records)
+        if not self._take(page, position + 1):
+            return Verdict.DOUBT
+        if len(self.records) == known:
+            return self._ended()
+        return self._go_on()
+
+    def _collect(self, page: Page) -> Verdict:
+        ended = len(page.records) <= min(1, self.elements)
+        anchored = bool(page.records and self.elements) and page.records[0].key == self._anchor_key
+        for record in page.records[1 if anchored else 0 :]:
+            if record.job_id is None or record.key not in self._keys:
+                self._keys.add(record.key)
+                self.records.append(record)
+        self._advance(page)
+        if not ended and self.elements > self._max_records:
+            return Verdict.TOO_LARGE
+        return Verdict.COMPLETE if ended else Verdict.MORE
+
+    def _first(self, page: Page) -> Verdict:
+        if not page.records:
+            if page.count and self._memory.trust_count:
+                return self._doubt(f"count is {page.count} but the page is empty")
+            return Verdict.COMPLETE
+        self._take(page, 0)
+        return self._go_on()
+
+    def _anchor(self, page: Page) -> int | None:
+        expected, self._back = self._back, 0
+        places = range(len(page.records)) if self._shifting else range(min(1, len(page.records)))
+        found = [place for place in places if page.records[place].key == self._anchor_key]
+        return min(found, key=lambda place: abs(place - expected), default=None)
+
+    def _is_before_anchor(self, page: Page) -> bool:
+        """Did the list grow by more than a page? Then the page begins with what was received before."""
+        return self._shifting and len(page.records) > 1 and page.records[0].key in self._keys
+
+    def _take(self, page: Page, first: int) -> bool:
+        """Take the page from its ``first`` new element on. False when an earlier page had one of them.
+
+        The same job twice on one page is no sign of a shift: a page is one look.
+        """
+        here: set[str] = set()
+        for record in page.records[first:]:
+            if record.job_id is not None:
+                if record.key in self._keys and record.key != self._anchor_key:
+                    self._doubt("a job is listed on two pages of one window")
+                    return False
+                if record.key in here or record.key in self._keys:
+                    continue
+                here.add(record.key)
+            self.records.append(record)
+        self._keys.update(record.key for record in page.records[first:])
+        self._advance(page)
+        return True
+
+    def _advance(self, page: Page) -> None:
+        self.elements += len(page.records) - (1 if self.elements else 0)
+        if page.records:
+            self._anchor_key = page.records[-1].key
+
+    def _go_on(self) -> Verdict:
+        collected = self.elements
+        counted = self.count if self._memory.trust_count is not False else None
+        if counted == collected and self._last_page < self._memory.longest:
+            self._memory.short_ends = 0
+            return Verdict.COMPLETE
+        if collected > self._max_records or (counted is not None and counted > self._max_records):
+            return Verdict.TOO_LARGE
+        return Verdict.MORE
+
+    def _ended(self) -> Verdict:
+        """A page with only its anchor: the end, unless ``count`` says more and is known to mean it."""
+        memory = self._memory
+        if self.count is None or self.count <= self.elements:
+            memory.short_ends = 0
+            return Verdict.COMPLETE
+        memory.short_ends += 1
+        if memory.trust_count and (memory.fixed or memory.short_ends < SHORT_ENDS):
+            return self._doubt(f"count is {self.count} but the list ends after {self.elements}")
+        memory.learn_count(False)
+        return Verdict.COMPLETE
+
+    def _doubt(self, reason: str) -> Verdict:
+        self.reason = reason
+        return Verdict.DOUBT

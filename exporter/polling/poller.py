@@ -1,0 +1,343 @@
+"""One target's cycle: plan, fetch, book, commit, publish.
+
+Start at ``Poller.poll``. Decides the order of reads (R4, R5, R8, R9); how a window is read is the reader's
+business, what its records mean the ledger's.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Final, Literal
+
+import msgspec
+
+from exporter import log
+from exporter.errors import ApiError, ExporterError
+from exporter.ledger.gauges import history_start
+from exporter.ledger.snapshot import TargetView
+from exporter.ledger.watermarks import SECOND, floor_second
+from exporter.polling import planner as plan
+from exporter.polling.budget import Budget
+from exporter.polling.due import RecordCounts
+from exporter.polling.history import read_history
+from exporter.polling.paging import MAX_WINDOW_RECORDS, PAGE_LIMIT, Verdict
+from exporter.polling.poll_run import OF_ONE_REQUEST, Booking
+from exporter.polling.recheck import look
+from exporter.polling.settle import Backlog, Settling
+from exporter.polling.start import PollStart
+from exporter.polling.windows import BudgetSpentError, JobSource, Reader, WindowResult
+from exporter.polling.witnesses import Witnesses
+from exporter.store.repository import Books
+
+logger = logging.getLogger(__name__)
+
+EVERYTHING: Final = "everything"
+PUBLISH_EVERY: Final = 1.0
+"""Seconds between two publications within one poll."""
+
+Outcome = Literal["complete", "partial", "failed"]
+
+
+class PollSettings(msgspec.Struct, frozen=True):
+    """Seconds; ``budget`` is requests a poll, of all targets with the same credentials together."""
+
+    interval: float
+    timeout: float
+    budget: int
+    time_filters: bool = True
+
+
+class Poller:
+    """Polls one target until it is cancelled."""
+
+    def __init__(
+        self,
+        name: str,
+        settings: PollSettings,
+        *,
+        source: JobSource,
+        reader: Reader,
+        books: Books,
+        budget: Budget | None = None,
+        publish: Callable[[TargetView], None],
+        monotonic: Callable[[], float],
+        wall: Callable[[], float],
+        sleep: Callable[[float], Awaitable[None]],
+    ) -> None:
+        self._name = name
+        self._settings = settings
+        self._source, self._reader, self._books = source, reader, books
+        self._budget = budget or Budget()
+        self._budget.join(name, settings.budget)
+        self._publish_view = publish
+        self._monotonic, self._wall, self._sleep = monotonic, wall, sleep
+        densities = (plan.Density(books.rules.overlap) for _ in range(3))
+        self._head_density, self._reach_density, self._history_density = densities
+        self._backlog: Backlog | None = None
+        self._head = 0
+        """Up to where head reads have come."""
+        self._first = 0
+        """The kind of reads that comes first in the next poll: the last budget left nothing for it."""
+        self._loads = 0  # of the books, when the reading of the whole list began
+        self._whole_list = 0
+        """Pages of the whole list, for an API without time filters."""
+        self._published_at = float("-inf")
+        self._booking = Booking(
+            name, clock=source.clock, reader=reader, books=books, committed=self._publish_sometimes
+        )
+        self._witnesses = Witnesses(self._booking, monotonic, wall, time_filters=settings.time_filters)
+        self._start = PollStart(self._booking, source, self._witnesses, time_filters=settings.time_filters)
+        self._settling = Settling(self._booking, books.rules.overlap)
+
+    # --- the cycle ------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """One poll every interval; one that is due while another runs is skipped."""
+        next_poll = self._monotonic()
+        while True:
+            await self.poll()
+            now, interval = self._monotonic(), self._settings.interval
+            next_poll += interval * max(1, -(-(now - next_poll) // interval))
+            await self._sleep(max(0.0, next_poll - now))
+
+    async def poll(self) -> Outcome:
+        """Read what is due, book it, publish it. Never raises but for cancellation and its like."""
+        started, answers = self._monotonic(), self._reader.answers
+        self._booking.begin(started + self._settings.timeout, self._budget.grant(self._name))
+        outcome: Outcome = "complete"
+        problem = ""
+        try:
+            await self._cycle()
+        except ExporterError as error:
+            problem = str(error)
+            ended = isinstance(error, BudgetSpentError) and self._reader.answers > answers
+            outcome = "partial" if self._booking.reads or ended else "failed"
+            log.warn(logger, f"poll {outcome}", target=self._name, error=error)
+        except Exception as error:  # noqa: BLE001 - a defect ends neither the program nor the other targets
+            # Nothing doubtful is kept: the books are loaded anew.
+            outcome = "failed"
+            self._books.drop()
+            kind = type(error).__name__
+            problem = f"defect of this program: {kind}"
+            log.error(
+                logger, "poll failed by a defect of this program", target=self._name, kind=kind, error=error
+            )
+        seconds, up = self._monotonic() - started, self._reader.answers > answers
+        await self._finish(outcome, seconds, problem, up=up)
+        return outcome
+
+    async def _finish(self, outcome: Outcome, seconds: float, problem: str, *, up: bool) -> None:
+        wall = int(self._wall() * SECOND)
+        self._budget.spent(self._name, self._booking.cost.requests)
+        self._books.poll_ended(outcome, int(seconds * SECOND), wall)
+        self._books.problem = problem
+        try:
+            if not self._books.loaded:
+                await self._books.load(wall)
+            await self._books.commit(self._now())
+            self._witnesses.compare()
+        except (ExporterError, RuntimeError) as error:  # RuntimeError: stored books that do not balance
+            self._books.problem = str(error)
+            log.error(logger, "the books could not be written", target=self._name, error=error)
+        self._publish(up=up)
+
+    async def _cycle(self) -> None:
+        if not self._books.loaded:
+            await self._books.load(int(self._wall() * SECOND))
+        await self._witnesses.opened()
+        await self._start.learn()
+        await self._start.begin()
+        self._start.book_probed()
+        if self._settings.time_filters:
+            await self._read_windows()
+        else:
+            await self._read_everything()
+        if self._booking.problem is not None:
+            raise self._booking.problem
+
+    async def _read_windows(self) -> None:
+        """All kinds of reads in turn; first the one that the last poll's budget left nothing for (R8)."""
+        if self._settling.begin():
+            self._head = 0
+            self._booking.unread.clear()
+        history = partial(read_history, self._booking, self._history_density)
+        news = (self._catch_up, self._read_head, self._read_settled)
+        kinds = (*news, self._look, history, self._ask_for_any)
+        first, self._first = self._first, 0
+        spent: BudgetSpentError | None = None
+        starved: list[int] = []
+        for kind in [*range(first, len(kinds)), *range(first)]:
+            before = self._reader.requests
+            try:
+                await kinds[kind]()
+            except BudgetSpentError as error:
+                spent = error
+                if self._reader.requests == before:
+                    starved.append(kind)
+        if spent is not None:
+            self._first = starved[0] if starved else 0
+            raise spent
+
+    # --- steps ----------------------------------------------------------------------------------------
+
+    async def _catch_up(self) -> None:
+        """While far behind: settle reads, strictly in order, within half the budget (R5, R8)."""
+        if not self._settling.lagging:
+            self._backlog = None
+            return
+        now = self._booking.now()
+        self._backlog = self._backlog or Backlog(self._monotonic(), self._settling.read_until, now)
+        await self._settle(max(1, self._booking.budget_left // 2))
+        now, read_until = self._booking.now(), self._settling.read_until
+        log.info(
+            logger,
+            "catching up" if self._settling.lagging else "caught up",
+            target=self._name,
+            behind_seconds=(now - read_until) // SECOND,
+            seconds_left=self._backlog.seconds_left(self._monotonic(), read_until, now),
+        )
+
+    async def _settle(self, limit: int) -> None:
+        """Where it fails, looks at open jobs go on: a stretch that cannot be read must not starve them."""
+        try:
+            await self._settling.read(limit, self._head)
+        except ApiError as error:
+            self._booking.problem = self._booking.problem or error
+
+    async def _read_settled(self) -> None:
+        if not self._settling.lagging:
+            await self._settle(self._booking.budget_left)
+
+    async def _look(self) -> None:
+        try:
+            await look(self._booking, max(self._head, self._settling.read_until))
+        finally:
+            if self._books.loaded:
+                self._settling.advance(self._booking.now())
+
+    async def _ask_for_any(self) -> None:
+        """Deleted, or does the API list nothing at all at the moment? (R6, R9)"""
+        if self._booking.missed:
+            await self._booking.ask_for_any()
+
+    async def _read_head(self) -> None:
+        """News of the newest stretch, every poll (R5), and of what is due and costs least with it."""
+        if self._settling.lagging:
+            return
+        self._head = max(self._head, self._settling.read_until)
+        reach = True
+        while True:
+            now = self._booking.now()
+            backlog = plan.backlog_window(self._head_density, self._head, now)
+            window = backlog or self._newest(now, reach=reach)
+            head, past = self._head, min(window.until, floor_second(now) + SECOND)
+            most = PAGE_LIMIT if window.until > past else MAX_WINDOW_RECORDS
+            result = await self._booking.reader.read(window, self._booking.deadline, most=most)
+            await self._booking.book(result)
+            if reach and window.since < head and self._may_be_further_back(result):
+                await self._booking.commit()
+                reach = False
+                continue
+            if isinstance(result.error, BudgetSpentError) and result.requests:
+                self._head_density.shrink(plan.Window(head, past))  # the next poll reads a part of it
+            await self._booking.commit_read(result)
+            if result.complete:
+                self._head = max(head, min(past, floor_second(now)))
+                fresh = sum(1 for record in result.listing if (record.create_time or now) > head)
+                self._head_density.learn(plan.Window(head, past), fresh)
+                if backlog is None:
+                    self._reach_density.learn(plan.Window(window.since, past), 0)
+                    return
+            elif reach and result.count is not None and result.count > most:
+                reach = self._more_than_expected(plan.Window(head, past), window, result.count)
+            elif window.since < head:
+                reach = False
+                self._reach_density.shrink(plan.Window(window.since, past))
+            elif past - head <= 2 * SECOND:
+                if result.reason != Verdict.TOO_LARGE.value:
+                    self._booking.doubt(result)
+                return  # a burst in this very second is read by the next poll
+            else:
+                self._head_density.shrink(plan.Window(head, past))
+
+    def _may_be_further_back(self, result: WindowResult) -> bool:
+        """Was it an error that a read of nothing but the newest stretch need not meet?"""
+        error = result.error
+        if not isinstance(error, ApiError) or error.kind not in OF_ONE_REQUEST:
+            return False
+        self._booking.problem = self._booking.problem or error
+        return True
+
+    def _more_than_expected(self, gap: plan.Window, window: plan.Window, count: int) -> bool:
+        """A burst. Returns whether the next window will be another one for knowing it."""
+        known = RecordCounts(self._books.ledger, window.since, gap.since, 0.0)(window.since, gap.since)
+        before = self._head_density.per_ms
+        self._head_density.found(gap, int(count - known))
+        return self._head_density.per_ms > 1.1 * before
+
+    def _newest(self, now: int, *, reach: bool) -> plan.Window:
+        ledger, density, head = self._books.ledger, self._head_density, self._head
+        due = [job for job in self._booking.due() if not job.unsure] if reach else []
+        window = plan.head_window(ledger, density, head, now, due, self._booking.furthest)
+        if not reach:
+            return window
+        return plan.filled(ledger, density, window, head, now, self._reach_density.most)
+
+    async def _read_everything(self) -> None:
+        """For an API that ignores the time filters: the whole list is one window (R7).
+
+        Where it takes more requests than a poll may make, the next poll goes on. What was listed when its
+        reading began is settled when it ends.
+        """
+        if self._loads != self._books.loads:
+            self._loads = self._books.loads
+            self._booking.unread.clear()
+        ledger = self._books.ledger
+        result = self._booking.unread.pop(EVERYTHING, None)
+        if result is not None:
+            await self._reader.go_on(result, self._booking.deadline)
+        else:
+            result = await self._reader.read_everything(self._booking.ahead, self._booking.deadline)
+        await self._booking.book(result)
+        if result.complete:
+            now = result.begun
+            if result.requests > 2 * self._whole_list:
+                self._whole_list = result.requests
+                message = "without time filters every poll lists everything: consider a longer poll.interval"
+                log.warn(logger, message, target=self._name, requests=result.requests)
+            start = history_start(ledger, now)
+            if ledger.times.history > start:
+                ledger.see_history(result.listing, start, result.sighting)
+            self._settling.read_until = floor_second(now - ledger.rules.overlap)
+            self._settling.advance(now)
+        elif isinstance(result.error, BudgetSpentError):
+            self._booking.unread[EVERYTHING] = result
+        await self._booking.commit_read(result)
+        if not result.complete:
+            self._booking.doubt(result)
+
+    def _publish_sometimes(self) -> None:
+        """After a commit: news needs not wait for the poll's end."""
+        if self._monotonic() - self._published_at >= PUBLISH_EVERY:
+            self._publish(up=True)
+
+    # --- small things ---------------------------------------------------------------------------------
+
+    def _publish(self, *, up: bool) -> None:
+        self._published_at = self._monotonic()
+        wall, now = self._wall(), self._now()
+        skew = self._source.clock.skew(wall)
+        view = self._books.view(
+            now=now,
+            up=up,
+            skew_ms=None if skew is None else round(skew * SECOND),
+            believed_skew_ms=None if now is None else now - round(wall * SECOND),
+            clocks_disagree=self._witnesses.disagreed,
+            cost=self._booking.cost,
+        )
+        self._publish_view(view)
+
+    def _now(self) -> int | None:
+        return self._source.clock.now_ms()

@@ -1,0 +1,222 @@
+"""Settle reads: every record once more, in order and to the end, from the settled time on (R5, R6, R8).
+
+While far behind, several windows are under way at a time. They are booked and committed one by one and in
+order all the same: what was read beyond one that fails waits until smaller ones have closed the gap. Where
+reading ends before that, they are waited for, too, and what they showed is booked, though they will be read
+again: by then it may have been deleted. Windows share their edge second: a job that ends there just between
+two of them may be told as ``state_regression``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final, NamedTuple
+
+from exporter import log
+from exporter.errors import ExporterError
+from exporter.polling import planner as plan
+from exporter.polling.paging import PAGE_LIMIT
+from exporter.polling.poll_run import Booking
+from exporter.polling.windows import BudgetSpentError, WindowResult
+
+logger = logging.getLogger(__name__)
+
+EMPTY_AGAIN: Final = 2
+"""How often an empty stretch of a backlog is read again before it is believed."""
+UNDER_WAY: Final = 3
+"""Windows of a backlog that are read at a time: while one is booked, the API answers for the others."""
+WHOLE: Final = 10
+"""Requests in which nearly every window is read to its end: with fewer left, no other is put under way."""
+
+
+class _Reading(NamedTuple):
+    """One window under way."""
+
+    window: plan.Window
+    now: int
+    """The API's time before its first request."""
+    pages: int
+    """Requests it will take, as far as anybody knows."""
+    task: asyncio.Task[WindowResult]
+
+
+class Backlog(NamedTuple):
+    """A catch-up under way: where it began. Times of the API in milliseconds, ``started`` monotonic."""
+
+    started: float
+    read_until: int
+    now: int
+
+    def seconds_left(self, monotonic: float, read_until: int, now: int) -> int | None:
+        """An estimate from the pace so far; ``None`` while there is no progress."""
+        passed = monotonic - self.started
+        gained = (self.now - self.read_until) - (now - read_until)
+        if gained <= 0:
+            return None
+        return round(max(passed, 1.0) * (now - read_until) / gained)
+
+
+class Settling:
+    """Reads on from where it ended in the last poll."""
+
+    def __init__(self, booking: Booking, overlap: int) -> None:
+        self._booking = booking
+        self._density = plan.Density(overlap)
+        self.read_until = 0
+        """Up to where everything was read: the settled time, or beyond it while missed jobs hold that."""
+        self._loads = 0
+        """Of the books, when reading began from the settled time."""
+        self._reread_at = 0
+        """When a late record last made the stretch behind the settled time be read again."""
+        self._unread: tuple[_Reading, WindowResult] | None = None
+        """The window that the last poll's budget ended, and what of it was read."""
+
+    def begin(self) -> bool:
+        """Before the first read of a poll: go on where the books ended, if they were loaded since the last.
+
+        After a commit that failed they know nothing of what it held: that is read once more (R10).
+        Returns whether it is so.
+        """
+        books, times = self._booking.books, self._booking.ledger.times
+        if self._loads != books.loads or self.read_until < times.forgotten:
+            self._loads, self.read_until, self._reread_at = books.loads, times.settled, 0
+            self._unread = None
+            return True
+        return False
+
+    @property
+    def lagging(self) -> bool:
+        """Is so much unread that only settle reads make sense (R5)?"""
+        return self._lagging_at(self.read_until)
+
+    def _lagging_at(self, read_until: int) -> bool:
+        return plan.is_lagging(self._booking.ledger, read_until, self._booking.now())
+
+    async def read(self, limit: int, head: int) -> None:
+        """Read what is due, planned for ``limit`` requests. Up to ``head`` all records are known.
+
+        Raises what ended a read, after booking what came before it; BudgetSpentError, too, where something is
+        due and the poll has no request left.
+        """
+        under_way: list[_Reading] = []
+        try:
+            try:
+                await self._read_in_order(under_way, limit + self._booking.cost.requests, head)
+            except ExporterError:
+                if self._booking.books.loaded:
+                    await self._book_shown(under_way)
+                raise
+            await self._book_shown(under_way)
+        finally:
+            await self._drop(under_way)
+
+    async def _read_in_order(self, under_way: list[_Reading], limit: int, head: int) -> None:
+        """Leaves under way what cannot be booked as read to its end."""
+        while True:
+            self._read_on(under_way, limit, head)
+            if not under_way or under_way[0].window.since > self.read_until:
+                return
+            reading = under_way.pop(0)
+            result = await reading.task
+            await self._book(reading, result)
+            if not result.complete and not self._booking.halve(self._density, reading.window, result):
+                return
+            if self.read_until < reading.window.since:
+                await self._book_shown(under_way)
+
+    def _read_on(self, under_way: list[_Reading], limit: int, head: int) -> None:
+        """Put the next windows under way: the backlog's a few at a time, others when the last is booked."""
+        while len(under_way) < UNDER_WAY:
+            place, since, end = self._gap(under_way)
+            left = limit - self._booking.cost.requests
+            left -= sum(reading.pages for reading in under_way if not reading.task.done())
+            if under_way and (left < WHOLE or not self._lagging_at(since)):
+                return
+            if left <= 0 < self._booking.budget_left:
+                return
+            if not under_way and self._go_on(under_way):
+                continue
+            now, head = self._booking.now(), max(head, since)
+            window = plan.settle_window(
+                self._booking.ledger, self._density, since, head, now, max(1, left) * PAGE_LIMIT
+            )
+            if window is None:
+                return
+            window = plan.Window(since, min(window.until, end))
+            pages = plan.pages((window.until - window.since) * self._density.per_ms)
+            reading = _Reading(window, now, pages, asyncio.create_task(self._read(window)))
+            under_way.insert(place, reading)
+
+    def _go_on(self, under_way: list[_Reading]) -> bool:
+        """Put the window under way again that the last poll's budget ended, if it is still the next."""
+        unread, self._unread = self._unread, None
+        if unread is None or unread[0].window.since != self.read_until:
+            return False
+        reading, result = unread
+        task = asyncio.create_task(self._read(reading.window, result))
+        under_way.append(reading._replace(task=task))
+        return True
+
+    def _gap(self, under_way: list[_Reading]) -> tuple[int, int, int]:
+        """The first stretch that is not under way: its place among those that are, its begin and its end."""
+        since = self.read_until
+        for place, reading in enumerate(under_way):
+            if reading.window.since > since:
+                return place, since, reading.window.since
+            since = reading.window.until
+        return len(under_way), since, self._booking.now()
+
+    async def _read(self, window: plan.Window, unread: WindowResult | None = None) -> WindowResult:
+        """Far behind, nothing else would contradict a wrongly empty answer: it is asked for again."""
+        reader, deadline = self._booking.reader, self._booking.deadline
+        result = await (reader.go_on(unread, deadline) if unread else reader.read(window, deadline))
+        while result.complete and not result.listing and result.repeats < EMPTY_AGAIN:
+            if not self._lagging_at(window.since):
+                break
+            result = await reader.read(window, deadline, repeats=result.repeats + 1)
+        return result
+
+    async def _book(self, reading: _Reading, result: WindowResult) -> None:
+        await self._booking.book(result)
+        if result.complete:
+            self.read_until = reading.window.until
+            self._density.learn(reading.window, len(result.inside))
+            self.advance(reading.now)
+        elif isinstance(result.error, BudgetSpentError):
+            self._unread = reading, result
+        elif result.error is not None:
+            self._density.shrink(reading.window)  # it may be its size that fails
+        await self._booking.commit_read(result)
+
+    def advance(self, now: int) -> None:
+        """Move the settled time as far as the reads, and the jobs they should have shown, allow (R6)."""
+        ledger = self._booking.ledger
+        if ledger.absences.take_refuted():
+            self.read_until = min(self.read_until, ledger.times.settled)
+        if now - self._reread_at >= ledger.rules.overlap and ledger.take_late():
+            # The stretch behind the settled time did not show it when it was read: what else did it not show?
+            self._reread_at, self.read_until = now, ledger.times.forgotten
+        ledger.settle(self.read_until, now)
+
+    async def _book_shown(self, under_way: list[_Reading]) -> None:
+        """These windows will be read again, but a record that they show may be gone by then (R5)."""
+        while under_way:
+            result = await under_way.pop(0).task
+            result.complete = False
+            await self._booking.book(result)
+            await self._booking.commit()
+
+    async def _drop(self, under_way: list[_Reading]) -> None:
+        """The poll is cancelled, or the books are gone: what is under way has nowhere to go."""
+        for reading in under_way:
+            reading.task.cancel()
+        for ended in await asyncio.gather(*(reading.task for reading in under_way), return_exceptions=True):
+            if isinstance(ended, Exception):
+                log.error(
+                    logger,
+                    "a read failed by a defect of this program",
+                    target=self._booking.name,
+                    error=ended,
+                )
+        under_way.clear()

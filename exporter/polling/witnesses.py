@@ -1,0 +1,112 @@
+"""Do the API's clock and ours agree, and when does counting begin where they do not? (R3, R4.)
+
+Knows the poll's clock and reader; must not know how answers become a time: that is ``cloud.clock``'s.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from exporter import log
+from exporter.ledger.totals import FIRST_TRIED_MS
+from exporter.ledger.watermarks import SECOND, floor_second
+from exporter.polling.poll_run import Booking
+
+YEAR: Final = 365 * 86_400 * SECOND
+"""A first start that waited so long (milliseconds) did not: our wall clock was set."""
+
+logger = logging.getLogger(__name__)
+
+
+class Witnesses:
+    """The API's clock and ours, compared in every poll."""
+
+    def __init__(
+        self,
+        booking: Booking,
+        monotonic: Callable[[], float],
+        wall: Callable[[], float],
+        *,
+        time_filters: bool,
+    ) -> None:
+        self._booking = booking
+        self._monotonic = monotonic
+        self._wall = wall
+        self._time_filters = time_filters
+        self.disagreed = False
+        """Did they, in the last poll?"""
+        self._first_try: float | None = None
+        """When this process first tried to begin, on the monotonic clock; ``None`` before."""
+        self._tries = 0
+        self._tried_before = False
+        """Had a former process tried?"""
+
+    async def opened(self) -> None:
+        """The books are open, and nothing is asked yet: what do they know of time?"""
+        ledger = self._booking.ledger
+        if ledger.started:
+            self._booking.clock.reached(ledger.times.settled)
+            return
+        self._tries += 1
+        if self._first_try is None:
+            self._first_try = self._monotonic()
+            self._tried_before = ledger.totals.plain(FIRST_TRIED_MS) > 0
+            ledger.try_start(int(self._wall() * SECOND))
+            await self._booking.books.commit(None)  # or a restart would move it
+
+    def waited(self) -> int:
+        """Milliseconds since the first start was first tried and failed: those are counted from there (R4).
+
+        By the monotonic clock; before this process by our wall clock, unless that makes no sense.
+        """
+        if self._first_try is None or (self._tries == 1 and not self._tried_before):
+            return 0
+        waited = int((self._monotonic() - self._first_try) * SECOND)
+        since = int(self._wall() * SECOND) - self._booking.ledger.totals.plain(FIRST_TRIED_MS)
+        return max(waited, since) if self._tried_before and since < YEAR else waited
+
+    def _disagree(self) -> bool:
+        """By more than ``overlap``; or the books are ahead of every answer."""
+        skew, ledger = self._booking.clock.skew(self._wall()), self._booking.ledger
+        if skew is None:
+            return False
+        ahead = ledger.started and ledger.times.settled > self._booking.furthest
+        return ahead or abs(skew) * SECOND > ledger.rules.overlap
+
+    def compare(self) -> None:
+        """Say it once when they begin to disagree, and once when it is over."""
+        booking, wall = self._booking, self._wall()
+        skew, disagree = booking.clock.skew(wall), self._disagree()
+        if skew is None or disagree == self.disagreed:
+            return
+        self.disagreed = disagree
+        if not disagree:
+            log.info(logger, "the API's clock and ours agree again", target=booking.name)
+            return
+        log.warn(
+            logger,
+            "the API's clock and ours differ by more than poll.overlap, or the books are ahead of both:"
+            " counting goes by the earliest that records do not refute",
+            target=booking.name,
+            api_minus_ours_seconds=round(skew),
+            believed_minus_ours_seconds=round(booking.now() / SECOND - wall),
+        )
+
+    async def begin(self) -> int:
+        """Now (R4). Where the clocks disagree, after the newest job at least: those there count as old."""
+        booking = self._booking
+        now, furthest, rules = booking.now(), booking.furthest, booking.books.rules
+        if furthest - now <= rules.overlap and not self._disagree():
+            return now
+        until = min(max(furthest, int(self._wall() * SECOND)), furthest + rules.max_catch_up)
+        if self._time_filters:
+            most = max(0, booking.budget_left - 1)
+            newest = await booking.reader.newest(floor_second(now), until, booking.deadline, most)
+        else:
+            whole = await booking.reader.read_everything(booking.ahead, booking.deadline)
+            times = (record.create_time or 0 for page in whole.pages for record in page.records)
+            newest = max(times, default=0)
+        after = min(floor_second(newest) + SECOND, until) if newest else 0
+        return max(booking.now(), after)

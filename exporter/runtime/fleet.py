@@ -1,0 +1,264 @@
+"""The targets that run: loaded and started together, exchanged one configuration for another, stopped.
+
+All or nothing: an exchange that fails leaves the old targets polling. Books are opened anew from the store
+for every target whose settings changed, so a change of rules loses no count; the others are not disturbed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from exporter import log
+from exporter.cloud.client import Client
+from exporter.config.load import Config, TargetConfig
+from exporter.errors import ExporterError, ReloadError
+from exporter.exposition.render import Exposition
+from exporter.failures.classify import Classifier
+from exporter.ledger.snapshot import Published, TargetView
+from exporter.polling.budget import PollCost
+from exporter.runtime.target import (
+    SECOND,
+    House,
+    Target,
+    classifier,
+    new_books,
+    new_client,
+    scope,
+    share_rate,
+)
+from exporter.store.repository import Books
+
+logger = logging.getLogger(__name__)
+
+
+class Publisher:
+    """Collects the targets' views and hands them, all together, to the exposition."""
+
+    def __init__(self, exposition: Exposition) -> None:
+        self._exposition = exposition
+        self._classes: tuple[str, ...] = ()
+        self._views: dict[str, TargetView | None] = {}
+
+    def view(self, target: str) -> TargetView | None:
+        return self._views.get(target)
+
+    def publish(self, view: TargetView) -> None:
+        """Replace what is shown of one target."""
+        self._views[view.target] = view
+        self._hand_over()
+
+    def exchange(
+        self, names: Sequence[str], classes: tuple[str, ...], views: Iterable[TargetView] = ()
+    ) -> None:
+        """From now on these targets and classes, with these new views, in one publication."""
+        fresh = {view.target: view for view in views}
+        self._views = {name: fresh.get(name, self._views.get(name)) for name in names}
+        self._classes = classes
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        views = tuple(view for view in self._views.values() if view is not None)
+        self._exposition.publish(Published(targets=views, classes=self._classes))
+
+
+class Change(NamedTuple):
+    """What another configuration means for the targets, by name."""
+
+    stopped: tuple[str, ...]
+    """Removed or changed."""
+    opened: tuple[TargetConfig, ...]
+    """Added or changed."""
+
+
+class Fleet:
+    """See the module. One exchange at a time: that is the caller's duty."""
+
+    def __init__(self, config: Config, house: House, publisher: Publisher) -> None:
+        self.config = config
+        self._house = house
+        self._publisher = publisher
+        self._targets: dict[str, Target] = {}
+        self._polling: dict[str, asyncio.Task[None]] = {}
+        self._tasks: asyncio.TaskGroup | None = None
+        """Where pollers run; ``None`` before the start and once the end has begun."""
+
+    # --- life -----------------------------------------------------------------------------------------
+
+    async def load(self) -> None:
+        """Open and publish the books of every target. Raises ExporterError."""
+        classes = classifier(self.config)
+        self._publisher.exchange([target.name for target in self.config.targets], classes.classes)
+        for settings in self.config.targets:
+            books = new_books(self.config, settings, self._house, classes)
+            client = new_client(settings, self._house)
+            self._targets[settings.name] = Target(self.config, settings, self._house, books, client)
+            await books.load(int(time.time() * SECOND))
+            self._publisher.publish(books.view(now=None, up=False, skew_ms=None))
+
+    def start(self, tasks: asyncio.TaskGroup) -> None:
+        self._tasks = tasks
+        self._resume(self._targets)
+
+    def stop(self) -> None:
+        """End all polling; what is not committed will be read again."""
+        self._tasks = None
+        for task in self._polling.values():
+            task.cancel()
+
+    async def close(self) -> None:
+        for target in self._targets.values():
+            await target.client.aclose()
+
+    # --- reload ---------------------------------------------------------------------------------------
+
+    async def exchange(self, config: Config) -> None:
+        """Put ``config`` in force, or raise ExporterError with nothing changed."""
+        if problems := (*_storage_problems(self.config, config), *self._scope_problems(config)):
+            raise ReloadError(problems)
+        classes, change = classifier(config), self._compare(config)
+        stopped = [self._targets[name] for name in change.stopped]
+        try:
+            await self._pause(change.stopped)
+            books = await self._open(config, change.opened, classes)
+            self._swap(config, change, classes, books, self._connect(change))
+        except BaseException:
+            self._resume(change.stopped)
+            raise
+        for target in stopped:
+            await target.client.aclose()
+        names = {target.settings.name for target in stopped}
+        if stopped:
+            del stopped, target
+            # Poller and client refer to themselves in circles. Python looks for those only once there are a
+            # quarter more objects than at the last time, which takes some hundred reloads.
+            gc.collect()
+        log.info(
+            logger,
+            "configuration exchanged",
+            added=sum(settings.name not in names for settings in change.opened),
+            changed=sum(settings.name in names for settings in change.opened),
+            removed=sum(name not in self._targets for name in names),
+        )
+
+    def _compare(self, config: Config) -> Change:
+        """Every target is a changed one when something changed that all of them are made from."""
+        common = not _same_but_targets(self.config, config)
+        old = {target.name: target for target in self.config.targets}
+        opened = tuple(target for target in config.targets if common or old.get(target.name) != target)
+        changed = {target.name for target in opened}
+        names = {target.name for target in config.targets}
+        return Change(tuple(name for name in old if name not in names or name in changed), opened)
+
+    async def _open(
+        self, config: Config, targets: Iterable[TargetConfig], classes: Classifier
+    ) -> dict[str, Books]:
+        """The books of these targets, loaded; all that fails at once. Raises ReloadError."""
+        opened: dict[str, Books] = {}
+        problems = []
+        for settings in targets:
+            books = new_books(config, settings, self._house, classes)
+            if (old := self._targets.get(settings.name)) is not None:
+                books.succeed(old.books)
+            try:
+                await books.load(int(time.time() * SECOND))
+            except ExporterError as error:
+                problems.append(str(error))
+            opened[settings.name] = books
+        if problems:
+            raise ReloadError(tuple(problems))
+        return opened
+
+    def _connect(self, change: Change) -> dict[str, Client]:
+        """The clients of all that are opened; on failure the old ones share the rates as before."""
+        house = self._house
+        house.shared.keep(frozenset(self._targets) - frozenset(change.stopped))
+        try:
+            return {settings.name: new_client(settings, house) for settings in change.opened}
+        except ExporterError:
+            house.shared.keep(frozenset(self._targets) - frozenset(change.stopped))
+            for name in change.stopped:
+                share_rate(self._targets[name].settings, house)
+            for settings in change.opened:
+                if settings.name not in self._targets:
+                    house.api.remove(settings.name)
+            raise
+
+    def _swap(
+        self,
+        config: Config,
+        change: Change,
+        classes: Classifier,
+        books: dict[str, Books],
+        clients: dict[str, Client],
+    ) -> None:
+        """Nothing in here waits or fails: a scrape sees the old configuration or the new one, whole."""
+        views = [self._first_view(name, opened) for name, opened in books.items()]
+        for name in change.stopped:
+            self._targets.pop(name).leave()
+            if name not in books:
+                self._house.api.remove(name)
+        for settings in change.opened:
+            name = settings.name
+            self._targets[name] = Target(config, settings, self._house, books[name], clients[name])
+        names = [target.name for target in config.targets]
+        self._publisher.exchange(names, classes.classes, views)
+        self.config = config
+        self._resume(books)
+
+    def _first_view(self, name: str, books: Books) -> TargetView:
+        """What the last poll found out stays on show until the next one."""
+        old, before = self._targets.get(name), self._publisher.view(name)
+        if old is None or before is None:
+            return books.view(now=None, up=False, skew_ms=None)
+        return books.view(
+            now=old.client.clock.now_ms(),
+            up=before.up,
+            skew_ms=before.clock_skew_ms,
+            believed_skew_ms=before.believed_skew_ms,
+            clocks_disagree=before.clocks_disagree,
+            cost=PollCost(before.last_poll_requests, before.poll_budget),
+        )
+
+    def _scope_problems(self, config: Config) -> Iterator[str]:
+        for settings in config.targets:
+            if (old := self._targets.get(settings.name)) is None:
+                continue
+            view = self._publisher.view(settings.name)
+            project = (view.project_id if view else "") or settings.project_id
+            if scope(old.settings) != scope(settings) or project != (settings.project_id or project):
+                yield (
+                    f"target {settings.name!r}: its region, project, app user or filters changed: use a new"
+                    " target name, so that different things are not added up"
+                )
+
+    # --- pollers --------------------------------------------------------------------------------------
+
+    def _resume(self, names: Iterable[str]) -> None:
+        if self._tasks is not None:
+            for name in names:
+                self._polling[name] = self._tasks.create_task(self._targets[name].poller.run())
+
+    async def _pause(self, names: Iterable[str]) -> None:
+        """End these pollers wherever they are: facts that are not committed are read again."""
+        tasks = [self._polling.pop(name) for name in names]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+
+def _storage_problems(old: Config, new: Config) -> Iterator[str]:
+    for key in ("url", "password", "lease"):
+        if getattr(old.storage, key) != getattr(new.storage, key):
+            yield f"storage.{key} cannot change while the exporter runs: restart it"
+
+
+def _same_but_targets(one: Config, other: Config) -> bool:
+    return msgspec.structs.replace(one, targets=()) == msgspec.structs.replace(other, targets=())

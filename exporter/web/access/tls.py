@@ -1,0 +1,196 @@
+"""TLS settings -> an ``ssl.SSLContext``, and whether a client's certificate names somebody we let in.
+
+Knows Python's ``ssl``; must not know the file format beyond the places where a problem is to be noted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import os
+import ssl
+import tempfile
+from asyncio.sslproto import SSLProtocol
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from exporter.config.model import Secret
+from exporter.config.yaml_nodes import Place
+
+_VERSIONS: Final = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
+_VERIFY: Final = {
+    "NoClientCert": ssl.CERT_NONE,
+    "VerifyClientCertIfGiven": ssl.CERT_OPTIONAL,
+    "RequireAndVerifyClientCert": ssl.CERT_REQUIRED,
+}
+
+
+NETWORK: Final = "exporter.network"
+"""Extra information of a TLS transport: the transport below it."""
+
+
+class TlsSettings(msgspec.Struct, frozen=True):
+    """Checked one by one; only together they show whether they can be used. PEM as text."""
+
+    place: Place
+    cert: str
+    key: Secret
+    files: tuple[Path, ...]
+    verify: str
+    client_ca: str
+    allowed_sans: frozenset[str]
+    min_version: str
+    max_version: str
+    cipher_suites: tuple[str, ...]
+    """OpenSSL's names, for TLS 1.2."""
+    prefer_server: bool
+    curve: str | None
+
+
+class Tls(msgspec.Struct, frozen=True):
+    """What a new connection is served with."""
+
+    context: ssl.SSLContext
+    allowed_sans: frozenset[str]
+    """Empty: any client certificate that verifies."""
+
+    def admits(self, certificate: Any) -> bool:  # noqa: ANN401  # ssl's own shape
+        """Whether a verified certificate, as ``SSLSocket.getpeercert`` gives it, names an allowed client."""
+        if not self.allowed_sans:
+            return True
+        return any(
+            _name(*entry) in self.allowed_sans for entry in (certificate or {}).get("subjectAltName", ())
+        )
+
+
+class TlsProtocol(SSLProtocol):
+    """asyncio's TLS, where a connection reads a TLS record at a time into a buffer that all have in common.
+
+    asyncio has 256 KiB for each connection.
+    """
+
+    max_size = 16 * 1024
+    _shared_buffer = memoryview(bytearray(max_size))
+    """What is read into it is copied at once."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        protocol: asyncio.BaseProtocol,
+        tls: Tls,
+        *,
+        handshake_seconds: float,
+        shutdown_seconds: float,
+        made: Callable[[asyncio.Transport], None],
+        lost: Callable[[], None],
+    ) -> None:
+        """``made`` is called before the handshake, with the transport below; ``lost`` after the end."""
+        super().__init__(
+            loop,
+            protocol,
+            tls.context,
+            None,  # type: ignore[arg-type]  # nobody waits for the handshake
+            server_side=True,
+            ssl_handshake_timeout=handshake_seconds,  # type: ignore[arg-type]  # any number does
+            ssl_shutdown_timeout=shutdown_seconds,
+        )
+        self._ssl_buffer = self._ssl_buffer_view = self._shared_buffer
+        self._made = made
+        self._lost = lost
+        self._set_read_buffer_limits(high=self.max_size, low=0)  # type: ignore[attr-defined]  # not declared
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101  # TCP
+        transport.set_write_buffer_limits(high=1, low=0)
+        self._extra[NETWORK] = transport
+        self._made(transport)
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        self._lost()
+        # What asyncio leaves refers to the protocol, and the protocol to this: a cycle would stay in memory
+        # until the garbage collector comes.
+        self._app_protocol_get_buffer = self._app_protocol_buffer_updated = None
+        self._extra.clear()
+
+
+def make_tls(settings: TlsSettings) -> Tls | None:
+    """The context; ``None`` after noting at the settings' place why OpenSSL cannot use them."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = _VERSIONS[settings.min_version]
+    context.maximum_version = _VERSIONS[settings.max_version]
+    context.set_alpn_protocols(["http/1.1"])
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+    if not settings.prefer_server:
+        context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
+    context.verify_mode = _VERIFY[settings.verify]
+    try:
+        if settings.cipher_suites:
+            context.set_ciphers(":".join(settings.cipher_suites))
+        if settings.curve is not None:
+            context.set_ecdh_curve(settings.curve)
+        if settings.client_ca:
+            context.load_verify_locations(cadata=settings.client_ca)
+    except (ssl.SSLError, ValueError):
+        settings.place.refuse("client_ca, cipher_suites or curve_preferences cannot be used by OpenSSL here")
+        return None
+    problem = _load_certificate(context, settings)
+    if problem:
+        settings.place.refuse(problem)
+        return None
+    return Tls(context, settings.allowed_sans)
+
+
+def _load_certificate(context: ssl.SSLContext, settings: TlsSettings) -> str:
+    """What is wrong with certificate and key, or nothing. OpenSSL's own words may come from the file."""
+    asked = []
+
+    def passphrase() -> str:
+        asked.append(True)
+        return ""
+
+    try:
+        with _as_file(settings.cert) as cert, _as_file(settings.key.reveal()) as key:
+            context.load_cert_chain(cert, key, password=passphrase)
+    except ssl.SSLError as error:
+        if asked:
+            return "the private key is encrypted: remove its passphrase"
+        if error.reason == "KEY_VALUES_MISMATCH":
+            return "the private key does not belong to the certificate"
+        reason = (error.reason or "damaged").replace("_", " ").lower()
+        return f"certificate or private key cannot be used: {reason}"
+    except (OSError, ValueError):
+        return "certificate or private key cannot be used"
+    return ""
+
+
+@contextlib.contextmanager
+def _as_file(text: str) -> Iterator[str]:
+    """A path, as ``load_cert_chain`` takes nothing else; in memory where the system can, for it is a key."""
+    if hasattr(os, "memfd_create"):
+        number = os.memfd_create("pem")
+        try:
+            os.write(number, text.encode())
+            yield f"/proc/self/fd/{number}"
+        finally:
+            os.close(number)
+        return
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8") as file:  # readable by its owner only
+        file.write(text)
+        file.flush()
+        yield file.name
+
+
+def _name(kind: str, value: str) -> str:
+    """A subject alternative name as the format spells it."""
+    if kind != "IP Address":
+        return value
+    try:
+        return str(ipaddress.ip_address(value.strip()))
+    except ValueError:
+        return value

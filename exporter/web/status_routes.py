@@ -1,0 +1,79 @@
+"""``/`` and ``/api/v1/status``: the same facts for eyes and for programs."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+
+from exporter.status.model import Status
+
+if TYPE_CHECKING:
+    from exporter.status.page import StatusPage
+
+STATUS_PATH: Final = "/api/v1/status"
+PAGE_PATH: Final = "/"
+_FRESH: Final = {"cache-control": "no-store"}
+
+
+KEPT_SECONDS: Final = 1.0
+"""A page costs milliseconds: whoever asks for it in a loop must not keep a scrape waiting."""
+
+
+class StatusRoutes:
+    """Asks for the status once a second at most; what is a second old is still the present."""
+
+    def __init__(
+        self,
+        status: Callable[[], Status],
+        links: dict[str, str],
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._status = status
+        self._links = links
+        self._monotonic = monotonic
+        self._kept: dict[str, tuple[float, bytes]] = {}
+
+    def routes(self, *, page: bool) -> list[Route]:
+        """Without ``page`` only the JSON: something else has taken ``/``."""
+        routes = [Route(STATUS_PATH, self._json)]
+        return [*routes, Route(PAGE_PATH, self._html)] if page else routes
+
+    @cached_property
+    def _page(self) -> StatusPage:
+        # Jinja2 costs a tenth of the start: whoever is only scraped does without.
+        from exporter.status.page import StatusPage
+
+        return StatusPage(self._links)
+
+    def _body(self, name: str, make: Callable[[], bytes]) -> bytes:
+        made_at, body = self._kept.get(name, (float("-inf"), b""))
+        if self._monotonic() - made_at >= KEPT_SECONDS:
+            body = make()
+            self._kept[name] = self._monotonic(), body
+        return body
+
+    async def _json(self, request: Request) -> Response:
+        # Not msgspec.json: that refuses half a surrogate pair, which can arrive as a JSON escape.
+        body = self._body("json", lambda: json.dumps(msgspec.to_builtins(self._status())).encode())
+        return Response(body, headers=_FRESH, media_type="application/json")
+
+    async def _html(self, request: Request) -> Response:
+        refresh = request.query_params.get("refresh") != "off"
+
+        def page() -> bytes:
+            text = self._page.render(self._status(), refresh=refresh)
+            return text.encode("utf-8", "replace")  # for the same reason
+
+        return HTMLResponse(
+            self._body(f"html {refresh}", page),
+            headers={**_FRESH, "content-security-policy": self._page.policy},
+        )

@@ -1,0 +1,214 @@
+"""Foreign errors become ours in one place, and no secret of ours becomes visible on the way."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import ssl
+import traceback
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter import log
+from exporter.cloud.auth.request_auth import Keys, Token
+from exporter.cloud.http import errors as mapping
+from exporter.cloud.http.errors import read_body, transport_error
+from exporter.cloud.redact import Redactor
+from exporter.config.load import AkskAuth, Auth, PasswordAuth, Secret, TokenAuth
+from exporter.errors import ApiError, ErrorKind, ExporterError
+from tests.cloud.world import AK, SK, World, reply, run
+
+
+def _tree(root: type[BaseException]) -> Iterator[type[BaseException]]:
+    yield root
+    for child in root.__subclasses__():
+        yield from _tree(child)
+
+
+ROOTS = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError)
+ABSTRACT = {httpx.HTTPError, httpx.RequestError, httpx.TransportError, httpx.ProtocolError}
+LEAVES = [error for root in ROOTS for error in _tree(root) if error not in ABSTRACT]
+
+
+@pytest.mark.parametrize("error", LEAVES, ids=lambda error: error.__name__)
+def test_every_httpx_exception_is_mapped(error: type[Exception]) -> None:
+    """Each exception of httpx has a row of its own kind; a new one in httpx must get one too."""
+    rows = [kinds for kinds, _, _, _ in mapping._TRANSPORT if issubclass(error, kinds)]
+    assert rows[0] != (Exception,)
+
+
+def test_the_exceptions_are_all_of_httpx() -> None:
+    """The walked tree is the whole of httpx's public exceptions that a request can raise."""
+    public = {
+        value
+        for value in vars(httpx).values()
+        if isinstance(value, type) and issubclass(value, Exception) and value is not httpx.CookieConflict
+    }
+    assert public <= {*LEAVES, *ABSTRACT}
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        (httpx.ConnectTimeout("x"), "timeout", "no connection in time; check endpoint and firewall"),
+        (httpx.ReadTimeout("x"), "timeout", "no answer in time"),
+        (httpx.ConnectError("[Errno -2] Name or service not known"), "connect",
+         "cannot resolve the name; check region, endpoint and DNS"),
+        (httpx.ConnectError("refused"), "connect", "cannot connect; check endpoint, firewall and proxy"),
+        (httpx.LocalProtocolError("Illegal header value b'SECRET'"), "other",
+         "the request cannot be written as HTTP"),
+        (httpx.UnsupportedProtocol("x"), "other", "endpoint must begin with https://"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
+)  # fmt: skip
+def test_transport_messages(error: httpx.HTTPError, kind: str, message: str) -> None:
+    """The operator reads what to check; the library's own text, which may hold a header, is not shown."""
+    mapped = transport_error(error, "api.example")
+    assert (str(mapped.kind), mapped.message) == (kind, f"api.example: {message}")
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b'{"error_code":"A.1","error_msg":"m","request_id":"r"}', ("A.1", "m", "r")),
+        (b'{"errorCode":"A.1","errorMsg":"m"}', ("A.1", "m", "")),
+        (b'{"code":7,"message":"m"}', ("7", "m", "")),
+        (b'{"error":{"code":"A.1","message":"m"},"request_id":"r"}', ("A.1", "m", "r")),
+        (b'{"anything":{"error_code":"A.1"}}', ("A.1", "", "")),
+        (b'{"error_code":null,"error_msg":["m"]}', ("", "", "")),
+        (b'"text"', ("", "text", "")),
+        (b"[1]", ("", "", "")),
+        (b"nonsense", ("", "", "")),
+        (b"[" * 60000, ("", "", "")),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_body_shapes(body: bytes, said: tuple[str, str, str]) -> None:
+    """Code, text and request id are found in every documented shape, also one level down."""
+    assert tuple(read_body(body)) == said
+
+
+SECRETS = [AK, SK, "ST+token/==", "MIIF-token-value", 'p4ss"w<rd-example', "metadata-token-1"]
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+@pytest.mark.parametrize(
+    "wrap", ["{}", "x{}x", "{}" * 3, "é" * 20000 + "{}"], ids=["bare", "inside", "thrice", "far"]
+)
+def test_no_spelling_of_a_secret_passes(secret: str, wrap: str) -> None:
+    """A secret is masked wherever it stands, also percent-encoded, and no part of it is left by a cut."""
+    redact = Redactor(SECRETS)
+    assert secret not in redact(wrap.replace("{}", secret))
+    assert secret not in redact(wrap.replace("{}", secret), limit=10**6)
+
+
+@given(
+    text=st.text(), before=st.integers(16_300, 16_390), secret=st.text("abcXYZ0189", min_size=8, max_size=60)
+)
+def test_a_cut_leaves_no_beginning_of_a_secret(text: str, before: int, secret: str) -> None:
+    """Even when the scanned part ends within a secret, no more than three characters of it remain."""
+    shown = Redactor([secret])("." * before + secret + text, limit=10**6)
+    tail = shown.rstrip("…")[-60:]
+    assert not any(tail.endswith(secret[:size]) for size in range(4, len(secret) + 1))
+
+
+@given(st.text())
+def test_messages_are_one_printable_line(text: str) -> None:
+    """Whatever the text, the message is printable, bounded and on one line."""
+    shown = Redactor()(text)
+    assert shown.isprintable() or shown == ""
+    assert len(shown) <= 300
+
+
+AUTHS: dict[str, Auth] = {
+    "aksk": AkskAuth(Secret(AK), Secret(SK), Secret("ST-example-token")),
+    "token": TokenAuth(Secret("MIIF-given-token")),
+    "password": PasswordAuth("account", "user", Secret("p4ssw0rd-example")),
+}
+KNOWN = {
+    "aksk": (AK, SK, "ST-example-token", "Signature="),
+    "token": ("MIIF-given-token",),
+    "password": ("p4ssw0rd-example", "MIIF-made-token"),
+}
+
+
+def _echo(request: httpx.Request) -> str:
+    """All that the request carried, and what signed it, as a chatty gateway would repeat it."""
+    signed = f" {SK}" if "Authorization" in request.headers else ""
+    return f"{dict(request.headers)} {request.content.decode()}{signed}"
+
+
+def _replies(status: int, text: str) -> dict[str, httpx.Response]:
+    header = httpx.Headers({b"X-Request-Id": text[:900].encode("ascii", "replace")})
+    return {
+        "json": reply(status, {"error_code": text, "error_msg": text, "request_id": text}, header),
+        "code": reply(status, {"error_code": text.split()[-1], "message": "m"}),
+        "text": reply(status, text.encode()),
+        "html": reply(status, f"<html><title>{text}</title>".encode()),
+    }
+
+
+@pytest.mark.parametrize("auth", AUTHS)
+@pytest.mark.parametrize("shape", ["json", "code", "text", "html"])
+@pytest.mark.parametrize("status", [200, 302, 400, 401, 403, 429, 500])
+def test_no_secret_in_any_error(auth: str, shape: str, status: int, caplog: pytest.LogCaptureFixture) -> None:
+    """A gateway that repeats the whole request shows nothing of it in error, repr, traceback or log."""
+    caplog.set_level(logging.DEBUG)
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/v3/auth/tokens" and shape != "html":
+            return reply(201, {"token": {}}, {"X-Subject-Token": "MIIF-made-token"})
+        return _replies(status, _echo(request))[shape]
+
+    world = World(answer, auth=AUTHS[auth])
+    with pytest.raises(ExporterError) as caught:
+        run(world.list_jobs(seconds=600.0))
+    error = caught.value
+    shown = [str(error), repr(error), repr(vars(error)), *traceback.format_exception(error)]
+    shown += [repr(world.events.errors), repr(world.shared.states()), caplog.text]
+    for secret in KNOWN[auth]:
+        assert not any(secret in text for text in shown), secret
+
+
+@pytest.mark.parametrize("fault", [httpx.ConnectError, httpx.ReadTimeout, httpx.LocalProtocolError])
+def test_no_secret_in_faults_of_the_way(fault: type[httpx.TransportError]) -> None:
+    """A fault whose text quotes the request is told in our words."""
+
+    def answer(request: httpx.Request) -> Exception:
+        return fault(_echo(request))
+
+    with pytest.raises(ApiError) as caught:
+        run(World(answer, auth=AUTHS["aksk"]).list_jobs())
+    shown = "".join(traceback.format_exception(caught.value))
+    for secret in KNOWN["aksk"]:
+        assert secret not in shown
+
+
+def test_secrets_are_not_shown_by_their_holders() -> None:
+    """The repr of keys and tokens shows nothing."""
+    shown = repr(Keys(Secret(AK), Secret(SK), Secret("ST"))) + repr(Token(Secret("MIIF")))
+    assert AK not in shown
+    assert SK not in shown
+    assert "MIIF" not in shown
+    assert base64.b64encode(SK.encode()).decode() not in shown
+
+
+def test_tls_faults_say_what_to_check() -> None:
+    """A certificate that is not trusted names the variable that helps; other TLS faults may pass."""
+    inner = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    outer = httpx.ConnectError("x")
+    outer.__cause__ = inner
+    mapped = transport_error(outer, "api.example")
+    assert (mapped.kind, mapped.retryable) == (ErrorKind.TLS, False)
+    assert "SSL_CERT_FILE" in mapped.message
+
+
+def test_what_others_keep_secret_is_masked_before_the_cut() -> None:
+    """A secret of another target, or one just replaced, that would have been cut in the middle."""
+    known = log.Redactor()
+    known.add("another-targets-secret")
+    assert Redactor(["own"], known.mask)("x" * 20 + " another-targets-secret", limit=30) == "x" * 20 + " ***"

@@ -1,0 +1,322 @@
+"""The table of metrics: what each yields, and when it yields nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from exporter.cloud.events import OPERATIONS, ApiEvents
+from exporter.errors import ErrorKind
+from exporter.exposition import catalog as metrics
+from exporter.exposition.api_stats import MAX_ERROR_CODES, ApiMetrics
+from exporter.exposition.catalog import METRICS, Metric
+from exporter.exposition.samples import Books, Distribution
+from exporter.ledger.record import Anomaly
+from exporter.ledger.snapshot import Histogram, JobGauges, TargetView
+from tests.exposition.views import CLASSES, LLM, PAIRS, PROCESS, bare_view, full_api, full_view
+
+Values = dict[tuple[str, ...], float | Distribution]
+
+
+def named(name: str) -> Metric[Any]:
+    return next(metric for metric in METRICS if metric.name == name)
+
+
+def samples(name: str, view: TargetView) -> Values:
+    return dict(named(name).samples(Books(view, CLASSES)))
+
+
+def api_samples(name: str, api: ApiMetrics) -> Values:
+    return {labels: value for view in api.views() for labels, value in named(name).samples(view)}
+
+
+# The contract's section 4, written a second time: what users query must not change by accident.
+CONTRACT = {
+    "metastudio_tts_jobs": ("gauge", "J job_state", "books"),
+    "metastudio_tts_open_jobs": ("gauge", "J job_state", "books"),
+    "metastudio_tts_oldest_open_job_timestamp_seconds": ("gauge", "J job_state", "books"),
+    "metastudio_tts_jobs_created_total": ("counter", "J", "books"),
+    "metastudio_tts_jobs_finished_total": ("counter", "J job_state", "books"),
+    "metastudio_tts_job_failures_total": ("counter", "J fail_msg_class", "books"),
+    "metastudio_tts_jobs_expired_total": ("counter", "J reason", "books"),
+    "metastudio_tts_text_length_characters": ("histogram", "J", "books"),
+    "metastudio_tts_synthesized_characters_total": ("counter", "J", "books"),
+    "metastudio_tts_job_duration_upper_bound_seconds": ("histogram", "J", "books"),
+    "metastudio_tts_job_duration_lower_bound_seconds": ("histogram", "J", "books"),
+    "metastudio_tts_counted_until_timestamp_seconds": ("gauge", "target", "books"),
+    "metastudio_api_requests_total": ("counter", "target operation code", "process"),
+    "metastudio_api_errors_total": ("counter", "target operation kind", "process"),
+    "metastudio_api_error_codes_total": ("counter", "target error_code", "process"),
+    "metastudio_api_retries_total": ("counter", "target operation", "process"),
+    "metastudio_api_request_duration_seconds": ("histogram", "target operation", "process"),
+    "metastudio_api_throttle_wait_seconds_total": ("counter", "target", "process"),
+    "metastudio_api_rate_limit_requests_per_second": ("gauge", "target", "books"),
+    "metastudio_api_credentials_rejected": ("gauge", "target", "books"),
+    "metastudio_api_access_denied": ("gauge", "target", "books"),
+    "metastudio_api_credentials_expiry_timestamp_seconds": ("gauge", "target", "books"),
+    "metastudio_up": ("gauge", "target", "books"),
+    "metastudio_exporter_polls_total": ("counter", "target outcome", "books"),
+    "metastudio_exporter_poll_duration_seconds": ("histogram", "target", "books"),
+    "metastudio_exporter_last_complete_poll_timestamp_seconds": ("gauge", "target", "books"),
+    "metastudio_exporter_record_anomalies_total": ("counter", "target anomaly", "books"),
+    "metastudio_exporter_skipped_seconds_total": ("counter", "target", "books"),
+    "metastudio_exporter_clock_skew_seconds": ("gauge", "target", "books"),
+    "metastudio_exporter_clocks_disagree": ("gauge", "target", "books"),
+    "metastudio_exporter_label_sets_folded_total": ("counter", "target", "books"),
+    "metastudio_exporter_target_info": ("gauge", "target region project_id api_endpoint", "books"),
+    "metastudio_exporter_build_info": ("gauge", "version revision pythonversion", "process"),
+    "metastudio_exporter_config_last_reload_successful": ("gauge", "", "process"),
+    "metastudio_exporter_config_last_reload_success_timestamp_seconds": ("gauge", "", "process"),
+    "metastudio_exporter_log_lines_dropped_total": ("counter", "", "process"),
+}
+
+
+def test_the_table_is_the_contract() -> None:
+    """Names, types, labels and scopes are those that users depend on, each declared once."""
+    declared = [(m.name, (m.type, " ".join(m.labels), m.scope)) for m in METRICS]
+    expected = {
+        name: (kind, labels.replace("J", "target job_type tts_service_enum", 1), scope)
+        for name, (kind, labels, scope) in CONTRACT.items()
+    }
+    assert dict(declared) == expected
+    assert len(declared) == len(expected)
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
+def test_every_metric_is_well_formed(metric: Metric[Any]) -> None:
+    """Help is one sentence; every sample has a value for every label, and no label set twice."""
+    if metric in metrics.API:
+        source: object = full_api("production").views()[0]
+    elif metric in metrics.PROCESS:
+        source = PROCESS
+    else:
+        source = Books(full_view(), CLASSES)
+    found = list(metric.samples(source))
+    assert metric.help.endswith(".")
+    assert "\n" not in metric.help
+    assert found
+    assert {len(labels) for labels, _ in found} == {len(metric.labels)}
+    assert len({labels for labels, _ in found}) == len(found)
+    assert all(isinstance(value, Distribution) == (metric.type == "histogram") for _, value in found)
+
+
+@pytest.mark.parametrize(
+    ("name", "per_pair"),
+    [
+        ("metastudio_tts_jobs_created_total", 1),
+        ("metastudio_tts_jobs_finished_total", 2),
+        ("metastudio_tts_job_failures_total", len(CLASSES)),
+        ("metastudio_tts_jobs_expired_total", 2),
+        ("metastudio_tts_synthesized_characters_total", 1),
+    ],
+)
+def test_known_label_sets_are_at_zero_before_anything_happens(name: str, per_pair: int) -> None:
+    """So that increase() sees the first event of each."""
+    found = samples(name, bare_view(pairs=PAIRS))
+    assert len(found) == per_pair * len(PAIRS)
+    assert set(found.values()) == {0}
+
+
+@pytest.mark.parametrize(
+    ("name", "labels"),
+    [
+        ("metastudio_exporter_record_anomalies_total", list(Anomaly)),
+        ("metastudio_exporter_polls_total", ["complete", "partial", "failed"]),
+    ],
+)
+def test_closed_sets_of_a_target_are_at_zero(name: str, labels: list[str]) -> None:
+    """Anomalies and outcomes exist before the first of them."""
+    assert samples(name, bare_view()) == {("production", label): 0 for label in labels}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "metastudio_tts_jobs",
+        "metastudio_tts_open_jobs",
+        "metastudio_tts_oldest_open_job_timestamp_seconds",
+        "metastudio_tts_counted_until_timestamp_seconds",
+        "metastudio_tts_text_length_characters",
+        "metastudio_tts_job_duration_upper_bound_seconds",
+        "metastudio_tts_job_duration_lower_bound_seconds",
+        "metastudio_exporter_poll_duration_seconds",
+        "metastudio_exporter_last_complete_poll_timestamp_seconds",
+        "metastudio_exporter_clock_skew_seconds",
+        "metastudio_exporter_clocks_disagree",
+    ],
+)
+def test_what_is_not_known_is_absent(name: str) -> None:
+    """A zero would be a claim."""
+    assert samples(name, bare_view()) == {}
+
+
+def test_gauges_fill_their_states_once_they_are_known() -> None:
+    """All states of every pair, and an oldest job only where there is one."""
+    oldest = {(*LLM, "WAITING"): 1_700_000_000_500}
+    gauges = JobGauges({(*LLM, "FAILED"): 2}, {(*LLM, "WAITING"): 1}, oldest, 1_700_000_001_000)
+    view = msgspec.structs.replace(bare_view(), gauges=gauges)
+    key = ("production", *LLM)
+    assert samples("metastudio_tts_jobs", view) == {
+        (*key, "WAITING"): 0,
+        (*key, "PROCESSING"): 0,
+        (*key, "SUCCEED"): 0,
+        (*key, "FAILED"): 2,
+        (*key, "unknown"): 0,
+    }
+    assert samples("metastudio_tts_open_jobs", view) == {
+        (*key, "WAITING"): 1,
+        (*key, "PROCESSING"): 0,
+        (*key, "unknown"): 0,
+    }
+    assert samples("metastudio_tts_oldest_open_job_timestamp_seconds", view) == {
+        (*key, "WAITING"): 1_700_000_000.5
+    }
+    assert samples("metastudio_tts_counted_until_timestamp_seconds", view) == {
+        ("production",): 1_700_000_001.0
+    }
+
+
+def test_jobs_wait_for_their_window_to_be_read() -> None:
+    """After a start, open jobs are known before the gauge over poll.window is."""
+    view = msgspec.structs.replace(bare_view(), gauges=JobGauges(None, {}, {}, 1))
+    assert samples("metastudio_tts_jobs", view) == {}
+    assert len(samples("metastudio_tts_open_jobs", view)) == 3
+
+
+def test_up_is_zero_before_the_first_poll() -> None:
+    """And present: absence would hide that nothing works."""
+    assert samples("metastudio_up", bare_view()) == {("production",): 0}
+
+
+def test_a_class_that_is_no_longer_configured_keeps_its_count() -> None:
+    """Otherwise a reload would make failures vanish from sums."""
+    view = msgspec.structs.replace(bare_view(), failures={(*LLM, "retired"): 7})
+    found = samples("metastudio_tts_job_failures_total", view)
+    assert found["production", *LLM, "retired"] == 7
+    assert len(found) == len(CLASSES) + 1
+
+
+def test_durations_are_in_seconds_and_lengths_in_characters() -> None:
+    """The books keep milliseconds; a metric's unit is in its name."""
+    histogram = Histogram((50, 1_500), (1, 0, 2), 3_750)
+    view = msgspec.structs.replace(
+        bare_view(), text_length={LLM: histogram}, duration_lower_bound={LLM: histogram}, skipped_ms=1_500
+    )
+    key = ("production", *LLM)
+    characters = samples("metastudio_tts_text_length_characters", view)[key]
+    seconds = samples("metastudio_tts_job_duration_lower_bound_seconds", view)[key]
+    assert characters == Distribution((50, 1_500), (1, 0, 2), 3_750)
+    assert seconds == Distribution((0.05, 1.5), (1, 0, 2), 3.75)
+    assert samples("metastudio_exporter_skipped_seconds_total", view) == {("production",): 1.5}
+
+
+def test_api_errors_exist_before_the_first_of_them() -> None:
+    """All kinds of all operations at 0; no rate limit or expiry is claimed before it is known."""
+    api = ApiMetrics(0.0)
+    api.target("production")
+    errors = api_samples("metastudio_api_errors_total", api)
+    assert errors == {("production", op, kind): 0 for op in OPERATIONS for kind in ErrorKind}
+    assert api_samples("metastudio_api_retries_total", api) == {("production", op): 0 for op in OPERATIONS}
+    assert api_samples("metastudio_api_throttle_wait_seconds_total", api) == {("production",): 0}
+    assert api_samples("metastudio_api_credentials_rejected", api) == {("production",): 0}
+    assert api_samples("metastudio_api_access_denied", api) == {("production",): 0}
+    assert api_samples("metastudio_api_rate_limit_requests_per_second", api) == {}
+    assert api_samples("metastudio_api_credentials_expiry_timestamp_seconds", api) == {}
+
+
+def test_api_facts_are_counted_where_they_belong() -> None:
+    """One request of 0.1 s falls into the bucket that ends at 0.1: bounds are inclusive."""
+    api = ApiMetrics(0.0)
+    events: ApiEvents = api.target("production")
+    events.request("list_jobs", "200", 0.1)
+    events.request("list_jobs", "none", 60.0)
+    events.error("list_jobs", "timeout", None)
+    events.throttle_wait(1.5)
+    events.throttle_wait(0.5)
+    events.credentials_expiry(1_700_000_000.0)
+    assert api_samples("metastudio_api_requests_total", api) == {
+        ("production", "list_jobs", "200"): 1,
+        ("production", "list_jobs", "none"): 1,
+    }
+    assert api_samples("metastudio_api_errors_total", api)["production", "list_jobs", "timeout"] == 1
+    assert api_samples("metastudio_api_throttle_wait_seconds_total", api) == {("production",): 2.0}
+    duration = api_samples("metastudio_api_request_duration_seconds", api)["production", "list_jobs"]
+    assert isinstance(duration, Distribution)
+    assert duration.counts == (0, 1, 0, 0, 0, 0, 0, 0, 0, 1)
+    assert duration.sum == pytest.approx(60.1)
+    assert api_samples("metastudio_api_credentials_expiry_timestamp_seconds", api) == {
+        ("production",): 1_700_000_000.0
+    }
+
+
+@pytest.mark.parametrize("code", ["", "a b", "x" * 65, '"} 1', "é", "MSS.1\n"], ids=repr)
+def test_a_malformed_error_code_is_no_label(code: str) -> None:
+    """Error codes come from outside."""
+    api = ApiMetrics(0.0)
+    api.target("production").error("list_jobs", "server", code)
+    expected = {("production", "other"): 1} if code else {}
+    assert api_samples("metastudio_api_error_codes_total", api) == expected
+
+
+def test_error_codes_are_bounded() -> None:
+    """An API that makes up codes cannot make up series; the codes known before go on."""
+    api = ApiMetrics(0.0)
+    events = api.target("production")
+    events.error("list_jobs", "server", "not a code")
+    for number in range(MAX_ERROR_CODES + 10):
+        events.error("list_jobs", "server", f"MSS.{number}")
+    events.error("list_jobs", "server", "MSS.0")
+    found = api_samples("metastudio_api_error_codes_total", api)
+    assert len(found) == MAX_ERROR_CODES + 1
+    assert found["production", "other"] == 11
+    assert found["production", "MSS.0"] == 2
+
+
+def test_unknown_words_from_the_client_fold() -> None:
+    """Operation, code and kind are closed sets whatever is reported."""
+    api = ApiMetrics(0.0)
+    events = api.target("production")
+    events.request("list_jobs", "abc", 0.1)
+    events.error("list_jobs", "surprise", None)
+    events.request("surprise", "200", 0.1)
+    events.retry("surprise")
+    assert api_samples("metastudio_api_requests_total", api) == {("production", "list_jobs", "other"): 1}
+    assert api_samples("metastudio_api_errors_total", api)["production", "list_jobs", "other"] == 1
+    assert {labels[1] for labels in api_samples("metastudio_api_retries_total", api)} == set(OPERATIONS)
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        pytest.param(lambda events: events.request("list_jobs", "200", 0.1), id="request"),
+        pytest.param(lambda events: events.error("list_jobs", "tls", None), id="error"),
+        pytest.param(lambda events: events.retry("list_jobs"), id="retry"),
+        pytest.param(lambda events: events.throttle_wait(1.0), id="throttle-wait"),
+        pytest.param(lambda events: events.rate_limit(5.0), id="rate-limit"),
+        pytest.param(lambda events: events.credentials_rejected(True), id="rejected"),
+        pytest.param(lambda events: events.access_denied(True), id="denied"),
+        pytest.param(lambda events: events.credentials_expiry(1.0), id="expiry"),
+    ],
+)
+def test_every_fact_shows_in_the_next_view(report: Callable[[ApiEvents], None]) -> None:
+    """And leaves the view before as it was: its text is kept by identity."""
+    api = ApiMetrics(0.0)
+    events = api.target("production")
+    before = events.view()
+    copy = msgspec.structs.asdict(before)
+    report(events)
+    assert msgspec.structs.asdict(events.view()) != copy
+    assert msgspec.structs.asdict(before) == copy
+
+
+def test_a_target_keeps_its_api_counts_across_a_reload_until_it_is_removed() -> None:
+    """The same name is the same receiver."""
+    api = ApiMetrics(0.0)
+    api.target("production").request("list_jobs", "200", 0.1)
+    assert api.target("production") is api.target("production")
+    assert api.views()[0] is api.views()[0], "unchanged facts are the same object: their text is kept"
+    api.remove("production")
+    assert api.views() == ()

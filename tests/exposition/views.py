@@ -1,0 +1,134 @@
+"""Published values for tests: a small one whose text can be read, and a full one with nothing at zero."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+
+from exporter.cloud.events import OPERATIONS
+from exporter.config.dump import show
+from exporter.config.load import Config, StorageConfig
+from exporter.errors import ErrorKind
+from exporter.exposition.api_stats import ApiMetrics
+from exporter.exposition.catalog import POLL_OUTCOMES
+from exporter.exposition.samples import JOB_STATES, ProcessView
+from exporter.ledger.record import (
+    EXPIRED_REASONS,
+    FINAL_STATES,
+    JOB_TYPES,
+    OPEN_STATES,
+    TTS_SERVICES,
+    Anomaly,
+)
+from exporter.ledger.snapshot import Exemplar, Histogram, JobGauges, Labels, Pair, Published, TargetView
+from exporter.status.model import Reload, Status, status
+
+CLASSES = ("sensitive_text", "unclassified", "no_message")
+PAIRS: tuple[Pair, ...] = tuple(product(JOB_TYPES, TTS_SERVICES))
+LLM: Pair = ("ASYNC_JOB", "TTS_LLM")
+
+STARTED = 1_700_000_000.5
+PROCESS = ProcessView(
+    version="1.2.3", revision="abcdef", pythonversion="3.11.7", reload_success_timestamp=STARTED
+)
+
+
+def bare_view(target: str = "production", pairs: tuple[Pair, ...] = (LLM,)) -> TargetView:
+    """Loaded, and nothing counted yet; no baseline, so no gauges."""
+    return TargetView(
+        target=target,
+        region="cn-north-4",
+        project_id="0f" * 16,
+        api_endpoint="https://metastudio.cn-north-4.myhuaweicloud.com",
+        pairs=pairs,
+    )
+
+
+def full_view(target: str = "production", pairs: tuple[Pair, ...] = PAIRS) -> TargetView:
+    """Every series there can be, each with a number of its own."""
+    numbers = iter(range(1, 100_000))
+
+    def count(values: Sequence[str]) -> dict[Labels, int]:
+        return {(*pair, value): next(numbers) for pair in pairs for value in values}
+
+    def histograms(bounds: tuple[int, ...]) -> dict[Pair, Histogram]:
+        return {pair: histogram(bounds) for pair in pairs}
+
+    def histogram(bounds: tuple[int, ...]) -> Histogram:
+        return Histogram(bounds, tuple(next(numbers) for _ in range(len(bounds) + 1)), next(numbers))
+
+    def durations() -> dict[Pair, Histogram]:
+        slow = {1: Exemplar("slow-job", 61_500, 1_700_000_000_250)}
+        return {
+            pair: found._replace(exemplars=slow) for pair, found in histograms((5_000, 86_400_000)).items()
+        }
+
+    return TargetView(
+        target=target,
+        region="cn-north-4",
+        project_id="0f" * 16,
+        api_endpoint="https://metastudio.cn-north-4.myhuaweicloud.com",
+        pairs=pairs,
+        counting_since=1_699_999_000_250,
+        created={pair: next(numbers) for pair in pairs},
+        finished=count(FINAL_STATES),
+        failures=count(CLASSES),
+        failure_exemplars={(*LLM, CLASSES[0]): Exemplar("failed-job", 1, 1_700_000_000_125)},
+        expired=count(EXPIRED_REASONS),
+        synthesized_characters={pair: 1_000_000 + next(numbers) for pair in pairs},
+        text_length=histograms((50, 100, 10_000)),
+        duration_upper_bound=durations(),
+        duration_lower_bound=durations(),
+        gauges=JobGauges(
+            jobs=count(JOB_STATES),
+            open_jobs=count(OPEN_STATES),
+            oldest_open={labels: 1_700_000_000_000 + number for labels, number in count(OPEN_STATES).items()},
+            counted_until=1_700_000_000_125,
+        ),
+        anomalies={anomaly: next(numbers) for anomaly in Anomaly},
+        skipped_ms=61_500,
+        label_sets_folded=next(numbers),
+        up=True,
+        polls={outcome: next(numbers) for outcome in POLL_OUTCOMES},
+        poll_duration=histogram((100, 1_000)),
+        last_complete_poll=1_700_000_000_875,
+        clock_skew_ms=-1_500,
+    )
+
+
+def full_api(*targets: str) -> ApiMetrics:
+    """Every API series at least once."""
+    api = ApiMetrics(STARTED)
+    for target in targets:
+        events = api.target(target)
+        for operation in OPERATIONS:
+            events.request(operation, "200", 0.3)
+            events.retry(operation)
+            for kind in ErrorKind:
+                events.error(operation, kind, "APIG.0308")
+        events.throttle_wait(2.5)
+        events.rate_limit(5.0)
+        events.credentials_rejected(True)
+        events.access_denied(True)
+        events.credentials_expiry(STARTED + 3600)
+    return api
+
+
+def full_status(*views: TargetView, config: Config | None = None, api: ApiMetrics | None = None) -> Status:
+    """A second after the start."""
+    config = config or Config(storage=StorageConfig(url="sqlite:////books.db"))
+    return status(
+        now=STARTED + 1,
+        started=STARTED,
+        ready=True,
+        process=PROCESS,
+        reload=Reload(loaded=STARTED, last_attempt=STARTED, problems=()),
+        published=published(*(views or (full_view(),))),
+        api=(api or full_api("production")).views(),
+        config=config,
+        configuration=show(config),
+    )
+
+
+def published(*views: TargetView) -> Published:
+    return Published(views, CLASSES)

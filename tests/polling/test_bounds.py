@@ -1,0 +1,155 @@
+"""Whatever the list API makes of its bounds and of fractions of seconds, jobs are counted once (R6, R7)."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from exporter.polling.planner import Window
+from exporter.store.sqlite import SqliteStore
+from tests.fake_api import MINUTE, SECOND, House
+
+INCLUSIVE = pytest.mark.parametrize(
+    ("since", "until"),
+    [(True, True), (True, False), (False, True), (False, False)],
+    ids=["both-inclusive", "until-exclusive", "since-exclusive", "both-exclusive"],
+)
+ROUNDINGS: dict[str, Callable[[int], int]] = {
+    "whole-seconds": lambda ms: ms,
+    "cut": lambda ms: ms // SECOND * SECOND,
+    "rounded": lambda ms: (ms + SECOND // 2) // SECOND * SECOND,
+    "rounded-up": lambda ms: -(-ms // SECOND) * SECOND,
+}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SqliteStore]:
+    books = SqliteStore(tmp_path / "books.db")
+    yield books
+    books.close()
+
+
+class Traffic:
+    """Jobs at random times, some listed late, some open for long, some in bursts of one second."""
+
+    def __init__(self, house: House, rng: random.Random, rounding: str) -> None:
+        self.house, self.rng, self.rounding = house, rng, rounding
+        self.open: list[tuple[int, str]] = []
+
+    def go_on(self, seconds: int) -> None:
+        api, rng, now = self.house.api, self.rng, self.house.clock.ms
+        for _ in range(rng.choice((0, 1, 2, 5, 9))):
+            exact = now - rng.randrange(seconds * SECOND)
+            if self.rounding == "whole-seconds":
+                exact = exact // SECOND * SECOND
+            for _ in range(rng.choice((1, 1, 1, 4))):
+                job_id = api.create(ROUNDINGS[self.rounding](exact))
+                api.exact[job_id] = exact
+                if rng.random() < 0.2:
+                    api.appears[job_id] = now + rng.randrange(100) * SECOND
+                lasts = rng.choice((1, 30, 300, 3000))
+                self.open.append((now + lasts * SECOND, job_id))
+        for end, job_id in [one for one in self.open if one[0] <= now]:
+            self.open.remove((end, job_id))
+            api.finish(job_id, rng.choice(("SUCCEED", "FAILED")))
+
+
+async def count(house: House, traffic: Traffic, polls: int) -> None:
+    for _ in range(polls):
+        await house.poll()
+        traffic.go_on(15)
+    while traffic.open:
+        await house.poll(every=MINUTE)
+        traffic.open = [(min(end, house.clock.ms), job_id) for end, job_id in traffic.open]
+        traffic.go_on(15)
+    await house.poll(30)
+
+
+@INCLUSIVE
+@pytest.mark.parametrize("rounding", ROUNDINGS)
+def test_bounds_and_roundings_cost_no_job(
+    store: SqliteStore, since: bool, until: bool, rounding: str
+) -> None:
+    """A job at the edge of two windows is in neither, or is missed where it is not listed, and given up."""
+    house = House(store, overlap=2 * MINUTE)
+    house.api.newest_first = len(rounding) % 2 == since
+    asyncio.run(house.poll(4))
+    house.api.since_inclusive, house.api.until_inclusive = since, until
+    traffic = Traffic(house, random.Random(f"{since}{until}{rounding}"), rounding)
+    asyncio.run(count(house, traffic, 60))
+    jobs = len(house.api.jobs)
+    assert jobs > 200
+    assert (house.created(), house.finished(), house.expired()) == (jobs, jobs, 0)
+    assert not any(house.view.anomalies.get(name) for name in ("outside_window", "state_regression"))
+
+
+@INCLUSIVE
+@pytest.mark.parametrize("rounding", ROUNDINGS)
+def test_a_window_shows_every_job_that_says_it_is_in_it(
+    store: SqliteStore, since: bool, until: bool, rounding: str
+) -> None:
+    """Whatever the API compares: by what a record shows, each is in one of two windows side by side."""
+    house = House(store)
+    api, begin = house.api, house.clock.ms
+    api.since_inclusive, api.until_inclusive = since, until
+    for exact in range(begin - SECOND, begin + 3 * SECOND, SECOND if rounding == "whole-seconds" else 100):
+        job_id = api.create(ROUNDINGS[rounding](exact))
+        api.exact[job_id] = exact
+    for second in (begin, begin + SECOND):
+        window = Window(second, second + SECOND)
+        result = asyncio.run(house.reader.read(window, 1e9))
+        expected = {job_id for job_id, record in api.jobs.items() if record.create_time == second}
+        assert result.complete
+        assert {record.job_id for record in result.inside} == expected
+
+
+@INCLUSIVE
+def test_bounds_cost_no_job_of_a_backlog(store: SqliteStore, since: bool, until: bool) -> None:
+    """Its windows are read once, one after the other: what lies between two of them would be lost."""
+    house = House(store)
+    asyncio.run(house.poll(4))
+    house.api.since_inclusive, house.api.until_inclusive = since, until
+    begin = house.clock.ms
+    for number in range(3600):
+        house.api.create(begin + number * SECOND, state="SUCCEED")
+    house.clock.ms += 60 * MINUTE
+    asyncio.run(house.poll(12))
+    assert house.created() == 3600
+
+
+@INCLUSIVE
+def test_bounds_hide_no_open_job_at_the_first_start(store: SqliteStore, since: bool, until: bool) -> None:
+    """The time before it is read in windows, too: what lies at an edge would be in no gauge."""
+    house = House(store)
+    house.api.since_inclusive, house.api.until_inclusive = since, until
+    begin = house.clock.ms
+    for number in range(1, 50 * 60):
+        house.api.create(begin - number * SECOND, "WAITING" if number % 7 == 0 else "SUCCEED")
+    asyncio.run(house.poll(20))
+    assert house.created() == house.open() == 50 * 60 // 7
+    assert house.view.gauges is not None
+    assert house.view.gauges.jobs is not None
+    assert sum(house.view.gauges.jobs.values()) == 50 * 60 - 1
+
+
+def test_a_job_in_the_margin_is_counted_and_not_missed(store: SqliteStore) -> None:
+    """The second before a window is asked for, too: an API may show it in part."""
+    house = House(store)
+    asyncio.run(house.poll(4))
+    since = house.clock.ms
+    beside, hidden = (house.api.create(since - SECOND, job_id=name) for name in ("beside", "hidden"))
+    house.api.appears[hidden] = since + MINUTE
+    asyncio.run(house.poll(20))
+    house.api.appears[hidden] = house.clock.ms + MINUTE
+    booking = house.poller._booking
+    result = asyncio.run(house.reader.read(Window(since, since + SECOND), booking.deadline))
+    asyncio.run(booking.book(result))
+    jobs = house.books.ledger.jobs
+    assert [query for query in house.api.queries[-1:] if query.since == since - SECOND]
+    assert [job.misses for name in (beside, hidden) if (job := jobs.get(name))] == [0, 0]
+    assert house.created() == 2
+    assert not house.view.anomalies.get("outside_window")

@@ -1,0 +1,207 @@
+"""A poll's budget of requests: never exceeded, and enough at any size to get on (R8)."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from exporter.ledger.record import JobsQuery, Page
+from exporter.polling.budget import Budget
+from exporter.store.sqlite import SqliteStore
+from tests.fake_api import MINUTE, SECOND, FakeApi, House
+
+BUDGETS = pytest.mark.parametrize("budget", [1, 2, 5, 17])
+
+
+class Grants(Budget):
+    """As many requests as a test says, be it less than any target is sure of."""
+
+    def __init__(self, requests: int) -> None:
+        super().__init__()
+        self.requests = requests
+
+    def grant(self, target: str) -> int:
+        super().grant(target)
+        return self.requests
+
+
+class BudgetHouse(House):
+    """Says of each poll what it cost and how it ended."""
+
+    def __init__(
+        self, store: SqliteStore, requests: int, api: FakeApi | None = None, **options: object
+    ) -> None:
+        self.requests = requests
+        self.outcomes: list[str] = []
+        self.trusts: bool | None = None
+        super().__init__(store, api, **options)
+
+    def restart(self) -> None:
+        super().restart()
+        self.poller._budget = Grants(self.requests)
+        self.poller._budget.join("t", self.requests)
+
+    def polls(self, number: int, every: int = 15 * SECOND) -> None:
+        for _ in range(number):
+            asked = len(self.api.queries)
+            self.outcomes.append(asyncio.run(self.poll(every=every)))
+            spent = len(self.api.queries) - asked
+            assert spent == self.view.last_poll_requests <= self.requests
+            if self.outcomes[-1] == "complete":
+                assert spent, "a poll is complete that read nothing"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SqliteStore]:
+    books = SqliteStore(tmp_path / "books.db")
+    yield books
+    books.close()
+
+
+def settled(house: House) -> int:
+    return house.books.ledger.times.settled
+
+
+@BUDGETS
+@pytest.mark.parametrize("trusted", [True, False], ids=["count-is-meant", "count-ignores-filters"])
+def test_a_backlog_is_read_to_its_end(store: SqliteStore, budget: int, trusted: bool) -> None:
+    """Windows of many pages are gone on with in the next poll: one request a poll gets on, too."""
+    house = BudgetHouse(store, budget)
+    house.api.count_respects_filters = trusted
+    house.polls(6)
+    begin = house.clock.ms
+    for number in range(900):
+        house.api.create(begin + number * 4 * SECOND, "SUCCEED" if number % 10 else "WAITING")
+    house.clock.ms += 60 * MINUTE
+    house.polls(max(12, 400 // budget))
+    for job_id in sorted(house.api.jobs):
+        house.api.finish(job_id)
+    house.polls(max(40, 400 // budget))
+    assert (house.created(), house.finished(), house.expired()) == (900, 900, 0)
+    assert settled(house) > house.clock.ms - 25 * MINUTE
+    assert ("partial" in house.outcomes) == (budget < 17)
+
+
+@BUDGETS
+def test_every_kind_of_read_has_its_turn(store: SqliteStore, budget: int) -> None:
+    """News, settled time, open jobs far apart, the time before: none waits for ever behind another."""
+    house = BudgetHouse(store, budget)
+    for age in range(1, 55):
+        house.api.create(house.clock.ms - age * MINUTE, "SUCCEED")
+    stuck = [house.api.create(house.clock.ms - age * MINUTE) for age in range(1, 40, 13)]
+    house.polls(30)
+    for number in range(200):
+        house.api.create(house.clock.ms - number % 15 * SECOND, "SUCCEED" if number % 50 else "WAITING")
+        house.polls(1)
+    for job_id in house.api.jobs:
+        house.api.finish(job_id)
+    house.polls(160)
+    assert (house.created(), house.finished(), house.open()) == (200 + len(stuck), 200 + len(stuck), 0)
+    assert house.view.gauges is not None
+    assert house.view.gauges.jobs is not None
+    assert settled(house) > house.clock.ms - 12 * MINUTE
+
+
+@BUDGETS
+def test_a_second_of_more_pages_than_a_poll_may_read_is_counted(store: SqliteStore, budget: int) -> None:
+    """It cannot be made smaller: its passes go on from poll to poll, by type where it comes to that."""
+    house = BudgetHouse(store, budget, max_catch_up=24 * 60 * MINUTE)
+    house.polls(6)
+    for number in range(1100):
+        house.api.create(state="SUCCEED", job_type=("AUDITION", "WEBSOCKET")[number % 2])
+    house.polls(max(60, 500 // budget))
+    assert house.created() == 1100
+    assert settled(house) > house.clock.ms - 25 * MINUTE
+
+
+@pytest.mark.parametrize("budget", [1, 2, 5])
+@pytest.mark.parametrize("newest_first", [True, False], ids=["newest-first", "oldest-first"])
+def test_without_time_filters_the_list_is_read_over_several_polls(
+    store: SqliteStore, budget: int, newest_first: bool
+) -> None:
+    """Forty pages: no poll reads more than it may, and each goes on where the last one ended."""
+    house = BudgetHouse(store, budget, time_filters=False)
+    house.api.time_filters_work, house.api.newest_first = False, newest_first
+    for number in range(1500 if budget < 5 else 4000):
+        house.api.create(house.clock.ms - 60 * MINUTE - number * SECOND, "SUCCEED")
+    house.polls(2)
+    new = []
+    for _ in range(60):
+        new.append(house.api.create(text_length=7))
+        house.polls(1)
+        if len(new) > 10:
+            house.api.finish(new[-10])
+    for job_id in new:
+        house.api.finish(job_id)
+    house.polls(100)
+    assert (house.created(), house.finished(), house.open()) == (60, 60, 0)
+    assert settled(house) > house.clock.ms - 25 * MINUTE
+    assert set(house.outcomes[2:]) <= {"partial", "complete"}
+    assert "complete" in house.outcomes
+
+
+def test_a_list_that_grows_by_pages_between_two_polls_is_read_to_its_end(store: SqliteStore) -> None:
+    """The anchor may be pages further on: what comes before it was received, or is for the next reading."""
+    house = BudgetHouse(store, 4, time_filters=False)
+    house.api.time_filters_work = False
+    for number in range(1200):
+        house.api.create(house.clock.ms - 60 * MINUTE - number * SECOND, "SUCCEED")
+    house.polls(2)
+    created = 0
+    for _ in range(20):
+        for _ in range(130):
+            house.api.create(house.clock.ms, "SUCCEED")
+            created += 1
+        house.polls(1)
+    house.polls(60)
+    assert house.created() == created
+    assert settled(house) > house.clock.ms - 25 * MINUTE
+
+
+def test_a_record_that_is_deleted_while_a_reading_waits_hides_no_other(store: SqliteStore) -> None:
+    """The list moved by one: the next page begins behind the anchor, unless it is asked for further back."""
+    rng = random.Random(5)
+    house = BudgetHouse(store, 3, time_filters=False)
+    house.api.time_filters_work = False
+    house.api.newest_first = False
+    old = [house.api.create(house.clock.ms - (900 - n) * 5 * SECOND, "SUCCEED") for n in range(700)]
+    house.polls(2)
+    for _ in range(60):
+        house.api.create(state="SUCCEED")
+        house.polls(1)
+        del house.api.jobs[old.pop(rng.randrange(len(old)))]
+    house.polls(30)
+    assert house.created() == 60
+    assert settled(house) > house.clock.ms - 25 * MINUTE
+
+
+def test_a_poll_without_a_request_left_is_not_complete(store: SqliteStore) -> None:
+    """It says why, and what to change."""
+    house = BudgetHouse(store, 1)
+    house.polls(3)
+    assert "partial" in house.outcomes
+    assert "complete" not in house.outcomes[:2]
+    assert "rate_limit or poll.interval" in house.views[0].problem
+
+
+def test_what_a_window_showed_before_the_budget_ended_is_counted_at_once(store: SqliteStore) -> None:
+    """It may be deleted before the next poll."""
+    house = BudgetHouse(store, 2)
+    house.polls(5)
+    house.api.count_respects_filters = False
+    for number in range(450):
+        house.api.create(house.clock.ms - number * SECOND // 40, "SUCCEED")
+    shown: set[str] = set()
+
+    def delete(query: JobsQuery, page: Page) -> Page:
+        shown.update(record.job_id or "" for record in page.records)
+        return page
+
+    house.api.answer = delete
+    house.polls(1)
+    assert house.outcomes[-1] == "partial"
+    assert house.created() == len(shown) > 90

@@ -1,0 +1,339 @@
+"""Clocks that are wrong (R3): a false ``Date``, our own clock or both, at a first start, running, restarted.
+
+The poller on the real ``ApiClock``; a job a poll, each finished at the next, and every one must be counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from email.utils import formatdate
+from pathlib import Path
+
+import pytest
+
+from exporter.cloud.client import _newest
+from exporter.cloud.clock import ApiClock
+from exporter.ledger.record import JobsQuery, Page
+from exporter.store.sqlite import SqliteStore
+from tests.fake_api import MINUTE, SECOND, FakeApi, FakeClock, House
+
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+YEAR = 365 * DAY
+
+
+class Clocks(FakeClock):
+    """The true time (``ms``), and what the API and this machine make of it. Offsets in milliseconds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ours = 0
+        """Our wall clock minus the truth."""
+        self.date: Callable[[int], int] = lambda answer: 0
+        """``Date`` minus the truth, for the n-th answer from when this was set."""
+        self.answers = 0
+        self.slept = 0
+        """How long the machine was suspended: the monotonic clock stood still."""
+        self.restart()
+
+    def restart(self) -> None:
+        self.api = ApiClock(self.monotonic, self.wall)
+
+    def wall(self) -> float:
+        return (self.ms + self.ours) / SECOND
+
+    def monotonic(self) -> float:
+        return (self.ms - self.slept) / SECOND
+
+    def answered(self, newest: int | None) -> None:
+        date = (self.ms + self.date(self.answers)) // SECOND
+        self.answers += 1
+        now = self.monotonic()
+        self.api.observe(formatdate(date, usegmt=True), None, now, now, newest)
+
+    def tell(self, date: Callable[[int], int]) -> None:
+        """From the next answer on."""
+        self.date, self.answers = date, 0
+
+    def now_ms(self) -> int | None:
+        return self.api.now_ms()
+
+    def latest_ms(self) -> int | None:
+        return self.api.latest_ms()
+
+    def furthest_ms(self) -> int | None:
+        return self.api.furthest_ms()
+
+    def reached(self, ms: int) -> None:
+        self.api.reached(ms)
+
+    def undecided(self, tolerance: float) -> bool:
+        return self.api.undecided(tolerance)
+
+    def skew(self, wall: float) -> float | None:
+        return self.api.skew(wall)
+
+
+class DatedApi(FakeApi):
+    """Answers carry a ``Date``."""
+
+    clock: Clocks
+
+    async def list_jobs(self, query: JobsQuery, *, deadline: float) -> Page:
+        page = await super().list_jobs(query, deadline=deadline)
+        self.clock.answered(_newest(page, query))
+        return page
+
+
+class ClockedHouse(House):
+    """The poller with clocks of its own; jobs come all the time."""
+
+    api: DatedApi
+    clock: Clocks
+
+    def __init__(self, store: SqliteStore, **options: object) -> None:
+        super().__init__(store, DatedApi(Clocks()), **options)
+
+    def restart(self) -> None:
+        super().restart()
+        self.clock.restart()
+        self.poller._wall = self.poller._witnesses._wall = self.clock.wall
+        self.poller._witnesses._monotonic = self.clock.monotonic
+        self.poller._monotonic = self.clock.monotonic
+
+    def history(self, jobs: int = 30, apart: int = MINUTE) -> None:
+        """Jobs that ended before the first start."""
+        for number in range(1, jobs + 1):
+            self.api.create(self.clock.ms - number * apart, state="SUCCEED")
+
+    def work(self, polls: int, every: int = 15 * SECOND) -> int:
+        """A job before each poll, finished before the next. Returns how many."""
+        for _ in range(polls):
+            job = self.api.create()
+            self.clock.ms += 2 * SECOND
+            asyncio.run(self.poll(1, every - 2 * SECOND))
+            self.api.finish(job)
+        return polls
+
+    def idle(self, polls: int) -> None:
+        asyncio.run(self.poll(polls))
+
+    def later(self) -> None:
+        """Hours pass, in which nothing happens."""
+        self.idle(10)
+        asyncio.run(self.poll(40, 8 * MINUTE))
+
+    def counted(self) -> tuple[int, int, int]:
+        assert self.balanced()
+        return self.created(), self.finished(), self.expired()
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[ClockedHouse]:
+    store = SqliteStore(tmp_path / "books.db")
+    yield ClockedHouse(store)
+    store.close()
+
+
+def ahead(by: int, answers: int) -> Callable[[int], int]:
+    return lambda answer: by if answer < answers else 0
+
+
+EVER = 1 << 30
+RIGHT, AHEAD, BEHIND = 0, 3 * HOUR, -3 * HOUR
+"""Our own clock, minus the truth."""
+
+
+@pytest.mark.parametrize(
+    ("ours", "by", "answers"),
+    [
+        pytest.param(RIGHT, 2 * HOUR, 2, id="two-dates-ahead"),
+        pytest.param(RIGHT, 2 * DAY, 30, id="thirty-dates-two-days-ahead"),
+        pytest.param(RIGHT, 2 * HOUR, EVER, id="all-dates-ahead"),
+        pytest.param(RIGHT, -2 * HOUR, 2, id="two-dates-behind"),
+        pytest.param(RIGHT, -2 * HOUR, EVER, id="all-dates-behind"),
+        pytest.param(AHEAD, 0, 0, id="ours-ahead"),
+        pytest.param(AHEAD, 2 * HOUR, 8, id="ours-and-eight-dates-ahead"),
+        pytest.param(BEHIND, 0, 0, id="ours-behind"),
+        pytest.param(BEHIND, 2 * HOUR, 2, id="ours-behind-two-dates-ahead"),
+        pytest.param(-20 * YEAR, 0, 0, id="ours-20-years-behind"),
+        pytest.param(-20 * YEAR, -2 * HOUR, 3, id="ours-20-years-behind-three-dates-behind"),
+        pytest.param(100 * YEAR, 0, 0, id="ours-100-years-ahead"),
+    ],
+)
+def test_a_first_start_with_wrong_clocks_is_exact(
+    house: ClockedHouse, ours: int, by: int, answers: int
+) -> None:
+    """A baseline in the future ignores every job until then; one in the past counts those that had ended."""
+    house.history()
+    house.clock.ours = ours
+    house.clock.tell(ahead(by, answers))
+    house.idle(1)
+    jobs = house.work(30)
+    house.later()
+    assert house.counted() == (jobs, jobs, 0)
+
+
+@pytest.mark.parametrize(
+    ("phase", "ours", "by", "answers"),
+    [
+        pytest.param("running", RIGHT, 2 * HOUR, 10, id="ten-dates-ahead"),
+        pytest.param("running", RIGHT, 2 * DAY, EVER, id="all-dates-two-days-ahead"),
+        pytest.param("running", RIGHT, -2 * HOUR, 30, id="thirty-dates-behind"),
+        pytest.param("running", AHEAD, 2 * HOUR, 10, id="ours-ahead-ten-dates-ahead"),
+        pytest.param("running", BEHIND, 2 * HOUR, 10, id="ours-behind-ten-dates-ahead"),
+        pytest.param("running", -20 * YEAR, 2 * DAY, 10, id="ours-20-years-behind-ten-dates-ahead"),
+        pytest.param("running", 100 * YEAR, 2 * DAY, 10, id="ours-100-years-ahead-ten-dates-ahead"),
+        pytest.param("restarted", RIGHT, 2 * HOUR, 3, id="three-dates-ahead-after-a-restart"),
+        pytest.param("restarted", RIGHT, 2 * DAY, EVER, id="all-dates-ahead-after-a-restart"),
+        pytest.param("restarted", RIGHT, -2 * DAY, 30, id="thirty-dates-behind-after-a-restart"),
+        pytest.param("restarted", AHEAD, 2 * HOUR, 8, id="ours-and-eight-dates-ahead-after-a-restart"),
+        pytest.param("restarted", BEHIND, 2 * HOUR, 3, id="ours-behind-three-dates-ahead-after-a-restart"),
+        pytest.param("restarted", -20 * YEAR, 0, 0, id="ours-20-years-behind-at-a-restart"),
+        pytest.param("restarted", 100 * YEAR, 0, 0, id="ours-100-years-ahead-at-a-restart"),
+    ],
+)
+def test_wrong_clocks_later_on_are_exact(
+    house: ClockedHouse, phase: str, ours: int, by: int, answers: int
+) -> None:
+    """A settled time in the future passes over every job until then, for ever."""
+    house.history()
+    house.clock.ours = ours
+    house.idle(1)
+    jobs = house.work(20)
+    house.clock.tell(ahead(by, answers))
+    if phase == "restarted":
+        house.restart()
+    jobs += house.work(30)
+    house.later()
+    assert house.counted() == (jobs, jobs, 0)
+
+
+@pytest.mark.parametrize("step", [-20 * YEAR, -2 * HOUR, 2 * HOUR, 100 * YEAR], ids=str)
+def test_our_clock_may_be_set_while_it_runs(house: ClockedHouse, step: int) -> None:
+    """To whatever, and back: what counts are the API's answers."""
+    house.idle(1)
+    jobs = house.work(20)
+    house.clock.ours = step
+    jobs += house.work(20)
+    assert settled_behind(house) < 15 * MINUTE
+    house.clock.ours = 0
+    jobs += house.work(20)
+    house.later()
+    assert house.counted() == (jobs, jobs, 0)
+
+
+@pytest.mark.parametrize("ours", [RIGHT, AHEAD, BEHIND], ids=["right", "ahead", "behind"])
+def test_a_suspended_machine_recovers_by_itself(house: ClockedHouse, ours: int) -> None:
+    """The monotonic clock stood still: the time that earlier answers tell is early until others come."""
+    house.clock.ours = ours
+    house.idle(1)
+    jobs = house.work(20)
+    for _ in range(3):
+        for minute in range(60):
+            house.api.create(house.clock.ms + minute * MINUTE, state="SUCCEED")
+        house.clock.ms += HOUR
+        house.clock.slept += HOUR
+        jobs += house.work(20) + 60
+    house.idle(20)
+    assert settled_behind(house) < 15 * MINUTE
+    assert house.counted() == (jobs, jobs, 0)
+
+
+@pytest.mark.parametrize("ours", [BEHIND, -20 * YEAR], ids=["3h", "20-years"])
+def test_a_quiet_target_with_our_clock_behind_counts_the_first_job(house: ClockedHouse, ours: int) -> None:
+    """No record shows that the API's clock is right: settling waits for one, and so does no job."""
+    house.clock.ours = ours
+    house.idle(100)
+    house.restart()
+    house.idle(50)
+    jobs = house.work(10)
+    assert house.created() == jobs
+    assert house.view.clocks_disagree
+    house.later()
+    assert house.counted() == (jobs, jobs, 0)
+    assert house.view.skipped_ms == 0
+
+
+def settled_behind(house: ClockedHouse) -> int:
+    return house.clock.ms - house.books.ledger.times.settled
+
+
+@pytest.mark.parametrize(
+    ("ours", "by"),
+    [(RIGHT, 2 * HOUR), (RIGHT, -2 * HOUR), (AHEAD, 0), (BEHIND, 0)],
+    ids=["date-ahead", "date-behind", "ours-ahead", "ours-behind"],
+)
+def test_an_api_without_time_filters_is_exact(tmp_path: Path, ours: int, by: int) -> None:
+    """The whole list, with the same baseline and settled time."""
+    with closing(SqliteStore(tmp_path / "books.db")) as store:
+        house = ClockedHouse(store, time_filters=False)
+        house.api.time_filters_work = False
+        house.history()
+        house.clock.ours = ours
+        house.clock.tell(ahead(by, 25))
+        house.idle(1)
+        jobs = house.work(30)
+        house.later()
+        assert house.counted() == (jobs, jobs, 0)
+
+
+def test_a_disagreement_is_said_once_and_taken_back_once(
+    house: ClockedHouse, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A line per change, not per poll; the view carries it meanwhile."""
+    caplog.set_level("INFO")
+    house.idle(20)
+    assert not house.view.clocks_disagree
+    house.clock.tell(ahead(2 * HOUR, 40))
+    house.idle(10)
+    assert house.view.clocks_disagree
+    assert house.view.believed_skew_ms == 0
+    house.idle(60)
+    assert not house.view.clocks_disagree
+    said = [record.getMessage() for record in caplog.records if "clock" in record.getMessage()]
+    assert [text.split()[-1] for text in said] == ["refute", "again"]
+
+
+def test_clocks_within_the_overlap_agree(house: ClockedHouse) -> None:
+    """Four minutes are no reason to say anything: overlap is five."""
+    house.clock.ours = 4 * MINUTE
+    house.idle(20)
+    assert not house.view.clocks_disagree
+
+
+def test_books_ahead_of_every_answer_are_said(house: ClockedHouse) -> None:
+    """The API's clock and ours are set back together: jobs until then are taken for counted."""
+    house.idle(60)
+    house.clock.ms -= 2 * HOUR
+    house.clock.slept -= 2 * HOUR
+    house.idle(12)
+    assert house.view.clocks_disagree
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_clocks_that_go_mad_one_at_a_time_lose_nothing(house: ClockedHouse, seed: int) -> None:
+    """Any of them, by any amount, for a while, with restarts: the other two outvote it."""
+    rng = random.Random(seed)
+    house.history()
+    house.idle(1)
+    jobs = 0
+    for _ in range(12):
+        by = rng.choice([1, -1]) * rng.choice([6 * MINUTE, HOUR, 5 * HOUR, 3 * DAY])
+        house.clock.ours, answers = 0, 0
+        if rng.random() < 0.5:
+            answers = rng.randrange(1, 40)
+        else:
+            house.clock.ours = by
+        house.clock.tell(ahead(by, answers))
+        if rng.random() < 0.3:
+            house.restart()
+        jobs += house.work(rng.randrange(1, 12))
+        house.clock.ours, answers = 0, 0
+        house.clock.tell(ahead(0, 0))
+        jobs += house.work(rng.randrange(10, 20))
+    house.later()
+    assert house.counted() == (jobs, jobs, 0)

@@ -1,0 +1,319 @@
+"""The planner against brute force, and the index of due jobs against its definition."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable
+from itertools import product
+from math import inf
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from exporter.ledger.job_index import UNLISTED, Job, JobBook
+from exporter.ledger.ledger import Ledger
+from exporter.ledger.minutes import MinuteBook
+from exporter.ledger.totals import LabelSets, Totals
+from exporter.ledger.watermarks import Times
+from exporter.polling import planner as plan
+from exporter.polling.due import Look, RecordCounts, due_jobs
+from exporter.polling.paging import MARGIN
+from tests.fake_api import MINUTE, SECOND, START, rules
+
+
+def look(second: int, *, listing_only: bool = False, seen: int = 0, job_id: str = "") -> Look:
+    return Look(second * SECOND, (second + 1) * SECOND, job_id or f"j{second}", listing_only, seen)
+
+
+def counter(created: list[int]) -> Callable[[int], float]:
+    """Exact counts of records created at these seconds."""
+    stamps = sorted(second * SECOND for second in created)
+    return lambda time: float(bisect_left(stamps, time))
+
+
+def cost(looks: plan.Looks, before: Callable[[int], float]) -> float:
+    """Requests that a plan takes when the counts are true."""
+    windows = (before(window.until + SECOND) - before(window.since - MARGIN) for window in looks.windows)
+    return sum(plan.pages(records) for records in windows) + len(looks.lookups)
+
+
+def brute_force(due: list[Look], before: Callable[[int], float]) -> float:
+    """Every way to cut the jobs into lookups and listed stretches; stretches may not be cut in a second."""
+    best = inf
+    for cuts in product((False, True), repeat=len(due) - 1):
+        groups = [[due[0]]]
+        for cut, job in zip(cuts, due[1:], strict=True):
+            if cut:
+                groups.append([job])
+            else:
+                groups[-1].append(job)
+        total = 0.0
+        for group in groups:
+            until = max(look.until for look in group)
+            listed = plan.pages(before(until + SECOND) - before(group[0].since - MARGIN))
+            single = inf if len(group) > 1 or group[0].listing_only else 1
+            total += min(listed, single)
+        best = min(best, total)
+    return best
+
+
+SECONDS = st.integers(0, 60)
+RECORDS = st.lists(st.tuples(SECONDS, st.integers(1, 60)), max_size=12)
+DUE = st.lists(st.tuples(SECONDS, st.booleans()), min_size=1, max_size=9)
+
+
+@settings(max_examples=400, deadline=None)
+@given(RECORDS, DUE, st.floats(0.1, 1.0))
+def test_no_mix_of_stretches_and_lookups_is_cheaper(
+    records: list[tuple[int, int]], jobs: list[tuple[int, bool]], few_unlistable: float
+) -> None:
+    """On small cases the plan costs exactly what the best of all possible plans costs."""
+    created = [second for second, count in records for _ in range(count)] + [second for second, _ in jobs]
+    due = [
+        look(second, listing_only=only and few_unlistable < 0.5, job_id=f"j{number}")
+        for number, (second, only) in enumerate(sorted(jobs))
+    ]
+    before = counter(created)
+    looks = plan.plan_looks(due, before, slack=0.0)
+    assert cost(looks, before) == brute_force(due, before)
+
+
+@settings(max_examples=200, deadline=None)
+@given(RECORDS, DUE)
+def test_everything_due_is_looked_at_once(
+    records: list[tuple[int, int]], jobs: list[tuple[int, bool]]
+) -> None:
+    """Every job is in a stretch or looked up, never both; none that needs a listing is."""
+    created = [second for second, count in records for _ in range(count)] + [second for second, _ in jobs]
+    due = [
+        look(second, listing_only=only, job_id=f"j{number}")
+        for number, (second, only) in enumerate(sorted(jobs))
+    ]
+    looks = plan.plan_looks(due, counter(created))
+    looked_up = {job.job_id for job in looks.lookups}
+    for job in due:
+        listed = any(window.since <= job.since < window.until for window in looks.windows)
+        assert listed != (job.job_id in looked_up)
+        assert listed or not job.listing_only
+
+
+@settings(max_examples=400, deadline=None)
+@given(RECORDS, DUE, st.lists(st.tuples(SECONDS, st.integers(2, 30)), min_size=1, max_size=3))
+def test_stretches_that_overlap_are_planned_as_cheaply_as_can_be(
+    records: list[tuple[int, int]], jobs: list[tuple[int, bool]], stretches: list[tuple[int, int]]
+) -> None:
+    """A stretch is listed whole, and what lies within it is listed with it for nothing."""
+    created = [second for second, count in records for _ in range(count)] + [second for second, _ in jobs]
+    due = [look(second, listing_only=only) for second, only in jobs[:6]]
+    due += [Look(second * SECOND, (second + long) * SECOND, "", True) for second, long in stretches]
+    due.sort()
+    before = counter(created)
+    looks = plan.plan_looks(due, before, slack=0.0)
+    assert cost(looks, before) == brute_force(due, before)
+    for stretch in (one for one in due if not one.job_id):
+        assert any(w.since <= stretch.since and stretch.until <= w.until for w in looks.windows)
+
+
+def test_a_stretch_that_must_be_listed_takes_the_due_jobs_beside_it_along() -> None:
+    """The head is listed anyway: a job next to it costs nothing more."""
+    head = Look(100 * SECOND, 110 * SECOND, "", listing_only=True)
+    looks = plan.plan_looks([look(95), head], counter([95, 100, 105]))
+    assert looks.steps == (plan.Window(95 * SECOND, 110 * SECOND),)
+
+
+@given(RECORDS, SECONDS, st.integers(1, 30), SECONDS)
+def test_a_listed_stretch_is_widened_by_what_its_pages_have_room_for(
+    records: list[tuple[int, int]], since: int, long: int, reach: int
+) -> None:
+    """Never another request, never beyond what is known; and no more than a second short of either."""
+    before = counter([second for second, count in records for _ in range(count)])
+    window = plan.Window(since * SECOND, (since + long) * SECOND)
+    wide = plan.widened(window, before, reach * SECOND)
+    assert wide.until == window.until
+    assert min(reach * SECOND, window.since) <= wide.since <= window.since
+
+    def held(since: int) -> float:
+        return before(window.until + SECOND) - before(since - MARGIN)
+
+    size = plan.pages(held(window.since) + plan.SLACK)
+    assert wide == window or plan.pages(held(wide.since) + plan.SLACK) == size
+    room = size * 99 - plan.SLACK - 9
+    assert wide.since <= reach * SECOND or wide == window or held(wide.since - SECOND) > room
+
+
+def test_what_waited_longest_comes_first() -> None:
+    """When the budget ends, the others have waited less."""
+    dense = [second for second in range(60) for _ in range(90)]
+    due = [look(10, seen=5), look(20, seen=3), look(30, seen=4)]
+    looks = plan.plan_looks(due, counter([*dense, *dense]))
+    assert [job.seen for job in looks.lookups] == [3, 4, 5]
+    due = [look(second, seen=-second, listing_only=True) for second in (10, 20, 30)]
+    looks = plan.plan_looks(due, counter(dense * 9))
+    assert [window.since // SECOND for window in looks.windows] == [30, 20, 10]
+
+
+def test_thousands_of_due_jobs_are_planned_in_windows_of_bounded_size() -> None:
+    """No window is cut larger than the reader takes."""
+    created = [second for second in range(3000) for _ in range(7)]
+    due = [look(second, job_id=f"j{second}") for second in range(3000)]
+    looks = plan.plan_looks(due, counter(created))
+    sizes = [7 * (window.until - window.since) // SECOND for window in looks.windows]
+    assert max(sizes) <= plan.MOST_PAGES * 100
+    assert cost(looks, counter(created)) <= 21_000 / 99 * 1.1
+
+
+def ledger_of(jobs: dict[str, Job]) -> Ledger:
+    return Ledger(
+        rules(),
+        times=Times.start(START),
+        jobs=JobBook(jobs),
+        totals=Totals(),
+        labels=LabelSets((), (), 100),
+        minutes=MinuteBook(),
+    )
+
+
+def job(created: int, looked: int) -> Job:
+    return Job(created, "WAITING", "ASYNC_JOB", "TTS_LLM", looked=looked)
+
+
+@pytest.mark.parametrize(
+    ("records", "before", "after"),
+    [
+        pytest.param({}, 30, 30, id="nobody-else-for-an-hour"),
+        pytest.param({-3: 40}, 30, 30, id="some-within-half-an-hour"),
+        pytest.param({-3: 40, 7: 30}, 6, 6, id="as-many-as-half-a-page-holds"),
+        pytest.param({-40: 40}, 30, 30, id="others-too-far"),
+    ],
+)
+def test_a_missed_open_job_is_looked_for_with_as_much_around_it_as_one_page_holds(
+    records: dict[int, int], before: int, after: int
+) -> None:
+    """An answer that shows others, but not this job, proves something; an empty one does not."""
+    missed = job(START + 90 * MINUTE + 30 * SECOND, START + 91 * MINUTE)
+    missed.misses, missed.flags = 1, UNLISTED
+    ledger = ledger_of({"missed": missed})
+    for minute, number in records.items():
+        ledger.minutes.load(START // MINUTE + 90 + minute, ("ASYNC_JOB", "TTS_LLM"), "SUCCEED", number)
+    (due,) = due_jobs(ledger, START + 200 * MINUTE)
+    assert due.listing_only
+    assert due.since == START + (90 - before) * MINUTE
+    assert due.until == START + (91 + after) * MINUTE
+
+
+def test_in_a_busy_minute_a_missed_open_job_is_looked_for_within_seconds() -> None:
+    """A whole minute would take many pages; and nothing later than now, or before the known, is asked for."""
+    missed = job(START + 90 * MINUTE + 30 * SECOND, START + 91 * MINUTE)
+    missed.misses = 1
+    ledger = ledger_of({"missed": missed})
+    ledger.minutes.load(START // MINUTE + 90, ("ASYNC_JOB", "TTS_LLM"), "SUCCEED", 599)
+    (due,) = due_jobs(ledger, START + 200 * MINUTE)
+    assert (due.since - missed.created, due.until - missed.created) == (-3 * SECOND, 2 * SECOND)
+    fresh = job(START + 30 * SECOND, START + 30 * SECOND)
+    fresh.misses = 1
+    (due,) = due_jobs(ledger_of({"missed": fresh}), START + 50 * SECOND)
+    assert (due.since, due.until) == (START, START + 50 * SECOND)
+
+
+@given(st.integers(0, 26 * 60 * MINUTE), st.integers(0, 26 * 60 * MINUTE), st.integers(1, 120))
+def test_due_is_when_the_spacing_is_nearly_over_or_the_deadline_has_passed(
+    age: int, unseen: int, interval: int
+) -> None:
+    """The time computed ahead is the first at which the definition of R9 holds."""
+    some, step, limit = job(START, START + age - min(age, unseen)), interval * SECOND, 24 * 60 * MINUTE
+
+    def is_due(now: int) -> bool:
+        waited = now - max(some.looked, some.created)
+        passed = some.looked < some.created + limit <= now
+        return waited >= some.spacing(now, step) - step // 2 or passed
+
+    at = some.due_at(step, limit)
+    assert is_due(at)
+    assert not is_due(at - 1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 600), st.integers(0, 600)), min_size=1, max_size=30),
+    st.lists(st.integers(1, 400), min_size=1, max_size=12),
+)
+def test_the_index_finds_what_a_walk_over_all_jobs_would(
+    stamps: list[tuple[int, int]], steps: list[int]
+) -> None:
+    """At every poll exactly the open jobs that are due, whatever looks came between."""
+    jobs = {
+        f"j{number}": job(START + created * SECOND, START + (created + looked) * SECOND)
+        for number, (created, looked) in enumerate(stamps)
+    }
+    ledger, now = ledger_of(jobs), START
+    step, limit = ledger.rules.interval, ledger.rules.max_job_age
+    for turn, seconds in enumerate(steps):
+        now += seconds * SECOND
+        expected = {job_id for job_id, job in jobs.items() if job.open and job.due_at(step, limit) <= now}
+        found = due_jobs(ledger, now)
+        assert {due.job_id for due in found} == expected
+        for due in found[turn % 2 :: 2]:
+            jobs[due.job_id].looked = now
+        for due in found[turn % 3 :: 7]:
+            if jobs[due.job_id].open:
+                ledger.jobs.close(due.job_id, jobs[due.job_id], "SUCCEED")
+
+
+def test_of_too_many_due_jobs_the_longest_unseen_are_taken_and_the_others_stay_due() -> None:
+    """Carried to the next poll, not lost."""
+    jobs = {f"j{number}": job(START, START + number * SECOND) for number in range(50)}
+    ledger, now = ledger_of(jobs), START + 60 * MINUTE
+    first = due_jobs(ledger, now, most=20)
+    assert {due.job_id for due in first} == {f"j{number}" for number in range(20)}
+    for due in first:
+        jobs[due.job_id].looked = now
+    assert {due.job_id for due in due_jobs(ledger, now, most=20)} == {f"j{n}" for n in range(20, 40)}
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "records"),
+    [(0, 60, 60), (0, 30, 30), (60, 90, 60), (90, 100, 20), (30, 100, 110)],
+    ids=["minute", "half", "newest-minute", "beyond", "across"],
+)
+def test_records_are_counted_by_minute_as_far_as_the_head_and_estimated_beyond(
+    since: int, until: int, records: int
+) -> None:
+    """The newest minute is read in part: its jobs lie before the head."""
+    begin = START // MINUTE * MINUTE
+    jobs = {
+        f"j{number}": job(begin + (number if number < 60 else 60 + (number - 60) // 2) * SECOND, begin)
+        for number in range(120)
+    }
+    counts = RecordCounts(ledger_of(jobs), begin, begin + 90 * SECOND, 2 / SECOND)
+    assert counts(begin + since * SECOND, begin + until * SECOND) == pytest.approx(records)
+
+
+@pytest.mark.parametrize(("records", "span"), [(None, 50), (900, 50), (2_000, 42), (85_000, 1)])
+def test_a_window_that_failed_is_followed_by_a_smaller_one(records: int | None, span: int) -> None:
+    """Half as long; or, where it is known to hold too many records, as long as holds what fits."""
+    density = plan.Density(overlap=300_000)
+    density.shrink(plan.Window(0, 100_000), records)
+    assert density.span(plan.MANY) == span * 1000
+
+
+def test_a_settle_window_over_known_records_ends_before_the_second_that_would_overfill_it() -> None:
+    """One page holds what is known of it, and the reading moves on even where one second is too much."""
+    late = START + 10 * MINUTE
+    sparse = {f"j{number}": job(START + number * SECOND, START) for number in range(120)}
+    density = plan.Density(overlap=5 * MINUTE)
+    window = plan.settle_window(ledger_of(sparse), density, START, late, late, 1_000)
+    assert window == plan.Window(START, START + 95 * SECOND)
+    dense = {f"j{number}": job(START, START) for number in range(1_100)}
+    window = plan.settle_window(ledger_of(dense), density, START, late, late, 1_000)
+    assert window == plan.Window(START, START + SECOND)
+
+
+def test_a_head_read_of_several_pages_ends_a_second_before_now() -> None:
+    """What appears between two pages would shift them; a single page cannot shift and reaches beyond now."""
+    jobs = {f"j{number}": job(START + number % 60 * SECOND, START) for number in range(300)}
+    ledger, density = ledger_of(jobs), plan.Density(overlap=5 * MINUTE)
+    head, now = START + 60 * SECOND, START + 75 * SECOND + 1
+    due = [look(START // SECOND + second, listing_only=True) for second in range(0, 60, 10)]
+    assert plan.head_window(ledger, density, head, now, due).until == START + 74 * SECOND
+    assert plan.head_window(ledger, density, head, now, []).until == START + 75 * SECOND + 5 * MINUTE

@@ -1,0 +1,329 @@
+"""Several windows of a backlog under way at a time: booked in order all the same (R5, R8)."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from exporter.errors import ApiError, ErrorKind, StoreError
+from exporter.ledger.changes import Changes
+from exporter.ledger.ledger import Ledger
+from exporter.ledger.record import JobsQuery, Page
+from exporter.polling.settle import UNDER_WAY
+from exporter.store.base import Commit
+from exporter.store.sqlite import SqliteStore
+from tests.fake_api import MINUTE, SECOND, FakeApi, FakeClock, House
+
+BACKLOG = 6 * 60 * MINUTE
+
+
+class SlowApi(FakeApi):
+    """Answers take turns of the event loop, so that requests overlap and overtake each other."""
+
+    def __init__(self, turns: Callable[[], int]) -> None:
+        super().__init__(FakeClock())
+        self.turns = turns
+        self.under_way = 0
+        self.most = 0
+
+    async def list_jobs(self, query: JobsQuery, *, deadline: float) -> Page:
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        try:
+            for _ in range(self.turns()):
+                await asyncio.sleep(0)
+            page = await super().list_jobs(query, deadline=deadline)
+            for _ in range(self.turns()):
+                await asyncio.sleep(0)
+            return page
+        finally:
+            self.under_way -= 1
+
+
+def house_with_backlog(folder: Path, turns: Callable[[], int], *, budget: int = 75, every: int = 3) -> House:
+    """Six hours of one job every few seconds go by unseen."""
+    house = House(SqliteStore(folder / "books.db"), SlowApi(turns), budget=budget)
+    asyncio.run(house.poll(4))
+    begin = house.clock.ms
+    for number in range(BACKLOG // (every * SECOND)):
+        house.api.create(begin + number * every * SECOND, state="SUCCEED")
+    house.clock.ms += BACKLOG
+    return house
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    house = house_with_backlog(tmp_path, lambda: 3)
+    yield house
+    house.store.close()
+
+
+def api_of(house: House) -> SlowApi:
+    assert isinstance(house.api, SlowApi)
+    return house.api
+
+
+def settled(house: House) -> int:
+    return house.books.ledger.times.settled
+
+
+def test_only_a_backlog_is_read_several_windows_at_a_time(house: House) -> None:
+    """With one request under way the exporter waits for the API half of the time."""
+    api = api_of(house)
+    asyncio.run(house.poll())
+    assert 1 < api.most == UNDER_WAY
+    asyncio.run(house.poll(20))
+    assert house.created() == len(api.jobs)
+    api.most = 0
+    asyncio.run(house.poll(40))
+    assert api.most == 1
+
+
+def test_nothing_is_settled_beyond_a_window_that_fails(house: House) -> None:
+    """The windows behind it have been answered already; booking them would pass over its jobs for ever."""
+    hole = settled(house) + BACKLOG // 4
+
+    def broken(query: JobsQuery) -> ApiError | None:
+        holds = query.since is not None and query.until is not None and query.since <= hole <= query.until
+        return ApiError(ErrorKind.SERVER, "that window breaks", status=500) if holds else None
+
+    house.api.fail = broken
+    asyncio.run(house.poll(3))
+    assert settled(house) <= hole
+    house.api.fail = lambda query: None
+    asyncio.run(house.poll(20))
+    assert house.created() == len(house.api.jobs)
+
+
+def deleting_what_it_shows(api: FakeApi) -> set[str]:
+    """From now on every record is gone once an answer showed it. Returns the ids, as they come."""
+    served: set[str] = set()
+
+    def gone(query: JobsQuery, page: Page) -> Page:
+        ids = {record.job_id or "" for record in page.records}
+        served.update(ids)
+        for job_id in ids:
+            del api.jobs[job_id]
+        return page
+
+    api.answer = gone
+    return served
+
+
+def test_what_was_shown_beyond_a_window_that_fails_is_booked(house: House) -> None:
+    """These windows are read again later, but what they showed may have been deleted by then."""
+    begin, served = settled(house), deleting_what_it_shows(house.api)
+
+    def broken(query: JobsQuery) -> ApiError | None:
+        first = query.since is not None and query.since <= begin
+        return ApiError(ErrorKind.SERVER, "that window breaks", status=500) if first else None
+
+    house.api.fail = broken
+    asyncio.run(house.poll())
+    assert served
+    assert house.created() == len(served)
+    assert settled(house) == begin
+
+
+def test_what_was_shown_when_the_reading_goes_back_is_booked(house: House) -> None:
+    """A late record takes the reading back: the windows under way beyond are answered for nothing else."""
+    served, begin = deleting_what_it_shows(house.api), settled(house)
+
+    def late(query: JobsQuery) -> None:
+        house.books.ledger._late |= house.poller._settling.read_until > begin + 10 * MINUTE
+
+    house.api.before_page = late
+    asyncio.run(house.poll())
+    assert house.poller._settling._reread_at
+    assert house.created() == len(served) > 0
+
+
+def test_what_was_read_beyond_a_window_that_is_too_large_is_not_read_again(tmp_path: Path) -> None:
+    """Bursts that come and go make every few windows too large: those beyond each were answered in vain."""
+    house = house_with_backlog(tmp_path, lambda: 2, budget=4000)
+    begin = house.clock.ms - BACKLOG
+    for burst in range(begin, house.clock.ms - 30 * MINUTE, 30 * MINUTE):
+        for number in range(3000):
+            house.api.create(burst + number * 100, state="SUCCEED")
+    served = 0
+
+    def count(query: JobsQuery, page: Page) -> Page:
+        nonlocal served
+        served += len(page.records)
+        return page
+
+    house.api.answer = count
+    asyncio.run(house.poll())
+    assert house.created() > 35_000
+    assert served < 1.2 * house.created()
+    house.store.close()
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 2**32))
+def test_every_job_is_counted_once_whatever_overtakes_what(
+    tmp_path_factory: pytest.TempPathFactory, seed: int
+) -> None:
+    """Answers overtake each other, get lost, come back empty; processes end in the middle."""
+    rng = random.Random(seed)
+    house = house_with_backlog(tmp_path_factory.mktemp("books"), lambda: rng.randrange(6), every=20)
+    api = house.api
+    lost = ApiError(ErrorKind.TIMEOUT, "no answer in time")
+    api.fail = lambda query: lost if rng.random() < 0.1 else None
+    api.answer = lambda query, page: Page((), 0) if rng.random() < 0.02 and query.since else page
+    for _ in range(20):
+        asyncio.run(some_of_a_poll(house, rng.randrange(20, 2000)))
+        if rng.random() < 0.3:
+            house.restart()
+    api.fail, api.answer = lambda query: None, lambda query, page: page
+    asyncio.run(house.poll(60))
+    assert house.created() == len(api.jobs) == house.finished()
+    house.store.close()
+
+
+async def some_of_a_poll(house: House, turns: int) -> None:
+    """A poll that is cancelled after so many turns of the event loop, unless it is done before."""
+    poll = asyncio.create_task(house.poll())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    poll.cancel()
+    await asyncio.gather(poll, return_exceptions=True)
+    house.clock.ms += 15 * SECOND
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+def test_a_poll_that_is_cancelled_leaves_no_request_behind(house: House) -> None:
+    """A request under way at shutdown would be sent after the store is closed."""
+    asyncio.run(some_of_a_poll(house, 10))  # looks for tasks that are left
+    assert 1 < api_of(house).most == UNDER_WAY
+
+
+def failing_commits(house: House, fails: Callable[[int], bool]) -> None:
+    """The store refuses these commits, counted from now; the process goes on."""
+    numbers, commit = itertools.count(), SqliteStore.commit
+    store = house.store
+    assert isinstance(store, SqliteStore)
+
+    def sometimes(target: str, scope: str, changes: Commit) -> None:
+        if fails(next(numbers)):
+            raise StoreError("no space left on the device")
+        commit(store, target, scope, changes)
+
+    store.commit = sometimes  # type: ignore[method-assign,assignment]  # a disk that is full now and then
+
+
+@pytest.mark.parametrize("failing", range(12))
+def test_what_a_failed_commit_held_is_read_again(tmp_path: Path, failing: int) -> None:
+    """The books are loaded anew, and know nothing of a window that had been read to its end."""
+    house = house_with_backlog(tmp_path, lambda: 1, every=20)
+    failing_commits(house, lambda number: number == failing)
+    asyncio.run(house.poll(30))
+    assert house.created() == len(house.api.jobs) == house.finished()
+    house.store.close()
+
+
+@pytest.mark.parametrize("every", [3, 7, 23])
+def test_commits_that_fail_again_and_again_lose_no_late_record(tmp_path: Path, every: int) -> None:
+    """Up to date, a record that is listed late is seen by one settle read, whose commit may be the one."""
+    house = House(SqliteStore(tmp_path / "books.db"))
+    rng = random.Random(every)
+    asyncio.run(house.poll(4))
+    failing_commits(house, lambda number: number % every == 0)
+    for _ in range(80):
+        for _ in range(60):
+            job_id = house.api.create(state="SUCCEED")
+            house.api.appears[job_id] = house.clock.ms + rng.choice((0, rng.randrange(280))) * SECOND
+        asyncio.run(house.poll())
+    failing_commits(house, lambda number: False)
+    asyncio.run(house.poll(60))
+    assert house.created() == 4800
+    house.store.close()
+
+
+@pytest.mark.parametrize("failing", range(8))
+def test_a_defect_in_the_middle_of_a_backlog_loses_nothing(tmp_path: Path, failing: int) -> None:
+    """Whatever was in memory only is gone with it, also what had been read before."""
+    house = house_with_backlog(tmp_path, lambda: 1, every=20)
+    numbers, changes = itertools.count(), Ledger.changes
+
+    def broken(ledger: Ledger) -> Changes:
+        if next(numbers) == failing:
+            raise ValueError("a defect")
+        return changes(ledger)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Ledger, "changes", broken)
+        asyncio.run(house.poll(30))
+    assert house.created() == len(house.api.jobs)
+    house.store.close()
+
+
+def test_a_window_that_is_too_wide_for_the_api_is_made_smaller(tmp_path: Path) -> None:
+    """A gateway that gives up on long answers would otherwise give up on the same window for ever."""
+    house = house_with_backlog(tmp_path, lambda: 1, every=20)
+
+    def slow(query: JobsQuery) -> ApiError | None:
+        wide = query.since is not None and query.until is not None and query.until - query.since > 5 * MINUTE
+        settles = wide and query.until is not None and query.until < house.clock.ms
+        return ApiError(ErrorKind.SERVER, "gateway timeout", status=504) if settles else None
+
+    house.api.fail = slow
+    asyncio.run(house.poll(120))
+    assert house.created() == len(house.api.jobs)
+    house.store.close()
+
+
+def test_a_late_record_soon_after_another_is_not_passed_over(house: House) -> None:
+    """The stretch behind the settled time is read again once per overlap: the second time after that."""
+    asyncio.run(house.poll(30))
+    settling, ledger, now = house.poller._settling, house.books.ledger, house.clock.ms
+    again = []
+    for passed in (0, MINUTE, ledger.rules.overlap):
+        ledger._late |= passed < ledger.rules.overlap
+        settling.read_until = ledger.times.settled
+        settling.advance(now + passed)
+        again.append(settling.read_until == ledger.times.forgotten)
+    assert again == [True, False, True]
+
+
+@pytest.mark.parametrize("budget", range(4, 44, 6))
+def test_a_budget_that_ends_at_a_window_that_is_too_large_skips_nothing(tmp_path: Path, budget: int) -> None:
+    """The windows beyond it have been read: booking them would pass over its jobs for ever."""
+    house = house_with_backlog(tmp_path, lambda: 1, budget=budget, every=20)
+    for hours in (2, 3, 5):
+        for number in range(1500):
+            house.api.create(house.clock.ms - hours * 60 * MINUTE + number * 20, state="SUCCEED")
+    asyncio.run(house.poll(12_000 // budget))
+    assert house.created() == len(house.api.jobs)
+    house.store.close()
+
+
+@pytest.mark.parametrize("budget", [4, 12, 40, 75])
+def test_a_backlog_stays_within_its_half_of_the_budget(tmp_path: Path, budget: int) -> None:
+    """Windows under way count as spent: three of nine pages would otherwise overdraw it by far."""
+    house = house_with_backlog(tmp_path, lambda: 2, budget=budget)
+    asyncio.run(house.poll(2))
+    for _ in range(4):
+        asked = len(house.api.queries)
+        asyncio.run(house.poll())
+        listed = house.api.queries[asked:]
+        assert 0 < len(listed) <= budget // 2 + 2
+    house.store.close()
+
+
+def test_a_missed_job_that_is_shown_after_all_takes_the_reading_back(house: House) -> None:
+    """The windows that did not show it were not complete (R6): whatever else they hid would stay unseen."""
+    asyncio.run(house.poll(30))
+    settling, ledger = house.poller._settling, house.books.ledger
+    settled = ledger.times.settled
+    settling.read_until = settled + MINUTE
+    ledger.absences._refuted = True
+    settling.advance(house.clock.ms)
+    assert settling.read_until == settled

@@ -1,0 +1,128 @@
+"""A record that an answer showed is counted, also when it is deleted the moment it was served (R5, R6)."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from exporter.ledger.record import FINAL_STATES, JobsQuery, Page
+from exporter.store.sqlite import SqliteStore
+from tests.fake_api import MINUTE, SECOND, FakeApi, FakeClock, House
+
+OVERLAP = MINUTE
+
+
+class Adversary(FakeApi):
+    """Deletes a finished record that it just served, or lists one beside it; answers overtake each other."""
+
+    def __init__(self, rng: random.Random) -> None:
+        super().__init__(FakeClock())
+        self._rng = rng
+        self.served: set[str] = set()
+        self.disturbs = 0.0
+        """How likely an answer is to be followed by a change of the list."""
+        self.clip = rng.choice((20, 37, 100))
+        self.count_respects_filters = rng.random() < 0.3
+        self.newest_first = rng.random() < 0.5
+
+    async def list_jobs(self, query: JobsQuery, *, deadline: float) -> Page:
+        await self._turns()
+        page = await super().list_jobs(query, deadline=deadline)
+        self.served |= {record.job_id for record in page.records if record.job_id is not None}
+        if self._rng.random() < self.disturbs:
+            self._disturb(page)
+        await self._turns()
+        return page
+
+    async def _turns(self) -> None:
+        for _ in range(self._rng.randrange(6)):
+            await asyncio.sleep(0)
+
+    def _disturb(self, page: Page) -> None:
+        finished = [record for record in page.records if record.job_state in FINAL_STATES]
+        if finished and self._rng.random() < 0.5:
+            del self.jobs[self._rng.choice(finished).job_id or ""]
+            return
+        times = [record.create_time or 0 for record in page.records]
+        recent = [created for created in times if self.clock.ms - created < OVERLAP - 20 * SECOND]
+        if recent:
+            self.create(self._rng.choice(recent), state="SUCCEED")
+
+
+def some_jobs(api: FakeApi, rng: random.Random, begin: int, end: int) -> None:
+    """Between two polls: some end, some begin, some of these are listed late."""
+    for job_id, record in list(api.jobs.items()):
+        if record.job_state not in FINAL_STATES and rng.random() < 0.3:
+            api.finish(job_id)
+    for _ in range((end - begin) // SECOND):
+        if rng.random() < 0.4:
+            state = rng.choice(("SUCCEED", "FAILED", "WAITING"))
+            created = rng.randrange(begin, end) // SECOND * SECOND
+            job_id = api.create(created, state=state)
+            if rng.random() < 0.1:
+                api.appears[job_id] = created + rng.randrange(40) * SECOND
+
+
+async def tell_a_story(house: House, api: Adversary, rng: random.Random) -> None:
+    await house.poll(2)
+    api.disturbs = rng.choice((0.15, 0.6))
+    for _ in range(rng.randrange(3, 9)):
+        passed = 15 * SECOND if rng.random() < 0.7 else rng.choice((4, 15)) * MINUTE
+        some_jobs(api, rng, house.clock.ms, house.clock.ms + passed)
+        house.clock.ms += passed
+        await house.poller.poll()
+        if rng.random() < 0.1:
+            house.restart()
+    for job_id, record in list(api.jobs.items()):
+        if record.job_state not in FINAL_STATES:
+            api.finish(job_id)
+    api.disturbs = 0.15
+    await house.poll(8, every=MINUTE // 2)
+    api.disturbs = 0.0
+    await house.poll(16, every=MINUTE // 2)
+
+
+def is_counted(tmp_path: Path, seed: int, *, time_filters: bool) -> None:
+    rng = random.Random(seed)
+    api = Adversary(rng)
+    api.time_filters_work = time_filters
+    options = {"budget": rng.choice((24, 75)), "overlap": OVERLAP, "time_filters": time_filters}
+    with closing(SqliteStore(tmp_path / "books.db")) as store:
+        house = House(store, api, **options)
+        asyncio.run(tell_a_story(house, api, rng))
+        assert house.created() == len(api.served) == house.finished()
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_record_that_was_shown_is_counted(tmp_path: Path, seed: int) -> None:
+    """Whatever vanishes right after an answer or appears beside it, while windows are read side by side."""
+    is_counted(tmp_path, seed, time_filters=True)
+
+
+@pytest.mark.parametrize("seed", [8, 17, 22, 36])
+def test_a_record_that_was_shown_without_time_filters_is_counted(tmp_path: Path, seed: int) -> None:
+    """Broken reads of the whole list show jobs, too."""
+    is_counted(tmp_path, seed, time_filters=False)
+
+
+def test_a_record_that_only_a_probe_showed_is_counted(tmp_path: Path) -> None:
+    """Without time filters, a question for the API's time is answered with a job before it can be booked."""
+
+    def delete(query: JobsQuery, page: Page) -> Page:
+        for record in page.records:
+            del house.api.jobs[record.job_id or ""]
+        return page
+
+    with closing(SqliteStore(tmp_path / "books.db")) as store:
+        house = House(store, time_filters=False)
+        asyncio.run(house.poll())
+        house.restart()
+        house.clock.known = 0
+        house.api.create(state="SUCCEED")
+        house.api.answer = delete
+        asyncio.run(house.poll(4))
+        assert house.created() == house.finished("SUCCEED") == 1

@@ -1,0 +1,139 @@
+"""Exchanging targets, and what an exchange leaves alone. The cloud is a closed port: polls fail at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from exporter.cloud.connect import Shared
+from exporter.config.load import AkskAuth, Config, Secret, StorageConfig, TargetConfig
+from exporter.errors import ReloadError
+from exporter.exposition.api_stats import ApiMetrics
+from exporter.exposition.render import Exposition
+from exporter.runtime.fleet import Fleet, Publisher
+from exporter.runtime.target import House
+from exporter.store.sqlite import SqliteStore
+from tests.exposition.views import PROCESS, STARTED
+from tests.processes import free_port
+
+
+def of_target(name: str, **changes: object) -> TargetConfig:
+    endpoint = f"http://127.0.0.1:{free_port()}"
+    settings = TargetConfig(
+        name=name,
+        region="cn-north-4",
+        endpoint=endpoint,
+        iam_endpoint=endpoint,
+        project_id="p1",
+        auth=AkskAuth(Secret("ak"), Secret("sk")),
+    )
+    return replace(settings, **changes)
+
+
+class Stage:
+    def __init__(self, fleet: Fleet, house: House, exposition: Exposition) -> None:
+        self.fleet = fleet
+        self.house = house
+        self.exposition = exposition
+
+    @property
+    def names(self) -> list[str]:
+        return [view.target for view in self.exposition.published.targets]
+
+    async def committed(self) -> None:
+        """Until every target has books in the store."""
+        async with asyncio.timeout(20):
+            while not all(view.polls for view in self.exposition.published.targets):  # noqa: ASYNC110 - no event to wait for
+                await asyncio.sleep(0.02)
+
+    @property
+    def rate(self) -> float:
+        """In force for the credentials that all targets share."""
+        (limiter,) = self.house.shared._limiters.values()
+        return limiter.rate
+
+
+@asynccontextmanager
+async def running(tmp_path: Path, config: Config) -> AsyncIterator[Stage]:
+    store = SqliteStore(tmp_path / "books.db")
+    api = ApiMetrics(STARTED)
+    exposition = Exposition(api, PROCESS)
+    publisher = Publisher(exposition)
+    with closing(store), ThreadPoolExecutor(1) as executor:
+        house = House(store, executor, Shared(), {}, api, {}, publisher.publish)
+        fleet = Fleet(config, house, publisher)
+        await fleet.load()
+        async with asyncio.TaskGroup() as tasks:
+            fleet.start(tasks)
+            try:
+                yield Stage(fleet, house, exposition)
+            finally:
+                fleet.stop()
+        await fleet.close()
+
+
+CONFIG = Config(storage=StorageConfig(url="sqlite:////books.db"))
+
+
+def test_an_unchanged_target_is_not_disturbed(tmp_path: Path) -> None:
+    """Its poller and its view are the same objects; the changed one's are new; order is the file's."""
+    t, u, v = (of_target(name) for name in "tuv")
+
+    async def scene() -> None:
+        async with running(tmp_path, replace(CONFIG, targets=(t, u))) as stage:
+            kept, changed = stage.fleet._targets["t"], stage.fleet._targets["u"]
+            await stage.fleet.exchange(replace(CONFIG, targets=(v, t, replace(u, rate_limit=2.0))))
+            assert stage.names == ["v", "t", "u"]
+            assert stage.fleet._targets["t"] is kept
+            assert stage.fleet._targets["u"] is not changed
+            assert stage.rate == 2.0
+            await stage.fleet.exchange(replace(CONFIG, targets=(t,)))
+            assert stage.names == ["t"]
+            assert [view.target for view in stage.house.api.views()] == ["t"]
+            assert stage.fleet._targets["t"] is kept
+            assert stage.rate == 5.0
+
+    asyncio.run(scene())
+
+
+def test_an_exchange_that_fails_in_the_middle_is_undone(tmp_path: Path) -> None:
+    """A removed name comes back with another scope: the changed target polls on as before."""
+    t, u = of_target("t"), of_target("u")
+
+    async def scene() -> None:
+        async with running(tmp_path, replace(CONFIG, targets=(t, u))) as stage:
+            await stage.committed()
+            await stage.fleet.exchange(replace(CONFIG, targets=(t,)))
+            old = stage.fleet._targets["t"]
+            wrong = (replace(t, rate_limit=1.0), replace(u, app_user_id="somebody"))
+            with pytest.raises(ReloadError, match="use a new target name") as refused:
+                await stage.fleet.exchange(replace(CONFIG, targets=wrong))
+            assert len(refused.value.problems) == 1
+            assert stage.fleet._targets == {"t": old}
+            assert stage.fleet.config.targets == (t,)
+            assert not stage.fleet._polling["t"].done()
+            assert stage.names == ["t"]
+            assert [view.target for view in stage.house.api.views()] == ["t"]
+            assert stage.rate == 5.0
+
+    asyncio.run(scene())
+
+
+def test_every_reason_to_refuse_is_told_at_once(tmp_path: Path) -> None:
+    """Storage and scope, each in its own line."""
+    t = of_target("t")
+
+    async def scene() -> None:
+        async with running(tmp_path, replace(CONFIG, targets=(t,))) as stage:
+            storage = StorageConfig(url="sqlite:////other.db", lease=1.0)
+            with pytest.raises(ReloadError) as refused:
+                await stage.fleet.exchange(Config(storage=storage, targets=(replace(t, region="x"),)))
+            assert len(refused.value.problems) == 3
+
+    asyncio.run(scene())

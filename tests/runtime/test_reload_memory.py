@@ -1,0 +1,51 @@
+"""What a reload replaces is gone with it."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from pathlib import Path
+
+from exporter.app import App
+from exporter.cloud.client import Client
+from exporter.config.load import Config, load
+from exporter.ledger.ledger import Ledger
+from exporter.polling.poller import Poller
+from tests.processes import write_config
+
+KINDS = (Client, Ledger, Poller)
+
+
+def living() -> dict[str, int]:
+    objects = gc.get_objects()
+    return {kind.__name__: sum(type(one) is kind for one in objects) for kind in KINDS}
+
+
+def test_reloads_leave_no_former_target_behind(tmp_path: Path) -> None:
+    """Changed again and again, one target is one poller, one client and at most one ledger."""
+    rates = iter(range(100, 200))
+
+    def read() -> Config:
+        return load(
+            write_config(tmp_path, "http://127.0.0.1:9", target={"rate_limit": next(rates)}), environ={}
+        )
+
+    async def life() -> dict[str, int]:
+        app = App(read(), listen_addresses=["127.0.0.1:0"], environ={}, read_config=read)
+        stop = asyncio.Event()
+        running = asyncio.ensure_future(app.run(stop))
+        for _ in range(10):
+            assert await app.reloads.asked() == ()
+        found = living()
+        stop.set()
+        await running
+        return found
+
+    gc.collect()
+    before = living()
+    gc.disable()  # as between two of its rare runs
+    try:
+        after = asyncio.run(life())
+    finally:
+        gc.enable()
+    assert {kind: after[kind] - before[kind] for kind in after} == dict.fromkeys(after, 1)

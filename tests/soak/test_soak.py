@@ -1,0 +1,18 @@
+"""The soak, scaled down: an hour and a half of a busy service. ``make soak`` runs ten days."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.soak.run import soak
+
+
+def test_an_hour_and_a_half_with_faults_and_kills_is_exact_at_the_end(tmp_path: Path) -> None:
+    """Every counter by label equals the truth, and every publication on the way balanced."""
+    result = soak(tmp_path, days=0.0625, jobs_per_day=100_000, seed=11)
+    assert result.expected == result.counted
+    assert result.imbalances == 0
+    assert result.total("created") > 2_000
+    assert result.happened["kills"] >= 1
+    assert result.happened["records deleted"] >= 1
+    assert result.samples[-1].remembered == 0
