@@ -13,7 +13,12 @@ from typing import Any, Final
 import re2
 
 from exporter.failures.builtin import BUILTIN_RULES, Rule
-from exporter.ledger.record import NO_MESSAGE, UNCLASSIFIED
+
+UNCLASSIFIED: Final = "unclassified"
+
+
+NO_MESSAGE: Final = "no_message"
+
 
 __all__ = ["BUILTIN_RULES", "Classifier", "Rule", "compile_rule", "template"]
 

@@ -11,11 +11,11 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
-from exporter.failures.classify import template
+import msgspec
+
+from exporter.failures.classify import UNCLASSIFIED, template
 from exporter.failures.suggest import as_yaml, suggest
-from exporter.ledger.job_index import MINUTE
-from exporter.ledger.record import UNCLASSIFIED
-from exporter.ledger.snapshot import UnclassifiedTemplate
+from exporter.units import MINUTE
 
 MINUTES: Final = 60
 TEMPLATES: Final = 200
@@ -98,3 +98,14 @@ class Recent:
     @staticmethod
     def _shown(rule: str, seen: _Seen) -> UnclassifiedTemplate:
         return UnclassifiedTemplate(template(seen.sample), seen.jobs, seen.last, rule)
+
+
+class UnclassifiedTemplate(msgspec.Struct, frozen=True):
+    """A kind of failure message that no rule knows."""
+
+    template: str
+    """Untrusted text: what varies is masked, bounded, one line."""
+    jobs: int
+    last_seen: int
+    rule: str
+    """An entry of ``fail_msg_classes`` for it, as YAML."""

@@ -8,8 +8,7 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
-from exporter.failures.classify import BLANK, VARIABLE
-from exporter.ledger.record import NO_MESSAGE, UNCLASSIFIED
+from exporter.failures.classify import BLANK, NO_MESSAGE, UNCLASSIFIED, VARIABLE
 
 LITERAL_LIMIT: Final = 120
 """Characters of the message that the pattern takes up; what follows may be anything."""

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from exporter.ledger.job_index import MINUTE
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.record import FAILED, SUCCEED
 from exporter.ledger.snapshot import MinuteCounts
+from exporter.units import MINUTE
 
 MINUTES: Final = 60
 

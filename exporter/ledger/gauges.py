@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from exporter.ledger.job_index import MINUTE
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.snapshot import JobGauges, Labels
+from exporter.units import MINUTE
 
 
 def gauge_start(ledger: Ledger, now: int) -> int:

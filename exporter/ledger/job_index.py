@@ -12,8 +12,8 @@ import msgspec
 
 from exporter.ledger.record import OPEN_STATES, Anomaly
 from exporter.ledger.snapshot import Labels, Pair
+from exporter.units import MINUTE
 
-MINUTE: Final = 60_000
 EXPIRED: Final = "expired"
 
 SLOT: Final = 10_000

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from exporter.ledger.job_index import MINUTE
 from exporter.ledger.snapshot import Labels, Pair
+from exporter.units import MINUTE
 
 MinuteKey = tuple[int, str, str, str, str]
 """(minute since 1970, job_type, tts_service_enum, state, failure class or expiry reason or ``-``)"""

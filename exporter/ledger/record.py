@@ -28,9 +28,6 @@ TTS_SERVICES: Final = ("TTS_LLM", "TTS_LLM_VC", "TTS_LAB", "TTS_LAB_GPU", "GPU_C
 
 EXPIRED_REASONS: Final = ("max_age", "vanished")
 
-UNCLASSIFIED: Final = "unclassified"
-NO_MESSAGE: Final = "no_message"
-
 
 class Anomaly(StrEnum):
     """Label ``anomaly`` of ``metastudio_exporter_record_anomalies_total``: a closed set."""

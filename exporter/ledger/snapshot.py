@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from exporter.failures.recent import UnclassifiedTemplate
+
 Pair = tuple[str, str]
 """(job_type, tts_service_enum)"""
 Labels = tuple[str, str, str]
@@ -60,17 +62,6 @@ class MinuteCounts(NamedTuple):
     failed: int
     expired: int
     open: int
-
-
-class UnclassifiedTemplate(msgspec.Struct, frozen=True):
-    """A kind of failure message that no rule knows."""
-
-    template: str
-    """Untrusted text: what varies is masked, bounded, one line."""
-    jobs: int
-    last_seen: int
-    rule: str
-    """An entry of ``fail_msg_classes`` for it, as YAML."""
 
 
 class Lately(msgspec.Struct, frozen=True):
@@ -144,3 +135,10 @@ class Published(msgspec.Struct, frozen=True):
     targets: tuple[TargetView, ...] = ()
     classes: tuple[str, ...] = ()
     """Every ``fail_msg_class`` in use, in rule order, then ``unclassified`` and ``no_message``."""
+
+
+class PollCost(msgspec.Struct, frozen=True):
+    """What one poll cost, in list requests, and what it was allowed."""
+
+    requests: int = 0
+    budget: int = 0

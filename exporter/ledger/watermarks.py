@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-SECOND = 1000
+from exporter.units import SECOND
 
 
 def floor_second(ms: int) -> int:

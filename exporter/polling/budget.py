@@ -9,21 +9,12 @@ from __future__ import annotations
 
 from typing import Final
 
-import msgspec
-
 LEAST: Final = 4
 """Requests that even the smallest part allows: a clock, a head, a settle read, a look."""
 
 GROWTH: Final = 3
 """How many times its last poll's requests a target may use next: more than two, as a catch-up uses only half
 of what it gets; not many, as a target with little to read would keep from others what it does not need."""
-
-
-class PollCost(msgspec.Struct, frozen=True):
-    """What one poll cost, in list requests, and what it was allowed."""
-
-    requests: int = 0
-    budget: int = 0
 
 
 class Budget:

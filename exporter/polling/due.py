@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from itertools import accumulate
 from typing import Final, NamedTuple
 
-from exporter.ledger.job_index import MINUTE, UNDATED, Job
+from exporter.ledger.job_index import UNDATED, Job
 from exporter.ledger.ledger import Ledger
-from exporter.ledger.watermarks import SECOND, floor_second
+from exporter.ledger.watermarks import floor_second
+from exporter.units import MINUTE, SECOND
 
 MOST: Final = 5_000
 """Due jobs planned for in one poll."""

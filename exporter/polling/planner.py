@@ -13,9 +13,10 @@ from typing import Final, NamedTuple
 
 from exporter.ledger.changes import CLOCKS_DIFFER
 from exporter.ledger.ledger import Ledger
-from exporter.ledger.watermarks import SECOND, floor_second
+from exporter.ledger.watermarks import floor_second
 from exporter.polling.due import Look, RecordCounts
 from exporter.polling.paging import MARGIN, MAX_WINDOW_RECORDS, PAGE_LIMIT
+from exporter.units import SECOND
 
 ONE_PAGE: Final = 85
 """Records a window is cut for: it fits one page with some room for a burst."""

@@ -14,12 +14,12 @@ from exporter import log
 from exporter.errors import ApiError, ErrorKind, ExporterError
 from exporter.ledger.anonymous import identify
 from exporter.ledger.ledger import Ledger
-from exporter.ledger.watermarks import SECOND
-from exporter.polling.budget import PollCost
+from exporter.ledger.snapshot import PollCost
 from exporter.polling.due import Look, due_jobs
 from exporter.polling.planner import MIN_AHEAD, Density, Window
 from exporter.polling.windows import ApiClock, LookupIgnoredError, Reader, SeenPage, WindowResult
 from exporter.store.repository import Books
+from exporter.units import SECOND
 
 logger = logging.getLogger(__name__)
 

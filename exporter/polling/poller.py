@@ -17,7 +17,7 @@ from exporter import log
 from exporter.errors import ApiError, ExporterError
 from exporter.ledger.gauges import history_start
 from exporter.ledger.snapshot import TargetView
-from exporter.ledger.watermarks import SECOND, floor_second
+from exporter.ledger.watermarks import floor_second
 from exporter.polling import planner as plan
 from exporter.polling.budget import Budget
 from exporter.polling.due import RecordCounts
@@ -30,6 +30,7 @@ from exporter.polling.start import PollStart
 from exporter.polling.windows import BudgetSpentError, JobSource, Reader, WindowResult
 from exporter.polling.witnesses import Witnesses
 from exporter.store.repository import Books
+from exporter.units import SECOND
 
 logger = logging.getLogger(__name__)
 

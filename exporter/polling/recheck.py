@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from typing import Final
 
 from exporter.errors import ApiError
-from exporter.ledger.job_index import MINUTE
-from exporter.ledger.watermarks import SECOND, floor_second
+from exporter.ledger.watermarks import floor_second
 from exporter.polling import planner as plan
 from exporter.polling.due import FAR, Look, RecordCounts
 from exporter.polling.paging import MARGIN, MAX_WINDOW_RECORDS, PAGE_LIMIT, Verdict
 from exporter.polling.planner import Window
 from exporter.polling.poll_run import OF_ONE_REQUEST, Booking
 from exporter.polling.windows import BudgetSpentError, WindowResult
+from exporter.units import MINUTE, SECOND
 
 LOOKS: Final = "looks"
 FAILURES: Final = 3

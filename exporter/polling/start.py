@@ -12,11 +12,11 @@ from typing import Final
 from exporter import log
 from exporter.ledger.changes import Sighting
 from exporter.ledger.record import Record
-from exporter.ledger.watermarks import SECOND
 from exporter.polling.paging import PAGE_LIMIT
 from exporter.polling.poll_run import Booking, ClockError
 from exporter.polling.windows import JobSource
 from exporter.polling.witnesses import Witnesses
+from exporter.units import SECOND
 
 logger = logging.getLogger(__name__)
 

@@ -15,9 +15,10 @@ from msgspec.structs import replace
 from exporter.errors import ExporterError
 from exporter.ledger.changes import Sighting
 from exporter.ledger.record import JOB_TYPES, JobsQuery, Page, Record
-from exporter.ledger.watermarks import SECOND, floor_second
+from exporter.ledger.watermarks import floor_second
 from exporter.polling.paging import MARGIN, MAX_WINDOW_RECORDS, PAGE_LIMIT, PageMemory, Verdict, WindowRead
 from exporter.polling.planner import Window
+from exporter.units import SECOND
 
 SECOND_LIMIT = 9_000
 """Records of one single second that are still paged; lists are said to be capped at 10,000."""

@@ -11,8 +11,9 @@ from typing import Final
 
 from exporter import log
 from exporter.ledger.totals import FIRST_TRIED_MS
-from exporter.ledger.watermarks import SECOND, floor_second
+from exporter.ledger.watermarks import floor_second
 from exporter.polling.poll_run import Booking
+from exporter.units import SECOND
 
 YEAR: Final = 365 * 86_400 * SECOND
 """A first start that waited so long (milliseconds) did not: our wall clock was set."""

@@ -21,8 +21,7 @@ from exporter.config.load import Config, TargetConfig
 from exporter.errors import ExporterError, ReloadError
 from exporter.exposition.render import Exposition
 from exporter.failures.classify import Classifier
-from exporter.ledger.snapshot import Published, TargetView
-from exporter.polling.budget import PollCost
+from exporter.ledger.snapshot import PollCost, Published, TargetView
 from exporter.runtime.target import (
     SECOND,
     House,

@@ -20,7 +20,7 @@ from exporter.ledger.changes import Rules
 from exporter.ledger.chart import chart_start, last_hour
 from exporter.ledger.gauges import gauge_start, gauges
 from exporter.ledger.ledger import Ledger
-from exporter.ledger.snapshot import Lately, TargetView
+from exporter.ledger.snapshot import Lately, PollCost, TargetView
 from exporter.ledger.stored import buckets, open_books
 from exporter.ledger.totals import (
     ANOMALIES,
@@ -41,7 +41,6 @@ from exporter.ledger.totals import (
     documented_pairs,
     histograms,
 )
-from exporter.polling.budget import PollCost
 from exporter.store.base import Commit, Store
 
 POLL_BUCKETS: Final = (100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 120_000)

@@ -23,13 +23,14 @@ from exporter.errors import (
     StoreLockedError,
     StoreVersionError,
 )
-from exporter.ledger.job_index import MINUTE, Job
+from exporter.ledger.job_index import Job
 from exporter.ledger.stored import StoredBooks
 from exporter.ledger.watermarks import Times
 from exporter.store import checksums, schema
 from exporter.store.base import Commit
 from exporter.store.checksums import ChecksumError
 from exporter.store.files import StoreFiles
+from exporter.units import MINUTE
 
 BUSY_TIMEOUT_SECONDS = 1.0
 """Shorter than shutdown may take; whoever holds the store for longer is told of, and tried again."""

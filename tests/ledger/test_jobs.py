@@ -7,8 +7,9 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.ledger.job_index import MINUTE, Job, JobBook
+from exporter.ledger.job_index import Job, JobBook
 from exporter.ledger.record import OPEN_STATES
+from exporter.units import MINUTE
 from tests.fake_api import START
 
 STEP = st.tuples(

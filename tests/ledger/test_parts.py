@@ -7,10 +7,11 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.ledger.job_index import MINUTE, Job, JobBook
+from exporter.ledger.job_index import Job, JobBook
 from exporter.ledger.minutes import MinuteBook
 from exporter.ledger.totals import LabelSets, Totals, histograms
-from exporter.ledger.watermarks import SECOND, Times
+from exporter.ledger.watermarks import Times
+from exporter.units import MINUTE, SECOND
 
 OVERLAP = 300 * SECOND
 MOMENTS = st.integers(0, 10**9)

@@ -19,8 +19,8 @@ from exporter.cloud.records import Decoder
 from exporter.cloud.times import parse_expiry, parse_http_date, parse_time, zone
 from exporter.config.load import Config, load
 from exporter.errors import ApiError, ConfigError
-from exporter.failures.classify import BUILTIN_RULES, Classifier, template
-from exporter.ledger.record import FINAL_STATES, NO_MESSAGE, OPEN_STATES, UNCLASSIFIED, Page
+from exporter.failures.classify import BUILTIN_RULES, NO_MESSAGE, UNCLASSIFIED, Classifier, template
+from exporter.ledger.record import FINAL_STATES, OPEN_STATES, Page
 from tests.processes import ROOT
 
 # --- pages ------------------------------------------------------------------------------------------------

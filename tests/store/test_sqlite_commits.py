@@ -10,10 +10,11 @@ import pytest
 from msgspec.structs import replace
 
 from exporter.ledger.changes import Changes
-from exporter.ledger.job_index import MINUTE, Job
+from exporter.ledger.job_index import Job
 from exporter.ledger.watermarks import Times
 from exporter.store.base import Commit
 from exporter.store.sqlite import SqliteStore
+from exporter.units import MINUTE
 from tests.store.support import SCOPE
 
 NOTHING = Changes(times=None, jobs={}, forgotten=(), totals={}, minutes={}, pairs=())
