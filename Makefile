@@ -11,9 +11,9 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignor
 
 help:
 	@echo "make demo   run the exporter against the bundled simulator"
-	@echo "make test   run every check: ruff, mypy, pytest"
+	@echo "make test   run every check: ruff, layers of packages, mypy, pytest"
 	@echo "make test-lowest  the tests of the program, with the lowest versions that pyproject.toml allows"
-	@echo "make lint   ruff and mypy only"
+	@echo "make lint   ruff, layers of packages, mypy"
 	@echo "make bench  run the benchmarks of docs/benchmarks.md (ten minutes)"
 	@echo "make bench-scrape  what a scrape costs, beside a Go exporter and nginx (three minutes; see docs/benchmarks.md)"
 	@echo "make bench-hostile  what hostile clients cost (needs prometheus; fifteen minutes; see docs/security.md)"
@@ -41,6 +41,7 @@ test-lowest: $(VENV)/dev-installed
 lint: $(VENV)/dev-installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 	$(BIN)/mypy
 
 bench: $(VENV)/dev-installed

@@ -22,6 +22,7 @@ from exporter.cloud.auth.sources import CredentialSource
 from exporter.cloud.clock import ApiClock
 from exporter.cloud.events import ApiEvents, Operation
 from exporter.cloud.http.breaker import Breaker
+from exporter.cloud.http.destination import Destination
 from exporter.cloud.http.errors import RefusedError
 from exporter.cloud.http.exchange import Answer, Exchange
 from exporter.cloud.http.network import Network
@@ -29,7 +30,7 @@ from exporter.cloud.http.pool import Connections
 from exporter.cloud.http.rate_limit import NoTimeLeft, RateLimiter, fingerprint
 from exporter.cloud.records import Decoder
 from exporter.cloud.redact import Redactor
-from exporter.cloud.session import Destination, Session
+from exporter.cloud.session import Session
 from exporter.cloud.times import format_time
 from exporter.config.load import TargetConfig
 from exporter.errors import ApiError, ErrorKind

@@ -28,11 +28,11 @@ from exporter.cloud.auth.sources import (
 from exporter.cloud.client import Client, scope
 from exporter.cloud.events import ApiEvents
 from exporter.cloud.http.breaker import TRIALS, Breaker, Refused
+from exporter.cloud.http.destination import Destination
 from exporter.cloud.http.exchange import Exchange
 from exporter.cloud.http.network import Network, network
 from exporter.cloud.http.pool import Connections
 from exporter.cloud.http.rate_limit import RateLimiter, fingerprint
-from exporter.cloud.session import Destination
 from exporter.config.load import AgencyAuth, AkskAuth, PasswordAuth, TargetConfig, TokenAuth
 
 _IAM: Final = "iam:"

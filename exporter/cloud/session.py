@@ -16,11 +16,11 @@ from exporter.cloud.auth.request_auth import Credential, Keys, auth_for
 from exporter.cloud.auth.sources import CredentialSource
 from exporter.cloud.clock import ApiClock
 from exporter.cloud.events import ApiEvents, Operation
-from exporter.cloud.http.breaker import Breaker
+from exporter.cloud.http.destination import Destination
 from exporter.cloud.http.error_codes import Remedy
 from exporter.cloud.http.errors import RefusedError
 from exporter.cloud.http.exchange import Answer, Exchange
-from exporter.cloud.http.rate_limit import EndpointLimiter, NoTimeLeft
+from exporter.cloud.http.rate_limit import NoTimeLeft
 from exporter.cloud.redact import Redactor
 from exporter.errors import ApiError, CredentialsError, ErrorKind
 
@@ -28,22 +28,6 @@ _NOTABLE: Final = 60.0
 """The gateway tolerates 15 minutes; below one minute our own clock is as good as theirs."""
 
 _T = TypeVar("_T")
-
-
-class Destination(NamedTuple):
-    """Where requests of a target go, and what an answer from there speaks of."""
-
-    limiter: EndpointLimiter
-    breaker: Breaker
-    place: str
-    """Fingerprint of the endpoint and of what is asked for there: what a refusal concerns."""
-
-    def refused(self, credential: str, refusal: RefusedError, *, signatures: int = 1) -> None:
-        """Take note of a refusal that speaks of the credentials with this fingerprint."""
-        if refusal.denied:
-            self.breaker.deny(credential, self.place, refusal.message)
-        elif refusal.kind is ErrorKind.AUTH:
-            self.breaker.refuse(credential, self.place, refusal.message, signatures=signatures)
 
 
 class Session:

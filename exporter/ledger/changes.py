@@ -13,6 +13,15 @@ from exporter.ledger.snapshot import Pair
 from exporter.ledger.totals import Key
 from exporter.ledger.watermarks import Times
 
+MARGIN = 1000
+"""A window is asked for from this many milliseconds before its begin.
+
+Nobody says whether the API's bounds are inclusive, nor whether ``create_time`` is cut, rounded or rounded up
+to the second while the filter compares exact times. Whichever it is, asking for [since - 1 s, until] shows
+every record whose ``create_time`` is in [since, until).
+"""
+
+
 CLOCKS_DIFFER: Final = 300_000
 """Milliseconds by which ``create_time`` may be ahead of the ``Date`` of the answer that shows it."""
 

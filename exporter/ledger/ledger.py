@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from exporter.failures.recent import Recent
 from exporter.ledger.anomalies import Told
-from exporter.ledger.changes import Changes, Rules, Sighting
+from exporter.ledger.changes import MARGIN, Changes, Rules, Sighting
 from exporter.ledger.exemplars import Exemplars
 from exporter.ledger.job_index import EXPIRED, FLAGS, UNDATED, WAIVED, Job, JobBook
 from exporter.ledger.minutes import MinuteBook
@@ -36,7 +36,6 @@ from exporter.ledger.totals import (
 from exporter.ledger.totals import EXPIRED as EXPIRED_TOTAL
 from exporter.ledger.totals import FAILURES as FAILURES_TOTAL
 from exporter.ledger.watermarks import Times, floor_second
-from exporter.polling.paging import MARGIN
 
 
 class Ledger:

@@ -17,13 +17,6 @@ from exporter.ledger.record import Page, Record
 PAGE_LIMIT = 100
 """Largest ``limit`` the API accepts (ShowTtsJob page)."""
 
-MARGIN = 1000
-"""A window is asked for from this many milliseconds before its begin.
-
-Nobody says whether the API's bounds are inclusive, nor whether ``create_time`` is cut, rounded or rounded up
-to the second while the filter compares exact times. Whichever it is, asking for [since - 1 s, until] shows
-every record whose ``create_time`` is in [since, until).
-"""
 
 MAX_WINDOW_RECORDS = 1000
 """Larger windows are cut: the chance of a shift grows with the pages, and lists may be capped."""

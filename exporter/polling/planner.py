@@ -11,11 +11,11 @@ from itertools import groupby
 from math import ceil, inf, sqrt
 from typing import Final, NamedTuple
 
-from exporter.ledger.changes import CLOCKS_DIFFER
+from exporter.ledger.changes import CLOCKS_DIFFER, MARGIN
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.watermarks import floor_second
 from exporter.polling.due import Look, RecordCounts
-from exporter.polling.paging import MARGIN, MAX_WINDOW_RECORDS, PAGE_LIMIT
+from exporter.polling.paging import MAX_WINDOW_RECORDS, PAGE_LIMIT
 from exporter.units import SECOND
 
 ONE_PAGE: Final = 85

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from typing import Final
 
 from exporter.errors import ApiError
+from exporter.ledger.changes import MARGIN
 from exporter.ledger.watermarks import floor_second
 from exporter.polling import planner as plan
 from exporter.polling.due import FAR, Look, RecordCounts
-from exporter.polling.paging import MARGIN, MAX_WINDOW_RECORDS, PAGE_LIMIT, Verdict
+from exporter.polling.paging import MAX_WINDOW_RECORDS, PAGE_LIMIT, Verdict
 from exporter.polling.planner import Window
 from exporter.polling.poll_run import OF_ONE_REQUEST, Booking
 from exporter.polling.windows import BudgetSpentError, WindowResult

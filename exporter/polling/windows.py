@@ -13,10 +13,10 @@ import msgspec
 from msgspec.structs import replace
 
 from exporter.errors import ExporterError
-from exporter.ledger.changes import Sighting
+from exporter.ledger.changes import MARGIN, Sighting
 from exporter.ledger.record import JOB_TYPES, JobsQuery, Page, Record
 from exporter.ledger.watermarks import floor_second
-from exporter.polling.paging import MARGIN, MAX_WINDOW_RECORDS, PAGE_LIMIT, PageMemory, Verdict, WindowRead
+from exporter.polling.paging import MAX_WINDOW_RECORDS, PAGE_LIMIT, PageMemory, Verdict, WindowRead
 from exporter.polling.planner import Window
 from exporter.units import SECOND
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from exporter.ledger.changes import MARGIN
 from exporter.ledger.job_index import UNLISTED, Job, JobBook
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.minutes import MinuteBook
@@ -18,7 +19,6 @@ from exporter.ledger.totals import LabelSets, Totals
 from exporter.ledger.watermarks import Times
 from exporter.polling import planner as plan
 from exporter.polling.due import Look, RecordCounts, due_jobs
-from exporter.polling.paging import MARGIN
 from tests.fake_api import MINUTE, SECOND, START, rules
 
 

@@ -18,12 +18,12 @@ from exporter.cloud.auth.renewing import Lease, LeasedSource
 from exporter.cloud.auth.request_auth import Token
 from exporter.cloud.auth.sources import Reading, header_secret
 from exporter.cloud.events import ApiEvents
+from exporter.cloud.http.destination import Destination
 from exporter.cloud.http.errors import RefusedError, undecodable
 from exporter.cloud.http.exchange import Answer, Exchange
 from exporter.cloud.http.pool import Connections
 from exporter.cloud.http.rate_limit import fingerprint
 from exporter.cloud.redact import Redactor
-from exporter.cloud.session import Destination
 from exporter.cloud.times import parse_expiry, parse_http_date
 from exporter.config.load import PasswordAuth, Secret, TargetConfig
 from exporter.errors import ApiError, ErrorKind

@@ -1,0 +1,26 @@
+"""Where requests of a target go, and what a refusal from there concerns."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from exporter.cloud.http.breaker import Breaker
+from exporter.cloud.http.errors import RefusedError
+from exporter.cloud.http.rate_limit import EndpointLimiter
+from exporter.errors import ErrorKind
+
+
+class Destination(NamedTuple):
+    """Where requests of a target go, and what an answer from there speaks of."""
+
+    limiter: EndpointLimiter
+    breaker: Breaker
+    place: str
+    """Fingerprint of the endpoint and of what is asked for there: what a refusal concerns."""
+
+    def refused(self, credential: str, refusal: RefusedError, *, signatures: int = 1) -> None:
+        """Take note of a refusal that speaks of the credentials with this fingerprint."""
+        if refusal.denied:
+            self.breaker.deny(credential, self.place, refusal.message)
+        elif refusal.kind is ErrorKind.AUTH:
+            self.breaker.refuse(credential, self.place, refusal.message, signatures=signatures)
