@@ -13,15 +13,15 @@ from typing import Final
 
 import msgspec
 
-from benchmarks.house import MINUTE, SECOND, rules
+from benchmarks.harness import MINUTE, SECOND, rules
 from exporter.ledger.changes import Sighting
 from exporter.ledger.gauges import gauges
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.record import Record
-from exporter.ledger.stored import StoredBooks, open_books
+from exporter.ledger.stored import StoredLedger, open_ledger
 from exporter.ledger.watermarks import Times
-from exporter.polling.due import RecordCounts, due_jobs
-from exporter.polling.planner import plan_looks
+from exporter.polling.due import RecordCounts, due_rechecks
+from exporter.polling.planner import plan_rechecks
 
 START: Final = 1_750_000_020_000
 DAY: Final = 24 * 60 * MINUTE
@@ -34,7 +34,7 @@ def resident() -> int:
 
 def filled(jobs: int) -> Ledger:
     """Books in which that many jobs, evenly created over a day, are open and were looked at in time."""
-    ledger = open_books(StoredBooks(times=Times.start(START)), rules(), ())
+    ledger = open_ledger(StoredLedger(times=Times.start(START)), rules(), ())
     step, draw = DAY / jobs, random.Random(1)  # noqa: S311  spreads the looks, hides no secret
     for number in range(jobs):
         created = START + int(number * step)
@@ -56,22 +56,22 @@ def measure(jobs: int) -> dict[str, float]:
     size = resident() - before
     now = START + DAY
     for _ in range(jobs // 25_000):  # the first turns sort the index
-        due_jobs(ledger, now)
+        due_rechecks(ledger, now)
     times: dict[str, float] = {}
     due_count = 0.0
     for turn in range(10):
         now += 15 * SECOND
         begun = time.process_time()
-        due = due_jobs(ledger, now)
+        due = due_rechecks(ledger, now)
         found = time.process_time()
-        looks = plan_looks(due, RecordCounts(ledger, due[0].since, now, 0.0).before) if due else None
+        rechecks = plan_rechecks(due, RecordCounts(ledger, due[0].since, now, 0.0).before) if due else None
         planned = time.process_time()
         gauges(ledger, now)
         shown = time.process_time()
         for look in due:
             job = ledger.jobs.get(look.job_id)
             if job is not None:
-                job.looked = now
+                job.last_checked = now
         if turn:
             for name, seconds in (
                 ("due jobs", found - begun),
@@ -80,7 +80,7 @@ def measure(jobs: int) -> dict[str, float]:
             ):
                 times[f"{name}, CPU ms a poll"] = times.get(f"{name}, CPU ms a poll", 0) + seconds * 1000 / 9
             due_count += len(due) / 9
-            requests = len(looks.lookups) + sum(1 for _ in looks.windows) if looks else 0
+            requests = len(rechecks.lookups) + sum(1 for _ in rechecks.windows) if rechecks else 0
     return {
         "open jobs": jobs,
         "bytes a job": size / jobs,

@@ -24,7 +24,7 @@ from typing import Final
 
 import msgspec
 
-from benchmarks.house import BenchHouse
+from benchmarks.harness import BenchHarness
 from exporter.cloud.records import Decoder
 from exporter.ledger.changes import Sighting
 from exporter.ledger.record import Page
@@ -89,18 +89,18 @@ def bodies(*, finished: bool, scattered: bool) -> list[bytes]:
 class Bench:
     def __init__(self, folder: Path) -> None:
         world = World(0, start=float(START), rate=0.0)
-        self.house = BenchHouse(world, store=SqliteStore(folder / "books.db"))
-        self.booking = self.house.poller._booking  # what a poll works with
+        self.harness = BenchHarness(world, store=SqliteStore(folder / "books.db"))
+        self.run = self.harness.poller._run  # what a poll works with
         self.decoder = Decoder("UTC")
         self.parts = {name: Part() for name in ("decode", "ledger", "changes", "store", "after")}
         self.now = START * SECOND
-        asyncio.run(self.house.books.load(0))
-        self.house.books.ledger.start(self.now)
+        asyncio.run(self.harness.books.load(0))
+        self.harness.books.ledger.start(self.now)
         self._patch_commit()
 
     def _patch_commit(self) -> None:
         """Time the store apart from what surrounds it."""
-        store, parts = self.house.books._store, self.parts
+        store, parts = self.harness.books._store, self.parts
         commit = store.commit
 
         def timed(*arguments: object) -> None:
@@ -114,9 +114,9 @@ class Bench:
         with self.parts["decode"]:
             pages = [self.decoder.decode(body) for body in bodies]
         with self.parts["ledger"]:
-            asyncio_run(self.booking.book(self._result(pages, first)))
+            asyncio_run(self.run.book(self._result(pages, first)))
         with self.parts["changes"]:
-            asyncio_run(self.house.books.commit(self.now))
+            asyncio_run(self.harness.books.commit(self.now))
 
     def _result(self, pages: list[Page], first: int) -> WindowResult:
         since = START + first * PAGE_SECONDS
@@ -141,7 +141,7 @@ class Bench:
         }
 
     def settle(self) -> None:
-        ledger = self.house.books.ledger
+        ledger = self.harness.books.ledger
         with self.parts["after"]:
             ledger.settle(self.now - ledger.rules.overlap, self.now)
 

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from benchmarks.bound import Bound
-from benchmarks.house import SECOND, BenchHouse
+from benchmarks.harness import SECOND, BenchHarness
 from exporter.simulator.arrivals import Effect, WorldOptions
 from exporter.simulator.world import World
 
@@ -72,13 +72,13 @@ HEADER: Final = (
 )
 
 
-def run(workload: Workload, each: Callable[[BenchHouse, float, int], None] | None = None) -> Costs:
+def run(workload: Workload, each: Callable[[BenchHarness, float, int], None] | None = None) -> Costs:
     """Play one workload; ``each`` hears of every measured poll: the house, its bound, its requests."""
     world = World(
         7, start=START, rate=workload.per_minute, options=WorldOptions(rhythm=0.0, stuck=workload.stuck)
     )
-    house = BenchHouse(world, interval=INTERVAL)
-    rules = house.rules
+    harness = BenchHarness(world, interval=INTERVAL)
+    rules = harness.rules
     bound = Bound(world, interval=rules.interval, overlap=rules.overlap, max_age=rules.max_job_age)
     costs, begin = Costs(workload.name), START + workload.warm_up + workload.outage
     at = START
@@ -86,12 +86,12 @@ def run(workload: Workload, each: Callable[[BenchHouse, float, int], None] | Non
         world.advance(at)
         if workload.bursts and int((at - START) / INTERVAL) % 60 == 0:
             world.schedule(Effect(rate_factor=20.0), at + 60.0, at + 120.0)
-        before = house.reader.requests
+        before = harness.reader.requests
         forced = bound.poll(world_ms := int(world.now * SECOND))
         naive = _pages(world, world_ms - rules.window, world_ms)
         plain = max(1, _pages(world, world_ms - rules.interval, world_ms)) + bound.open_jobs
-        asyncio.run(house.poller.poll())
-        spent = house.reader.requests - before
+        asyncio.run(harness.poller.poll())
+        spent = harness.reader.requests - before
         if at >= begin:
             costs.polls += 1
             costs.ours += spent
@@ -99,7 +99,7 @@ def run(workload: Workload, each: Callable[[BenchHouse, float, int], None] | Non
             costs.relisting += max(1, naive)
             costs.lookups += plain
             if each is not None:
-                each(house, forced, spent)
+                each(harness, forced, spent)
         outage = workload.outage if START + workload.warm_up <= at < begin else 0.0
         at = begin if outage else max(at + INTERVAL, world.now)
     return costs

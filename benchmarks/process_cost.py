@@ -22,7 +22,7 @@ from typing import Final
 
 import msgspec
 
-from benchmarks.house import rules
+from benchmarks.harness import rules
 from exporter.ledger.changes import Changes
 from exporter.ledger.job_index import Job
 from exporter.ledger.stored import buckets
@@ -216,7 +216,7 @@ def write_store(path: Path) -> None:
     changes = Changes(
         times=Times(now - 24 * HOUR * 1000, now - 600_000, now - 900_000, now - 24 * HOUR * 1000),
         jobs=jobs,
-        forgotten=(),
+        evicted=(),
         totals=totals,
         minutes=minutes,
         pairs=(),

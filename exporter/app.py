@@ -30,11 +30,11 @@ from exporter.log import writer as logwriter
 from exporter.runtime import systemd
 from exporter.runtime.fleet import Fleet, Publisher
 from exporter.runtime.reload import Problems, Reloads
-from exporter.runtime.target import House
+from exporter.runtime.target import SharedResources
 from exporter.status.model import Reload, Status, status
 from exporter.store.base import Store
 from exporter.store.sqlite import SqliteStore
-from exporter.web.access.reloader import Doors
+from exporter.web.access.reloader import WebConfigReloader
 from exporter.web.app import create_app
 from exporter.web.connections import Limits
 from exporter.web.server import Application, Server
@@ -61,8 +61,8 @@ class App:
         read_config: Callable[[], Config] | None = None,
         lifecycle: bool = False,
         max_requests: int = Limits().requests,
-        doors: Doors | None = None,
-        masks: log.Redactor | None = None,
+        web_config: WebConfigReloader | None = None,
+        redactor: log.Redactor | None = None,
     ) -> None:
         """``read_config`` reads the file again (in a thread); ``lifecycle`` opens ``/-/reload``.
 
@@ -83,13 +83,17 @@ class App:
         web = self._web(telemetry_path, lifecycle)
         self.store: Store = open_store(config)
         try:
-            self.server = Server(web, listen_addresses, doors=doors, limits=Limits(requests=max_requests))
+            self.server = Server(
+                web, listen_addresses, web_config=web_config, limits=Limits(requests=max_requests)
+            )
         except BaseException:
             self.store.close()
             raise
         publish = (publisher := Publisher(self.exposition)).publish
-        house = House(self.store, self.executor, self.shared, {}, self.api, environ, publish, masks)
-        self.fleet = Fleet(config, house, publisher)
+        resources = SharedResources(
+            self.store, self.executor, self.shared, {}, self.api, environ, publish, redactor
+        )
+        self.fleet = Fleet(config, resources, publisher)
         self._saved_breakers: dict[str, str] = {}
 
     def _web(self, telemetry_path: str, lifecycle: bool) -> Application:

@@ -214,7 +214,7 @@ def _run(
 ) -> int:
     from exporter.app import App
     from exporter.cloud.http import lookups
-    from exporter.web.access.reloader import Doors
+    from exporter.web.access.reloader import WebConfigReloader
 
     async def life() -> None:
         app = App(
@@ -225,8 +225,8 @@ def _run(
             read_config=read_config,
             lifecycle=flags.lifecycle,
             max_requests=flags.max_requests,
-            doors=Doors(flags.web_config_file, on_secret=redactor.add),
-            masks=redactor,
+            web_config=WebConfigReloader(flags.web_config_file, on_secret=redactor.add),
+            redactor=redactor,
         )
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, app.reloads.ask)
         await app.run(stop_event())

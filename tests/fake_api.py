@@ -23,7 +23,7 @@ from exporter.polling.paging import PageMemory
 from exporter.polling.poller import Poller, PollSettings
 from exporter.polling.windows import Reader
 from exporter.store.base import Store
-from exporter.store.repository import Books
+from exporter.store.repository import LedgerRepository
 
 START = 1_750_000_020_000
 """A whole minute."""
@@ -173,7 +173,7 @@ def rules(**changes: Any) -> Rules:
     return Rules(**(values | changes))
 
 
-class House:
+class PollerHarness:
     """A poller on a fake API and a real store: what a target is in the running program."""
 
     def __init__(self, store: Store, api: FakeApi | None = None, **options: Any) -> None:
@@ -194,7 +194,7 @@ class House:
 
     def restart(self) -> None:
         """As after a crash: everything but the store is gone."""
-        self.books = Books(
+        self.books = LedgerRepository(
             TargetView(target="t", region="cn-north-4", project_id="", api_endpoint="https://api"),
             scope=self.scope,
             job_type=None,

@@ -68,7 +68,7 @@ class Client:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         jitter: Callable[[], float] = random.random,
         transport: httpx.AsyncBaseTransport | None = None,
-        masks: log.Redactor | None = None,
+        redactor: log.Redactor | None = None,
     ) -> None:
         self._target = target
         self._limiter = limiter
@@ -84,7 +84,7 @@ class Client:
         region = fingerprint(target.iam_endpoint, target.region)
         self._iam = Destination(limiter.at(iam.endpoint(target)), breaker, region)
         self._session = Session(
-            Exchange(self._connections, events, monotonic, wall, masks),
+            Exchange(self._connections, events, monotonic, wall, redactor),
             credentials,
             events,
             self._clock,

@@ -111,16 +111,16 @@ def connect(
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     jitter: Callable[[], float] = random.random,
     transport: httpx.AsyncBaseTransport | None = None,
-    masks: log.Redactor | None = None,
+    redactor: log.Redactor | None = None,
 ) -> Client:
     """The client of one target. Asks nobody yet; raises NetworkSettingsError.
 
     ``masks`` learns each secret before it is sent, also those read from files or renewed.
     """
     key = credentials_key(target.auth, environ)
-    way_out = network(environ, (target.endpoint, target.iam_endpoint), masks)
+    way_out = network(environ, (target.endpoint, target.iam_endpoint), redactor)
     limiter = shared.limiter(key, target.name, target.rate_limit)
-    machine = _Machine(events, environ, metadata_url, way_out, monotonic, wall, jitter, transport, masks)
+    machine = _Machine(events, environ, metadata_url, way_out, monotonic, wall, jitter, transport, redactor)
     # Its own breaker for a password: a refused password and a refused token are different verdicts.
     place = fingerprint(target.iam_endpoint, target.project_id or target.region)
     iam = Destination(limiter.at(endpoint(target)), shared.breaker(_IAM + key), place)
@@ -137,7 +137,7 @@ def connect(
         sleep=sleep,
         jitter=jitter,
         transport=transport,
-        masks=masks,
+        redactor=redactor,
     )
 
 
@@ -158,10 +158,10 @@ class _Machine(NamedTuple):
     wall: Callable[[], float]
     jitter: Callable[[], float]
     transport: httpx.AsyncBaseTransport | None
-    masks: log.Redactor | None
+    redactor: log.Redactor | None
 
     def exchange(self, connections: Connections) -> Exchange:
-        return Exchange(connections, self.events, self.monotonic, self.wall, self.masks)
+        return Exchange(connections, self.events, self.monotonic, self.wall, self.redactor)
 
     def agency(self) -> CredentialSource:
         return agency_source(

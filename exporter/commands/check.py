@@ -62,7 +62,7 @@ def check(
             _print_estimates(config, out)
     web = None if web_config_path is None else _tried(lambda: webconfig.load(web_config_path), out)
     if web is not None:
-        print(f"{web_config_path}: valid, {_doors(web)}", file=out)
+        print(f"{web_config_path}: valid, {_describe(web)}", file=out)
     return int(config is None or (web is None and web_config_path is not None))
 
 
@@ -75,7 +75,7 @@ def _tried(read: Callable[[], T], out: TextIO) -> T | None:
         return None
 
 
-def _doors(web: webconfig.WebConfig) -> str:
+def _describe(web: webconfig.WebConfig) -> str:
     count = len(web.users)
     users = f"{count} user{'' if count == 1 else 's'}" if count else "no passwords"
     return f"{'no TLS' if web.tls is None else 'TLS'}, {users}"

@@ -50,23 +50,23 @@ class Chunk:
         return Crc.of(self.plain)
 
 
-class Text:
+class ChunkedText:
     """A text made of families of blocks. Chunks equal to those of ``before`` are taken from there."""
 
-    def __init__(self, families: Iterable[Sequence[str]] = (), before: Text | None = None) -> None:
+    def __init__(self, families: Iterable[Sequence[str]] = (), before: ChunkedText | None = None) -> None:
         known = {} if before is None else {chunk.blocks: chunk for chunk in before.chunks}
         self.chunks: tuple[Chunk, ...] = tuple(
             known.get(blocks) or Chunk(blocks) for blocks in _cut(families)
         )
 
 
-class Body:
+class EncodedBody:
     """Several texts, one after the other: what all scrapes of one publication have in common.
 
     Whether plain or packed, whatever did not change since the last one is only copied.
     """
 
-    def __init__(self, texts: tuple[Text, ...]) -> None:
+    def __init__(self, texts: tuple[ChunkedText, ...]) -> None:
         self.texts = texts
         self._chunks = [chunk for text in texts for chunk in text.chunks]
 

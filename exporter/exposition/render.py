@@ -21,7 +21,7 @@ from exporter import __version__
 from exporter.exposition import catalog as metrics
 from exporter.exposition.api_stats import ApiMetrics, ApiView
 from exporter.exposition.catalog import Metric
-from exporter.exposition.gzip import Body, Text
+from exporter.exposition.gzip import ChunkedText, EncodedBody
 from exporter.exposition.process import SelfMetrics, self_registry
 from exporter.exposition.samples import Books, ProcessView
 from exporter.exposition.text import END, Block, Format, Source, select, write_block, write_family
@@ -64,17 +64,17 @@ class Exposition:
         self._published = Published()
         self._books: tuple[Books, ...] = ()
         self.show_created(created_timestamps)
-        self._bodies: dict[Format, Body] = {}
+        self._bodies: dict[Format, EncodedBody] = {}
         self._monotonic = monotonic
         self._wanted: dict[tuple[Format, bool], float] = {}
         """What was asked for, (form, packed), and when last: it is made at publication from then on."""
 
     def show_created(self, wanted: bool) -> None:
         """Whether there are ``_created`` series, from now on: a reload may change it."""
-        self._jobs_sheet = _Sheet[Books](metrics.JOBS, wanted)
-        self._api_sheet = _Sheet[ApiView](metrics.API, wanted)
-        self._polls_sheet = _Sheet[Books](metrics.POLLS, wanted)
-        self._process_sheet = _Sheet[ProcessView](metrics.PROCESS, wanted)
+        self._jobs_sheet = _FamilyCache[Books](metrics.JOBS, wanted)
+        self._api_sheet = _FamilyCache[ApiView](metrics.API, wanted)
+        self._polls_sheet = _FamilyCache[Books](metrics.POLLS, wanted)
+        self._process_sheet = _FamilyCache[ProcessView](metrics.PROCESS, wanted)
 
     @property
     def published(self) -> Published:
@@ -112,14 +112,14 @@ class Exposition:
         fresh = self._self.text(form)
         if names:
             chosen = "".join(sheet.select(sources, form, names) for sheet, sources in self._sheets())
-            fresh, body = chosen + select(fresh, names), Body(())
+            fresh, body = chosen + select(fresh, names), EncodedBody(())
         else:
             self._wanted[form, packed] = self._monotonic()
             body = self._body(form)
         end = (fresh + END if form is Format.OPENMETRICS else fresh).encode()
         return body.gzip(end) if packed else body.plain(end)
 
-    def _sheets(self) -> tuple[tuple[_Sheet[Any], tuple[Any, ...]], ...]:
+    def _sheets(self) -> tuple[tuple[_FamilyCache[Any], tuple[Any, ...]], ...]:
         """Every table and its sources, in the order of the text."""
         return (
             (self._jobs_sheet, self._books),
@@ -128,12 +128,12 @@ class Exposition:
             (self._process_sheet, (self._process,)),
         )
 
-    def _body(self, form: Format) -> Body:
+    def _body(self, form: Format) -> EncodedBody:
         """Everything but the fresh part; the same object until something changes."""
         texts = tuple(sheet.text(sources, form) for sheet, sources in self._sheets())
         body = self._bodies.get(form)
         if body is None or not _all_same(body.texts, texts):
-            body = self._bodies[form] = Body(texts)
+            body = self._bodies[form] = EncodedBody(texts)
         return body
 
     def _prepare(self) -> None:
@@ -149,10 +149,10 @@ class _Written(NamedTuple, Generic[S]):
     sources: tuple[S, ...] = ()
     blocks: tuple[tuple[Block, ...], ...] = ()
     """Per source, per metric."""
-    text: Text = Text()
+    text: ChunkedText = ChunkedText()
 
 
-class _Sheet(Generic[S]):
+class _FamilyCache(Generic[S]):
     """The text of one table of metrics, with what was written before."""
 
     def __init__(self, table: Sequence[Metric[Any]], created_timestamps: bool) -> None:
@@ -160,7 +160,7 @@ class _Sheet(Generic[S]):
         self._created = created_timestamps
         self._written: dict[Format, _Written[S]] = {}
 
-    def text(self, sources: tuple[S, ...], form: Format) -> Text:
+    def text(self, sources: tuple[S, ...], form: Format) -> ChunkedText:
         """The families of all sources. Sources are immutable: the same object means the same lines."""
         return self._write(sources, form).text
 
@@ -181,7 +181,9 @@ class _Sheet(Generic[S]):
         known = {id(source): blocks for source, blocks in zip(before.sources, before.blocks, strict=True)}
         blocks = tuple(known.get(id(source)) or self._blocks(source, form) for source in sources)
         families = zip(self._table, zip(*blocks, strict=True), strict=False)
-        text = Text((write_family(metric, of_sources, form) for metric, of_sources in families), before.text)
+        text = ChunkedText(
+            (write_family(metric, of_sources, form) for metric, of_sources in families), before.text
+        )
         written = self._written[form] = _Written(sources, blocks, text)
         return written
 

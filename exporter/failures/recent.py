@@ -35,7 +35,7 @@ class _Seen:
         self.last = 0
 
 
-class Recent:
+class RecentFailures:
     """See the module."""
 
     def __init__(self) -> None:

@@ -12,18 +12,18 @@ from exporter.ledger.record import Anomaly
 LIMIT: Final = 10_000
 
 
-class Told:
+class SeenOnce:
     """See the module."""
 
     def __init__(self) -> None:
-        self._told: dict[str, None] = {}
+        self._seen_once: dict[str, None] = {}
 
-    def is_news(self, anomaly: Anomaly, key: str) -> bool:
+    def first_time(self, anomaly: Anomaly, key: str) -> bool:
         """Whether this is the first time; it is not, from now on."""
         told = f"{anomaly}:{key}"
-        if told in self._told:
+        if told in self._seen_once:
             return False
-        if len(self._told) >= LIMIT:
-            del self._told[next(iter(self._told))]
-        self._told[told] = None
+        if len(self._seen_once) >= LIMIT:
+            del self._seen_once[next(iter(self._seen_once))]
+        self._seen_once[told] = None
         return True

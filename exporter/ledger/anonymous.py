@@ -13,11 +13,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from exporter.ledger.job_index import EXPIRED, NEVER, Job, JobBook
+from exporter.ledger.job_index import EXPIRED, NEVER, Job, JobIndex
 from exporter.ledger.record import FINAL_STATES, OPEN_STATES, Record
 
 
-def identify(records: Iterable[Record], jobs: JobBook) -> Iterator[tuple[str, Record]]:
+def identify(records: Iterable[Record], jobs: JobIndex) -> Iterator[tuple[str, Record]]:
     """The identity of each record without ``job_id`` in one complete window."""
     equals: dict[str, list[Record]] = defaultdict(list)
     for record in records:
@@ -27,7 +27,7 @@ def identify(records: Iterable[Record], jobs: JobBook) -> Iterator[tuple[str, Re
         yield from _match(key, group, jobs)
 
 
-def _match(key: str, group: list[Record], jobs: JobBook) -> Iterator[tuple[str, Record]]:
+def _match(key: str, group: list[Record], jobs: JobIndex) -> Iterator[tuple[str, Record]]:
     known: dict[str, Job] = {}
     while (job := jobs.get(f"{key}:{len(known)}")) is not None:
         known[f"{key}:{len(known)}"] = job

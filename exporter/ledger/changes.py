@@ -72,7 +72,7 @@ class Changes(msgspec.Struct, frozen=True):
 
     times: Times | None
     jobs: dict[str, Job]
-    forgotten: tuple[tuple[str, int], ...]
+    evicted: tuple[tuple[str, int], ...]
     """Ids, with the times of creation."""
     totals: dict[Key, int | None]
     """``None``: the total is gone (its histogram started anew)."""

@@ -46,5 +46,5 @@ def gauges(ledger: Ledger, now: int) -> JobGauges | None:
         jobs=dict(recent) if times.history <= window_start else None,
         open_jobs=dict(open_jobs),
         oldest_open=ledger.jobs.oldest_open(),
-        counted_until=times.settled,
+        counted_until=times.settled_until,
     )

@@ -26,11 +26,11 @@ NEVER: Final = -1
 FLAGS: Final = {anomaly: 1 << place for place, anomaly in enumerate(Anomaly)}
 UNDATED: Final = 1 << 20
 """The record has no usable create_time: its place in time is only where it was read."""
-WAIVED: Final = 1 << 21
+EXEMPT: Final = 1 << 21
 """A job that is no longer listed: windows are complete without it."""
 UNLISTED: Final = 1 << 22
 """At least one of the misses was a listing, not a lookup; no listing can miss an undated record."""
-EVIDENT: Final = 1 << 23
+CORROBORATED: Final = 1 << 23
 """An open job that a listing missed which showed others: the misses are counted from that one on."""
 
 
@@ -48,7 +48,7 @@ class Job(msgspec.Struct, gc=False, array_like=True):
     """The labels it is booked under at present."""
     text_length: int = NEVER
     """Booked text length."""
-    looked: int = NEVER
+    last_checked: int = NEVER
     """When the last look at it as an open job began."""
     misses: int = 0
     """Complete looks in a row that did not show it."""
@@ -76,12 +76,12 @@ class Job(msgspec.Struct, gc=False, array_like=True):
 
         Half an interval early, so that the poll nearest to that time takes it.
         """
-        seen, half = max(self.looked, self.created), interval // 2
+        seen, half = max(self.last_checked, self.created), interval // 2
         # The least t with t - seen >= (t - created) // 20 - half.
         spaced = (20 * (seen - half - 1) - self.created) // 19 + 1
         due = max(seen + interval - half, spaced)
         deadline = self.created + max_age
-        return min(due, deadline) if self.looked < deadline else due
+        return min(due, deadline) if self.last_checked < deadline else due
 
 
 class DueIndex:
@@ -106,7 +106,7 @@ class DueIndex:
         return taken
 
 
-class JobBook:
+class JobIndex:
     """All remembered jobs of one target, and which of them changed since the last commit."""
 
     def __init__(self, jobs: dict[str, Job] | None = None) -> None:
@@ -117,7 +117,7 @@ class JobBook:
         self.open_count = 0
         self.due = DueIndex()
         self.dirty: set[str] = set()
-        self.forgotten: set[tuple[str, int]] = set()
+        self.evicted: set[tuple[str, int]] = set()
         """Since the last commit: id and time of creation."""
         self._index(self._jobs)
 
@@ -137,7 +137,7 @@ class JobBook:
         self._jobs[job_id] = job
         self._index({job_id: job})
         self.dirty.add(job_id)
-        self.forgotten.discard((job_id, job.created))
+        self.evicted.discard((job_id, job.created))
 
     def _index(self, jobs: dict[str, Job]) -> None:
         """One job, or all of them: a start waits for this, so nothing is looked up or called in vain."""
@@ -152,7 +152,7 @@ class JobBook:
             if job.state in OPEN_STATES:
                 count_open(job, 1)
                 # A lower bound of when it is due, whatever the interval.
-                seen = max(job.looked, created)
+                seen = max(job.last_checked, created)
                 put_due(job_id, seen + (seen - created) // 40)
 
     def changed(self, job_id: str) -> None:
@@ -197,7 +197,7 @@ class JobBook:
         if not jobs:
             del self._slots[slot]
         self.dirty.discard(job_id)
-        self.forgotten.add((job_id, job.created))
+        self.evicted.add((job_id, job.created))
 
     def forget_finals(self, since: int, until: int) -> None:
         """Forget the final jobs created in [since, until)."""

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from exporter.failures.recent import Recent
-from exporter.ledger.anomalies import Told
+from exporter.failures.recent import RecentFailures
+from exporter.ledger.anomalies import SeenOnce
 from exporter.ledger.changes import MARGIN, Changes, Rules, Sighting
 from exporter.ledger.exemplars import Exemplars
-from exporter.ledger.job_index import EXPIRED, FLAGS, UNDATED, WAIVED, Job, JobBook
-from exporter.ledger.minutes import MinuteBook
-from exporter.ledger.missing import Absences, Verdict
+from exporter.ledger.job_index import EXEMPT, EXPIRED, FLAGS, UNDATED, Job, JobIndex
+from exporter.ledger.minutes import MinuteTable
+from exporter.ledger.missing import MissingJobs, Verdict
 from exporter.ledger.record import FAILED, FINAL_STATES, OPEN_STATES, UNKNOWN, Anomaly, Record
 from exporter.ledger.snapshot import Pair
 from exporter.ledger.totals import (
@@ -46,10 +46,10 @@ class Ledger:
         rules: Rules,
         *,
         times: Times | None,
-        jobs: JobBook,
+        jobs: JobIndex,
         totals: Totals,
         labels: LabelSets,
-        minutes: MinuteBook,
+        minutes: MinuteTable,
     ) -> None:
         self.rules = rules
         self._times = times
@@ -58,14 +58,16 @@ class Ledger:
         self.labels = labels
         self.minutes = minutes
         self.exemplars = Exemplars()
-        self.recent = Recent()
-        self.absences = Absences(rules, jobs)
-        self._told = Told()
+        self.recent = RecentFailures()
+        self.missing_jobs = MissingJobs(rules, jobs)
+        self._seen_once = SeenOnce()
         if times is not None:  # it may have been remembered for longer under other rules
             jobs.forget_finals(0, self._remembered_since)
         # What a late record made necessary may not have been done when these books were closed.
         late = FLAGS[Anomaly.LATE_RECORD]
-        self._late = any(job.flags & late and job.created >= self.times.forgotten for _, job in jobs.items())
+        self._late = any(
+            job.flags & late and job.created >= self.times.evicted_until for _, job in jobs.items()
+        )
 
     @property
     def started(self) -> bool:
@@ -81,7 +83,7 @@ class Ledger:
     @property
     def _remembered_since(self) -> int:
         """Jobs that are no longer open and were created before it are not remembered."""
-        return self.times.forgotten - self.rules.time_may_repeat
+        return self.times.evicted_until - self.rules.time_may_repeat
 
     # --- what a window showed -------------------------------------------------------------------------
 
@@ -90,9 +92,9 @@ class Ledger:
 
         Passes over records without an id: those are booked by ``see_as`` from complete windows only.
         """
-        absences = self.absences
-        if sighting.begun > absences.last_nonempty or absences.silence is not None:
-            absences.showed_something(sighting.begun)
+        missing_jobs = self.missing_jobs
+        if sighting.begun > missing_jobs.last_nonempty or missing_jobs.silence is not None:
+            missing_jobs.showed_something(sighting.begun)
         if record.malformed:
             self._tell(Anomaly.MALFORMED_RECORD, record.key)
         elif record.job_id is not None:
@@ -116,7 +118,7 @@ class Ledger:
             if sighting.since is None or sighting.until is None:
                 self._tell(Anomaly.BAD_CREATE_TIME, job_id)
                 return None
-            if sighting.since + MARGIN < self.times.forgotten:
+            if sighting.since + MARGIN < self.times.evicted_until:
                 return None
             return min(sighting.until, sighting.ended)
         if not sighting.covers(created):
@@ -126,7 +128,7 @@ class Ledger:
             if sighting.since is not None:
                 return None  # see ``undecided``
             created = _latest(record, sighting)
-        return created if created >= self.times.forgotten else None
+        return created if created >= self.times.evicted_until else None
 
     def undecided(self, record: Record, since: int) -> bool:
         """Is it unknown which of two times it was created at, in a window that has both? (R7)
@@ -150,7 +152,7 @@ class Ledger:
         if record.create_time is None:
             job.flags |= UNDATED
             self._flag(job, Anomaly.BAD_CREATE_TIME)
-        elif (times := self.times).baseline <= created < times.settled:
+        elif (times := self.times).baseline <= created < times.settled_until:
             self._flag(job, Anomaly.LATE_RECORD)
             self._late = True
         self._take_text(job, record.text_length)
@@ -162,8 +164,8 @@ class Ledger:
     def _see_again(self, job_id: str, job: Job, record: Record, sighting: Sighting) -> None:
         if job.misses:
             # Windows that are settled without it may lack others, too.
-            self._late |= bool(job.flags & WAIVED) and job.created >= self.times.forgotten
-            self.absences.end(job_id, job, self.times.settled)
+            self._late |= bool(job.flags & EXEMPT) and job.created >= self.times.evicted_until
+            self.missing_jobs.end(job_id, job, self.times.settled_until)
         state = record.job_state
         if job.state not in OPEN_STATES:
             regressed = state != job.state if job.state != EXPIRED else state in FINAL_STATES
@@ -201,7 +203,7 @@ class Ledger:
         """A job was seen open: it stays so, unless it is too old."""
         if job.state == UNKNOWN:
             self._flag(job, Anomaly.UNKNOWN_STATE)
-        job.looked = max(job.looked, sighting.begun)
+        job.last_checked = max(job.last_checked, sighting.begun)
         if sighting.begun >= job.created + self.rules.max_job_age:
             self._book_expired(job_id, job, "max_age")
 
@@ -224,11 +226,14 @@ class Ledger:
 
     def _observe_duration(self, job: Job, pair: Pair, job_id: str | None, ended: int) -> None:
         """Bracket the duration, unless our own lateness would show as the job's."""
-        created, looked = job.created, max(job.looked, job.created)
-        if ended - looked > 2 * job.spacing(ended, self.rules.interval):
+        created, last_checked = job.created, max(job.last_checked, job.created)
+        if ended - last_checked > 2 * job.spacing(ended, self.rules.interval):
             return
         buckets = self.rules.duration_buckets
-        for name, duration in ((DURATION_UPPER, max(0, ended - created)), (DURATION_LOWER, looked - created)):
+        for name, duration in (
+            (DURATION_UPPER, max(0, ended - created)),
+            (DURATION_LOWER, last_checked - created),
+        ):
             bucket = self.totals.observe(name, pair, buckets, duration)
             self.exemplars.take(bucket, job_id, duration, ended)
 
@@ -251,10 +256,10 @@ class Ledger:
         return [
             job_id
             for job_id, job in self.jobs.created_in(since, until)
-            if job_id not in seen and not job.flags & UNDATED and (job.open or not job.flags & WAIVED)
+            if job_id not in seen and not job.flags & UNDATED and (job.open or not job.flags & EXEMPT)
         ]
 
-    def miss(self, job_id: str, begun: int, *, listing: bool, evident: bool, now: int = 0) -> bool:
+    def miss(self, job_id: str, begun: int, *, listing: bool, corroborated: bool, now: int = 0) -> bool:
         """A complete look at ``begun`` did not show the job; ``evident``: but it showed others (R6, R9).
 
         ``now``, if later, is surely not before that look. Returns whether to go on without it.
@@ -262,7 +267,9 @@ class Ledger:
         job = self.jobs.get(job_id)
         if job is None:
             return True
-        verdict = self.absences.look(job_id, job, begun, max(begun, now), listing=listing, evident=evident)
+        verdict = self.missing_jobs.missed(
+            job_id, job, begun, max(begun, now), listing=listing, corroborated=corroborated
+        )
         if verdict is Verdict.GONE and job.open:
             self._book_expired(job_id, job, "vanished")
         return verdict is not Verdict.WAITED_FOR
@@ -296,13 +303,13 @@ class Ledger:
 
         It is complete, and settled, up to the first job that should be there and is not.
         """
-        holds = self.absences.holds
-        held = (floor_second(created) for created in holds.values() if created >= self.times.settled)
+        blocking = self.missing_jobs.blocking
+        held = (floor_second(created) for created in blocking.values() if created >= self.times.settled_until)
         before = self._remembered_since
         self.times.settle(min(until, min(held, default=until)), now, self.rules.overlap)
         self.jobs.forget_finals(before, self._remembered_since)
-        for job_id in [job_id for job_id in holds if self.jobs.get(job_id) is None]:
-            del holds[job_id]
+        for job_id in [job_id for job_id in blocking if self.jobs.get(job_id) is None]:
+            del blocking[job_id]
 
     def jump(self, now: int) -> int:
         """Give up what is further back than ``max_catch_up`` (R8). Returns the milliseconds skipped."""
@@ -342,7 +349,7 @@ class Ledger:
         return Changes(
             times=self._times,
             jobs=self.jobs.changes(),
-            forgotten=tuple(self.jobs.forgotten),
+            evicted=tuple(self.jobs.evicted),
             totals={key: self.totals.values.get(key) for key in self.totals.dirty},
             minutes=dict(self.minutes.pending),
             pairs=tuple(self.labels.added),
@@ -352,7 +359,7 @@ class Ledger:
         """The store has all of ``changes()``."""
         self.recent.committed()
         self.jobs.dirty.clear()
-        self.jobs.forgotten.clear()
+        self.jobs.evicted.clear()
         self.totals.dirty.clear()
         self.minutes.pending.clear()
         self.labels.added.clear()
@@ -374,7 +381,7 @@ class Ledger:
 
     def _tell(self, anomaly: Anomaly, key: str) -> None:
         """Count an anomaly of something that is not remembered; once."""
-        if self._told.is_news(anomaly, key):
+        if self._seen_once.first_time(anomaly, key):
             self.totals.add_plain(ANOMALIES, anomaly)
 
 

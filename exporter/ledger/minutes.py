@@ -17,7 +17,7 @@ UNCOUNTED = "-"
 """In place of the class: finished before the baseline, known to the gauge only."""
 
 
-class MinuteBook:
+class MinuteTable:
     """Jobs that are no longer open, by minute of creation, labels and last state."""
 
     def __init__(self) -> None:

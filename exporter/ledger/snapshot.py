@@ -64,7 +64,7 @@ class MinuteCounts(NamedTuple):
     open: int
 
 
-class Lately(msgspec.Struct, frozen=True):
+class Activity(msgspec.Struct, frozen=True):
     """For the status page: the last hour as this process saw it."""
 
     minutes: tuple[MinuteCounts, ...] = ()
@@ -126,7 +126,7 @@ class TargetView(msgspec.Struct, frozen=True, kw_only=True):
     """List requests of the last poll, or of the one under way so far."""
     poll_budget: int = 0
     """How many it may have made."""
-    lately: Lately = Lately()
+    activity: Activity = Activity()
 
 
 class Published(msgspec.Struct, frozen=True):

@@ -9,15 +9,15 @@ from __future__ import annotations
 import msgspec
 
 from exporter.ledger.changes import Rules
-from exporter.ledger.job_index import Job, JobBook
+from exporter.ledger.job_index import Job, JobIndex
 from exporter.ledger.ledger import Ledger
-from exporter.ledger.minutes import MinuteBook
+from exporter.ledger.minutes import MinuteTable
 from exporter.ledger.snapshot import Pair
 from exporter.ledger.totals import DURATION_LOWER, DURATION_UPPER, TEXT_LENGTH, Key, LabelSets, Totals
 from exporter.ledger.watermarks import Times
 
 
-class StoredBooks(msgspec.Struct, kw_only=True):
+class StoredLedger(msgspec.Struct, kw_only=True):
     """One target's books as a store holds them. All empty, version 0: never committed."""
 
     version: int = 0
@@ -34,19 +34,19 @@ class StoredBooks(msgspec.Struct, kw_only=True):
     """Histogram name -> the upper bounds it was counted with."""
 
 
-def open_books(stored: StoredBooks, rules: Rules, documented: tuple[Pair, ...]) -> Ledger:
+def open_ledger(stored: StoredLedger, rules: Rules, documented: tuple[Pair, ...]) -> Ledger:
     """A ledger on what the store holds."""
     totals = Totals(stored.totals)
     for name, bounds in buckets(rules).items():
         if name in stored.buckets and stored.buckets[name] != bounds:
             totals.drop(name)
-    minutes = MinuteBook()
+    minutes = MinuteTable()
     for minute, job_type, service, state, jobs in stored.minutes:
         minutes.load(minute, (job_type, service), state, jobs)
     return Ledger(
         rules,
         times=stored.times,
-        jobs=JobBook(stored.jobs),
+        jobs=JobIndex(stored.jobs),
         totals=totals,
         labels=LabelSets(documented, stored.pairs, rules.max_label_sets),
         minutes=minutes,

@@ -19,9 +19,9 @@ class Times(msgspec.Struct):
 
     baseline: int
     """B: what was created before it is not counted, except jobs found open at the first start."""
-    settled: int
+    settled_until: int
     """F: every record before it was read at least ``overlap`` after its creation."""
-    forgotten: int
+    evicted_until: int
     """K: ids of finished jobs created before it are no longer remembered; unknown ones are ignored."""
     history: int
     """Down to where the time before the baseline has been read for the gauge (R4)."""
@@ -32,29 +32,29 @@ class Times(msgspec.Struct):
     def start(cls, baseline: int, now: int = 0) -> Times:
         """``now`` where the baseline lies further back: what came since then is caught up on."""
         baseline = floor_second(baseline)
-        return cls(baseline, baseline, forgotten=baseline, history=baseline, catching_up=now)
+        return cls(baseline, baseline, evicted_until=baseline, history=baseline, catching_up=now)
 
     def settle(self, until: int, now: int, overlap: int) -> None:
         """After a complete read of [settled, until], begun at ``now`` on the API's clock."""
-        before = self.settled
-        self.settled = max(before, min(until, floor_second(now - overlap)))
-        self.forgotten = max(self.forgotten, self.settled - overlap)
-        if now - self.settled <= 2 * overlap:
+        before = self.settled_until
+        self.settled_until = max(before, min(until, floor_second(now - overlap)))
+        self.evicted_until = max(self.evicted_until, self.settled_until - overlap)
+        if now - self.settled_until <= 2 * overlap:
             self.catching_up = 0
-        elif self.settled > before:
+        elif self.settled_until > before:
             self.catching_up = now
 
     def too_far(self, now: int, max_catch_up: int) -> bool:
         """Is it time to jump (R8)? Not while a backlog is being read, unless that got stuck for as long."""
-        return floor_second(now - max_catch_up) > max(self.settled, self.catching_up)
+        return floor_second(now - max_catch_up) > max(self.settled_until, self.catching_up)
 
     def jump(self, now: int, max_catch_up: int) -> int:
         """Give up what is too far back (R8). Returns the milliseconds skipped: 0 most of the time."""
         if not self.too_far(now, max_catch_up):
             return 0
         target = floor_second(now - max_catch_up)
-        skipped = target - self.settled
-        self.settled = target
-        self.forgotten = target
+        skipped = target - self.settled_until
+        self.settled_until = target
+        self.evicted_until = target
         self.catching_up = now  # also when nothing can be read yet: there is no second jump
         return skipped

@@ -26,7 +26,7 @@ FAR: Final = 30
 """Minutes before and after it in which they are looked for."""
 
 
-class Look(NamedTuple):
+class Recheck(NamedTuple):
     """One job that is due, or a stretch of time that must be listed anyway. Whole seconds, inclusive."""
 
     since: int
@@ -37,19 +37,19 @@ class Look(NamedTuple):
     """Only a listing will do: it has no id, or it was missed already."""
     seen: int = 0
     """When it was looked at last."""
-    unsure: bool = False
+    uncertain: bool = False
     """The stretch around it may hold more than is known of."""
 
 
-def due_jobs(ledger: Ledger, now: int, most: int = MOST) -> list[Look]:
+def due_rechecks(ledger: Ledger, now: int, most: int = MOST) -> list[Recheck]:
     """Open and missed jobs that are due, in order of creation; of more than ``most`` the longest unseen."""
     due = [*_due_open(ledger, now, most), *_due_missed(ledger, now)]
     if len(due) > most:
-        due = sorted(due, key=lambda look: look.seen)[:most]
+        due = sorted(due, key=lambda recheck: recheck.seen)[:most]
     return sorted(due)
 
 
-def _due_open(ledger: Ledger, now: int, most: int) -> Iterator[Look]:
+def _due_open(ledger: Ledger, now: int, most: int) -> Iterator[Recheck]:
     rules, jobs = ledger.rules, ledger.jobs
     walked = found = 0
     waiting: dict[str, int] = {}
@@ -67,26 +67,26 @@ def _due_open(ledger: Ledger, now: int, most: int) -> Iterator[Look]:
             yield _look(ledger, job_id, job, now)
 
 
-def _due_missed(ledger: Ledger, now: int) -> Iterator[Look]:
+def _due_missed(ledger: Ledger, now: int) -> Iterator[Recheck]:
     """Finished jobs that were not listed: asked for until they are found or given up."""
     spacing = ledger.rules.overlap // TRIES_PER_OVERLAP
-    for job_id in ledger.absences.holds:
+    for job_id in ledger.missing_jobs.blocking:
         job = ledger.jobs.get(job_id)
         if job is not None and not job.open and now >= job.missing_since + job.misses * spacing:
             yield _look(ledger, job_id, job, now)
 
 
-def _look(ledger: Ledger, job_id: str, job: Job, now: int) -> Look:
+def _look(ledger: Ledger, job_id: str, job: Job, now: int) -> Recheck:
     since = floor_second(job.created)
     until = since + SECOND
-    unsure = job_id in ledger.absences.crowded
+    uncertain = job_id in ledger.missing_jobs.look_up_alone
     listing_only = job_id.startswith("\x00")
     if job.misses and not job.flags & UNDATED:
         # Whether lists show it is the question: an API may find by id what it does not list.
         listing_only = True
-        if job.open and not unsure:
-            (since, until), unsure = _around(ledger, job.created, now), True
-    return Look(since, until, job_id, listing_only, job.looked, unsure)
+        if job.open and not uncertain:
+            (since, until), uncertain = _around(ledger, job.created, now), True
+    return Recheck(since, until, job_id, listing_only, job.last_checked, uncertain)
 
 
 def _around(ledger: Ledger, created: int, now: int) -> tuple[int, int]:

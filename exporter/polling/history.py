@@ -6,30 +6,30 @@ from typing import Final
 
 from exporter.ledger.gauges import history_start
 from exporter.polling import planner as plan
-from exporter.polling.poll_run import Booking
+from exporter.polling.poll_run import PollRun
 from exporter.polling.windows import BudgetSpentError
 
 HISTORY: Final = "history"
 
 
-async def read_history(booking: Booking, density: plan.Density) -> None:
+async def read_history(run: PollRun, density: plan.Density) -> None:
     """The next stretches, within half of what is left of the budget: nothing else is less urgent.
 
     Raises BudgetSpentError where something is left to read and the poll has no request left.
     """
-    limit = max(1, booking.budget_left // 2)
-    ledger, reader, unread = booking.ledger, booking.reader, booking.unread
+    limit = max(1, run.budget_left // 2)
+    ledger, reader, unread = run.ledger, run.reader, run.unread
     spent = reader.requests
     while (left := limit - (reader.requests - spent)) > 0:
-        window = plan.history_window(ledger, density, history_start(ledger, booking.now()), left * 100)
+        window = plan.history_window(ledger, density, history_start(ledger, run.now()), left * 100)
         if window is None:
             return
         if (result := unread.pop(HISTORY, None)) is not None:
             window = result.window
-            await reader.go_on(result, booking.deadline)
+            await reader.go_on(result, run.deadline)
         else:
-            result = await reader.read(window, booking.deadline)
-        booking.doubt_times(result, window.since)
+            result = await reader.read(window, run.deadline)
+        run.doubt_times(result, window.since)
         if result.complete:
             ledger.see_history(result.listing, window.since, result.sighting)
             density.learn(window, len(result.inside))
@@ -37,6 +37,6 @@ async def read_history(booking: Booking, density: plan.Density) -> None:
             unread[HISTORY] = result
         elif result.error is not None:
             density.shrink(window)  # it may be its size that fails
-        await booking.commit_read(result)
-        if not result.complete and not booking.halve(density, window, result):
+        await run.commit_read(result)
+        if not result.complete and not run.halve(density, window, result):
             return

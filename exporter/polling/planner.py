@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from exporter.ledger.changes import CLOCKS_DIFFER, MARGIN
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.watermarks import floor_second
-from exporter.polling.due import Look, RecordCounts
+from exporter.polling.due import Recheck, RecordCounts
 from exporter.polling.paging import MAX_WINDOW_RECORDS, PAGE_LIMIT
 from exporter.units import SECOND
 
@@ -44,10 +44,10 @@ class Window(NamedTuple):
     until: int
 
 
-class Looks(NamedTuple):
+class RecheckPlan(NamedTuple):
     """How the due jobs are looked at."""
 
-    steps: tuple[Window | Look, ...]
+    steps: tuple[Window | Recheck, ...]
     """Stretches to list and jobs to look up, what has waited longest first: the budget may not do for all."""
 
     @property
@@ -55,8 +55,8 @@ class Looks(NamedTuple):
         return tuple(step for step in self.steps if isinstance(step, Window))
 
     @property
-    def lookups(self) -> tuple[Look, ...]:
-        return tuple(step for step in self.steps if isinstance(step, Look))
+    def lookups(self) -> tuple[Recheck, ...]:
+        return tuple(step for step in self.steps if isinstance(step, Recheck))
 
 
 class Density:
@@ -143,20 +143,20 @@ def backlog_window(density: Density, head: int, now: int) -> Window | None:
 
 
 def head_window(
-    ledger: Ledger, density: Density, head: int, now: int, due: Sequence[Look], furthest: int = 0
+    ledger: Ledger, density: Density, head: int, now: int, due: Sequence[Recheck], furthest: int = 0
 ) -> Window:
     """The newest stretch, from where the last head read ended, and what is cheaply listed with it.
 
     One page is read to beyond now, and ``furthest`` where that is later: a record there tells whose clock is
     right (R3). More pages end a second before now: nothing may appear between them. Nothing before K is new.
     """
-    since = head = max(ledger.times.forgotten, min(head, floor_second(now)))
+    since = head = max(ledger.times.evicted_until, min(head, floor_second(now)))
     late = max(head + SECOND, floor_second(now) - SECOND)
     if due:
         counts = RecordCounts(ledger, due[0].since - MARGIN, head, density.per_ms)
-        gap = Look(head, max(late, floor_second(now)), "", listing_only=True)
-        looks = plan_looks([*(look for look in due if look.since < head), gap], counts.before)
-        since = min(head, max(looks.windows, key=lambda window: window.until).since)
+        gap = Recheck(head, max(late, floor_second(now)), "", listing_only=True)
+        rechecks = plan_rechecks([*(recheck for recheck in due if recheck.since < head), gap], counts.before)
+        since = min(head, max(rechecks.windows, key=lambda window: window.until).since)
         if counts(since - MARGIN, now) + SLACK > PAGE_LIMIT:
             return Window(since, late)
     return Window(since, floor_second(max(now, furthest, head)) + max(MIN_AHEAD, ledger.rules.overlap))
@@ -167,7 +167,7 @@ def filled(ledger: Ledger, density: Density, window: Window, head: int, now: int
 
     Costs nothing, shows late records, and puts off the next looks. ``most`` milliseconds back from now.
     """
-    reach = max(ledger.times.forgotten, floor_second(now) - most)
+    reach = max(ledger.times.evicted_until, floor_second(now) - most)
     if window.since <= reach:
         return window
     counts = RecordCounts(ledger, reach - MARGIN, head, density.per_ms)
@@ -210,9 +210,13 @@ def pages(records: float) -> int:
     return max(1, ceil((records - 1) / (PAGE_LIMIT - 1)))
 
 
-def plan_looks(
-    due: Sequence[Look], before: Callable[[int], float], slack: float = SLACK, *, alone: Sequence[Look] = ()
-) -> Looks:
+def plan_rechecks(
+    due: Sequence[Recheck],
+    before: Callable[[int], float],
+    slack: float = SLACK,
+    *,
+    alone: Sequence[Recheck] = (),
+) -> RecheckPlan:
     """The cheapest mix of listed stretches and lookups for everything due; each of ``alone`` by itself.
 
     ``due`` is in order of creation; ``before(t)`` counts the records created before ``t``; a stretch is taken
@@ -245,7 +249,7 @@ def plan_looks(
     steps = _chosen(items, choice)
     steps += [(job.seen, Window(job.since, job.until) if job.listing_only else job) for job in alone]
     steps.sort(key=lambda step: step[0])
-    return Looks(tuple(step for _, step in steps))
+    return RecheckPlan(tuple(step for _, step in steps))
 
 
 class _Second(NamedTuple):
@@ -253,33 +257,33 @@ class _Second(NamedTuple):
 
     since: int
     until: int
-    looks: tuple[Look, ...]
+    rechecks: tuple[Recheck, ...]
     lookups: float
     """What looking each of them up would cost; ``inf`` when only a listing will do."""
 
 
-def _by_second(due: Sequence[Look]) -> list[_Second]:
+def _by_second(due: Sequence[Recheck]) -> list[_Second]:
     items = []
     through = 0
-    for (since, until), group in groupby(due, key=lambda look: (look.since, look.until)):
-        looks = tuple(group)
-        listing_only = any(look.listing_only for look in looks)
+    for (since, until), group in groupby(due, key=lambda recheck: (recheck.since, recheck.until)):
+        rechecks = tuple(group)
+        listing_only = any(recheck.listing_only for recheck in rechecks)
         # What lies within a longer stretch is listed with it for nothing.
         through = until = max(until, through)
-        items.append(_Second(since, until, looks, inf if listing_only else len(looks)))
+        items.append(_Second(since, until, rechecks, inf if listing_only else len(rechecks)))
     return items
 
 
-def _chosen(items: Sequence[_Second], choice: Sequence[int]) -> list[tuple[int, Window | Look]]:
+def _chosen(items: Sequence[_Second], choice: Sequence[int]) -> list[tuple[int, Window | Recheck]]:
     """The stretches and lookups, with the time since when each has waited."""
-    steps: list[tuple[int, Window | Look]] = []
+    steps: list[tuple[int, Window | Recheck]] = []
     end = len(items) - 1
     while end >= 0:
         start = choice[end] if choice[end] >= 0 else end
         if choice[end] < 0:
-            steps += [(look.seen, look) for look in items[end].looks]
+            steps += [(recheck.seen, recheck) for recheck in items[end].rechecks]
         else:
-            seen = min(look.seen for item in items[start : end + 1] for look in item.looks)
+            seen = min(recheck.seen for item in items[start : end + 1] for recheck in item.rechecks)
             steps.append((seen, Window(items[start].since, items[end].until)))
         end = start - 1
     return steps

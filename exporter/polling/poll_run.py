@@ -15,10 +15,10 @@ from exporter.errors import ApiError, ErrorKind, ExporterError
 from exporter.ledger.anonymous import identify
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.snapshot import PollCost
-from exporter.polling.due import Look, due_jobs
+from exporter.polling.due import Recheck, due_rechecks
 from exporter.polling.planner import MIN_AHEAD, Density, Window
 from exporter.polling.windows import ApiClock, LookupIgnoredError, Reader, SeenPage, WindowResult
-from exporter.store.repository import Books
+from exporter.store.repository import LedgerRepository
 from exporter.units import SECOND
 
 logger = logging.getLogger(__name__)
@@ -32,11 +32,17 @@ class ClockError(ExporterError):
     """The API's answers do not tell the time."""
 
 
-class Booking:
+class PollRun:
     """The means of a poll: reader, books, deadline, budget; and what happened in it so far."""
 
     def __init__(
-        self, name: str, *, clock: ApiClock, reader: Reader, books: Books, committed: Callable[[], None]
+        self,
+        name: str,
+        *,
+        clock: ApiClock,
+        reader: Reader,
+        books: LedgerRepository,
+        committed: Callable[[], None],
     ) -> None:
         self.name = name
         self.clock = clock
@@ -103,7 +109,7 @@ class Booking:
         Between two pages, scrapes have their turn: a window may have ten pages, a page takes a millisecond.
         """
         ledger = self.ledger
-        self.doubt_times(result, ledger.times.forgotten)
+        self.doubt_times(result, ledger.times.evicted_until)
         while result.pages:
             self._see(result.pages.pop(0))
             await asyncio.sleep(0)
@@ -113,10 +119,10 @@ class Booking:
         for name, record in identify(result.inside, ledger.jobs):
             shown.add(name)
             ledger.see_as(name, record, result.sighting)
-        evident = bool(result.listing)
+        corroborated = bool(result.listing)
         for job_id in ledger.missing(result.window.since, result.window.until, shown):
-            self._miss(job_id, result.begun, listing=True, evident=evident)
-        for job_id in ledger.absences.take_waived():
+            self._miss(job_id, result.begun, listing=True, corroborated=corroborated)
+        for job_id in ledger.missing_jobs.take_exempt():
             log.warn(logger, "a job is no longer listed", target=self.name, job_id=job_id)
 
     def doubt_times(self, result: WindowResult, since: int) -> None:
@@ -126,33 +132,35 @@ class Booking:
         if filtered and any(self.ledger.undecided(record, since) for record in records):
             result.complete, result.reason = False, "two hours have the time that is shown (time_zone)"
 
-    def due(self) -> list[Look]:
+    def due(self) -> list[Recheck]:
         """The jobs that are due to be looked at: by listing alone for an API that cannot look up."""
         now = self.now()
-        due = due_jobs(self.ledger, now)
+        due = due_rechecks(self.ledger, now)
         if not self._lookups:
-            due = [look._replace(listing_only=True) for look in due]
+            due = [recheck._replace(listing_only=True) for recheck in due]
         failures = self._failures
-        self._failures = {look.job_id: failures[look.job_id] for look in due if look.job_id in failures}
-        return [self._put_back(look, now) for look in due] if self._failures else due
+        self._failures = {
+            recheck.job_id: failures[recheck.job_id] for recheck in due if recheck.job_id in failures
+        }
+        return [self._put_back(recheck, now) for recheck in due] if self._failures else due
 
-    def _put_back(self, look: Look, now: int) -> Look:
+    def _put_back(self, recheck: Recheck, now: int) -> Recheck:
         """Looks that fail come last and in turns: one that always fails must keep no other waiting.
 
         By listing and by id in turn: an API may answer an id that it does not know with an error.
         """
-        times = self._failures.get(look.job_id, 0)
+        times = self._failures.get(recheck.job_id, 0)
         if times <= 1:
-            return look
-        listing = look.listing_only or times % 2 == 0
-        return look._replace(seen=now + times, unsure=True, listing_only=listing)
+            return recheck
+        listing = recheck.listing_only or times % 2 == 0
+        return recheck._replace(seen=now + times, uncertain=True, listing_only=listing)
 
     @property
     def failing(self) -> set[str]:
         """Jobs of which looks fail again and again: they are asked for alone."""
         return {job_id for job_id, times in self._failures.items() if times > 1}
 
-    def looks_failed(self, job_ids: Iterable[str]) -> None:
+    def rechecks_failed(self, job_ids: Iterable[str]) -> None:
         """Errors ended the looks at these jobs."""
         for job_id in job_ids:
             self._failures[job_id] = self._failures.get(job_id, 0) + 1
@@ -167,11 +175,11 @@ class Booking:
             raise
         self._see(seen)
         if not seen.records:
-            self._miss(job_id, seen.sighting.begun, listing=False, evident=False)
+            self._miss(job_id, seen.sighting.begun, listing=False, corroborated=False)
         self.reads += 1
 
-    def _miss(self, job_id: str, begun: int, *, listing: bool, evident: bool) -> None:
-        gone = self.ledger.miss(job_id, begun, now=self.now(), listing=listing, evident=evident)
+    def _miss(self, job_id: str, begun: int, *, listing: bool, corroborated: bool) -> None:
+        gone = self.ledger.miss(job_id, begun, now=self.now(), listing=listing, corroborated=corroborated)
         self.missed |= not gone
 
     async def ask_for_any(self) -> None:

@@ -23,13 +23,13 @@ from exporter.polling.budget import Budget
 from exporter.polling.due import RecordCounts
 from exporter.polling.history import read_history
 from exporter.polling.paging import MAX_WINDOW_RECORDS, PAGE_LIMIT, Verdict
-from exporter.polling.poll_run import OF_ONE_REQUEST, Booking
-from exporter.polling.recheck import look
-from exporter.polling.settle import Backlog, Settling
+from exporter.polling.poll_run import OF_ONE_REQUEST, PollRun
+from exporter.polling.recheck import recheck
+from exporter.polling.settle import Backlog, SettleReads
 from exporter.polling.start import PollStart
 from exporter.polling.windows import BudgetSpentError, JobSource, Reader, WindowResult
 from exporter.polling.witnesses import Witnesses
-from exporter.store.repository import Books
+from exporter.store.repository import LedgerRepository
 from exporter.units import SECOND
 
 logger = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class Poller:
         *,
         source: JobSource,
         reader: Reader,
-        books: Books,
+        books: LedgerRepository,
         budget: Budget | None = None,
         publish: Callable[[TargetView], None],
         monotonic: Callable[[], float],
@@ -85,12 +85,12 @@ class Poller:
         self._whole_list = 0
         """Pages of the whole list, for an API without time filters."""
         self._published_at = float("-inf")
-        self._booking = Booking(
+        self._run = PollRun(
             name, clock=source.clock, reader=reader, books=books, committed=self._publish_sometimes
         )
-        self._witnesses = Witnesses(self._booking, monotonic, wall, time_filters=settings.time_filters)
-        self._start = PollStart(self._booking, source, self._witnesses, time_filters=settings.time_filters)
-        self._settling = Settling(self._booking, books.rules.overlap)
+        self._witnesses = Witnesses(self._run, monotonic, wall, time_filters=settings.time_filters)
+        self._start = PollStart(self._run, source, self._witnesses, time_filters=settings.time_filters)
+        self._settling = SettleReads(self._run, books.rules.overlap)
 
     # --- the cycle ------------------------------------------------------------------------------------
 
@@ -106,7 +106,7 @@ class Poller:
     async def poll(self) -> Outcome:
         """Read what is due, book it, publish it. Never raises but for cancellation and its like."""
         started, answers = self._monotonic(), self._reader.answers
-        self._booking.begin(started + self._settings.timeout, self._budget.grant(self._name))
+        self._run.begin(started + self._settings.timeout, self._budget.grant(self._name))
         outcome: Outcome = "complete"
         problem = ""
         try:
@@ -114,7 +114,7 @@ class Poller:
         except ExporterError as error:
             problem = str(error)
             ended = isinstance(error, BudgetSpentError) and self._reader.answers > answers
-            outcome = "partial" if self._booking.reads or ended else "failed"
+            outcome = "partial" if self._run.reads or ended else "failed"
             log.warn(logger, f"poll {outcome}", target=self._name, error=error)
         except Exception as error:  # noqa: BLE001 - a defect ends neither the program nor the other targets
             # Nothing doubtful is kept: the books are loaded anew.
@@ -131,7 +131,7 @@ class Poller:
 
     async def _finish(self, outcome: Outcome, seconds: float, problem: str, *, up: bool) -> None:
         wall = int(self._wall() * SECOND)
-        self._budget.spent(self._name, self._booking.cost.requests)
+        self._budget.spent(self._name, self._run.cost.requests)
         self._books.poll_ended(outcome, int(seconds * SECOND), wall)
         self._books.problem = problem
         try:
@@ -155,15 +155,15 @@ class Poller:
             await self._read_windows()
         else:
             await self._read_everything()
-        if self._booking.problem is not None:
-            raise self._booking.problem
+        if self._run.problem is not None:
+            raise self._run.problem
 
     async def _read_windows(self) -> None:
         """All kinds of reads in turn; first the one that the last poll's budget left nothing for (R8)."""
         if self._settling.begin():
             self._head = 0
-            self._booking.unread.clear()
-        history = partial(read_history, self._booking, self._history_density)
+            self._run.unread.clear()
+        history = partial(read_history, self._run, self._history_density)
         news = (self._catch_up, self._read_head, self._read_settled)
         kinds = (*news, self._look, history, self._ask_for_any)
         first, self._first = self._first, 0
@@ -188,10 +188,10 @@ class Poller:
         if not self._settling.lagging:
             self._backlog = None
             return
-        now = self._booking.now()
+        now = self._run.now()
         self._backlog = self._backlog or Backlog(self._monotonic(), self._settling.read_until, now)
-        await self._settle(max(1, self._booking.budget_left // 2))
-        now, read_until = self._booking.now(), self._settling.read_until
+        await self._settle(max(1, self._run.budget_left // 2))
+        now, read_until = self._run.now(), self._settling.read_until
         log.info(
             logger,
             "catching up" if self._settling.lagging else "caught up",
@@ -205,23 +205,23 @@ class Poller:
         try:
             await self._settling.read(limit, self._head)
         except ApiError as error:
-            self._booking.problem = self._booking.problem or error
+            self._run.problem = self._run.problem or error
 
     async def _read_settled(self) -> None:
         if not self._settling.lagging:
-            await self._settle(self._booking.budget_left)
+            await self._settle(self._run.budget_left)
 
     async def _look(self) -> None:
         try:
-            await look(self._booking, max(self._head, self._settling.read_until))
+            await recheck(self._run, max(self._head, self._settling.read_until))
         finally:
             if self._books.loaded:
-                self._settling.advance(self._booking.now())
+                self._settling.advance(self._run.now())
 
     async def _ask_for_any(self) -> None:
         """Deleted, or does the API list nothing at all at the moment? (R6, R9)"""
-        if self._booking.missed:
-            await self._booking.ask_for_any()
+        if self._run.missed:
+            await self._run.ask_for_any()
 
     async def _read_head(self) -> None:
         """News of the newest stretch, every poll (R5), and of what is due and costs least with it."""
@@ -230,20 +230,20 @@ class Poller:
         self._head = max(self._head, self._settling.read_until)
         reach = True
         while True:
-            now = self._booking.now()
+            now = self._run.now()
             backlog = plan.backlog_window(self._head_density, self._head, now)
             window = backlog or self._newest(now, reach=reach)
             head, past = self._head, min(window.until, floor_second(now) + SECOND)
             most = PAGE_LIMIT if window.until > past else MAX_WINDOW_RECORDS
-            result = await self._booking.reader.read(window, self._booking.deadline, most=most)
-            await self._booking.book(result)
+            result = await self._run.reader.read(window, self._run.deadline, most=most)
+            await self._run.book(result)
             if reach and window.since < head and self._may_be_further_back(result):
-                await self._booking.commit()
+                await self._run.commit()
                 reach = False
                 continue
             if isinstance(result.error, BudgetSpentError) and result.requests:
                 self._head_density.shrink(plan.Window(head, past))  # the next poll reads a part of it
-            await self._booking.commit_read(result)
+            await self._run.commit_read(result)
             if result.complete:
                 self._head = max(head, min(past, floor_second(now)))
                 fresh = sum(1 for record in result.listing if (record.create_time or now) > head)
@@ -258,7 +258,7 @@ class Poller:
                 self._reach_density.shrink(plan.Window(window.since, past))
             elif past - head <= 2 * SECOND:
                 if result.reason != Verdict.TOO_LARGE.value:
-                    self._booking.doubt(result)
+                    self._run.doubt(result)
                 return  # a burst in this very second is read by the next poll
             else:
                 self._head_density.shrink(plan.Window(head, past))
@@ -268,7 +268,7 @@ class Poller:
         error = result.error
         if not isinstance(error, ApiError) or error.kind not in OF_ONE_REQUEST:
             return False
-        self._booking.problem = self._booking.problem or error
+        self._run.problem = self._run.problem or error
         return True
 
     def _more_than_expected(self, gap: plan.Window, window: plan.Window, count: int) -> bool:
@@ -280,8 +280,8 @@ class Poller:
 
     def _newest(self, now: int, *, reach: bool) -> plan.Window:
         ledger, density, head = self._books.ledger, self._head_density, self._head
-        due = [job for job in self._booking.due() if not job.unsure] if reach else []
-        window = plan.head_window(ledger, density, head, now, due, self._booking.furthest)
+        due = [job for job in self._run.due() if not job.uncertain] if reach else []
+        window = plan.head_window(ledger, density, head, now, due, self._run.furthest)
         if not reach:
             return window
         return plan.filled(ledger, density, window, head, now, self._reach_density.most)
@@ -294,14 +294,14 @@ class Poller:
         """
         if self._loads != self._books.loads:
             self._loads = self._books.loads
-            self._booking.unread.clear()
+            self._run.unread.clear()
         ledger = self._books.ledger
-        result = self._booking.unread.pop(EVERYTHING, None)
+        result = self._run.unread.pop(EVERYTHING, None)
         if result is not None:
-            await self._reader.go_on(result, self._booking.deadline)
+            await self._reader.go_on(result, self._run.deadline)
         else:
-            result = await self._reader.read_everything(self._booking.ahead, self._booking.deadline)
-        await self._booking.book(result)
+            result = await self._reader.read_everything(self._run.ahead, self._run.deadline)
+        await self._run.book(result)
         if result.complete:
             now = result.begun
             if result.requests > 2 * self._whole_list:
@@ -314,10 +314,10 @@ class Poller:
             self._settling.read_until = floor_second(now - ledger.rules.overlap)
             self._settling.advance(now)
         elif isinstance(result.error, BudgetSpentError):
-            self._booking.unread[EVERYTHING] = result
-        await self._booking.commit_read(result)
+            self._run.unread[EVERYTHING] = result
+        await self._run.commit_read(result)
         if not result.complete:
-            self._booking.doubt(result)
+            self._run.doubt(result)
 
     def _publish_sometimes(self) -> None:
         """After a commit: news needs not wait for the poll's end."""
@@ -336,7 +336,7 @@ class Poller:
             skew_ms=None if skew is None else round(skew * SECOND),
             believed_skew_ms=None if now is None else now - round(wall * SECOND),
             clocks_disagree=self._witnesses.disagreed,
-            cost=self._booking.cost,
+            cost=self._run.cost,
         )
         self._publish_view(view)
 

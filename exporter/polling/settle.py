@@ -17,7 +17,7 @@ from exporter import log
 from exporter.errors import ExporterError
 from exporter.polling import planner as plan
 from exporter.polling.paging import PAGE_LIMIT
-from exporter.polling.poll_run import Booking
+from exporter.polling.poll_run import PollRun
 from exporter.polling.windows import BudgetSpentError, WindowResult
 
 logger = logging.getLogger(__name__)
@@ -57,11 +57,11 @@ class Backlog(NamedTuple):
         return round(max(passed, 1.0) * (now - read_until) / gained)
 
 
-class Settling:
+class SettleReads:
     """Reads on from where it ended in the last poll."""
 
-    def __init__(self, booking: Booking, overlap: int) -> None:
-        self._booking = booking
+    def __init__(self, run: PollRun, overlap: int) -> None:
+        self._run = run
         self._density = plan.Density(overlap)
         self.read_until = 0
         """Up to where everything was read: the settled time, or beyond it while missed jobs hold that."""
@@ -78,9 +78,9 @@ class Settling:
         After a commit that failed they know nothing of what it held: that is read once more (R10).
         Returns whether it is so.
         """
-        books, times = self._booking.books, self._booking.ledger.times
-        if self._loads != books.loads or self.read_until < times.forgotten:
-            self._loads, self.read_until, self._reread_at = books.loads, times.settled, 0
+        books, times = self._run.books, self._run.ledger.times
+        if self._loads != books.loads or self.read_until < times.evicted_until:
+            self._loads, self.read_until, self._reread_at = books.loads, times.settled_until, 0
             self._unread = None
             return True
         return False
@@ -91,7 +91,7 @@ class Settling:
         return self._lagging_at(self.read_until)
 
     def _lagging_at(self, read_until: int) -> bool:
-        return plan.is_lagging(self._booking.ledger, read_until, self._booking.now())
+        return plan.is_lagging(self._run.ledger, read_until, self._run.now())
 
     async def read(self, limit: int, head: int) -> None:
         """Read what is due, planned for ``limit`` requests. Up to ``head`` all records are known.
@@ -102,9 +102,9 @@ class Settling:
         under_way: list[_Reading] = []
         try:
             try:
-                await self._read_in_order(under_way, limit + self._booking.cost.requests, head)
+                await self._read_in_order(under_way, limit + self._run.cost.requests, head)
             except ExporterError:
-                if self._booking.books.loaded:
+                if self._run.books.loaded:
                     await self._book_shown(under_way)
                 raise
             await self._book_shown(under_way)
@@ -120,7 +120,7 @@ class Settling:
             reading = under_way.pop(0)
             result = await reading.task
             await self._book(reading, result)
-            if not result.complete and not self._booking.halve(self._density, reading.window, result):
+            if not result.complete and not self._run.halve(self._density, reading.window, result):
                 return
             if self.read_until < reading.window.since:
                 await self._book_shown(under_way)
@@ -129,17 +129,17 @@ class Settling:
         """Put the next windows under way: the backlog's a few at a time, others when the last is booked."""
         while len(under_way) < UNDER_WAY:
             place, since, end = self._gap(under_way)
-            left = limit - self._booking.cost.requests
+            left = limit - self._run.cost.requests
             left -= sum(reading.pages for reading in under_way if not reading.task.done())
             if under_way and (left < WHOLE or not self._lagging_at(since)):
                 return
-            if left <= 0 < self._booking.budget_left:
+            if left <= 0 < self._run.budget_left:
                 return
             if not under_way and self._go_on(under_way):
                 continue
-            now, head = self._booking.now(), max(head, since)
+            now, head = self._run.now(), max(head, since)
             window = plan.settle_window(
-                self._booking.ledger, self._density, since, head, now, max(1, left) * PAGE_LIMIT
+                self._run.ledger, self._density, since, head, now, max(1, left) * PAGE_LIMIT
             )
             if window is None:
                 return
@@ -165,11 +165,11 @@ class Settling:
             if reading.window.since > since:
                 return place, since, reading.window.since
             since = reading.window.until
-        return len(under_way), since, self._booking.now()
+        return len(under_way), since, self._run.now()
 
     async def _read(self, window: plan.Window, unread: WindowResult | None = None) -> WindowResult:
         """Far behind, nothing else would contradict a wrongly empty answer: it is asked for again."""
-        reader, deadline = self._booking.reader, self._booking.deadline
+        reader, deadline = self._run.reader, self._run.deadline
         result = await (reader.go_on(unread, deadline) if unread else reader.read(window, deadline))
         while result.complete and not result.listing and result.repeats < EMPTY_AGAIN:
             if not self._lagging_at(window.since):
@@ -178,7 +178,7 @@ class Settling:
         return result
 
     async def _book(self, reading: _Reading, result: WindowResult) -> None:
-        await self._booking.book(result)
+        await self._run.book(result)
         if result.complete:
             self.read_until = reading.window.until
             self._density.learn(reading.window, len(result.inside))
@@ -187,16 +187,16 @@ class Settling:
             self._unread = reading, result
         elif result.error is not None:
             self._density.shrink(reading.window)  # it may be its size that fails
-        await self._booking.commit_read(result)
+        await self._run.commit_read(result)
 
     def advance(self, now: int) -> None:
         """Move the settled time as far as the reads, and the jobs they should have shown, allow (R6)."""
-        ledger = self._booking.ledger
-        if ledger.absences.take_refuted():
-            self.read_until = min(self.read_until, ledger.times.settled)
+        ledger = self._run.ledger
+        if ledger.missing_jobs.take_refuted():
+            self.read_until = min(self.read_until, ledger.times.settled_until)
         if now - self._reread_at >= ledger.rules.overlap and ledger.take_late():
             # The stretch behind the settled time did not show it when it was read: what else did it not show?
-            self._reread_at, self.read_until = now, ledger.times.forgotten
+            self._reread_at, self.read_until = now, ledger.times.evicted_until
         ledger.settle(self.read_until, now)
 
     async def _book_shown(self, under_way: list[_Reading]) -> None:
@@ -204,8 +204,8 @@ class Settling:
         while under_way:
             result = await under_way.pop(0).task
             result.complete = False
-            await self._booking.book(result)
-            await self._booking.commit()
+            await self._run.book(result)
+            await self._run.commit()
 
     async def _drop(self, under_way: list[_Reading]) -> None:
         """The poll is cancelled, or the books are gone: what is under way has nowhere to go."""
@@ -216,7 +216,7 @@ class Settling:
                 log.error(
                     logger,
                     "a read failed by a defect of this program",
-                    target=self._booking.name,
+                    target=self._run.name,
                     error=ended,
                 )
         under_way.clear()

@@ -13,7 +13,7 @@ from exporter import log
 from exporter.ledger.changes import Sighting
 from exporter.ledger.record import Record
 from exporter.polling.paging import PAGE_LIMIT
-from exporter.polling.poll_run import Booking, ClockError
+from exporter.polling.poll_run import ClockError, PollRun
 from exporter.polling.windows import JobSource
 from exporter.polling.witnesses import Witnesses
 from exporter.units import SECOND
@@ -29,10 +29,8 @@ MORE_PROBES: Final = 8
 class PollStart:
     """See the module. One for the life of a poller."""
 
-    def __init__(
-        self, booking: Booking, source: JobSource, witnesses: Witnesses, *, time_filters: bool
-    ) -> None:
-        self._booking = booking
+    def __init__(self, run: PollRun, source: JobSource, witnesses: Witnesses, *, time_filters: bool) -> None:
+        self._run = run
         self._source = source
         self._witnesses = witnesses
         self._time_filters = time_filters
@@ -44,60 +42,58 @@ class PollStart:
     async def learn(self) -> None:
         """The API's clock, what ``count`` means, whose books these are: once, and again when unknown."""
         for _ in range(PROBES):
-            if self._source.clock.now_ms() is not None and not self._booking.suspicious:
+            if self._source.clock.now_ms() is not None and not self._run.suspicious:
                 break
             await self._probe()
-            self._booking.suspicious = False
+            self._run.suspicious = False
         if self._source.clock.now_ms() is None:
             raise ClockError("the API's answers carry no usable Date header: nothing can be counted")
         for _ in range(MORE_PROBES):
-            if self._booking.budget_left <= 1 or not self._source.clock.undecided(
-                self._booking.books.rules.overlap / SECOND
+            if self._run.budget_left <= 1 or not self._source.clock.undecided(
+                self._run.books.rules.overlap / SECOND
             ):
                 break
             await self._probe()
         if self._source.project_id:
-            self._booking.books.claim_project(self._source.project_id)
+            self._run.books.claim_project(self._source.project_id)
 
     async def _probe(self) -> None:
-        self._probed += await self._booking.reader.probe(
-            self._booking.deadline, time_filters=self._time_filters
-        )
+        self._probed += await self._run.reader.probe(self._run.deadline, time_filters=self._time_filters)
 
     def book_probed(self) -> None:
         """A probe comes before anything can be booked; its record may be gone when the list is read (R5)."""
-        now = self._booking.now()
+        now = self._run.now()
         ended = self._source.clock.latest_ms() or now
         for record in self._probed:
-            self._booking.books.ledger.see(record, Sighting(0, ended, None, self._booking.ahead))
+            self._run.books.ledger.see(record, Sighting(0, ended, None, self._run.ahead))
         self._probed.clear()
 
     async def begin(self) -> None:
         """R4: the first start, committed before anything is counted. R8: give up what is too far back."""
-        ledger = self._booking.books.ledger
+        ledger = self._run.books.ledger
         if not ledger.started:
             now, waited = await self._witnesses.begin(), self._witnesses.waited()
             ledger.start(now, waited)
-            await self._booking.books.commit(self._booking.now())
+            await self._run.books.commit(self._run.now())
             log.info(
                 logger,
                 "counting begins",
-                target=self._booking.name,
+                target=self._run.name,
                 baseline_ms=ledger.times.baseline,
                 since_first_try_seconds=waited // SECOND,
             )
-        elif ledger.times.too_far(now := self._booking.now(), ledger.rules.max_catch_up):
+        elif ledger.times.too_far(now := self._run.now(), ledger.rules.max_catch_up):
             if self._witnesses.disagreed and now - self._last > ledger.rules.max_catch_up // 2:
                 # No time has passed: a record told that our own clock is wrong (R3).
                 self._last = ledger.times.catching_up = now
                 return
             await self._probe()
-            if skipped := ledger.jump(self._booking.now()):
-                await self._booking.books.commit(self._booking.now())
+            if skipped := ledger.jump(self._run.now()):
+                await self._run.books.commit(self._run.now())
                 log.warn(
                     logger,
                     "a stretch of time will never be read: downtime exceeded poll.max_catch_up",
-                    target=self._booking.name,
+                    target=self._run.name,
                     skipped_seconds=skipped // SECOND,
                 )
-        self._last = self._booking.now()
+        self._last = self._run.now()

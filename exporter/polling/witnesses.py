@@ -12,7 +12,7 @@ from typing import Final
 from exporter import log
 from exporter.ledger.totals import FIRST_TRIED_MS
 from exporter.ledger.watermarks import floor_second
-from exporter.polling.poll_run import Booking
+from exporter.polling.poll_run import PollRun
 from exporter.units import SECOND
 
 YEAR: Final = 365 * 86_400 * SECOND
@@ -26,13 +26,13 @@ class Witnesses:
 
     def __init__(
         self,
-        booking: Booking,
+        run: PollRun,
         monotonic: Callable[[], float],
         wall: Callable[[], float],
         *,
         time_filters: bool,
     ) -> None:
-        self._booking = booking
+        self._run = run
         self._monotonic = monotonic
         self._wall = wall
         self._time_filters = time_filters
@@ -46,16 +46,16 @@ class Witnesses:
 
     async def opened(self) -> None:
         """The books are open, and nothing is asked yet: what do they know of time?"""
-        ledger = self._booking.ledger
+        ledger = self._run.ledger
         if ledger.started:
-            self._booking.clock.reached(ledger.times.settled)
+            self._run.clock.reached(ledger.times.settled_until)
             return
         self._tries += 1
         if self._first_try is None:
             self._first_try = self._monotonic()
             self._tried_before = ledger.totals.plain(FIRST_TRIED_MS) > 0
             ledger.try_start(int(self._wall() * SECOND))
-            await self._booking.books.commit(None)  # or a restart would move it
+            await self._run.books.commit(None)  # or a restart would move it
 
     def waited(self) -> int:
         """Milliseconds since the first start was first tried and failed: those are counted from there (R4).
@@ -65,49 +65,49 @@ class Witnesses:
         if self._first_try is None or (self._tries == 1 and not self._tried_before):
             return 0
         waited = int((self._monotonic() - self._first_try) * SECOND)
-        since = int(self._wall() * SECOND) - self._booking.ledger.totals.plain(FIRST_TRIED_MS)
+        since = int(self._wall() * SECOND) - self._run.ledger.totals.plain(FIRST_TRIED_MS)
         return max(waited, since) if self._tried_before and since < YEAR else waited
 
     def _disagree(self) -> bool:
         """By more than ``overlap``; or the books are ahead of every answer."""
-        skew, ledger = self._booking.clock.skew(self._wall()), self._booking.ledger
+        skew, ledger = self._run.clock.skew(self._wall()), self._run.ledger
         if skew is None:
             return False
-        ahead = ledger.started and ledger.times.settled > self._booking.furthest
+        ahead = ledger.started and ledger.times.settled_until > self._run.furthest
         return ahead or abs(skew) * SECOND > ledger.rules.overlap
 
     def compare(self) -> None:
         """Say it once when they begin to disagree, and once when it is over."""
-        booking, wall = self._booking, self._wall()
-        skew, disagree = booking.clock.skew(wall), self._disagree()
+        run, wall = self._run, self._wall()
+        skew, disagree = run.clock.skew(wall), self._disagree()
         if skew is None or disagree == self.disagreed:
             return
         self.disagreed = disagree
         if not disagree:
-            log.info(logger, "the API's clock and ours agree again", target=booking.name)
+            log.info(logger, "the API's clock and ours agree again", target=run.name)
             return
         log.warn(
             logger,
             "the API's clock and ours differ by more than poll.overlap, or the books are ahead of both:"
             " counting goes by the earliest that records do not refute",
-            target=booking.name,
+            target=run.name,
             api_minus_ours_seconds=round(skew),
-            believed_minus_ours_seconds=round(booking.now() / SECOND - wall),
+            believed_minus_ours_seconds=round(run.now() / SECOND - wall),
         )
 
     async def begin(self) -> int:
         """Now (R4). Where the clocks disagree, after the newest job at least: those there count as old."""
-        booking = self._booking
-        now, furthest, rules = booking.now(), booking.furthest, booking.books.rules
+        run = self._run
+        now, furthest, rules = run.now(), run.furthest, run.books.rules
         if furthest - now <= rules.overlap and not self._disagree():
             return now
         until = min(max(furthest, int(self._wall() * SECOND)), furthest + rules.max_catch_up)
         if self._time_filters:
-            most = max(0, booking.budget_left - 1)
-            newest = await booking.reader.newest(floor_second(now), until, booking.deadline, most)
+            most = max(0, run.budget_left - 1)
+            newest = await run.reader.newest(floor_second(now), until, run.deadline, most)
         else:
-            whole = await booking.reader.read_everything(booking.ahead, booking.deadline)
+            whole = await run.reader.read_everything(run.ahead, run.deadline)
             times = (record.create_time or 0 for page in whole.pages for record in page.records)
             newest = max(times, default=0)
         after = min(floor_second(newest) + SECOND, until) if newest else 0
-        return max(booking.now(), after)
+        return max(run.now(), after)

@@ -24,7 +24,7 @@ from exporter.failures.classify import Classifier
 from exporter.ledger.snapshot import PollCost, Published, TargetView
 from exporter.runtime.target import (
     SECOND,
-    House,
+    SharedResources,
     Target,
     classifier,
     new_books,
@@ -32,7 +32,7 @@ from exporter.runtime.target import (
     scope,
     share_rate,
 )
-from exporter.store.repository import Books
+from exporter.store.repository import LedgerRepository
 
 logger = logging.getLogger(__name__)
 
@@ -79,9 +79,9 @@ class Change(NamedTuple):
 class Fleet:
     """See the module. One exchange at a time: that is the caller's duty."""
 
-    def __init__(self, config: Config, house: House, publisher: Publisher) -> None:
+    def __init__(self, config: Config, resources: SharedResources, publisher: Publisher) -> None:
         self.config = config
-        self._house = house
+        self._resources = resources
         self._publisher = publisher
         self._targets: dict[str, Target] = {}
         self._polling: dict[str, asyncio.Task[None]] = {}
@@ -95,9 +95,9 @@ class Fleet:
         classes = classifier(self.config)
         self._publisher.exchange([target.name for target in self.config.targets], classes.classes)
         for settings in self.config.targets:
-            books = new_books(self.config, settings, self._house, classes)
-            client = new_client(settings, self._house)
-            self._targets[settings.name] = Target(self.config, settings, self._house, books, client)
+            books = new_books(self.config, settings, self._resources, classes)
+            client = new_client(settings, self._resources)
+            self._targets[settings.name] = Target(self.config, settings, self._resources, books, client)
             await books.load(int(time.time() * SECOND))
             self._publisher.publish(books.view(now=None, up=False, skew_ms=None))
 
@@ -157,12 +157,12 @@ class Fleet:
 
     async def _open(
         self, config: Config, targets: Iterable[TargetConfig], classes: Classifier
-    ) -> dict[str, Books]:
+    ) -> dict[str, LedgerRepository]:
         """The books of these targets, loaded; all that fails at once. Raises ReloadError."""
-        opened: dict[str, Books] = {}
+        opened: dict[str, LedgerRepository] = {}
         problems = []
         for settings in targets:
-            books = new_books(config, settings, self._house, classes)
+            books = new_books(config, settings, self._resources, classes)
             if (old := self._targets.get(settings.name)) is not None:
                 books.succeed(old.books)
             try:
@@ -176,17 +176,17 @@ class Fleet:
 
     def _connect(self, change: Change) -> dict[str, Client]:
         """The clients of all that are opened; on failure the old ones share the rates as before."""
-        house = self._house
-        house.shared.keep(frozenset(self._targets) - frozenset(change.stopped))
+        resources = self._resources
+        resources.shared.keep(frozenset(self._targets) - frozenset(change.stopped))
         try:
-            return {settings.name: new_client(settings, house) for settings in change.opened}
+            return {settings.name: new_client(settings, resources) for settings in change.opened}
         except ExporterError:
-            house.shared.keep(frozenset(self._targets) - frozenset(change.stopped))
+            resources.shared.keep(frozenset(self._targets) - frozenset(change.stopped))
             for name in change.stopped:
-                share_rate(self._targets[name].settings, house)
+                share_rate(self._targets[name].settings, resources)
             for settings in change.opened:
                 if settings.name not in self._targets:
-                    house.api.remove(settings.name)
+                    resources.api.remove(settings.name)
             raise
 
     def _swap(
@@ -194,7 +194,7 @@ class Fleet:
         config: Config,
         change: Change,
         classes: Classifier,
-        books: dict[str, Books],
+        books: dict[str, LedgerRepository],
         clients: dict[str, Client],
     ) -> None:
         """Nothing in here waits or fails: a scrape sees the old configuration or the new one, whole."""
@@ -202,16 +202,16 @@ class Fleet:
         for name in change.stopped:
             self._targets.pop(name).leave()
             if name not in books:
-                self._house.api.remove(name)
+                self._resources.api.remove(name)
         for settings in change.opened:
             name = settings.name
-            self._targets[name] = Target(config, settings, self._house, books[name], clients[name])
+            self._targets[name] = Target(config, settings, self._resources, books[name], clients[name])
         names = [target.name for target in config.targets]
         self._publisher.exchange(names, classes.classes, views)
         self.config = config
         self._resume(books)
 
-    def _first_view(self, name: str, books: Books) -> TargetView:
+    def _first_view(self, name: str, books: LedgerRepository) -> TargetView:
         """What the last poll found out stays on show until the next one."""
         old, before = self._targets.get(name), self._publisher.view(name)
         if old is None or before is None:

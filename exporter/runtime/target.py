@@ -28,12 +28,12 @@ from exporter.polling.paging import PageMemory
 from exporter.polling.poller import Poller, PollSettings
 from exporter.polling.windows import Reader
 from exporter.store.base import Store
-from exporter.store.repository import Books
+from exporter.store.repository import LedgerRepository
 
 SECOND: Final = 1000
 
 
-class House(NamedTuple):
+class SharedResources(NamedTuple):
     """What all targets share; it outlives every reload."""
 
     store: Store
@@ -45,7 +45,7 @@ class House(NamedTuple):
     api: ApiMetrics
     environ: Mapping[str, str]
     publish: Callable[[TargetView], None]
-    masks: log.Redactor | None = None
+    redactor: log.Redactor | None = None
     """Learns every secret that comes into use."""
 
 
@@ -53,13 +53,18 @@ class Target:
     """One target as it runs: what it was made from, its client, its books and its poller."""
 
     def __init__(
-        self, config: Config, settings: TargetConfig, house: House, books: Books, client: Client
+        self,
+        config: Config,
+        settings: TargetConfig,
+        resources: SharedResources,
+        books: LedgerRepository,
+        client: Client,
     ) -> None:
         self.settings = settings
         self.books = books
         self.client = client
-        key = credentials_key(settings.auth, house.environ)
-        self._budget = house.budgets.setdefault(key, Budget())
+        key = credentials_key(settings.auth, resources.environ)
+        self._budget = resources.budgets.setdefault(key, Budget())
         trust_count = {"auto": None, "true": True, "false": False}[settings.trust_count]
         self.poller = Poller(
             settings.name,
@@ -73,7 +78,7 @@ class Target:
             reader=Reader(client, PageMemory(trust_count), split_by_type=settings.filters.job_type is None),
             books=books,
             budget=self._budget,
-            publish=house.publish,
+            publish=resources.publish,
             monotonic=time.monotonic,
             wall=time.time,
             sleep=asyncio.sleep,
@@ -84,26 +89,28 @@ class Target:
         self._budget.leave(self.settings.name)
 
 
-def new_client(settings: TargetConfig, house: House) -> Client:
+def new_client(settings: TargetConfig, resources: SharedResources) -> Client:
     """The target's client; it counts in the target's rate limit from now on. Raises ApiError."""
     return connect(
         settings,
-        events=house.api.target(settings.name),
-        shared=house.shared,
-        environ=house.environ,
-        masks=house.masks,
+        events=resources.api.target(settings.name),
+        shared=resources.shared,
+        environ=resources.environ,
+        redactor=resources.redactor,
     )
 
 
-def share_rate(settings: TargetConfig, house: House) -> None:
+def share_rate(settings: TargetConfig, resources: SharedResources) -> None:
     """Count in the target's rate limit again, after an exchange that failed."""
-    key = credentials_key(settings.auth, house.environ)
-    house.shared.limiter(key, settings.name, settings.rate_limit)
+    key = credentials_key(settings.auth, resources.environ)
+    resources.shared.limiter(key, settings.name, settings.rate_limit)
 
 
-def new_books(config: Config, settings: TargetConfig, house: House, classes: Classifier) -> Books:
+def new_books(
+    config: Config, settings: TargetConfig, resources: SharedResources, classes: Classifier
+) -> LedgerRepository:
     """The target's books, not yet loaded."""
-    return Books(
+    return LedgerRepository(
         TargetView(
             target=settings.name,
             region=settings.region,
@@ -115,8 +122,8 @@ def new_books(config: Config, settings: TargetConfig, house: House, classes: Cla
         service=settings.filters.tts_service_enum,
         rules=rules(config, settings, classes),
         retention=int(config.storage.retention * SECOND),
-        store=house.store,
-        executor=house.executor,
+        store=resources.store,
+        executor=resources.executor,
     )
 
 

@@ -265,7 +265,7 @@ def _failures(view: TargetView) -> tuple[FailureClass, ...]:
     totals: Counter[str] = Counter()
     for (_, _, fail_class), count in view.failures.items():
         totals[fail_class] += count
-    recent = view.lately.failures
+    recent = view.activity.failures
     names = sorted(totals, key=lambda name: (-recent.get(name, 0), -totals[name], name))
     return tuple(FailureClass(name, recent.get(name, 0), totals[name]) for name in names if totals[name])
 
@@ -273,7 +273,7 @@ def _failures(view: TargetView) -> tuple[FailureClass, ...]:
 def _unclassified(view: TargetView) -> tuple[Template, ...]:
     return tuple(
         Template(seen.template, seen.jobs, seen.last_seen / 1000, seen.rule)
-        for seen in view.lately.unclassified
+        for seen in view.activity.unclassified
     )
 
 
@@ -287,7 +287,7 @@ def _last_hour(view: TargetView) -> tuple[Minute, ...]:
             expired=expired,
             open=still_open,
         )
-        for start, succeeded, failed, expired, still_open in view.lately.minutes
+        for start, succeeded, failed, expired, still_open in view.activity.minutes
     )
 
 

@@ -7,7 +7,7 @@ from typing import Protocol
 import msgspec
 
 from exporter.ledger.changes import Changes
-from exporter.ledger.stored import StoredBooks
+from exporter.ledger.stored import StoredLedger
 
 
 class Commit(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,7 +26,7 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
 class Store(Protocol):
     """Keeps books. Blocking: call it from a thread. Every method raises StoreError and its children only."""
 
-    def load(self, target: str, scope: str, now: int, keep: int) -> StoredBooks:
+    def load(self, target: str, scope: str, now: int, keep: int) -> StoredLedger:
         """The books of ``target``, with the minute counts of the last ``keep`` milliseconds before ``now``,
         or before the settled time if that is earlier.
 

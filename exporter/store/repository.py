@@ -15,13 +15,13 @@ from typing import Final, TypeVar
 from msgspec.structs import replace
 
 from exporter.errors import ScopeChangedError, StoreCorruptError, StoreError
-from exporter.failures.recent import Recent
+from exporter.failures.recent import RecentFailures
 from exporter.ledger.changes import Rules
 from exporter.ledger.chart import chart_start, last_hour
 from exporter.ledger.gauges import gauge_start, gauges
 from exporter.ledger.ledger import Ledger
-from exporter.ledger.snapshot import Lately, PollCost, TargetView
-from exporter.ledger.stored import buckets, open_books
+from exporter.ledger.snapshot import Activity, PollCost, TargetView
+from exporter.ledger.stored import buckets, open_ledger
 from exporter.ledger.totals import (
     ANOMALIES,
     CREATED,
@@ -54,7 +54,7 @@ SPARE: Final = 3_600_000
 T = TypeVar("T")
 
 
-class Books:
+class LedgerRepository:
     """See the module. Not safe for concurrent use: one poller owns it."""
 
     def __init__(
@@ -84,7 +84,7 @@ class Books:
         self._last_complete_poll: int | None = None
         self._unsaved: list[tuple[str, int]] = []
         """Polls (outcome, milliseconds) that no commit holds yet: they outlive a store out of order."""
-        self._recent = Recent()
+        self._recent = RecentFailures()
         self.problem = ""
         """Why the last poll was not complete, for the status page."""
         self._submitted = 0
@@ -100,7 +100,7 @@ class Books:
             raise StoreError(f"target {self._view.target}: the books are not loaded")
         return self._ledger
 
-    def succeed(self, old: Books) -> None:
+    def succeed(self, old: LedgerRepository) -> None:
         """Before the first load: take over what only memory holds from the same target's former books.
 
         The old ones let their ledger go, so that two of them never need room at the same time.
@@ -126,7 +126,7 @@ class Books:
         if stored.project_id:
             self.claim_project(stored.project_id)
         self._recent.dropped()
-        ledger = open_books(stored, self.rules, self._documented)
+        ledger = open_ledger(stored, self.rules, self._documented)
         if off := ledger.imbalance():
             raise StoreCorruptError(
                 f"the stored books of target {self._view.target!r} do not balance (by {off}): the store was"
@@ -159,7 +159,7 @@ class Books:
         """Write everything since the last commit, in one step. On an error the ledger is dropped."""
         ledger = self.ledger
         if now is None:  # the API's clock is not known: nothing is dropped by ours, which may be wrong (R3)
-            now = ledger.times.settled if ledger.started else 0
+            now = ledger.times.settled_until if ledger.started else 0
         try:
             unsaved = self._submitted = len(self._unsaved)
             for outcome, milliseconds in self._unsaved:
@@ -220,7 +220,7 @@ class Books:
     def _counted(self, ledger: Ledger, now: int | None) -> TargetView:
         groups = ledger.totals.grouped()
         rules, exemplars = self.rules, ledger.exemplars
-        now = now if now is not None or not ledger.started else ledger.times.settled + rules.overlap
+        now = now if now is not None or not ledger.started else ledger.times.settled_until + rules.overlap
         return replace(
             self._view,
             project_id=self._project_id,
@@ -239,7 +239,7 @@ class Books:
                 groups.get(DURATION_LOWER, {}), rules.duration_buckets, exemplars.of(DURATION_LOWER)
             ),
             gauges=None if now is None else gauges(ledger, now),
-            lately=Lately() if now is None else self._lately(ledger, now),
+            activity=Activity() if now is None else self._activity(ledger, now),
             first_tried=None if ledger.started else ledger.totals.plain(FIRST_TRIED_MS) or None,
             counting_since=ledger.times.baseline if ledger.started else None,
             anomalies=ledger.totals.by_detail(ANOMALIES),
@@ -250,6 +250,6 @@ class Books:
             last_complete_poll=self._last_complete_poll,
         )
 
-    def _lately(self, ledger: Ledger, now: int) -> Lately:
+    def _activity(self, ledger: Ledger, now: int) -> Activity:
         minutes = last_hour(ledger, now)
-        return Lately(minutes, self._recent.failures(now), self._recent.unclassified())
+        return Activity(minutes, self._recent.failures(now), self._recent.unclassified())

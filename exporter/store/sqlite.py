@@ -24,7 +24,7 @@ from exporter.errors import (
     StoreVersionError,
 )
 from exporter.ledger.job_index import Job
-from exporter.ledger.stored import StoredBooks
+from exporter.ledger.stored import StoredLedger
 from exporter.ledger.watermarks import Times
 from exporter.store import checksums, schema
 from exporter.store.base import Commit
@@ -77,12 +77,12 @@ class SqliteStore:
             db.execute(f"PRAGMA user_version = {schema.SCHEMA_VERSION}")
             db.execute("ROLLBACK")
 
-    def load(self, target: str, scope: str, now: int, keep: int) -> StoredBooks:
+    def load(self, target: str, scope: str, now: int, keep: int) -> StoredLedger:
         self._files.check()
         with _reading(self._path):
             row = self._db.execute(schema.GET_TARGET, (target,)).fetchone()
             if row is None:
-                return StoredBooks()
+                return StoredLedger()
             key, stored_scope, project_id, version, *stamps, last_complete_poll, buckets = row
             checksums.check(self._db, "targets", "id = ?", key)
             if stored_scope != scope:
@@ -93,11 +93,11 @@ class SqliteStore:
             self._ids[target] = key
             times = _times(stamps)
             # After downtime, or with a wrong clock of ours, what is kept follows the books' own time.
-            since = ((now if times is None else min(now, times.settled)) - keep) // MINUTE
+            since = ((now if times is None else min(now, times.settled_until)) - keep) // MINUTE
             checksums.check(self._db, "totals", "target = ?", key)
             checksums.check(self._db, "label_sets", "target = ?", key)
             checksums.check(self._db, "minutes", "target = ? AND minute >= ?", key, since)
-            return StoredBooks(
+            return StoredLedger(
                 version=version,
                 project_id=project_id,
                 times=times,
@@ -165,13 +165,19 @@ class SqliteStore:
         times = changes.times
         stamps: tuple[int | None, ...] = (None,) * 5
         if times is not None:
-            stamps = (times.baseline, times.settled, times.forgotten, times.history, times.catching_up)
+            stamps = (
+                times.baseline,
+                times.settled_until,
+                times.evicted_until,
+                times.history,
+                times.catching_up,
+            )
         buckets = msgspec.json.encode(commit.buckets).decode()
         row = (commit.project_id, *stamps, commit.last_complete_poll, buckets, key, commit.version)
         if db.execute(schema.UPDATE_TARGET, row).rowcount != 1:
             raise StoreConflictError(f"{self._path}: somebody else committed to these books")
         db.execute(schema.SEAL_TARGET, (key,))
-        db.executemany(schema.DELETE_JOB, ((key, created, job_id) for job_id, created in changes.forgotten))
+        db.executemany(schema.DELETE_JOB, ((key, created, job_id) for job_id, created in changes.evicted))
         db.executemany(
             schema.PUT_JOB,
             ((key, job_id, *msgspec.structs.astuple(job)) for job_id, job in changes.jobs.items()),
@@ -215,10 +221,10 @@ class SqliteStore:
 
 
 def _times(stamps: list[int | None]) -> Times | None:
-    baseline, settled, forgotten, history, catching_up = stamps
-    if baseline is None or settled is None or forgotten is None or history is None:
+    baseline, settled_until, forgotten, history, catching_up = stamps
+    if baseline is None or settled_until is None or forgotten is None or history is None:
         return None
-    return Times(baseline, settled, forgotten, history, catching_up or 0)
+    return Times(baseline, settled_until, forgotten, history, catching_up or 0)
 
 
 def _check(db: sqlite3.Connection, path: Path) -> None:

@@ -17,8 +17,8 @@ from starlette.types import ASGIApp
 
 from exporter.web import listen
 from exporter.web.accepting import Acceptor
-from exporter.web.access.middleware import Guard
-from exporter.web.access.reloader import Doors
+from exporter.web.access.middleware import AccessMiddleware
+from exporter.web.access.reloader import WebConfigReloader
 from exporter.web.access.tls import Tls
 from exporter.web.answers import Answers
 from exporter.web.connections import READ_BYTES, Connection, Limits, Shared, Visit, Visits
@@ -40,15 +40,15 @@ class Server:
         app: ASGIApp,
         listen_addresses: Sequence[str],
         *,
-        doors: Doors | None = None,
+        web_config: WebConfigReloader | None = None,
         limits: Limits | None = None,
     ) -> None:
         """Listens at once, so that an address that cannot be had is known before anything else starts.
 
         Raises ExporterError. Connections wait until ``serve``.
         """
-        self._doors = doors or Doors(None)
-        self.guard = Guard(app, self._doors.settings)
+        self._web_config = web_config or WebConfigReloader(None)
+        self.guard = AccessMiddleware(app, self._web_config.settings)
         self._limits = limits or Limits()
         self._sockets = listen.listen(listen_addresses)
         self._shared = Shared(
@@ -58,7 +58,7 @@ class Server:
             self._limits,
             memoryview(bytearray(READ_BYTES)),
         )
-        scheme = "http" if self._doors.settings().tls is None else "https"
+        scheme = "http" if self._web_config.settings().tls is None else "https"
         self.urls = tuple(listen.url(sock, scheme) for sock in self._sockets)
         """``http://HOST:PORT`` of each address, with the port that a ``:0`` became."""
 
@@ -73,10 +73,10 @@ class Server:
 
     async def serve(self, stop: asyncio.Event) -> None:
         """Serve until ``stop`` is set; return once every connection is closed, a second later at most."""
-        server = _Uvicorn(_config(WellFormed(self.guard), self._limits), self._shared, self._doors)
+        server = _Uvicorn(_config(WellFormed(self.guard), self._limits), self._shared, self._web_config)
         watching = [
             asyncio.create_task(_exit_when(stop, server, self.guard)),
-            asyncio.create_task(self._doors.watch()),
+            asyncio.create_task(self._web_config.watch()),
         ]
         try:
             await server.serve(sockets=list(self._sockets))
@@ -110,7 +110,7 @@ def _config(app: ASGIApp, limits: Limits) -> uvicorn.Config:
     )
 
 
-async def _exit_when(stop: asyncio.Event, server: _Uvicorn, guard: Guard) -> None:
+async def _exit_when(stop: asyncio.Event, server: _Uvicorn, guard: AccessMiddleware) -> None:
     await stop.wait()
     guard.close()
     server.should_exit = True
@@ -122,11 +122,13 @@ async def _exit_when(stop: asyncio.Event, server: _Uvicorn, guard: Guard) -> Non
 class _Uvicorn(uvicorn.Server):
     """uvicorn as a part of a program: it handles no signals, and no connection outlives it."""
 
-    def __init__(self, config: uvicorn.Config, shared: Shared, doors: Doors) -> None:
+    def __init__(self, config: uvicorn.Config, shared: Shared, web_config: WebConfigReloader) -> None:
         super().__init__(config)
         self.servers = []  # connections come through our own acceptor
         self._shared = shared
-        self._acceptor = Acceptor(shared.visits, self._protocol, lambda: doors.settings().tls, shared.limits)
+        self._acceptor = Acceptor(
+            shared.visits, self._protocol, lambda: web_config.settings().tls, shared.limits
+        )
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -15,12 +15,12 @@ from tests.cloud.world import Events, jobs, run, target
 
 def test_secrets_from_files_and_their_successors_are_masked(tmp_path: Path) -> None:
     """Also while the very first request is still under way; after a rotation old and new."""
-    masks, seen = log.Redactor(), []
+    redactor, seen = log.Redactor(), []
     path = tmp_path / "sk"
     path.write_text("first-secret-key\n")
 
     def answer(request: httpx.Request) -> httpx.Response:
-        seen.append(masks.mask("access-key first-secret-key second-secret-key"))
+        seen.append(redactor.mask("access-key first-secret-key second-secret-key"))
         return jobs("a")
 
     async def scenario() -> None:
@@ -30,7 +30,7 @@ def test_secrets_from_files_and_their_successors_are_masked(tmp_path: Path) -> N
             shared=Shared(),
             environ={},
             transport=httpx.MockTransport(answer),
-            masks=masks,
+            redactor=redactor,
         )
         await client.list_jobs(JobsQuery(), deadline=float("inf"))
         path.write_text("second-secret-key\n")

@@ -20,7 +20,7 @@ import pytest
 
 from exporter.simulator.auth import Accounts
 from tests.conftest import Tool
-from tests.e2e.parrot import BAD_ANSWERS, MARK, Parrot, parrot
+from tests.e2e.echo_server import BAD_ANSWERS, MARK, EchoServer, echo_server
 from tests.processes import ROOT, Exporter, simulator, wait_for
 from tests.web.certificates import Authority, Pair
 
@@ -45,7 +45,7 @@ TOLD = {
 class World:
     """One folder with everything that the program is started with."""
 
-    def __init__(self, folder: Path, bird: Parrot, pair: Pair) -> None:
+    def __init__(self, folder: Path, bird: EchoServer, pair: Pair) -> None:
         self.folder = folder
         self.bird = bird
         self.pair = pair
@@ -208,7 +208,7 @@ def test_no_secret_is_in_any_output(
     for name, variable in {"EnvAk": "AK", "EnvSk": "SK", "EnvSt": "SECURITY_TOKEN"}.items():
         monkeypatch.setenv(f"HUAWEICLOUD_SDK_{variable}", SECRETS[name])
     pair = authority.issue("server", "IP:127.0.0.1")
-    with simulator(tmp_path) as cloud, parrot(cloud, TOLD) as bird:
+    with simulator(tmp_path) as cloud, echo_server(cloud, TOLD) as bird:
         monkeypatch.setenv("HC_CONTAINER_CREDENTIALS_FULL_URI", f"{bird.url}/pod/keys")
         monkeypatch.setenv("HC_CONTAINER_AUTHORIZATION_TOKEN_FILE", str(tmp_path / "PodProof"))
         fields = {"access": "PodAk", "secret": "PodSk", "securitytoken": "PodSt"}

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.exposition import gzip as packing
-from exporter.exposition.gzip import Body, Text
+from exporter.exposition.gzip import ChunkedText, EncodedBody
 
 lines = st.text(alphabet='ab{}="\n é中', max_size=40)
 blocks = st.one_of(lines, lines.map(lambda line: line * 1_000))
@@ -36,7 +36,7 @@ def plain_of(parts: list[list[list[str]]]) -> bytes:
 @settings(max_examples=100, deadline=None)
 def test_packed_is_plain(parts: list[list[list[str]]], fresh: bytes) -> None:
     """Differential: a strict reader gets what a client without gzip gets; what is cached is shared."""
-    body = Body(tuple(Text(families) for families in parts))
+    body = EncodedBody(tuple(ChunkedText(families) for families in parts))
     assert body.plain(fresh) == (plain_of(parts), fresh)
     assert read_one_member(b"".join(body.gzip(fresh))) == plain_of(parts) + fresh
     assert body.plain(b"1")[0] is body.plain(b"2")[0]
@@ -47,22 +47,24 @@ def test_packed_is_plain(parts: list[list[list[str]]], fresh: bytes) -> None:
 @settings(max_examples=60, deadline=None)
 def test_a_text_made_from_its_predecessor_equals_one_made_anew(history: list[list[list[str]]]) -> None:
     """Whatever changed, appeared or went in between."""
-    text: Text | None = None
+    text: ChunkedText | None = None
     for families in history:
-        text = Text(families, text)
-        assert read_one_member(b"".join(Body((text,)).gzip(b"fresh"))) == plain_of([families]) + b"fresh"
+        text = ChunkedText(families, text)
+        assert (
+            read_one_member(b"".join(EncodedBody((text,)).gzip(b"fresh"))) == plain_of([families]) + b"fresh"
+        )
 
 
 def test_gzip_itself_agrees() -> None:
     """The program that everybody has, and Python's own reader."""
-    packed = b"".join(Body((Text([["a" * 100_000], ["b"]]), Text([["c"]]))).gzip(b"d"))
+    packed = b"".join(EncodedBody((ChunkedText([["a" * 100_000], ["b"]]), ChunkedText([["c"]]))).gzip(b"d"))
     subprocess.run(["gzip", "-t"], input=packed, check=True, timeout=10)
     assert gzip.decompress(packed) == b"a" * 100_000 + b"bcd"
 
 
 def test_an_empty_text_is_a_member_too() -> None:
     """Nothing cached and nothing fresh."""
-    assert read_one_member(b"".join(Body(()).gzip())) == b""
+    assert read_one_member(b"".join(EncodedBody(()).gzip())) == b""
 
 
 def family(name: str, changed: int | None = None, size: int = packing.CHUNK) -> list[str]:
@@ -72,8 +74,8 @@ def family(name: str, changed: int | None = None, size: int = packing.CHUNK) -> 
 
 def test_only_what_changed_is_packed_again() -> None:
     """One block of twenty: one chunk of twenty."""
-    before = Text([family("a"), family("b")])
-    after = Text([family("a"), family("b", changed=3)], before)
+    before = ChunkedText([family("a"), family("b")])
+    after = ChunkedText([family("a"), family("b", changed=3)], before)
     assert len(before.chunks) == len(after.chunks) == 20
     assert sum(chunk not in before.chunks for chunk in after.chunks) == 1
 
@@ -81,10 +83,10 @@ def test_only_what_changed_is_packed_again() -> None:
 def test_a_block_that_grows_moves_no_border_beyond_its_family() -> None:
     """Otherwise one more digit would mean to pack everything behind it again."""
     size = packing.CHUNK // 3
-    before = Text([family("a", size=size), family("b", size=size)])
+    before = ChunkedText([family("a", size=size), family("b", size=size)])
     grown = family("a", size=size)
     grown[0] += "x" * (2 * size)
-    after = Text([grown, family("b", size=size)], before)
+    after = ChunkedText([grown, family("b", size=size)], before)
     new = [chunk for chunk in after.chunks if chunk not in before.chunks]
     assert new
     assert all(block.startswith("a") for chunk in new for block in chunk.blocks)
@@ -93,4 +95,4 @@ def test_a_block_that_grows_moves_no_border_beyond_its_family() -> None:
 @pytest.mark.parametrize("count", [1, 40], ids=["one", "many"])
 def test_small_families_share_a_chunk(count: int) -> None:
     """Each chunk begins without history: forty of one line each would not be compressed at all."""
-    assert len(Text([[f"family {number}\n"] for number in range(count)]).chunks) == 1
+    assert len(ChunkedText([[f"family {number}\n"] for number in range(count)]).chunks) == 1

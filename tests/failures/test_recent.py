@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from exporter.failures.recent import SHOWN, TEMPLATES, Recent
+from exporter.failures.recent import SHOWN, TEMPLATES, RecentFailures
 
 MINUTE = 60_000
 NOW = 30_000_000 * MINUTE
@@ -10,7 +10,7 @@ NOW = 30_000_000 * MINUTE
 
 def test_nothing_is_shown_before_its_commit() -> None:
     """And what a failed commit dropped is not shown at all."""
-    recent = Recent()
+    recent = RecentFailures()
     recent.failed(NOW, "unclassified", "voice 1234567 is gone")
     assert (recent.failures(NOW), recent.unclassified()) == ({}, ())
     recent.dropped()
@@ -27,7 +27,7 @@ def test_nothing_is_shown_before_its_commit() -> None:
 
 def test_messages_that_one_rule_would_take_are_one() -> None:
     """Though their templates differ in a short number."""
-    recent = Recent()
+    recent = RecentFailures()
     for score in ("0.78", "0.31", "1.5"):
         recent.failed(NOW, "unclassified", f"rejected (score {score})")
     recent.committed()
@@ -37,7 +37,7 @@ def test_messages_that_one_rule_would_take_are_one() -> None:
 
 def test_failures_are_those_of_the_last_hour() -> None:
     """An hour later they are gone, from memory too."""
-    recent = Recent()
+    recent = RecentFailures()
     for minute in range(200):
         recent.failed(NOW + minute * MINUTE, "timeout", "")
         recent.committed()
@@ -48,7 +48,7 @@ def test_failures_are_those_of_the_last_hour() -> None:
 
 def test_a_flood_of_different_messages_neither_fills_memory_nor_hides_the_frequent_ones() -> None:
     """The rarest make room."""
-    recent = Recent()
+    recent = RecentFailures()
     for number in range(3000):
         word = "".join(chr(97 + int(digit)) for digit in str(number))
         recent.failed(NOW + number, "unclassified", f"{word} is wrong")
@@ -63,7 +63,7 @@ def test_a_flood_of_different_messages_neither_fills_memory_nor_hides_the_freque
 
 def test_templates_that_new_rules_know_are_forgotten() -> None:
     """Whoever pasted the rule and reloaded sees that it works."""
-    recent = Recent()
+    recent = RecentFailures()
     recent.failed(NOW, "unclassified", "voice is gone")
     recent.failed(NOW, "unclassified", "text is odd")
     recent.committed()

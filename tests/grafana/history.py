@@ -34,7 +34,7 @@ from exporter.runtime.target import classifier, rules, scope
 from exporter.simulator.arrivals import WorldOptions
 from exporter.simulator.incidents import Entry, Script
 from exporter.simulator.simulation import simulation
-from exporter.store.repository import Books
+from exporter.store.repository import LedgerRepository
 from exporter.store.sqlite import SqliteStore
 from tests.fake_api import InlineExecutor
 
@@ -88,7 +88,7 @@ class Wire(httpx.AsyncBaseTransport):
         return await self._inner.handle_async_request(request)
 
 
-class House:
+class Recorder:
     """The demo's exporter and cloud in virtual time: what ``App`` puts together, without its sockets."""
 
     def __init__(self, clock: Time, script: Script, rate: float, folder: Path) -> None:
@@ -131,14 +131,14 @@ class House:
             sleep=clock.sleep,
         )
 
-    def _books(self) -> Books:
+    def _books(self) -> LedgerRepository:
         identity = TargetView(
             target=self.target.name,
             region=self.target.region,
             project_id=self.target.project_id or "",
             api_endpoint=self.target.endpoint,
         )
-        return Books(
+        return LedgerRepository(
             identity,
             scope=scope(self.target),
             job_type=None,
@@ -163,7 +163,7 @@ class House:
 async def live(times: Sequence[float], *, script: Script, rate: float) -> AsyncIterator[Scrape]:
     """What a scrape showed at each of these times; the script begins at the first."""
     with tempfile.TemporaryDirectory() as folder:
-        house = House(Time(times[0]), script, rate, Path(folder))
+        house = Recorder(Time(times[0]), script, rate, Path(folder))
         try:
             for at in times:
                 yield await house.scrape(at)

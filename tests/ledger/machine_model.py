@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from exporter.ledger.changes import Sighting
-from exporter.ledger.job_index import EVIDENT, FLAGS, NEVER, UNDATED, UNLISTED, WAIVED, Job
+from exporter.ledger.job_index import CORROBORATED, EXEMPT, FLAGS, NEVER, UNDATED, UNLISTED, Job
 from exporter.ledger.job_index import EXPIRED as GIVEN_UP
 from exporter.ledger.record import FAILED, FINAL_STATES, OPEN_STATES, SUCCEED, UNKNOWN, Anomaly, Record
 from exporter.ledger.snapshot import JobGauges, Labels, Pair
@@ -60,11 +60,11 @@ class Account:
     end: str = ""
     """SUCCEED, FAILED, max_age or vanished."""
     characters: int | None = None
-    looked: int = -1
+    last_checked: int = -1
     """When the last look at it as an open job began."""
     undated: bool = False
     told: set[Anomaly] = field(default_factory=set)
-    looks: list[int] = field(default_factory=list)
+    rechecks: list[int] = field(default_factory=list)
     """When looks in a row did not show it: those that count; all of a silence of the whole list are one."""
     given_up: bool = False
     """Not waited for any more; an open job is still looked at."""
@@ -75,7 +75,7 @@ class Account:
 
     @property
     def waited_for(self) -> bool:
-        return bool(self.looks) and not self.given_up
+        return bool(self.rechecks) and not self.given_up
 
 
 class Model:
@@ -87,7 +87,7 @@ class Model:
         self.minutes: Counter[MinuteKey] = Counter()
         self.characters: Counter[MinuteKey] = Counter()
         self.pairs: list[Pair] = []
-        self.baseline = self.settled = self.forgotten = self.history = 0
+        self.baseline = self.settled_until = self.evicted = self.history = 0
         self.catching_up = 0
         self.lose_memory()
 
@@ -100,17 +100,17 @@ class Model:
         """Empty answers after that; before a start, nobody knows."""
         self.refuted = False
         self.late = any(
-            Anomaly.LATE_RECORD in account.told and account.created >= self.forgotten
+            Anomaly.LATE_RECORD in account.told and account.created >= self.evicted
             for account in self.accounts.values()
         )
         """The store keeps the flag: nobody knows what was read again for it."""
 
     def start(self, now: int) -> None:
-        self.baseline = self.settled = self.forgotten = self.history = whole(now)
+        self.baseline = self.settled_until = self.evicted = self.history = whole(now)
 
     def remembers(self, name: str) -> bool:
         account = self.accounts.get(name)
-        return account is not None and (not account.end or account.created >= self.forgotten)
+        return account is not None and (not account.end or account.created >= self.evicted)
 
     # --- shown ----------------------------------------------------------------------------------------
 
@@ -119,7 +119,7 @@ class Model:
         if self.silent():
             for account in self.accounts.values():
                 if account.waited_for and not account.proven:
-                    account.looks = [max(at, account.looks[0])]
+                    account.rechecks = [max(at, account.rechecks[0])]
         self.answers.append(at)
         self.empty = []
 
@@ -146,13 +146,13 @@ class Model:
                 self._tell(Anomaly.BAD_CREATE_TIME, name)
                 return None
             # What is asked for begins a second before the window that is meant.
-            return min(seen.until, seen.ended) if seen.since + 1000 >= self.forgotten else None
+            return min(seen.until, seen.ended) if seen.since + 1000 >= self.evicted else None
         after = seen.since is None or seen.since <= record.create_time
         before = seen.until is None or record.create_time <= seen.until
         if not (after and before):
             self._tell(Anomaly.OUTSIDE_WINDOW, name)
             return None
-        return record.create_time if record.create_time >= self.forgotten else None
+        return record.create_time if record.create_time >= self.evicted else None
 
     def _count(self, name: str, created: int, record: Record, seen: Sighting) -> None:
         assert name not in self.accounts, "counted twice"
@@ -164,7 +164,7 @@ class Model:
         if record.create_time is None:
             account.undated = True
             self._flag(account, Anomaly.BAD_CREATE_TIME)
-        elif self.baseline <= created < self.settled:
+        elif self.baseline <= created < self.settled_until:
             self._flag(account, Anomaly.LATE_RECORD)
             self.late = True
         self._take(account, record, seen)
@@ -179,13 +179,13 @@ class Model:
         return pair
 
     def _show_again(self, account: Account, record: Record, seen: Sighting) -> None:
-        if account.waited_for and account.created >= self.settled:
+        if account.waited_for and account.created >= self.settled_until:
             self.refuted = True
-        if account.given_up and account.created >= self.forgotten:
+        if account.given_up and account.created >= self.evicted:
             self.late = True
-        if account.looks:
-            account.looked = -1
-        account.looks, account.given_up, account.proven, account.listed = [], False, False, False
+        if account.rechecks:
+            account.last_checked = -1
+        account.rechecks, account.given_up, account.proven, account.listed = [], False, False, False
         if account.end:
             ended = account.end in FINAL_STATES
             if record.job_state != account.end if ended else record.job_state in FINAL_STATES:
@@ -208,7 +208,7 @@ class Model:
         if record.job_state == UNKNOWN:
             self._flag(account, Anomaly.UNKNOWN_STATE)
         account.state = record.job_state
-        account.looked = max(account.looked, seen.begun)
+        account.last_checked = max(account.last_checked, seen.begun)
         if seen.begun >= account.created + RULES.max_job_age:
             self._expire(account, "max_age")
 
@@ -228,10 +228,10 @@ class Model:
 
     def _time(self, account: Account, seen: Sighting) -> None:
         age = seen.ended - account.created
-        unseen = seen.ended - max(account.looked, account.created)
+        unseen = seen.ended - max(account.last_checked, account.created)
         if not account.undated and unseen <= 2 * max(RULES.interval, age // 20):
             self._observe(DURATION_UPPER, account.pair, RULES.duration_buckets, age)
-            before = max(0, account.looked - account.created)
+            before = max(0, account.last_checked - account.created)
             self._observe(DURATION_LOWER, account.pair, RULES.duration_buckets, before)
 
     def _expire(self, account: Account, reason: str) -> None:
@@ -262,26 +262,26 @@ class Model:
             and not account.undated
         }
 
-    def miss(self, name: str, at: int, *, listing: bool, evident: bool) -> bool:
+    def miss(self, name: str, at: int, *, listing: bool, corroborated: bool) -> bool:
         """A look that did not show the job. Returns whether it is no longer waited for."""
         account = self.accounts[name]
         if not self.remembers(name) or (account.given_up and account.end):
             return True
-        if evident and not account.end and not account.proven:
-            account.proven, account.looks = True, []
-        if not evident:
+        if corroborated and not account.end and not account.proven:
+            account.proven, account.rechecks = True, []
+        if not corroborated:
             self.empty = [*self.empty[:1], at]
-        if not account.looks or evident or at - account.looks[0] >= SPACING[len(account.looks)]:
-            account.looks.append(at)
+        if not account.rechecks or corroborated or at - account.rechecks[0] >= SPACING[len(account.rechecks)]:
+            account.rechecks.append(at)
         account.listed |= listing or account.undated
-        if not account.end and (evident or not listing):
-            account.looked = max(account.looked, at)
-        first, last = account.looks[0], max(self.answers)
-        often = len(account.looks) >= 3 and at - first >= OVERLAP and account.listed
+        if not account.end and (corroborated or not listing):
+            account.last_checked = max(account.last_checked, at)
+        first, last = account.rechecks[0], max(self.answers)
+        often = len(account.rechecks) >= 3 and at - first >= OVERLAP and account.listed
         alive = first < last and not self.silent()
         patient = at - first >= PATIENCE
-        account.given_up |= often and (alive or evident or patient)
-        if not account.end and often and (evident or (patient and len(account.looks) >= 12)):
+        account.given_up |= often and (alive or corroborated or patient)
+        if not account.end and often and (corroborated or (patient and len(account.rechecks) >= 12)):
             self._expire(account, "vanished")
         return account.given_up
 
@@ -289,19 +289,19 @@ class Model:
 
     def settle(self, until: int, now: int) -> None:
         waited = [a.created for name, a in self.accounts.items() if a.waited_for and self.remembers(name)]
-        held = [whole(created) for created in waited if created >= self.settled]
-        former = self.settled
-        self.settled = max(former, min([until, whole(now - OVERLAP), *held]))
-        self.forgotten = max(self.forgotten, self.settled - OVERLAP)
-        got_on = now if self.settled != former else self.catching_up
-        self.catching_up = got_on if now - self.settled > 2 * OVERLAP else 0
+        held = [whole(created) for created in waited if created >= self.settled_until]
+        former = self.settled_until
+        self.settled_until = max(former, min([until, whole(now - OVERLAP), *held]))
+        self.evicted = max(self.evicted, self.settled_until - OVERLAP)
+        got_on = now if self.settled_until != former else self.catching_up
+        self.catching_up = got_on if now - self.settled_until > 2 * OVERLAP else 0
 
     def jump(self, now: int) -> int:
         target = whole(now - RULES.max_catch_up)
-        if target <= self.settled or target <= self.catching_up:
+        if target <= self.settled_until or target <= self.catching_up:
             return 0
-        skipped = target - self.settled
-        self.settled = self.forgotten = target
+        skipped = target - self.settled_until
+        self.settled_until = self.evicted = target
         self.catching_up = now
         self.totals[SKIPPED_MS, "", "", ""] += skipped
         return skipped
@@ -338,7 +338,7 @@ class Model:
                 oldest[labels] = min(oldest.get(labels, account.created), account.created)
         shown = dict(+recent) if self.history <= start else None
         return JobGauges(
-            jobs=shown, open_jobs=dict(open_jobs), oldest_open=oldest, counted_until=self.settled
+            jobs=shown, open_jobs=dict(open_jobs), oldest_open=oldest, counted_until=self.settled_until
         )
 
     # --- odd things -----------------------------------------------------------------------------------
@@ -358,8 +358,8 @@ def remembered(account: Account) -> Job:
     """What the books keep of a job, from what the model knows of it."""
     flags = sum(FLAGS[anomaly] for anomaly in account.told)
     flags |= UNDATED if account.undated else 0
-    flags |= WAIVED if account.given_up else 0
-    flags |= EVIDENT if account.proven else 0
+    flags |= EXEMPT if account.given_up else 0
+    flags |= CORROBORATED if account.proven else 0
     flags |= UNLISTED if account.listed else 0
     state = account.state if not account.end else account.end if account.end in FINAL_STATES else GIVEN_UP
     return Job(
@@ -367,8 +367,8 @@ def remembered(account: Account) -> Job:
         state,
         *account.pair,
         text_length=NEVER if account.characters is None else account.characters,
-        looked=account.looked,
-        misses=len(account.looks),
-        missing_since=account.looks[0] if account.looks else 0,
+        last_checked=account.last_checked,
+        misses=len(account.rechecks),
+        missing_since=account.rechecks[0] if account.rechecks else 0,
         flags=flags,
     )

@@ -7,7 +7,7 @@ from typing import Any
 from exporter.ledger.changes import Rules, Sighting
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.record import Record
-from exporter.ledger.stored import StoredBooks, buckets, open_books
+from exporter.ledger.stored import StoredLedger, buckets, open_ledger
 from tests.fake_api import START, rules
 
 PAIR = ("ASYNC_JOB", "TTS_LLM")
@@ -26,7 +26,7 @@ def sighting(at: int, since: int | None = START - 3_600_000, until: int | None =
 
 def new_ledger(settings: Rules | None = None, at: int = START) -> Ledger:
     """Empty books, counting since ``at``."""
-    ledger = open_books(StoredBooks(), settings or rules(), (PAIR,))
+    ledger = open_ledger(StoredLedger(), settings or rules(), (PAIR,))
     ledger.start(at)
     return ledger
 
@@ -34,7 +34,7 @@ def new_ledger(settings: Rules | None = None, at: int = START) -> Ledger:
 def reopened(ledger: Ledger, settings: Rules | None = None) -> Ledger:
     """The same books as a store would give them back, all committed."""
     held = settings or ledger.rules
-    stored = StoredBooks(
+    stored = StoredLedger(
         version=1,
         times=ledger.times,
         jobs=dict(ledger.jobs.items()),
@@ -42,4 +42,4 @@ def reopened(ledger: Ledger, settings: Rules | None = None) -> Ledger:
         pairs=ledger.labels.pairs,
         buckets=buckets(ledger.rules),
     )
-    return open_books(stored, held, (PAIR,))
+    return open_ledger(stored, held, (PAIR,))

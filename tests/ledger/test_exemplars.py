@@ -5,9 +5,9 @@ from __future__ import annotations
 from exporter.failures.classify import BUILTIN_RULES, Classifier
 from exporter.ledger.changes import Rules, Sighting
 from exporter.ledger.exemplars import Exemplars
-from exporter.ledger.job_index import JobBook
+from exporter.ledger.job_index import JobIndex
 from exporter.ledger.ledger import Ledger
-from exporter.ledger.minutes import MinuteBook
+from exporter.ledger.minutes import MinuteTable
 from exporter.ledger.record import FAILED, PROCESSING, SUCCEED, Record
 from exporter.ledger.snapshot import Exemplar, Histogram
 from exporter.ledger.totals import (
@@ -41,10 +41,10 @@ def ledger() -> Ledger:
     made = Ledger(
         rules,
         times=None,
-        jobs=JobBook(),
+        jobs=JobIndex(),
         totals=Totals(),
         labels=LabelSets((PAIR,), (), 100),
-        minutes=MinuteBook(),
+        minutes=MinuteTable(),
     )
     made.start(START)
     assert isinstance(made.times, Times)

@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.ledger.job_index import Job, JobBook
+from exporter.ledger.job_index import Job, JobIndex
 from exporter.ledger.record import OPEN_STATES
 from exporter.units import MINUTE
 from tests.fake_api import START
@@ -27,7 +27,7 @@ def test_open_jobs_are_counted_by_minute_and_labels_whatever_happens_to_them(
     steps: list[tuple[str, int, int, str, str]],
 ) -> None:
     """The gauges are made from these counts: a count left behind would be a job that never ends."""
-    book = JobBook()
+    book = JobIndex()
     for action, number, age, job_type, state in steps:
         name = f"j{number}"
         job = book.get(name)
@@ -58,10 +58,10 @@ def test_open_jobs_are_counted_by_minute_and_labels_whatever_happens_to_them(
 
 def test_a_job_that_is_added_again_is_not_forgotten() -> None:
     """One commit holds what became of it last."""
-    book = JobBook()
+    book = JobIndex()
     for _ in range(2):
         book.add("a", Job(START, "SUCCEED", "AUDITION", "TTS_LLM"))
-        assert (book.dirty, book.forgotten) == ({"a"}, set())
+        assert (book.dirty, book.evicted) == ({"a"}, set())
         book.forget("a")
-        assert (book.dirty, book.forgotten) == (set(), {("a", START)})
+        assert (book.dirty, book.evicted) == (set(), {("a", START)})
     assert not book._slots, "an index of nothing is memory for nothing"

@@ -76,16 +76,16 @@ def test_a_job_given_up_as_not_listed_stays_so_over_a_restart(state: str) -> Non
     ledger.see(record(state=state), sighting(NOW))
     ledger.see(record("b"), sighting(NOW))
     for look in range(12):
-        ledger.absences.showed_something(NOW + look * 30 * SECOND)
-        gone = ledger.miss("a", NOW + look * 30 * SECOND, listing=True, evident=True)
+        ledger.missing_jobs.showed_something(NOW + look * 30 * SECOND)
+        gone = ledger.miss("a", NOW + look * 30 * SECOND, listing=True, corroborated=True)
     assert gone
-    assert ledger.absences.holds == {}
+    assert ledger.missing_jobs.blocking == {}
     again = reopened(ledger)
-    assert again.absences.holds == {}
+    assert again.missing_jobs.blocking == {}
     assert again.missing(START, NOW, ["b"]) == []
-    assert again.miss("a", NOW + 60 * MINUTE, listing=False, evident=False)
+    assert again.miss("a", NOW + 60 * MINUTE, listing=False, corroborated=False)
     again.settle(NOW + 2 * MINUTE, NOW + 60 * MINUTE)
-    assert again.times.settled == NOW + 2 * MINUTE
+    assert again.times.settled_until == NOW + 2 * MINUTE
 
 
 def test_an_undated_job_that_is_gone_does_not_hold_the_settled_time_for_ever() -> None:
@@ -94,14 +94,14 @@ def test_an_undated_job_that_is_gone_does_not_hold_the_settled_time_for_ever() -
     ledger.see(record(created=None), sighting(NOW, since=START))
     for look in range(11):
         at = NOW + (look + 1) * 5 * MINUTE
-        ledger.absences.showed_something(at)
+        ledger.missing_jobs.showed_something(at)
         assert ledger.missing(START, at, []) == []
-        gone = ledger.miss("a", at, listing=False, evident=False)
+        gone = ledger.miss("a", at, listing=False, corroborated=False)
     assert gone
     ledger.settle(NOW + 2 * MINUTE, at + 5 * MINUTE)
-    assert ledger.times.settled == NOW + 2 * MINUTE
+    assert ledger.times.settled_until == NOW + 2 * MINUTE
     assert ledger.totals.sum(EXPIRED) == 0
-    assert ledger.miss("a", NOW + 66 * MINUTE, listing=False, evident=False)
+    assert ledger.miss("a", NOW + 66 * MINUTE, listing=False, corroborated=False)
     assert ledger.totals.by_detail(EXPIRED) == {"vanished": 1}
 
 
@@ -111,14 +111,14 @@ def test_an_open_job_vanishes_only_by_answers_that_show_others() -> None:
     ledger.see(record(), sighting(NOW))
     for look in range(1, 100):
         at = NOW + look * 30 * SECOND
-        ledger.absences.showed_something(at - 1)
-        ledger.miss("a", at, listing=True, evident=False)
+        ledger.missing_jobs.showed_something(at - 1)
+        ledger.miss("a", at, listing=True, corroborated=False)
     assert ledger.totals.sum(EXPIRED) == 0
     # The first look that proves anything begins the count anew.
     for look in range(10):
         assert ledger.totals.sum(EXPIRED) == 0
-        ledger.miss("a", at + (look + 1) * 30 * SECOND, listing=look % 2 == 0, evident=look % 2 == 0)
-    ledger.miss("a", at + 30 * SECOND + 5 * MINUTE, listing=True, evident=True)
+        ledger.miss("a", at + (look + 1) * 30 * SECOND, listing=look % 2 == 0, corroborated=look % 2 == 0)
+    ledger.miss("a", at + 30 * SECOND + 5 * MINUTE, listing=True, corroborated=True)
     assert ledger.totals.by_detail(EXPIRED) == {"vanished": 1}
 
 
@@ -127,9 +127,9 @@ def test_two_looks_without_an_open_job_are_not_enough_and_three_are() -> None:
     ledger = new_ledger()
     ledger.see(record(), sighting(NOW))
     for look in range(2):
-        assert not ledger.miss("a", NOW + look * 60 * MINUTE, listing=True, evident=True)
+        assert not ledger.miss("a", NOW + look * 60 * MINUTE, listing=True, corroborated=True)
     assert ledger.totals.sum(EXPIRED) == 0
-    assert ledger.miss("a", NOW + 61 * MINUTE, listing=True, evident=True)
+    assert ledger.miss("a", NOW + 61 * MINUTE, listing=True, corroborated=True)
     assert ledger.totals.by_detail(EXPIRED) == {"vanished": 1}
 
 
@@ -139,7 +139,7 @@ def test_what_empty_answers_miss_vanishes_after_an_hour_and_a_dozen_of_looks() -
     ledger.see(record(), sighting(NOW))
     for look in range(4 * 60 + 1):
         assert ledger.totals.sum(EXPIRED) == 0
-        ledger.miss("a", NOW + look * 15 * SECOND, listing=True, evident=False)
+        ledger.miss("a", NOW + look * 15 * SECOND, listing=True, corroborated=False)
     assert ledger.totals.by_detail(EXPIRED) == {"vanished": 1}
 
 
@@ -148,9 +148,9 @@ def test_an_hour_in_which_nobody_asked_makes_no_job_vanish() -> None:
     ledger = new_ledger()
     ledger.see(record(), sighting(NOW))
     for look in range(40):
-        ledger.miss("a", NOW + look * 15 * SECOND, listing=look % 2 == 0, evident=False)
+        ledger.miss("a", NOW + look * 15 * SECOND, listing=look % 2 == 0, corroborated=False)
     for look in range(8):
-        ledger.miss("a", NOW + 70 * MINUTE + look * 15 * SECOND, listing=True, evident=False)
+        ledger.miss("a", NOW + 70 * MINUTE + look * 15 * SECOND, listing=True, corroborated=False)
     assert ledger.totals.sum(EXPIRED) == 0
 
 
@@ -161,11 +161,11 @@ def test_answers_far_apart_are_no_silence_of_the_list() -> None:
         ledger.see(record(name, state="SUCCEED"), sighting(NOW))
     for look in range(3):
         at = NOW + (look + 1) * 4 * MINUTE
-        gone = ledger.miss("a", at, listing=True, evident=look > 0)
-        ledger.absences.showed_something(at)
+        gone = ledger.miss("a", at, listing=True, corroborated=look > 0)
+        ledger.missing_jobs.showed_something(at)
     assert gone
     ledger.settle(NOW + MINUTE, NOW + 20 * MINUTE)
-    assert ledger.times.settled == NOW + MINUTE
+    assert ledger.times.settled_until == NOW + MINUTE
 
 
 def test_a_missed_open_job_stops_holding_the_settled_time_before_it_vanishes() -> None:
@@ -174,11 +174,11 @@ def test_a_missed_open_job_stops_holding_the_settled_time_before_it_vanishes() -
     ledger.see(record(), sighting(NOW))
     for look in range(11):
         at = NOW + look * 30 * SECOND
-        ledger.absences.showed_something(at)
-        gone = ledger.miss("a", at, listing=True, evident=False)
-    assert (gone, ledger.absences.take_waived(), ledger.totals.sum(EXPIRED)) == (True, ["a"], 0)
+        ledger.missing_jobs.showed_something(at)
+        gone = ledger.miss("a", at, listing=True, corroborated=False)
+    assert (gone, ledger.missing_jobs.take_exempt(), ledger.totals.sum(EXPIRED)) == (True, ["a"], 0)
     ledger.settle(NOW + MINUTE, NOW + 20 * MINUTE)
-    assert ledger.times.settled == NOW + MINUTE
+    assert ledger.times.settled_until == NOW + MINUTE
     assert ledger.missing(START, NOW + MINUTE, []) == ["a"]
     ledger.see(record(state="SUCCEED"), sighting(NOW + 20 * MINUTE))
     assert ledger.take_late()
@@ -189,7 +189,7 @@ def test_a_look_that_missed_a_job_bounds_its_duration_from_below_no_more() -> No
     """It may have ended before that look: nobody saw it open then."""
     ledger = new_ledger()
     ledger.see(record(), sighting(START + 8 * SECOND))
-    ledger.miss("a", START + 16 * SECOND, listing=False, evident=False)
+    ledger.miss("a", START + 16 * SECOND, listing=False, corroborated=False)
     ledger.see(record(state="SUCCEED"), sighting(START + 24 * SECOND))
     assert ledger.totals.values[DURATION_LOWER, *PAIR, "sum"] == 0
     assert ledger.totals.values[DURATION_UPPER, *PAIR, "sum"] == 24 * SECOND + 100
@@ -199,14 +199,14 @@ def test_one_bad_answer_after_a_silence_of_the_whole_list_gives_nothing_up() -> 
     """All the looks of ten silent minutes are one; with one more spurious miss there are two, not three."""
     ledger = new_ledger()
     ledger.see(record(state="SUCCEED"), sighting(NOW))
-    assert not ledger.miss("a", NOW + SECOND, listing=True, evident=False)
-    ledger.absences.showed_something(NOW + 2 * SECOND)
+    assert not ledger.miss("a", NOW + SECOND, listing=True, corroborated=False)
+    ledger.missing_jobs.showed_something(NOW + 2 * SECOND)
     for look in range(1, 40):
-        assert not ledger.miss("a", NOW + look * 15 * SECOND, listing=True, evident=False)
+        assert not ledger.miss("a", NOW + look * 15 * SECOND, listing=True, corroborated=False)
     ledger.see(record("b"), sighting(NOW + 11 * MINUTE))
-    assert not ledger.miss("a", NOW + 11 * MINUTE + SECOND, listing=True, evident=False)
+    assert not ledger.miss("a", NOW + 11 * MINUTE + SECOND, listing=True, corroborated=False)
     ledger.settle(NOW + 5 * MINUTE, NOW + 20 * MINUTE)
-    assert ledger.times.settled == START
+    assert ledger.times.settled_until == START
 
 
 def test_a_list_that_has_shown_nothing_since_a_job_was_missed_does_not_give_it_up() -> None:
@@ -214,9 +214,9 @@ def test_a_list_that_has_shown_nothing_since_a_job_was_missed_does_not_give_it_u
     ledger = new_ledger(rules(interval=30 * SECOND, overlap=MINUTE))
     ledger.see(record(), sighting(NOW))
     for look in range(3):
-        assert not ledger.miss("a", NOW + look * 30 * SECOND, listing=True, evident=False)
-    ledger.absences.showed_something(NOW + 61 * SECOND)
-    assert ledger.miss("a", NOW + 62 * SECOND, listing=True, evident=False)
+        assert not ledger.miss("a", NOW + look * 30 * SECOND, listing=True, corroborated=False)
+    ledger.missing_jobs.showed_something(NOW + 61 * SECOND)
+    assert ledger.miss("a", NOW + 62 * SECOND, listing=True, corroborated=False)
 
 
 def test_a_counted_job_that_is_found_before_the_baseline_is_not_counted_again() -> None:
@@ -254,14 +254,14 @@ def test_a_missed_job_holds_the_settled_time_until_it_is_shown_again() -> None:
     """A window without a job that should be there was not complete."""
     ledger = new_ledger()
     ledger.see(record(state="SUCCEED"), sighting(NOW))
-    assert not ledger.miss("a", NOW, listing=True, evident=True)
+    assert not ledger.miss("a", NOW, listing=True, corroborated=True)
     ledger.settle(NOW, NOW + 20 * MINUTE)
-    assert ledger.times.settled == START
+    assert ledger.times.settled_until == START
     ledger.see(record(state="SUCCEED"), sighting(NOW + MINUTE))
-    assert ledger.absences.take_refuted()
-    assert not ledger.absences.take_refuted()
+    assert ledger.missing_jobs.take_refuted()
+    assert not ledger.missing_jobs.take_refuted()
     ledger.settle(NOW, NOW + 20 * MINUTE)
-    assert ledger.times.settled == NOW
+    assert ledger.times.settled_until == NOW
 
 
 def test_an_expired_job_that_ends_after_all_is_a_regression_not_an_end() -> None:
@@ -279,11 +279,11 @@ def test_an_absence_is_measured_from_where_it_surely_had_begun() -> None:
     ledger = new_ledger()
     ledger.see(record(), sighting(NOW))
     later = NOW + 20 * MINUTE
-    ledger.miss("a", NOW, now=later, listing=True, evident=True)
+    ledger.miss("a", NOW, now=later, listing=True, corroborated=True)
     for seconds in (10, 20, 299):
-        ledger.miss("a", later + seconds * SECOND, listing=True, evident=True)
+        ledger.miss("a", later + seconds * SECOND, listing=True, corroborated=True)
     assert ledger.jobs.open_count == 1
-    ledger.miss("a", later + 300 * SECOND, listing=True, evident=True)
+    ledger.miss("a", later + 300 * SECOND, listing=True, corroborated=True)
     assert ledger.jobs.open_count == 0
 
 
@@ -291,7 +291,7 @@ def test_the_first_look_without_a_job_counts_whatever_it_showed() -> None:
     """It began before the time it is measured from: not counted, it would hold the books for ever."""
     ledger = new_ledger()
     ledger.see(record(state="SUCCEED"), sighting(NOW))
-    ledger.miss("a", NOW, now=NOW + SECOND, listing=True, evident=False)
+    ledger.miss("a", NOW, now=NOW + SECOND, listing=True, corroborated=False)
     job = ledger.jobs.get("a")
     assert job is not None
     assert (job.misses, job.missing_since) == (1, NOW + SECOND)
@@ -304,7 +304,7 @@ def test_what_is_final_and_old_is_forgotten_and_what_is_open_is_not() -> None:
     ledger.see(record("open"), sighting(NOW))
     ledger.settle(START + 30 * MINUTE, START + 60 * MINUTE)
     assert [name for name, _ in ledger.jobs.items()] == ["open"]
-    assert ledger.changes().forgotten == (("done", START),)
+    assert ledger.changes().evicted == (("done", START),)
     ledger.see(record("done", state="SUCCEED"), sighting(START + 60 * MINUTE))
     assert ledger.totals.sum(CREATED) == 2
 

@@ -18,7 +18,7 @@ from exporter.ledger.changes import Sighting
 from exporter.ledger.gauges import gauges
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.record import Record
-from exporter.ledger.stored import buckets, open_books
+from exporter.ledger.stored import buckets, open_ledger
 from exporter.ledger.totals import FOLDED_PAIR
 from exporter.ledger.watermarks import Times
 from exporter.store.base import Commit
@@ -48,8 +48,8 @@ class Machine(RuleBasedStateMachine):
     def _load(self) -> Ledger:
         stored = self.store.load("t", "scope", 0, 0)
         self.version = stored.version
-        ledger = open_books(stored, RULES, ())
-        self.read_until = ledger.times.settled if ledger.started else 0
+        ledger = open_ledger(stored, RULES, ())
+        self.read_until = ledger.times.settled_until if ledger.started else 0
         """Up to where complete reads have come: beyond the settled time while missed jobs hold that."""
         self.hidden: set[str] = set()
         """What an empty answer did not show on the way there, and nobody knew of."""
@@ -163,7 +163,7 @@ class Machine(RuleBasedStateMachine):
         missing = self.ledger.missing(since, until, shown)
         assert set(missing) == self.model.missing(since, until, shown)
         for name in missing:
-            self._miss(name, listing=True, evident=bool(listed))
+            self._miss(name, listing=True, corroborated=bool(listed))
 
     @rule(which=MANY, up_to=st.booleans())
     def read_edge(self, which: list[int], up_to: bool) -> None:
@@ -173,12 +173,12 @@ class Machine(RuleBasedStateMachine):
             since = second - 30 * SECOND if up_to else second
             self._read(since, since + 30 * SECOND)
 
-    def _miss(self, name: str, *, listing: bool, evident: bool) -> None:
+    def _miss(self, name: str, *, listing: bool, corroborated: bool) -> None:
         before = self.model.accounts[name].given_up
-        gone = self.model.miss(name, self.world.now, listing=listing, evident=evident)
-        assert self.ledger.miss(name, self.world.now, listing=listing, evident=evident) == gone
+        gone = self.model.miss(name, self.world.now, listing=listing, corroborated=corroborated)
+        assert self.ledger.miss(name, self.world.now, listing=listing, corroborated=corroborated) == gone
         news = self.model.accounts[name].given_up and not before
-        assert self.ledger.absences.take_waived() == ([name] if news else [])
+        assert self.ledger.missing_jobs.take_exempt() == ([name] if news else [])
 
     @rule(
         short=st.integers(0, 120),
@@ -187,9 +187,9 @@ class Machine(RuleBasedStateMachine):
     )
     def settle(self, short: int, empty: bool, again: bool) -> None:
         """A complete read from where the last one ended, or once more of what lies before."""
-        if self.read_until < self.model.forgotten:
-            self.read_until = self.model.settled
-        since = self.model.forgotten if again else self.read_until
+        if self.read_until < self.model.evicted:
+            self.read_until = self.model.settled_until
+        since = self.model.evicted if again else self.read_until
         until = whole(self.world.now) - short * SECOND
         if until < since:
             return
@@ -200,18 +200,18 @@ class Machine(RuleBasedStateMachine):
 
     def _settle(self, until: int) -> None:
         assert self.ledger.take_late() == self.model.late
-        refuted = self.ledger.absences.take_refuted()
+        refuted = self.ledger.missing_jobs.take_refuted()
         assert refuted == self.model.refuted
         assert not self.ledger.take_late()
-        assert not self.ledger.absences.take_refuted()
+        assert not self.ledger.missing_jobs.take_refuted()
         self.model.late = self.model.refuted = False
         if refuted:  # the reads that missed a job were not complete: they are made again
-            until = self.read_until = self.model.settled
+            until = self.read_until = self.model.settled_until
             self.hidden.clear()
         self.ledger.settle(until, self.world.now)
         self.model.settle(until, self.world.now)
         for name in self.hidden:
-            self.world.things[name].exempt |= self.world.things[name].created < self.model.settled
+            self.world.things[name].exempt |= self.world.things[name].created < self.model.settled_until
 
     @rule(
         seconds=st.sampled_from((1, 15, 15, 30, 60)),
@@ -225,7 +225,7 @@ class Machine(RuleBasedStateMachine):
             self.world.now += seconds * SECOND
             self._read(whole(self.world.now) - back, whole(self.world.now) + OVERLAP)
             self.settle(short=0, empty=False, again=False)
-            for name in sorted(self.ledger.absences.holds):
+            for name in sorted(self.ledger.missing_jobs.blocking):
                 self._look_for(name)
 
     @rule(milliseconds=st.sampled_from((15_000, 45_000, 20 * MINUTE)), times=st.integers(2, 5))
@@ -248,7 +248,7 @@ class Machine(RuleBasedStateMachine):
     def _look_up(self, name: str) -> None:
         thing = self.world.things[name]
         if thing.deleted or thing.listed > self.world.now:
-            self._miss(name, listing=False, evident=False)
+            self._miss(name, listing=False, corroborated=False)
         else:
             self._show(thing.record, self._sighting(None, None))
 
@@ -267,10 +267,10 @@ class Machine(RuleBasedStateMachine):
     def be_down(self, minutes: int) -> None:
         """Nobody looks for longer than is caught up: that stretch is given up, and said."""
         self.world.now += minutes * MINUTE
-        before = self.model.settled
+        before = self.model.settled_until
         assert self.ledger.jump(self.world.now) == self.model.jump(self.world.now)
         for thing in self.world.things.values():
-            thing.exempt |= before <= thing.created < self.model.settled
+            thing.exempt |= before <= thing.created < self.model.settled_until
 
     @precondition(lambda self: self.world.listed(0, self.world.now))
     @rule()
@@ -278,13 +278,13 @@ class Machine(RuleBasedStateMachine):
         """However it was before: complete reads of a list that shows something settle everything."""
         for _ in range(8):
             self.world.now += 30 * SECOND
-            self.ledger.absences.showed_something(self.world.now)
+            self.ledger.missing_jobs.showed_something(self.world.now)
             self.model.answered(self.world.now)
-            for name in sorted(self.ledger.absences.holds):
+            for name in sorted(self.ledger.missing_jobs.blocking):
                 self._look_for(name)
             self.settle(short=0, empty=False, again=False)
-        assert self.ledger.times.settled == whole(self.world.now - OVERLAP)
-        assert not self.ledger.absences.holds
+        assert self.ledger.times.settled_until == whole(self.world.now - OVERLAP)
+        assert not self.ledger.missing_jobs.blocking
 
     def _look_for(self, name: str) -> None:
         """A missed job once more: by listing its second, if it has one."""
@@ -318,7 +318,7 @@ class Machine(RuleBasedStateMachine):
         assert stored.totals == self.ledger.totals.values
         assert stored.pairs == self.ledger.labels.pairs
         assert stored.times == self.ledger.times
-        assert not any((changes.jobs, changes.forgotten, changes.totals, changes.minutes, changes.pairs))
+        assert not any((changes.jobs, changes.evicted, changes.totals, changes.minutes, changes.pairs))
 
     @rule(committed=st.booleans())
     def crash(self, committed: bool) -> None:
@@ -354,7 +354,7 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def nothing_visible_within_the_overlap_is_lost(self) -> None:
         for name, thing in self.world.things.items():
-            if not thing.exempt and thing.created < self.model.settled:
+            if not thing.exempt and thing.created < self.model.settled_until:
                 assert name in self.model.accounts
 
     @invariant()
@@ -365,7 +365,7 @@ class Machine(RuleBasedStateMachine):
         }
         assert dict(self.ledger.jobs.items()) == wanted
         waited_for = {name for name in wanted if model.accounts[name].waited_for}
-        assert {name for name in self.ledger.absences.holds if name in wanted} == waited_for
+        assert {name for name in self.ledger.missing_jobs.blocking if name in wanted} == waited_for
         assert all(self.ledger.jobs.open_by_minute.values())
 
     @invariant()
@@ -373,7 +373,7 @@ class Machine(RuleBasedStateMachine):
         if self.ledger.started:
             model = self.model
             assert self.ledger.times == Times(
-                model.baseline, model.settled, model.forgotten, model.history, model.catching_up
+                model.baseline, model.settled_until, model.evicted, model.history, model.catching_up
             )
 
     @invariant()

@@ -7,8 +7,8 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.ledger.job_index import Job, JobBook
-from exporter.ledger.minutes import MinuteBook
+from exporter.ledger.job_index import Job, JobIndex
+from exporter.ledger.minutes import MinuteTable
 from exporter.ledger.totals import LabelSets, Totals, histograms
 from exporter.ledger.watermarks import Times
 from exporter.units import MINUTE, SECOND
@@ -23,12 +23,12 @@ def test_the_three_times_never_go_back_and_keep_their_order(start: int, steps: l
     """Whatever is claimed to be read, and whenever: nothing is settled before it is old enough."""
     times = Times.start(start)
     for until, now in steps:
-        before = (times.settled, times.forgotten)
+        before = (times.settled_until, times.evicted_until)
         times.settle(until - until % SECOND, now, OVERLAP)
-        assert (times.settled, times.forgotten) >= before
-        assert times.settled == before[0] or times.settled <= now - OVERLAP
-        assert times.forgotten <= times.settled
-        assert times.settled % SECOND == times.forgotten % SECOND == 0
+        assert (times.settled_until, times.evicted_until) >= before
+        assert times.settled_until == before[0] or times.settled_until <= now - OVERLAP
+        assert times.evicted_until <= times.settled_until
+        assert times.settled_until % SECOND == times.evicted_until % SECOND == 0
 
 
 @given(st.lists(st.tuples(NAMES, NAMES), max_size=60), st.integers(1, 6))
@@ -59,7 +59,7 @@ def test_a_histogram_counts_every_value_once_in_its_bucket(values: list[int], ed
 
 def test_minutes_are_kept_as_long_as_they_are_asked_for() -> None:
     """And what is pending is added up for one commit."""
-    minutes = MinuteBook()
+    minutes = MinuteTable()
     for minute in (1, 1, 2, 3):
         minutes.add(minute * MINUTE + 5, ("a", "b"), "SUCCEED", "", 7)
     assert minutes.pending[1, "a", "b", "SUCCEED", ""] == (2, 14)
@@ -75,7 +75,7 @@ def test_the_index_finds_what_a_walk_over_all_jobs_would_find(
 ) -> None:
     """By minute of creation, for any stretch of time."""
     since, until = sorted((one % (6 * MINUTE), other % (6 * MINUTE)))
-    book = JobBook()
+    book = JobIndex()
     for number, (created, is_open) in enumerate(jobs):
         book.add(f"{number}", Job(created, "WAITING" if is_open else "SUCCEED", "a", "b"))
     found = {name for name, _ in book.created_in(since, until)}

@@ -11,7 +11,7 @@ import pytest
 
 from exporter.polling.planner import Window
 from exporter.store.sqlite import SqliteStore
-from tests.fake_api import MINUTE, SECOND, House
+from tests.fake_api import MINUTE, SECOND, PollerHarness
 
 INCLUSIVE = pytest.mark.parametrize(
     ("since", "until"),
@@ -36,12 +36,12 @@ def store(tmp_path: Path) -> Iterator[SqliteStore]:
 class Traffic:
     """Jobs at random times, some listed late, some open for long, some in bursts of one second."""
 
-    def __init__(self, house: House, rng: random.Random, rounding: str) -> None:
-        self.house, self.rng, self.rounding = house, rng, rounding
+    def __init__(self, harness: PollerHarness, rng: random.Random, rounding: str) -> None:
+        self.harness, self.rng, self.rounding = harness, rng, rounding
         self.open: list[tuple[int, str]] = []
 
     def go_on(self, seconds: int) -> None:
-        api, rng, now = self.house.api, self.rng, self.house.clock.ms
+        api, rng, now = self.harness.api, self.rng, self.harness.clock.ms
         for _ in range(rng.choice((0, 1, 2, 5, 9))):
             exact = now - rng.randrange(seconds * SECOND)
             if self.rounding == "whole-seconds":
@@ -58,15 +58,15 @@ class Traffic:
             api.finish(job_id, rng.choice(("SUCCEED", "FAILED")))
 
 
-async def count(house: House, traffic: Traffic, polls: int) -> None:
+async def count(harness: PollerHarness, traffic: Traffic, polls: int) -> None:
     for _ in range(polls):
-        await house.poll()
+        await harness.poll()
         traffic.go_on(15)
     while traffic.open:
-        await house.poll(every=MINUTE)
-        traffic.open = [(min(end, house.clock.ms), job_id) for end, job_id in traffic.open]
+        await harness.poll(every=MINUTE)
+        traffic.open = [(min(end, harness.clock.ms), job_id) for end, job_id in traffic.open]
         traffic.go_on(15)
-    await house.poll(30)
+    await harness.poll(30)
 
 
 @INCLUSIVE
@@ -75,16 +75,16 @@ def test_bounds_and_roundings_cost_no_job(
     store: SqliteStore, since: bool, until: bool, rounding: str
 ) -> None:
     """A job at the edge of two windows is in neither, or is missed where it is not listed, and given up."""
-    house = House(store, overlap=2 * MINUTE)
-    house.api.newest_first = len(rounding) % 2 == since
-    asyncio.run(house.poll(4))
-    house.api.since_inclusive, house.api.until_inclusive = since, until
-    traffic = Traffic(house, random.Random(f"{since}{until}{rounding}"), rounding)
-    asyncio.run(count(house, traffic, 60))
-    jobs = len(house.api.jobs)
+    harness = PollerHarness(store, overlap=2 * MINUTE)
+    harness.api.newest_first = len(rounding) % 2 == since
+    asyncio.run(harness.poll(4))
+    harness.api.since_inclusive, harness.api.until_inclusive = since, until
+    traffic = Traffic(harness, random.Random(f"{since}{until}{rounding}"), rounding)
+    asyncio.run(count(harness, traffic, 60))
+    jobs = len(harness.api.jobs)
     assert jobs > 200
-    assert (house.created(), house.finished(), house.expired()) == (jobs, jobs, 0)
-    assert not any(house.view.anomalies.get(name) for name in ("outside_window", "state_regression"))
+    assert (harness.created(), harness.finished(), harness.expired()) == (jobs, jobs, 0)
+    assert not any(harness.view.anomalies.get(name) for name in ("outside_window", "state_regression"))
 
 
 @INCLUSIVE
@@ -93,15 +93,15 @@ def test_a_window_shows_every_job_that_says_it_is_in_it(
     store: SqliteStore, since: bool, until: bool, rounding: str
 ) -> None:
     """Whatever the API compares: by what a record shows, each is in one of two windows side by side."""
-    house = House(store)
-    api, begin = house.api, house.clock.ms
+    harness = PollerHarness(store)
+    api, begin = harness.api, harness.clock.ms
     api.since_inclusive, api.until_inclusive = since, until
     for exact in range(begin - SECOND, begin + 3 * SECOND, SECOND if rounding == "whole-seconds" else 100):
         job_id = api.create(ROUNDINGS[rounding](exact))
         api.exact[job_id] = exact
     for second in (begin, begin + SECOND):
         window = Window(second, second + SECOND)
-        result = asyncio.run(house.reader.read(window, 1e9))
+        result = asyncio.run(harness.reader.read(window, 1e9))
         expected = {job_id for job_id, record in api.jobs.items() if record.create_time == second}
         assert result.complete
         assert {record.job_id for record in result.inside} == expected
@@ -110,46 +110,46 @@ def test_a_window_shows_every_job_that_says_it_is_in_it(
 @INCLUSIVE
 def test_bounds_cost_no_job_of_a_backlog(store: SqliteStore, since: bool, until: bool) -> None:
     """Its windows are read once, one after the other: what lies between two of them would be lost."""
-    house = House(store)
-    asyncio.run(house.poll(4))
-    house.api.since_inclusive, house.api.until_inclusive = since, until
-    begin = house.clock.ms
+    harness = PollerHarness(store)
+    asyncio.run(harness.poll(4))
+    harness.api.since_inclusive, harness.api.until_inclusive = since, until
+    begin = harness.clock.ms
     for number in range(3600):
-        house.api.create(begin + number * SECOND, state="SUCCEED")
-    house.clock.ms += 60 * MINUTE
-    asyncio.run(house.poll(12))
-    assert house.created() == 3600
+        harness.api.create(begin + number * SECOND, state="SUCCEED")
+    harness.clock.ms += 60 * MINUTE
+    asyncio.run(harness.poll(12))
+    assert harness.created() == 3600
 
 
 @INCLUSIVE
 def test_bounds_hide_no_open_job_at_the_first_start(store: SqliteStore, since: bool, until: bool) -> None:
     """The time before it is read in windows, too: what lies at an edge would be in no gauge."""
-    house = House(store)
-    house.api.since_inclusive, house.api.until_inclusive = since, until
-    begin = house.clock.ms
+    harness = PollerHarness(store)
+    harness.api.since_inclusive, harness.api.until_inclusive = since, until
+    begin = harness.clock.ms
     for number in range(1, 50 * 60):
-        house.api.create(begin - number * SECOND, "WAITING" if number % 7 == 0 else "SUCCEED")
-    asyncio.run(house.poll(20))
-    assert house.created() == house.open() == 50 * 60 // 7
-    assert house.view.gauges is not None
-    assert house.view.gauges.jobs is not None
-    assert sum(house.view.gauges.jobs.values()) == 50 * 60 - 1
+        harness.api.create(begin - number * SECOND, "WAITING" if number % 7 == 0 else "SUCCEED")
+    asyncio.run(harness.poll(20))
+    assert harness.created() == harness.open() == 50 * 60 // 7
+    assert harness.view.gauges is not None
+    assert harness.view.gauges.jobs is not None
+    assert sum(harness.view.gauges.jobs.values()) == 50 * 60 - 1
 
 
 def test_a_job_in_the_margin_is_counted_and_not_missed(store: SqliteStore) -> None:
     """The second before a window is asked for, too: an API may show it in part."""
-    house = House(store)
-    asyncio.run(house.poll(4))
-    since = house.clock.ms
-    beside, hidden = (house.api.create(since - SECOND, job_id=name) for name in ("beside", "hidden"))
-    house.api.appears[hidden] = since + MINUTE
-    asyncio.run(house.poll(20))
-    house.api.appears[hidden] = house.clock.ms + MINUTE
-    booking = house.poller._booking
-    result = asyncio.run(house.reader.read(Window(since, since + SECOND), booking.deadline))
-    asyncio.run(booking.book(result))
-    jobs = house.books.ledger.jobs
-    assert [query for query in house.api.queries[-1:] if query.since == since - SECOND]
+    harness = PollerHarness(store)
+    asyncio.run(harness.poll(4))
+    since = harness.clock.ms
+    beside, hidden = (harness.api.create(since - SECOND, job_id=name) for name in ("beside", "hidden"))
+    harness.api.appears[hidden] = since + MINUTE
+    asyncio.run(harness.poll(20))
+    harness.api.appears[hidden] = harness.clock.ms + MINUTE
+    run = harness.poller._run
+    result = asyncio.run(harness.reader.read(Window(since, since + SECOND), run.deadline))
+    asyncio.run(run.book(result))
+    jobs = harness.books.ledger.jobs
+    assert [query for query in harness.api.queries[-1:] if query.since == since - SECOND]
     assert [job.misses for name in (beside, hidden) if (job := jobs.get(name))] == [0, 0]
-    assert house.created() == 2
-    assert not house.view.anomalies.get("outside_window")
+    assert harness.created() == 2
+    assert not harness.view.anomalies.get("outside_window")

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from exporter.polling.budget import LEAST, Budget
 from exporter.store.sqlite import SqliteStore
-from tests.fake_api import MINUTE, SECOND, FakeApi, FakeClock, House
+from tests.fake_api import MINUTE, SECOND, FakeApi, FakeClock, PollerHarness
 
 
 def test_one_target_has_the_whole_budget() -> None:
@@ -165,63 +165,65 @@ def test_a_target_that_left_leaves_its_part() -> None:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
+def harness(tmp_path: Path) -> Iterator[PollerHarness]:
     store = SqliteStore(tmp_path / "books.db")
-    yield House(store, FakeApi(FakeClock()), budget=20)
+    yield PollerHarness(store, FakeApi(FakeClock()), budget=20)
     store.close()
 
 
-def test_a_poll_keeps_to_its_budget_and_says_what_it_used(house: House) -> None:
+def test_a_poll_keeps_to_its_budget_and_says_what_it_used(harness: PollerHarness) -> None:
     """However many open jobs are due."""
-    asyncio.run(house.poll(4))
-    old = [house.api.create(house.clock.ms - number * 20 * SECOND) for number in range(200)]
+    asyncio.run(harness.poll(4))
+    old = [harness.api.create(harness.clock.ms - number * 20 * SECOND) for number in range(200)]
     for number in range(1500):
-        house.api.create(house.clock.ms - number * SECOND, state="SUCCEED")
+        harness.api.create(harness.clock.ms - number * SECOND, state="SUCCEED")
     for _ in range(40):
-        before = house.reader.requests
-        asyncio.run(house.poll())
-        spent = house.reader.requests - before
+        before = harness.reader.requests
+        asyncio.run(harness.poll())
+        spent = harness.reader.requests - before
         assert spent <= 20
-        assert (house.view.last_poll_requests, house.view.poll_budget) == (spent, 20)
+        assert (harness.view.last_poll_requests, harness.view.poll_budget) == (spent, 20)
     assert old
 
 
-def test_open_jobs_that_do_not_fit_take_turns(house: House) -> None:
+def test_open_jobs_that_do_not_fit_take_turns(harness: PollerHarness) -> None:
     """Twenty-five stuck jobs far apart, a budget of twenty: each is looked at again and again."""
-    asyncio.run(house.poll(4))
-    begin = house.clock.ms
+    asyncio.run(harness.poll(4))
+    begin = harness.clock.ms
     stuck = []
     for _ in range(25):
-        stuck.append(house.api.create())
+        stuck.append(harness.api.create())
         for number in range(60):
-            house.api.create(house.clock.ms + number % 15 * SECOND, state="SUCCEED")
-        asyncio.run(house.poll())
-    asyncio.run(house.poll(20))
+            harness.api.create(harness.clock.ms + number % 15 * SECOND, state="SUCCEED")
+        asyncio.run(harness.poll())
+    asyncio.run(harness.poll(20))
     for job in stuck:
-        house.api.finish(job)
-    asyncio.run(house.poll(40))
-    assert house.open() == 0
-    assert house.clock.ms - begin < 60 * MINUTE
+        harness.api.finish(job)
+    asyncio.run(harness.poll(40))
+    assert harness.open() == 0
+    assert harness.clock.ms - begin < 60 * MINUTE
 
 
 def test_what_does_not_fit_in_the_budget_waits_longest_unseen_first(tmp_path: Path) -> None:
     """Forty stuck jobs in dense minutes and six requests a poll: no poll costs more, no job is left out."""
     store = SqliteStore(tmp_path / "books.db")
-    house = House(store, budget=400)
-    asyncio.run(house.poll(4))
+    harness = PollerHarness(store, budget=400)
+    asyncio.run(harness.poll(4))
     stuck = []
     for _ in range(40):
-        stuck.append(house.api.create())
+        stuck.append(harness.api.create())
         for number in range(200):
-            house.api.create(house.clock.ms + number % 14 * SECOND, state="SUCCEED")
-        asyncio.run(house.poll())
-    house.settings = replace(house.settings, budget=6)
-    house.restart()
+            harness.api.create(harness.clock.ms + number % 14 * SECOND, state="SUCCEED")
+        asyncio.run(harness.poll())
+    harness.settings = replace(harness.settings, budget=6)
+    harness.restart()
     for _ in range(40):
-        before = house.reader.requests
-        asyncio.run(house.poll())
-        assert house.reader.requests - before <= 6
-    looked = [job.looked for job_id in stuck if (job := house.books.ledger.jobs.get(job_id)) is not None]
-    assert len(looked) == 40
-    assert min(looked) > house.clock.ms - 4 * MINUTE
+        before = harness.reader.requests
+        asyncio.run(harness.poll())
+        assert harness.reader.requests - before <= 6
+    last_checked = [
+        job.last_checked for job_id in stuck if (job := harness.books.ledger.jobs.get(job_id)) is not None
+    ]
+    assert len(last_checked) == 40
+    assert min(last_checked) > harness.clock.ms - 4 * MINUTE
     store.close()

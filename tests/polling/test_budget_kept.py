@@ -12,7 +12,7 @@ import pytest
 from exporter.ledger.record import JobsQuery, Page
 from exporter.polling.budget import Budget
 from exporter.store.sqlite import SqliteStore
-from tests.fake_api import MINUTE, SECOND, FakeApi, House
+from tests.fake_api import MINUTE, SECOND, FakeApi, PollerHarness
 
 BUDGETS = pytest.mark.parametrize("budget", [1, 2, 5, 17])
 
@@ -29,7 +29,7 @@ class Grants(Budget):
         return self.requests
 
 
-class BudgetHouse(House):
+class BudgetHouse(PollerHarness):
     """Says of each poll what it cost and how it ended."""
 
     def __init__(
@@ -62,60 +62,60 @@ def store(tmp_path: Path) -> Iterator[SqliteStore]:
     books.close()
 
 
-def settled(house: House) -> int:
-    return house.books.ledger.times.settled
+def settled_until(harness: PollerHarness) -> int:
+    return harness.books.ledger.times.settled_until
 
 
 @BUDGETS
 @pytest.mark.parametrize("trusted", [True, False], ids=["count-is-meant", "count-ignores-filters"])
 def test_a_backlog_is_read_to_its_end(store: SqliteStore, budget: int, trusted: bool) -> None:
     """Windows of many pages are gone on with in the next poll: one request a poll gets on, too."""
-    house = BudgetHouse(store, budget)
-    house.api.count_respects_filters = trusted
-    house.polls(6)
-    begin = house.clock.ms
+    harness = BudgetHouse(store, budget)
+    harness.api.count_respects_filters = trusted
+    harness.polls(6)
+    begin = harness.clock.ms
     for number in range(900):
-        house.api.create(begin + number * 4 * SECOND, "SUCCEED" if number % 10 else "WAITING")
-    house.clock.ms += 60 * MINUTE
-    house.polls(max(12, 400 // budget))
-    for job_id in sorted(house.api.jobs):
-        house.api.finish(job_id)
-    house.polls(max(40, 400 // budget))
-    assert (house.created(), house.finished(), house.expired()) == (900, 900, 0)
-    assert settled(house) > house.clock.ms - 25 * MINUTE
-    assert ("partial" in house.outcomes) == (budget < 17)
+        harness.api.create(begin + number * 4 * SECOND, "SUCCEED" if number % 10 else "WAITING")
+    harness.clock.ms += 60 * MINUTE
+    harness.polls(max(12, 400 // budget))
+    for job_id in sorted(harness.api.jobs):
+        harness.api.finish(job_id)
+    harness.polls(max(40, 400 // budget))
+    assert (harness.created(), harness.finished(), harness.expired()) == (900, 900, 0)
+    assert settled_until(harness) > harness.clock.ms - 25 * MINUTE
+    assert ("partial" in harness.outcomes) == (budget < 17)
 
 
 @BUDGETS
 def test_every_kind_of_read_has_its_turn(store: SqliteStore, budget: int) -> None:
     """News, settled time, open jobs far apart, the time before: none waits for ever behind another."""
-    house = BudgetHouse(store, budget)
+    harness = BudgetHouse(store, budget)
     for age in range(1, 55):
-        house.api.create(house.clock.ms - age * MINUTE, "SUCCEED")
-    stuck = [house.api.create(house.clock.ms - age * MINUTE) for age in range(1, 40, 13)]
-    house.polls(30)
+        harness.api.create(harness.clock.ms - age * MINUTE, "SUCCEED")
+    stuck = [harness.api.create(harness.clock.ms - age * MINUTE) for age in range(1, 40, 13)]
+    harness.polls(30)
     for number in range(200):
-        house.api.create(house.clock.ms - number % 15 * SECOND, "SUCCEED" if number % 50 else "WAITING")
-        house.polls(1)
-    for job_id in house.api.jobs:
-        house.api.finish(job_id)
-    house.polls(160)
-    assert (house.created(), house.finished(), house.open()) == (200 + len(stuck), 200 + len(stuck), 0)
-    assert house.view.gauges is not None
-    assert house.view.gauges.jobs is not None
-    assert settled(house) > house.clock.ms - 12 * MINUTE
+        harness.api.create(harness.clock.ms - number % 15 * SECOND, "SUCCEED" if number % 50 else "WAITING")
+        harness.polls(1)
+    for job_id in harness.api.jobs:
+        harness.api.finish(job_id)
+    harness.polls(160)
+    assert (harness.created(), harness.finished(), harness.open()) == (200 + len(stuck), 200 + len(stuck), 0)
+    assert harness.view.gauges is not None
+    assert harness.view.gauges.jobs is not None
+    assert settled_until(harness) > harness.clock.ms - 12 * MINUTE
 
 
 @BUDGETS
 def test_a_second_of_more_pages_than_a_poll_may_read_is_counted(store: SqliteStore, budget: int) -> None:
     """It cannot be made smaller: its passes go on from poll to poll, by type where it comes to that."""
-    house = BudgetHouse(store, budget, max_catch_up=24 * 60 * MINUTE)
-    house.polls(6)
+    harness = BudgetHouse(store, budget, max_catch_up=24 * 60 * MINUTE)
+    harness.polls(6)
     for number in range(1100):
-        house.api.create(state="SUCCEED", job_type=("AUDITION", "WEBSOCKET")[number % 2])
-    house.polls(max(60, 500 // budget))
-    assert house.created() == 1100
-    assert settled(house) > house.clock.ms - 25 * MINUTE
+        harness.api.create(state="SUCCEED", job_type=("AUDITION", "WEBSOCKET")[number % 2])
+    harness.polls(max(60, 500 // budget))
+    assert harness.created() == 1100
+    assert settled_until(harness) > harness.clock.ms - 25 * MINUTE
 
 
 @pytest.mark.parametrize("budget", [1, 2, 5])
@@ -124,84 +124,84 @@ def test_without_time_filters_the_list_is_read_over_several_polls(
     store: SqliteStore, budget: int, newest_first: bool
 ) -> None:
     """Forty pages: no poll reads more than it may, and each goes on where the last one ended."""
-    house = BudgetHouse(store, budget, time_filters=False)
-    house.api.time_filters_work, house.api.newest_first = False, newest_first
+    harness = BudgetHouse(store, budget, time_filters=False)
+    harness.api.time_filters_work, harness.api.newest_first = False, newest_first
     for number in range(1500 if budget < 5 else 4000):
-        house.api.create(house.clock.ms - 60 * MINUTE - number * SECOND, "SUCCEED")
-    house.polls(2)
+        harness.api.create(harness.clock.ms - 60 * MINUTE - number * SECOND, "SUCCEED")
+    harness.polls(2)
     new = []
     for _ in range(60):
-        new.append(house.api.create(text_length=7))
-        house.polls(1)
+        new.append(harness.api.create(text_length=7))
+        harness.polls(1)
         if len(new) > 10:
-            house.api.finish(new[-10])
+            harness.api.finish(new[-10])
     for job_id in new:
-        house.api.finish(job_id)
-    house.polls(100)
-    assert (house.created(), house.finished(), house.open()) == (60, 60, 0)
-    assert settled(house) > house.clock.ms - 25 * MINUTE
-    assert set(house.outcomes[2:]) <= {"partial", "complete"}
-    assert "complete" in house.outcomes
+        harness.api.finish(job_id)
+    harness.polls(100)
+    assert (harness.created(), harness.finished(), harness.open()) == (60, 60, 0)
+    assert settled_until(harness) > harness.clock.ms - 25 * MINUTE
+    assert set(harness.outcomes[2:]) <= {"partial", "complete"}
+    assert "complete" in harness.outcomes
 
 
 def test_a_list_that_grows_by_pages_between_two_polls_is_read_to_its_end(store: SqliteStore) -> None:
     """The anchor may be pages further on: what comes before it was received, or is for the next reading."""
-    house = BudgetHouse(store, 4, time_filters=False)
-    house.api.time_filters_work = False
+    harness = BudgetHouse(store, 4, time_filters=False)
+    harness.api.time_filters_work = False
     for number in range(1200):
-        house.api.create(house.clock.ms - 60 * MINUTE - number * SECOND, "SUCCEED")
-    house.polls(2)
+        harness.api.create(harness.clock.ms - 60 * MINUTE - number * SECOND, "SUCCEED")
+    harness.polls(2)
     created = 0
     for _ in range(20):
         for _ in range(130):
-            house.api.create(house.clock.ms, "SUCCEED")
+            harness.api.create(harness.clock.ms, "SUCCEED")
             created += 1
-        house.polls(1)
-    house.polls(60)
-    assert house.created() == created
-    assert settled(house) > house.clock.ms - 25 * MINUTE
+        harness.polls(1)
+    harness.polls(60)
+    assert harness.created() == created
+    assert settled_until(harness) > harness.clock.ms - 25 * MINUTE
 
 
 def test_a_record_that_is_deleted_while_a_reading_waits_hides_no_other(store: SqliteStore) -> None:
     """The list moved by one: the next page begins behind the anchor, unless it is asked for further back."""
     rng = random.Random(5)
-    house = BudgetHouse(store, 3, time_filters=False)
-    house.api.time_filters_work = False
-    house.api.newest_first = False
-    old = [house.api.create(house.clock.ms - (900 - n) * 5 * SECOND, "SUCCEED") for n in range(700)]
-    house.polls(2)
+    harness = BudgetHouse(store, 3, time_filters=False)
+    harness.api.time_filters_work = False
+    harness.api.newest_first = False
+    old = [harness.api.create(harness.clock.ms - (900 - n) * 5 * SECOND, "SUCCEED") for n in range(700)]
+    harness.polls(2)
     for _ in range(60):
-        house.api.create(state="SUCCEED")
-        house.polls(1)
-        del house.api.jobs[old.pop(rng.randrange(len(old)))]
-    house.polls(30)
-    assert house.created() == 60
-    assert settled(house) > house.clock.ms - 25 * MINUTE
+        harness.api.create(state="SUCCEED")
+        harness.polls(1)
+        del harness.api.jobs[old.pop(rng.randrange(len(old)))]
+    harness.polls(30)
+    assert harness.created() == 60
+    assert settled_until(harness) > harness.clock.ms - 25 * MINUTE
 
 
 def test_a_poll_without_a_request_left_is_not_complete(store: SqliteStore) -> None:
     """It says why, and what to change."""
-    house = BudgetHouse(store, 1)
-    house.polls(3)
-    assert "partial" in house.outcomes
-    assert "complete" not in house.outcomes[:2]
-    assert "rate_limit or poll.interval" in house.views[0].problem
+    harness = BudgetHouse(store, 1)
+    harness.polls(3)
+    assert "partial" in harness.outcomes
+    assert "complete" not in harness.outcomes[:2]
+    assert "rate_limit or poll.interval" in harness.views[0].problem
 
 
 def test_what_a_window_showed_before_the_budget_ended_is_counted_at_once(store: SqliteStore) -> None:
     """It may be deleted before the next poll."""
-    house = BudgetHouse(store, 2)
-    house.polls(5)
-    house.api.count_respects_filters = False
+    harness = BudgetHouse(store, 2)
+    harness.polls(5)
+    harness.api.count_respects_filters = False
     for number in range(450):
-        house.api.create(house.clock.ms - number * SECOND // 40, "SUCCEED")
+        harness.api.create(harness.clock.ms - number * SECOND // 40, "SUCCEED")
     shown: set[str] = set()
 
     def delete(query: JobsQuery, page: Page) -> Page:
         shown.update(record.job_id or "" for record in page.records)
         return page
 
-    house.api.answer = delete
-    house.polls(1)
-    assert house.outcomes[-1] == "partial"
-    assert house.created() == len(shown) > 90
+    harness.api.answer = delete
+    harness.polls(1)
+    assert harness.outcomes[-1] == "partial"
+    assert harness.created() == len(shown) > 90

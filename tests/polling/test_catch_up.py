@@ -13,75 +13,79 @@ from exporter.errors import ApiError, ErrorKind
 from exporter.ledger.record import JobsQuery
 from exporter.polling.settle import Backlog
 from exporter.store.sqlite import SqliteStore
-from tests.fake_api import MINUTE, SECOND, House, outage
+from tests.fake_api import MINUTE, SECOND, PollerHarness, outage
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
+def harness(tmp_path: Path) -> Iterator[PollerHarness]:
     """Ten jobs are open when six hours of a job every three seconds go by unseen."""
     store = SqliteStore(tmp_path / "books.db")
-    house = House(store, budget=12)
-    asyncio.run(house.poll(4))
+    harness = PollerHarness(store, budget=12)
+    asyncio.run(harness.poll(4))
     for _ in range(10):
-        house.api.create()
-    asyncio.run(house.poll(2))
-    begin = house.clock.ms
+        harness.api.create()
+    asyncio.run(harness.poll(2))
+    begin = harness.clock.ms
     for number in range(6 * 60 * 20):
-        house.api.create(begin + number * 3 * SECOND, state="SUCCEED")
-    house.clock.ms += 6 * 60 * MINUTE
-    yield house
+        harness.api.create(begin + number * 3 * SECOND, state="SUCCEED")
+    harness.clock.ms += 6 * 60 * MINUTE
+    yield harness
     store.close()
 
 
-def behind(house: House) -> int:
-    assert house.view.gauges is not None
-    return house.clock.ms - house.view.gauges.counted_until
+def behind(harness: PollerHarness) -> int:
+    assert harness.view.gauges is not None
+    return harness.clock.ms - harness.view.gauges.counted_until
 
 
-def test_an_open_job_that_finishes_meanwhile_is_seen_long_before_the_end(house: House) -> None:
+def test_an_open_job_that_finishes_meanwhile_is_seen_long_before_the_end(harness: PollerHarness) -> None:
     """Reading the backlog first and the open jobs after it would be hours late with them."""
-    for job in sorted(house.api.jobs)[:10]:
-        house.api.finish(job, "FAILED")
-    asyncio.run(house.poll(2))
-    assert house.finished("FAILED") == 10
-    assert behind(house) > 60 * MINUTE
+    for job in sorted(harness.api.jobs)[:10]:
+        harness.api.finish(job, "FAILED")
+    asyncio.run(harness.poll(2))
+    assert harness.finished("FAILED") == 10
+    assert behind(harness) > 60 * MINUTE
 
 
-def test_a_backlog_that_cannot_be_read_does_not_keep_the_open_jobs_from_being_looked_at(house: House) -> None:
+def test_a_backlog_that_cannot_be_read_does_not_keep_the_open_jobs_from_being_looked_at(
+    harness: PollerHarness,
+) -> None:
     """One window that fails for ever would otherwise end every poll before the looks."""
-    stuck_at = house.clock.ms - 6 * 60 * MINUTE
+    stuck_at = harness.clock.ms - 6 * 60 * MINUTE
 
     def broken(query: JobsQuery) -> ApiError | None:
         backlog = query.since is not None and query.until is not None and query.until > stuck_at + MINUTE
         return ApiError(ErrorKind.SERVER, "that window breaks", status=500) if backlog else None
 
-    house.api.fail = broken
-    for job in sorted(house.api.jobs)[:10]:
-        house.api.finish(job, "FAILED")
-    outcomes = [asyncio.run(house.poll()) for _ in range(4)]
-    assert house.finished("FAILED") == 10
+    harness.api.fail = broken
+    for job in sorted(harness.api.jobs)[:10]:
+        harness.api.finish(job, "FAILED")
+    outcomes = [asyncio.run(harness.poll()) for _ in range(4)]
+    assert harness.finished("FAILED") == 10
     assert outcomes[0] == "partial"
 
 
-def test_every_window_of_the_backlog_is_committed_on_its_own(house: House) -> None:
+def test_every_window_of_the_backlog_is_committed_on_its_own(harness: PollerHarness) -> None:
     """A catch-up that breaks off goes on where it was."""
-    asyncio.run(house.poll(3))
-    reached = behind(house)
+    asyncio.run(harness.poll(3))
+    reached = behind(harness)
     assert reached < 6 * 60 * MINUTE
-    house.restart()
-    house.api.fail = outage
-    asyncio.run(house.poll())
-    house.api.fail = lambda query: None
-    asyncio.run(house.poll(2))
-    assert behind(house) < reached
-    asyncio.run(house.poll(60))
-    assert house.created() == 10 + 6 * 60 * 20
+    harness.restart()
+    harness.api.fail = outage
+    asyncio.run(harness.poll())
+    harness.api.fail = lambda query: None
+    asyncio.run(harness.poll(2))
+    assert behind(harness) < reached
+    asyncio.run(harness.poll(60))
+    assert harness.created() == 10 + 6 * 60 * 20
 
 
-def test_progress_is_logged_with_an_estimate(house: House, caplog: pytest.LogCaptureFixture) -> None:
+def test_progress_is_logged_with_an_estimate(
+    harness: PollerHarness, caplog: pytest.LogCaptureFixture
+) -> None:
     """One line a poll: how far behind, how long it will take; and one at the end."""
     caplog.set_level(logging.INFO)
-    asyncio.run(house.poll(60))
+    asyncio.run(harness.poll(60))
     lines = [record for record in caplog.records if "catching up" in record.getMessage()]
     ends = [record for record in caplog.records if "caught up" in record.getMessage()]
     assert len(lines) > 3

@@ -13,7 +13,7 @@ import pytest
 
 from exporter.cloud.times import parse_time, zone
 from exporter.store.sqlite import SqliteStore
-from tests.fake_api import MINUTE, SECOND, House
+from tests.fake_api import MINUTE, SECOND, PollerHarness
 
 HOUR = 60 * MINUTE
 CHANGES = pytest.mark.parametrize(
@@ -36,68 +36,68 @@ def store(tmp_path: Path) -> Iterator[SqliteStore]:
     books.close()
 
 
-def house_before(store: SqliteStore, name: str, change: str, ahead: int, **options: Any) -> House:
+def house_before(store: SqliteStore, name: str, change: str, ahead: int, **options: Any) -> PollerHarness:
     """Counting begins ``ahead`` milliseconds before the clocks change."""
-    house = House(store, **options)
-    house.clock.ms = int(datetime.fromisoformat(change).replace(tzinfo=UTC).timestamp()) * SECOND - ahead
-    house.api.zone = name
-    return house
+    harness = PollerHarness(store, **options)
+    harness.clock.ms = int(datetime.fromisoformat(change).replace(tzinfo=UTC).timestamp()) * SECOND - ahead
+    harness.api.zone = name
+    return harness
 
 
-def traffic(house: House, rng: random.Random) -> None:
+def traffic(harness: PollerHarness, rng: random.Random) -> None:
     """Some jobs of the last 15 seconds, and the ends of others."""
-    now = house.clock.ms
+    now = harness.clock.ms
     for _ in range(rng.choice((0, 1, 2, 4))):
-        job_id = house.api.create(now - rng.randrange(15) * SECOND, text_length=rng.randrange(1, 99))
+        job_id = harness.api.create(now - rng.randrange(15) * SECOND, text_length=rng.randrange(1, 99))
         if rng.random() < 0.3:
-            house.api.appears[job_id] = now + rng.randrange(200) * SECOND
-    for job_id, record in list(house.api.jobs.items())[-200:]:
+            harness.api.appears[job_id] = now + rng.randrange(200) * SECOND
+    for job_id, record in list(harness.api.jobs.items())[-200:]:
         if record.job_state == "WAITING" and rng.random() < 0.1:
-            house.api.finish(job_id, rng.choice(("SUCCEED", "FAILED")))
+            harness.api.finish(job_id, rng.choice(("SUCCEED", "FAILED")))
 
 
-def end(house: House) -> None:
-    for job_id, record in list(house.api.jobs.items()):
+def end(harness: PollerHarness) -> None:
+    for job_id, record in list(harness.api.jobs.items()):
         if record.job_state == "WAITING":
-            house.api.finish(job_id)
-    asyncio.run(house.poll(40))
+            harness.api.finish(job_id)
+    asyncio.run(harness.poll(40))
 
 
-def assert_exact(house: House) -> None:
-    jobs = len(house.api.jobs)
+def assert_exact(harness: PollerHarness) -> None:
+    jobs = len(harness.api.jobs)
     assert jobs > 100
-    assert (house.created(), house.finished(), house.expired()) == (jobs, jobs, 0)
-    assert not any(house.view.anomalies.get(name) for name in ("outside_window", "bad_create_time"))
-    for job_id, job in house.books.ledger.jobs.items():
-        assert job.created == house.api.jobs[job_id].create_time
+    assert (harness.created(), harness.finished(), harness.expired()) == (jobs, jobs, 0)
+    assert not any(harness.view.anomalies.get(name) for name in ("outside_window", "bad_create_time"))
+    for job_id, job in harness.books.ledger.jobs.items():
+        assert job.created == harness.api.jobs[job_id].create_time
 
 
 @CHANGES
 def test_jobs_are_counted_once_while_the_clocks_change(store: SqliteStore, name: str, change: str) -> None:
     """Reading the second hour as the first would find every job outside the window asked for."""
-    house = house_before(store, name, change, 90 * MINUTE)
-    asyncio.run(house.poll(4))
+    harness = house_before(store, name, change, 90 * MINUTE)
+    asyncio.run(harness.poll(4))
     rng = random.Random(name)
     for _ in range(3 * 60):
-        traffic(house, rng)
-        asyncio.run(house.poll(every=MINUTE))
-    end(house)
-    assert_exact(house)
+        traffic(harness, rng)
+        asyncio.run(harness.poll(every=MINUTE))
+    end(harness)
+    assert_exact(harness)
 
 
 @CHANGES
 def test_a_backlog_over_the_change_is_counted_once(store: SqliteStore, name: str, change: str) -> None:
     """A window that holds both hours does not tell which of them a job is of: a smaller one does."""
-    house = house_before(store, name, change, 3 * HOUR)
-    asyncio.run(house.poll(4))
-    begin = house.clock.ms
+    harness = house_before(store, name, change, 3 * HOUR)
+    asyncio.run(harness.poll(4))
+    begin = harness.clock.ms
     for number in range(6 * 60):
-        house.api.create(begin + number * MINUTE, "SUCCEED" if number % 5 else "WAITING")
-    house.clock.ms += 6 * HOUR
-    asyncio.run(house.poll(40))
-    assert house.created() == 6 * 60
-    end(house)
-    assert_exact(house)
+        harness.api.create(begin + number * MINUTE, "SUCCEED" if number % 5 else "WAITING")
+    harness.clock.ms += 6 * HOUR
+    asyncio.run(harness.poll(40))
+    assert harness.created() == 6 * 60
+    end(harness)
+    assert_exact(harness)
 
 
 @CHANGES
@@ -105,13 +105,13 @@ def test_jobs_open_at_a_first_start_after_the_change_are_counted(
     store: SqliteStore, name: str, change: str
 ) -> None:
     """The time before it is read back over both hours, and each job is dated in its own."""
-    house = house_before(store, name, change, -70 * MINUTE, window=3 * HOUR)
-    begin = house.clock.ms
+    harness = house_before(store, name, change, -70 * MINUTE, window=3 * HOUR)
+    begin = harness.clock.ms
     for number in range(1, 150):
-        house.api.create(begin - number * MINUTE)
-    asyncio.run(house.poll(20))
-    end(house)
-    assert_exact(house)
+        harness.api.create(begin - number * MINUTE)
+    asyncio.run(harness.poll(20))
+    end(harness)
+    assert_exact(harness)
 
 
 @CHANGES
@@ -119,20 +119,20 @@ def test_without_time_filters_or_ids_the_change_costs_nothing(
     store: SqliteStore, name: str, change: str
 ) -> None:
     """The whole list holds both hours in every answer: there a job is dated when it is first shown."""
-    house = house_before(store, name, change, 90 * MINUTE, time_filters=False, time_may_repeat=2 * HOUR)
-    house.api.time_filters_work = False
-    asyncio.run(house.poll(4))
+    harness = house_before(store, name, change, 90 * MINUTE, time_filters=False, time_may_repeat=2 * HOUR)
+    harness.api.time_filters_work = False
+    asyncio.run(harness.poll(4))
     rng = random.Random(name)
     for _ in range(3 * 30):
-        traffic(house, rng)
-        for job_id, record in house.api.jobs.items():
+        traffic(harness, rng)
+        for job_id, record in harness.api.jobs.items():
             if record.job_id is not None and (record.text_length or 0) % 2:
-                house.api.change(job_id, job_id=None)
-        asyncio.run(house.poll(every=2 * MINUTE))
-    end(house)
-    jobs = len(house.api.jobs)
+                harness.api.change(job_id, job_id=None)
+        asyncio.run(harness.poll(every=2 * MINUTE))
+    end(harness)
+    jobs = len(harness.api.jobs)
     assert jobs > 100
-    assert (house.created(), house.finished(), house.expired()) == (jobs, jobs, 0)
+    assert (harness.created(), harness.finished(), harness.expired()) == (jobs, jobs, 0)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from exporter.cloud.client import _newest
 from exporter.cloud.clock import ApiClock
 from exporter.ledger.record import JobsQuery, Page
 from exporter.store.sqlite import SqliteStore
-from tests.fake_api import MINUTE, SECOND, FakeApi, FakeClock, House
+from tests.fake_api import MINUTE, SECOND, FakeApi, FakeClock, PollerHarness
 
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
@@ -88,7 +88,7 @@ class DatedApi(FakeApi):
         return page
 
 
-class ClockedHouse(House):
+class ClockedHouse(PollerHarness):
     """The poller with clocks of its own; jobs come all the time."""
 
     api: DatedApi
@@ -132,7 +132,7 @@ class ClockedHouse(House):
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[ClockedHouse]:
+def harness(tmp_path: Path) -> Iterator[ClockedHouse]:
     store = SqliteStore(tmp_path / "books.db")
     yield ClockedHouse(store)
     store.close()
@@ -165,16 +165,16 @@ RIGHT, AHEAD, BEHIND = 0, 3 * HOUR, -3 * HOUR
     ],
 )
 def test_a_first_start_with_wrong_clocks_is_exact(
-    house: ClockedHouse, ours: int, by: int, answers: int
+    harness: ClockedHouse, ours: int, by: int, answers: int
 ) -> None:
     """A baseline in the future ignores every job until then; one in the past counts those that had ended."""
-    house.history()
-    house.clock.ours = ours
-    house.clock.tell(ahead(by, answers))
-    house.idle(1)
-    jobs = house.work(30)
-    house.later()
-    assert house.counted() == (jobs, jobs, 0)
+    harness.history()
+    harness.clock.ours = ours
+    harness.clock.tell(ahead(by, answers))
+    harness.idle(1)
+    jobs = harness.work(30)
+    harness.later()
+    assert harness.counted() == (jobs, jobs, 0)
 
 
 @pytest.mark.parametrize(
@@ -197,69 +197,69 @@ def test_a_first_start_with_wrong_clocks_is_exact(
     ],
 )
 def test_wrong_clocks_later_on_are_exact(
-    house: ClockedHouse, phase: str, ours: int, by: int, answers: int
+    harness: ClockedHouse, phase: str, ours: int, by: int, answers: int
 ) -> None:
     """A settled time in the future passes over every job until then, for ever."""
-    house.history()
-    house.clock.ours = ours
-    house.idle(1)
-    jobs = house.work(20)
-    house.clock.tell(ahead(by, answers))
+    harness.history()
+    harness.clock.ours = ours
+    harness.idle(1)
+    jobs = harness.work(20)
+    harness.clock.tell(ahead(by, answers))
     if phase == "restarted":
-        house.restart()
-    jobs += house.work(30)
-    house.later()
-    assert house.counted() == (jobs, jobs, 0)
+        harness.restart()
+    jobs += harness.work(30)
+    harness.later()
+    assert harness.counted() == (jobs, jobs, 0)
 
 
 @pytest.mark.parametrize("step", [-20 * YEAR, -2 * HOUR, 2 * HOUR, 100 * YEAR], ids=str)
-def test_our_clock_may_be_set_while_it_runs(house: ClockedHouse, step: int) -> None:
+def test_our_clock_may_be_set_while_it_runs(harness: ClockedHouse, step: int) -> None:
     """To whatever, and back: what counts are the API's answers."""
-    house.idle(1)
-    jobs = house.work(20)
-    house.clock.ours = step
-    jobs += house.work(20)
-    assert settled_behind(house) < 15 * MINUTE
-    house.clock.ours = 0
-    jobs += house.work(20)
-    house.later()
-    assert house.counted() == (jobs, jobs, 0)
+    harness.idle(1)
+    jobs = harness.work(20)
+    harness.clock.ours = step
+    jobs += harness.work(20)
+    assert settled_behind(harness) < 15 * MINUTE
+    harness.clock.ours = 0
+    jobs += harness.work(20)
+    harness.later()
+    assert harness.counted() == (jobs, jobs, 0)
 
 
 @pytest.mark.parametrize("ours", [RIGHT, AHEAD, BEHIND], ids=["right", "ahead", "behind"])
-def test_a_suspended_machine_recovers_by_itself(house: ClockedHouse, ours: int) -> None:
+def test_a_suspended_machine_recovers_by_itself(harness: ClockedHouse, ours: int) -> None:
     """The monotonic clock stood still: the time that earlier answers tell is early until others come."""
-    house.clock.ours = ours
-    house.idle(1)
-    jobs = house.work(20)
+    harness.clock.ours = ours
+    harness.idle(1)
+    jobs = harness.work(20)
     for _ in range(3):
         for minute in range(60):
-            house.api.create(house.clock.ms + minute * MINUTE, state="SUCCEED")
-        house.clock.ms += HOUR
-        house.clock.slept += HOUR
-        jobs += house.work(20) + 60
-    house.idle(20)
-    assert settled_behind(house) < 15 * MINUTE
-    assert house.counted() == (jobs, jobs, 0)
+            harness.api.create(harness.clock.ms + minute * MINUTE, state="SUCCEED")
+        harness.clock.ms += HOUR
+        harness.clock.slept += HOUR
+        jobs += harness.work(20) + 60
+    harness.idle(20)
+    assert settled_behind(harness) < 15 * MINUTE
+    assert harness.counted() == (jobs, jobs, 0)
 
 
 @pytest.mark.parametrize("ours", [BEHIND, -20 * YEAR], ids=["3h", "20-years"])
-def test_a_quiet_target_with_our_clock_behind_counts_the_first_job(house: ClockedHouse, ours: int) -> None:
+def test_a_quiet_target_with_our_clock_behind_counts_the_first_job(harness: ClockedHouse, ours: int) -> None:
     """No record shows that the API's clock is right: settling waits for one, and so does no job."""
-    house.clock.ours = ours
-    house.idle(100)
-    house.restart()
-    house.idle(50)
-    jobs = house.work(10)
-    assert house.created() == jobs
-    assert house.view.clocks_disagree
-    house.later()
-    assert house.counted() == (jobs, jobs, 0)
-    assert house.view.skipped_ms == 0
+    harness.clock.ours = ours
+    harness.idle(100)
+    harness.restart()
+    harness.idle(50)
+    jobs = harness.work(10)
+    assert harness.created() == jobs
+    assert harness.view.clocks_disagree
+    harness.later()
+    assert harness.counted() == (jobs, jobs, 0)
+    assert harness.view.skipped_ms == 0
 
 
-def settled_behind(house: ClockedHouse) -> int:
-    return house.clock.ms - house.books.ledger.times.settled
+def settled_behind(harness: ClockedHouse) -> int:
+    return harness.clock.ms - harness.books.ledger.times.settled_until
 
 
 @pytest.mark.parametrize(
@@ -270,70 +270,70 @@ def settled_behind(house: ClockedHouse) -> int:
 def test_an_api_without_time_filters_is_exact(tmp_path: Path, ours: int, by: int) -> None:
     """The whole list, with the same baseline and settled time."""
     with closing(SqliteStore(tmp_path / "books.db")) as store:
-        house = ClockedHouse(store, time_filters=False)
-        house.api.time_filters_work = False
-        house.history()
-        house.clock.ours = ours
-        house.clock.tell(ahead(by, 25))
-        house.idle(1)
-        jobs = house.work(30)
-        house.later()
-        assert house.counted() == (jobs, jobs, 0)
+        harness = ClockedHouse(store, time_filters=False)
+        harness.api.time_filters_work = False
+        harness.history()
+        harness.clock.ours = ours
+        harness.clock.tell(ahead(by, 25))
+        harness.idle(1)
+        jobs = harness.work(30)
+        harness.later()
+        assert harness.counted() == (jobs, jobs, 0)
 
 
 def test_a_disagreement_is_said_once_and_taken_back_once(
-    house: ClockedHouse, caplog: pytest.LogCaptureFixture
+    harness: ClockedHouse, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A line per change, not per poll; the view carries it meanwhile."""
     caplog.set_level("INFO")
-    house.idle(20)
-    assert not house.view.clocks_disagree
-    house.clock.tell(ahead(2 * HOUR, 40))
-    house.idle(10)
-    assert house.view.clocks_disagree
-    assert house.view.believed_skew_ms == 0
-    house.idle(60)
-    assert not house.view.clocks_disagree
+    harness.idle(20)
+    assert not harness.view.clocks_disagree
+    harness.clock.tell(ahead(2 * HOUR, 40))
+    harness.idle(10)
+    assert harness.view.clocks_disagree
+    assert harness.view.believed_skew_ms == 0
+    harness.idle(60)
+    assert not harness.view.clocks_disagree
     said = [record.getMessage() for record in caplog.records if "clock" in record.getMessage()]
     assert [text.split()[-1] for text in said] == ["refute", "again"]
 
 
-def test_clocks_within_the_overlap_agree(house: ClockedHouse) -> None:
+def test_clocks_within_the_overlap_agree(harness: ClockedHouse) -> None:
     """Four minutes are no reason to say anything: overlap is five."""
-    house.clock.ours = 4 * MINUTE
-    house.idle(20)
-    assert not house.view.clocks_disagree
+    harness.clock.ours = 4 * MINUTE
+    harness.idle(20)
+    assert not harness.view.clocks_disagree
 
 
-def test_books_ahead_of_every_answer_are_said(house: ClockedHouse) -> None:
+def test_books_ahead_of_every_answer_are_said(harness: ClockedHouse) -> None:
     """The API's clock and ours are set back together: jobs until then are taken for counted."""
-    house.idle(60)
-    house.clock.ms -= 2 * HOUR
-    house.clock.slept -= 2 * HOUR
-    house.idle(12)
-    assert house.view.clocks_disagree
+    harness.idle(60)
+    harness.clock.ms -= 2 * HOUR
+    harness.clock.slept -= 2 * HOUR
+    harness.idle(12)
+    assert harness.view.clocks_disagree
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_clocks_that_go_mad_one_at_a_time_lose_nothing(house: ClockedHouse, seed: int) -> None:
+def test_clocks_that_go_mad_one_at_a_time_lose_nothing(harness: ClockedHouse, seed: int) -> None:
     """Any of them, by any amount, for a while, with restarts: the other two outvote it."""
     rng = random.Random(seed)
-    house.history()
-    house.idle(1)
+    harness.history()
+    harness.idle(1)
     jobs = 0
     for _ in range(12):
         by = rng.choice([1, -1]) * rng.choice([6 * MINUTE, HOUR, 5 * HOUR, 3 * DAY])
-        house.clock.ours, answers = 0, 0
+        harness.clock.ours, answers = 0, 0
         if rng.random() < 0.5:
             answers = rng.randrange(1, 40)
         else:
-            house.clock.ours = by
-        house.clock.tell(ahead(by, answers))
+            harness.clock.ours = by
+        harness.clock.tell(ahead(by, answers))
         if rng.random() < 0.3:
-            house.restart()
-        jobs += house.work(rng.randrange(1, 12))
-        house.clock.ours, answers = 0, 0
-        house.clock.tell(ahead(0, 0))
-        jobs += house.work(rng.randrange(10, 20))
-    house.later()
-    assert house.counted() == (jobs, jobs, 0)
+            harness.restart()
+        jobs += harness.work(rng.randrange(1, 12))
+        harness.clock.ours, answers = 0, 0
+        harness.clock.tell(ahead(0, 0))
+        jobs += harness.work(rng.randrange(10, 20))
+    harness.later()
+    assert harness.counted() == (jobs, jobs, 0)

@@ -12,18 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.ledger.changes import MARGIN
-from exporter.ledger.job_index import UNLISTED, Job, JobBook
+from exporter.ledger.job_index import UNLISTED, Job, JobIndex
 from exporter.ledger.ledger import Ledger
-from exporter.ledger.minutes import MinuteBook
+from exporter.ledger.minutes import MinuteTable
 from exporter.ledger.totals import LabelSets, Totals
 from exporter.ledger.watermarks import Times
 from exporter.polling import planner as plan
-from exporter.polling.due import Look, RecordCounts, due_jobs
+from exporter.polling.due import Recheck, RecordCounts, due_rechecks
 from tests.fake_api import MINUTE, SECOND, START, rules
 
 
-def look(second: int, *, listing_only: bool = False, seen: int = 0, job_id: str = "") -> Look:
-    return Look(second * SECOND, (second + 1) * SECOND, job_id or f"j{second}", listing_only, seen)
+def recheck(second: int, *, listing_only: bool = False, seen: int = 0, job_id: str = "") -> Recheck:
+    return Recheck(second * SECOND, (second + 1) * SECOND, job_id or f"j{second}", listing_only, seen)
 
 
 def counter(created: list[int]) -> Callable[[int], float]:
@@ -32,13 +32,13 @@ def counter(created: list[int]) -> Callable[[int], float]:
     return lambda time: float(bisect_left(stamps, time))
 
 
-def cost(looks: plan.Looks, before: Callable[[int], float]) -> float:
+def cost(rechecks: plan.RecheckPlan, before: Callable[[int], float]) -> float:
     """Requests that a plan takes when the counts are true."""
-    windows = (before(window.until + SECOND) - before(window.since - MARGIN) for window in looks.windows)
-    return sum(plan.pages(records) for records in windows) + len(looks.lookups)
+    windows = (before(window.until + SECOND) - before(window.since - MARGIN) for window in rechecks.windows)
+    return sum(plan.pages(records) for records in windows) + len(rechecks.lookups)
 
 
-def brute_force(due: list[Look], before: Callable[[int], float]) -> float:
+def brute_force(due: list[Recheck], before: Callable[[int], float]) -> float:
     """Every way to cut the jobs into lookups and listed stretches; stretches may not be cut in a second."""
     best = inf
     for cuts in product((False, True), repeat=len(due) - 1):
@@ -50,7 +50,7 @@ def brute_force(due: list[Look], before: Callable[[int], float]) -> float:
                 groups[-1].append(job)
         total = 0.0
         for group in groups:
-            until = max(look.until for look in group)
+            until = max(recheck.until for recheck in group)
             listed = plan.pages(before(until + SECOND) - before(group[0].since - MARGIN))
             single = inf if len(group) > 1 or group[0].listing_only else 1
             total += min(listed, single)
@@ -71,12 +71,12 @@ def test_no_mix_of_stretches_and_lookups_is_cheaper(
     """On small cases the plan costs exactly what the best of all possible plans costs."""
     created = [second for second, count in records for _ in range(count)] + [second for second, _ in jobs]
     due = [
-        look(second, listing_only=only and few_unlistable < 0.5, job_id=f"j{number}")
+        recheck(second, listing_only=only and few_unlistable < 0.5, job_id=f"j{number}")
         for number, (second, only) in enumerate(sorted(jobs))
     ]
     before = counter(created)
-    looks = plan.plan_looks(due, before, slack=0.0)
-    assert cost(looks, before) == brute_force(due, before)
+    rechecks = plan.plan_rechecks(due, before, slack=0.0)
+    assert cost(rechecks, before) == brute_force(due, before)
 
 
 @settings(max_examples=200, deadline=None)
@@ -87,13 +87,13 @@ def test_everything_due_is_looked_at_once(
     """Every job is in a stretch or looked up, never both; none that needs a listing is."""
     created = [second for second, count in records for _ in range(count)] + [second for second, _ in jobs]
     due = [
-        look(second, listing_only=only, job_id=f"j{number}")
+        recheck(second, listing_only=only, job_id=f"j{number}")
         for number, (second, only) in enumerate(sorted(jobs))
     ]
-    looks = plan.plan_looks(due, counter(created))
-    looked_up = {job.job_id for job in looks.lookups}
+    rechecks = plan.plan_rechecks(due, counter(created))
+    looked_up = {job.job_id for job in rechecks.lookups}
     for job in due:
-        listed = any(window.since <= job.since < window.until for window in looks.windows)
+        listed = any(window.since <= job.since < window.until for window in rechecks.windows)
         assert listed != (job.job_id in looked_up)
         assert listed or not job.listing_only
 
@@ -105,21 +105,21 @@ def test_stretches_that_overlap_are_planned_as_cheaply_as_can_be(
 ) -> None:
     """A stretch is listed whole, and what lies within it is listed with it for nothing."""
     created = [second for second, count in records for _ in range(count)] + [second for second, _ in jobs]
-    due = [look(second, listing_only=only) for second, only in jobs[:6]]
-    due += [Look(second * SECOND, (second + long) * SECOND, "", True) for second, long in stretches]
+    due = [recheck(second, listing_only=only) for second, only in jobs[:6]]
+    due += [Recheck(second * SECOND, (second + long) * SECOND, "", True) for second, long in stretches]
     due.sort()
     before = counter(created)
-    looks = plan.plan_looks(due, before, slack=0.0)
-    assert cost(looks, before) == brute_force(due, before)
+    rechecks = plan.plan_rechecks(due, before, slack=0.0)
+    assert cost(rechecks, before) == brute_force(due, before)
     for stretch in (one for one in due if not one.job_id):
-        assert any(w.since <= stretch.since and stretch.until <= w.until for w in looks.windows)
+        assert any(w.since <= stretch.since and stretch.until <= w.until for w in rechecks.windows)
 
 
 def test_a_stretch_that_must_be_listed_takes_the_due_jobs_beside_it_along() -> None:
     """The head is listed anyway: a job next to it costs nothing more."""
-    head = Look(100 * SECOND, 110 * SECOND, "", listing_only=True)
-    looks = plan.plan_looks([look(95), head], counter([95, 100, 105]))
-    assert looks.steps == (plan.Window(95 * SECOND, 110 * SECOND),)
+    head = Recheck(100 * SECOND, 110 * SECOND, "", listing_only=True)
+    rechecks = plan.plan_rechecks([recheck(95), head], counter([95, 100, 105]))
+    assert rechecks.steps == (plan.Window(95 * SECOND, 110 * SECOND),)
 
 
 @given(RECORDS, SECONDS, st.integers(1, 30), SECONDS)
@@ -145,37 +145,37 @@ def test_a_listed_stretch_is_widened_by_what_its_pages_have_room_for(
 def test_what_waited_longest_comes_first() -> None:
     """When the budget ends, the others have waited less."""
     dense = [second for second in range(60) for _ in range(90)]
-    due = [look(10, seen=5), look(20, seen=3), look(30, seen=4)]
-    looks = plan.plan_looks(due, counter([*dense, *dense]))
-    assert [job.seen for job in looks.lookups] == [3, 4, 5]
-    due = [look(second, seen=-second, listing_only=True) for second in (10, 20, 30)]
-    looks = plan.plan_looks(due, counter(dense * 9))
-    assert [window.since // SECOND for window in looks.windows] == [30, 20, 10]
+    due = [recheck(10, seen=5), recheck(20, seen=3), recheck(30, seen=4)]
+    rechecks = plan.plan_rechecks(due, counter([*dense, *dense]))
+    assert [job.seen for job in rechecks.lookups] == [3, 4, 5]
+    due = [recheck(second, seen=-second, listing_only=True) for second in (10, 20, 30)]
+    rechecks = plan.plan_rechecks(due, counter(dense * 9))
+    assert [window.since // SECOND for window in rechecks.windows] == [30, 20, 10]
 
 
 def test_thousands_of_due_jobs_are_planned_in_windows_of_bounded_size() -> None:
     """No window is cut larger than the reader takes."""
     created = [second for second in range(3000) for _ in range(7)]
-    due = [look(second, job_id=f"j{second}") for second in range(3000)]
-    looks = plan.plan_looks(due, counter(created))
-    sizes = [7 * (window.until - window.since) // SECOND for window in looks.windows]
+    due = [recheck(second, job_id=f"j{second}") for second in range(3000)]
+    rechecks = plan.plan_rechecks(due, counter(created))
+    sizes = [7 * (window.until - window.since) // SECOND for window in rechecks.windows]
     assert max(sizes) <= plan.MOST_PAGES * 100
-    assert cost(looks, counter(created)) <= 21_000 / 99 * 1.1
+    assert cost(rechecks, counter(created)) <= 21_000 / 99 * 1.1
 
 
 def ledger_of(jobs: dict[str, Job]) -> Ledger:
     return Ledger(
         rules(),
         times=Times.start(START),
-        jobs=JobBook(jobs),
+        jobs=JobIndex(jobs),
         totals=Totals(),
         labels=LabelSets((), (), 100),
-        minutes=MinuteBook(),
+        minutes=MinuteTable(),
     )
 
 
-def job(created: int, looked: int) -> Job:
-    return Job(created, "WAITING", "ASYNC_JOB", "TTS_LLM", looked=looked)
+def job(created: int, last_checked: int) -> Job:
+    return Job(created, "WAITING", "ASYNC_JOB", "TTS_LLM", last_checked=last_checked)
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_a_missed_open_job_is_looked_for_with_as_much_around_it_as_one_page_hold
     ledger = ledger_of({"missed": missed})
     for minute, number in records.items():
         ledger.minutes.load(START // MINUTE + 90 + minute, ("ASYNC_JOB", "TTS_LLM"), "SUCCEED", number)
-    (due,) = due_jobs(ledger, START + 200 * MINUTE)
+    (due,) = due_rechecks(ledger, START + 200 * MINUTE)
     assert due.listing_only
     assert due.since == START + (90 - before) * MINUTE
     assert due.until == START + (91 + after) * MINUTE
@@ -208,11 +208,11 @@ def test_in_a_busy_minute_a_missed_open_job_is_looked_for_within_seconds() -> No
     missed.misses = 1
     ledger = ledger_of({"missed": missed})
     ledger.minutes.load(START // MINUTE + 90, ("ASYNC_JOB", "TTS_LLM"), "SUCCEED", 599)
-    (due,) = due_jobs(ledger, START + 200 * MINUTE)
+    (due,) = due_rechecks(ledger, START + 200 * MINUTE)
     assert (due.since - missed.created, due.until - missed.created) == (-3 * SECOND, 2 * SECOND)
     fresh = job(START + 30 * SECOND, START + 30 * SECOND)
     fresh.misses = 1
-    (due,) = due_jobs(ledger_of({"missed": fresh}), START + 50 * SECOND)
+    (due,) = due_rechecks(ledger_of({"missed": fresh}), START + 50 * SECOND)
     assert (due.since, due.until) == (START, START + 50 * SECOND)
 
 
@@ -224,8 +224,8 @@ def test_due_is_when_the_spacing_is_nearly_over_or_the_deadline_has_passed(
     some, step, limit = job(START, START + age - min(age, unseen)), interval * SECOND, 24 * 60 * MINUTE
 
     def is_due(now: int) -> bool:
-        waited = now - max(some.looked, some.created)
-        passed = some.looked < some.created + limit <= now
+        waited = now - max(some.last_checked, some.created)
+        passed = some.last_checked < some.created + limit <= now
         return waited >= some.spacing(now, step) - step // 2 or passed
 
     at = some.due_at(step, limit)
@@ -243,18 +243,18 @@ def test_the_index_finds_what_a_walk_over_all_jobs_would(
 ) -> None:
     """At every poll exactly the open jobs that are due, whatever looks came between."""
     jobs = {
-        f"j{number}": job(START + created * SECOND, START + (created + looked) * SECOND)
-        for number, (created, looked) in enumerate(stamps)
+        f"j{number}": job(START + created * SECOND, START + (created + last_checked) * SECOND)
+        for number, (created, last_checked) in enumerate(stamps)
     }
     ledger, now = ledger_of(jobs), START
     step, limit = ledger.rules.interval, ledger.rules.max_job_age
     for turn, seconds in enumerate(steps):
         now += seconds * SECOND
         expected = {job_id for job_id, job in jobs.items() if job.open and job.due_at(step, limit) <= now}
-        found = due_jobs(ledger, now)
+        found = due_rechecks(ledger, now)
         assert {due.job_id for due in found} == expected
         for due in found[turn % 2 :: 2]:
-            jobs[due.job_id].looked = now
+            jobs[due.job_id].last_checked = now
         for due in found[turn % 3 :: 7]:
             if jobs[due.job_id].open:
                 ledger.jobs.close(due.job_id, jobs[due.job_id], "SUCCEED")
@@ -264,11 +264,11 @@ def test_of_too_many_due_jobs_the_longest_unseen_are_taken_and_the_others_stay_d
     """Carried to the next poll, not lost."""
     jobs = {f"j{number}": job(START, START + number * SECOND) for number in range(50)}
     ledger, now = ledger_of(jobs), START + 60 * MINUTE
-    first = due_jobs(ledger, now, most=20)
+    first = due_rechecks(ledger, now, most=20)
     assert {due.job_id for due in first} == {f"j{number}" for number in range(20)}
     for due in first:
-        jobs[due.job_id].looked = now
-    assert {due.job_id for due in due_jobs(ledger, now, most=20)} == {f"j{n}" for n in range(20, 40)}
+        jobs[due.job_id].last_checked = now
+    assert {due.job_id for due in due_rechecks(ledger, now, most=20)} == {f"j{n}" for n in range(20, 40)}
 
 
 @pytest.mark.parametrize(
@@ -314,6 +314,6 @@ def test_a_head_read_of_several_pages_ends_a_second_before_now() -> None:
     jobs = {f"j{number}": job(START + number % 60 * SECOND, START) for number in range(300)}
     ledger, density = ledger_of(jobs), plan.Density(overlap=5 * MINUTE)
     head, now = START + 60 * SECOND, START + 75 * SECOND + 1
-    due = [look(START // SECOND + second, listing_only=True) for second in range(0, 60, 10)]
+    due = [recheck(START // SECOND + second, listing_only=True) for second in range(0, 60, 10)]
     assert plan.head_window(ledger, density, head, now, due).until == START + 74 * SECOND
     assert plan.head_window(ledger, density, head, now, []).until == START + 75 * SECOND + 5 * MINUTE

@@ -19,7 +19,7 @@ from exporter.ledger.record import JobsQuery, Page
 from exporter.polling.settle import UNDER_WAY
 from exporter.store.base import Commit
 from exporter.store.sqlite import SqliteStore
-from tests.fake_api import MINUTE, SECOND, FakeApi, FakeClock, House
+from tests.fake_api import MINUTE, SECOND, FakeApi, FakeClock, PollerHarness
 
 BACKLOG = 6 * 60 * MINUTE
 
@@ -47,59 +47,61 @@ class SlowApi(FakeApi):
             self.under_way -= 1
 
 
-def house_with_backlog(folder: Path, turns: Callable[[], int], *, budget: int = 75, every: int = 3) -> House:
+def harness_with_backlog(
+    folder: Path, turns: Callable[[], int], *, budget: int = 75, every: int = 3
+) -> PollerHarness:
     """Six hours of one job every few seconds go by unseen."""
-    house = House(SqliteStore(folder / "books.db"), SlowApi(turns), budget=budget)
-    asyncio.run(house.poll(4))
-    begin = house.clock.ms
+    harness = PollerHarness(SqliteStore(folder / "books.db"), SlowApi(turns), budget=budget)
+    asyncio.run(harness.poll(4))
+    begin = harness.clock.ms
     for number in range(BACKLOG // (every * SECOND)):
-        house.api.create(begin + number * every * SECOND, state="SUCCEED")
-    house.clock.ms += BACKLOG
-    return house
+        harness.api.create(begin + number * every * SECOND, state="SUCCEED")
+    harness.clock.ms += BACKLOG
+    return harness
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    house = house_with_backlog(tmp_path, lambda: 3)
-    yield house
-    house.store.close()
+def harness(tmp_path: Path) -> Iterator[PollerHarness]:
+    harness = harness_with_backlog(tmp_path, lambda: 3)
+    yield harness
+    harness.store.close()
 
 
-def api_of(house: House) -> SlowApi:
-    assert isinstance(house.api, SlowApi)
-    return house.api
+def api_of(harness: PollerHarness) -> SlowApi:
+    assert isinstance(harness.api, SlowApi)
+    return harness.api
 
 
-def settled(house: House) -> int:
-    return house.books.ledger.times.settled
+def settled_until(harness: PollerHarness) -> int:
+    return harness.books.ledger.times.settled_until
 
 
-def test_only_a_backlog_is_read_several_windows_at_a_time(house: House) -> None:
+def test_only_a_backlog_is_read_several_windows_at_a_time(harness: PollerHarness) -> None:
     """With one request under way the exporter waits for the API half of the time."""
-    api = api_of(house)
-    asyncio.run(house.poll())
+    api = api_of(harness)
+    asyncio.run(harness.poll())
     assert 1 < api.most == UNDER_WAY
-    asyncio.run(house.poll(20))
-    assert house.created() == len(api.jobs)
+    asyncio.run(harness.poll(20))
+    assert harness.created() == len(api.jobs)
     api.most = 0
-    asyncio.run(house.poll(40))
+    asyncio.run(harness.poll(40))
     assert api.most == 1
 
 
-def test_nothing_is_settled_beyond_a_window_that_fails(house: House) -> None:
+def test_nothing_is_settled_beyond_a_window_that_fails(harness: PollerHarness) -> None:
     """The windows behind it have been answered already; booking them would pass over its jobs for ever."""
-    hole = settled(house) + BACKLOG // 4
+    hole = settled_until(harness) + BACKLOG // 4
 
     def broken(query: JobsQuery) -> ApiError | None:
-        holds = query.since is not None and query.until is not None and query.since <= hole <= query.until
-        return ApiError(ErrorKind.SERVER, "that window breaks", status=500) if holds else None
+        blocking = query.since is not None and query.until is not None and query.since <= hole <= query.until
+        return ApiError(ErrorKind.SERVER, "that window breaks", status=500) if blocking else None
 
-    house.api.fail = broken
-    asyncio.run(house.poll(3))
-    assert settled(house) <= hole
-    house.api.fail = lambda query: None
-    asyncio.run(house.poll(20))
-    assert house.created() == len(house.api.jobs)
+    harness.api.fail = broken
+    asyncio.run(harness.poll(3))
+    assert settled_until(harness) <= hole
+    harness.api.fail = lambda query: None
+    asyncio.run(harness.poll(20))
+    assert harness.created() == len(harness.api.jobs)
 
 
 def deleting_what_it_shows(api: FakeApi) -> set[str]:
@@ -117,41 +119,41 @@ def deleting_what_it_shows(api: FakeApi) -> set[str]:
     return served
 
 
-def test_what_was_shown_beyond_a_window_that_fails_is_booked(house: House) -> None:
+def test_what_was_shown_beyond_a_window_that_fails_is_booked(harness: PollerHarness) -> None:
     """These windows are read again later, but what they showed may have been deleted by then."""
-    begin, served = settled(house), deleting_what_it_shows(house.api)
+    begin, served = settled_until(harness), deleting_what_it_shows(harness.api)
 
     def broken(query: JobsQuery) -> ApiError | None:
         first = query.since is not None and query.since <= begin
         return ApiError(ErrorKind.SERVER, "that window breaks", status=500) if first else None
 
-    house.api.fail = broken
-    asyncio.run(house.poll())
+    harness.api.fail = broken
+    asyncio.run(harness.poll())
     assert served
-    assert house.created() == len(served)
-    assert settled(house) == begin
+    assert harness.created() == len(served)
+    assert settled_until(harness) == begin
 
 
-def test_what_was_shown_when_the_reading_goes_back_is_booked(house: House) -> None:
+def test_what_was_shown_when_the_reading_goes_back_is_booked(harness: PollerHarness) -> None:
     """A late record takes the reading back: the windows under way beyond are answered for nothing else."""
-    served, begin = deleting_what_it_shows(house.api), settled(house)
+    served, begin = deleting_what_it_shows(harness.api), settled_until(harness)
 
     def late(query: JobsQuery) -> None:
-        house.books.ledger._late |= house.poller._settling.read_until > begin + 10 * MINUTE
+        harness.books.ledger._late |= harness.poller._settling.read_until > begin + 10 * MINUTE
 
-    house.api.before_page = late
-    asyncio.run(house.poll())
-    assert house.poller._settling._reread_at
-    assert house.created() == len(served) > 0
+    harness.api.before_page = late
+    asyncio.run(harness.poll())
+    assert harness.poller._settling._reread_at
+    assert harness.created() == len(served) > 0
 
 
 def test_what_was_read_beyond_a_window_that_is_too_large_is_not_read_again(tmp_path: Path) -> None:
     """Bursts that come and go make every few windows too large: those beyond each were answered in vain."""
-    house = house_with_backlog(tmp_path, lambda: 2, budget=4000)
-    begin = house.clock.ms - BACKLOG
-    for burst in range(begin, house.clock.ms - 30 * MINUTE, 30 * MINUTE):
+    harness = harness_with_backlog(tmp_path, lambda: 2, budget=4000)
+    begin = harness.clock.ms - BACKLOG
+    for burst in range(begin, harness.clock.ms - 30 * MINUTE, 30 * MINUTE):
         for number in range(3000):
-            house.api.create(burst + number * 100, state="SUCCEED")
+            harness.api.create(burst + number * 100, state="SUCCEED")
     served = 0
 
     def count(query: JobsQuery, page: Page) -> Page:
@@ -159,11 +161,11 @@ def test_what_was_read_beyond_a_window_that_is_too_large_is_not_read_again(tmp_p
         served += len(page.records)
         return page
 
-    house.api.answer = count
-    asyncio.run(house.poll())
-    assert house.created() > 35_000
-    assert served < 1.2 * house.created()
-    house.store.close()
+    harness.api.answer = count
+    asyncio.run(harness.poll())
+    assert harness.created() > 35_000
+    assert served < 1.2 * harness.created()
+    harness.store.close()
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -173,42 +175,42 @@ def test_every_job_is_counted_once_whatever_overtakes_what(
 ) -> None:
     """Answers overtake each other, get lost, come back empty; processes end in the middle."""
     rng = random.Random(seed)
-    house = house_with_backlog(tmp_path_factory.mktemp("books"), lambda: rng.randrange(6), every=20)
-    api = house.api
+    harness = harness_with_backlog(tmp_path_factory.mktemp("books"), lambda: rng.randrange(6), every=20)
+    api = harness.api
     lost = ApiError(ErrorKind.TIMEOUT, "no answer in time")
     api.fail = lambda query: lost if rng.random() < 0.1 else None
     api.answer = lambda query, page: Page((), 0) if rng.random() < 0.02 and query.since else page
     for _ in range(20):
-        asyncio.run(some_of_a_poll(house, rng.randrange(20, 2000)))
+        asyncio.run(some_of_a_poll(harness, rng.randrange(20, 2000)))
         if rng.random() < 0.3:
-            house.restart()
+            harness.restart()
     api.fail, api.answer = lambda query: None, lambda query, page: page
-    asyncio.run(house.poll(60))
-    assert house.created() == len(api.jobs) == house.finished()
-    house.store.close()
+    asyncio.run(harness.poll(60))
+    assert harness.created() == len(api.jobs) == harness.finished()
+    harness.store.close()
 
 
-async def some_of_a_poll(house: House, turns: int) -> None:
+async def some_of_a_poll(harness: PollerHarness, turns: int) -> None:
     """A poll that is cancelled after so many turns of the event loop, unless it is done before."""
-    poll = asyncio.create_task(house.poll())
+    poll = asyncio.create_task(harness.poll())
     for _ in range(turns):
         await asyncio.sleep(0)
     poll.cancel()
     await asyncio.gather(poll, return_exceptions=True)
-    house.clock.ms += 15 * SECOND
+    harness.clock.ms += 15 * SECOND
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-def test_a_poll_that_is_cancelled_leaves_no_request_behind(house: House) -> None:
+def test_a_poll_that_is_cancelled_leaves_no_request_behind(harness: PollerHarness) -> None:
     """A request under way at shutdown would be sent after the store is closed."""
-    asyncio.run(some_of_a_poll(house, 10))  # looks for tasks that are left
-    assert 1 < api_of(house).most == UNDER_WAY
+    asyncio.run(some_of_a_poll(harness, 10))  # looks for tasks that are left
+    assert 1 < api_of(harness).most == UNDER_WAY
 
 
-def failing_commits(house: House, fails: Callable[[int], bool]) -> None:
+def failing_commits(harness: PollerHarness, fails: Callable[[int], bool]) -> None:
     """The store refuses these commits, counted from now; the process goes on."""
     numbers, commit = itertools.count(), SqliteStore.commit
-    store = house.store
+    store = harness.store
     assert isinstance(store, SqliteStore)
 
     def sometimes(target: str, scope: str, changes: Commit) -> None:
@@ -222,35 +224,35 @@ def failing_commits(house: House, fails: Callable[[int], bool]) -> None:
 @pytest.mark.parametrize("failing", range(12))
 def test_what_a_failed_commit_held_is_read_again(tmp_path: Path, failing: int) -> None:
     """The books are loaded anew, and know nothing of a window that had been read to its end."""
-    house = house_with_backlog(tmp_path, lambda: 1, every=20)
-    failing_commits(house, lambda number: number == failing)
-    asyncio.run(house.poll(30))
-    assert house.created() == len(house.api.jobs) == house.finished()
-    house.store.close()
+    harness = harness_with_backlog(tmp_path, lambda: 1, every=20)
+    failing_commits(harness, lambda number: number == failing)
+    asyncio.run(harness.poll(30))
+    assert harness.created() == len(harness.api.jobs) == harness.finished()
+    harness.store.close()
 
 
 @pytest.mark.parametrize("every", [3, 7, 23])
 def test_commits_that_fail_again_and_again_lose_no_late_record(tmp_path: Path, every: int) -> None:
     """Up to date, a record that is listed late is seen by one settle read, whose commit may be the one."""
-    house = House(SqliteStore(tmp_path / "books.db"))
+    harness = PollerHarness(SqliteStore(tmp_path / "books.db"))
     rng = random.Random(every)
-    asyncio.run(house.poll(4))
-    failing_commits(house, lambda number: number % every == 0)
+    asyncio.run(harness.poll(4))
+    failing_commits(harness, lambda number: number % every == 0)
     for _ in range(80):
         for _ in range(60):
-            job_id = house.api.create(state="SUCCEED")
-            house.api.appears[job_id] = house.clock.ms + rng.choice((0, rng.randrange(280))) * SECOND
-        asyncio.run(house.poll())
-    failing_commits(house, lambda number: False)
-    asyncio.run(house.poll(60))
-    assert house.created() == 4800
-    house.store.close()
+            job_id = harness.api.create(state="SUCCEED")
+            harness.api.appears[job_id] = harness.clock.ms + rng.choice((0, rng.randrange(280))) * SECOND
+        asyncio.run(harness.poll())
+    failing_commits(harness, lambda number: False)
+    asyncio.run(harness.poll(60))
+    assert harness.created() == 4800
+    harness.store.close()
 
 
 @pytest.mark.parametrize("failing", range(8))
 def test_a_defect_in_the_middle_of_a_backlog_loses_nothing(tmp_path: Path, failing: int) -> None:
     """Whatever was in memory only is gone with it, also what had been read before."""
-    house = house_with_backlog(tmp_path, lambda: 1, every=20)
+    harness = harness_with_backlog(tmp_path, lambda: 1, every=20)
     numbers, changes = itertools.count(), Ledger.changes
 
     def broken(ledger: Ledger) -> Changes:
@@ -260,70 +262,70 @@ def test_a_defect_in_the_middle_of_a_backlog_loses_nothing(tmp_path: Path, faili
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Ledger, "changes", broken)
-        asyncio.run(house.poll(30))
-    assert house.created() == len(house.api.jobs)
-    house.store.close()
+        asyncio.run(harness.poll(30))
+    assert harness.created() == len(harness.api.jobs)
+    harness.store.close()
 
 
 def test_a_window_that_is_too_wide_for_the_api_is_made_smaller(tmp_path: Path) -> None:
     """A gateway that gives up on long answers would otherwise give up on the same window for ever."""
-    house = house_with_backlog(tmp_path, lambda: 1, every=20)
+    harness = harness_with_backlog(tmp_path, lambda: 1, every=20)
 
     def slow(query: JobsQuery) -> ApiError | None:
         wide = query.since is not None and query.until is not None and query.until - query.since > 5 * MINUTE
-        settles = wide and query.until is not None and query.until < house.clock.ms
+        settles = wide and query.until is not None and query.until < harness.clock.ms
         return ApiError(ErrorKind.SERVER, "gateway timeout", status=504) if settles else None
 
-    house.api.fail = slow
-    asyncio.run(house.poll(120))
-    assert house.created() == len(house.api.jobs)
-    house.store.close()
+    harness.api.fail = slow
+    asyncio.run(harness.poll(120))
+    assert harness.created() == len(harness.api.jobs)
+    harness.store.close()
 
 
-def test_a_late_record_soon_after_another_is_not_passed_over(house: House) -> None:
+def test_a_late_record_soon_after_another_is_not_passed_over(harness: PollerHarness) -> None:
     """The stretch behind the settled time is read again once per overlap: the second time after that."""
-    asyncio.run(house.poll(30))
-    settling, ledger, now = house.poller._settling, house.books.ledger, house.clock.ms
+    asyncio.run(harness.poll(30))
+    settling, ledger, now = harness.poller._settling, harness.books.ledger, harness.clock.ms
     again = []
     for passed in (0, MINUTE, ledger.rules.overlap):
         ledger._late |= passed < ledger.rules.overlap
-        settling.read_until = ledger.times.settled
+        settling.read_until = ledger.times.settled_until
         settling.advance(now + passed)
-        again.append(settling.read_until == ledger.times.forgotten)
+        again.append(settling.read_until == ledger.times.evicted_until)
     assert again == [True, False, True]
 
 
 @pytest.mark.parametrize("budget", range(4, 44, 6))
 def test_a_budget_that_ends_at_a_window_that_is_too_large_skips_nothing(tmp_path: Path, budget: int) -> None:
     """The windows beyond it have been read: booking them would pass over its jobs for ever."""
-    house = house_with_backlog(tmp_path, lambda: 1, budget=budget, every=20)
+    harness = harness_with_backlog(tmp_path, lambda: 1, budget=budget, every=20)
     for hours in (2, 3, 5):
         for number in range(1500):
-            house.api.create(house.clock.ms - hours * 60 * MINUTE + number * 20, state="SUCCEED")
-    asyncio.run(house.poll(12_000 // budget))
-    assert house.created() == len(house.api.jobs)
-    house.store.close()
+            harness.api.create(harness.clock.ms - hours * 60 * MINUTE + number * 20, state="SUCCEED")
+    asyncio.run(harness.poll(12_000 // budget))
+    assert harness.created() == len(harness.api.jobs)
+    harness.store.close()
 
 
 @pytest.mark.parametrize("budget", [4, 12, 40, 75])
 def test_a_backlog_stays_within_its_half_of_the_budget(tmp_path: Path, budget: int) -> None:
     """Windows under way count as spent: three of nine pages would otherwise overdraw it by far."""
-    house = house_with_backlog(tmp_path, lambda: 2, budget=budget)
-    asyncio.run(house.poll(2))
+    harness = harness_with_backlog(tmp_path, lambda: 2, budget=budget)
+    asyncio.run(harness.poll(2))
     for _ in range(4):
-        asked = len(house.api.queries)
-        asyncio.run(house.poll())
-        listed = house.api.queries[asked:]
+        asked = len(harness.api.queries)
+        asyncio.run(harness.poll())
+        listed = harness.api.queries[asked:]
         assert 0 < len(listed) <= budget // 2 + 2
-    house.store.close()
+    harness.store.close()
 
 
-def test_a_missed_job_that_is_shown_after_all_takes_the_reading_back(house: House) -> None:
+def test_a_missed_job_that_is_shown_after_all_takes_the_reading_back(harness: PollerHarness) -> None:
     """The windows that did not show it were not complete (R6): whatever else they hid would stay unseen."""
-    asyncio.run(house.poll(30))
-    settling, ledger = house.poller._settling, house.books.ledger
-    settled = ledger.times.settled
-    settling.read_until = settled + MINUTE
-    ledger.absences._refuted = True
-    settling.advance(house.clock.ms)
-    assert settling.read_until == settled
+    asyncio.run(harness.poll(30))
+    settling, ledger = harness.poller._settling, harness.books.ledger
+    settled_until = ledger.times.settled_until
+    settling.read_until = settled_until + MINUTE
+    ledger.missing_jobs._refuted = True
+    settling.advance(harness.clock.ms)
+    assert settling.read_until == settled_until

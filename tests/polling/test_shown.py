@@ -11,7 +11,7 @@ import pytest
 
 from exporter.ledger.record import FINAL_STATES, JobsQuery, Page
 from exporter.store.sqlite import SqliteStore
-from tests.fake_api import MINUTE, SECOND, FakeApi, FakeClock, House
+from tests.fake_api import MINUTE, SECOND, FakeApi, FakeClock, PollerHarness
 
 OVERLAP = MINUTE
 
@@ -67,23 +67,23 @@ def some_jobs(api: FakeApi, rng: random.Random, begin: int, end: int) -> None:
                 api.appears[job_id] = created + rng.randrange(40) * SECOND
 
 
-async def tell_a_story(house: House, api: Adversary, rng: random.Random) -> None:
-    await house.poll(2)
+async def tell_a_story(harness: PollerHarness, api: Adversary, rng: random.Random) -> None:
+    await harness.poll(2)
     api.disturbs = rng.choice((0.15, 0.6))
     for _ in range(rng.randrange(3, 9)):
         passed = 15 * SECOND if rng.random() < 0.7 else rng.choice((4, 15)) * MINUTE
-        some_jobs(api, rng, house.clock.ms, house.clock.ms + passed)
-        house.clock.ms += passed
-        await house.poller.poll()
+        some_jobs(api, rng, harness.clock.ms, harness.clock.ms + passed)
+        harness.clock.ms += passed
+        await harness.poller.poll()
         if rng.random() < 0.1:
-            house.restart()
+            harness.restart()
     for job_id, record in list(api.jobs.items()):
         if record.job_state not in FINAL_STATES:
             api.finish(job_id)
     api.disturbs = 0.15
-    await house.poll(8, every=MINUTE // 2)
+    await harness.poll(8, every=MINUTE // 2)
     api.disturbs = 0.0
-    await house.poll(16, every=MINUTE // 2)
+    await harness.poll(16, every=MINUTE // 2)
 
 
 def is_counted(tmp_path: Path, seed: int, *, time_filters: bool) -> None:
@@ -92,9 +92,9 @@ def is_counted(tmp_path: Path, seed: int, *, time_filters: bool) -> None:
     api.time_filters_work = time_filters
     options = {"budget": rng.choice((24, 75)), "overlap": OVERLAP, "time_filters": time_filters}
     with closing(SqliteStore(tmp_path / "books.db")) as store:
-        house = House(store, api, **options)
-        asyncio.run(tell_a_story(house, api, rng))
-        assert house.created() == len(api.served) == house.finished()
+        harness = PollerHarness(store, api, **options)
+        asyncio.run(tell_a_story(harness, api, rng))
+        assert harness.created() == len(api.served) == harness.finished()
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -114,15 +114,15 @@ def test_a_record_that_only_a_probe_showed_is_counted(tmp_path: Path) -> None:
 
     def delete(query: JobsQuery, page: Page) -> Page:
         for record in page.records:
-            del house.api.jobs[record.job_id or ""]
+            del harness.api.jobs[record.job_id or ""]
         return page
 
     with closing(SqliteStore(tmp_path / "books.db")) as store:
-        house = House(store, time_filters=False)
-        asyncio.run(house.poll())
-        house.restart()
-        house.clock.known = 0
-        house.api.create(state="SUCCEED")
-        house.api.answer = delete
-        asyncio.run(house.poll(4))
-        assert house.created() == house.finished("SUCCEED") == 1
+        harness = PollerHarness(store, time_filters=False)
+        asyncio.run(harness.poll())
+        harness.restart()
+        harness.clock.known = 0
+        harness.api.create(state="SUCCEED")
+        harness.api.answer = delete
+        asyncio.run(harness.poll(4))
+        assert harness.created() == harness.finished("SUCCEED") == 1

@@ -17,7 +17,7 @@ from exporter.errors import ReloadError
 from exporter.exposition.api_stats import ApiMetrics
 from exporter.exposition.render import Exposition
 from exporter.runtime.fleet import Fleet, Publisher
-from exporter.runtime.target import House
+from exporter.runtime.target import SharedResources
 from exporter.store.sqlite import SqliteStore
 from tests.exposition.views import PROCESS, STARTED
 from tests.processes import free_port
@@ -37,9 +37,9 @@ def of_target(name: str, **changes: object) -> TargetConfig:
 
 
 class Stage:
-    def __init__(self, fleet: Fleet, house: House, exposition: Exposition) -> None:
+    def __init__(self, fleet: Fleet, resources: SharedResources, exposition: Exposition) -> None:
         self.fleet = fleet
-        self.house = house
+        self.resources = resources
         self.exposition = exposition
 
     @property
@@ -55,7 +55,7 @@ class Stage:
     @property
     def rate(self) -> float:
         """In force for the credentials that all targets share."""
-        (limiter,) = self.house.shared._limiters.values()
+        (limiter,) = self.resources.shared._limiters.values()
         return limiter.rate
 
 
@@ -66,13 +66,13 @@ async def running(tmp_path: Path, config: Config) -> AsyncIterator[Stage]:
     exposition = Exposition(api, PROCESS)
     publisher = Publisher(exposition)
     with closing(store), ThreadPoolExecutor(1) as executor:
-        house = House(store, executor, Shared(), {}, api, {}, publisher.publish)
-        fleet = Fleet(config, house, publisher)
+        resources = SharedResources(store, executor, Shared(), {}, api, {}, publisher.publish)
+        fleet = Fleet(config, resources, publisher)
         await fleet.load()
         async with asyncio.TaskGroup() as tasks:
             fleet.start(tasks)
             try:
-                yield Stage(fleet, house, exposition)
+                yield Stage(fleet, resources, exposition)
             finally:
                 fleet.stop()
         await fleet.close()
@@ -95,7 +95,7 @@ def test_an_unchanged_target_is_not_disturbed(tmp_path: Path) -> None:
             assert stage.rate == 2.0
             await stage.fleet.exchange(replace(CONFIG, targets=(t,)))
             assert stage.names == ["t"]
-            assert [view.target for view in stage.house.api.views()] == ["t"]
+            assert [view.target for view in stage.resources.api.views()] == ["t"]
             assert stage.fleet._targets["t"] is kept
             assert stage.rate == 5.0
 
@@ -119,7 +119,7 @@ def test_an_exchange_that_fails_in_the_middle_is_undone(tmp_path: Path) -> None:
             assert stage.fleet.config.targets == (t,)
             assert not stage.fleet._polling["t"].done()
             assert stage.names == ["t"]
-            assert [view.target for view in stage.house.api.views()] == ["t"]
+            assert [view.target for view in stage.resources.api.views()] == ["t"]
             assert stage.rate == 5.0
 
     asyncio.run(scene())

@@ -35,7 +35,7 @@ from exporter.simulator.job import FAILED, SUCCEED, Job
 from exporter.simulator.world import World
 from exporter.store.base import Commit
 from exporter.store.sqlite import SqliteStore
-from tests.fake_api import MINUTE, SECOND, START, FakeClock, House
+from tests.fake_api import MINUTE, SECOND, START, FakeClock, PollerHarness
 
 DAY: Final = 24 * 60 * MINUTE
 INTERVAL: Final = 15 * SECOND
@@ -240,7 +240,7 @@ class Soak:
         self.store = MortalStore(self._path)
         api: Any = self.cloud  # all that a House needs of its API
         options = {"duration_buckets": (5_000, 60_000, 600_000), "text_length_buckets": (100, 1_000, 10_000)}
-        self.house = House(self.store, api, classify=Classifier(BUILTIN_RULES).classify, **options)
+        self.harness = PollerHarness(self.store, api, classify=Classifier(BUILTIN_RULES).classify, **options)
         self._reopen()
         self.result = Result()
         self.stop = threading.Event()
@@ -250,16 +250,16 @@ class Soak:
         """As after a crash: everything but the file is gone."""
         self.store.close()
         self.store = MortalStore(self._path)
-        self.house.store = self.store
-        self.house.views = deque(maxlen=1)  # type: ignore[assignment]  # the last is enough for days
+        self.harness.store = self.store
+        self.harness.views = deque(maxlen=1)  # type: ignore[assignment]  # the last is enough for days
         self.clock.known = 0
         self.clock.frozen_at = None
-        self.house.restart()
-        self.house.books._retention = DAY
+        self.harness.restart()
+        self.harness.books._retention = DAY
 
     async def run(self, days: float, progress: Callable[[Sample], None]) -> Result:
         begun = time.monotonic()
-        await self.house.poller.poll()
+        await self.harness.poller.poll()
         self.cloud.tell("rate", self._rate)
         await self._polls(START + int(days * DAY), progress, every=DAY // 24, faults=True)
         self.cloud.tell("rate", 0.0)
@@ -282,13 +282,13 @@ class Soak:
             if faults:
                 self._trouble()
             try:
-                await self.house.poller.poll()
-                self.result.imbalances += not self.house.balanced()
+                await self.harness.poller.poll()
+                self.result.imbalances += not self.harness.balanced()
             except Killed:
                 self.cloud.happened["kills"] += 1
                 self._reopen()
             self.clock.ms = max(self.clock.ms, due)
-            if self.clock.ms >= next_sample and self.house.books.loaded:
+            if self.clock.ms >= next_sample and self.harness.books.loaded:
                 self.result.samples.append(self._sample())
                 progress(self.result.samples[-1])
                 next_sample += every
@@ -322,9 +322,9 @@ class Soak:
 
     def _delete_one(self) -> None:
         """A record that is in the books vanishes from the list, between two pages or two polls."""
-        if self._rng.random() > 0.02 or not self.house.books.loaded:
+        if self._rng.random() > 0.02 or not self.harness.books.loaded:
             return
-        jobs = self.house.books.ledger.jobs
+        jobs = self.harness.books.ledger.jobs
         second = self.clock.ms - self._rng.randrange(10 * MINUTE)
         for job_id, job in jobs.created_in(second, second + SECOND):
             if not job.open and job_id not in jobs.dirty:
@@ -333,28 +333,28 @@ class Soak:
                 return
 
     def _is_up_to_date(self) -> bool:
-        books = self.house.books
+        books = self.harness.books
         if not (books.loaded and books.ledger.started):
             return False
-        return self.clock.ms - books.ledger.times.settled < 3 * books.rules.overlap
+        return self.clock.ms - books.ledger.times.settled_until < 3 * books.rules.overlap
 
     def _sample(self) -> Sample:
         files = (self._path, self._path.with_name(self._path.name + "-wal"))
-        usage, ledger = resource.getrusage(resource.RUSAGE_SELF), self.house.books.ledger
+        usage, ledger = resource.getrusage(resource.RUSAGE_SELF), self.harness.books.ledger
         return Sample(
             hours=(self.clock.ms - START) / (60 * MINUTE),
-            jobs=self.house.created(),
+            jobs=self.harness.created(),
             requests=self.cloud.requests,
             rss_mib=_rss_mib(),
             store_mib=sum(file.stat().st_size for file in files if file.exists()) / 2**20,
             remembered=len(ledger.jobs),
             open=ledger.jobs.open_count,
-            behind_seconds=(self.clock.ms - ledger.times.settled) // SECOND,
+            behind_seconds=(self.clock.ms - ledger.times.settled_until) // SECOND,
             cpu_seconds=usage.ru_utime + usage.ru_stime,
         )
 
     def _counted(self) -> dict[tuple[str, ...], int]:
-        view = self.house.view
+        view = self.harness.view
         counted: Counter[tuple[str, ...]] = Counter()
         counted.update({("created", *pair): value for pair, value in view.created.items()})
         counted.update({("finished", *labels): value for labels, value in view.finished.items()})

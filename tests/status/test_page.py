@@ -30,13 +30,13 @@ from exporter.config.load import (
     TokenAuth,
 )
 from exporter.errors import ApiError, ErrorKind
-from exporter.ledger.snapshot import JobGauges, Lately, MinuteCounts, TargetView
+from exporter.ledger.snapshot import Activity, JobGauges, MinuteCounts, TargetView
 from exporter.status.model import State, Status
 from exporter.status.page import StatusPage, bars, clock, number, span
 from exporter.store.sqlite import SqliteStore
 from exporter.web.status_routes import StatusRoutes
 from tests.exposition.views import LLM, STARTED, bare_view, full_api, full_status, full_view
-from tests.fake_api import House
+from tests.fake_api import PollerHarness
 from tests.paths import ROOT
 
 NOW_MS = int(STARTED * 1000) + 1000
@@ -154,7 +154,7 @@ def test_what_an_operator_asks_first_is_there() -> None:
     api = full_api("production")
     api.target("production").error("list_jobs", "server", "APIG.0201", status=503, request_id="id-1")
     view = replace(
-        full_view(), lately=Lately(failures={"unclassified": 7}), last_poll_requests=3, poll_budget=75
+        full_view(), activity=Activity(failures={"unclassified": 7}), last_poll_requests=3, poll_budget=75
     )
     told = full_status(view, api=api)
     one = told.targets[0]
@@ -230,7 +230,7 @@ def test_numbers_and_times_are_for_reading() -> None:
 def test_bars_stay_inside_their_chart(values: list[int]) -> None:
     """The highest fills it; zeros are not drawn."""
     minutes = [MinuteCounts(index * 60_000, value, 0, 0, 0) for index, value in enumerate(values)]
-    told = full_status(replace(bare_view(), pairs=(LLM,), lately=Lately(minutes=tuple(minutes))))
+    told = full_status(replace(bare_view(), pairs=(LLM,), activity=Activity(minutes=tuple(minutes))))
     drawn = bars(told.targets[0].last_hour, "created")
     path = str(drawn["path"])
     assert path.count("z") == sum(value > 0 for value in values)
@@ -243,7 +243,7 @@ def test_bars_stay_inside_their_chart(values: list[int]) -> None:
 def test_why_a_poll_was_not_complete_is_said_until_one_is(tmp_path: Path) -> None:
     """By the poller, with the words of the log."""
     store = SqliteStore(tmp_path / "books.db")
-    house = House(store)
+    house = PollerHarness(store)
     asyncio.run(house.poll(2))
     house.api.fail = lambda query: ApiError(ErrorKind.SERVER, "<b>down</b>", operation="list_jobs")
     asyncio.run(house.poll())

@@ -9,26 +9,26 @@ from typing import Any
 import msgspec
 
 from exporter.store.sqlite import SqliteStore
-from tests.fake_api import SECOND, House
+from tests.fake_api import SECOND, PollerHarness
 
 SCOPE = "region=cn-north-4"
 
 
-def polls(house: House, rounds: int = 12, jobs: int = 20) -> None:
+def polls(harness: PollerHarness, rounds: int = 12, jobs: int = 20) -> None:
     """Jobs come and end while the poller looks."""
-    asyncio.run(house.poll(2))
+    asyncio.run(harness.poll(2))
     for number in range(rounds):
-        made = [house.api.create(house.clock.ms - index % 9 * SECOND) for index in range(jobs)]
-        asyncio.run(house.poll())
+        made = [harness.api.create(harness.clock.ms - index % 9 * SECOND) for index in range(jobs)]
+        asyncio.run(harness.poll())
         for job_id in made[number % 3 :: 3]:
-            house.api.finish(job_id, "FAILED" if number % 4 == 0 else "SUCCEED", fail_msg="boom")
-    asyncio.run(house.poll(2))
+            harness.api.finish(job_id, "FAILED" if number % 4 == 0 else "SUCCEED", fail_msg="boom")
+    asyncio.run(harness.poll(2))
 
 
 def fill(path: Path) -> Path:
     """A closed store with some hundred jobs."""
     store = SqliteStore(path)
-    polls(House(store))
+    polls(PollerHarness(store))
     store.close()
     return path
 

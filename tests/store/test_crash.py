@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from exporter.store.sqlite import SqliteStore
-from tests.fake_api import SECOND, FakeApi, FakeClock, House
+from tests.fake_api import SECOND, FakeApi, FakeClock, PollerHarness
 from tests.processes import ROOT
 from tests.store.support import books
 
@@ -75,21 +75,21 @@ class Story:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.api = FakeApi(FakeClock())
-        self.house: House | None = None
+        self.harness: PollerHarness | None = None
 
-    def open(self) -> House:
+    def open(self) -> PollerHarness:
         store = open_mortal(self.path)
-        if self.house is None:
-            self.house = House(store, self.api, max_job_age=40 * SECOND, overlap=30 * SECOND)
+        if self.harness is None:
+            self.harness = PollerHarness(store, self.api, max_job_age=40 * SECOND, overlap=30 * SECOND)
         else:
-            self.house.store = store
-            self.house.restart()
-        return self.house
+            self.harness.store = store
+            self.harness.restart()
+        return self.harness
 
     def poll(self) -> None:
         """One poll in a loop of its own; a death passes through it."""
-        assert self.house is not None
-        asyncio.run(self.house.poller.poll())
+        assert self.harness is not None
+        asyncio.run(self.harness.poller.poll())
 
     def begin(self) -> None:
         """Books with a past: open, finished, forgotten, missing and old jobs."""
@@ -119,8 +119,8 @@ class Story:
 
     def copy(self, path: Path) -> Story:
         """The same story up to here, in another file; this one's store is closed."""
-        assert self.house is not None
-        self.house.store.close()
+        assert self.harness is not None
+        self.harness.store.close()
         shutil.copy(self.path, path)
         twin = Story(path)
         twin.api.jobs.update(self.api.jobs)
@@ -130,13 +130,13 @@ class Story:
 
     def end(self) -> dict[str, Any]:
         """The rest of the story; returns the books."""
-        assert self.house is not None
-        house = self.house
+        assert self.harness is not None
+        harness = self.harness
         for _ in range(3):
             self.poll()
             self.api.clock.ms += 15 * SECOND
-        assert house.books.ledger.imbalance() == 0
-        house.store.close()
+        assert harness.books.ledger.imbalance() == 0
+        harness.store.close()
         return comparable(books(self.path))
 
 
@@ -180,11 +180,11 @@ def kill_at_every_statement(
     Mortal.die = staticmethod(die_here)
     for statement in range(statements):
         story = beginning.copy(folder / f"{statement}.db")
-        assert story.house is not None
+        assert story.harness is not None
         Mortal.left = statement
         with pytest.raises(Killed):
             story.poll()
-        story.house.store.close()
+        story.harness.store.close()
         story.open()
         story.poll()
         assert of(story.end()) == expected, f"killed at statement {statement} of {statements}"
@@ -217,8 +217,8 @@ def test_a_process_killed_in_the_middle_of_a_commit_leaves_books_that_go_on_exac
     assert done.returncode == -9
     story = Story(tmp_path / "twin.db")  # the API's side of the story, with books to throw away
     story.begin()
-    assert story.house is not None
-    story.house.store.close()
+    assert story.harness is not None
+    story.harness.store.close()
     story.path = path
     story.open()
     story.poll()

@@ -14,7 +14,7 @@ import pytest
 
 from exporter.errors import StoreError
 from exporter.store.sqlite import SqliteStore
-from tests.fake_api import House
+from tests.fake_api import PollerHarness
 from tests.processes import ROOT, exporter, simulator, total, wait_for, write_config
 from tests.store.support import fill
 
@@ -51,34 +51,34 @@ def test_a_file_lost_while_running_stops_the_counting(
 ) -> None:
     """What is committed into a file without a name is lost with the process."""
     path = tmp_path / "books.db"
-    house = House(SqliteStore(path))
-    asyncio.run(house.poll(2))
-    house.api.create()
-    asyncio.run(house.poll())
-    seen = house.created()
+    harness = PollerHarness(SqliteStore(path))
+    asyncio.run(harness.poll(2))
+    harness.api.create()
+    asyncio.run(harness.poll())
+    seen = harness.created()
     lose(beside(path, suffix))
-    house.api.create()
-    assert asyncio.run(house.poll()) != "complete"
-    assert asyncio.run(house.poll()) == "failed"
-    assert house.created() == seen
-    assert not house.view.up
-    assert str(beside(path, suffix)) in house.books.problem
-    house.store.close()
+    harness.api.create()
+    assert asyncio.run(harness.poll()) != "complete"
+    assert asyncio.run(harness.poll()) == "failed"
+    assert harness.created() == seen
+    assert not harness.view.up
+    assert str(beside(path, suffix)) in harness.books.problem
+    harness.store.close()
 
 
 def test_counting_goes_on_when_a_moved_file_is_put_back(tmp_path: Path) -> None:
     """It is the same file: nothing was lost, and nothing is counted twice."""
     path = tmp_path / "books.db"
-    house = House(SqliteStore(path))
-    asyncio.run(house.poll(3))
+    harness = PollerHarness(SqliteStore(path))
+    asyncio.run(harness.poll(3))
     path.rename(tmp_path / "aside")
-    house.api.create()
-    asyncio.run(house.poll(2))
+    harness.api.create()
+    asyncio.run(harness.poll(2))
     (tmp_path / "aside").rename(path)
-    asyncio.run(house.poll(2))
-    assert house.created() == 1
-    assert house.balanced()
-    house.store.close()
+    asyncio.run(harness.poll(2))
+    assert harness.created() == 1
+    assert harness.balanced()
+    harness.store.close()
 
 
 @pytest.mark.parametrize("name", ["books.db", "other.db"], ids=["lock-file-removed", "another-name"])
@@ -105,18 +105,18 @@ def test_a_second_exporter_on_a_new_file_is_left_alone(tmp_path: Path) -> None:
     """The first one ends without a trace in the files of the second, which took its place."""
     path = tmp_path / "books.db"
     first = SqliteStore(path)
-    house = House(first)
-    asyncio.run(house.poll(3))
+    harness = PollerHarness(first)
+    asyncio.run(harness.poll(3))
     for suffix in SUFFIXES:
         beside(path, suffix).unlink()
-    other = House(SqliteStore(path))
+    other = PollerHarness(SqliteStore(path))
     other.api.create()
     asyncio.run(other.poll(3))
-    asyncio.run(house.poll())
+    asyncio.run(harness.poll())
     first.close()
     assert beside(path, "-wal").stat().st_size > 0
     other.store.close()
-    again = House(SqliteStore(path))
+    again = PollerHarness(SqliteStore(path))
     asyncio.run(again.books.load(0))
     assert len(again.books.ledger.jobs) == len(other.api.jobs)
     again.store.close()

@@ -12,7 +12,7 @@ from exporter.errors import StoreCorruptError, StoreError
 from exporter.ledger.totals import CREATED
 from exporter.store.base import Commit
 from exporter.store.sqlite import SqliteStore
-from tests.fake_api import House, outage
+from tests.fake_api import PollerHarness, outage
 
 
 def test_books_that_do_not_balance_are_never_written(
@@ -20,15 +20,15 @@ def test_books_that_do_not_balance_are_never_written(
 ) -> None:
     """A defect that counts one side only is dropped with the memory that holds it, and said."""
     store = SqliteStore(tmp_path / "books.db")
-    house = House(store)
-    asyncio.run(house.poll(3))
-    house.api.create()
-    asyncio.run(house.poll())
-    house.books.ledger.totals.add(CREATED, ("AUDITION", "TTS_LLM"))
+    harness = PollerHarness(store)
+    asyncio.run(harness.poll(3))
+    harness.api.create()
+    asyncio.run(harness.poll())
+    harness.books.ledger.totals.add(CREATED, ("AUDITION", "TTS_LLM"))
     with pytest.raises(RuntimeError, match="is 1: wrong books are not kept"):
-        asyncio.run(house.books.commit(house.clock.ms))
-    asyncio.run(house.poll(2))
-    assert (house.created(), house.open()) == (1, 1)
+        asyncio.run(harness.books.commit(harness.clock.ms))
+    asyncio.run(harness.poll(2))
+    assert (harness.created(), harness.open()) == (1, 1)
     store.close()
 
 
@@ -70,14 +70,14 @@ UPDATE totals SET value = value + 5,
 def test_a_store_changed_from_outside_is_refused_in_one_line(tmp_path: Path, sql: str, message: str) -> None:
     """Neither published, nor a traceback."""
     store = SqliteStore(tmp_path / "books.db")
-    house = House(store)
-    asyncio.run(house.poll(2))
-    house.api.create()
-    asyncio.run(house.poll(2))
+    harness = PollerHarness(store)
+    asyncio.run(harness.poll(2))
+    harness.api.create()
+    asyncio.run(harness.poll(2))
     store._db.execute(sql)
-    house.restart()
+    harness.restart()
     with pytest.raises(StoreCorruptError, match=message) as caught:
-        asyncio.run(house.books.load(house.clock.ms))
+        asyncio.run(harness.books.load(harness.clock.ms))
     assert "\n" not in str(caught.value)
     store.close()
 
@@ -85,9 +85,9 @@ def test_a_store_changed_from_outside_is_refused_in_one_line(tmp_path: Path, sql
 def test_a_poll_whose_commit_was_given_up_but_made_is_counted_once(tmp_path: Path) -> None:
     """Cancelled in the middle of its last commit, which the store finishes: the books' successor knows."""
     store = SqliteStore(tmp_path / "books.db")
-    house = House(store)
-    asyncio.run(house.poll(3))
-    before = house.books
+    harness = PollerHarness(store)
+    asyncio.run(harness.poll(3))
+    before = harness.books
 
     async def give_up_after(work: Callable[[], object]) -> object:
         done = work()
@@ -97,25 +97,25 @@ def test_a_poll_whose_commit_was_given_up_but_made_is_counted_once(tmp_path: Pat
 
     before._in_thread = give_up_after  # type: ignore[method-assign, assignment]  # the moment cannot be met otherwise
     with pytest.raises(asyncio.CancelledError):
-        asyncio.run(house.poller.poll())
-    house.restart()
-    house.books.succeed(before)
-    asyncio.run(house.poll())
-    assert house.views[-1].polls == {"complete": 5}
+        asyncio.run(harness.poller.poll())
+    harness.restart()
+    harness.books.succeed(before)
+    asyncio.run(harness.poll())
+    assert harness.views[-1].polls == {"complete": 5}
     store.close()
 
 
 def test_a_poll_that_no_commit_holds_is_handed_on(tmp_path: Path) -> None:
     """The store was out of order for a while: the successor of the books counts it."""
     store = SqliteStore(tmp_path / "books.db")
-    house = House(store)
-    asyncio.run(house.poll(3))
-    house.books.poll_ended("failed", 10, house.clock.ms)
-    before = house.books
-    house.restart()
-    house.books.succeed(before)
-    asyncio.run(house.poll())
-    assert house.views[-1].polls == {"complete": 4, "failed": 1}
+    harness = PollerHarness(store)
+    asyncio.run(harness.poll(3))
+    harness.books.poll_ended("failed", 10, harness.clock.ms)
+    before = harness.books
+    harness.restart()
+    harness.books.succeed(before)
+    asyncio.run(harness.poll())
+    assert harness.views[-1].polls == {"complete": 4, "failed": 1}
     store.close()
 
 
@@ -123,8 +123,8 @@ def test_a_poll_that_no_commit_holds_is_handed_on(tmp_path: Path) -> None:
 def test_polls_are_counted_once_whether_a_failed_commit_was_made_or_not(tmp_path: Path, made: bool) -> None:
     """One poll was in the commit whose answer was lost, the next ended before the books were read again."""
     store = SqliteStore(tmp_path / "books.db")
-    house = House(store)
-    asyncio.run(house.poll(3))
+    harness = PollerHarness(store)
+    asyncio.run(harness.poll(3))
     answer = store.commit
 
     def lose(target: str, scope: str, commit: Commit) -> None:
@@ -133,27 +133,27 @@ def test_polls_are_counted_once_whether_a_failed_commit_was_made_or_not(tmp_path
         raise StoreError("the answer was lost")
 
     store.commit = lose  # type: ignore[method-assign]  # a store that fails after its COMMIT cannot be had otherwise
-    house.books.poll_ended("failed", 10, house.clock.ms)
+    harness.books.poll_ended("failed", 10, harness.clock.ms)
     with pytest.raises(StoreError):
-        asyncio.run(house.books.commit(house.clock.ms))
-    assert not house.books.loaded
+        asyncio.run(harness.books.commit(harness.clock.ms))
+    assert not harness.books.loaded
     store.commit = answer  # type: ignore[method-assign]
-    house.books.poll_ended("failed", 20, house.clock.ms)
-    asyncio.run(house.books.load(house.clock.ms))
-    asyncio.run(house.books.commit(house.clock.ms))
-    assert house.books.view(now=house.clock.ms, up=True, skew_ms=0).polls == {"complete": 3, "failed": 2}
+    harness.books.poll_ended("failed", 20, harness.clock.ms)
+    asyncio.run(harness.books.load(harness.clock.ms))
+    asyncio.run(harness.books.commit(harness.clock.ms))
+    assert harness.books.view(now=harness.clock.ms, up=True, skew_ms=0).polls == {"complete": 3, "failed": 2}
     store.close()
 
 
 def test_only_a_complete_poll_is_the_last_complete_one(tmp_path: Path) -> None:
     """Polls that fail must not move it, a restart must not lose it: the alert on stale numbers needs it."""
     store = SqliteStore(tmp_path / "books.db")
-    house = House(store)
-    asyncio.run(house.poll(3))
-    complete = house.view.last_complete_poll
-    house.api.fail = outage
-    asyncio.run(house.poll(2))
-    house.restart()
-    assert asyncio.run(house.poll()) == "failed"
-    assert house.view.last_complete_poll == complete
+    harness = PollerHarness(store)
+    asyncio.run(harness.poll(3))
+    complete = harness.view.last_complete_poll
+    harness.api.fail = outage
+    asyncio.run(harness.poll(2))
+    harness.restart()
+    assert asyncio.run(harness.poll()) == "failed"
+    assert harness.view.last_complete_poll == complete
     store.close()

@@ -17,7 +17,7 @@ from exporter.store.sqlite import SqliteStore
 from exporter.units import MINUTE
 from tests.store.support import SCOPE
 
-NOTHING = Changes(times=None, jobs={}, forgotten=(), totals={}, minutes={}, pairs=())
+NOTHING = Changes(times=None, jobs={}, evicted=(), totals={}, minutes={}, pairs=())
 PAIR = ("ASYNC_JOB", "TTS_LLM")
 MINUTES = {(minute, *PAIR, "SUCCEED", ""): (2, 30) for minute in (9, 10, 11)}
 JOB = Job(1, "WAITING", *PAIR)
@@ -104,5 +104,5 @@ def test_label_sets_keep_the_order_in_which_they_were_met(store: SqliteStore) ->
 def test_a_job_forgotten_and_seen_again_in_one_commit_stays(store: SqliteStore) -> None:
     """What is remembered at the end of a step is what the store holds."""
     commit(store, 0, jobs={"j": JOB, "k": JOB})
-    commit(store, 1, forgotten=(("j", 1), ("k", 1)), jobs={"j": JOB})
+    commit(store, 1, evicted=(("j", 1), ("k", 1)), jobs={"j": JOB})
     assert store.load("t", SCOPE, 0, 0).jobs == {"j": JOB}

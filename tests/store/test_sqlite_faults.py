@@ -32,7 +32,7 @@ from exporter.ledger.job_index import Job
 from exporter.store import sqlite
 from exporter.store.base import Commit
 from exporter.store.sqlite import SqliteStore
-from tests.fake_api import House
+from tests.fake_api import PollerHarness
 from tests.processes import ROOT, exporter, simulator, total, wait_for, write_config
 from tests.store.support import SCOPE, books, fill, polls
 
@@ -213,19 +213,19 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_disk_that_fills_up_stops_the_counting_and_loses_nothing(small_disk: Path) -> None:
     """What does not fit is not published; once there is space it is counted, once."""
     store = SqliteStore(small_disk / "books.db")
-    house = House(store)
-    polls(house, rounds=2)
-    created = house.created()
+    harness = PollerHarness(store)
+    polls(harness, rounds=2)
+    created = harness.created()
     ballast = small_disk / "ballast"
     with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
         while file.write(b"x" * 4096):
             pass
-    polls(house, rounds=3)
-    assert house.created() == created
-    assert house.balanced()
+    polls(harness, rounds=3)
+    assert harness.created() == created
+    assert harness.balanced()
     ballast.unlink()
-    asyncio.run(house.poll(2))
-    assert house.created() == len(house.api.jobs) > created
+    asyncio.run(harness.poll(2))
+    assert harness.created() == len(harness.api.jobs) > created
     store.close()
     assert books(small_disk / "books.db")["times"] is not None
 
@@ -246,11 +246,11 @@ def test_a_commit_that_does_not_fit_changes_nothing(path: Path) -> None:
     store = SqliteStore(path)
     pages = store._db.execute("PRAGMA page_count").fetchone()[0]
     store._db.execute(f"PRAGMA max_page_count = {pages}")
-    house = House(store)
-    asyncio.run(house.books.load(0))
+    harness = PollerHarness(store)
+    asyncio.run(harness.books.load(0))
     many = Changes(None, {f"job-{n:09}": Job(0, "WAITING", "a", "b") for n in range(2000)}, (), {}, {}, ())
     commit = Commit(
-        version=house.books._version,
+        version=harness.books._version,
         changes=many,
         project_id="p1",
         last_complete_poll=None,

@@ -52,8 +52,8 @@ def first_version(tmp_path: Path) -> Path:
     return path
 
 
-def commit_of(version: int, *, jobs: dict[str, Job], forgotten: tuple[tuple[str, int], ...] = ()) -> Commit:
-    changes = Changes(times=None, jobs=jobs, forgotten=forgotten, totals={}, minutes={}, pairs=())
+def commit_of(version: int, *, jobs: dict[str, Job], evicted: tuple[tuple[str, int], ...] = ()) -> Commit:
+    changes = Changes(times=None, jobs=jobs, evicted=evicted, totals={}, minutes={}, pairs=())
     return Commit(
         version=version,
         changes=changes,
@@ -85,7 +85,7 @@ def test_a_file_of_the_first_version_is_taken_over(first_version: Path) -> None:
     store = SqliteStore(first_version)
     assert store.load("t", SCOPE, 0, 0).jobs == JOBS
     changed = Job(1_000, "SUCCEED", "ASYNC_JOB", "TTS_LLM")
-    store.commit("t", SCOPE, commit_of(1, jobs={"job-0": changed}, forgotten=(("job-1", 999),)))
+    store.commit("t", SCOPE, commit_of(1, jobs={"job-0": changed}, evicted=(("job-1", 999),)))
     store.close()
     left = JOBS | {"job-0": changed}
     del left["job-1"]

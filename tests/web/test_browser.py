@@ -14,8 +14,8 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from exporter.config.load import ClassRule, Config, StorageConfig
 from exporter.exposition.render import Exposition
-from exporter.failures.recent import Recent
-from exporter.ledger.snapshot import Lately, TargetView
+from exporter.failures.recent import RecentFailures
+from exporter.ledger.snapshot import Activity, TargetView
 from exporter.status import page
 from exporter.status.model import Status
 from exporter.web.app import create_app
@@ -36,15 +36,17 @@ HOSTILE: Final = (
 
 def hostile_view() -> TargetView:
     """Everything that the API could send, where it ends up on the page."""
-    recent = Recent()
+    recent = RecentFailures()
     for text in HOSTILE:
         recent.failed(1_700_000_000_000, "unclassified", text)
     recent.committed()
     pairs = tuple((text[:64], text[-64:]) for text in HOSTILE)
-    lately = Lately(full_view().lately.minutes, recent.failures(1_700_000_000_000), recent.unclassified())
+    activity = Activity(
+        full_view().activity.minutes, recent.failures(1_700_000_000_000), recent.unclassified()
+    )
     return replace(
         full_view(HOSTILE[0], pairs),
-        lately=lately,
+        activity=activity,
         project_id=HOSTILE[1],
         api_endpoint=HOSTILE[2],
         problem=HOSTILE[3],

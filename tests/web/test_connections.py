@@ -23,7 +23,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from exporter.web import server as server_module
-from exporter.web.access.reloader import Doors
+from exporter.web.access.reloader import WebConfigReloader
 from exporter.web.answers import PIECE
 from exporter.web.connections import Connection, Limits, Visit, Visits
 from exporter.web.server import Server
@@ -40,9 +40,9 @@ REQUEST = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 
 @contextlib.asynccontextmanager
 async def serving(
-    app: ASGIApp = small, *, limits: Limits = QUICK, doors: Doors | None = None
+    app: ASGIApp = small, *, limits: Limits = QUICK, web_config: WebConfigReloader | None = None
 ) -> AsyncIterator[Server]:
-    server, stop = Server(app, ["127.0.0.1:0"], doors=doors, limits=limits), asyncio.Event()
+    server, stop = Server(app, ["127.0.0.1:0"], web_config=web_config, limits=limits), asyncio.Event()
     async with asyncio.timeout(30):
         task = asyncio.create_task(server.serve(stop))
         try:
@@ -281,11 +281,11 @@ def test_handshakes_that_never_finish_stop_nobody(
     tmp_path: Path, authority: Authority, server_pair: Pair
 ) -> None:
     """More of them than there is room for, silent or with half a greeting; each is cut after its time."""
-    doors = Doors(config(tmp_path, server_pair))
+    web_config = WebConfigReloader(config(tmp_path, server_pair))
 
     async def run() -> None:
         async with (
-            serving(doors=doors, limits=QUICK._replace(handshake=1.0)) as server,
+            serving(web_config=web_config, limits=QUICK._replace(handshake=1.0)) as server,
             httpx.AsyncClient(verify=authority.client_context()) as client,
         ):
             flood = [await stranger(server) for _ in range(200)]
@@ -302,10 +302,10 @@ def test_slow_clients_after_the_handshake_are_cut_off_too(
     tmp_path: Path, authority: Authority, server_pair: Pair
 ) -> None:
     """TLS or not, a request's head has its time."""
-    doors = Doors(config(tmp_path, server_pair))
+    web_config = WebConfigReloader(config(tmp_path, server_pair))
 
     async def run() -> float:
-        async with serving(doors=doors) as server:
+        async with serving(web_config=web_config) as server:
             stream = await asyncio.open_connection(*place(server), ssl=authority.client_context())
             began = time.monotonic()
             stream[1].write(b"GET / HT")
@@ -421,11 +421,11 @@ def test_a_connection_that_ended_is_not_in_memory(
     server_pair: Pair,
 ) -> None:
     """No timer, no task and no cycle keeps it, whatever was under way and however it ended."""
-    doors = Doors(config(tmp_path, server_pair)) if tls else None
+    web_config = WebConfigReloader(config(tmp_path, server_pair)) if tls else None
     patient = Limits(head=300, answer=300, stall=300, handshake=60)
 
     async def run() -> None:
-        async with serving(sites, limits=patient, doors=doors) as server:
+        async with serving(sites, limits=patient, web_config=web_config) as server:
             for _ in range(5):
                 stream = await asyncio.open_connection(
                     *place(server), ssl=authority.client_context() if tls else None
@@ -460,10 +460,10 @@ def test_who_does_not_read_costs_little_memory(
     state: Trouble, tls: bool, recorded: Recorded, tmp_path: Path, authority: Authority, server_pair: Pair
 ) -> None:
     """Of 20 MB that nobody reads, a connection holds a few pieces; the rest is one object for all."""
-    doors = Doors(config(tmp_path, server_pair)) if tls else None
+    web_config = WebConfigReloader(config(tmp_path, server_pair)) if tls else None
 
     async def run() -> None:
-        async with serving(large, limits=Limits(), doors=doors) as server:
+        async with serving(large, limits=Limits(), web_config=web_config) as server:
             context = authority.client_context() if tls else None
             streams = [await asyncio.open_connection(*place(server), ssl=context) for _ in range(10)]
             for stream in streams:
@@ -482,11 +482,11 @@ def test_who_takes_nothing_is_cut_off_in_seconds(
     tls: bool, tmp_path: Path, authority: Authority, server_pair: Pair
 ) -> None:
     """Long before an answer's whole time is over."""
-    doors = Doors(config(tmp_path, server_pair)) if tls else None
+    web_config = WebConfigReloader(config(tmp_path, server_pair)) if tls else None
 
     async def run() -> None:
         limits = Limits(head=60, answer=60, stall=0.3)
-        async with serving(large, limits=limits, doors=doors) as server:
+        async with serving(large, limits=limits, web_config=web_config) as server:
             stream = await asyncio.open_connection(
                 *place(server), ssl=authority.client_context() if tls else None
             )

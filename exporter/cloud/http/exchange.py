@@ -53,14 +53,14 @@ class Exchange:
         events: ApiEvents,
         monotonic: Callable[[], float],
         wall: Callable[[], float],
-        masks: log.Redactor | None = None,
+        redactor: log.Redactor | None = None,
     ) -> None:
         """``masks`` learns every secret before a request carries it, and hides others."""
         self._connections = connections
         self._events = events
         self._monotonic = monotonic
         self._wall = wall
-        self._masks = masks or log.Redactor()
+        self._redactor = redactor or log.Redactor()
 
     async def call(
         self,
@@ -79,10 +79,10 @@ class Exchange:
         """
         secrets = tuple(secrets)
         for secret in secrets:
-            self._masks.add_renewed(secret)
+            self._redactor.add_renewed(secret)
         try:
             answer = await self._send(operation, request, auth, expected, deadline)
-            redact = Redactor((*secrets, *_carried(request)), self._masks.mask)
+            redact = Redactor((*secrets, *_carried(request)), self._redactor.mask)
             if answer.status not in expected:
                 raise refusal(answer.status, answer.headers, answer.body, redact, self._wall())
             try:

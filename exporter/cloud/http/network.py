@@ -25,7 +25,7 @@ class Network(NamedTuple):
         return self._replace(proxies=Proxies({}))
 
 
-def network(environ: Mapping[str, str], urls: Iterable[str], masks: log.Redactor | None = None) -> Network:
+def network(environ: Mapping[str, str], urls: Iterable[str], redactor: log.Redactor | None = None) -> Network:
     """For requests to ``urls``. Raises NetworkSettingsError when the environment cannot be used for them.
 
     ``masks`` learns the password of the proxy.
@@ -33,8 +33,8 @@ def network(environ: Mapping[str, str], urls: Iterable[str], masks: log.Redactor
     proxies = Proxies(environ)
     for url in urls:
         proxy = proxies.of(httpx.URL(url))
-        if masks is not None and proxy is not None and proxy.url.password:
-            masks.add(proxy.url.password)
+        if redactor is not None and proxy is not None and proxy.url.password:
+            redactor.add(proxy.url.password)
     return Network(proxies, Authorities(environ))
 
 

@@ -51,7 +51,7 @@ def parse(header: str) -> Credentials | None:
     return Credentials(user, password) if colon else None
 
 
-class Gatekeeper:
+class BasicAuth:
     """Decides who may come in."""
 
     def __init__(self, queue: HashQueue | None = None) -> None:

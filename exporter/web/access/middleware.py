@@ -16,7 +16,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from exporter.web.access.basic_auth import Gatekeeper, Verdict
+from exporter.web.access.basic_auth import BasicAuth, Verdict
 from exporter.web.access.clients import client_of
 from exporter.web.access.config import RateLimit, WebConfig
 
@@ -47,7 +47,7 @@ class Buckets:
         return 0.0 if enough else (1 - tokens) * self.limit.interval
 
 
-class Guard:
+class AccessMiddleware:
     """An ASGI application in front of another one."""
 
     def __init__(
@@ -61,7 +61,7 @@ class Guard:
         self._settings = settings
         self._monotonic = monotonic
         self._buckets: Buckets | None = None
-        self.gatekeeper = Gatekeeper()
+        self.gatekeeper = BasicAuth()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         settings = self._settings()

@@ -25,7 +25,7 @@ LOOK_SECONDS: Final = 1.0
 _Stamp = tuple[tuple[int, int, int, int] | None, ...]
 
 
-class Doors:
+class WebConfigReloader:
     """What ``--web.config.file`` says; without a file, all doors are open."""
 
     def __init__(self, path: Path | None, *, on_secret: Callable[[str], None] = lambda _: None) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.web.access.basic_auth import Gatekeeper, Verdict, parse
+from exporter.web.access.basic_auth import BasicAuth, Verdict, parse
 from exporter.web.access.hashing import PASSWORD_LIMIT, HashQueue
 
 
@@ -28,7 +28,7 @@ def basic(user: str | bytes, password: str | bytes) -> str:
 USERS = {b"alice": hashed(b"good"), "müller".encode(): hashed("pässwörd".encode())}
 
 
-def judge(keeper: Gatekeeper, header: str, users: dict[bytes, bytes] = USERS, client: str = "c") -> Verdict:
+def judge(keeper: BasicAuth, header: str, users: dict[bytes, bytes] = USERS, client: str = "c") -> Verdict:
     return asyncio.run(keeper.judge(users, header, client))
 
 
@@ -52,7 +52,7 @@ def judge(keeper: Gatekeeper, header: str, users: dict[bytes, bytes] = USERS, cl
 )
 def test_only_the_right_password_of_a_user_opens(header: str, verdict: Verdict) -> None:
     """Names and passwords are UTF-8; the scheme's case does not matter; anything odd is no password."""
-    assert judge(Gatekeeper(), header) is verdict
+    assert judge(BasicAuth(), header) is verdict
 
 
 @given(st.text())
@@ -68,7 +68,7 @@ def test_passwords_up_to_72_bytes_count_whole(length: int) -> None:
     """The last byte that bcrypt looks at decides like the first."""
     password = b"x" * length
     users = {b"alice": hashed(password)}
-    keeper = Gatekeeper()
+    keeper = BasicAuth()
     assert judge(keeper, basic(b"alice", password), users) is Verdict.WELCOME
     assert judge(keeper, basic(b"alice", password[:-1] + b"y"), users) is Verdict.UNKNOWN
     assert judge(keeper, basic(b"alice", password[:-1]), users) is Verdict.UNKNOWN
@@ -81,14 +81,14 @@ def test_passwords_up_to_72_bytes_count_whole(length: int) -> None:
 )
 def test_what_bcrypt_would_cut_never_matches(real: bytes, sent: bytes) -> None:
     """Beyond 72 bytes or a NUL bcrypt compares something shorter: that is not the same password."""
-    keeper = Gatekeeper()
+    keeper = BasicAuth()
     assert judge(keeper, basic(b"alice", sent), {b"alice": hashed(real)}) is Verdict.UNKNOWN
     assert keeper.queue.compared == 1  # and it cost what every wrong password costs
 
 
 def test_a_good_password_is_hashed_once() -> None:
     """Scrapes stay cheap; a bad one is hashed each time; a new hash in the file is asked anew."""
-    keeper = Gatekeeper()
+    keeper = BasicAuth()
     for _ in range(3):
         assert judge(keeper, basic("alice", "good")) is Verdict.WELCOME
     assert keeper.queue.compared == 1
@@ -105,7 +105,7 @@ def test_a_remembered_password_costs_no_hash() -> None:
     """It is hashed once, however often it comes."""
 
     async def run() -> int:
-        keeper, users = Gatekeeper(), {b"alice": hashed(b"good", 8)}
+        keeper, users = BasicAuth(), {b"alice": hashed(b"good", 8)}
         for _ in range(100):
             assert await keeper.judge(users, basic("alice", "good"), "c") is Verdict.WELCOME
         return keeper.queue.compared
@@ -126,7 +126,7 @@ def _seconds(users: dict[bytes, bytes], header: str) -> float:
 
     def once() -> float:
         began = time.process_time()
-        assert judge(Gatekeeper(), header, users) is Verdict.UNKNOWN
+        assert judge(BasicAuth(), header, users) is Verdict.UNKNOWN
         return time.process_time() - began
 
     return statistics.median(once() for _ in range(5))
@@ -135,7 +135,7 @@ def _seconds(users: dict[bytes, bytes], header: str) -> float:
 def test_strangers_cost_like_some_user_always_the_same() -> None:
     """With users of several costs, a name that does not exist costs like one of them, each time anew."""
     users = {b"a": hashed(b"x", 4), b"b": hashed(b"x", 5)}
-    keeper = Gatekeeper()
+    keeper = BasicAuth()
     costs = [[keeper._stand_in(users, b"name%d" % n)[4:6] for _ in range(3)] for n in range(40)]
     assert all(len(set(of_one)) == 1 for of_one in costs)
     assert {of_one[0] for of_one in costs} == {b"04", b"05"}
@@ -143,7 +143,7 @@ def test_strangers_cost_like_some_user_always_the_same() -> None:
 
 def test_no_guess_pushes_out_who_was_let_in() -> None:
     """However many, from the same address, for the same name: the right password stays free of charge."""
-    keeper = Gatekeeper()
+    keeper = BasicAuth()
     assert judge(keeper, basic("alice", "good")) is Verdict.WELCOME
     for n in range(300):
         assert judge(keeper, basic("alice", f"bad{n}")) is Verdict.UNKNOWN
@@ -154,7 +154,7 @@ def test_no_guess_pushes_out_who_was_let_in() -> None:
 
 def test_who_was_let_in_waits_for_nobody() -> None:
     """Also while guesses from the same address fill the queue and nothing is compared at all."""
-    keeper = Gatekeeper(queue := HashQueue(compare=lambda password, hashed, report: report(True)))
+    keeper = BasicAuth(queue := HashQueue(compare=lambda password, hashed, report: report(True)))
     assert judge(keeper, basic("alice", "good")) is Verdict.WELCOME
     queue._compare = lambda password, hashed, report: None
 
@@ -173,7 +173,7 @@ def test_who_was_let_in_waits_for_nobody() -> None:
 
 def test_a_removed_user_is_forgotten() -> None:
     """What is remembered is bounded by the users of the file."""
-    keeper = Gatekeeper()
+    keeper = BasicAuth()
     assert judge(keeper, basic("alice", "good")) is Verdict.WELCOME
     others = {b"bob": USERS[b"alice"]}
     assert keeper.accepted(others, basic("alice", "good")) is None
@@ -185,7 +185,7 @@ def test_the_loop_goes_on_while_a_password_is_hashed() -> None:
     """Hashes are made in a thread, and outside Python's lock."""
 
     async def run() -> tuple[float, float]:
-        keeper, users = Gatekeeper(), {b"alice": hashed(b"good", 12)}
+        keeper, users = BasicAuth(), {b"alice": hashed(b"good", 12)}
         longest = 0.0
         began = then = time.monotonic()
         guess = asyncio.create_task(keeper.judge(users, basic("alice", "bad"), "c"))
@@ -200,7 +200,7 @@ def test_the_loop_goes_on_while_a_password_is_hashed() -> None:
 
 def test_what_is_remembered_holds_no_password() -> None:
     """Only digests under a key of this process."""
-    keeper = Gatekeeper()
+    keeper = BasicAuth()
     judge(keeper, basic("alice", "good"))
     assert len(keeper._accepted[b"alice"]) == 32
     assert b"good" not in keeper._accepted[b"alice"]

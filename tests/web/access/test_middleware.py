@@ -13,7 +13,7 @@ from starlette.responses import PlainTextResponse
 
 from exporter.web.access.clients import client_of
 from exporter.web.access.config import RateLimit, WebConfig
-from exporter.web.access.middleware import CLIENTS, Buckets, Guard
+from exporter.web.access.middleware import CLIENTS, AccessMiddleware, Buckets
 from tests.web.access.test_basic_auth import USERS, basic
 
 APP = PlainTextResponse("page\n", headers={"x-frame-options": "DENY", "x-content-type-options": "nosniff"})
@@ -27,7 +27,9 @@ class Clock:
         return self.now
 
 
-def ask(guard: Guard, path: str = "/", client: str = "192.0.2.1", **request: Any) -> httpx.Response:
+def ask(
+    guard: AccessMiddleware, path: str = "/", client: str = "192.0.2.1", **request: Any
+) -> httpx.Response:
     async def run() -> httpx.Response:
         transport = httpx.ASGITransport(guard, client=(client, 1))
         async with httpx.AsyncClient(transport=transport, base_url="http://t") as http:
@@ -36,9 +38,9 @@ def ask(guard: Guard, path: str = "/", client: str = "192.0.2.1", **request: Any
     return asyncio.run(run())
 
 
-def guarded(clock: Clock | None = None, **settings: Any) -> Guard:
+def guarded(clock: Clock | None = None, **settings: Any) -> AccessMiddleware:
     config = WebConfig(files=(), **settings)
-    return Guard(APP, lambda: config, monotonic=clock or Clock())
+    return AccessMiddleware(APP, lambda: config, monotonic=clock or Clock())
 
 
 @pytest.mark.parametrize("path", ["/", "/metrics", "/-/healthy", "/-/ready", "/-/reload", "/nowhere", "//"])
@@ -63,7 +65,7 @@ def test_without_users_everybody_may_come_in() -> None:
 def test_users_change_while_the_server_runs() -> None:
     """Each request is judged by what the file says now."""
     settings = WebConfig(files=(), users=USERS)
-    guard = Guard(APP, lambda: settings)
+    guard = AccessMiddleware(APP, lambda: settings)
     good = {"authorization": basic("alice", "good")}
     assert ask(guard, headers=good).status_code == 200
     settings = WebConfig(files=(), users={b"bob": USERS[b"alice"]})
@@ -111,7 +113,7 @@ def test_guesses_use_up_nothing_of_who_was_let_in() -> None:
 def test_a_new_rate_limit_is_in_force_at_once() -> None:
     """And its bucket is full."""
     settings = WebConfig(files=(), rate_limit=RateLimit(60.0, 1))
-    guard = Guard(APP, lambda: settings)
+    guard = AccessMiddleware(APP, lambda: settings)
     assert [ask(guard).status_code for _ in range(2)] == [200, 429]
     settings = WebConfig(files=(), rate_limit=RateLimit(60.0, 2))
     assert [ask(guard).status_code for _ in range(3)] == [200, 200, 429]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from exporter.errors import ConfigError
-from exporter.web.access.reloader import Doors
+from exporter.web.access.reloader import WebConfigReloader
 from tests.web.access.test_config import HASH
 from tests.web.certificates import Authority, Pair
 
@@ -42,52 +42,52 @@ def problems(caplog: Records) -> list[str]:
 
 def test_a_changed_file_is_taken_once_it_stands_still(path: Path) -> None:
     """One look sees the change, the next one takes it."""
-    doors = Doors(path)
+    web_config = WebConfigReloader(path)
     write(path, users("alice", "bob"))
-    doors.look()
-    assert list(doors.settings().users) == [b"alice"]
-    doors.look()
-    assert list(doors.settings().users) == [b"alice", b"bob"]
+    web_config.look()
+    assert list(web_config.settings().users) == [b"alice"]
+    web_config.look()
+    assert list(web_config.settings().users) == [b"alice", b"bob"]
 
 
 def test_a_file_that_is_still_written_is_not_taken(path: Path) -> None:
     """No user is locked out, or let in, by half a file."""
-    doors = Doors(path)
+    web_config = WebConfigReloader(path)
     for text in ("{}", users("alice", "bo"), users("alice", "bob")):
         write(path, text)
-        doors.look()
-        assert list(doors.settings().users) == [b"alice"]
-    doors.look()
-    assert list(doors.settings().users) == [b"alice", b"bob"]
+        web_config.look()
+        assert list(web_config.settings().users) == [b"alice"]
+    web_config.look()
+    assert list(web_config.settings().users) == [b"alice", b"bob"]
 
 
 def test_a_broken_file_keeps_the_old_one_and_is_logged_once(path: Path, caplog: Records) -> None:
     """However often it is looked at; a second mistake is news; the repaired one is taken."""
-    doors = Doors(path)
+    web_config = WebConfigReloader(path)
     write(path, "basic_auth_users: {alice: x}\n")
     for _ in range(5):
-        doors.look()
-    assert list(doors.settings().users) == [b"alice"]
+        web_config.look()
+    assert list(web_config.settings().users) == [b"alice"]
     assert [problem.partition(": must")[0] for problem in problems(caplog)] == [f"{path}:1: basic_auth_users"]
     path.unlink()
     for _ in range(5):
-        doors.look()
+        web_config.look()
     assert problems(caplog)[1:] == [f"{path}: cannot be read: No such file or directory"]
     write(path, users("bob"))
-    doors.look()
-    doors.look()
-    assert list(doors.settings().users) == [b"bob"]
+    web_config.look()
+    web_config.look()
+    assert list(web_config.settings().users) == [b"bob"]
     assert len(problems(caplog)) == 2
 
 
 def test_nothing_is_read_again_without_a_change(path: Path, caplog: Records) -> None:
     """A look costs a few calls to the file system."""
     caplog.set_level(logging.INFO)
-    doors = Doors(path)
-    before = doors.settings()
+    web_config = WebConfigReloader(path)
+    before = web_config.settings()
     for _ in range(3):
-        doors.look()
-    assert doors.settings() is before
+        web_config.look()
+    assert web_config.settings() is before
     assert caplog.records == []
 
 
@@ -100,51 +100,51 @@ def test_a_renewed_certificate_is_taken(tmp_path: Path, authority: Authority, se
     (tmp_path / "now").symlink_to("first")
     path = tmp_path / "web.yml"
     write(path, "tls_server_config: {cert_file: now/c, key_file: now/k}\n")
-    doors = Doors(path)
-    before = doors.settings().tls
+    web_config = WebConfigReloader(path)
+    before = web_config.settings().tls
     (tmp_path / "second").mkdir()
     (tmp_path / "second" / "c").write_bytes(other.cert.read_bytes())
     (tmp_path / "second" / "k").write_bytes(server_pair.key.read_bytes())
     (tmp_path / "next").symlink_to("second")
     (tmp_path / "next").rename(tmp_path / "now")
-    doors.look()
-    doors.look()
-    assert doors.settings().tls is before
+    web_config.look()
+    web_config.look()
+    assert web_config.settings().tls is before
     (tmp_path / "second" / "k").write_bytes(other.key.read_bytes())
-    doors.look()
-    doors.look()
-    assert doors.settings().tls is not before
+    web_config.look()
+    web_config.look()
+    assert web_config.settings().tls is not before
 
 
 def test_a_file_that_was_missing_is_taken_when_it_comes(
     tmp_path: Path, path: Path, authority: Authority, server_pair: Pair
 ) -> None:
     """The new configuration names a certificate that arrives later, and need not change for it."""
-    doors = Doors(path)
+    web_config = WebConfigReloader(path)
     write(path, f"tls_server_config: {{cert_file: later.pem, key_file: {server_pair.key}}}\n")
-    doors.look()
-    doors.look()
-    assert doors.settings().tls is None
+    web_config.look()
+    web_config.look()
+    assert web_config.settings().tls is None
     (tmp_path / "later.pem").write_bytes(server_pair.cert.read_bytes())
-    doors.look()
-    assert doors.settings().tls is not None
+    web_config.look()
+    assert web_config.settings().tls is not None
 
 
 def test_a_bad_file_at_the_start_is_refused(path: Path) -> None:
     """There is no old one to keep."""
     write(path, "x: 1\n")
     with pytest.raises(ConfigError):
-        Doors(path)
+        WebConfigReloader(path)
 
 
 def test_the_log_learns_every_secret(path: Path, server_pair: Pair) -> None:
     """Hashes and the private key, at the start and after each change."""
     heard: list[str] = []
-    doors = Doors(path, on_secret=heard.append)
+    web_config = WebConfigReloader(path, on_secret=heard.append)
     assert HASH in heard
     write(path, f"tls_server_config: {{cert_file: {server_pair.cert}, key_file: {server_pair.key}}}\n")
-    doors.look()
-    doors.look()
+    web_config.look()
+    web_config.look()
     assert server_pair.key.read_text() in heard
 
 
@@ -158,10 +158,10 @@ def test_it_looks_every_second_until_cancelled(path: Path) -> None:
             raise asyncio.CancelledError
 
     async def run() -> None:
-        await Doors(None).watch(sleep)
+        await WebConfigReloader(None).watch(sleep)
         assert naps == []
         with pytest.raises(asyncio.CancelledError):
-            await Doors(path).watch(sleep)
+            await WebConfigReloader(path).watch(sleep)
 
     asyncio.run(run())
     assert naps == [1.0, 1.0, 1.0]

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from exporter.web.access.reloader import Doors
+from exporter.web.access.reloader import WebConfigReloader
 from exporter.web.server import Server
 from tests.web.certificates import Authority, Pair
 from tests.web.test_server import ipv6, place, small
@@ -31,8 +31,8 @@ def config(folder: Path, pair: Pair, *lines: str) -> Path:
 
 
 @contextlib.asynccontextmanager
-async def serving(doors: Doors, *addresses: str) -> AsyncIterator[Server]:
-    server, stop = Server(small, addresses or ("127.0.0.1:0",), doors=doors), asyncio.Event()
+async def serving(web_config: WebConfigReloader, *addresses: str) -> AsyncIterator[Server]:
+    server, stop = Server(small, addresses or ("127.0.0.1:0",), web_config=web_config), asyncio.Event()
     async with asyncio.timeout(20):
         task = asyncio.create_task(server.serve(stop))
         try:
@@ -62,11 +62,11 @@ async def handshake(server: Server, context: ssl.SSLContext) -> ssl.SSLObject:
 
 def test_pages_are_served_over_tls(tmp_path: Path, authority: Authority, server_pair: Pair) -> None:
     """On every address, IPv6 too; over TLS 1.3; plain HTTP gets no answer from it."""
-    doors = Doors(config(tmp_path, server_pair))
+    web_config = WebConfigReloader(config(tmp_path, server_pair))
 
     async def run() -> None:
         addresses = ["127.0.0.1:0", "localhost:0", *(["[::1]:0"] if ipv6() else [])]
-        async with serving(doors, *addresses) as server:
+        async with serving(web_config, *addresses) as server:
             assert all(url.startswith("https://") for url in server.urls)
             async with httpx.AsyncClient(verify=authority.client_context()) as client:
                 for url in server.urls:
@@ -85,7 +85,7 @@ def test_both_kinds_of_keys_work(tmp_path: Path, authority: Authority, key: str)
     pair = authority.issue(f"kind-{key}", "IP:127.0.0.1", key=key)
 
     async def run() -> str:
-        async with serving(Doors(config(tmp_path, pair))) as server:
+        async with serving(WebConfigReloader(config(tmp_path, pair))) as server:
             return await get(server, authority.client_context())
 
     assert asyncio.run(run()) == "ok\n"
@@ -115,7 +115,7 @@ def test_versions_are_bounded(
     context.minimum_version = context.maximum_version = client
 
     async def run() -> str:
-        async with serving(Doors(config(tmp_path, server_pair, *lines))) as server:
+        async with serving(WebConfigReloader(config(tmp_path, server_pair, *lines))) as server:
             return await get(server, context)
 
     assert asyncio.run(run()) == answer
@@ -133,7 +133,7 @@ def test_suites_and_their_order_are_the_servers(
     context.set_ciphers(f"{OLD_SUITE}:ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305")
 
     async def suite(*lines: str) -> str:
-        async with serving(Doors(config(tmp_path, server_pair, *lines))) as server:
+        async with serving(WebConfigReloader(config(tmp_path, server_pair, *lines))) as server:
             cipher = (await handshake(server, context)).cipher()
             return cipher[0] if cipher else ""
 
@@ -155,7 +155,9 @@ def test_the_curve_is_the_servers(
     context.set_ecdh_curve("prime256v1")
 
     async def run() -> str:
-        async with serving(Doors(config(tmp_path, server_pair, f"curve_preferences: [{curve}]"))) as server:
+        async with serving(
+            WebConfigReloader(config(tmp_path, server_pair, f"curve_preferences: [{curve}]"))
+        ) as server:
             return await get(server, context)
 
     assert asyncio.run(run()) == answer
@@ -209,7 +211,7 @@ def test_clients_show_who_they_are(
 
     async def run() -> set[tuple[str, str]]:
         answered = set()
-        async with serving(Doors(config(tmp_path, server_pair, *lines))) as server:
+        async with serving(WebConfigReloader(config(tmp_path, server_pair, *lines))) as server:
             for who, pair in clients.items():
                 for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
                     context = authority.client_context(pair)
@@ -236,7 +238,7 @@ def test_certificates_that_do_not_verify_open_nothing(
     lines = [f"client_auth_type: {policy}", f"client_ca_file: {authority.pair.cert}"]
 
     async def run() -> str:
-        async with serving(Doors(config(tmp_path, server_pair, *lines))) as server:
+        async with serving(WebConfigReloader(config(tmp_path, server_pair, *lines))) as server:
             return await get(server, context)
 
     assert asyncio.run(run()) in ("ConnectError", "ReadError", "RemoteProtocolError")
@@ -248,15 +250,15 @@ def test_changes_reach_new_connections_and_spare_open_ones(
     """A new certificate, a new authority for clients, TLS off: without a restart, and nobody is cut off."""
     renewed = authority.issue("renewed-live", "DNS:localhost,IP:127.0.0.1")
     client = authority.issue("client-live", "DNS:a", "clientAuth")
-    doors = Doors(config(tmp_path, server_pair))
+    web_config = WebConfigReloader(config(tmp_path, server_pair))
 
     def take() -> None:
-        doors.look()
-        doors.look()
+        web_config.look()
+        web_config.look()
 
     async def run() -> None:
         async with (
-            serving(doors) as server,
+            serving(web_config) as server,
             httpx.AsyncClient(verify=authority.client_context()) as early,
         ):
             assert (await early.get(server.urls[0])).text == "ok\n"
@@ -287,12 +289,14 @@ def test_a_resumed_session_does_not_slip_past_a_new_authority(
     folder.mkdir()
     other = Authority(authority._openssl, folder, "other")
     policy = "client_auth_type: RequireAndVerifyClientCert"
-    doors = Doors(config(tmp_path, server_pair, policy, f"client_ca_file: {authority.pair.cert}"))
+    web_config = WebConfigReloader(
+        config(tmp_path, server_pair, policy, f"client_ca_file: {authority.pair.cert}")
+    )
     context = authority.client_context(client)
     context.maximum_version = ssl.TLSVersion.TLSv1_2
 
     async def run() -> None:
-        async with serving(doors) as server:
+        async with serving(web_config) as server:
             host, port = place(server)
 
             def ask(session: ssl.SSLSession | None) -> tuple[bool, ssl.SSLSession | None]:
@@ -307,8 +311,8 @@ def test_a_resumed_session_does_not_slip_past_a_new_authority(
             _, session = await asyncio.to_thread(ask, None)
             assert (await asyncio.to_thread(ask, session))[0]
             config(tmp_path, server_pair, policy, f"client_ca_file: {other.pair.cert}")
-            doors.look()
-            doors.look()
+            web_config.look()
+            web_config.look()
             with pytest.raises(OSError):  # noqa: PT011  # whichever way the handshake fails
                 await asyncio.to_thread(ask, session)
 

@@ -23,7 +23,7 @@ MARK = "SAID-THE-PARROT"
 """Stands beside every repeated secret: where it is seen, the secret could have been."""
 
 
-class Parrot:
+class EchoServer:
     """What was heard, and what is said next."""
 
     def __init__(self, iam: str, secrets: dict[str, list[str]]) -> None:
@@ -64,7 +64,7 @@ def project_of(request: BaseHTTPRequestHandler) -> str:
 
 
 class Handler(BaseHTTPRequestHandler):
-    parrot: Parrot
+    echo_server: EchoServer
     protocol_version = "HTTP/1.1"
 
     def say(self, status: int, text: str, **headers: str) -> None:
@@ -77,72 +77,81 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def do_GET(self) -> None:
-        self.parrot.answer(self)
+        self.echo_server.answer(self)
 
     def do_PUT(self) -> None:
-        self.say(404, self.parrot.speech(self))
+        self.say(404, self.echo_server.speech(self))
 
     def do_POST(self) -> None:
-        parrot = self.parrot
+        echo_server = self.echo_server
         body = self.rfile.read(int(self.headers.get("content-length", "0"))).decode()
-        parrot.served[self.path] += 1
-        if parrot.refusing or parrot.served[self.path] < 3:
-            said = parrot.speech(self, body)
-            self.say(500 if parrot.served[self.path] == 1 else 400, json.dumps({"error": {"message": said}}))
+        echo_server.served[self.path] += 1
+        if echo_server.refusing or echo_server.served[self.path] < 3:
+            said = echo_server.speech(self, body)
+            self.say(
+                500 if echo_server.served[self.path] == 1 else 400, json.dumps({"error": {"message": said}})
+            )
         elif self.path.startswith("/v3/auth/tokens"):
             self.forward(body)
         else:
-            self.say(200, json.dumps({"credential": parrot.pod_keys, "note": parrot.speech(self)}))
+            self.say(200, json.dumps({"credential": echo_server.pod_keys, "note": echo_server.speech(self)}))
 
     def forward(self, body: str) -> None:
         body = body.replace("password-project", PROJECT_ID)
         request = urllib.request.Request(  # noqa: S310  # loopback only
-            self.parrot.iam + self.path, body.encode(), {"content-type": "application/json"}
+            self.echo_server.iam + self.path, body.encode(), {"content-type": "application/json"}
         )
         with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310  # loopback only
             token = answer.headers["X-Subject-Token"]
-            self.parrot.tokens.append(token)
+            self.echo_server.tokens.append(token)
             self.say(201, answer.read().decode(), x_subject_token=token)
 
     def log_message(self, format: str, *args: object) -> None:
         """Its own log is nobody's business."""
 
 
-def _error(parrot: Parrot, request: Handler) -> None:
-    said = parrot.speech(request)
+def _error(echo_server: EchoServer, request: Handler) -> None:
+    said = echo_server.speech(request)
     request.say(400, json.dumps({"error_code": f"MSS.{said}", "error_msg": said}), x_request_id=said[:2000])
 
 
-def _page(parrot: Parrot, request: Handler) -> None:
-    request.say(502, f"<html>{parrot.speech(request)}</html>", content_type="text/html")
+def _page(echo_server: EchoServer, request: Handler) -> None:
+    request.say(502, f"<html>{echo_server.speech(request)}</html>", content_type="text/html")
 
 
-def _redirect(parrot: Parrot, request: Handler) -> None:
-    request.say(302, parrot.speech(request), location="https://elsewhere.invalid/?" + parrot.speech(request))
+def _redirect(echo_server: EchoServer, request: Handler) -> None:
+    request.say(
+        302, echo_server.speech(request), location="https://elsewhere.invalid/?" + echo_server.speech(request)
+    )
 
 
-def _no_json(parrot: Parrot, request: Handler) -> None:
-    request.say(200, parrot.speech(request))
+def _no_json(echo_server: EchoServer, request: Handler) -> None:
+    request.say(200, echo_server.speech(request))
 
 
-def _wrong_json(parrot: Parrot, request: Handler) -> None:
-    request.say(200, json.dumps({"count": parrot.speech(request), "data": parrot.speech(request)}))
+def _wrong_json(echo_server: EchoServer, request: Handler) -> None:
+    request.say(200, json.dumps({"count": echo_server.speech(request), "data": echo_server.speech(request)}))
 
 
-def _error_200(parrot: Parrot, request: Handler) -> None:
-    request.say(200, json.dumps({"error_code": "MSS.1", "error_msg": parrot.speech(request)}))
+def _error_200(echo_server: EchoServer, request: Handler) -> None:
+    request.say(200, json.dumps({"error_code": "MSS.1", "error_msg": echo_server.speech(request)}))
 
 
-def _encoding(parrot: Parrot, request: Handler) -> None:
-    request.say(200, "{}", content_encoding=parrot.speech(request)[:4000], date=parrot.speech(request)[:4000])
+def _encoding(echo_server: EchoServer, request: Handler) -> None:
+    request.say(
+        200,
+        "{}",
+        content_encoding=echo_server.speech(request)[:4000],
+        date=echo_server.speech(request)[:4000],
+    )
 
 
-def _throttle(parrot: Parrot, request: Handler) -> None:
-    said = parrot.speech(request)
+def _throttle(echo_server: EchoServer, request: Handler) -> None:
+    said = echo_server.speech(request)
     request.say(429, json.dumps({"error_code": "APIG.0308", "error_msg": said}), retry_after=said[:4000])
 
 
-def _jobs(parrot: Parrot, request: Handler) -> None:
+def _jobs(echo_server: EchoServer, request: Handler) -> None:
     """Jobs that failed with a message of secrets; one of them is malformed."""
     now = time.time()
     created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now - 1))
@@ -155,13 +164,17 @@ def _jobs(parrot: Parrot, request: Handler) -> None:
             "create_time": created,
             "fail_msg": f"the parrot heard {secret} {MARK}",
         }
-        for number, secret in enumerate((*parrot.of(request), parrot.speech(request)))
+        for number, secret in enumerate((*echo_server.of(request), echo_server.speech(request)))
     ]
-    odd = {"job_id": "odd", "job_state": parrot.speech(request), "create_time": parrot.speech(request)}
+    odd = {
+        "job_id": "odd",
+        "job_state": echo_server.speech(request),
+        "create_time": echo_server.speech(request),
+    }
     request.say(200, json.dumps({"count": len(jobs) + 1, "data": [*jobs, odd]}))
 
 
-BEHAVIOURS: list[Callable[[Parrot, Handler], None]] = [
+BEHAVIOURS: list[Callable[[EchoServer, Handler], None]] = [
     *(_page, _redirect, _no_json, _wrong_json, _encoding, _throttle, *[_jobs] * 6, _error_200, _error)
 ]
 
@@ -170,9 +183,9 @@ BAD_ANSWERS = BEHAVIOURS.index(_error_200)
 
 
 @contextmanager
-def parrot(iam: str, secrets: dict[str, list[str]]) -> Iterator[Parrot]:
+def echo_server(iam: str, secrets: dict[str, list[str]]) -> Iterator[EchoServer]:
     """A parrot that listens; ended with the block."""
-    bird = Parrot(iam, secrets)
+    bird = EchoServer(iam, secrets)
     handler = type("ParrotHandler", (Handler,), {"parrot": bird})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True

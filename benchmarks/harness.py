@@ -8,14 +8,14 @@ from exporter.errors import ApiError, ErrorKind
 from exporter.ledger.changes import Rules
 from exporter.ledger.record import JobsQuery, Page, Record
 from exporter.ledger.snapshot import TargetView
-from exporter.ledger.stored import StoredBooks
+from exporter.ledger.stored import StoredLedger
 from exporter.polling.paging import PageMemory
 from exporter.polling.poller import Poller, PollSettings
 from exporter.polling.windows import Reader
 from exporter.simulator.job import Job
 from exporter.simulator.world import World
 from exporter.store.base import Commit, Store
-from exporter.store.repository import Books
+from exporter.store.repository import LedgerRepository
 from tests.fake_api import InlineExecutor
 
 SECOND: Final = 1000
@@ -100,8 +100,8 @@ def _record(job: Job, now: float) -> Record:
 class NoStore:
     """Keeps nothing: what is measured on it is not the disk."""
 
-    def load(self, target: str, scope: str, now: int, keep: int) -> StoredBooks:
-        return StoredBooks()
+    def load(self, target: str, scope: str, now: int, keep: int) -> StoredLedger:
+        return StoredLedger()
 
     def commit(self, target: str, scope: str, commit: Commit) -> None:
         pass
@@ -116,7 +116,7 @@ class NoStore:
         pass
 
 
-class BenchHouse:
+class BenchHarness:
     """One target."""
 
     def __init__(
@@ -126,7 +126,7 @@ class BenchHouse:
         self.world = world
         self.rules = rules(interval)
         self.views: list[TargetView] = []
-        self.books = Books(
+        self.books = LedgerRepository(
             TargetView(target="t", region="r", project_id="", api_endpoint="https://api"),
             scope="s",
             job_type=None,
