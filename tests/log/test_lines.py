@@ -152,7 +152,7 @@ def test_no_traceback_at_info() -> None:
     """A defect is one line that says what and where; the traceback is for level debug."""
     out = Log()
     out.logger.error("defect", exc_info=raised(KeyError("x")))
-    assert re.fullmatch(r'msg=defect error="KeyError: \'x\'" at=test_log\.py:\d+', out.line)
+    assert re.fullmatch(r'msg=defect error="KeyError: \'x\'" at=test_lines\.py:\d+', out.line)
 
 
 def test_exception_as_field() -> None:
@@ -162,7 +162,7 @@ def test_exception_as_field() -> None:
     assert out.line == 'msg="cannot store" error="disk full: make room"'
     out = Log()
     log.error(out.logger, "defect", error=raised(OSError()))
-    assert re.fullmatch(r"msg=defect error=OSError at=test_log\.py:\d+", out.line)
+    assert re.fullmatch(r"msg=defect error=OSError at=test_lines\.py:\d+", out.line)
 
 
 def test_traceback_at_debug() -> None:

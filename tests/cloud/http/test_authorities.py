@@ -13,8 +13,9 @@ import pytest
 from exporter.cloud.http.authorities import Authorities
 from exporter.errors import NetworkSettingsError
 from tests.cloud.world import FakeTime, run
+from tests.paths import TESTS
 
-PEM = (Path(__file__).parent / "untrusted.pem").read_text()
+PEM = (TESTS / "cloud" / "untrusted.pem").read_text()
 CERTIFICATE = PEM[PEM.index("-----BEGIN CERT") :]
 
 
