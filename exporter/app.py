@@ -25,10 +25,11 @@ from exporter.config.dump import show
 from exporter.config.load import Config
 from exporter.errors import ExporterError, ReloadError, StoreError
 from exporter.exposition.api_stats import ApiMetrics
+from exporter.exposition.publisher import Publisher
 from exporter.exposition.render import Exposition, process_view
 from exporter.log import writer as logwriter
 from exporter.runtime import systemd
-from exporter.runtime.fleet import Fleet, Publisher
+from exporter.runtime.fleet import Fleet
 from exporter.runtime.reload import Problems, Reloads
 from exporter.runtime.target import SharedResources
 from exporter.status.model import Reload, Status, status

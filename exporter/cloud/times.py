@@ -61,7 +61,7 @@ _UNREADABLE: Final[Times] = (None, None)
 
 
 def parse_time(value: str | int | float | None, local: tzinfo) -> Times:
-    """Milliseconds of a ``create_time`` in any format of the fact sheet; ``None`` when unreadable.
+    """Milliseconds of a ``create_time`` in any format of docs/api.md, section 3; ``None`` when unreadable.
 
     ``local`` is the zone of a text that names none. Where that zone sets its clocks back, such a text means
     two times; where it sets them forward, a text that should not be written may mean two as well.

@@ -337,8 +337,8 @@ def _text(value: Value, what: str, *, quotes: bool = False) -> str:
     raise RefusedError(f"must be {what}, not {kind(value)}{remedy}")
 
 
-# IAM serves these regions under their own names, every other one under the global name (fact sheet of
-# the API: table of the official SDK).
+# IAM serves these regions under their own names, every other one under the global name (table of the official
+# SDK; docs/api.md, section 5).
 _IAM_REGIONS: Final = frozenset(
     {
         "af-south-1", "ae-ad-1", "ap-southeast-1", "ap-southeast-2", "ap-southeast-3", "ap-southeast-4",

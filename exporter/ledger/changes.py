@@ -58,7 +58,7 @@ class Sighting(msgspec.Struct, frozen=True):
     """The bounds asked for, inclusive; ``None``: unbounded. Wider than the window that is proven."""
 
     def covers(self, created: int) -> bool:
-        """May a record with this creation time be shown? Both bounds are inclusive (ShowTtsJob page)."""
+        """May a record with this creation time be shown? Both bounds are inclusive (docs/api.md)."""
         after = self.since is None or created >= self.since
         return after and (self.until is None or created <= self.until)
 

@@ -21,10 +21,10 @@ OPEN_STATES: Final = (WAITING, PROCESSING, UNKNOWN)
 FINAL_STATES: Final = (SUCCEED, FAILED)
 
 JOB_TYPES: Final = ("AUDITION", "ASYNC_JOB", "WEBSOCKET", "PRELOAD")
-"""Documented values of ``job_type`` (ShowTtsJob page)."""
+"""Documented values of ``job_type`` (docs/api.md)."""
 
 TTS_SERVICES: Final = ("TTS_LLM", "TTS_LLM_VC", "TTS_LAB", "TTS_LAB_GPU", "GPU_CLONE", "TTS_LLM_VQ")
-"""Documented values of ``tts_service_enum`` (ShowTtsJob page)."""
+"""Documented values of ``tts_service_enum`` (docs/api.md)."""
 
 EXPIRED_REASONS: Final = ("max_age", "vanished")
 
@@ -87,7 +87,7 @@ class Page(msgspec.Struct, frozen=True):
 
 
 class JobsQuery(msgspec.Struct, frozen=True):
-    """One list request. Both bounds are inclusive (ShowTtsJob page), in milliseconds since 1970 UTC."""
+    """One list request. Both bounds are inclusive (docs/api.md), in milliseconds since 1970 UTC."""
 
     since: int | None = None
     until: int | None = None

@@ -15,7 +15,7 @@ from enum import Enum
 from exporter.ledger.record import Page, Record
 
 PAGE_LIMIT = 100
-"""Largest ``limit`` the API accepts (ShowTtsJob page)."""
+"""Largest ``limit`` the API accepts (docs/api.md)."""
 
 
 MAX_WINDOW_RECORDS = 1000

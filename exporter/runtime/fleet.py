@@ -10,7 +10,7 @@ import asyncio
 import gc
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import msgspec
@@ -19,9 +19,9 @@ from exporter import log
 from exporter.cloud.client import Client
 from exporter.config.load import Config, TargetConfig
 from exporter.errors import ExporterError, ReloadError
-from exporter.exposition.render import Exposition
+from exporter.exposition.publisher import Publisher
 from exporter.failures.classify import Classifier
-from exporter.ledger.snapshot import PollCost, Published, TargetView
+from exporter.ledger.snapshot import PollCost, TargetView
 from exporter.runtime.target import (
     SECOND,
     SharedResources,
@@ -35,36 +35,6 @@ from exporter.runtime.target import (
 from exporter.store.repository import LedgerRepository
 
 logger = logging.getLogger(__name__)
-
-
-class Publisher:
-    """Collects the targets' views and hands them, all together, to the exposition."""
-
-    def __init__(self, exposition: Exposition) -> None:
-        self._exposition = exposition
-        self._classes: tuple[str, ...] = ()
-        self._views: dict[str, TargetView | None] = {}
-
-    def view(self, target: str) -> TargetView | None:
-        return self._views.get(target)
-
-    def publish(self, view: TargetView) -> None:
-        """Replace what is shown of one target."""
-        self._views[view.target] = view
-        self._hand_over()
-
-    def exchange(
-        self, names: Sequence[str], classes: tuple[str, ...], views: Iterable[TargetView] = ()
-    ) -> None:
-        """From now on these targets and classes, with these new views, in one publication."""
-        fresh = {view.target: view for view in views}
-        self._views = {name: fresh.get(name, self._views.get(name)) for name in names}
-        self._classes = classes
-        self._hand_over()
-
-    def _hand_over(self) -> None:
-        views = tuple(view for view in self._views.values() if view is not None)
-        self._exposition.publish(Published(targets=views, classes=self._classes))
 
 
 class Change(NamedTuple):

@@ -186,7 +186,7 @@ NOON = 1_700_000_000_000
     ids=repr,
 )
 def test_create_time(value: object, time_zone: str, expected: int | None) -> None:
-    """Every time format of the fact sheet is read; anything else is an absent time, not a lost record."""
+    """Every time format of docs/api.md is read; anything else is an absent time, not a lost record."""
     page = decode({"count": 1, "data": [{"job_id": "a", "create_time": value}]}, time_zone)
     assert (page.records[0].job_id, page.records[0].create_time) == ("a", expected)
 

@@ -15,8 +15,9 @@ from exporter.cloud.connect import Shared
 from exporter.config.load import AkskAuth, Config, Secret, StorageConfig, TargetConfig
 from exporter.errors import ReloadError
 from exporter.exposition.api_stats import ApiMetrics
+from exporter.exposition.publisher import Publisher
 from exporter.exposition.render import Exposition
-from exporter.runtime.fleet import Fleet, Publisher
+from exporter.runtime.fleet import Fleet
 from exporter.runtime.target import SharedResources
 from exporter.store.sqlite import SqliteStore
 from tests.exposition.views import PROCESS, STARTED

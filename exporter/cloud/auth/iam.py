@@ -1,6 +1,6 @@
 """IAM: a token from a password, and the project id of a region.
 
-Knows both calls of the identity service (fact sheet 2.2) and nothing of jobs.
+Knows both calls of the identity service (docs/api.md, section 5) and nothing of jobs.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Temporary keys from the machine itself: ECS metadata, CCE pod identity.
 
-Knows both protocols (fact sheet 2.3) and all spellings of their answer.
+Knows both protocols (docs/api.md, section 5) and all spellings of their answer.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What an HTTP status and the cloud's own code and text mean: fact sheet 3.2 and 3.3 as one table.
+"""What an HTTP status and the cloud's own code and text mean: docs/api.md, section 4, as one table.
 
 Pure data and one function. The HTTP status decides first, because MetaStudio's numbers have had
 different meanings; ``APIG.`` and ``APIGW.`` are the same, leading zeros do not count.

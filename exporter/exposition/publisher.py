@@ -1,0 +1,38 @@
+"""Collects what is published of each target, and hands it on as one whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from exporter.exposition.render import Exposition
+from exporter.ledger.snapshot import Published, TargetView
+
+
+class Publisher:
+    """Collects the targets' views and hands them, all together, to the exposition."""
+
+    def __init__(self, exposition: Exposition) -> None:
+        self._exposition = exposition
+        self._classes: tuple[str, ...] = ()
+        self._views: dict[str, TargetView | None] = {}
+
+    def view(self, target: str) -> TargetView | None:
+        return self._views.get(target)
+
+    def publish(self, view: TargetView) -> None:
+        """Replace what is shown of one target."""
+        self._views[view.target] = view
+        self._hand_over()
+
+    def exchange(
+        self, names: Sequence[str], classes: tuple[str, ...], views: Iterable[TargetView] = ()
+    ) -> None:
+        """From now on these targets and classes, with these new views, in one publication."""
+        fresh = {view.target: view for view in views}
+        self._views = {name: fresh.get(name, self._views.get(name)) for name in names}
+        self._classes = classes
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        views = tuple(view for view in self._views.values() if view is not None)
+        self._exposition.publish(Published(targets=views, classes=self._classes))
