@@ -25,6 +25,7 @@ def run(command: Callable[[], int]) -> NoReturn:
     """
     out, err = _Output(sys.stdout), _Output(sys.stderr)
     sys.stdout, sys.stderr = out.text, err.text
+    _ignore_key_log()
     try:
         code = command()
     except SystemExit as end:  # argparse: --help, --version, wrong flags
@@ -44,6 +45,16 @@ def run(command: Callable[[], int]) -> NoReturn:
         # them, and abort in the middle of others.
         os._exit(code)
     sys.exit(code)
+
+
+def _ignore_key_log() -> None:
+    """Python would write the secrets of every TLS connection there, and fail where it cannot."""
+    if os.environ.pop("SSLKEYLOGFILE", ""):
+        print(
+            "metastudio-tts-exporter: the environment variable SSLKEYLOGFILE is ignored: who reads that file"
+            " could read the credentials",
+            file=sys.stderr,
+        )
 
 
 def exhausted(error: BaseException) -> str | None:

@@ -38,10 +38,10 @@ CREATED = "metastudio_tts_jobs_created_total"
 UNUSED = "http://127.0.0.1:9"
 
 
-def run(arguments: Sequence[str], cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def run(arguments: Sequence[str], cwd: Path = ROOT, **environ: str) -> subprocess.CompletedProcess[str]:
     """The program, to its end."""
     command = [sys.executable, "-m", "exporter", *arguments]
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    env = {**os.environ, "PYTHONPATH": str(ROOT), **environ}
     return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -80,6 +80,21 @@ def test_wrong_flags_end_with_two(arguments: list[str]) -> None:
     done = run(arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert "error:" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("command", [["check"], []], ids=["check", "serve"])
+@pytest.mark.parametrize("name", ["", "keys"], ids=["not-writable", "writable"])
+def test_no_secrets_of_tls_are_written_to_disk(command: list[str], name: str, tmp_path: Path) -> None:
+    """Python would do it for whoever can set SSLKEYLOGFILE, and fail where the file cannot be opened."""
+    config = write_config(tmp_path, UNUSED, storage={"url": "postgresql://u@h/db"})
+    arguments = [*command, f"--config.file={config}", "--web.listen-address=127.0.0.1:0"]
+    done = run(arguments, SSLKEYLOGFILE=str(tmp_path / name))
+    assert done.returncode == 1
+    said, *_ = done.stderr.splitlines()
+    assert "the environment variable SSLKEYLOGFILE is ignored" in said
+    assert "SSL_CERT_FILE" not in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "keys").exists()
 
 
 def one_line(done: subprocess.CompletedProcess[str]) -> str:
