@@ -28,6 +28,14 @@ _LOCKED_BYTE: Final = 1 << 62
 _HELD: Final = (errno.EAGAIN, errno.EACCES)
 
 
+def resolved(path: Path) -> Path:
+    """One file has one lock, whatever names it has. Raises StoreError."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError) as error:  # the latter for symbolic links in a circle, before Python 3.13
+        raise StoreError(f"{path}: cannot be used: {getattr(error, 'strerror', None) or error}") from None
+
+
 class StoreFiles:
     """Opening them makes an empty database file when there is none. Raises StoreError."""
 

@@ -29,7 +29,7 @@ from exporter.ledger.watermarks import Times
 from exporter.store import checksums, schema
 from exporter.store.base import Commit
 from exporter.store.checksums import ChecksumError
-from exporter.store.files import StoreFiles
+from exporter.store.files import StoreFiles, resolved
 from exporter.units import MINUTE
 
 BUSY_TIMEOUT_SECONDS = 1.0
@@ -53,7 +53,7 @@ class SqliteStore:
     """See ``base.Store``. Opening it creates the file when there is none, and never overwrites another."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path = path.resolve()  # one file has one lock, whatever names it has
+        self._path = path = resolved(path)
         self._ids: dict[str, int] = {}
         self._files = StoreFiles(path)
         try:

@@ -63,6 +63,11 @@ def folder_instead(path: Path) -> None:
     path.mkdir()
 
 
+def links_in_a_circle(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(path.name)
+
+
 Damage = Callable[[Path], None]
 FAULTS: dict[str, tuple[Damage, type[StoreError], str]] = {
     "not-sqlite": (lambda path: overwrite(path, 0, b"Dear diary,\n" * 400), StoreCorruptError, DAMAGED),
@@ -90,6 +95,7 @@ FAULTS: dict[str, tuple[Damage, type[StoreError], str]] = {
         StoreError,
         r"books\.db: cannot be opened for writing: check the permissions of the file and its folder",
     ),
+    "links-in-a-circle": (links_in_a_circle, StoreError, r"books\.db: cannot be (used: Symlink loop|opened)"),
 }
 
 
