@@ -117,7 +117,7 @@ def inline_secrets(config: Config) -> Iterator[Secret]:
 
 
 def _iam_from_environment(environ: Mapping[str, str], problems: Problems) -> str | None:
-    if not (given := environ.get(IAM_ENDPOINT_VARIABLE, "").strip()):
+    if not (given := values.clean_variable(environ.get(IAM_ENDPOINT_VARIABLE))):
         return None
     try:
         return values.origin(given)

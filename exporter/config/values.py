@@ -26,7 +26,8 @@ _DURATION: Final = re.compile(
 )
 _LONGEST: Final = 3650 * 86400.0
 _SECRET_LIMIT: Final = 64 * 1024
-_PLACEHOLDER: Final = re.compile(r"\$[A-Z_][A-Z0-9_]*|\$[{(].*[})]|\{\{.*\}\}|%[A-Z_]+%|<[A-Za-z _-]*>")
+_PLACEHOLDER: Final = re.compile(r"\$[A-Z_][A-Z0-9_]*|\$[{(].*[})]|\{\{.*\}\}|%[A-Z_]+%|<[A-Za-z0-9 _-]*>")
+_UNFILLED: Final = "holds a variable or a placeholder, and nothing here fills it in: write the value itself"
 _SHOWN: Final = 19
 """Longer values stay unseen: access keys begin at 20 characters."""
 
@@ -135,18 +136,25 @@ def plain_text(value: Value) -> str:
     if not 1 <= len(text) <= 128 or not text.isprintable() or text != text.strip():
         raise RefusedError("must be 1 to 128 characters, no control characters, no blanks at its ends")
     if "${" in text:
-        raise RefusedError("has a variable in it, and nothing here fills it in: write the value itself")
+        raise RefusedError(_UNFILLED)
+    _refuse_placeholder(text)
     return text
 
 
 class_name: Final = matching("[a-z0-9_]{1,64}", "1 to 64 lower-case letters, digits or _")
 region_name: Final = matching("[a-z0-9]+(?:-[a-z0-9]+)*", "a region such as cn-north-4")
 project_id: Final = matching("[A-Za-z0-9_-]{1,64}", "1 to 64 letters, digits, _ or -")
-user_id: Final = matching(
+_user_id: Final = matching(
     "[!-~](?:[ -~]{0,254}[!-~])?",
     "1 to 256 printable ASCII characters, no blanks at its ends (it is sent in a header)",
 )
 filter_value: Final = matching("[A-Za-z0-9_.-]{1,64}", "1 to 64 letters, digits, _, . or -")
+
+
+def user_id(value: Value) -> str:
+    text = _user_id(value)
+    _refuse_placeholder(text)
+    return text
 
 
 def failure_class(value: Value) -> str:
@@ -288,12 +296,7 @@ def secret_text(charset: Charset) -> Parser[str]:
     def parse(value: Value) -> str:
         if not isinstance(value, str):
             raise RefusedError(f"must be text, not {kind(value)}: put it in quotes")
-        if _PLACEHOLDER.fullmatch(value.strip()):
-            raise RefusedError(
-                "is the name of a variable or a placeholder, and nothing here fills it in: write the secret"
-                " itself, or give the path of a file with it"
-            )
-        return _clean_secret(value, charset)
+        return clean_secret(value, charset)
 
     return parse
 
@@ -318,16 +321,28 @@ def secret_file(folder: Path, charset: Charset) -> Parser[Path]:
 
 def read_secret_file(path: Path, charset: Charset = ANY_LINE) -> str:
     """The secret in a file, without the white space around it. Raises RefusedError."""
-    return _clean_secret(read_limited(path, _SECRET_LIMIT, regular=True), charset)
+    return clean_secret(read_limited(path, _SECRET_LIMIT, regular=True), charset)
 
 
-def _clean_secret(text: str, charset: Charset) -> str:
-    stripped = text.strip()
+def clean_secret(text: str, charset: Charset) -> str:
+    """What every secret goes through, wherever it comes from. Raises RefusedError."""
+    stripped = clean_variable(text)
     if not stripped:
         raise RefusedError("is empty")
+    _refuse_placeholder(stripped)
     if not re.fullmatch(charset.pattern, stripped):
         raise RefusedError(charset.message)
     return stripped
+
+
+def clean_variable(text: str | None) -> str:
+    """Without the byte order mark, blanks and line breaks that files and shells leave around it."""
+    return (text or "").strip().removeprefix("\ufeff").strip()
+
+
+def _refuse_placeholder(text: str) -> None:
+    if _PLACEHOLDER.fullmatch(text):
+        raise RefusedError(_UNFILLED)
 
 
 def _text(value: Value, what: str, *, quotes: bool = False) -> str:

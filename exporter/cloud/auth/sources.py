@@ -77,18 +77,15 @@ def header_secret(source: SecretSource, name: str) -> Secret:
 
 
 def _checked(text: str, place: str) -> Secret:
-    """A secret must fit into a header: one line of printable ASCII."""
-    text = text.strip()
-    if not text:
-        raise CredentialsError(f"{place} is empty")
-    if not (text.isascii() and text.isprintable()):
-        raise CredentialsError(f"{place} must be one line of printable ASCII")
-    return Secret(text)
+    """A secret must fit into a header."""
+    try:
+        return Secret(values.clean_secret(text, values.ASCII_LINE))
+    except RefusedError as refused:
+        raise CredentialsError(f"{place} {refused}") from None
 
 
 def _project_id(text: str | None, place: str) -> str | None:
-    """Without the blanks and line breaks that files and shells leave around it."""
-    if not (text := (text or "").strip()):
+    if not (text := values.clean_variable(text)):
         return None
     try:
         return values.project_id(text)

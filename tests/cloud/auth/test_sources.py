@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from exporter.cloud.auth.sources import credentials_key, header_secret
+from exporter.cloud.auth.sources import EnvironmentSource, credentials_key, header_secret
 from exporter.config.load import AgencyAuth, AkskAuth, Auth, DefaultChain, PasswordAuth, Secret, TokenAuth
 from exporter.errors import ApiError, CredentialsError
 from tests.cloud.world import AK, SK, START, World, jobs, reply, run
@@ -49,6 +49,8 @@ class Machine:
 
 # --- files and environment
 
+PLACEHOLDER = "holds a variable or a placeholder, and nothing here fills it in: write the value itself"
+
 
 @pytest.mark.parametrize(
     ("content", "problem"),
@@ -60,9 +62,14 @@ class Machine:
         ("schlüssel".encode(), "secret_key: {path} must be one line of printable ASCII"),
         (b"\xff\xfe", "secret_key: {path} is not UTF-8 text"),
         (b"x" * 70000, "secret_key: {path} is larger than 64 KiB"),
+        (b"${SK}\n", f"secret_key: {{path}} {PLACEHOLDER}"),
+        (b"\xef\xbb\xbf<your-sk>\r\n", f"secret_key: {{path}} {PLACEHOLDER}"),
     ],
-    ids=["missing", "empty", "blank", "two_lines", "not_ascii", "not_utf8", "too_large"],
-)
+    ids=[
+        "missing", "empty", "blank", "two_lines", "not_ascii", "not_utf8", "too_large", "variable",
+        "placeholder",
+    ],
+)  # fmt: skip
 def test_bad_secret_files(tmp_path: Path, content: bytes | None, problem: str) -> None:
     """A secret file that cannot be used is named, with the reason and without its content."""
     path = tmp_path / "sk"
@@ -127,14 +134,24 @@ def test_credentials_files_of_other_editors(tmp_path: Path, content: str) -> Non
     assert world.client.project_id == "p-file"
 
 
-def test_what_stands_around_variables_is_left_out() -> None:
-    """A line break that a secret manager adds breaks no address and no header."""
-    environ = {name: f" {value}\r\n" for name, value in ENVIRONMENT.items()}
-    environ["HUAWEICLOUD_SDK_PROJECT_ID"] = "p-env\n"
+@pytest.mark.parametrize("before", [" ", "\ufeff", "\ufeff "], ids=["blank", "byte-order-mark", "both"])
+def test_what_stands_around_variables_is_left_out(before: str) -> None:
+    """What an editor or a secret manager adds breaks no address and no header."""
+    environ = {name: f"{before}{value}\r\n" for name, value in ENVIRONMENT.items()}
+    environ["HUAWEICLOUD_SDK_PROJECT_ID"] = f"{before}p-env\n"
     world = World(lambda request: jobs("a"), auth=DefaultChain(), environ=environ, project_id=None)
     run(world.list_jobs())
     assert _signer(world.requests[0]) == "AK-ENV"
     assert world.client.project_id == "p-env"
+
+
+@pytest.mark.parametrize("text", ["${AK}", "$AK", "$(AK)", "{{ ak }}", "%AK%", "<your-ak>"])
+@pytest.mark.parametrize("variable", ["HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK"])
+def test_a_variable_that_nobody_filled_in_is_named(variable: str, text: str) -> None:
+    """A manifest with its placeholders in it would be refused by the cloud for a wrong signature."""
+    with pytest.raises(CredentialsError) as caught:
+        EnvironmentSource({**ENVIRONMENT, variable: text}).read()
+    assert str(caught.value) == f"{variable} {PLACEHOLDER}"
 
 
 def test_a_project_id_that_cannot_be_one_is_named() -> None:
@@ -165,8 +182,10 @@ def test_the_credentials_file_comes_second(tmp_path: Path, place: str) -> None:
         ("[basic]\nak = AK\n", "sk is empty"),
         ("not an ini file SECRET", "is not a valid INI file"),
         ("[basic]\nak = a\nak = SECRET\n", "is not a valid INI file"),
+        ("[basic]\nak = ${AK}\nsk = SECRET\n", f"ak {PLACEHOLDER}"),
+        ("[basic]\nak = AK\nsk = <your sk>\n", f"sk {PLACEHOLDER}"),
     ],
-    ids=["other_section", "no_sk", "no_ini", "twice"],
+    ids=["other_section", "no_sk", "no_ini", "twice", "variable", "placeholder"],
 )
 def test_bad_credentials_files(tmp_path: Path, content: str, problem: str) -> None:
     """A credentials file that cannot be used is named without a word of its content."""
