@@ -29,6 +29,7 @@ from exporter.polling.settle import Backlog, SettleReads
 from exporter.polling.start import PollStart
 from exporter.polling.windows import BudgetSpentError, JobSource, Reader, WindowResult
 from exporter.polling.witnesses import Witnesses
+from exporter.process import exhausted
 from exporter.store.repository import LedgerRepository
 from exporter.units import SECOND
 
@@ -120,11 +121,19 @@ class Poller:
             # Nothing doubtful is kept: the books are loaded anew.
             outcome = "failed"
             self._books.drop()
-            kind = type(error).__name__
-            problem = f"defect of this program: {kind}"
-            log.error(
-                logger, "poll failed by a defect of this program", target=self._name, kind=kind, error=error
-            )
+            if missing := exhausted(error):
+                problem = missing
+                log.error(logger, "poll failed", target=self._name, error=missing)
+            else:
+                kind = type(error).__name__
+                problem = f"defect of this program: {kind}"
+                log.error(
+                    logger,
+                    "poll failed by a defect of this program",
+                    target=self._name,
+                    kind=kind,
+                    error=error,
+                )
         seconds, up = self._monotonic() - started, self._reader.answers > answers
         await self._finish(outcome, seconds, problem, up=up)
         return outcome
@@ -139,9 +148,10 @@ class Poller:
                 await self._books.load(wall)
             await self._books.commit(self._now())
             self._witnesses.compare()
-        except (ExporterError, RuntimeError) as error:  # RuntimeError: stored books that do not balance
-            self._books.problem = str(error)
-            log.error(logger, "the books could not be written", target=self._name, error=error)
+        except (ExporterError, RuntimeError, MemoryError) as error:
+            # RuntimeError: stored books that do not balance, or no thread to write them in.
+            self._books.problem = exhausted(error) or str(error)
+            log.error(logger, "the books could not be written", target=self._name, error=self._books.problem)
         self._publish(up=up)
 
     async def _cycle(self) -> None:

@@ -8,9 +8,11 @@ Every fault of SQLite becomes one StoreError that says what to do.
 
 from __future__ import annotations
 
+import os
+import resource
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -26,11 +28,15 @@ from exporter.errors import (
 from exporter.ledger.job_index import Job
 from exporter.ledger.stored import StoredLedger
 from exporter.ledger.watermarks import Times
+from exporter.process import exhausted
 from exporter.store import checksums, schema
 from exporter.store.base import Commit
 from exporter.store.checksums import ChecksumError
 from exporter.store.files import StoreFiles, resolved
 from exporter.units import MINUTE
+
+_OPEN_FILES = 4
+"""As many as SQLite opens at once: the database, its -wal and -shm, the folder."""
 
 BUSY_TIMEOUT_SECONDS = 1.0
 """Shorter than shutdown may take; whoever holds the store for longer is told of, and tried again."""
@@ -325,6 +331,8 @@ def _errors(path: Path) -> Iterator[None]:
             raise StoreCorruptError(_damaged(path)) from None
         if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             raise StoreLockedError(f"{path}: another program holds a lock on the store: end it") from None
+        if missing := _exhausted(error, name, path):
+            raise StoreError(f"{path}: {missing}") from None
         if name.startswith("SQLITE_FULL"):
             raise StoreError(f"{path}: no space left on the device: nothing was changed, free some") from None
         if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
@@ -332,3 +340,23 @@ def _errors(path: Path) -> Iterator[None]:
                 f"{path}: cannot be opened for writing: check the permissions of the file and its folder"
             ) from None
         raise StoreError(f"{path}: {error} ({name or type(error).__name__}): nothing was changed") from None
+
+
+def _exhausted(error: sqlite3.Error, name: str, path: Path) -> str | None:
+    """What this process has no more of, where SQLite's code does not say it."""
+    if name.startswith("SQLITE_NOMEM"):
+        return exhausted(MemoryError())
+    if name.startswith("SQLITE_CANTOPEN"):
+        with ExitStack() as opened:
+            try:
+                for _ in range(_OPEN_FILES):
+                    opened.callback(os.close, os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC))
+            except OSError as failed:
+                return exhausted(failed)
+    largest = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    if name.startswith(("SQLITE_FULL", "SQLITE_IOERR")) and largest != resource.RLIM_INFINITY:
+        return (
+            f"{error} ({name}), while no file may be larger than {largest} bytes: raise that limit"
+            " (ulimit -f, LimitFSIZE=)"
+        )
+    return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import re
 import subprocess
 import sys
@@ -9,15 +11,21 @@ from pathlib import Path
 
 import pytest
 
+from exporter.ledger.record import JobsQuery
 from exporter.process import exhausted
+from exporter.store.sqlite import SqliteStore
+from tests.fake_api import PollerHarness
 from tests.processes import ROOT, write_config
 
+MEMORY, FILES = "not enough memory: raise", "too many open files: raise"
 LIMITS = {
-    "memory-for-imports": ("RLIMIT_AS", 45 << 20),
-    "memory-60-mib": ("RLIMIT_AS", 60 << 20),
-    "files-8": ("RLIMIT_NOFILE", 8),
-    "files-10": ("RLIMIT_NOFILE", 10),
-    "files-12": ("RLIMIT_NOFILE", 12),
+    "memory-for-imports": ("RLIMIT_AS", 45 << 20, "memory"),
+    "memory-60-mib": ("RLIMIT_AS", 60 << 20, "memory"),
+    "files-8": ("RLIMIT_NOFILE", 8, FILES),
+    "files-10": ("RLIMIT_NOFILE", 10, FILES),
+    "files-12": ("RLIMIT_NOFILE", 12, FILES),
+    "size-of-files-0": ("RLIMIT_FSIZE", 0, "no file may be larger than 0 bytes: raise that limit"),
+    "size-of-files-4k": ("RLIMIT_FSIZE", 4096, "no file may be larger than 4096 bytes: raise that limit"),
 }
 LIMITED = """
 import resource, runpy, sys
@@ -28,9 +36,11 @@ runpy.run_module("exporter", run_name="__main__", alter_sys=True)
 """
 
 
-@pytest.mark.parametrize(("limit", "value"), LIMITS.values(), ids=LIMITS)
-def test_a_start_without_resources_says_what_is_missing(tmp_path: Path, limit: str, value: int) -> None:
-    """Never a traceback."""
+@pytest.mark.parametrize(("limit", "value", "missing"), LIMITS.values(), ids=LIMITS)
+def test_a_start_without_resources_says_what_is_missing(
+    tmp_path: Path, limit: str, value: int, missing: str
+) -> None:
+    """Never a traceback, and nothing else is blamed for it."""
     config = write_config(tmp_path, "http://127.0.0.1:9")
     arguments = [limit, str(value), f"--config.file={config}", "--web.listen-address=127.0.0.1:0"]
     ended = subprocess.run(
@@ -43,6 +53,8 @@ def test_a_start_without_resources_says_what_is_missing(tmp_path: Path, limit: s
     )
     assert ended.returncode == 1, ended.stderr
     assert re.fullmatch(r"metastudio-tts-exporter: [^\n]+\n", ended.stderr), ended.stderr
+    assert missing in ended.stderr
+    assert "permissions" not in ended.stderr
 
 
 def test_what_is_missing_is_found_in_a_group_of_errors() -> None:
@@ -50,3 +62,48 @@ def test_what_is_missing_is_found_in_a_group_of_errors() -> None:
     group = ExceptionGroup("tasks", [ValueError(), ExceptionGroup("more", [MemoryError()])])
     assert (exhausted(group) or "").startswith("not enough memory")
     assert exhausted(ExceptionGroup("tasks", [ValueError()])) is None
+
+
+SCARCE = {
+    "memory": (MemoryError(), MEMORY),
+    "threads": (RuntimeError("can't start new thread"), "no thread can be started: raise"),
+    "files": (OSError(errno.EMFILE, "Too many open files"), FILES),
+    "defect": (ValueError("x"), "defect of this program: ValueError"),
+}
+
+
+@pytest.mark.parametrize(("error", "said"), SCARCE.values(), ids=SCARCE)
+def test_a_poll_without_resources_says_what_is_missing(
+    tmp_path: Path, error: Exception, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is no defect, and the next poll goes on."""
+    harness = PollerHarness(SqliteStore(tmp_path / "books.db"))
+
+    def fail(query: JobsQuery) -> None:
+        raise error
+
+    harness.api.before_page = fail
+    assert asyncio.run(harness.poll()) == "failed"
+    assert harness.view.problem.startswith(said)
+    assert ("defect" in caplog.text) == ("defect" in said)
+    harness.api.before_page = lambda query: None
+    assert asyncio.run(harness.poll(2)) == "complete"
+    harness.store.close()
+
+
+@pytest.mark.parametrize("name", ["memory", "threads"])
+def test_books_that_cannot_be_written_for_want_of_resources(tmp_path: Path, name: str) -> None:
+    """The same words; the program does not end."""
+    error, said = SCARCE[name]
+    harness = PollerHarness(SqliteStore(tmp_path / "books.db"))
+    asyncio.run(harness.poll())
+
+    async def fail(now: int | None) -> None:
+        raise error
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(harness.books, "commit", fail)
+        asyncio.run(harness.poll())
+    assert harness.books.problem.startswith(said)
+    assert asyncio.run(harness.poll(2)) == "complete"
+    harness.store.close()

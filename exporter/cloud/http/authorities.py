@@ -22,6 +22,7 @@ import httpx
 from exporter import log
 from exporter.background import OneAtATime
 from exporter.errors import NetworkSettingsError
+from exporter.process import exhausted
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ class Authorities:
         try:
             stamp = (*(_stamp(Path(self._file)) if self._file else ()), *self._stamps())
         except OSError as error:
-            raise _refused(_FILE, error.strerror or "failed") from None
+            raise _unreadable(error) from None
         if self._folders and not stamp:
             raise _refused(_FOLDER, "no certificates named by their hash: run openssl rehash")
         return _context(self._file, self._folders, stamp)
@@ -106,7 +107,13 @@ def _context(file: str, folders: tuple[str, ...], stamp: _Stamp) -> ssl.SSLConte
     except ssl.SSLError:
         raise _refused(_FILE, "no certificates in PEM format in it") from None
     except OSError as error:
-        raise _refused(_FILE, error.strerror or "failed") from None
+        raise _unreadable(error) from None
+
+
+def _unreadable(error: OSError) -> NetworkSettingsError:
+    if missing := exhausted(error):
+        return NetworkSettingsError(f"the certificate authorities cannot be read: {missing}")
+    return _refused(_FILE, error.strerror or "failed")
 
 
 def _refused(variable: str, why: str) -> NetworkSettingsError:
