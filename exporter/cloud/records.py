@@ -99,10 +99,9 @@ class Decoder:
 
     def _decode_loosely(self, body: bytes, redact: Redactor) -> Page:
         """Record by record and field by field: what cannot be decoded costs only its own place."""
+        body = body.removeprefix(loosejson.BYTE_ORDER_MARK).strip()
         try:
-            answer = loosejson.members(body.removeprefix(loosejson.BYTE_ORDER_MARK).strip())
-            data = answer.get("data", b"null")
-            elements = None if data == b"null" else loosejson.elements(data, RECORDS_LIMIT)
+            answer, elements = _taken_apart(body)
         except loosejson.TooManyError:
             raise _too_many() from None
         except ValueError as error:
@@ -121,7 +120,18 @@ class Decoder:
         try:
             sent = loosejson.members(element)
         except ValueError:
-            return _malformed(element)
+            return self._plain(element, redact)
+        return self._read(sent, redact)
+
+    def _plain(self, element: bytes, redact: Redactor) -> Record:
+        """Of an element that cannot be taken apart: a record all the same where it shows an id."""
+        if element.startswith(b"{"):
+            record = self._read(loosejson.plain_members(element), redact)
+            if record.job_id is not None:
+                return record
+        return _malformed(element)
+
+    def _read(self, sent: dict[str, bytes], redact: Redactor) -> Record:
         job = _Job(
             job_id=_text(sent.get("job_id")) or _field(_whole, sent.get("job_id")),
             create_time=_text(sent.get("create_time")) or _field(_number, sent.get("create_time")),
@@ -134,6 +144,18 @@ class Decoder:
             websocket_job_id=_text(sent.get("websocket_job_id")),
         )
         return _record(job, self._zone, redact)
+
+
+def _taken_apart(body: bytes) -> tuple[dict[str, bytes], list[bytes] | None]:
+    """The members of an answer and its records, as they are written. Raises ValueError."""
+    try:
+        answer = loosejson.members(body)
+        data = answer.get("data", b"null")
+        return answer, None if data == b"null" else loosejson.elements(data, RECORDS_LIMIT)
+    except loosejson.TooManyError:
+        raise
+    except ValueError:
+        return loosejson.unpaired(body, RECORDS_LIMIT)
 
 
 def _without_data(body: bytes, signs: tuple[bytes, ...], count: int | None, redact: Redactor) -> Page:

@@ -313,6 +313,71 @@ def test_odd_things_around_the_records(body: bytes) -> None:
     assert [record.job_id for record in decode(body).records] == ["a"]
 
 
+UNPAIRED: dict[str, bytes] = {
+    "a backslash before the closing quote": rb'"x":"C:\"',
+    "a quote within": b'"x":"5" long"',
+    "an odd quote in a list": b'"x":["","]',
+    "a string that does not end": b'"x":"a',
+    "a lone quote": b'"',
+}
+
+
+def page_of(odd: bytes, every: int, rest: bytes = b"") -> Page:
+    """A page of 100 jobs, some of which end with ``odd``."""
+    jobs = [
+        b'{"job_id":"%d","text_length":7,"job_state":"SUCCEED"' % number
+        + (b"," + odd if number % every == 0 else b"")
+        + b"}"
+        for number in range(100)
+    ]
+    return decode(b'{"count":100,"data":[' + b" ,\n".join(jobs) + b"]" + rest + b"}")
+
+
+def hundred() -> tuple[Record, ...]:
+    return tuple(Record(str(n), None, "SUCCEED", "unknown", "unknown", 7) for n in range(100))
+
+
+@pytest.mark.parametrize("rest", [b"", b',"more":"\x01"'], ids=["alone", "more-after"])
+@pytest.mark.parametrize("every", [1, 2, 7, 99])
+@pytest.mark.parametrize("odd", UNPAIRED.values(), ids=list(UNPAIRED))
+def test_quotes_that_do_not_pair_up_cost_no_record(odd: bytes, every: int, rest: bytes) -> None:
+    """However many records of a page are so: each record is one, with what stands before the odd place."""
+    assert page_of(odd, every, rest) == Page(hundred(), 100)
+
+
+@pytest.mark.parametrize("odd", [rb'"x":"\ud83d"', b'"x":"5" long"'], ids=["half a pair", "a quote within"])
+@pytest.mark.parametrize(
+    "harmless",
+    [b"1," * 60_000, b'"a",' * 60_000, b'{"a":[]},' * 15_000],
+    ids=["numbers", "texts", "objects"],
+)
+def test_a_long_list_beside_an_odd_record_costs_nothing(harmless: bytes, odd: bytes) -> None:
+    """What one record holds in plenty does not count for the page."""
+    assert page_of(odd + b',"y":[' + harmless + b"1]", 60) == Page(hundred(), 100)
+
+
+def test_what_stands_in_a_text_begins_no_record() -> None:
+    """On a page in which quotes do not pair up: there the quotes have backslashes."""
+    said = json.dumps('"},{"job_id":"phantom","job_state":"FAILED"},{"job_id":"b').encode()
+    body = b'{"count":2,"data":[{"job_id":"a","fail_msg":' + said + b'},{"job_id":"b","x":"5" long"}]}'
+    assert [record.job_id for record in decode(body).records] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "element", [b'[{"job_id":"a"}]', b'"{\\"job_id\\":1}"', b'{"job_id":"5" long"}'], ids=repr
+)
+def test_what_shows_no_id_of_its_own_is_malformed(element: bytes) -> None:
+    """Where nothing else can be made of it, either."""
+    first, second = decode(b'{"data":[' + element + b',{"job_id":"b","x":NaN}]}').records
+    assert (first.job_id, bool(first.malformed), second.job_id) == (None, True, "b")
+
+
+def test_an_error_beside_unpaired_quotes_is_an_error() -> None:
+    """As beside any other list."""
+    with pytest.raises(ApiError):
+        decode(b'{"error_code":"APIG.0308","error_msg":"slow","data":[{"job_id":"a","x":"5" long"}]}')
+
+
 @pytest.mark.parametrize("end", [b"", b"]", b"]}}", b"]}]", b"]}x", b'"]}', b']}"', b'\\"]}'], ids=repr)
 def test_a_cut_or_mangled_page_is_no_page(end: bytes) -> None:
     """However tolerant of records: half a list is not the list."""

@@ -1,7 +1,8 @@
 """JSON taken apart level by level, also where it is not quite JSON.
 
-A strict decoder goes first. What it refuses is cut at its quotes, brackets and commas alone: what stands
-between them is not decoded, so a number, an escape or a depth that no decoder accepts costs only its place.
+A text is cut at its quotes, brackets and commas alone: what stands between them is not decoded, so a number,
+an escape or a depth that no decoder accepts costs only its place. Where quotes do not pair up (a backslash
+before a closing quote, a quote within a string), a list of objects is cut where the next object begins.
 Untrusted: time grows with the length of the text, memory with what is given back.
 """
 
@@ -17,16 +18,26 @@ import msgspec
 BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 REFUSED: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What msgspec raises for a text that it does not decode."""
-_STRING: Final = rb'"(?:[^"\\]++|\\.)*+'
-_TOKEN: Final = re.compile(_STRING + rb'("?)|[\[{]++|[\]}]++|,', re.DOTALL)
-_KEY: Final = re.compile(rb"(" + _STRING + rb'")\s*+:', re.DOTALL)
+_STRING: Final = rb'"(?:[^"\\]++|\\.)*+"(?=\s*+[,:\]}])'
+"""Quotes pair up wrongly where something else follows."""
+_TOKEN: Final = re.compile(_STRING + rb'|[\[{]++|[\]}]++|[,"]', re.DOTALL)
+_DEEP_TOKEN: Final = re.compile(rb'(?:[^"\[\]{}]++|' + _STRING + rb')*+([\[{]++|[\]}]++|"|\Z)', re.DOTALL)
+"""Where commas do not matter."""
+_KEY: Final = re.compile(rb"(" + _STRING + rb")\s*+:", re.DOTALL)
+_OBJECT: Final = re.compile(rb"\{\s*+(" + _STRING + rb")\s*+:", re.DOTALL)
+_PLAIN: Final = _STRING + rb"|[^\s\"\[\]{},:]++"
+_PLAIN_BEFORE: Final = rb"\s*+" + _STRING + rb"\s*+:\s*+(?:" + _PLAIN + rb")\s*+,"
+_BEFORE_LIST: Final = re.compile(rb"\s*+\{(?:" + _PLAIN_BEFORE + rb'){0,50}?\s*+"data"\s*+:\s*+\[', re.DOTALL)
+_AFTER_LIST: Final = re.compile(rb"\s*+(?:,[^\[\]{}]*+)?\}\s*+")
+_PLAIN_MEMBER: Final = re.compile(rb'"(\w{1,64})"\s*+:\s*+(' + _PLAIN + rb")(?=\s*+[,}])", re.DOTALL)
 _ESCAPE: Final = re.compile(r'\\(?:u[0-9a-fA-F]{4}|["\\/bfnrt]|())')
-_PARTS_LIMIT: Final = 50_000
-"""Brackets, commas and strings of an odd text. A page of a hundred jobs has a few thousand."""
+_PARTS_LIMIT: Final = 200_000
+"""Tokens of one element or member, most of them brackets. One job has a few dozen."""
+_MEMBERS_LIMIT: Final = 10_000
+_NAME_LIMIT: Final = 66
+"""Of a name with its quotes."""
 _TEXT_LIMIT: Final = 64 * 1024
 
-_list: Final = msgspec.json.Decoder(list[msgspec.Raw])
-_object: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _text: Final = msgspec.json.Decoder(str)
 
 
@@ -50,26 +61,62 @@ def decode(body: bytes) -> Any:  # noqa: ANN401 - whatever was sent
 def elements(array: bytes, most: int) -> list[bytes]:
     """The elements of an array as they are written. Raises ValueError; TooManyError beyond ``most``."""
     found: list[bytes] = []
-    for piece in _strict_elements(array) or filter(None, _pieces(array, b"[")):
+    for piece in filter(None, _pieces(array, b"[")):
         if len(found) == most:
             raise TooManyError(f"more than {most} elements")
-        found.append(bytes(piece))
+        found.append(piece)
     return found
 
 
 def members(object_: bytes) -> dict[str, bytes]:
     """The values of an object as they are written; of equal names the last one. Raises as ``elements``."""
-    if object_.count(b",") <= _PARTS_LIMIT:
-        try:
-            return {name: bytes(value) for name, value in _object.decode(object_).items()}
-        except REFUSED:
-            pass
     found: dict[str, bytes] = {}
-    for piece in _pieces(object_, b"{"):
+    for number, piece in enumerate(_pieces(object_, b"{")):
+        if number == _MEMBERS_LIMIT:
+            raise TooManyError(f"more than {_MEMBERS_LIMIT} members")
         key = _KEY.match(piece)
         name = text(key[1]) if key else None
         if key and name is not None:
             found[name] = piece[key.end() :].strip()
+    return found
+
+
+def begin_of_list(body: bytes) -> int | None:
+    """Where the elements of ``data`` begin, in an object with nothing but plain values before it."""
+    before = _BEFORE_LIST.match(body)
+    return before.end() if before else None
+
+
+def unpaired(body: bytes, most: int) -> tuple[dict[str, bytes], list[bytes]]:
+    """The members beside ``data``, and its elements, of an object in which quotes do not pair up.
+
+    An object begins where another ends and the name follows that the first one begins with: within a string
+    its quotes would have been written with backslashes. Raises as ``elements``.
+    """
+    begin, end = begin_of_list(body), body.rfind(b"]")
+    first = _OBJECT.search(body, begin) if begin is not None else None
+    if begin is None or first is None or not _AFTER_LIST.fullmatch(body, end + 1):
+        raise ValueError("not an object with a list of objects")
+    array = body[begin:end].strip()
+    if not array.endswith(b"}") or len(first[1]) > _NAME_LIMIT:
+        raise ValueError("the last object does not end")
+    found, start = [], 0
+    for cut in re.finditer(rb"\}\s*+,\s*+(?=\{\s*+" + re.escape(first[1]) + rb"\s*+:)", array):
+        found.append(array[start : cut.start() + 1])
+        start = cut.end()
+        if len(found) == most:
+            raise TooManyError(f"more than {most} elements")
+    found.append(array[start:])
+    return members(body[: begin - 1] + b"null" + body[end + 1 :]), found
+
+
+def plain_members(object_: bytes) -> dict[str, bytes]:
+    """The texts and numbers of an object that cannot be taken apart; of equal names the first one."""
+    found: dict[str, bytes] = {}
+    for member in _PLAIN_MEMBER.finditer(object_):
+        found.setdefault(member[1].decode("utf-8", "replace"), member[2])
+        if len(found) == _MEMBERS_LIMIT:
+            break
     return found
 
 
@@ -97,38 +144,33 @@ def _known_escape(escape: re.Match[str]) -> str:
     return escape[0] if escape[1] is None else r"\\"
 
 
-def _strict_elements(array: bytes) -> list[msgspec.Raw]:
-    if array.count(b",") > _PARTS_LIMIT:
-        return []
-    try:
-        return _list.decode(array)
-    except REFUSED:
-        return []
-
-
 def _pieces(container: bytes, opening: bytes) -> Iterator[bytes]:
     """What stands between the outermost commas, without the blanks around it."""
     if not container.startswith(opening):
         raise ValueError(f"does not begin with {opening.decode()}")
-    depth, start = 0, 1
-    for number, token in enumerate(_TOKEN.finditer(container)):
-        at, size = token.start(), token.end() - token.start()
-        match container[at : at + 1]:
-            case b'"' if not token[1]:
-                raise ValueError("a string does not end")
+    depth, start, end, tokens = 0, 1, 0, 0
+    while True:
+        token = (_DEEP_TOKEN.match if depth > 1 else _TOKEN.search)(container, end)
+        if token is None or token.end() == end:
+            raise ValueError("does not end")
+        end, kind = token.end(), token[token.lastindex or 0]
+        tokens += 1
+        match kind[:1]:
             case b"[" | b"{":
-                depth += size
+                depth += len(kind)
             case b"]" | b"}":
-                depth -= size
-            case b"," if depth == 1:
-                yield container[start:at].strip()
-                start = at + 1
+                depth -= len(kind)
+            case b"," if piece := container[start : end - 1].strip():
+                yield piece
+                tokens, start = 0, end
+            case b",":
+                start = end
+            case b'"' if len(kind) == 1:
+                raise ValueError("quotes do not pair up")
         if depth <= 0:
             break
-        if number == _PARTS_LIMIT:
+        if tokens > _PARTS_LIMIT:
             raise TooManyError("too many brackets, commas and strings")
-    else:
-        raise ValueError("does not end")
-    if depth < 0 or container[token.end() :].strip():
+    if depth < 0 or container[end:].strip():
         raise ValueError("more follows")
-    yield container[start : token.end() - 1].strip()
+    yield container[start : end - 1].strip()
