@@ -1,4 +1,4 @@
-"""The jobs that the books remember: every open one, and the finished ones that may be listed again.
+"""The remembered jobs of a target: every open one, and the finished ones that may be listed again.
 
 Pure. Indexed by id and by time of creation, so that a window finds its jobs without a walk over all.
 """
@@ -29,13 +29,13 @@ UNDATED: Final = 1 << 20
 EXEMPT: Final = 1 << 21
 """A job that is no longer listed: windows are complete without it."""
 UNLISTED: Final = 1 << 22
-"""At least one of the misses was a listing, not a lookup; no listing can miss an undated record."""
+"""At least one of the misses was a listing, not a lookup. (An undated record has no place in a listing.)"""
 CORROBORATED: Final = 1 << 23
-"""An open job that a listing missed which showed others: the misses are counted from that one on."""
+"""A listing missed this open job and showed others: misses are counted from that one on."""
 
 
 class Job(msgspec.Struct, gc=False, array_like=True):
-    """One remembered job. A struct without cycles, kept out of the garbage collector's sight.
+    """One remembered job. Nothing in it could refer back, so the garbage collector need not track it.
 
     Where it is made from JSON, that is an array of its fields in this order.
     """
@@ -45,13 +45,13 @@ class Job(msgspec.Struct, gc=False, array_like=True):
     """Present state; ``expired`` when given up."""
     job_type: str
     tts_service_enum: str
-    """The labels it is booked under at present."""
+    """The labels it is counted under at present."""
     text_length: int = NEVER
-    """Booked text length."""
+    """The text length that was counted."""
     last_checked: int = NEVER
-    """When the last look at it as an open job began."""
+    """When the request was made that last showed it open, or should have."""
     misses: int = 0
-    """Complete looks in a row that did not show it."""
+    """Misses in a row: answers that should have shown it and did not."""
     missing_since: int = 0
     flags: int = 0
 
@@ -68,11 +68,11 @@ class Job(msgspec.Struct, gc=False, array_like=True):
         return self.job_type, self.tts_service_enum, self.state
 
     def spacing(self, now: int, interval: int) -> int:
-        """How often it must be looked at: at least once per max(interval, age/20) (R9)."""
+        """How often it must be checked, in milliseconds: max(interval, age/20) (R9)."""
         return max(interval, (now - self.created) // 20)
 
     def due_at(self, interval: int, max_age: int) -> int:
-        """From when on it is due for a look (R9): when ``spacing`` is nearly over, and at its deadline.
+        """From when on it is due for a recheck (R9): when ``spacing`` is nearly over, and at its deadline.
 
         Half an interval early, so that the poll nearest to that time takes it.
         """
@@ -85,9 +85,9 @@ class Job(msgspec.Struct, gc=False, array_like=True):
 
 
 class DueIndex:
-    """Open jobs by the time from which on a look may be due: a poll need not walk over all of them.
+    """Open jobs by the time from which on a recheck may be due: a poll need not walk over all of them.
 
-    One entry a job, moved only when its time has come: looks put it off, nothing brings it forward.
+    One entry a job, moved only when its time has come: checks put it off, nothing brings it forward.
     """
 
     def __init__(self) -> None:
@@ -140,7 +140,7 @@ class JobIndex:
         self.evicted.discard((job_id, job.created))
 
     def _index(self, jobs: dict[str, Job]) -> None:
-        """One job, or all of them: a start waits for this, so nothing is looked up or called in vain."""
+        """One job, or all of them: a start waits for this, so the loop avoids every needless call."""
         slots, put_due, count_open = self._slots, self.due.put, self._count_open
         for job_id, job in jobs.items():
             created = job.created
@@ -189,7 +189,7 @@ class JobIndex:
         if not counts:
             del self.open_by_minute[minute]
 
-    def forget(self, job_id: str) -> None:
+    def evict(self, job_id: str) -> None:
         job = self._jobs.pop(job_id)
         slot = job.created // SLOT
         jobs = self._slots[slot]
@@ -199,11 +199,11 @@ class JobIndex:
         self.dirty.discard(job_id)
         self.evicted.add((job_id, job.created))
 
-    def forget_finals(self, since: int, until: int) -> None:
-        """Forget the final jobs created in [since, until)."""
+    def evict_finals(self, since: int, until: int) -> None:
+        """Evict the final jobs created in [since, until)."""
         gone = [job_id for job_id, job in self.created_in(since, until) if not job.open]
         for job_id in gone:
-            self.forget(job_id)
+            self.evict(job_id)
 
     def created_in(self, since: int, until: int) -> Iterator[tuple[str, Job]]:
         """Jobs created in [since, until)."""

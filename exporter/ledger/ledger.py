@@ -1,8 +1,8 @@
-"""The books of one target: what is open, what was counted. Rules R1, R2, R4, R9, R12.
+"""One target's ledger: which jobs are open, and what was counted (R1, R2, R4, R9, R12 of docs/counting.md).
 
-Pure: no I/O, no clock, no randomness. Facts go in (records seen in a window, windows read completely),
-changes come out of ``changes()``, for one atomic commit. After a failed commit the ledger is thrown away and
-loaded anew: it never holds what the store does not.
+Pure: no I/O, no clock, no randomness. What was seen goes in: records, and windows that were read to their
+end. ``changes()`` gives what to write, for one atomic commit. After a failed commit the ledger is thrown away
+and loaded again from the store, so that the two never differ.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from exporter.ledger.changes import MARGIN, Changes, Rules, Sighting
 from exporter.ledger.exemplars import Exemplars
 from exporter.ledger.job_index import EXEMPT, EXPIRED, FLAGS, UNDATED, Job, JobIndex
 from exporter.ledger.minutes import MinuteTable
-from exporter.ledger.missing import MissingJobs, Verdict
+from exporter.ledger.missing import MissingJobs, MissVerdict
 from exporter.ledger.record import FAILED, FINAL_STATES, OPEN_STATES, UNKNOWN, Anomaly, Record
 from exporter.ledger.snapshot import Pair
 from exporter.ledger.totals import (
@@ -62,8 +62,8 @@ class Ledger:
         self.missing_jobs = MissingJobs(rules, jobs)
         self._seen_once = SeenOnce()
         if times is not None:  # it may have been remembered for longer under other rules
-            jobs.forget_finals(0, self._remembered_since)
-        # What a late record made necessary may not have been done when these books were closed.
+            jobs.evict_finals(0, self._remembered_since)
+        # The re-reading that a late record asks for may not have happened before the last stop.
         late = FLAGS[Anomaly.LATE_RECORD]
         self._late = any(
             job.flags & late and job.created >= self.times.evicted_until for _, job in jobs.items()
@@ -77,7 +77,7 @@ class Ledger:
     @property
     def times(self) -> Times:
         if self._times is None:
-            raise ValueError("these books have no baseline yet")
+            raise ValueError("this ledger has no baseline yet")
         return self._times
 
     @property
@@ -88,41 +88,41 @@ class Ledger:
     # --- what a window showed -------------------------------------------------------------------------
 
     def see(self, record: Record, sighting: Sighting) -> None:
-        """Book what one record shows. Harmless to repeat.
+        """Count what one record shows. Calling it again with the same record changes nothing.
 
-        Passes over records without an id: those are booked by ``see_as`` from complete windows only.
+        Records without an id are left out: ``see_as`` counts those, from complete windows only.
         """
         missing_jobs = self.missing_jobs
         if sighting.begun > missing_jobs.last_nonempty or missing_jobs.silence is not None:
             missing_jobs.showed_something(sighting.begun)
         if record.malformed:
-            self._tell(Anomaly.MALFORMED_RECORD, record.key)
+            self._count_once(Anomaly.MALFORMED_RECORD, record.key)
         elif record.job_id is not None:
             self.see_as(record.job_id, record, sighting)
 
     def see_as(self, job_id: str, record: Record, sighting: Sighting) -> None:
-        """Book what one record shows under an identity (see ``anonymous.py``)."""
+        """Count what one record shows, as the job with this identity (see ``anonymous.py``)."""
         job = self.jobs.get(job_id)
         if job is not None:
             self._see_again(job_id, job, record, sighting)
             return
         created = self._place(job_id, record, sighting)
         if created is not None:
-            self._book_created(job_id, created, record, sighting)
+            self._count_created(job_id, created, record, sighting)
 
     def _place(self, job_id: str, record: Record, sighting: Sighting) -> int | None:
-        """Where in time an unknown record belongs; ``None`` when it is not to be booked (R2, R7)."""
+        """Where in time an unknown record belongs; ``None`` when it is not to be counted (R2, R7)."""
         created = record.create_time
         if created is None:
-            # Undated: only a window that lies wholly after K proves it new.
+            # Undated: only a window that lies wholly after "evicted until" proves it new.
             if sighting.since is None or sighting.until is None:
-                self._tell(Anomaly.BAD_CREATE_TIME, job_id)
+                self._count_once(Anomaly.BAD_CREATE_TIME, job_id)
                 return None
             if sighting.since + MARGIN < self.times.evicted_until:
                 return None
             return min(sighting.until, sighting.ended)
         if not sighting.covers(created):
-            self._tell(Anomaly.OUTSIDE_WINDOW, job_id)
+            self._count_once(Anomaly.OUTSIDE_WINDOW, job_id)
             return None
         if record.other_time is not None:
             if sighting.since is not None:
@@ -139,9 +139,9 @@ class Ledger:
         known = record.job_id is not None and self.jobs.get(record.job_id) is not None
         return record.job_id is None or (not known and (record.other_time or 0) >= since)
 
-    def _book_created(self, job_id: str, created: int, record: Record, sighting: Sighting) -> None:
+    def _count_created(self, job_id: str, created: int, record: Record, sighting: Sighting) -> None:
         shown = (record.job_type, record.tts_service_enum)
-        pair = self.labels.book(shown)
+        pair = self.labels.fit(shown)
         if pair != shown:
             self.totals.add_plain(FOLDED)
         job = Job(created, record.job_state, *pair)
@@ -157,13 +157,13 @@ class Ledger:
             self._late = True
         self._take_text(job, record.text_length)
         if job.open:
-            self._book_looked(job_id, job, sighting)
+            self._record_open(job_id, job, sighting)
         else:
-            self._book_finished(job_id, job, record, sighting)
+            self._count_finished(job_id, job, record, sighting)
 
     def _see_again(self, job_id: str, job: Job, record: Record, sighting: Sighting) -> None:
         if job.misses:
-            # Windows that are settled without it may lack others, too.
+            # Windows that were settled without this job may lack others, too.
             self._late |= bool(job.flags & EXEMPT) and job.created >= self.times.evicted_until
             self.missing_jobs.end(job_id, job, self.times.settled_until)
         state = record.job_state
@@ -178,37 +178,37 @@ class Ledger:
             self._take_text(job, record.text_length)
         if state in FINAL_STATES:
             self.jobs.close(job_id, job, state)
-            self._book_finished(job_id, job, record, sighting)
+            self._count_finished(job_id, job, record, sighting)
             return
         if state != job.state:
             self.jobs.relabel(job, job.pair, state)
         self.jobs.changed(job_id)
-        self._book_looked(job_id, job, sighting)
+        self._record_open(job_id, job, sighting)
 
     def _take_labels(self, job: Job, record: Record) -> None:
-        """An event is booked under the labels that the record shows then; a folded job stays folded."""
+        """An event is counted under the labels that the record shows then; a folded job stays folded."""
         if job.pair != FOLDED_PAIR:
-            self.jobs.relabel(job, self.labels.book((record.job_type, record.tts_service_enum)), job.state)
+            self.jobs.relabel(job, self.labels.fit((record.job_type, record.tts_service_enum)), job.state)
             self._flag(job, Anomaly.LABEL_CHANGED)
 
     def _take_text(self, job: Job, length: int | None) -> None:
-        """The text length is booked at the first sighting that has it."""
+        """The text length is counted at the first sighting that has one."""
         if length is None:
             self._flag(job, Anomaly.MISSING_TEXT_LENGTH)
         elif job.text_length < 0:
             job.text_length = length
             self.totals.observe(TEXT_LENGTH, job.pair, self.rules.text_length_buckets, length)
 
-    def _book_looked(self, job_id: str, job: Job, sighting: Sighting) -> None:
+    def _record_open(self, job_id: str, job: Job, sighting: Sighting) -> None:
         """A job was seen open: it stays so, unless it is too old."""
         if job.state == UNKNOWN:
             self._flag(job, Anomaly.UNKNOWN_STATE)
         job.last_checked = max(job.last_checked, sighting.begun)
         if sighting.begun >= job.created + self.rules.max_job_age:
-            self._book_expired(job_id, job, "max_age")
+            self._count_expired(job_id, job, "max_age")
 
-    def _book_finished(self, job_id: str, job: Job, record: Record, sighting: Sighting) -> None:
-        """A job that is final now: whoever calls has put it so in the book of jobs."""
+    def _count_finished(self, job_id: str, job: Job, record: Record, sighting: Sighting) -> None:
+        """Count a job whose state in the job index is final now."""
         pair, state, ended, characters = job.pair, job.state, sighting.ended, max(0, job.text_length)
         self.totals.add(FINISHED, pair, state)
         fail_class = ""
@@ -222,10 +222,10 @@ class Ledger:
             if not job.flags & UNDATED:
                 self._observe_duration(job, pair, record.job_id, ended)
         self.minutes.add(job.created, pair, state, fail_class, characters)
-        self._let_go(job_id, job)
+        self._evict_if_old(job_id, job)
 
     def _observe_duration(self, job: Job, pair: Pair, job_id: str | None, ended: int) -> None:
-        """Bracket the duration, unless our own lateness would show as the job's."""
+        """Observe both bounds of the duration, unless we checked so late that our delay would show."""
         created, last_checked = job.created, max(job.last_checked, job.created)
         if ended - last_checked > 2 * job.spacing(ended, self.rules.interval):
             return
@@ -237,16 +237,16 @@ class Ledger:
             bucket = self.totals.observe(name, pair, buckets, duration)
             self.exemplars.take(bucket, job_id, duration, ended)
 
-    def _book_expired(self, job_id: str, job: Job, reason: str) -> None:
+    def _count_expired(self, job_id: str, job: Job, reason: str) -> None:
         self.totals.add(EXPIRED_TOTAL, job.pair, reason)
         self.minutes.add(job.created, job.pair, job.state, reason, max(0, job.text_length))
         self.jobs.close(job_id, job, EXPIRED)
-        self._let_go(job_id, job)
+        self._evict_if_old(job_id, job)
 
-    def _let_go(self, job_id: str, job: Job) -> None:
+    def _evict_if_old(self, job_id: str, job: Job) -> None:
         """A job that is no longer open is remembered only as long as it may be listed again."""
         if job.created < self._remembered_since:
-            self.jobs.forget(job_id)
+            self.jobs.evict(job_id)
 
     # --- what a window did not show ---------------------------------------------------------------------
 
@@ -260,9 +260,10 @@ class Ledger:
         ]
 
     def miss(self, job_id: str, begun: int, *, listing: bool, corroborated: bool, now: int = 0) -> bool:
-        """A complete look at ``begun`` did not show the job; ``evident``: but it showed others (R6, R9).
+        """An answer to a request made at ``begun`` should have shown this job and did not (R6, R9).
 
-        ``now``, if later, is surely not before that look. Returns whether to go on without it.
+        ``listing``: it was a listing, not a lookup by id. ``corroborated``: it showed other jobs. ``now``, if
+        later, is surely not before that answer. Returns whether reading may go on without the job.
         """
         job = self.jobs.get(job_id)
         if job is None:
@@ -270,12 +271,12 @@ class Ledger:
         verdict = self.missing_jobs.missed(
             job_id, job, begun, max(begun, now), listing=listing, corroborated=corroborated
         )
-        if verdict is Verdict.GONE and job.open:
-            self._book_expired(job_id, job, "vanished")
-        return verdict is not Verdict.WAITED_FOR
+        if verdict is MissVerdict.GONE and job.open:
+            self._count_expired(job_id, job, "vanished")
+        return verdict is not MissVerdict.WAITED_FOR
 
     def take_late(self) -> bool:
-        """Was a record found behind the settled time since the last call?"""
+        """Was a record created before "settled until" found since the last call?"""
         late, self._late = self._late, False
         return late
 
@@ -292,22 +293,26 @@ class Ledger:
         Of what was waited no more than ``max_catch_up`` is read, the rest counts as skipped (R8).
         """
         if self._times is not None:
-            raise ValueError("these books have a baseline already")
+            raise ValueError("this ledger has a baseline already")
         read = min(waited, self.rules.max_catch_up)
         self._times = Times.start(now - read, now if read else 0)
         if waited > read:
             self.totals.add_plain(SKIPPED_MS, amount=waited - read)
 
     def settle(self, until: int, now: int) -> None:
-        """[settled, until) was read to its end; ``now`` is from before its last window's first request.
+        """Everything from "settled until" to ``until`` was read.
 
-        It is complete, and settled, up to the first job that should be there and is not.
+        ``now`` is a time from before the first request of the last window.
+
+        "Settled until" moves on, at most to the first job that should have been shown and was not.
         """
         blocking = self.missing_jobs.blocking
-        held = (floor_second(created) for created in blocking.values() if created >= self.times.settled_until)
+        missing = (
+            floor_second(created) for created in blocking.values() if created >= self.times.settled_until
+        )
         before = self._remembered_since
-        self.times.settle(min(until, min(held, default=until)), now, self.rules.overlap)
-        self.jobs.forget_finals(before, self._remembered_since)
+        self.times.settle(min(until, min(missing, default=until)), now, self.rules.overlap)
+        self.jobs.evict_finals(before, self._remembered_since)
         for job_id in [job_id for job_id in blocking if self.jobs.get(job_id) is None]:
             del blocking[job_id]
 
@@ -317,13 +322,13 @@ class Ledger:
         skipped = self.times.jump(now, self.rules.max_catch_up)
         if skipped:
             self.totals.add_plain(SKIPPED_MS, amount=skipped)
-            self.jobs.forget_finals(before, self._remembered_since)
+            self.jobs.evict_finals(before, self._remembered_since)
         return skipped
 
     def see_history(self, records: Iterable[Record], since: int, sighting: Sighting) -> None:
         """Read back before the baseline (R4): [since, history) was read completely.
 
-        Open jobs are booked as created, finished ones feed only the gauge.
+        Open jobs are counted as created; finished ones only feed the gauge ``metastudio_tts_jobs``.
         """
         for record in records:
             created = record.create_time
@@ -334,16 +339,16 @@ class Ledger:
             if record.job_id is not None and self.jobs.get(record.job_id) is not None:
                 self.see_as(record.job_id, record, sighting)
             elif record.job_state in OPEN_STATES and record.job_id is not None:
-                self._book_created(record.job_id, created, record, sighting)
+                self._count_created(record.job_id, created, record, sighting)
             elif record.job_state in FINAL_STATES:
-                pair = self.labels.book((record.job_type, record.tts_service_enum))
+                pair = self.labels.fit((record.job_type, record.tts_service_enum))
                 self.minutes.add_uncounted(created, pair, record.job_state)
         self.times.history = since
 
     # --- commit ---------------------------------------------------------------------------------------
 
     def changes(self) -> Changes:
-        """Everything since the last ``committed()``. RuntimeError for books that do not balance: a defect."""
+        """What to write since the last ``committed()``. RuntimeError when R12 is broken: a defect."""
         if off := self.imbalance():
             raise RuntimeError(f"created - finished - expired - open is {off}: wrong books are not kept")
         return Changes(
@@ -372,15 +377,15 @@ class Ledger:
     # --- anomalies ------------------------------------------------------------------------------------
 
     def _flag(self, job: Job, anomaly: Anomaly) -> bool:
-        """Count an anomaly once per record. Returns whether it is news."""
+        """Count an anomaly once per record. Returns whether it was the first time."""
         if job.flags & FLAGS[anomaly]:
             return False
         job.flags |= FLAGS[anomaly]
         self.totals.add_plain(ANOMALIES, anomaly)
         return True
 
-    def _tell(self, anomaly: Anomaly, key: str) -> None:
-        """Count an anomaly of something that is not remembered; once."""
+    def _count_once(self, anomaly: Anomaly, key: str) -> None:
+        """Count, once, an anomaly of something that is not remembered as a job."""
         if self._seen_once.first_time(anomaly, key):
             self.totals.add_plain(ANOMALIES, anomaly)
 

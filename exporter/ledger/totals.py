@@ -137,7 +137,7 @@ class LabelSets:
         self._limit = limit
         self.added: list[Pair] = []
 
-    def book(self, pair: Pair) -> Pair:
+    def fit(self, pair: Pair) -> Pair:
         """The pair to book under: itself, or other/other once the limit is reached."""
         if pair in self._pairs:
             return pair

@@ -192,7 +192,7 @@ class SettleReads:
     def advance(self, now: int) -> None:
         """Move the settled time as far as the reads, and the jobs they should have shown, allow (R6)."""
         ledger = self._run.ledger
-        if ledger.missing_jobs.take_refuted():
+        if ledger.missing_jobs.take_shown_after_all():
             self.read_until = min(self.read_until, ledger.times.settled_until)
         if now - self._reread_at >= ledger.rules.overlap and ledger.take_late():
             # The stretch behind the settled time did not show it when it was read: what else did it not show?

@@ -129,7 +129,7 @@ class Model:
     def see(self, record: Record, seen: Sighting) -> None:
         self.answered(seen.begun)
         if record.malformed:
-            self._tell(Anomaly.MALFORMED_RECORD, record.key)
+            self._count_once(Anomaly.MALFORMED_RECORD, record.key)
         elif record.job_id is not None:
             self.show(record.job_id, record, seen)
 
@@ -143,14 +143,14 @@ class Model:
         """When a job that is not remembered was created, if it is to be counted."""
         if record.create_time is None:
             if seen.since is None or seen.until is None:
-                self._tell(Anomaly.BAD_CREATE_TIME, name)
+                self._count_once(Anomaly.BAD_CREATE_TIME, name)
                 return None
             # What is asked for begins a second before the window that is meant.
             return min(seen.until, seen.ended) if seen.since + 1000 >= self.evicted else None
         after = seen.since is None or seen.since <= record.create_time
         before = seen.until is None or record.create_time <= seen.until
         if not (after and before):
-            self._tell(Anomaly.OUTSIDE_WINDOW, name)
+            self._count_once(Anomaly.OUTSIDE_WINDOW, name)
             return None
         return record.create_time if record.create_time >= self.evicted else None
 
@@ -348,7 +348,7 @@ class Model:
             account.told.add(anomaly)
             self.totals[ANOMALIES, "", "", anomaly] += 1
 
-    def _tell(self, anomaly: Anomaly, name: str) -> None:
+    def _count_once(self, anomaly: Anomaly, name: str) -> None:
         if (anomaly, name) not in self.told:
             self.told.add((anomaly, name))
             self.totals[ANOMALIES, "", "", anomaly] += 1

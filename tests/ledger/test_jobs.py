@@ -39,7 +39,7 @@ def test_open_jobs_are_counted_by_minute_and_labels_whatever_happens_to_them(
         elif action == "close" and job.open:
             book.close(name, job, "SUCCEED")
         elif action == "forget" and not job.open:
-            book.forget(name)
+            book.evict(name)
     open_jobs = [job for _, job in book.open_items()]
     counted = Counter(
         {
@@ -62,6 +62,6 @@ def test_a_job_that_is_added_again_is_not_forgotten() -> None:
     for _ in range(2):
         book.add("a", Job(START, "SUCCEED", "AUDITION", "TTS_LLM"))
         assert (book.dirty, book.evicted) == ({"a"}, set())
-        book.forget("a")
+        book.evict("a")
         assert (book.dirty, book.evicted) == (set(), {("a", START)})
     assert not book._slots, "an index of nothing is memory for nothing"

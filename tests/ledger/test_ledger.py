@@ -258,8 +258,8 @@ def test_a_missed_job_holds_the_settled_time_until_it_is_shown_again() -> None:
     ledger.settle(NOW, NOW + 20 * MINUTE)
     assert ledger.times.settled_until == START
     ledger.see(record(state="SUCCEED"), sighting(NOW + MINUTE))
-    assert ledger.missing_jobs.take_refuted()
-    assert not ledger.missing_jobs.take_refuted()
+    assert ledger.missing_jobs.take_shown_after_all()
+    assert not ledger.missing_jobs.take_shown_after_all()
     ledger.settle(NOW, NOW + 20 * MINUTE)
     assert ledger.times.settled_until == NOW
 

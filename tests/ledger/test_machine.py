@@ -200,10 +200,10 @@ class Machine(RuleBasedStateMachine):
 
     def _settle(self, until: int) -> None:
         assert self.ledger.take_late() == self.model.late
-        refuted = self.ledger.missing_jobs.take_refuted()
+        refuted = self.ledger.missing_jobs.take_shown_after_all()
         assert refuted == self.model.refuted
         assert not self.ledger.take_late()
-        assert not self.ledger.missing_jobs.take_refuted()
+        assert not self.ledger.missing_jobs.take_shown_after_all()
         self.model.late = self.model.refuted = False
         if refuted:  # the reads that missed a job were not complete: they are made again
             until = self.read_until = self.model.settled_until

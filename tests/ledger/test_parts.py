@@ -35,12 +35,12 @@ def test_the_three_times_never_go_back_and_keep_their_order(start: int, steps: l
 def test_label_sets_never_exceed_their_limit(pairs: list[tuple[str, str]], limit: int) -> None:
     """First come, first served; a pair keeps what it got, also over a restart."""
     labels = LabelSets((), (), limit)
-    booked = {pair: labels.book(pair) for pair in pairs}
+    booked = {pair: labels.fit(pair) for pair in pairs}
     assert len([pair for pair in labels.pairs if pair != ("other", "other")]) <= limit
-    assert all(labels.book(pair) == got for pair, got in booked.items())
+    assert all(labels.fit(pair) == got for pair, got in booked.items())
     assert all(got in (pair, ("other", "other")) for pair, got in booked.items())
     again = LabelSets((), labels.pairs, limit)
-    assert {pair: again.book(pair) for pair in pairs} == booked
+    assert {pair: again.fit(pair) for pair in pairs} == booked
 
 
 @given(st.lists(st.integers(0, 200)), st.lists(st.integers(1, 150), min_size=1, unique=True).map(sorted))
@@ -81,5 +81,5 @@ def test_the_index_finds_what_a_walk_over_all_jobs_would_find(
     found = {name for name, _ in book.created_in(since, until)}
     assert found == {f"{n}" for n, (created, _) in enumerate(jobs) if since <= created < until}
     assert book.open_count == sum(is_open for _, is_open in jobs)
-    book.forget_finals(since, until)
+    book.evict_finals(since, until)
     assert {name for name, _ in book.created_in(since, until)} == {n for n in found if jobs[int(n)][1]}

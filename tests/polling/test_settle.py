@@ -326,6 +326,6 @@ def test_a_missed_job_that_is_shown_after_all_takes_the_reading_back(harness: Po
     settling, ledger = harness.poller._settling, harness.books.ledger
     settled_until = ledger.times.settled_until
     settling.read_until = settled_until + MINUTE
-    ledger.missing_jobs._refuted = True
+    ledger.missing_jobs._shown_after_all = True
     settling.advance(harness.clock.ms)
     assert settling.read_until == settled_until
