@@ -78,4 +78,4 @@ def _unlikely(record: Record, job: Job) -> tuple[bool, bool, bool] | None:
         return None
     given_up = job.state == EXPIRED and record.job_state in OPEN_STATES
     went_back = not (job.open or given_up or job.state == record.job_state)
-    return went_back, length != job.text_length, record.tts_service_enum != job.tts_service_enum
+    return went_back, record.tts_service_enum != job.tts_service_enum, length != job.text_length
