@@ -66,7 +66,11 @@ def show(ledger: Ledger, turn: int, records: list[Record]) -> None:
 
 @settings(max_examples=300, deadline=None)
 @example([(500, "TTS_LAB", 3, 0, "SUCCEED"), (500, "TTS_LLM", 0, 3, "SUCCEED")], 6, Random(1))
-@example([(10, "TTS_LLM", 8, 0, "SUCCEED"), (10, "TTS_LLM", 4, 5, "SUCCEED"), (10, "TTS_LAB", 1, 4, "SUCCEED")], 5, Random(2))
+@example(
+    [(10, "TTS_LLM", 8, 0, "SUCCEED"), (10, "TTS_LLM", 4, 5, "SUCCEED"), (10, "TTS_LAB", 1, 4, "SUCCEED")],
+    5,
+    Random(2),
+)
 @given(st.lists(OTHER_LIFE, max_size=7), st.integers(0, TURNS), st.randoms(use_true_random=False))
 def test_equals_of_other_lengths_or_services_are_counted_exactly(
     lives: list[tuple[int, str, int, int, str]], told: int, random: Random
