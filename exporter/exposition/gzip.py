@@ -1,6 +1,6 @@
 """Text that is packed once and sent often: cut in chunks, so that a change packs anew only what it touches.
 
-Knows DEFLATE (RFC 1951) and gzip (RFC 1952); knows no metric and no HTTP. Everything here is immutable.
+Knows DEFLATE (RFC 1951) and gzip (RFC 1952); knows no metric and no HTTP. What a text says never changes.
 
 A chunk ends with a full flush, which makes its compressed form independent of its neighbours: compressed
 chunks may be joined in any order, and with fresh ones, into one stream. One stream means one gzip *member*:
@@ -13,7 +13,8 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from struct import pack
-from typing import Final
+from typing import Final, NamedTuple
+from weakref import ref
 
 from exporter.exposition.checksum import Crc
 
@@ -35,10 +36,19 @@ class Chunk:
 
     def __init__(self, blocks: tuple[str, ...]) -> None:
         self.blocks = blocks
+        """None once this is kept packed only."""
+
+    @property
+    def plain(self) -> bytes:
+        """Made each time: it takes microseconds, and slow readers would keep it in memory."""
+        if self.blocks:
+            return "".join(self.blocks).encode()
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(self.deflated)
 
     @cached_property
-    def plain(self) -> bytes:
-        return "".join(self.blocks).encode()
+    def size(self) -> int:
+        """Bytes, unpacked."""
+        return len(self.plain)
 
     @cached_property
     def deflated(self) -> bytes:
@@ -49,6 +59,11 @@ class Chunk:
     def crc(self) -> Crc:
         return Crc.of(self.plain)
 
+    def keep_packed(self) -> None:
+        """Keep a twentieth of it from now on."""
+        self.deflated  # noqa: B018  # made of the blocks if nobody has asked for it yet
+        self.blocks = ()
+
 
 class ChunkedText:
     """A text made of families of blocks. Chunks equal to those of ``before`` are taken from there."""
@@ -58,6 +73,15 @@ class ChunkedText:
         self.chunks: tuple[Chunk, ...] = tuple(
             known.get(blocks) or Chunk(blocks) for blocks in _cut(families)
         )
+
+
+class Parts(NamedTuple):
+    """A body in the order in which it is sent."""
+
+    size: int
+    shared: Iterator[bytes]
+    """What all scrapes of one publication have in common: as little of it as possible is made ahead."""
+    fresh: bytes
 
 
 class EncodedBody:
@@ -83,28 +107,29 @@ class EncodedBody:
 
     @cached_property
     def _size(self) -> int:
-        return sum(len(chunk.plain) for chunk in self._chunks)
-
-    @cached_property
-    def _plain(self) -> bytes:
-        return b"".join([chunk.plain for chunk in self._chunks])
+        return sum(chunk.size for chunk in self._chunks)
 
     def prepare(self, *, packed: bool) -> None:
         """Make now what the next scrape would have to make."""
+        self._size  # noqa: B018  # computed and kept when first asked for
         if packed:
-            self._started, self._crc, self._size  # noqa: B018  # computed and kept when first asked for
-        else:
-            self._plain  # noqa: B018  # the same
+            self._started, self._crc  # noqa: B018  # the same
 
-    def plain(self, fresh: bytes = b"") -> tuple[bytes, bytes]:
-        """The text, the same object each time, and what is fresh behind it."""
-        return self._plain, fresh
+    def plain(self, fresh: bytes = b"") -> Parts:
+        """The text, chunk by chunk, and what is fresh behind it."""
+        return Parts(self._size + len(fresh), (chunk.plain for chunk in self._chunks), fresh)
 
-    def gzip(self, fresh: bytes = b"") -> tuple[bytes, bytes]:
-        """The same as one gzip member in two parts; only ``fresh`` is compressed now."""
+    def gzip(self, fresh: bytes = b"") -> Parts:
+        """The same as one gzip member; only ``fresh`` is compressed now."""
         packer = zlib.compressobj(FRESH_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
         end = pack("<LL", zlib.crc32(fresh, self._crc), (self._size + len(fresh)) & 0xFFFFFFFF)
-        return self._started, b"".join((packer.compress(fresh), packer.flush(), end))
+        fresh = b"".join((packer.compress(fresh), packer.flush(), end))
+        return Parts(len(self._started) + len(fresh), iter((self._started,)), fresh)
+
+    def replaced_by(self, later: EncodedBody) -> list[ref[Chunk]]:
+        """The chunks that are in this one only."""
+        kept = set(later._chunks)
+        return [ref(chunk) for chunk in self._chunks if chunk not in kept]
 
 
 def _cut(families: Iterable[Sequence[str]]) -> Iterator[tuple[str, ...]]:

@@ -21,7 +21,7 @@ from exporter import __version__
 from exporter.exposition import catalog as metrics
 from exporter.exposition.api_stats import ApiMetrics, ApiView
 from exporter.exposition.catalog import Metric
-from exporter.exposition.gzip import ChunkedText, EncodedBody
+from exporter.exposition.gzip import ChunkedText, EncodedBody, Parts
 from exporter.exposition.process import SelfMetrics, self_registry
 from exporter.exposition.samples import Books, ProcessView
 from exporter.exposition.text import END, Block, Format, Source, select, write_block, write_family
@@ -103,12 +103,11 @@ class Exposition:
 
     def render(self, form: Format, names: frozenset[str] = frozenset(), *, packed: bool = False) -> bytes:
         """One scrape's body, plain or one gzip member; with ``names``, only those samples or families."""
-        return b"".join(self.parts(form, names, packed=packed))
+        parts = self.parts(form, names, packed=packed)
+        return b"".join((*parts.shared, parts.fresh))
 
-    def parts(
-        self, form: Format, names: frozenset[str] = frozenset(), *, packed: bool = False
-    ) -> tuple[bytes, bytes]:
-        """The same in two parts: what scrapes of one publication share (one object), and what is fresh."""
+    def parts(self, form: Format, names: frozenset[str] = frozenset(), *, packed: bool = False) -> Parts:
+        """The same in parts; with ``names`` nothing of it is shared."""
         fresh = self._self.text(form)
         if names:
             chosen = "".join(sheet.select(sources, form, names) for sheet, sources in self._sheets())
@@ -133,8 +132,19 @@ class Exposition:
         texts = tuple(sheet.text(sources, form) for sheet, sources in self._sheets())
         body = self._bodies.get(form)
         if body is None or not _all_same(body.texts, texts):
-            body = self._bodies[form] = EncodedBody(texts)
+            body = EncodedBody(texts)
+            self._replace(form, body)
         return body
+
+    def _replace(self, form: Format, body: EncodedBody) -> None:
+        """Chunks that are not current any more are slow readers', if anybody's: kept packed for them."""
+        before = self._bodies.pop(form, None)
+        replaced = [] if before is None else before.replaced_by(body)
+        del before
+        self._bodies[form] = body
+        for chunk in replaced:
+            if (being_read := chunk()) is not None:
+                being_read.keep_packed()
 
     def _prepare(self) -> None:
         since = self._monotonic() - WANTED_SECONDS

@@ -124,7 +124,7 @@ class Acceptor:
                 inner,
                 tls,
                 handshake_seconds=self._limits.handshake,
-                shutdown_seconds=self._limits.stall,
+                shutdown_seconds=self._limits.handshake,
                 made=lambda transport: setattr(visit, "end", transport.abort),
                 lost=lambda: self._visits.remove(visit),
             )

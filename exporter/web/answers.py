@@ -1,7 +1,8 @@
 """Answers under way: sent piece by piece as their readers take them, and bounded in number and in memory.
 
-Knows ASGI messages, clients and time; must not know what is sent. A body that many are reading is one object
-in memory, however many they are, and counts once. A reader that takes nothing gives way to one that asks.
+Knows ASGI messages, clients and time; must not know what is sent. What all readers share costs nothing for
+one more of them; bodies that were made for one reader are bounded in bytes. A reader that takes something now
+and then is never cut off for another one: only who has stalled gives way.
 """
 
 from __future__ import annotations
@@ -16,103 +17,116 @@ from starlette.types import Message, Scope, Send
 
 PIECE: Final = 32 * 1024
 """Bytes given to a connection at a time; the next ones when the network has taken these."""
-BURST: Final = 16 * PIECE
-"""Bytes after which others have their turn, however fast the network takes them."""
+BURST: Final = 16
+"""Pieces after which others have their turn, however fast the network takes them."""
 STALLED_SECONDS: Final = 0.1
-"""Who has taken nothing for so long gives way when there are too many."""
+"""Who has taken nothing for so long gives way when there are too many, unless it has paused before."""
+SHARED: Final = "exporter.shared"
+"""Key of an ASGI start message: whether the body is there already, for all who read it."""
 
 FULL: Final = b"too many requests at a time: see --web.max-requests\n"
+LARGE: Final = b"too many large answers made for one client each: ask for fewer name[], or later\n"
 
 
 class Answer:
     """One that does not fit into one piece."""
 
-    def __init__(self, client: str, known: bool, cut: Callable[[], object], now: float = 0.0) -> None:
-        """``known``: this connection has been answered before; ``cut`` ends it."""
+    def __init__(
+        self,
+        client: str,
+        known: bool,
+        cut: Callable[[], object],
+        now: float = 0.0,
+        waiting: Callable[[], int] = lambda: 0,
+    ) -> None:
+        """``known``: this connection has been answered before; ``cut`` ends it; ``waiting`` gives the bytes
+        that its client has not acknowledged yet.
+        """
         self.client = client
         self.known = known
         self.cut = cut
+        self.given = 0
+        """Bytes handed to the connection."""
+        self.private = 0
+        """Bytes in memory for this reader alone."""
+        self._waiting = waiting
+        self.taken = -waiting()
+        """Bytes that its reader has acknowledged, as of the last look; those of earlier answers below 0."""
         self.taken_at = now
-        """When its reader last took something."""
-        self.body: bytes | None = None
+        """When it was seen to have taken something."""
+        self._patience = STALLED_SECONDS
+
+    def look(self, now: float) -> bool:
+        """Whether its reader has taken something since the last look."""
+        taken = self.given - self._waiting()
+        if taken <= self.taken:
+            return False
+        self.taken = taken
+        self._patience = max(self._patience, 2 * (now - self.taken_at))
+        self.taken_at = now
+        return True
+
+    def stalled(self, now: float) -> bool:
+        """Whether its reader has taken nothing for twice as long as it ever paused before."""
+        return not self.look(now) and now - self.taken_at >= self._patience
 
 
 class Answers:
-    """All of them. Who asks while there are too many takes the place of the one whose reader takes least."""
+    """All of them."""
 
     def __init__(self, limit: int, memory: int) -> None:
-        """At most ``limit`` at a time (0: any number), with at most ``memory`` bytes of different bodies."""
+        """At most ``limit`` at a time (0: any number); none that has a body of its own while others' take
+        ``memory`` bytes, or its client's half as many.
+
+        An eighth of the places is left to other clients, as many to connections that were answered before.
+        """
         self._limit = limit
+        self._of_one_client = limit - limit // 8
+        self._of_its_new_connections = limit - limit // 4
         self._memory = memory
         self._under_way: set[Answer] = set()
-        self._readers: Counter[int] = Counter()
-        """By the identity of a body, which lives as long as its readers."""
-        self._held = 0
 
     def __len__(self) -> int:
         return len(self._under_way)
 
-    @property
-    def held(self) -> int:
-        """Bytes of all bodies that are being sent."""
-        return self._held
-
-    def begin(self, answer: Answer) -> bool:
-        """Whether there is a place for it."""
-        if self._limit and len(self._under_way) >= self._limit and not self._give_way_to(answer):
-            return False
+    def begin(self, answer: Answer, now: float, *, private: int = 0) -> bytes:
+        """Whether there is a place for it: nothing, or what to tell its client. ``private``: see Answer."""
+        if private and not self._fits(answer.client):
+            return LARGE
+        if self._limit and not self._has_place(answer, now):
+            return FULL
+        answer.private = private
         self._under_way.add(answer)
-        return True
-
-    def hold(self, answer: Answer, body: bytes) -> None:
-        """From now on this is what it sends. While all bodies together are too large, stalled readers go."""
-        self._release(answer)
-        self._under_way.add(answer)
-        answer.body = body
-        self._readers[id(body)] += 1
-        if self._readers[id(body)] == 1:
-            self._held += len(body)
-        while self._held > self._memory:
-            stalled = [
-                other
-                for other in self._under_way
-                if other.body is not None
-                and other.body is not body
-                and answer.taken_at - other.taken_at >= STALLED_SECONDS
-            ]
-            if not stalled:
-                return
-            self._cut(min(stalled, key=lambda other: other.taken_at))
+        return b""
 
     def end(self, answer: Answer) -> None:
         """It is over, or cut off. Twice does no harm."""
-        self._release(answer)
         self._under_way.discard(answer)
 
-    def _give_way_to(self, newcomer: Answer) -> bool:
-        """Cut off the slowest of the client that has the most; not if that is this one's own and reading."""
-        crowds = Counter((answer.client, answer.known) for answer in self._under_way)
-        crowds[newcomer.client, newcomer.known] += 1
-        slowest = min(
-            self._under_way, key=lambda answer: (-crowds[answer.client, answer.known], answer.taken_at)
-        )
-        ours = (slowest.client, slowest.known) == (newcomer.client, newcomer.known)
-        if ours and newcomer.taken_at - slowest.taken_at < STALLED_SECONDS:
+    def _fits(self, client: str) -> bool:
+        ours = sum(answer.private for answer in self._under_way if answer.client == client)
+        return ours < self._memory / 2 and sum(answer.private for answer in self._under_way) < self._memory
+
+    def _has_place(self, newcomer: Answer, now: float) -> bool:
+        """Perhaps that of a reader that has stalled: of the largest crowd, the longest."""
+        ours = [answer for answer in self._under_way if answer.client == newcomer.client]
+        new = [answer for answer in ours if not answer.known]
+        if len(self._under_way) >= self._limit:
+            rivals = list(self._under_way)
+        elif len(ours) >= self._of_one_client:
+            rivals = ours
+        elif not newcomer.known and len(new) >= self._of_its_new_connections:
+            rivals = new
+        else:
+            return True
+        crowds = Counter((answer.client, answer.known) for answer in rivals)
+        stalled = [answer for answer in rivals if answer.stalled(now)]
+        if not stalled:
             return False
-        self._cut(slowest)
+        slowest = min(stalled, key=lambda answer: (-crowds[answer.client, answer.known], answer.taken_at))
+        self.end(slowest)
+        slowest.cut()
         return True
-
-    def _cut(self, answer: Answer) -> None:
-        self.end(answer)
-        answer.cut()
-
-    def _release(self, answer: Answer) -> None:
-        body, answer.body = answer.body, None
-        if body is not None:
-            self._readers[id(body)] -= 1
-            if not self._readers[id(body)]:
-                del self._readers[id(body)]
-                self._held -= len(body)
 
 
 class PiecewiseSend:
@@ -129,50 +143,50 @@ class PiecewiseSend:
         self._answers = answers
         self._answer = answer
         self._taken = taken
-        self._begun = False
+        self._pieces = 0
         self._refused = False
 
     async def __call__(self, message: Message) -> None:
         if self._refused:
             return
-        if message["type"] == "http.response.start" and self._is_large(message) and not self._begin():
+        if message["type"] == "http.response.start" and (refusal := self._begin(message)):
             self._refused = True
-            await self._refuse(message)
-        elif message["type"] == "http.response.body" and len(message.get("body", b"")) > PIECE:
-            await self._send_body(message["body"], more_body=message.get("more_body", False))
-        else:
+            await self._refuse(message, refusal)
+        elif message["type"] != "http.response.body":
             await self._send(message)
+        elif self._has_body:
+            await self._send_body(message.get("body", b""), more_body=message.get("more_body", False))
+        else:
+            await self._send({**message, "body": b""})
 
-    def _is_large(self, start: Message) -> bool:
-        length = next((value for name, value in start["headers"] if name == b"content-length"), b"0")
-        return self._has_body and int(length) > PIECE
-
-    def _begin(self) -> bool:
-        self._begun = self._begun or self._answers.begin(self._answer)
-        return self._begun
+    def _begin(self, start: Message) -> bytes:
+        """Why there is no place for this answer, if it needs one."""
+        size = int(next((value for name, value in start["headers"] if name == b"content-length"), b"0"))
+        if not self._has_body or size <= PIECE:
+            return b""
+        now = asyncio.get_running_loop().time()
+        return self._answers.begin(self._answer, now, private=0 if start.get(SHARED) else size)
 
     async def _send_body(self, body: bytes, *, more_body: bool) -> None:
-        if not self._has_body:
-            await self._send({"type": "http.response.body", "body": b"", "more_body": more_body})
-            return
-        self._answers.hold(self._answer, body)
         view = memoryview(body)
-        for begin in range(0, len(body), PIECE):
-            end = begin + PIECE
-            more = more_body or end < len(body)
-            await self._send({"type": "http.response.body", "body": view[begin:end], "more_body": more})
+        for begin in range(0, max(1, len(body)), PIECE):
+            piece = view[begin : begin + PIECE]
+            more = more_body or begin + PIECE < len(body)
+            self._answer.given += len(piece)
+            await self._send({"type": "http.response.body", "body": piece, "more_body": more})
             if not self._taken():
                 await asyncio.Event().wait()  # until the end of the connection cancels this
-            if end % BURST == 0:
+            self._pieces += 1
+            if self._pieces % BURST == 0:
                 await asyncio.sleep(0)  # a fast reader is not the only one
 
-    async def _refuse(self, start: Message) -> None:
+    async def _refuse(self, start: Message, reason: bytes) -> None:
         headers = MutableHeaders(raw=list(start["headers"]))
         for name in ("content-encoding", "vary"):
             del headers[name]
         headers["content-type"] = "text/plain; charset=utf-8"
-        headers["content-length"] = str(len(FULL))
+        headers["content-length"] = str(len(reason))
         headers["retry-after"] = "1"
         headers["connection"] = "close"
         await self._send({"type": "http.response.start", "status": 503, "headers": headers.raw})
-        await self._send({"type": "http.response.body", "body": FULL})
+        await self._send({"type": "http.response.body", "body": reason})

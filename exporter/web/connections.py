@@ -7,7 +7,9 @@ its connection ends, and costs nothing from then on. There is always room for th
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import sys
+import termios
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, NamedTuple
@@ -24,6 +26,9 @@ READ_BYTES: Final = 4 * 1024
 """Read from a connection at a time: h11 refuses a long head only while it is incomplete, so it must not come
 all at once; and who sends requests without end gets no further ahead of us than this."""
 
+SLOWEST: Final = 1024
+"""Bytes a second, on average, below which a reader is given up in the end: slower than any network."""
+
 
 class Limits(NamedTuple):
     """Seconds, and numbers. Prometheus itself gives up after 10 seconds by default."""
@@ -32,15 +37,14 @@ class Limits(NamedTuple):
     requests: int = 40
     """Answers under way at a time, of those that take more than one piece; 0: any number."""
     memory: int = 16 * 1024 * 1024
-    """Bytes of all different bodies that are being sent, beyond which stalled readers are cut off."""
+    """Bytes of all bodies made for one reader each, beyond which another one is refused."""
     handshake: float = 5.0
     head: float = 10.0
     """From a connection's start, or a request's first byte, to the end of its head; also for the rest of a
     body that nobody asked for."""
     answer: float = 60.0
-    """From the end of a request's head until the client has taken its answer."""
-    stall: float = 5.0
-    """How long a client may take nothing of its answer."""
+    """How long a client may take nothing of its answer; and the whole of it may take so long, and a second
+    more for each ``SLOWEST`` bytes."""
     keep_alive: int = 75
     """Longer than most scrape intervals, so that Prometheus keeps its connection."""
     head_bytes: int = 16 * 1024
@@ -121,6 +125,15 @@ def _ranked(visits: Iterable[Visit]) -> Iterator[tuple[int, int, Visit]]:
         yield seen[visit.client], place, visit
 
 
+def in_kernel(transport: asyncio.Transport) -> int:
+    """Bytes that the other side has not acknowledged yet, where the system says so (Linux), or none."""
+    sock = transport.get_extra_info("socket")
+    try:
+        return int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+    except (OSError, ValueError):  # closed, or another system
+        return 0
+
+
 class Shared(NamedTuple):
     """What the connections of a server have in common."""
 
@@ -144,12 +157,14 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         """The connection itself, below TLS."""
         self._timer: asyncio.TimerHandle | None = None
         self._deadline = 0.0
-        self._answer_until = 0.0
+        self._asked_at = 0.0
         self._timed: object = None
         """The request whose answer is under way."""
         self._status = 0
         self._resting = False
         """Between two requests."""
+        self._reader: Answer | None = None
+        """The latest answer, until the connection ends."""
         self._task: asyncio.Task[None] | None = None
         self._lost = False
 
@@ -206,6 +221,7 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = True
+        self._reader = None  # they refer to each other
         self._stop_timer()
         self._unset_keepalive_if_required()
         self._shared.visits.remove(self._visit)
@@ -219,11 +235,13 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
             return
         self._task = asyncio.current_task()
         quiet_since, self._visit.quiet_since = self._visit.quiet_since, self.loop.time()
-        answer = Answer(self._visit.client, self._visit.known, self._network.abort)
+        answer = self._reader = Answer(
+            self._visit.client, self._visit.known, self._network.abort, self.loop.time(), self._waiting
+        )
 
         def taken() -> bool:
-            answer.taken_at = now = self.loop.time()
-            self._until(min(now + self._shared.limits.stall, self._answer_until))
+            if self._timed is not None:  # the last piece has not been given
+                self._is_read()
             return not self.transport.is_closing()
 
         async def send_noting_status(message: Message) -> None:
@@ -252,12 +270,12 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         if self.cycle is not None and not self.cycle.response_complete:
             if self._timed is not self.cycle:
                 self._timed = self.cycle
-                self._answer_until = self.loop.time() + self._shared.limits.answer
-                self._until(self._answer_until)
+                self._asked_at = self.loop.time()
+                self._within(self._shared.limits.answer)
         elif self._timed is not None:
             self._timed = None
             if self.unsent():
-                self._within(self._shared.limits.stall)
+                self._within(self._shared.limits.answer)
             elif self._idle():
                 self._rest()
             else:
@@ -277,6 +295,19 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         if self._network is not self.transport and not self.transport.is_closing():
             unsent += self.transport.get_write_buffer_size()
         return unsent
+
+    def _waiting(self) -> int:
+        """Bytes that the client has not acknowledged: beside those of ``unsent``, those in the kernel."""
+        return self.unsent() + in_kernel(self._network)
+
+    def _is_read(self) -> bool:
+        """Whether the client has taken something of its answer since the last look; then it has more time."""
+        now, patience = self.loop.time(), self._shared.limits.answer
+        if self._reader is None or not self._reader.look(now):
+            return False
+        in_all = self._asked_at + patience + self._reader.taken / SLOWEST
+        self._until(min(now + patience, in_all))
+        return now < in_all
 
     def _within(self, seconds: float) -> None:
         self._until(self.loop.time() + seconds)
@@ -299,7 +330,10 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         self._timer = None
         if self.loop.time() < self._deadline:
             self._until(self._deadline)
-        elif self.unsent() or not self._idle():
+        elif self.unsent() or self._timed is not None:
+            if not self._is_read():
+                self._network.abort()
+        elif not self._idle():
             self._network.abort()
         elif self._resting:
             self.timeout_keep_alive_handler()

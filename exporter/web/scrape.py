@@ -10,7 +10,7 @@ from starlette.datastructures import QueryParams
 from starlette.types import Receive, Scope, Send
 
 from exporter.exposition.render import Exposition
-from exporter.web.answers import PIECE
+from exporter.web.answers import PIECE, SHARED
 from exporter.web.negotiation import accepts_gzip, choose_format
 
 VARY = (b"vary", b"Accept, Accept-Encoding")
@@ -27,19 +27,21 @@ class Scrape:
         form = choose_format(_header(scope, b"accept"))
         packed = accepts_gzip(_header(scope, b"accept-encoding"))
         names = QueryParams(scope["query_string"]).getlist("name[]") if scope["query_string"] else ()
-        shared, fresh = self._exposition.parts(form, frozenset(names), packed=packed)
+        parts = self._exposition.parts(form, frozenset(names), packed=packed)
         headers = [
             (b"content-type", form.value.encode()),
-            (b"content-length", str(len(shared) + len(fresh)).encode()),
+            (b"content-length", str(parts.size).encode()),
             VARY,
         ]
         if packed:
             headers.append(GZIP)
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        if len(shared) > PIECE:
-            await send({"type": "http.response.body", "body": shared, "more_body": True})
-            shared = b""
-        await send({"type": "http.response.body", "body": shared + fresh})
+        await send({"type": "http.response.start", "status": 200, "headers": headers, SHARED: not names})
+        if parts.size <= PIECE:
+            await send({"type": "http.response.body", "body": b"".join((*parts.shared, parts.fresh))})
+            return
+        for part in parts.shared:
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": parts.fresh})
 
 
 def _header(scope: Scope, name: bytes) -> str:

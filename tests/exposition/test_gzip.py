@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.exposition import gzip as packing
-from exporter.exposition.gzip import ChunkedText, EncodedBody
+from exporter.exposition.gzip import Chunk, ChunkedText, EncodedBody, Parts
 
 lines = st.text(alphabet='ab{}="\n é中', max_size=40)
 blocks = st.one_of(lines, lines.map(lambda line: line * 1_000))
@@ -28,6 +28,13 @@ def read_one_member(packed: bytes) -> bytes:
     return text
 
 
+def whole(parts: Parts) -> bytes:
+    """What is sent: as long as announced."""
+    sent = b"".join((*parts.shared, parts.fresh))
+    assert len(sent) == parts.size
+    return sent
+
+
 def plain_of(parts: list[list[list[str]]]) -> bytes:
     return "".join(block for families in parts for family in families for block in family).encode()
 
@@ -37,10 +44,9 @@ def plain_of(parts: list[list[list[str]]]) -> bytes:
 def test_packed_is_plain(parts: list[list[list[str]]], fresh: bytes) -> None:
     """Differential: a strict reader gets what a client without gzip gets; what is cached is shared."""
     body = EncodedBody(tuple(ChunkedText(families) for families in parts))
-    assert body.plain(fresh) == (plain_of(parts), fresh)
-    assert read_one_member(b"".join(body.gzip(fresh))) == plain_of(parts) + fresh
-    assert body.plain(b"1")[0] is body.plain(b"2")[0]
-    assert body.gzip(b"1")[0] is body.gzip(b"2")[0]
+    assert whole(body.plain(fresh)) == plain_of(parts) + fresh
+    assert read_one_member(whole(body.gzip(fresh))) == plain_of(parts) + fresh
+    assert next(body.gzip(b"1").shared) is next(body.gzip(b"2").shared)
 
 
 @given(history=st.lists(families, min_size=1, max_size=5))
@@ -50,21 +56,19 @@ def test_a_text_made_from_its_predecessor_equals_one_made_anew(history: list[lis
     text: ChunkedText | None = None
     for families in history:
         text = ChunkedText(families, text)
-        assert (
-            read_one_member(b"".join(EncodedBody((text,)).gzip(b"fresh"))) == plain_of([families]) + b"fresh"
-        )
+        assert read_one_member(whole(EncodedBody((text,)).gzip(b"fresh"))) == plain_of([families]) + b"fresh"
 
 
 def test_gzip_itself_agrees() -> None:
     """The program that everybody has, and Python's own reader."""
-    packed = b"".join(EncodedBody((ChunkedText([["a" * 100_000], ["b"]]), ChunkedText([["c"]]))).gzip(b"d"))
+    packed = whole(EncodedBody((ChunkedText([["a" * 100_000], ["b"]]), ChunkedText([["c"]]))).gzip(b"d"))
     subprocess.run(["gzip", "-t"], input=packed, check=True, timeout=10)
     assert gzip.decompress(packed) == b"a" * 100_000 + b"bcd"
 
 
 def test_an_empty_text_is_a_member_too() -> None:
     """Nothing cached and nothing fresh."""
-    assert read_one_member(b"".join(EncodedBody(()).gzip())) == b""
+    assert read_one_member(whole(EncodedBody(()).gzip())) == b""
 
 
 def family(name: str, changed: int | None = None, size: int = packing.CHUNK) -> list[str]:
@@ -96,3 +100,19 @@ def test_a_block_that_grows_moves_no_border_beyond_its_family() -> None:
 def test_small_families_share_a_chunk(count: int) -> None:
     """Each chunk begins without history: forty of one line each would not be compressed at all."""
     assert len(ChunkedText([[f"family {number}\n"] for number in range(count)]).chunks) == 1
+
+
+@given(blocks=st.lists(blocks, min_size=1, max_size=4))
+@settings(max_examples=60, deadline=None)
+def test_a_chunk_that_is_kept_packed_reads_the_same(blocks: list[str]) -> None:
+    """Plain, packed, size and checksum; and its text is not in memory any more."""
+    kept, packed = Chunk(tuple(blocks)), Chunk(tuple(blocks))
+    packed.keep_packed()
+    packed.keep_packed()
+    assert (packed.plain, packed.deflated, packed.size, packed.crc) == (
+        kept.plain,
+        kept.deflated,
+        kept.size,
+        kept.crc,
+    )
+    assert packed.blocks == ()

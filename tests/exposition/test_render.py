@@ -341,3 +341,23 @@ def test_created_series_come_and_go_with_a_reload() -> None:
     assert name in exposition.render(Format.OPENMETRICS)
     exposition.show_created(False)
     assert name not in exposition.render(Format.OPENMETRICS)
+
+
+@both_formats
+def test_who_reads_slowly_gets_what_was_published_when_it_began(form: Format) -> None:
+    """Every byte of it, whatever is published meanwhile; and what is not current is in memory packed only."""
+    made = exposition(full_view())
+    expected = made.render(form)
+    parts = made.parts(form)
+    shared = parts.shared
+    sent = [next(shared)]
+    chunks = made._bodies[form]._chunks
+    for number in range(1, 4):
+        made.publish(
+            published(msgspec.structs.replace(full_view(), up=bool(number % 2), created={LLM: number}))
+        )
+        made.render(form)
+    unpacked = {chunk for chunk in chunks if chunk.blocks}
+    assert unpacked < set(chunks)
+    assert unpacked <= set(made._bodies[form]._chunks)
+    assert b"".join([*sent, *shared, parts.fresh]) == expected

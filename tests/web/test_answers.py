@@ -9,18 +9,17 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from exporter.web import answers as answers_module
-from exporter.web.answers import PIECE, STALLED_SECONDS, Answer, Answers, PiecewiseSend
+from exporter.web.answers import FULL, LARGE, PIECE, SHARED, STALLED_SECONDS, Answer, Answers, PiecewiseSend
 from exporter.web.connections import Limits
 from tests.web.test_connections import serving
 from tests.web.test_server import place
 
+Found = tuple[Answers, list[Answer], list[int]]
 BODY = b"0123456789" * 10_000
 LATER = STALLED_SECONDS * 2
 
 
-def answers(
-    *who: tuple[str, bool], limit: int, memory: int = 1 << 30
-) -> tuple[Answers, list[Answer], list[int]]:
+def answers(*who: tuple[str, bool], limit: int, memory: int = 1 << 30) -> Found:
     """These clients' answers, begun at 0, 1, 2, ... seconds, and the places of those that were cut off."""
     cut: list[int] = []
     everybody = Answers(limit, memory)
@@ -28,38 +27,85 @@ def answers(
         Answer(client, known, lambda n=n: cut.append(n), float(n))  # type: ignore[misc]  # a default's type
         for n, (client, known) in enumerate(who)
     ]
-    assert all(everybody.begin(answer) for answer in found)
+    for n, answer in enumerate(found):
+        assert everybody.begin(answer, float(n)) == b""
     return everybody, found, cut
 
 
-def newcomer(client: str, at: float, *, known: bool = False) -> Answer:
-    return Answer(client, known, lambda: None, at)
+def newcomer(client: str, *, known: bool = False) -> Answer:
+    return Answer(client, known, lambda: None)
 
 
 def test_a_reader_that_stalls_gives_way() -> None:
     """To the next one that asks, also of the same client."""
-    everybody, _, cut = answers(("a", False), ("a", False), limit=2)
-    assert everybody.begin(newcomer("a", 1.0 + LATER))
-    assert cut == [0]
-
-
-def test_readers_that_read_are_not_disturbed() -> None:
-    """Who asks then is refused."""
     everybody, found, cut = answers(("a", False), ("a", False), limit=2)
-    for answer in found:
-        answer.taken_at = 10.0
-    assert not everybody.begin(newcomer("a", 10.0))
-    assert (cut, len(everybody)) == ([], 2)
-
-
-@pytest.mark.parametrize(
-    ("client", "known"), [("b", False), ("a", True)], ids=["another client", "a kept connection"]
-)
-def test_a_crowd_gives_way_though_it_reads(client: str, known: bool) -> None:
-    """To another client, and to a connection that was answered before, as a scraper's is."""
-    everybody, _, cut = answers(("a", False), ("a", False), ("a", False), limit=3)
-    assert everybody.begin(newcomer(client, 2.0, known=known))
+    found[1].given = 1
+    assert everybody.begin(newcomer("a"), 1.0 + LATER) == b""
     assert cut == [0]
+
+
+@pytest.mark.parametrize("client", ["a", "b"], ids=["own", "another"])
+@pytest.mark.parametrize("known", [False, True], ids=["new", "kept"])
+@pytest.mark.parametrize("limit", [1, 2, 3])
+def test_nobody_who_reads_is_cut_off(client: str, known: bool, limit: int) -> None:
+    """Who asks then is refused, whoever it is: what has begun is worth more."""
+    everybody, found, cut = answers(*[("a", False)] * limit, limit=limit)
+    for answer in found:
+        answer.given = 1
+    assert everybody.begin(newcomer(client, known=known), 10.0) == FULL
+    assert (cut, len(everybody)) == ([], limit)
+
+
+def test_of_those_that_stall_the_largest_crowd_gives_way() -> None:
+    """Not who is alone at its address, though it has stalled for longer."""
+    everybody, _, cut = answers(("b", True), ("a", False), ("a", False), limit=3)
+    assert everybody.begin(newcomer("c"), 10.0) == b""
+    assert cut == [1]
+
+
+def test_who_pauses_may_pause_again() -> None:
+    """Twice as long as before: a slow network brings much at once, and then nothing for seconds."""
+    everybody, (slow,), cut = answers(("a", False), limit=1)
+    slow.given = 1
+    assert everybody.begin(newcomer("b"), 4.0) == FULL
+    assert everybody.begin(newcomer("b"), 11.0) == FULL
+    assert everybody.begin(newcomer("b"), 12.5) == b""
+    assert cut == [0]
+
+
+def test_what_the_kernel_holds_is_not_taken() -> None:
+    """Only what the other side has acknowledged is; whatever was waiting before is no matter."""
+    waiting = [50]
+    answer = Answer("a", False, lambda: None, 0.0, lambda: waiting[0])
+    seen = [answer.look(1.0)]
+    for given, left in ((100, 150), (0, 149), (0, 149), (100, 249), (0, 0)):
+        answer.given += given
+        waiting[0] = left
+        seen.append(answer.look(2.0))
+    assert seen == [False, False, True, False, False, True]
+    assert answer.taken == answer.given == 200
+
+
+def test_one_client_leaves_room_for_others() -> None:
+    """An eighth of the places, and as many for its own kept connections, though everybody reads."""
+    everybody, found, cut = answers(*[("a", False)] * 6, limit=8)
+    for answer in found:
+        answer.given = 1
+    refusals = [
+        everybody.begin(Answer(client, known, lambda: None, 10.0), 10.0)
+        for client, known in (("a", False), ("a", True), ("a", True), ("b", False), ("c", False))
+    ]
+    assert refusals == [FULL, b"", FULL, b"", FULL]
+    assert cut == []
+
+
+def test_beyond_its_share_a_client_has_the_places_of_its_own() -> None:
+    """Of a reader that has stalled; others' stay, though there is none to give way."""
+    everybody, found, cut = answers(("b", False), *[("a", False)] * 6, limit=8)
+    for answer in found[2:]:
+        answer.given = 1
+    assert everybody.begin(newcomer("a"), 10.0) == b""
+    assert cut == [1]
 
 
 def test_no_limit_is_no_limit() -> None:
@@ -68,49 +114,38 @@ def test_no_limit_is_no_limit() -> None:
     assert (len(everybody), cut) == (1000, [])
 
 
-def test_a_body_that_many_read_counts_once() -> None:
-    """It is one object in memory, until the last of its readers has gone."""
-    everybody, found, _ = answers(*[("a", False)] * 3, limit=0)
-    for answer in found:
-        everybody.hold(answer, BODY)
-    held = [everybody.held]
-    for answer in found:
-        everybody.end(answer)
-        everybody.end(answer)
-        held.append(everybody.held)
-    assert held == [len(BODY), len(BODY), len(BODY), 0]
+def test_bodies_for_one_reader_are_bounded() -> None:
+    """The next one is refused, and nobody cut off: half of the bytes for each client, all of them for all."""
+    everybody, _, cut = answers(limit=0, memory=40)
 
+    def begin(client: str, private: int) -> Answer | None:
+        answer = newcomer(client)
+        refusal = everybody.begin(answer, 100.0, private=private)
+        assert refusal in (b"", LARGE)
+        return None if refusal else answer
 
-def test_old_bodies_are_given_up_when_all_are_too_large() -> None:
-    """Slow readers must not keep each publication of the day in memory."""
-    everybody, found, cut = answers(*[("a", False)] * 4, limit=0, memory=2 * len(BODY))
-    for n, answer in enumerate(found):
-        everybody.hold(answer, bytes([n]) + BODY[1:])
-    assert cut == [0, 1]
-    assert everybody.held == 2 * len(BODY)
-
-
-def test_readers_that_read_keep_their_bodies() -> None:
-    """Two scrapers of a very large exposition do not cut each other off."""
-    everybody, found, cut = answers(*[("a", False)] * 2, limit=0, memory=len(BODY))
-    for n, answer in enumerate(found):
-        answer.taken_at = 10.0
-        everybody.hold(answer, bytes([n]) + BODY[1:])
-    assert (cut, everybody.held) == ([], 2 * len(BODY))
-
-
-def test_one_body_may_be_larger_than_all() -> None:
-    """It has been made, and nothing else can be given up for it."""
-    everybody, found, cut = answers(("a", False), limit=0, memory=10)
-    everybody.hold(found[0], BODY)
-    assert (cut, everybody.held) == ([], len(BODY))
+    assert begin("a", 10)
+    last = begin("a", 10)
+    assert last
+    assert not begin("a", 1)
+    assert begin("b", 20)
+    assert not begin("c", 1)
+    assert begin("c", 0)
+    everybody.end(last)
+    assert begin("a", 1000), "whatever its size: it has been made, and may be all that there is"
+    assert cut == []
 
 
 # --- pieces -------------------------------------------------------------------------------------------------
 
 
 def sent(
-    body: bytes, *, answers: Answers | None = None, method: str = "GET", more: bytes | None = None
+    body: bytes,
+    *,
+    answers: Answers | None = None,
+    method: str = "GET",
+    more: bytes | None = None,
+    shared: bool = False,
 ) -> tuple[list[Message], int]:
     """What a server gets, and how often the reader had taken something."""
     messages: list[Message] = []
@@ -128,14 +163,15 @@ def sent(
             {"method": method},
             send,
             answers or Answers(1, 1 << 30),
-            newcomer("a", 0.0),
+            newcomer("a"),
             take,
         )
         headers = [
             (b"content-length", str(len(body) + len(more or b"")).encode()),
             (b"content-encoding", b"gzip"),
         ]
-        await piecewise({"type": "http.response.start", "status": 200, "headers": [*headers, (b"x", b"y")]})
+        start = {"type": "http.response.start", "status": 200, "headers": [*headers, (b"x", b"y")]}
+        await piecewise({**start, SHARED: shared})
         await piecewise({"type": "http.response.body", "body": body, "more_body": more is not None})
         if more is not None:
             await piecewise({"type": "http.response.body", "body": more})
@@ -152,7 +188,8 @@ def test_a_large_body_is_sent_in_pieces(size: int, more: bytes | None) -> None:
     (_, *bodies), taken = sent(body, more=more)
     assert b"".join(message["body"] for message in bodies) == body + (more or b"")
     assert all(len(message["body"]) <= PIECE for message in bodies)
-    assert all(message["body"].obj is body for message in bodies[:taken])
+    assert taken == len(bodies)
+    assert all(message["body"].obj is body for message in bodies[: -(-size // PIECE)])
     assert [message.get("more_body", False) for message in bodies] == [True] * (len(bodies) - 1) + [False]
 
 
@@ -164,7 +201,7 @@ def test_nothing_is_sent_to_who_is_gone() -> None:
         messages.append(message)
 
     async def run() -> None:
-        piecewise = PiecewiseSend({"method": "GET"}, send, Answers(1, 1), newcomer("a", 0.0), lambda: False)
+        piecewise = PiecewiseSend({"method": "GET"}, send, Answers(1, 1), newcomer("a"), lambda: False)
         task = asyncio.create_task(piecewise({"type": "http.response.body", "body": BODY}))
         for _ in range(10):
             await asyncio.sleep(0)
@@ -185,7 +222,7 @@ def test_what_fits_or_has_no_body_needs_no_place(method: str) -> None:
 def test_one_too_many_is_refused_with_a_line_that_says_so() -> None:
     """With the headers that every answer has, and nothing of the body."""
     full, found, _ = answers(("a", False), limit=1)
-    found[0].taken_at = 0.0
+    found[0].given = 1
     (start, body), _ = sent(BODY, answers=full, more=b"end")
     assert start["status"] == 503
     assert dict(start["headers"]) == {
@@ -196,6 +233,16 @@ def test_one_too_many_is_refused_with_a_line_that_says_so() -> None:
         b"x": b"y",
     }
     assert body["body"] == b"too many requests at a time: see --web.max-requests\n"
+
+
+@pytest.mark.parametrize(("shared", "expected"), [(True, 200), (False, 503)], ids=["shared", "own"])
+def test_a_body_that_all_share_costs_no_memory(shared: bool, expected: int) -> None:
+    """Others' large answers keep nobody from scraping; one more large answer of one's own is refused."""
+    full, found, _ = answers(("a", False), limit=0, memory=10)
+    full.begin(found[0], 0.0, private=10)
+    messages, _ = sent(BODY, answers=full, shared=shared)
+    assert messages[0]["status"] == expected
+    assert shared or messages[1]["body"] == LARGE
 
 
 def test_the_server_refuses_and_serves_again(monkeypatch: pytest.MonkeyPatch) -> None:

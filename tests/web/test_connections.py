@@ -22,9 +22,10 @@ import pytest
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from exporter.web import connections as connections_module
 from exporter.web import server as server_module
 from exporter.web.access.reloader import WebConfigReloader
-from exporter.web.answers import PIECE
+from exporter.web.answers import PIECE, SHARED
 from exporter.web.connections import Connection, Limits, Visit, Visits
 from exporter.web.server import Server
 from tests.web.access.test_tls import config
@@ -170,15 +171,47 @@ def test_who_does_not_read_its_answer_is_cut_off() -> None:
     asyncio.run(run())
 
 
-def test_a_slow_reader_in_time_gets_everything() -> None:
-    """The bound is on the whole answer, not on each pause."""
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+def test_a_slow_reader_gets_everything(
+    tls: bool, tmp_path: Path, authority: Authority, server_pair: Pair
+) -> None:
+    """Though it takes longer than who takes nothing may: each pause is short, and so is no piece's."""
+    web_config = WebConfigReloader(config(tmp_path, server_pair)) if tls else None
 
     async def run() -> None:
-        async with serving(large, limits=QUICK._replace(answer=5.0, head=0.1)) as server:
-            stream = await stranger(server)
+        limits = QUICK._replace(answer=1.0, head=0.1)
+        async with serving(three_megabytes, limits=limits, web_config=web_config) as server:
+            stream = await asyncio.open_connection(
+                *place(server), limit=1024, ssl=authority.client_context() if tls else None
+            )
             stream[1].write(REQUEST.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n"))
-            await asyncio.sleep(0.5)
-            assert len(await ended(stream)) > len(BODY)
+            began, got = time.monotonic(), 0
+            while chunk := await stream[0].read(65536):
+                got += len(chunk)
+                if got < 2_000_000:
+                    await asyncio.sleep(0.1 if tls else 0.05)
+            stream[1].close()
+            assert got > len(THREE_MEGABYTES)
+            assert time.monotonic() - began > 1.0
+
+    asyncio.run(run())
+
+
+def test_who_takes_too_little_is_cut_off_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Something in each second is not enough: there is a least rate on average."""
+    monkeypatch.setattr(connections_module, "SLOWEST", 1 << 40)
+
+    async def run() -> None:
+        async with serving(three_megabytes, limits=QUICK._replace(answer=1.0)) as server:
+            stream = await asyncio.open_connection(*place(server), limit=1024)
+            stream[1].write(REQUEST)
+            got = 0
+            with contextlib.suppress(ConnectionError):
+                while chunk := await stream[0].read(1024):
+                    got += len(chunk)
+                    await asyncio.sleep(0.01)
+            stream[1].close()
+            assert got < len(THREE_MEGABYTES)
 
     asyncio.run(run())
 
@@ -422,7 +455,7 @@ def test_a_connection_that_ended_is_not_in_memory(
 ) -> None:
     """No timer, no task and no cycle keeps it, whatever was under way and however it ended."""
     web_config = WebConfigReloader(config(tmp_path, server_pair)) if tls else None
-    patient = Limits(head=300, answer=300, stall=300, handshake=60)
+    patient = Limits(head=300, answer=300, handshake=60)
 
     async def run() -> None:
         async with serving(sites, limits=patient, web_config=web_config) as server:
@@ -481,11 +514,11 @@ def test_who_does_not_read_costs_little_memory(
 def test_who_takes_nothing_is_cut_off_in_seconds(
     tls: bool, tmp_path: Path, authority: Authority, server_pair: Pair
 ) -> None:
-    """Long before an answer's whole time is over."""
+    """However much time those have who take something now and then."""
     web_config = WebConfigReloader(config(tmp_path, server_pair)) if tls else None
 
     async def run() -> None:
-        limits = Limits(head=60, answer=60, stall=0.3)
+        limits = Limits(head=60, answer=0.3)
         async with serving(large, limits=limits, web_config=web_config) as server:
             stream = await asyncio.open_connection(
                 *place(server), ssl=authority.client_context() if tls else None
@@ -512,7 +545,8 @@ def test_a_client_that_half_closes_gets_its_whole_answer() -> None:
 
 async def three_megabytes(scope: Scope, receive: Receive, send: Send) -> None:
     length = str(len(THREE_MEGABYTES)).encode()
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]})
+    headers = [(b"content-length", length)]
+    await send({"type": "http.response.start", "status": 200, "headers": headers, SHARED: True})
     await send({"type": "http.response.body", "body": THREE_MEGABYTES})
 
 
@@ -521,7 +555,7 @@ def test_a_scraper_is_served_beside_hostile_clients_at_its_address(trouble: Trou
     """Every time, whole, and on the connection that it keeps; they come again as soon as they are cut off."""
 
     async def run() -> set[tuple[int, int, object]]:
-        limits = QUICK._replace(requests=4, connections=20, head=20, answer=20, stall=20, keep_alive=20)
+        limits = QUICK._replace(requests=4, connections=20, head=20, answer=20, keep_alive=20)
         async with serving(three_megabytes, limits=limits) as server, httpx.AsyncClient(timeout=20) as client:
 
             async def hostile() -> None:
