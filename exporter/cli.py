@@ -160,7 +160,8 @@ def _add_serve_flags(parser: argparse.ArgumentParser, *, again: bool = False) ->
         type=_count,
         metavar="N",
         default=argparse.SUPPRESS if again else MAX_REQUESTS,
-        help=f"scrapes at a time, the next one is answered 503; 0: any number (default: {MAX_REQUESTS})",
+        help="scrapes at a time, the next one is answered 503; answers up to 32 KiB do not count; "
+        f"0: any number (default: {MAX_REQUESTS})",
     )
     parser.add_argument(
         "--web.enable-lifecycle",
