@@ -13,6 +13,7 @@ from pathlib import Path
 from exporter.app import App
 from exporter.config.load import AkskAuth, Config, PollConfig, Secret, StorageConfig, TargetConfig
 from exporter.errors import ExporterError
+from exporter.simulator.api import build_app
 from exporter.simulator.incidents import DEMO_SCRIPT
 from exporter.simulator.server import serve
 from exporter.simulator.simulation import PROJECT_ID, REGION, simulation
@@ -29,7 +30,7 @@ async def demo(
     cloud = simulation(rate=JOBS_PER_MINUTE, history=HISTORY_SECONDS, script=DEMO_SCRIPT)
     cloud.now()  # makes the jobs of the last hour before anybody asks
     with _temporary_folder() as folder:
-        async with serve(cloud.app) as endpoint:
+        async with serve(build_app(cloud)) as endpoint:
             app = App(
                 configuration(endpoint, *next(iter(cloud.gate.accounts.keys.items())), Path(folder)),
                 listen_addresses=listen_addresses,

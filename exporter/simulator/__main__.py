@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from .api import build_app
 from .arrivals import WorldOptions
 from .control import tell
 from .faults import Fault
@@ -112,7 +113,7 @@ async def run(arguments: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
-    async with serve(made.app, port=arguments.port) as address:
+    async with serve(build_app(made), port=arguments.port) as address:
         print(address, flush=True)
         await ended.wait()
     if arguments.truth_file is not None:

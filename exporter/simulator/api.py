@@ -6,7 +6,7 @@ Translates requests to questions the world can answer. Nothing goes wrong in her
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 from starlette.applications import Starlette
@@ -22,10 +22,8 @@ from .auth import Keys, RefusedError, Request, iso_micro
 from .control import control_routes
 from .gateway import Gateway
 from .job import Job
+from .simulation import Options, Simulation
 from .world import BUSINESS_TYPE, World
-
-if TYPE_CHECKING:
-    from .simulation import Options, Simulation
 
 _JSON: Final = "application/json;charset=UTF-8"
 _BAD_PARAMETER: Final = "MSS.000000003"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import math
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import msgspec
 from starlette.requests import Request
@@ -14,10 +14,8 @@ from starlette.routing import Route
 
 from .faults import Fault
 from .incidents import INCIDENTS
+from .simulation import Simulation
 from .truth import Truth, facts, rows
-
-if TYPE_CHECKING:
-    from .simulation import Simulation
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 T = TypeVar("T")

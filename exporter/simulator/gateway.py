@@ -11,7 +11,7 @@ import socket
 import struct
 from collections.abc import Callable, Iterable, Mapping
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from urllib.parse import parse_qs
 
 import msgspec
@@ -20,9 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from . import wire
 from .drift import DISTURBING, disturb
 from .faults import Fault
-
-if TYPE_CHECKING:
-    from .simulation import Simulation
+from .simulation import Simulation
 
 TRANSPORT: Final = "simulator.transport"
 """Key in the ASGI scope's ``state`` under which ``server.py`` leaves the connection."""

@@ -17,13 +17,10 @@ import random
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
-from functools import cached_property
 from typing import Literal
 
 import msgspec
-from starlette.applications import Starlette
 
-from .api import build_app
 from .arrivals import WorldOptions
 from .auth import Accounts, Gate
 from .faults import Faults
@@ -139,11 +136,6 @@ class Simulation:
         self._request_number += 1
         return f"{self.rng.getrandbits(96):024x}{self._request_number:08x}"
 
-    @cached_property
-    def app(self) -> Starlette:
-        """Everything as one ASGI app."""
-        return build_app(self)
-
 
 def simulation(
     *,
@@ -166,10 +158,3 @@ def simulation(
         for project_id in projects
     ]
     return Simulation(worlds, options, clock=clock, script=script, seed=seed)
-
-
-def create_app(
-    world: World, options: Options | None = None, *, wall: Callable[[], float] = time.time
-) -> Starlette:
-    """The app of one world; ``app.state.simulation`` holds the rest."""
-    return Simulation(world, options, clock=wall).app

@@ -31,6 +31,7 @@ from exporter.polling.paging import PageMemory
 from exporter.polling.poller import Poller, PollSettings
 from exporter.polling.windows import Reader
 from exporter.runtime.target import classifier, rules, scope
+from exporter.simulator.api import build_app
 from exporter.simulator.arrivals import WorldOptions
 from exporter.simulator.incidents import Entry, Script
 from exporter.simulator.simulation import simulation
@@ -113,7 +114,7 @@ class Recorder:
             wall=clock,
             sleep=clock.sleep,
             jitter=random.Random(3).random,
-            transport=Wire(httpx.ASGITransport(app=cloud.app), clock),
+            transport=Wire(httpx.ASGITransport(app=build_app(cloud)), clock),
         )
         self.poller = self._poller()
 

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 import httpx
 import msgspec
 
+from exporter.simulator.api import build_app
 from exporter.simulator.arrivals import WorldOptions
 from exporter.simulator.auth import ACCESS_KEY, SECRET_KEY, Request, signature_of
 from exporter.simulator.simulation import PROJECT_ID, Options, Simulation
@@ -58,7 +59,7 @@ def talk(simulation: Simulation, conversation: Callable[[httpx.AsyncClient], Awa
     """Run a conversation with the app, without a network."""
 
     async def run() -> T:
-        transport = httpx.ASGITransport(app=simulation.app)
+        transport = httpx.ASGITransport(app=build_app(simulation))
         async with httpx.AsyncClient(transport=transport, base_url="http://metastudio.test") as client:
             return await conversation(client)
 

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from exporter.simulator.api import build_app
 from exporter.simulator.faults import Fault, Faults
 from exporter.simulator.server import serve
 from exporter.simulator.simulation import Options, Simulation
@@ -49,7 +50,7 @@ def test_head_and_body_arrive_together() -> None:
             return connection.recv(65536)
 
     async def run() -> bytes:
-        async with serve(simulation.app) as address:
+        async with serve(build_app(simulation)) as address:
             # In a thread: a client in the same event loop would look only after both were sent.
             return await asyncio.to_thread(read_once, address)
 
@@ -63,7 +64,7 @@ def over_the_wire(simulation: Simulation, conversation: Conversation) -> Any:
 
     async def run() -> Any:
         async with (
-            serve(simulation.app) as address,
+            serve(build_app(simulation)) as address,
             httpx.AsyncClient(base_url=address, trust_env=False, timeout=5.0) as client,
         ):
             return await conversation(client)
