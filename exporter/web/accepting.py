@@ -16,6 +16,7 @@ from typing import Final
 from exporter.web.access.clients import client_of
 from exporter.web.access.tls import Tls, TlsProtocol
 from exporter.web.connections import Limits, Visit, Visits
+from exporter.web.handshakes import Handshakes
 from exporter.web.memory import GiveBack
 
 AT_ONCE: Final = 128
@@ -42,7 +43,10 @@ class Acceptor:
         self._limits = limits
         self._listeners: list[socket.socket] = []
         self._silent: dict[socket.socket, tuple[Visit, float]] = {}
-        """Those that have not said anything yet, and since when, the longest silent first."""
+        """Those that have not said anything yet, or wait for their handshake, and since when they are here,
+        the longest first.
+        """
+        self._handshakes = Handshakes()
         self._connecting: set[asyncio.Task[None]] = set()
         self._give_back = GiveBack()
         self._sweeping: asyncio.TimerHandle | None = None
@@ -105,6 +109,15 @@ class Acceptor:
             return
         loop = asyncio.get_running_loop()
         loop.remove_reader(sock)
+        visit, _ = self._silent[sock]
+        if self._tls() is None:
+            self._begin(sock)
+        else:
+            self._handshakes.add(visit, partial(self._begin, sock), loop.time())
+
+    def _begin(self, sock: socket.socket) -> None:
+        """From here on it is more than a socket."""
+        loop = asyncio.get_running_loop()
         visit, _ = self._silent.pop(sock)
         task = loop.create_task(self._connect(sock, visit))
         visit.end = task.cancel
@@ -115,9 +128,13 @@ class Acceptor:
         """Ending the visit is the protocol's business from then on."""
         loop, tls = asyncio.get_running_loop(), self._tls()
 
+        def shaken() -> None:
+            self._handshakes.remove(visit, loop.time())
+
         def protocol() -> asyncio.BaseProtocol:
             inner = self._protocol(visit, tls)
             if tls is None:
+                shaken()
                 return inner
             return TlsProtocol(
                 loop,
@@ -126,7 +143,8 @@ class Acceptor:
                 handshake_seconds=self._limits.handshake,
                 shutdown_seconds=self._limits.handshake,
                 made=lambda transport: setattr(visit, "end", transport.abort),
-                lost=lambda: self._visits.remove(visit),
+                shaken=shaken,
+                lost=lambda: self._forget(visit),
             )
 
         await loop.connect_accepted_socket(protocol, sock)
@@ -134,12 +152,16 @@ class Acceptor:
     def _connected(self, sock: socket.socket, visit: Visit, task: asyncio.Task[None]) -> None:
         self._connecting.discard(task)
         if task.cancelled() or task.exception() is not None:
-            self._visits.remove(visit)
+            self._forget(visit)
             sock.close()
+
+    def _forget(self, visit: Visit) -> None:
+        self._visits.remove(visit)
+        self._handshakes.remove(visit, asyncio.get_running_loop().time())
 
     def _end(self, sock: socket.socket) -> None:
         visit, _ = self._silent.pop(sock)
-        self._visits.remove(visit)
+        self._forget(visit)
         asyncio.get_running_loop().remove_reader(sock)
         sock.close()
 
@@ -147,6 +169,7 @@ class Acceptor:
         """End who has been silent for too long."""
         loop = asyncio.get_running_loop()
         self._give_back.look(len(self._visits))
+        self._handshakes.hurry(loop.time())
         patience = self._limits.head if self._tls() is None else self._limits.handshake
         while self._silent:
             sock, (_, since) = next(iter(self._silent.items()))

@@ -15,6 +15,8 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 _ABSOLUTE: Final = re.compile(rb"https?://([^/@]+)(/.*)?", re.IGNORECASE)
+HEADERS: Final = 100
+"""Header lines of a request, as in Apache. Each takes 200 bytes for as long as the answer is under way."""
 _SAFE_SITES: Final = ("same-origin", "none")
 
 
@@ -44,6 +46,8 @@ def _refusal(scope: Scope) -> Refusal | None:
     names = [name for name, _ in scope["headers"]]
     if not scope["http_version"].startswith("1."):
         return Refusal(505, "HTTP version not supported: use HTTP/1.1")
+    if len(names) > HEADERS:
+        return Refusal(431, f"bad request: more than {HEADERS} header lines")
     # Two programs in a row that disagree on which of them counts see different requests (RFC 9112, 6.1).
     if b"transfer-encoding" in names and b"content-length" in names:
         return Refusal(400, "bad request: Content-Length together with Transfer-Encoding")

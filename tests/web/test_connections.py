@@ -22,11 +22,15 @@ import pytest
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from exporter.web import accepting as accepting_module
 from exporter.web import connections as connections_module
 from exporter.web import server as server_module
+from exporter.web.access import tls as tls_module
 from exporter.web.access.reloader import WebConfigReloader
+from exporter.web.access.tls import HELLO_BYTES, TlsProtocol
 from exporter.web.answers import PIECE, SHARED
 from exporter.web.connections import Connection, Limits, Visit, Visits
+from exporter.web.handshakes import Handshakes
 from exporter.web.server import Server
 from tests.web.access.test_tls import config
 from tests.web.certificates import Authority, Pair
@@ -327,6 +331,92 @@ def test_handshakes_that_never_finish_stop_nobody(
             assert await scrape(server, client) < 5.0
             await asyncio.gather(*(ended(stream) for stream in flood))
             assert await scrape(server, client) < 3.0
+
+    asyncio.run(run())
+
+
+HELLO = b"\x16\x03\x01\x02\x00\x01%b\x03\x03"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        HELLO % (131_072).to_bytes(3, "big") + bytes(500),
+        HELLO % (HELLO_BYTES + 1).to_bytes(3, "big") + bytes(100),
+        b"\x16\x03\x01\x00\x03\x01\x02\x00",
+    ],
+    ids=["announces-131072", "a-byte-too-many", "header-in-two-records"],
+)
+@pytest.mark.parametrize("step", [1, 1000], ids=["byte-by-byte", "at-once"])
+def test_a_greeting_that_announces_too_much_is_the_end(
+    sent: bytes, step: int, tmp_path: Path, authority: Authority, server_pair: Pair
+) -> None:
+    """At once, not after the time of a handshake: OpenSSL would take as much memory as is announced."""
+    web_config = WebConfigReloader(config(tmp_path, server_pair))
+
+    async def run() -> None:
+        patient = Limits(handshake=60)
+        async with serving(web_config=web_config, limits=patient) as server:
+            reader, writer = await stranger(server)
+            with contextlib.suppress(ConnectionError):
+                for begin in range(0, 12, step):
+                    writer.write(sent[begin : begin + step])
+                    await asyncio.sleep(0.001)
+            assert await ended((reader, writer)) == b""
+            assert not server.connections
+
+    asyncio.run(run())
+
+
+def test_a_handshake_takes_so_many_bytes_at_most(
+    tmp_path: Path, authority: Authority, server_pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted until it is over, whatever the messages say of their length; none after it."""
+    web_config = WebConfigReloader(config(tmp_path, server_pair))
+
+    async def refused(most: int) -> bool:
+        monkeypatch.setattr(tls_module, "HANDSHAKE_BYTES", most)
+        async with serving(web_config=web_config) as server:
+            try:
+                async with httpx.AsyncClient(verify=authority.client_context()) as client:
+                    assert len((await client.get(server.urls[0], headers={"x": "x" * 5000})).content) == 3
+            except httpx.ConnectError:
+                return True
+            return False
+
+    assert [asyncio.run(refused(most)) for most in (100, 5000)] == [True, False]
+
+
+def test_more_handshakes_than_there_is_room_for_wait(
+    tmp_path: Path, authority: Authority, server_pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a hundred that stop half-way few are more than a socket; and who comes then is served."""
+    monkeypatch.setattr(Handshakes.__init__, "__defaults__", (10,))
+    made: list[object] = []
+
+    class Counted(TlsProtocol):
+        def __init__(self, *arguments: Any, **more: Any) -> None:
+            super().__init__(*arguments, **more)
+            made.append(self)
+
+    monkeypatch.setattr(accepting_module, "TlsProtocol", Counted)
+    web_config = WebConfigReloader(config(tmp_path, server_pair))
+
+    async def run() -> None:
+        limits = Limits(handshake=60)
+        async with (
+            serving(web_config=web_config, limits=limits) as server,
+            httpx.AsyncClient(verify=authority.client_context(), timeout=20) as client,
+        ):
+            flood = [await stranger(server) for _ in range(100)]
+            for _, writer in flood:
+                writer.write(HELLO % b"\x00\x01\xfc")
+            await until(lambda: len(made) >= 10)
+            await asyncio.sleep(0.1)
+            assert len(made) < 100
+            assert await scrape(server, client) < 10.0
+            for _, writer in flood:
+                writer.transport.abort()
 
     asyncio.run(run())
 

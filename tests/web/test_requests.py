@@ -183,3 +183,10 @@ def test_a_page_of_another_site_cannot_reload(headers: list[tuple[str, str]], me
 def test_programs_and_our_own_site_can_reload(headers: list[tuple[str, str]]) -> None:
     """No program sends any of this; a proxy that changes the Host does not change what the browser saw."""
     assert reloaded(headers).status_code == 200
+
+
+@pytest.mark.parametrize(("lines", "status"), [(99, 200), (100, 431), (2000, 431)])
+def test_many_header_lines_are_refused(lines: int, status: int) -> None:
+    """Each takes memory for as long as the answer is under way; a Host line is one of them."""
+    head = "GET /-/healthy HTTP/1.1\r\nHost: x\r\n" + "x:\r\n" * lines + "\r\n"
+    assert sent(head.encode())[0] == status

@@ -10,6 +10,7 @@ import contextlib
 import ipaddress
 import os
 import ssl
+import sys
 import tempfile
 from asyncio.sslproto import SSLProtocol
 from collections.abc import Callable, Iterator
@@ -28,6 +29,14 @@ _VERIFY: Final = {
     "RequireAndVerifyClientCert": ssl.CERT_REQUIRED,
 }
 
+
+HELLO_BYTES: Final = 16 * 1024
+"""Of a client's first message; browsers' have 2,000. OpenSSL takes memory for as many as are announced."""
+HANDSHAKE_BYTES: Final = 64 * 1024
+"""Of all that a client sends until the handshake is done, its certificates included."""
+_RECORD: Final = 5
+"""Bytes of a record's header; the message's own has four: its type, and its length in three."""
+_HANDSHAKE: Final = 22
 
 NETWORK: Final = "exporter.network"
 """Extra information of a TLS transport: the transport below it."""
@@ -86,9 +95,12 @@ class TlsProtocol(SSLProtocol):
         handshake_seconds: float,
         shutdown_seconds: float,
         made: Callable[[asyncio.Transport], None],
+        shaken: Callable[[], None],
         lost: Callable[[], None],
     ) -> None:
-        """``made`` is called before the handshake, with the transport below; ``lost`` after the end."""
+        """``made`` is called before the handshake, with the transport below; ``shaken`` when that is over;
+        ``lost`` after the end.
+        """
         super().__init__(
             loop,
             protocol,
@@ -100,7 +112,13 @@ class TlsProtocol(SSLProtocol):
         )
         self._ssl_buffer = self._ssl_buffer_view = self._shared_buffer
         self._made = made
+        self._shaken: Callable[[], None] | None = shaken
+        """None once the handshake is over."""
         self._lost = lost
+        self._first = b""
+        """The beginning of what the client sends."""
+        self._received = 0
+        """Bytes, until the handshake is over."""
         self._set_read_buffer_limits(high=self.max_size, low=0)  # type: ignore[attr-defined]  # not declared
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -110,6 +128,25 @@ class TlsProtocol(SSLProtocol):
         self._made(transport)
         super().connection_made(transport)
 
+    def buffer_updated(self, nbytes: int) -> None:
+        if self._shaken is not None and not self._is_bearable(nbytes):
+            self._extra[NETWORK].abort()
+        else:
+            super().buffer_updated(nbytes)
+
+    def _is_bearable(self, nbytes: int) -> bool:
+        """Whether OpenSSL shall see what came during a handshake."""
+        self._received += nbytes
+        if len(self._first) < _RECORD + 4:
+            self._first += bytes(self._shared_buffer[: min(nbytes, _RECORD + 4 - len(self._first))])
+        return self._received <= HANDSHAKE_BYTES and announced(self._first) <= HELLO_BYTES
+
+    def _on_handshake_complete(self, handshake_exc: BaseException | None) -> None:
+        if (shaken := self._shaken) is not None:
+            self._shaken = None
+            shaken()
+        super()._on_handshake_complete(handshake_exc)
+
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
         self._lost()
@@ -117,6 +154,17 @@ class TlsProtocol(SSLProtocol):
         # until the garbage collector comes.
         self._app_protocol_get_buffer = self._app_protocol_buffer_updated = None
         self._extra.clear()
+
+
+def announced(first: bytes) -> int:
+    """Bytes of the message that begins here, as far as it can be told; more than any for what is not one."""
+    if first and first[0] != _HANDSHAKE:
+        return 0  # OpenSSL answers that with an alert
+    if len(first) < _RECORD:
+        return 0
+    if int.from_bytes(first[3:_RECORD], "big") < 4:
+        return sys.maxsize  # not even the message's own header in one record: no TLS library does so
+    return int.from_bytes(first[_RECORD + 1 : _RECORD + 4], "big") if len(first) == _RECORD + 4 else 0
 
 
 def make_tls(settings: TlsSettings) -> Tls | None:
