@@ -33,6 +33,7 @@ from exporter.runtime.fleet import Fleet
 from exporter.runtime.reload import Problems, Reloads
 from exporter.runtime.target import SharedResources
 from exporter.status.model import Reload, Status, status
+from exporter.store import sqlite
 from exporter.store.base import Store
 from exporter.store.sqlite import SqliteStore
 from exporter.web.access.reloader import WebConfigReloader
@@ -225,6 +226,15 @@ class App:
 
 def open_store(config: Config) -> Store:
     """The store that ``storage.url`` names. Raises StoreError."""
-    if not config.storage.url.startswith("sqlite:///"):
+    return SqliteStore(_store_file(config))
+
+
+def examine_store(config: Config) -> None:
+    """Raises StoreError when it could not be opened; changes nothing."""
+    sqlite.examine(_store_file(config))
+
+
+def _store_file(config: Config) -> Path:
+    if (path := config.storage.sqlite_file) is None:
         raise StoreError("storage.url: only sqlite:///FILE is available in this version")
-    return SqliteStore(Path(config.storage.url.removeprefix("sqlite:///")))
+    return path

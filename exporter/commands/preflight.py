@@ -7,21 +7,17 @@ starts nothing.
 from __future__ import annotations
 
 import errno
-import os
-import stat
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
+from exporter.app import examine_store
 from exporter.cloud.auth.sources import POD_URI, EnvironmentSource, ProfileSource
 from exporter.cloud.http import network
 from exporter.config.load import Config, DefaultChain
 from exporter.config.shard import of_shard
-from exporter.errors import CredentialsError, ExporterError
+from exporter.errors import CredentialsError, ExporterError, StoreError, StoreLockedError
 from exporter.web import listen
 from exporter.web.app import check_telemetry_path
-
-_SQLITE = b"SQLite format 3\0"
 
 
 class Flags(NamedTuple):
@@ -43,57 +39,46 @@ class Findings(NamedTuple):
 
 def findings(config: Config, environ: Mapping[str, str], flags: Flags) -> Findings:
     """Everything that can be known now, by the user who asks."""
-    network_problems, network_warnings = network.findings(environ, config)
-    problems = [*_store(config), *network_problems]
-    warnings = [*_credentials(config, environ), *network_warnings]
+    parts = (_store(config), network.findings(environ, config), _addresses(flags.listen_addresses))
+    problems = [problem for part in parts for problem in part[0]]
+    warnings = [*_credentials(config, environ), *(warning for part in parts for warning in part[1])]
     for test in (lambda: check_telemetry_path(flags.telemetry_path), lambda: of_shard(config, *flags.shard)):
         try:
             test()
         except ExporterError as error:
             problems.append(str(error))
-    for address in flags.listen_addresses:
+    return Findings(tuple(problems), tuple(warnings))
+
+
+def _store(config: Config) -> tuple[list[str], list[str]]:
+    """Problems and warnings: one line at most."""
+    try:
+        examine_store(config)
+    except StoreLockedError as error:  # a running exporter is what most often holds it
+        return [], [f"storage.url: {error}"]
+    except StoreError as error:
+        return [str(error) if str(error).startswith("storage.url") else f"storage.url: {error}"], []
+    return [], []
+
+
+def _addresses(addresses: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Each alone, then those that are free all together, for they may be in each other's way."""
+    problems: list[str] = []
+    warnings: list[str] = []
+    free: list[str] = []
+    for address in addresses:
         try:
             listen.close(listen.listen([address]))
+            free.append(address)
         except ExporterError as error:
             taken = getattr(error.__cause__, "errno", None) == errno.EADDRINUSE
             # A running exporter is what most often holds it.
             (warnings if taken else problems).append(str(error))
-    return Findings(tuple(problems), tuple(warnings))
-
-
-def _store(config: Config) -> Iterator[str]:
-    """Why the store could not be opened, in one line at most."""
-    if (path := config.storage.sqlite_file) is None:
-        yield "storage.url: only sqlite:///FILE is available in this version"
-        return
     try:
-        if reason := _unusable(path.resolve()):
-            yield f"storage.url: {path}: {reason}"
-    except (OSError, RuntimeError) as error:  # resolve() gives the latter for links in a circle
-        yield f"storage.url: {path}: cannot be used: {getattr(error, 'strerror', None) or error}"
-
-
-def _unusable(path: Path) -> str:
-    """Empty when it can be used. Raises OSError."""
-    folder, lock = path.parent, path.with_name(path.name + ".lock")
-    if not folder.is_dir():
-        return f"the folder {folder} does not exist: make it, or choose another storage.url"
-    if not os.access(folder, os.W_OK | os.X_OK):
-        return f"the folder {folder} cannot be written to by this user: check its permissions"
-    for file in (lock, path):
-        try:
-            found = file.stat()
-        except FileNotFoundError:
-            continue
-        if not stat.S_ISREG(found.st_mode):
-            return f"{file.name} is not a regular file: choose another storage.url"
-        if not os.access(file, os.R_OK | os.W_OK):
-            return f"{file.name} cannot be written to by this user: check its permissions"
-        if file == path and found.st_size:
-            with file.open("rb") as opened:
-                if opened.read(len(_SQLITE)) != _SQLITE:
-                    return "is not a SQLite database: move it away, or choose another storage.url"
-    return ""
+        listen.close(listen.listen(free))
+    except ExporterError as error:
+        problems.append(str(error))
+    return problems, warnings
 
 
 def _credentials(config: Config, environ: Mapping[str, str]) -> Iterator[str]:

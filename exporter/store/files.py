@@ -13,7 +13,8 @@ import fcntl
 import os
 import stat
 import struct
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +25,15 @@ _MODE: Final = 0o600
 
 _LOCKED_BYTE: Final = 1 << 62
 """Within the database, far from the bytes that SQLite locks."""
+
+_REGION: Final = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, _LOCKED_BYTE, 1, 0)
+_NO_LOCK: Final = struct.pack("h", fcntl.F_UNLCK)
+
+_LONGEST: Final = 504
+"""Bytes of a path: SQLite's 512, with ``-journal`` at its end."""
+
+_SPACE: Final = 64 * 1024
+"""About what each of the files of an empty store takes."""
 
 _HELD: Final = (errno.EAGAIN, errno.EACCES)
 
@@ -41,27 +51,16 @@ class StoreFiles:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._lock_path, self._log, self._shared = (
-            path.with_name(path.name + suffix) for suffix in (".lock", "-wal", "-shm")
-        )
+        self._log, self._shared = _beside(path, "-wal"), _beside(path, "-shm")
         self._present: dict[Path, tuple[int, int]] = {}
         """What each file was when it was opened: device and inode."""
         with contextlib.ExitStack() as opened:
-            lock = self._open(
-                self._lock_path,
-                "cannot be opened ({}): storage.url needs an existing, writable folder",
-                opened,
-            )
+            lock = self._open(_beside(path, ".lock"), opened)
             self._take(fcntl.flock, lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._refuse_log_without_database()
-            database = self._open(
-                path,
-                "cannot be opened for writing: check the permissions of the file and its folder ({})",
-                opened,
-            )
+            _refuse_unusable(path)
+            database = self._open(path, opened)
             if hasattr(fcntl, "F_OFD_SETLK"):  # Linux: a lock that no other descriptor's end lets go of
-                region = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, _LOCKED_BYTE, 1, 0)
-                self._take(fcntl.fcntl, database, fcntl.F_OFD_SETLK, region)
+                self._take(fcntl.fcntl, database, fcntl.F_OFD_SETLK, _REGION)
             self._opened = opened.pop_all()
 
     def opened(self) -> None:
@@ -92,19 +91,8 @@ class StoreFiles:
         """After SQLite's connection: an earlier end of our descriptor would take SQLite's locks away."""
         self._opened.close()
 
-    def _open(self, path: Path, problem: str, opened: contextlib.ExitStack) -> int:
-        try:
-            # Without waiting for the other end of a FIFO.
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
-            descriptor = os.open(path, flags, _MODE)
-        except OSError as error:
-            if error.errno in (errno.EMFILE, errno.ENFILE):
-                raise
-            raise StoreError(f"{path}: {problem.format(error.strerror)}") from None
-        opened.callback(os.close, descriptor)
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise StoreError(f"{path}: is not a regular file: choose another storage.url")
+    def _open(self, path: Path, opened: contextlib.ExitStack) -> int:
+        descriptor, found = _open(path, os.O_CREAT, opened)
         _make_private(descriptor, found)
         self._present[path] = found.st_dev, found.st_ino
         return descriptor
@@ -114,23 +102,101 @@ class StoreFiles:
             take(*arguments)
         except OSError as error:
             if error.errno in _HELD:
-                raise StoreLockedError(
-                    f"{self._path}: another exporter is using this store: stop it, or use another storage.url"
-                    " for this one"
-                ) from None
+                raise _locked(self._path) from None
             raise StoreError(f"{self._path}: cannot be locked ({error.strerror})") from None
 
-    def _refuse_log_without_database(self) -> None:
-        """SQLite would delete it, and with it the last commits of a database that was moved away."""
+
+def examine(path: Path) -> bool:
+    """What would keep ``StoreFiles`` from opening them, found without changing any. Raises StoreError.
+
+    Returns whether there is a database, and all of it in its file: none of it in a log.
+    """
+    _refuse_unusable(path)
+    missing = []
+    for file in (_beside(path, ".lock"), path):
+        with contextlib.ExitStack() as opened:
+            try:
+                descriptor, _ = _open(file, 0, opened)
+            except FileNotFoundError:
+                missing.append(file)
+                continue
+            if file == path and hasattr(fcntl, "F_OFD_GETLK"):
+                held = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _REGION)
+                if held[: len(_NO_LOCK)] != _NO_LOCK:
+                    raise _locked(path)
+    _try_to_write([*missing, *(_beside(path, suffix) for suffix in ("-wal", "-shm"))])
+    return _size(path) > 0 and not (_size(_beside(path, "-wal")) or _size(_beside(path, "-journal")))
+
+
+def _try_to_write(paths: Sequence[Path]) -> None:
+    """Files without a name in their places: only that finds every kind of folder that takes none."""
+    with contextlib.ExitStack() as made:
+        for path in paths:
+            folder = resolved(path).parent  # a lock may be a link to elsewhere
+            try:
+                file = made.enter_context(tempfile.TemporaryFile(dir=folder, buffering=0))
+                written = file.write(bytes(_SPACE))
+            except OSError as error:
+                raise StoreError(
+                    f"{path}: no file can be made in {folder} ({error.strerror}): storage.url needs an"
+                    " existing, writable folder with free space"
+                ) from None
+            if written < _SPACE:
+                raise StoreError(f"{path}: no space left in {folder}, or no file may be as large")
+
+
+def _open(path: Path, create: int, opened: contextlib.ExitStack) -> tuple[int, os.stat_result]:
+    """Raises StoreError; FileNotFoundError when it is not to be created."""
+    try:
+        # Without waiting for the other end of a FIFO.
+        flags = os.O_RDWR | create | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+        descriptor = os.open(path, flags, _MODE)
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE) or (error.errno == errno.ENOENT and not create):
+            raise
+        raise StoreError(
+            f"{path}: cannot be opened ({error.strerror}): storage.url needs an existing, writable folder,"
+            " and files there that this user may write"
+        ) from None
+    opened.callback(os.close, descriptor)
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
+        raise StoreError(f"{path}: is not a regular file: choose another storage.url")
+    return descriptor, found
+
+
+def _refuse_unusable(path: Path) -> None:
+    """What SQLite would fail at, or destroy. Raises StoreError."""
+    if len(os.fsencode(path)) > _LONGEST:
+        raise StoreError(f"{path}: longer than the {_LONGEST} bytes that SQLite takes: choose a shorter path")
+    for suffix in ("-wal", "-shm", "-journal"):
+        file = _beside(path, suffix)
         with contextlib.suppress(OSError):
-            if self._path.stat().st_size > 0:
-                return
-        with contextlib.suppress(OSError):
-            if self._log.stat().st_size > 0:
-                raise StoreCorruptError(
-                    f"{self._log}: belongs to a database that is not there: put that back as"
-                    f" {self._path.name}, or move this file away as well to start new books"
-                )
+            if not stat.S_ISREG(file.stat().st_mode):
+                raise StoreError(f"{file}: is not a regular file, and SQLite needs the name: move it away")
+    # SQLite would delete it, and with it the last commits of a database that was moved away.
+    if (log := _beside(path, "-wal")) and _size(log) and not _size(path):
+        raise StoreCorruptError(
+            f"{log}: belongs to a database that is not there: put that back as {path.name}, or move this file"
+            " away as well to start new books"
+        )
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
+
+
+def _locked(path: Path) -> StoreLockedError:
+    return StoreLockedError(
+        f"{path}: another exporter is using this store: stop it, or use another storage.url for this one"
+    )
 
 
 def _make_private(file: int | Path, found: os.stat_result) -> None:

@@ -29,7 +29,7 @@ from exporter.ledger.job_index import Job
 from exporter.ledger.stored import StoredLedger
 from exporter.ledger.watermarks import Times
 from exporter.process import exhausted
-from exporter.store import checksums, schema
+from exporter.store import checksums, files, schema
 from exporter.store.base import Commit
 from exporter.store.checksums import ChecksumError
 from exporter.store.files import StoreFiles, resolved
@@ -233,18 +233,47 @@ def _times(stamps: list[int | None]) -> Times | None:
     return Times(baseline, settled_until, forgotten, history, catching_up or 0)
 
 
+def examine(path: Path) -> None:
+    """What would keep ``SqliteStore`` from opening it, found without changing it. Raises StoreError.
+
+    What a log beside the database holds is not looked at.
+    """
+    path = resolved(path)
+    if files.examine(path):
+        # Without locks, and without files beside it: nobody has it open.
+        address = f"{path.as_uri()}?immutable=1"
+        with _reading(path), closing(sqlite3.connect(address, uri=True)) as db:
+            checksums.register(db)
+            if _version(db, path) == schema.SCHEMA_VERSION:
+                _verify(db)
+
+
 def _check(db: sqlite3.Connection, path: Path) -> None:
     """Is the file ours, readable and of a version we know? Makes the tables in an empty one."""
-    application_id = db.execute("PRAGMA application_id").fetchone()[0]
-    version = db.execute("PRAGMA user_version").fetchone()[0]
-    tables = _tables(db)
-    if application_id == 0 and version == 0 and not tables:
+    if (version := _version(db, path)) == 0:
         with closing(db.cursor()) as cursor:
             cursor.executescript(
                 f"BEGIN IMMEDIATE; {schema.CREATE} PRAGMA application_id = {schema.APPLICATION_ID};"
                 f" PRAGMA user_version = {schema.SCHEMA_VERSION}; COMMIT;"
             )
         return
+    _upgrade(db, version)
+    _verify(db)
+
+
+def _verify(db: sqlite3.Connection) -> None:
+    checksums.check(db, "targets")
+    checksums.check(db, "breakers")
+    checksums.check_owners(db)
+
+
+def _version(db: sqlite3.Connection, path: Path) -> int:
+    """Of our tables, 0 for an empty file. Raises StoreError, ChecksumError."""
+    application_id = db.execute("PRAGMA application_id").fetchone()[0]
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    tables = _tables(db)
+    if application_id == 0 and version == 0 and not tables:
+        return 0
     complete = tables >= _our_tables()
     if application_id != schema.APPLICATION_ID and not complete:
         raise StoreCorruptError(
@@ -263,10 +292,7 @@ def _check(db: sqlite3.Connection, path: Path) -> None:
         or complete != (version == schema.SCHEMA_VERSION)
     ):
         raise ChecksumError
-    _upgrade(db, version)
-    checksums.check(db, "targets")
-    checksums.check(db, "breakers")
-    checksums.check_owners(db)
+    return int(version)
 
 
 def _tables(db: sqlite3.Connection) -> set[tuple[str, ...]]:

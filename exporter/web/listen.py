@@ -24,7 +24,7 @@ UNSENT_BYTES = 128 * 1024
 
 _ADDRESS = re.compile(r"(?:\[(?P<literal>[0-9A-Fa-f:.%a-z]+)\]|(?P<host>[^\[\]:/@\s]*)):(?P<port>[0-9]{1,5})")
 _REMEDIES = {
-    errno.EADDRINUSE: "stop the program that uses it, or choose another port",
+    errno.EADDRINUSE: "stop the program that uses it, choose another port, or give it only once",
     errno.EACCES: "choose a port from 1024 up",
     errno.EADDRNOTAVAIL: "this machine has no such address; use :PORT for all of them",
 }

@@ -5,15 +5,21 @@ from __future__ import annotations
 import io
 import os
 import socket
-from collections.abc import Callable
+import sqlite3
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from exporter.app import open_store
 from exporter.commands.check import NO_FLAGS, Estimate, check, estimates
 from exporter.commands.preflight import Flags
 from exporter.config.load import load
+from exporter.errors import StoreError
+from exporter.store.sqlite import SqliteStore
 from tests.paths import ROOT, TESTS
+from tests.processes import free_port
 
 BAD = TESTS / "config" / "bad"
 
@@ -124,6 +130,9 @@ def _written(folder: Path, text: str = TARGETS, store: str = "books.db") -> Path
     return path
 
 
+LONG = f"{'a' * 100}/" * 5 + "books.db"
+
+
 def _nothing(folder: Path) -> None:
     """The folder as it is."""
 
@@ -133,40 +142,115 @@ def _read_only(path: Path) -> None:
     path.chmod(0o400)
 
 
-@pytest.mark.parametrize(
-    ("store", "prepare", "said"),
-    [
-        ("no/books.db", _nothing, "the folder {folder}/no does not exist: make it, or choose another"),
-        (
-            "file/books.db",
-            lambda folder: (folder / "file").touch(),
-            "the folder {folder}/file does not exist",
-        ),
-        ("books.db", lambda folder: (folder / "books.db").mkdir(), "books.db is not a regular file"),
-        ("books.db", lambda folder: os.mkfifo(folder / "books.db"), "books.db is not a regular file"),
-        (
-            "books.db",
-            lambda folder: (folder / "books.db.lock").mkdir(),
-            "books.db.lock is not a regular file",
-        ),
-        ("books.db", lambda folder: (folder / "books.db").write_text("x" * 99), "is not a SQLite database"),
-        ("books.db", lambda folder: (folder / "books.db").symlink_to("books.db"), "cannot be used: "),
-        ("b" * 300, _nothing, "cannot be used: File name too long"),
-    ],
-    ids=["no-folder", "file-as-folder", "folder", "fifo", "lock-folder", "other-file", "circle", "long-name"],
-)
+FOREIGN = "PRAGMA user_version = 3; CREATE TABLE recipes (name TEXT)"
+UNUSABLE: dict[str, tuple[str, Callable[[Path], object], str]] = {
+    "no-folder": ("no/books.db", _nothing, ".lock: no file can be made in {folder}/no (No such file"),
+    "file-as-folder": ("file/books.db", lambda f: (f / "file").touch(), ".lock: cannot be opened (Not a"),
+    "proc": ("/proc/books.db", _nothing, ".lock: no file can be made in /proc (No such file"),
+    "folder": ("books.db", lambda f: (f / "books.db").mkdir(), ": cannot be opened (Is a directory)"),
+    "fifo": ("books.db", lambda f: os.mkfifo(f / "books.db"), ": is not a regular file"),
+    "device": ("/dev/null", _nothing, ": is not a regular file"),
+    "lock-folder": ("books.db", lambda f: (f / "books.db.lock").mkdir(), ".lock: cannot be opened (Is a"),
+    "lock-elsewhere": (
+        "books.db",
+        lambda f: (f / "books.db.lock").symlink_to(f / "no" / "lock"),
+        ".lock: no file can be made in {folder}/no (No such file",
+    ),
+    "other-file": ("books.db", lambda f: (f / "books.db").write_text("x" * 99), ": the store is damaged"),
+    "rubbish-after-a-good-header": (
+        "books.db",
+        lambda f: (f / "books.db").write_bytes(b"SQLite format 3\0" + b"rubbish" * 999),
+        ": the store is damaged",
+    ),
+    "other-program": (
+        "books.db",
+        lambda f: sqlite3.connect(f / "books.db").executescript(FOREIGN).connection.close(),
+        ": this SQLite file belongs to another program",
+    ),
+    "log-without-database": (
+        "books.db",
+        lambda f: (f / "books.db-wal").write_text("x"),
+        "-wal: belongs to a database that is not there",
+    ),
+    "log-folder": ("books.db", lambda f: (f / "books.db-wal").mkdir(), "-wal: is not a regular file"),
+    "shared-folder": ("books.db", lambda f: (f / "books.db-shm").mkdir(), "-shm: is not a regular file"),
+    "journal-folder": (
+        "books.db",
+        lambda f: (f / "books.db-journal").mkdir(),
+        "-journal: is not a regular file",
+    ),
+    "circle": ("books.db", lambda f: (f / "books.db").symlink_to("books.db"), ": cannot be "),
+    "long-name": ("b" * 300, _nothing, "cannot be opened (File name too long)"),
+    "long-path": (LONG, lambda f: (f / LONG).parent.mkdir(parents=True), ": longer than the 504 bytes"),
+}
+
+
+@pytest.mark.parametrize(("store", "prepare", "said"), UNUSABLE.values(), ids=UNUSABLE)
 def test_a_store_that_cannot_be_opened(
     store: str, prepare: Callable[[Path], object], said: str, tmp_path: Path
 ) -> None:
-    """It would keep the exporter from starting, so it fails the check."""
+    """It would keep the exporter from starting, so it fails the check, which changes nothing."""
     prepare(tmp_path)
-    code, text = _check(_written(tmp_path, store=store))
+    config = _written(tmp_path, store=store)
+    before = set(tmp_path.rglob("*"))
+    code, text = _check(config)
     assert (code, text.count("\n")) == (1, 1)
-    assert f"exporter.yaml: storage.url: {tmp_path}/{store}: " in text
+    assert f"exporter.yaml: storage.url: {tmp_path / store}" in text
     assert said.format(folder=tmp_path) in text
-    assert set(tmp_path.iterdir()) <= {
-        tmp_path / name for name in (store, "exporter.yaml", "file", "books.db.lock")
-    }
+    assert set(tmp_path.rglob("*")) == before
+    with pytest.raises(StoreError):
+        open_store(load(config))
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Makes a small file system of its own with these options."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+
+    def make(options: str) -> Path:
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+        if subprocess.run(command, check=False, capture_output=True).returncode != 0:
+            pytest.skip("mounting a file system is not allowed here")
+        return folder
+
+    yield make
+    subprocess.run(["umount", "--lazy", str(folder)], check=False, capture_output=True)
+
+
+@pytest.mark.parametrize("options", ["size=4k", "nr_inodes=3", "ro"])
+def test_a_file_system_without_room(options: str, mount: Callable[[str], Path], tmp_path: Path) -> None:
+    """Not enough space, too few files, or none at all."""
+    folder = mount(options)
+    code, text = _check(_written(tmp_path, store="small/books.db"))
+    assert (code, text.count("\n")) == (1, 1)
+    assert f"no file can be made in {folder} (" in text or f"no space left in {folder}" in text
+    assert list(folder.iterdir()) == []
+
+
+def test_a_store_that_is_there(tmp_path: Path) -> None:
+    """Good, and left as it is; while an exporter has it open it is not looked into, and a warning."""
+    path = tmp_path / "books.db"
+    SqliteStore(path).close()
+    config = _written(tmp_path)
+    before = {file: file.read_bytes() for file in tmp_path.iterdir()}
+    assert _check(config) == (0, f"{config}: valid, 1 target\n")
+    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
+    store = SqliteStore(path)
+    code, text = _check(config)
+    store.close()
+    assert (code, text.count("\n")) == (0, 2)
+    assert f"warning: storage.url: {path}: another exporter is using this store" in text
+
+
+def test_addresses_that_are_in_the_way_of_each_other(tmp_path: Path) -> None:
+    """Each of them is free, and the exporter could not start with both."""
+    port = free_port()
+    for addresses in ([f"127.0.0.1:{port}"] * 2, [f"*:{port}", f"127.0.0.1:{port}"]):
+        code, text = _check(_written(tmp_path), flags=Flags(addresses))
+        assert code == 1
+        assert f"{addresses[1]}: address already in use; " in text
+        assert "give it only once" in text
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
@@ -180,7 +264,7 @@ def test_a_store_that_may_not_be_written(what: str, tmp_path: Path) -> None:
         _read_only(tmp_path / what)
     code, text = _check(path)
     assert code == 1
-    assert "cannot be written to by this user" in text
+    assert "(Permission denied)" in text
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ def test_an_address_in_use_is_one_clear_line(host: str) -> None:
             Server(small, ["127.0.0.1:0", address])
     assert str(refused.value) == (
         f"--web.listen-address {address}: address already in use; stop the program that uses it, "
-        "or choose another port"
+        "choose another port, or give it only once"
     )
 
 
