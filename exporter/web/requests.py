@@ -17,6 +17,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 _ABSOLUTE: Final = re.compile(rb"https?://([^/@]+)(/.*)?", re.IGNORECASE)
 HEADERS: Final = 100
 """Header lines of a request, as in Apache. Each takes 200 bytes for as long as the answer is under way."""
+_HOST: Final = re.compile(rb"(?:[\w.~-]*|\[[0-9A-Fa-f:.]+(?:%25[\w.~-]+)?\])(?::([0-9]{0,5}))?")
+"""A name, an IPv4 address, or an IPv6 address in brackets, perhaps with a zone; then perhaps a port."""
 _SAFE_SITES: Final = ("same-origin", "none")
 
 
@@ -44,6 +46,8 @@ class WellFormed:
 
 def _refusal(scope: Scope) -> Refusal | None:
     names = [name for name, _ in scope["headers"]]
+    if not all(_is_host(value) for name, value in scope["headers"] if name == b"host"):
+        return Refusal(400, "bad request: its Host is not HOST or HOST:PORT")
     if not scope["http_version"].startswith("1."):
         return Refusal(505, "HTTP version not supported: use HTTP/1.1")
     if len(names) > HEADERS:
@@ -68,6 +72,8 @@ def _target(scope: Scope) -> Scope | Refusal:
     if (absolute := _ABSOLUTE.fullmatch(raw)) is None:
         return Refusal(400, "bad request: its target must be a path such as /metrics")
     host, path = absolute[1], absolute[2] or b"/"
+    if not _is_host(host):
+        return Refusal(400, "bad request: the host of its target is not HOST or HOST:PORT")
     others = [(name, value) for name, value in scope["headers"] if name != b"host"]
     return {
         **scope,
@@ -77,21 +83,28 @@ def _target(scope: Scope) -> Scope | Refusal:
     }
 
 
+def _is_host(value: bytes) -> bool:
+    """Empty for a client that knows no name (RFC 9112, 3.2)."""
+    match = _HOST.fullmatch(value.strip())
+    return match is not None and int(match[1] or 0) < 65536
+
+
 def from_another_site(headers: Headers) -> bool:
     """Whether a browser sends this for a page that is not from here; programs send no such headers.
 
     Browsers say so in ``Sec-Fetch-Site`` where the connection is safe (HTTPS, localhost), and in ``Origin``
-    everywhere. A page whose own name was made to point to this machine (DNS rebinding) is from here, to a
-    browser: only a password keeps it out.
+    everywhere; old ones, for a form, in ``Referer`` only. A page whose own name was made to point to this
+    machine (DNS rebinding) is from here, to a browser: only a password keeps it out.
     """
     if sites := headers.getlist("sec-fetch-site"):
         return not all(site in _SAFE_SITES for site in sites)
-    return any(_host(origin) != headers.get("host", "").lower() for origin in headers.getlist("origin"))
+    pages = [*headers.getlist("origin"), *headers.getlist("referer")]
+    return any(_host(page) != headers.get("host", "").lower() for page in pages)
 
 
-def _host(origin: str) -> str | None:
-    """``HOST[:PORT]`` as browsers write it in the Host header too; ``None`` for ``null`` and nonsense."""
+def _host(page: str) -> str | None:
+    """``HOST[:PORT]`` of a page's address, as in the Host header; ``None`` for ``null`` and nonsense."""
     try:
-        return urlsplit(origin).netloc.lower() or None
+        return urlsplit(page).netloc.lower() or None
     except ValueError:
         return None

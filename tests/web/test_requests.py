@@ -123,11 +123,43 @@ def test_a_target_in_any_form_is_answered(request_line: str, code: int) -> None:
         "GET /metrics#top",
         "GET /metrics?name[]=x#top",
         "GET http://x#top",
+        "GET http://x:y/metrics",
+        "GET http://x:99999/metrics",
+        "GET http://x\\y/metrics",
     ],
 )
 def test_what_is_no_target_is_refused(request_line: str) -> None:
     """400 in place of a guess."""
     assert sent(f"{request_line} HTTP/1.1\r\nHost: y\r\n\r\n".encode()) == [400]
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["a b", "a b@c/d", "user@x", "x/metrics", "http://x:y/metrics", "x:y", "x:99999", "x:1:2", "[x]", "[::1",
+     "::1", "x,y", "\xff\xfe", "x?y", "x#y", "<x>"],
+)  # fmt: skip
+def test_what_is_no_host_is_refused(host: str) -> None:
+    """400: programs on the way may make different things of it."""
+    assert sent(f"GET /metrics HTTP/1.1\r\nHost: {host}\r\n\r\n".encode("latin-1")) == [400]
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "x",
+        "",
+        "x:10047",
+        "x:",
+        "X.example.com.",
+        "a_b-c:1",
+        "127.0.0.1:65535",
+        "[::1]:10047",
+        "[fe80::1%25eth0]",
+    ],
+)
+def test_hosts_in_every_form_are_taken(host: str) -> None:
+    """Names, addresses and ports as clients write them."""
+    assert sent(f"GET /metrics HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()) == [200, 200, 200]
 
 
 def reloaded(headers: list[tuple[str, str]], method: str = "POST", host: str = "e.test:10047") -> Any:
@@ -159,6 +191,12 @@ def reloaded(headers: list[tuple[str, str]], method: str = "POST", host: str = "
         [("Sec-Fetch-Site", "same-site"), ("Origin", "http://e.test:10047")],
         [("Sec-Fetch-Site", "")],
         [("Sec-Fetch-Site", "same-origin"), ("Sec-Fetch-Site", "cross-site")],
+        [("Referer", "http://evil.test/page")],
+        [("Referer", "http://evil.test/page"), ("Content-Type", "application/x-www-form-urlencoded")],
+        [("Referer", "http://e.test:10047@evil.test/"), ("Content-Type", "multipart/form-data; boundary=x")],
+        [("Referer", "https://evil.test/http://e.test:10047/"), ("Content-Type", "text/plain")],
+        [("Referer", "http://evil.test/"), ("Origin", "http://e.test:10047")],
+        [("Referer", "")],
     ],
     ids=str,
 )
@@ -177,8 +215,10 @@ def test_a_page_of_another_site_cannot_reload(headers: list[tuple[str, str]], me
         [("Origin", "HTTP://E.test:10047")],
         [("Sec-Fetch-Site", "same-origin"), ("Origin", "https://portal.test")],
         [("Sec-Fetch-Site", "none")],
+        [("Content-Type", "application/x-www-form-urlencoded")],
+        [("Referer", "http://e.test:10047/?x=http://evil.test")],
     ],
-    ids=["program", "own-page", "own-page-in-capitals", "behind-a-proxy", "by-hand"],
+    ids=["program", "own-page", "own-page-in-capitals", "behind-a-proxy", "by-hand", "curl-d", "referer"],
 )
 def test_programs_and_our_own_site_can_reload(headers: list[tuple[str, str]]) -> None:
     """No program sends any of this; a proxy that changes the Host does not change what the browser saw."""
