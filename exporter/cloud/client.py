@@ -24,7 +24,7 @@ from exporter.cloud.events import ApiEvents, Operation
 from exporter.cloud.http.breaker import Breaker
 from exporter.cloud.http.destination import Destination
 from exporter.cloud.http.errors import RefusedError
-from exporter.cloud.http.exchange import Answer, Exchange
+from exporter.cloud.http.exchange import PAGE_LIMIT, Answer, Exchange, too_large
 from exporter.cloud.http.network import Network
 from exporter.cloud.http.pool import Connections
 from exporter.cloud.http.rate_limit import NoTimeLeft, RateLimiter, fingerprint
@@ -177,7 +177,16 @@ class Client:
         return _checked_project(found)
 
     def _read_page(self, answer: Answer, redact: Redactor, query: JobsQuery) -> Page:
-        page = self._decoder.decode(answer.body, redact=redact)
+        try:
+            if answer.cut:
+                raise too_large(answer.status, PAGE_LIMIT)
+            page = self._decoder.decode(answer.body, redact=redact)
+        except ApiError as error:
+            alone = query.limit == 1 and error.kind is ErrorKind.TOO_LARGE
+            record = self._decoder.decode_begin(answer.body, redact=redact) if alone else None
+            if record is None:
+                raise
+            page = Page((record,))
         # Only good answers teach the clock: an error may come from a proxy with a clock of its own.
         headers = answer.headers
         self._clock.observe(

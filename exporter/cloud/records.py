@@ -28,6 +28,8 @@ RECORDS_LIMIT: Final = 500
 """On a page. At most 100 are asked for, but an API may have a mind of its own about limits."""
 _OBJECTS_LIMIT: Final = 50_000
 """Brackets that a page may open before its records are counted; each costs the decoder a hundred bytes."""
+_BEGIN_LIMIT: Final = 60 * 1024
+"""Bytes that are read of a record that is too large: always as many, so that it looks the same each time."""
 _ID_LIMIT: Final = 256
 _MESSAGE_LIMIT: Final = 4096
 _LENGTH_LIMIT: Final = 2**31 - 1
@@ -96,6 +98,18 @@ class Decoder:
             raise _too_many()
         local = self._zone
         return Page(tuple([_record(job, local, redact) for job in answer.data]), _sane_count(answer.count))
+
+    def decode_begin(self, body: bytes, *, redact: Redactor = Redactor()) -> Record | None:  # noqa: B008
+        """The one record of a list answer that is too large, by what stands at its begin.
+
+        ``None`` where that is no list, or one of several records. Of equal names, the first one is read.
+        """
+        body = body.removeprefix(loosejson.BYTE_ORDER_MARK)
+        begin = loosejson.begin_of_list(body)
+        if begin is None:
+            return None
+        element = body[begin : begin + _BEGIN_LIMIT].lstrip()
+        return None if loosejson.begins_again(element) else self._plain(element, redact)
 
     def _decode_loosely(self, body: bytes, redact: Redactor) -> Page:
         """Record by record and field by field: what cannot be decoded costs only its own place."""

@@ -24,7 +24,13 @@ from exporter.units import SECOND
 logger = logging.getLogger(__name__)
 
 
-OF_ONE_REQUEST: Final = (ErrorKind.CLIENT, ErrorKind.SERVER, ErrorKind.DECODE, ErrorKind.OTHER)
+OF_ONE_REQUEST: Final = (
+    ErrorKind.CLIENT,
+    ErrorKind.SERVER,
+    ErrorKind.DECODE,
+    ErrorKind.TOO_LARGE,
+    ErrorKind.OTHER,
+)
 """Errors that another request need not meet."""
 
 

@@ -12,7 +12,7 @@ from typing import Protocol
 import msgspec
 from msgspec.structs import replace
 
-from exporter.errors import ExporterError
+from exporter.errors import ApiError, ErrorKind, ExporterError
 from exporter.ledger.changes import MARGIN, Sighting
 from exporter.ledger.record import JOB_TYPES, JobsQuery, Page, Record
 from exporter.ledger.watermarks import floor_second
@@ -22,6 +22,8 @@ from exporter.units import SECOND
 
 SECOND_LIMIT = 9_000
 """Records of one single second that are still paged; lists are said to be capped at 10,000."""
+ANCHORED = 2
+"""Records of the smallest page that shows where it begins."""
 PROBE = Window(946_684_800_000, 946_684_801_000)
 """A second of the year 2000, in which nobody made a job: shows what ``count`` and the time filters do."""
 
@@ -85,8 +87,13 @@ class _Fetched(msgspec.Struct, frozen=True):
     ended: int
 
 
-Steps = Generator[JobsQuery, _Fetched | None, None]
-"""Reads a window: yields one request after the other and is sent its answer, or ``None`` to be asked anew."""
+_Answer = _Fetched | ApiError | None
+
+Steps = Generator[JobsQuery, _Answer, None]
+"""Reads a window: yields one request after the other and is sent its answer, or ``None`` to be asked anew.
+
+The answer is an error where the page is too large to be read.
+"""
 
 
 class WindowResult(msgspec.Struct):
@@ -191,7 +198,7 @@ class Reader:
         """Ask for one job; anything else in the answer is left out (R9: counts only if its id matches)."""
         fetched = await self._fetch(JobsQuery(job_id=job_id, limit=1), deadline)
         matching = tuple(record for record in fetched.page.records if record.job_id == job_id)
-        if fetched.page.records and not matching:
+        if not matching and any(not record.malformed for record in fetched.page.records):
             raise LookupIgnoredError("the API answered a lookup by job_id with another job")
         return SeenPage(matching, Sighting(fetched.begun, fetched.ended, None, None))
 
@@ -223,7 +230,7 @@ class Reader:
         try:
             query = steps.send(None)
             while True:
-                query = steps.send(await self._fetch(query, deadline))
+                query = steps.send(await self._answer(query, deadline))
         except StopIteration:
             result.rest = None
         except BudgetSpentError as error:
@@ -249,27 +256,64 @@ class Reader:
         *,
         unfiltered: bool = False,
         job_type: str | None = None,
-    ) -> Generator[JobsQuery, _Fetched | None, Verdict]:
-        window = result.window
-        since, until = (None, None) if unfiltered else (window.since - MARGIN, window.until)
-        verdict = Verdict.MORE
+    ) -> Generator[JobsQuery, _Answer, Verdict]:
+        """Page by page, each of 100 records, or of fewer where one of them makes the page too large."""
+        since, until = (None, None) if unfiltered else (result.window.since - MARGIN, result.window.until)
+        query = JobsQuery(since, until, job_type=job_type)
+        verdict, limit = Verdict.MORE, PAGE_LIMIT
         while verdict is Verdict.MORE:
-            fetched = yield JobsQuery(since, until, job_type=job_type, limit=PAGE_LIMIT, offset=read.offset)
-            if fetched is None:
+            page = yield from self._page(result, replace(query, limit=limit, offset=read.offset))
+            if page is None:
                 read.go_on_later()
                 continue
-            sighting = Sighting(fetched.begun, fetched.ended, since, window.until)
-            page = Page(_dated(fetched.page.records, sighting), fetched.page.count)
-            seen = SeenPage(page.records, sighting)
-            result.show(seen)
-            if not unfiltered:
-                _refuse_outside(seen, result)
+            if isinstance(page, Page):
+                limit = min(2 * limit, PAGE_LIMIT)
+            elif limit > ANCHORED:
+                limit = max(limit // 2, ANCHORED)
+                continue
+            else:
+                page = yield from self._page_of_two(result, query, read)
             verdict = read.add(page)
         result.complete = verdict is Verdict.COMPLETE
         result.listing = tuple(read.records)
         result.count = read.count if self.memory.trust_count is not False else None
         result.reason = read.reason or verdict.value
         return verdict
+
+    def _page(
+        self, result: WindowResult, query: JobsQuery
+    ) -> Generator[JobsQuery, _Answer, Page | ApiError | None]:
+        """What one request brings, shown to the result."""
+        fetched = yield query
+        if not isinstance(fetched, _Fetched):
+            return fetched
+        sighting = Sighting(fetched.begun, fetched.ended, query.since, result.window.until)
+        page = Page(_dated(fetched.page.records, sighting), fetched.page.count)
+        seen = SeenPage(page.records, sighting)
+        result.show(seen)
+        if query.since is not None:
+            _refuse_outside(seen, result)
+        return page
+
+    def _page_of_two(
+        self, result: WindowResult, query: JobsQuery, read: WindowRead
+    ) -> Generator[JobsQuery, _Answer, Page]:
+        """The anchor and the next record, each asked for alone: what is too large even so has no page.
+
+        The anchor comes last: had the list shifted in between, another record would be in its place (R6).
+        """
+        pages: list[Page] = []
+        for offset in dict.fromkeys((read.elements, read.offset)):
+            page = None
+            while page is None:
+                page = yield from self._page(result, replace(query, limit=1, offset=offset))
+            if isinstance(page, ApiError):
+                raise page
+            pages.insert(0, page)
+        counts = [page.count for page in pages if page.count is not None]
+        return Page(
+            tuple(record for page in pages for record in page.records), counts[-1] if counts else None
+        )
 
     def _second(self, result: WindowResult) -> Steps:
         """A second that holds too many jobs, or shifts: two equal passes, or one pass per job_type (R6)."""
@@ -296,6 +340,14 @@ class Reader:
         result.complete = bool(self.memory.trust_count) and counted == elements
         result.listing = tuple(listing)
         result.reason = f"the job types add up to {elements} of {counted}"
+
+    async def _answer(self, query: JobsQuery, deadline: float) -> _Fetched | ApiError:
+        try:
+            return await self._fetch(query, deadline)
+        except ApiError as error:
+            if error.kind is not ErrorKind.TOO_LARGE:
+                raise
+            return error
 
     async def _fetch(self, query: JobsQuery, deadline: float) -> _Fetched:
         if self.last_request is not None and self.requests >= self.last_request:

@@ -23,6 +23,8 @@ PAGE_LIMIT: Final = 4 * 1024 * 1024
 """Bytes of a list answer, inflated: forty times what a page of a hundred jobs takes."""
 SMALL_LIMIT: Final = 256 * 1024
 """Of every other answer."""
+_BEGIN: Final = 64 * 1024
+"""Bytes that are read of a larger body."""
 _STEP: Final = 64 * 1024
 """Inflated at a time, so that a few bytes cannot become many before they are counted."""
 _ATTEMPT_SECONDS: Final = 60.0
@@ -42,6 +44,8 @@ class Answer(NamedTuple):
     body: bytes
     sent: float
     received: float
+    cut: bool = False
+    """There is more: a list larger than ``PAGE_LIMIT``, of which ``body`` is the begin."""
 
 
 class Exchange:
@@ -126,12 +130,15 @@ class Exchange:
                 received = self._monotonic()
                 code = str(response.status_code)
                 try:
-                    limit = PAGE_LIMIT if operation in ("list_jobs", "get_job") else SMALL_LIMIT
-                    body = await _read_body(response, limit)
+                    is_list = operation in ("list_jobs", "get_job")
+                    limit = PAGE_LIMIT if is_list else SMALL_LIMIT
+                    body, cut = await _read_body(response, limit)
+                    if cut and not (is_list and response.status_code in expected):
+                        raise too_large(response.status_code, limit)
                 except ApiError:
                     if response.status_code in expected:
                         raise
-                    body = b""  # the status of a refusal says enough
+                    body, cut = b"", False  # the status of a refusal says enough
                 finally:
                     await response.aclose()
         except TimeoutError as error:
@@ -143,30 +150,38 @@ class Exchange:
             raise transport_error(error, request.url.host, proxy) from None
         finally:
             self._events.request(operation, code, self._monotonic() - sent)
-        return Answer(response.status_code, response.headers, body, sent, received)
+        return Answer(response.status_code, response.headers, body, sent, received, cut)
 
 
-async def _read_body(response: httpx.Response, limit: int) -> bytes:
-    """The body, inflated here and not by httpx: a few kilobytes of gzip can hold gigabytes."""
-    status = response.status_code
+async def _read_body(response: httpx.Response, limit: int) -> tuple[bytes, bool]:
+    """The body, inflated here and not by httpx: a few kilobytes of gzip can hold gigabytes.
+
+    Of a larger one the begin, and that there is more.
+    """
     announced = response.headers.get("content-length", "")
-    if announced.isascii() and announced.isdigit() and int(announced) > limit:
-        raise _too_large(status, limit)
-    inflate = _inflater(response.headers.get("content-encoding", ""), status)
+    too_long = announced.isascii() and announced.isdigit() and int(announced) > limit
+    if too_long:
+        limit = _BEGIN
+    inflate = _inflater(response.headers.get("content-encoding", ""), response.status_code)
     body = bytearray()
     taken = 0
     # Not aiter_raw: that refuses the answers of fakes, whose body is there from the start.
     assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 - tells mypy which half it is
-    async for chunk in response.stream:
-        taken += len(chunk)
-        for piece in inflate(chunk):
-            body += piece
-            if max(taken, len(body)) > limit:
-                raise _too_large(status, limit)
-            await asyncio.sleep(0)  # others have their turn, however much a chunk holds
-    for _ in inflate(b""):
-        pass
-    return bytes(body)
+    try:
+        async for chunk in response.stream:
+            taken += len(chunk)
+            for piece in inflate(chunk):
+                body += piece
+                if max(taken, len(body)) > limit:
+                    return bytes(body[:_BEGIN]), True
+                await asyncio.sleep(0)  # others have their turn, however much a chunk holds
+    except httpx.HTTPError:
+        if not too_long:
+            raise
+    if not too_long:
+        for _ in inflate(b""):
+            pass
+    return bytes(body), too_long
 
 
 def _inflater(encoding: str, status: int) -> Callable[[bytes], Iterator[bytes]]:
@@ -199,7 +214,8 @@ def _inflater(encoding: str, status: int) -> Callable[[bytes], Iterator[bytes]]:
     return inflate
 
 
-def _too_large(status: int, limit: int) -> ApiError:
+def too_large(status: int, limit: int) -> ApiError:
+    """The error for a body of more than ``limit`` bytes."""
     size = f"{limit >> 20} MiB" if limit >> 20 else f"{limit >> 10} KiB"
     text = f"the body is larger than {size}; check endpoint"
     return ApiError(ErrorKind.TOO_LARGE, text, status=status)

@@ -94,20 +94,32 @@ def unpaired(body: bytes, most: int) -> tuple[dict[str, bytes], list[bytes]]:
     its quotes would have been written with backslashes. Raises as ``elements``.
     """
     begin, end = begin_of_list(body), body.rfind(b"]")
-    first = _OBJECT.search(body, begin) if begin is not None else None
-    if begin is None or first is None or not _AFTER_LIST.fullmatch(body, end + 1):
-        raise ValueError("not an object with a list of objects")
+    if begin is None or not _AFTER_LIST.fullmatch(body, end + 1):
+        raise ValueError("not an object with a list")
     array = body[begin:end].strip()
-    if not array.endswith(b"}") or len(first[1]) > _NAME_LIMIT:
+    if not array.endswith(b"}"):
         raise ValueError("the last object does not end")
     found, start = [], 0
-    for cut in re.finditer(rb"\}\s*+,\s*+(?=\{\s*+" + re.escape(first[1]) + rb"\s*+:)", array):
+    for cut in _cuts(array):
         found.append(array[start : cut.start() + 1])
         start = cut.end()
         if len(found) == most:
             raise TooManyError(f"more than {most} elements")
     found.append(array[start:])
     return members(body[: begin - 1] + b"null" + body[end + 1 :]), found
+
+
+def begins_again(objects: bytes) -> bool:
+    """Is there, beside the first object, the begin of another like it?"""
+    return next(_cuts(objects), None) is not None
+
+
+def _cuts(objects: bytes) -> Iterator[re.Match[bytes]]:
+    """Where one object ends and another begins, with the same name as the first."""
+    first = _OBJECT.search(objects)
+    if first is None or len(first[1]) > _NAME_LIMIT:
+        return iter(())
+    return re.finditer(rb"\}\s*+,\s*+(?=\{\s*+" + re.escape(first[1]) + rb"\s*+:)", objects)
 
 
 def plain_members(object_: bytes) -> dict[str, bytes]:

@@ -1,0 +1,85 @@
+"""Answers of more than 4 MiB: refused, but a single record shows what stands at its begin."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from exporter.cloud.http.exchange import PAGE_LIMIT
+from exporter.errors import ApiError
+from exporter.ledger.record import JobsQuery, Page
+from tests.cloud.world import World, run
+
+JOB = {"job_id": "a", "job_state": "SUCCEED", "text_length": 7}
+LONG = "h" * (PAGE_LIMIT + 1)
+
+
+def listed(body: bytes, way: str, limit: int) -> Page:
+    """What the client makes of a body with or without its length in front, or compressed."""
+    headers = {}
+    if way == "gzip":
+        body, headers = gzip.compress(body), {"Content-Encoding": "gzip"}
+    if way == "announced":
+        headers = {"Content-Length": str(len(body))}
+    pieces = [body[start : start + 50_000] for start in range(0, len(body), 50_000)]
+
+    async def stream() -> AsyncIterator[bytes]:
+        for piece in pieces:
+            yield piece
+
+    world = World(lambda request: httpx.Response(200, content=stream(), headers=headers))
+    return run(world.list_jobs(JobsQuery(limit=limit)))
+
+
+WAYS = pytest.mark.parametrize("way", ["announced", "endless", "gzip"])
+
+
+@WAYS
+def test_a_single_record_is_read_from_its_begin(way: str) -> None:
+    """It is known by its id, and has what stands before the end of the first 60 KiB."""
+    body = json.dumps({"count": 1, "data": [{**JOB, "x": LONG, "job_type": "AUDITION"}]}).encode()
+    (record,) = listed(body, way, 1).records
+    assert (record.job_id, record.job_state, record.text_length) == ("a", "SUCCEED", 7)
+    assert record.job_type == "unknown"
+
+
+@WAYS
+def test_a_single_record_without_an_id_at_its_begin_is_malformed(way: str) -> None:
+    """Whatever is before it: the same record looks the same beside another count."""
+    first, second = (
+        listed(json.dumps({"count": count, "data": [{"x": LONG, **JOB}]}).encode(), way, 1).records[0]
+        for count in (1, 12)
+    )
+    assert first.malformed
+    assert first == second
+
+
+@WAYS
+def test_a_page_that_is_too_large_is_refused(way: str) -> None:
+    """Where more than one record was asked for, smaller pages show which it is."""
+    body = json.dumps({"count": 1, "data": [{**JOB, "x": LONG}]}).encode()
+    with pytest.raises(ApiError, match="larger than 4 MiB") as caught:
+        listed(body, way, 2)
+    assert str(caught.value.kind) == "too_large"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        json.dumps({"count": 20_000, "data": [JOB] * 200_000}).encode(),
+        LONG.encode(),
+        b"<html>" + LONG.encode(),
+        json.dumps([{**JOB, "x": LONG}]).encode(),
+        json.dumps({"error": {"x": LONG}}).encode(),
+    ],
+    ids=["many records", "text", "HTML", "an array", "an object"],
+)
+def test_what_is_not_one_large_record_is_refused(body: bytes) -> None:
+    """Also where one record was asked for: an API that does not heed ``limit`` would look like one."""
+    with pytest.raises(ApiError) as caught:
+        listed(body, "endless", 1)
+    assert str(caught.value.kind) == "too_large"
