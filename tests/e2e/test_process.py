@@ -195,7 +195,7 @@ def test_a_signal_ends_it_within_two_seconds_and_nothing_is_lost(
         post(f"{cloud}/simulator/rate", {"rate": 0.0})
         post(f"{cloud}/simulator/clock", {"jump": 60.0})
         program.start()
-        wait_for("every job to be counted", lambda: created(program) == everything(cloud), 60.0)
+        wait_for("every job to be counted", lambda: created(program) == everything(cloud), 180.0)
         assert (created(program) or 0) >= seen
 
 
