@@ -10,32 +10,33 @@ its own address or at another one.
 from __future__ import annotations
 
 import asyncio
-import heapq
 import itertools
 from collections import Counter
-from typing import Final
+from typing import NamedTuple
 
-_Queue = list[tuple[float, int, asyncio.Future[None]]]
 
-_SLACK: Final = 64
+class _Request(NamedTuple):
+    """One that waits: by when its connection began to be quiet, and by how many of its client came before."""
+
+    quiet_since: float
+    before: int
 
 
 class Turns:
     """One turn for each request."""
 
     def __init__(self) -> None:
-        self._by_time: _Queue = []
-        self._by_client: _Queue = []
-        self._queues = itertools.cycle((self._by_time, self._by_client))
+        self._requests: dict[asyncio.Future[None], _Request] = {}
+        """Those that wait, in the order in which they came: as many at most as there are connections."""
+        self._orders = itertools.cycle(_Request._fields)
         self._waiting: Counter[str] = Counter()
         """By client."""
-        self._numbers = itertools.count()
         self._taken = False
         """Whether somebody has had the turn of this round."""
 
     def __len__(self) -> int:
         """Requests that wait."""
-        return self._waiting.total()
+        return len(self._requests)
 
     async def take(self, client: str, quiet_since: float) -> None:
         """Returns when it is this request's turn: at once, unless somebody has had one in this round."""
@@ -45,30 +46,22 @@ class Turns:
             loop.call_soon(self._next_round, loop)
             return
         turn: asyncio.Future[None] = loop.create_future()
-        number = next(self._numbers)
-        self._push(self._by_time, (quiet_since, number, turn))
-        self._push(self._by_client, (self._waiting[client], number, turn))
+        self._requests[turn] = _Request(quiet_since, self._waiting[client])
         self._waiting[client] += 1
         try:
             await turn
         finally:
+            self._requests.pop(turn, None)
             self._waiting[client] -= 1
             if not self._waiting[client]:
                 del self._waiting[client]
 
-    def _push(self, queue: _Queue, waiting: tuple[float, int, asyncio.Future[None]]) -> None:
-        """Each request is in both queues, and stays in one of them after its turn: now and then they go."""
-        if len(queue) > 2 * len(self) + _SLACK:
-            queue[:] = [entry for entry in queue if not entry[2].done()]
-            heapq.heapify(queue)
-        heapq.heappush(queue, waiting)
-
     def _next_round(self, loop: asyncio.AbstractEventLoop) -> None:
-        queue = next(self._queues)
-        while queue:
-            *_, turn = heapq.heappop(queue)
-            if not turn.done():
-                turn.set_result(None)
-                loop.call_soon(self._next_round, loop)
-                return
-        self._taken = False  # a queue without anybody waiting: so is the other one
+        order = next(self._orders)
+        waiting = [turn for turn in self._requests if not turn.done()]  # not those that were cancelled
+        self._taken = bool(waiting)
+        if waiting:
+            turn = min(waiting, key=lambda turn: getattr(self._requests[turn], order))
+            del self._requests[turn]
+            turn.set_result(None)
+            loop.call_soon(self._next_round, loop)
