@@ -255,18 +255,18 @@ def test_time_can_be_compressed() -> None:
     assert made.now() == 1e9 + 600.0
 
 
-def test_a_page_of_a_large_list_is_quick() -> None:
-    """Page 100 of a window in a list of 60,000 takes a few milliseconds."""
+def test_a_late_page_costs_what_the_first_one_does() -> None:
+    """Page 100 of a window in a list of 60,000: it is found, not counted up to."""
     world, wall = small_world(minutes=60, rate=1000)
     simulation = open_simulation(world, wall)
 
     async def conversation(client: httpx.AsyncClient) -> float:
-        params: dict[str, str | int] = {"limit": 100, "offset": 10_000, "create_since": str(int(NOON) - 3000)}
-        best = 1e9
-        for _ in range(5):
+        best = {0: 1e9, 10_000: 1e9}
+        for offset in [0, 10_000] * 8:
+            params = {"limit": "100", "offset": str(offset), "create_since": str(int(NOON) - 3000)}
             begin = time.perf_counter()
             assert len((await client.get(JOBS, params=params)).json()["data"]) == 100
-            best = min(best, time.perf_counter() - begin)
-        return best
+            best[offset] = min(best[offset], time.perf_counter() - begin)
+        return best[10_000] / best[0]
 
-    assert over_the_wire(simulation, conversation) < 0.02
+    assert over_the_wire(simulation, conversation) < 5.0
