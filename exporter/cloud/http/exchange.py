@@ -142,7 +142,9 @@ class Exchange:
                 finally:
                     await response.aclose()
         except TimeoutError as error:
-            text = f"{request.url.host}: no whole answer within {seconds:.0f} s"
+            proxy = self._connections.proxy(request.url)
+            through = "" if proxy is None else f" (through the proxy {proxy})"
+            text = f"{request.url.host}: no whole answer within {seconds:.0f} s{through}"
             raise ApiError(ErrorKind.TIMEOUT, text, retryable=True) from error
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
             # Its text may hold the URL or a header that cannot be sent: neither is shown.

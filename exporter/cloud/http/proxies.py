@@ -18,10 +18,12 @@ from exporter.config import hosts
 from exporter.errors import NetworkSettingsError
 
 _ENTRY: Final = re.compile(
-    r"(?:(\w+)://)?(\[[^\]]+\](?:/\d+)?|[^:\[\]]+|[^\[\]]*:[^\[\]]*:[^\[\]]*)(?::(\d+))?/?"
+    r"(?:(\w+)://)?(\[[^\]]+\](?:/\d+)?|[^:\[\]]+|[^\[\]]*:[^\[\]]*:[^\[\]]*)(?::(\d+))?"
 )
 """Of NO_PROXY: a name, an address or a range of addresses, IPv6 in brackets or not; perhaps with a port."""
 _HOST: Final = re.compile(r"[\w.:-]+")
+_NO_HOSTS: Final = frozenset(("http", "https", "socks5", "socks5h", "direct", "none", "null", "false"))
+"""A scheme without ``//`` and what some programs take for "no proxy": httpx would ask for such a host."""
 _SHOWN: Final = 60
 
 
@@ -89,11 +91,12 @@ def _proxy(variable: str, value: str) -> Proxy:
     try:
         url = httpx.URL(value if "://" in value else f"http://{value}")
         usable = _HOST.fullmatch(url.host) is not None and (url.port is None or 0 < url.port < 65536)
+        usable = usable and url.host not in _NO_HOSTS
     except (httpx.InvalidURL, ValueError):
         usable = False
     if not usable or "@" in url.path + url.query.decode() + url.fragment:
         raise refused(
-            "must be http://HOST:PORT, perhaps with USER:PASSWORD@ before HOST and / in them as %2F"
+            "must be http://HOST:PORT, perhaps with USER:PASSWORD@ before HOST and / in them as %2F, or unset"
         )
     if url.scheme in ("socks5", "socks5h"):
         if importlib.util.find_spec("socksio") is None:
@@ -107,7 +110,7 @@ def _proxy(variable: str, value: str) -> Proxy:
 
 
 def _entries(text: str) -> list[str]:
-    return [entry for entry in re.split(r"[,\s]+", text.lower()) if entry]
+    return [entry.rstrip("/") for entry in re.split(r"[,\s]+", text.lower()) if entry.rstrip("/")]
 
 
 def _readable(entry: str) -> bool:

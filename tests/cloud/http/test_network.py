@@ -80,6 +80,9 @@ class Server:
                 await writer.drain()
 
 
+SILENT = "never answers"
+
+
 class ProxyServer(Server):
     """An HTTP proxy: refuses with ``refusal``, or connects to ``port`` on this machine whatever is asked."""
 
@@ -97,6 +100,8 @@ class ProxyServer(Server):
         self._writers.append(writer)
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             self.received.append((await reader.readuntil(b"\r\n\r\n")).decode())
+            if self._refusal == SILENT:
+                await asyncio.sleep(3600)
             if self._refusal:
                 writer.write(f"HTTP/1.1 {self._refusal}\r\nContent-Length: 0\r\n\r\n".encode())
                 return
@@ -143,10 +148,13 @@ async def list_jobs(client: Client, seconds: float = 10.0) -> None:
     await client.list_jobs(JobsQuery(), deadline=time.monotonic() + seconds)
 
 
-async def once(endpoint: str, environ: Mapping[str, str]) -> None:
+async def once(endpoint: str, environ: Mapping[str, str], *, seconds: float | None = None) -> None:
     with client(endpoint, environ) as asking:
         try:
-            await list_jobs(asking)
+            if seconds is None:
+                await list_jobs(asking)
+            else:
+                await asking.list_jobs(JobsQuery(), deadline=time.monotonic() + seconds)
         finally:
             await asking.aclose()
 
@@ -215,6 +223,19 @@ def test_a_refusal_of_the_proxy_is_the_proxys(
     assert f"the proxy 127.0.0.1:{port} (https_proxy) {message}" in text
     assert "SECRET" not in text
     assert asked == attempts
+
+
+def test_a_proxy_that_never_answers_is_named() -> None:
+    """It took the connection, and the poll's time is over before httpx gives up."""
+
+    async def scene() -> tuple[str, int]:
+        async with ProxyServer(SILENT) as proxy:
+            with pytest.raises(ApiError) as caught:
+                await once(f"https://{NAME}", {"HTTPS_PROXY": f"http://127.0.0.1:{proxy.port}"}, seconds=0.3)
+            return str(caught.value), proxy.port
+
+    text, port = run(Names(), scene())
+    assert f"no whole answer within 0 s (through the proxy 127.0.0.1:{port} (HTTPS_PROXY))" in text
 
 
 @pytest.mark.parametrize(

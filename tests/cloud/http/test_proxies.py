@@ -57,6 +57,12 @@ def test_which_variable_counts(environ: dict[str, str], variable: str | None) ->
         ("example", NAME + "."),
         ("example:443", NAME),
         ("https://example", NAME),
+        ("https://metastudio.cn-north-4.example/", NAME),
+        ("example/", NAME),
+        ("https://example:443/", NAME),
+        ("https://10.1.2.3/", "https://10.1.2.3"),
+        ("https://10.0.0.0/8/", "https://10.1.2.3"),
+        ("https://[2001:db8::5]/", "https://[2001:db8::5]"),
         ("a, b ,example", NAME),
         ("a example", NAME),
         ("a,*", NAME),
@@ -119,7 +125,7 @@ def test_no_proxy_ever_sees(url: str) -> None:
         "nonsense://user:SECRET@proxy", "socks4://user:SECRET@proxy", "http://", "http://:3128",
         "http://proxy:port", "http://proxy:99999", "http://user:SEC/RET@proxy", "http://user:12/SECRET@proxy:1",
         "http://user:12?SECRET@proxy:1", "http://user:12#SECRET@proxy:1", "user:SEC://RET@proxy", "http://[::1",
-        "http://pro xy",
+        "http://pro xy", "http:/proxy:3128", "https:proxy:3128", "socks5:/proxy:1080", "DIRECT", "none",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("variable", ["HTTPS_PROXY", "all_proxy"])
