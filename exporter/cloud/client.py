@@ -22,12 +22,12 @@ from exporter.cloud.auth.sources import CredentialSource
 from exporter.cloud.clock import ApiClock
 from exporter.cloud.events import ApiEvents, Operation
 from exporter.cloud.http.breaker import Breaker
-from exporter.cloud.http.destination import Destination
+from exporter.cloud.http.destination import Destination, place
 from exporter.cloud.http.errors import RefusedError
 from exporter.cloud.http.exchange import PAGE_LIMIT, Answer, Exchange, too_large
 from exporter.cloud.http.network import Network
 from exporter.cloud.http.pool import Connections
-from exporter.cloud.http.rate_limit import NoTimeLeft, RateLimiter, fingerprint
+from exporter.cloud.http.rate_limit import NoTimeLeft, RateLimiter
 from exporter.cloud.records import Decoder
 from exporter.cloud.redact import Redactor
 from exporter.cloud.session import Session
@@ -81,7 +81,7 @@ class Client:
         self._project_id = target.project_id
         self._connections = Connections(network, transport=transport)
         self._jobs = Destination(limiter.at(iam.host(target.endpoint)), breaker, scope(target))
-        region = fingerprint(target.iam_endpoint, target.region)
+        region = place(target.iam_endpoint, target.region)
         self._iam = Destination(limiter.at(iam.endpoint(target)), breaker, region)
         self._session = Session(
             Exchange(self._connections, events, monotonic, wall, redactor),
@@ -264,7 +264,7 @@ class Client:
 
 def scope(target: TargetConfig) -> str:
     """Tells what a refusal of this target's requests speaks of: not of other regions, projects, users."""
-    return fingerprint(target.endpoint, target.region, target.project_id or "", target.app_user_id or "")
+    return place(target.endpoint, target.region, target.project_id or "", target.app_user_id or "")
 
 
 def _newest(page: Page, query: JobsQuery) -> int | None:

@@ -28,7 +28,7 @@ from exporter.cloud.auth.sources import (
 from exporter.cloud.client import Client, scope
 from exporter.cloud.events import ApiEvents
 from exporter.cloud.http.breaker import TRIALS, Breaker, Refused
-from exporter.cloud.http.destination import Destination
+from exporter.cloud.http.destination import Destination, place
 from exporter.cloud.http.exchange import Exchange
 from exporter.cloud.http.network import Network, network
 from exporter.cloud.http.pool import Connections
@@ -122,8 +122,8 @@ def connect(
     limiter = shared.limiter(key, target.name, target.rate_limit)
     machine = _Machine(events, environ, metadata_url, way_out, monotonic, wall, jitter, transport, redactor)
     # Its own breaker for a password: a refused password and a refused token are different verdicts.
-    place = fingerprint(target.iam_endpoint, target.project_id or target.region)
-    iam = Destination(limiter.at(endpoint(target)), shared.breaker(_IAM + key), place)
+    to = place(target.iam_endpoint, target.project_id or target.region)
+    iam = Destination(limiter.at(endpoint(target)), shared.breaker(_IAM + key), to)
     credentials = _credentials(target, machine, iam)
     return Client(
         target,

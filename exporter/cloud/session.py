@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final, NamedTuple, TypeVar
 
 import httpx
@@ -16,6 +17,7 @@ from exporter.cloud.auth.request_auth import Credential, Keys, auth_for
 from exporter.cloud.auth.sources import CredentialSource
 from exporter.cloud.clock import ApiClock
 from exporter.cloud.events import ApiEvents, Operation
+from exporter.cloud.http.breaker import Use
 from exporter.cloud.http.destination import Destination
 from exporter.cloud.http.error_codes import Remedy
 from exporter.cloud.http.errors import RefusedError
@@ -85,8 +87,9 @@ class Session:
     ) -> _T:
         """One attempt, and at most one more where a refusal says what was wrong. Raises ApiError."""
 
-        async def send(with_: Credential, offset: float) -> _T:
-            async with to.limiter.slot(self._target, deadline) as waited:
+        async def send(use: Use, with_: Credential, offset: float) -> _T:
+            use.credential = with_.fingerprint
+            async with to.limiter.slot(self._target, deadline, use) as waited:
                 if waited > 0:
                     self._events.throttle_wait(waited)
                 # Another request may have been refused during the wait: five bad signatures lock the key.
@@ -101,8 +104,8 @@ class Session:
                 )
 
         try:
-            async with to.breaker.permit(credential.fingerprint, to.place, deadline - self._monotonic()):
-                return await self._attempts(operation, send, to, credential, deadline)
+            async with to.breaker.use(credential.fingerprint, to.place) as use:
+                return await self._attempts(operation, partial(send, use), use, to, credential, deadline)
         except ApiError as error:
             self._report(error)
             raise
@@ -111,6 +114,7 @@ class Session:
         self,
         operation: Operation,
         send: Callable[[Credential, float], Awaitable[_T]],
+        use: Use,
         to: Destination,
         credential: Credential,
         deadline: float,
@@ -134,11 +138,15 @@ class Session:
                     self._credentials.forget(credential)
                 to.refused(credential.fingerprint, again, signatures=signatures)
                 raise
-            except NoTimeLeft:
-                raise refusal from None
+            except BaseException as error:
+                if signatures > 1:
+                    to.refused(credential.fingerprint, refusal)
+                if isinstance(error, NoTimeLeft | TimeoutError):
+                    raise refusal from None
+                raise
             offset = second.offset
         self._accepted = self._wall() + offset - self._monotonic()
-        to.breaker.accept(credential.fingerprint, to.place)
+        use.accept()
         self._events.credentials_rejected(False)
         self._events.access_denied(False)
         return result

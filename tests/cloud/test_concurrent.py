@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from exporter.cloud.http import breaker
-from exporter.cloud.http import rate_limit as limits
+from exporter.config.load import PasswordAuth, Secret
 from exporter.errors import ApiError
 from exporter.ledger.record import JobsQuery
 from tests.cloud.world import ENDPOINT, World, gateway, jobs, reply, run, target
@@ -78,14 +78,14 @@ def test_a_throttled_call_silences_the_others() -> None:
 def test_targets_that_are_never_answered_hold_up_no_other(
     monkeypatch: pytest.MonkeyPatch, hanging: int, proven: bool, endpoint: str
 ) -> None:
-    """Each has more requests than places, with the same keys: another target is read as ever."""
-    monkeypatch.setattr(breaker, "_HANDOVER", 0.01)
-    monkeypatch.setattr(limits, "_PATIENCE", 0.01)
-    silent = not proven
+    """Each asks thrice at a time, with the same keys. Once that is known of them, another is read as ever."""
+    monkeypatch.setattr(breaker, "_PATIENCE", -1.0)
+    silent, seconds = not proven, 0.001
 
-    async def answer(request: httpx.Request) -> httpx.Response:
+    async def answer(request: httpx.Request) -> httpx.Response | Exception:
         if silent and request.headers.get("X-App-UserId") == "hangs":
-            await asyncio.sleep(3600)
+            await asyncio.sleep(seconds)
+            return httpx.ReadTimeout("")
         return jobs("a")
 
     world = World(answer)
@@ -94,24 +94,26 @@ def test_targets_that_are_never_answered_hold_up_no_other(
         for n in range(hanging)
     ]
 
+    def ask_all() -> list[asyncio.Task[object]]:
+        deadline = world.time.now + 1000
+        return [asyncio.create_task(client.list_jobs(JobsQuery(), deadline=deadline)) for client in clients]
+
     async def scenario() -> None:
-        nonlocal silent
+        nonlocal silent, seconds
         if proven:
-            for client in clients:
-                await client.list_jobs(JobsQuery(), deadline=world.time.now + 60)
+            await asyncio.gather(*ask_all())
             silent = True
-        calls = [
-            asyncio.create_task(client.list_jobs(JobsQuery(), deadline=world.time.now + 60))
-            for client in clients
-        ]
+        calls = ask_all()
+        await world.list_jobs()
+        await asyncio.gather(*calls, return_exceptions=True)
+        seconds = 3600.0
+        calls = ask_all()
         await settle()
         for _ in range(20):
             await asyncio.wait_for(world.list_jobs(), 10.0)
         for call in calls:
             call.cancel()
-        assert all(
-            isinstance(end, BaseException) for end in await asyncio.gather(*calls, return_exceptions=True)
-        )
+        await asyncio.gather(*calls, return_exceptions=True)
 
     run(scenario())
 
@@ -138,3 +140,42 @@ def test_keys_that_end_everywhere_cost_few_signatures() -> None:
 
     assert all(isinstance(result, ApiError) for result in run(scenario()))
     assert len(world.requests) - 10 <= 4
+
+
+@pytest.mark.parametrize("auth", ["keys", "password"])
+@pytest.mark.parametrize("known", [False, True], ids=["fresh_start", "ended_while_running"])
+def test_slow_refusals_of_ten_targets_are_few(auth: str, known: bool) -> None:
+    """All are on their way before the first is answered: four bad signatures, three wrong passwords."""
+    valid = known
+    password = PasswordAuth("account", "user", Secret("p4ssw0rd-example"))
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        was_valid = valid
+        await asyncio.sleep(0.02)
+        if was_valid and request.url.path == "/v3/auth/tokens":
+            return reply(201, {"token": {}}, {"X-Subject-Token": "t0ken"})
+        return jobs("a") if was_valid else BAD_SIGNATURE
+
+    world = World(answer)
+    clients = [
+        world.connect(
+            target(name=f"t{n}", project_id=f"p{n}", **({"auth": password} if auth == "password" else {}))
+        )
+        for n in range(10)
+    ]
+
+    async def ask_all() -> None:
+        calls = [client.list_jobs(JobsQuery(), deadline=world.time.now + 60) for client in clients]
+        await asyncio.gather(*calls, return_exceptions=True)
+
+    async def scenario() -> int:
+        nonlocal valid
+        if known:
+            await ask_all()
+            world.time.now += 86400.0  # all tokens have ended
+        valid, before = False, len(world.requests)
+        await ask_all()
+        await ask_all()
+        return len(world.requests) - before
+
+    assert run(scenario()) <= {"keys": 4, "password": 3}[auth]

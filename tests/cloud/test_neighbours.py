@@ -242,11 +242,20 @@ def test_a_pause_says_who_throttles_and_what_it_said() -> None:
 
 @pytest.mark.parametrize("pause", [5, 600], ids=["short", "longer_than_a_poll"])
 def test_after_a_pause_others_come_before_the_throttled(pause: int) -> None:
-    """Two targets at one endpoint, one throttled whenever it asks: the other has whole polls in between."""
+    """One is throttled whenever it asks: once the other was answered in between, it alone keeps quiet."""
     sick = keep_saying(429, "APIG.0308", "", Retry_After=str(pause))
     pair = Pair(sick, sick={"project_id": SICK_PROJECT})
     polls, answered = pair.poll(3600, timeout=30.0)
-    assert answered >= {5: polls // 2, 600: 3600 // 660 * 3}[pause]
+    assert polls - answered <= 2 * pause / INTERVAL
+    assert pair.sent_by_the_sick() >= 3600 / (pause + 60.0)
+
+
+def test_a_quota_that_all_share_makes_all_keep_quiet() -> None:
+    """Both are throttled by turns: neither asks before its own pause is over."""
+    pair = Pair(keep_saying(429, "APIG.0308", "", Retry_After="60"), sick={"project_id": SICK_PROJECT})
+    pair.well = pair.connect(pair.well_events, name="well", project_id=f"{SICK_PROJECT}2")
+    pair.poll(3600, timeout=30.0)
+    assert len(pair.world.requests) <= 2 * 60
 
 
 def test_turns_at_an_endpoint_are_taken_in_order() -> None:

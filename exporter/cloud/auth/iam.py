@@ -69,25 +69,25 @@ def password_source(
 
     async def fetch() -> Lease[Token]:
         password, owner = await read()
-        try:
-            async with (
-                to.breaker.permit(owner, to.place, _WAIT),
-                to.limiter.slot(target.name, monotonic() + _WAIT) as waited,
-                open_connections() as connections,
-            ):
-                events.throttle_wait(waited)
-                to.breaker.check(owner, to.place)  # another may have been refused during the wait
-                lease = await open_exchange(connections).call(
-                    "create_token",
-                    _token_request(connections, target, auth, password),
-                    lambda answer, redact: _read_token(answer, owner, Secret(password), wall()),
-                    secrets=(password,),
-                    expected=(201, 200),
-                )
-        except RefusedError as error:
-            to.refused(owner, error)  # IAM locks a user after a few wrong passwords
-            raise
-        to.breaker.accept(owner, to.place)
+        async with to.breaker.use(owner, to.place) as use:
+            try:
+                async with (
+                    to.limiter.slot(target.name, monotonic() + _WAIT, use) as waited,
+                    open_connections() as connections,
+                ):
+                    events.throttle_wait(waited)
+                    to.breaker.check(owner, to.place)  # another may have been refused during the wait
+                    lease = await open_exchange(connections).call(
+                        "create_token",
+                        _token_request(connections, target, auth, password),
+                        lambda answer, redact: _read_token(answer, owner, Secret(password), wall()),
+                        secrets=(password,),
+                        expected=(201, 200),
+                    )
+            except RefusedError as error:
+                to.refused(owner, error)  # IAM locks a user after a few wrong passwords
+                raise
+            use.accept()
         return lease
 
     return LeasedSource(fetch, lambda life: min(3600.0 * (1 + jitter() / 2), life * 0.2), monotonic)

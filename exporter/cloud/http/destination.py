@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from exporter.cloud.http.breaker import Breaker
 from exporter.cloud.http.errors import RefusedError
-from exporter.cloud.http.rate_limit import EndpointLimiter
+from exporter.cloud.http.rate_limit import EndpointLimiter, fingerprint
 from exporter.errors import ErrorKind
 
 
@@ -16,7 +16,7 @@ class Destination(NamedTuple):
     limiter: EndpointLimiter
     breaker: Breaker
     place: str
-    """Fingerprint of the endpoint and of what is asked for there: what a refusal concerns."""
+    """What a refusal concerns, see ``place``."""
 
     def refused(self, credential: str, refusal: RefusedError, *, signatures: int = 1) -> None:
         """Take note of a refusal that speaks of the credentials with this fingerprint."""
@@ -24,3 +24,8 @@ class Destination(NamedTuple):
             self.breaker.deny(credential, self.place, refusal.message)
         elif refusal.kind is ErrorKind.AUTH:
             self.breaker.refuse(credential, self.place, refusal.message, signatures=signatures)
+
+
+def place(endpoint: str, *asked: str) -> str:
+    """Tells the endpoint, and after a ``/`` what is asked for there; reveals neither."""
+    return f"{fingerprint(endpoint)}/{fingerprint(*asked)}"

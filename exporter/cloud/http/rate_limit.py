@@ -1,7 +1,8 @@
-"""What keeps us from harming an account: how often we ask, how many requests at a time, when not at all.
+"""What keeps us from harming an account: how often we ask, and when not at all.
 
-The rate belongs to credentials, wherever they are used. A pause belongs to credentials *at one endpoint*,
-places to one target there: who is throttled, or never answered, holds up nothing that is sent elsewhere.
+The rate belongs to credentials, wherever they are used. A pause belongs to credentials *at one endpoint*, and
+to one target there once others were answered: who is throttled holds up nothing that is sent elsewhere.
+How many requests are under way at a time is the breaker's to say.
 Knows no HTTP; clocks and sleep are arguments.
 """
 
@@ -10,18 +11,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Set
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Final
 
+from exporter.cloud.http.breaker import Use
 from exporter.errors import ApiError, ErrorKind
 
-_OF_A_TARGET: Final = 2
-"""Requests of one target under way at one endpoint."""
-_PROMPT: Final = 3
-"""Requests with the same credentials under way anywhere, of those that may be answered at any moment: when a
-key turns bad, as many bad signatures are on their way. Five of them lock it (APIG FAQ)."""
-_PATIENCE: Final = 2.0
-"""Seconds after which a request without an answer keeps those of other targets waiting no longer."""
 _GIVE_WAY: Final = 60.0
 """Seconds at most for which a throttled target lets the others at its endpoint go first."""
 
@@ -41,36 +36,6 @@ class NoTimeLeft(ApiError):  # noqa: N818 - a turn of events, not a fault
         super().__init__(kind, why)
 
 
-class Places:
-    """So many at a time, in order of arrival; one held for longer than ``patience`` keeps nobody waiting."""
-
-    def __init__(self, number: int, *, patience: float | None = None) -> None:
-        self._free = asyncio.Semaphore(number)
-        self._patience = patience
-
-    @asynccontextmanager
-    async def take(self, seconds: float) -> AsyncIterator[None]:
-        """Raises TimeoutError when none is free within ``seconds``."""
-        async with asyncio.timeout(max(seconds, 0.0)):
-            await self._free.acquire()
-        held = True
-
-        def give_back() -> None:
-            nonlocal held
-            if held:
-                held = False
-                self._free.release()
-
-        loop = asyncio.get_running_loop()
-        timer = None if self._patience is None else loop.call_later(self._patience, give_back)
-        try:
-            yield
-        finally:
-            if timer is not None:
-                timer.cancel()
-            give_back()
-
-
 class RateLimiter:
     """Token bucket over all requests with the same credentials, retries included, in order of arrival."""
 
@@ -85,7 +50,6 @@ class RateLimiter:
         self.rate = rate
         self.monotonic = monotonic
         self.sleep = sleep
-        self.prompt = Places(_PROMPT, patience=_PATIENCE)
         self._burst = burst
         self._full_at = monotonic()
         """When the bucket is full again; each request moves it on by the time that earns one token."""
@@ -137,41 +101,51 @@ class EndpointLimiter:
     def pause(self, target: str, seconds: float, reason: str) -> None:
         """No request for so long: this target was throttled, and refused requests count against the limit.
 
-        Afterwards the others come first: they waited longer. ``reason`` is what the API said, redacted.
+        Afterwards the others come first: they waited longer. Where one of them was answered since this target
+        was throttled before, this target alone keeps quiet. ``reason`` is what the API said, redacted.
         """
-        until = self._monotonic() + seconds
-        if until > self._quiet_until:
-            self._quiet_until, self._reason = until, reason
-        if self._targets.keys() - {target}:
-            self._of(target).gives_way_until = until + min(seconds, _GIVE_WAY)
+        me, now = self._of(target), self._monotonic()
+        others = [other for other in self._targets.values() if other is not me]
+        alone = any(other.answered > me.throttled for other in others)
+        me.throttled, until = now, now + seconds
+        self._reason = reason
+        if alone:
+            me.waits_until = max(me.waits_until, until)
+            return
+        self._quiet_until = max(self._quiet_until, until)
+        if others:
+            me.waits_until = until + min(seconds, _GIVE_WAY)
 
     @asynccontextmanager
-    async def slot(self, target: str, deadline: float) -> AsyncIterator[float]:
+    async def slot(self, target: str, deadline: float, use: Use | None = None) -> AsyncIterator[float]:
         """Room for one request; gives the seconds waited for the rate and for pauses.
 
-        Raises NoTimeLeft, TimeoutError.
+        ``use`` has begun then. Raises NoTimeLeft, TimeoutError; what ``use.begin`` raises.
         """
         me = self._of(target)
         began = self._monotonic()
-        await self._wait(lambda: me.gives_way_until, deadline)
-        waited = self._monotonic() - began
-        async with me.places.take(deadline - self._monotonic()), AsyncExitStack() as held:
-            began = self._monotonic()
-            async with self._turn(deadline):
-                while True:
-                    await self._wait(lambda: self._quiet_until, deadline)
-                    if not me.slow:
-                        left = deadline - self._monotonic()
-                        await held.enter_async_context(self._credentials.prompt.take(left))
-                    await self._credentials.token(deadline)
-                    if self._quiet_until <= self._monotonic():
-                        break
-                    await held.aclose()  # throttled in the meantime
-            sent = self._monotonic()
-            try:
-                yield waited + sent - began
-            finally:
-                me.slow = self._monotonic() - sent > _PATIENCE
+        while not await self._sent(me, deadline, use):
+            pass
+        yield self._monotonic() - began
+        me.answered = self._monotonic()
+
+    async def _sent(self, me: _Target, deadline: float, use: Use | None) -> bool:
+        """Wait for the turn of one request; false when a pause has begun in the meantime."""
+        await self._wait(lambda: me.waits_until, deadline)
+        async with self._turn(deadline):
+            await self._wait(lambda: self._quiet_until, deadline)
+        if use is not None:  # not at the head of the line: others here may have room already
+            await use.begin(deadline - self._monotonic())
+        async with self._turn(deadline):
+            if not self._paused(me):
+                await self._credentials.token(deadline)
+        paused = self._paused(me)
+        if paused and use is not None:
+            use.back()
+        return not paused
+
+    def _paused(self, me: _Target) -> bool:
+        return max(self._quiet_until, me.waits_until) > self._monotonic()
 
     @asynccontextmanager
     async def _turn(self, deadline: float) -> AsyncIterator[None]:
@@ -209,8 +183,9 @@ class _Target:
     """What is known of one target at an endpoint."""
 
     def __init__(self) -> None:
-        self.places = Places(_OF_A_TARGET)
-        self.gives_way_until = float("-inf")
-        """It was throttled: until then the others go first."""
-        self.slow = False
-        """Its last request was answered late, or not at all."""
+        self.waits_until = float("-inf")
+        """It was throttled: until then the others go first, or it alone keeps quiet."""
+        self.throttled = float("inf")
+        """When it was last throttled."""
+        self.answered = float("-inf")
+        """When it last got what it asked for."""

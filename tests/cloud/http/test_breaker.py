@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import suppress
 
 import msgspec
 import pytest
 
-from exporter.cloud.http import breaker as module
 from exporter.cloud.http.breaker import Breaker, Refused
 from exporter.errors import ApiError
 from tests.cloud.world import FakeTime, run
@@ -183,10 +183,10 @@ def test_a_restart_leaves_good_keys_alone(breaker: Breaker, time: FakeTime) -> N
 
 
 def test_good_keys_that_ended_before_a_restart_are_noticed(breaker: Breaker, time: FakeTime) -> None:
-    """Places that accepted them lately are believed until two of them refuse."""
+    """Places that accepted them lately are believed until four signatures were refused in a row."""
     attempts(breaker, time, "abcdefgh", seconds=15.0, good=frozenset("abcdefgh"))
     again = restored(time, msgspec.json.encode(breaker.state))
-    assert len(attempts(again, time, "abcdefgh", seconds=280.0)) <= 3
+    assert len(attempts(again, time, "abcdefgh", seconds=280.0)) <= 4
 
 
 def test_no_stored_state_helps_to_guess_a_good_secret(breaker: Breaker) -> None:
@@ -204,43 +204,167 @@ def test_refusals_that_an_older_version_stored_count(time: FakeTime) -> None:
     assert len(tried) == 2
 
 
-def test_one_request_at_a_time_tries_new_keys(breaker: Breaker, time: FakeTime) -> None:
-    """Ten endpoints at once: the second signs only after the first was answered, and so on."""
-    sent = 0
+class Gateway:
+    """Takes as long as it likes to answer; ``bad`` keys are refused."""
 
-    async def one(place: str) -> None:
-        nonlocal sent
-        async with breaker.permit("keys", place, 60.0):
-            sent += 1
-            await asyncio.sleep(0)
-            breaker.refuse("keys", place, "why")
+    def __init__(self, breaker: Breaker, *, corrects: bool = False) -> None:
+        self.breaker = breaker
+        self.corrects = corrects
+        """Is a refused signature followed by one with another time?"""
+        self.good: set[str] = set()
+        self.sent: list[str] = []
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._answers: dict[str, asyncio.Event] = {}
 
-    async def scenario() -> None:
-        await asyncio.gather(*(one(place) for place in "abcdefghij"), return_exceptions=True)
+    async def ask(self, *places: str) -> None:
+        """One request to each of them."""
+        for place in places:
+            self._answers[place] = asyncio.Event()
+            self._tasks[place] = asyncio.create_task(self._one(place))
+            await self._settle()
 
-    run(scenario())
-    assert sent == 3
+    async def answer(self, *places: str) -> None:
+        for place in places:
+            self._answers[place].set()
+            await self._settle()
 
+    async def answer_all(self) -> None:
+        """Again and again, until nothing is under way."""
+        while waiting := [place for place in self.sent if not self._answers[place].is_set()]:
+            await self.answer(*waiting)
 
-def test_a_trial_without_an_answer_lets_the_next_begin(
-    time: FakeTime, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Eight endpoints that never answer do not keep the ninth from trying the keys."""
-    monkeypatch.setattr(module, "_HANDOVER", 0.01)
-    breaker = Breaker(wall=time.wall, monotonic=time.monotonic)
-
-    async def hang(place: str) -> None:
-        async with breaker.permit("keys", place, 60.0):
-            await asyncio.sleep(3600)
-
-    async def scenario() -> None:
-        hanging = [asyncio.create_task(hang(place)) for place in "abcdefgh"]
-        await asyncio.sleep(0)
-        async with breaker.permit("keys", "good", 60.0):
-            breaker.accept("keys", "good")
-        for task in hanging:
+    async def hang_up(self) -> None:
+        for task in self._tasks.values():
             task.cancel()
-        await asyncio.gather(*hanging, return_exceptions=True)
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    async def _one(self, place: str) -> None:
+        with suppress(ApiError):
+            async with self.breaker.use("keys", place) as use:
+                await use.begin(60.0)
+                self.sent.append(place)
+                bad = place not in self.good
+                await self._answers[place].wait()
+                if bad and self.corrects:
+                    with suppress(TimeoutError):
+                        await use.begin(0.01)
+                if bad:
+                    self.breaker.refuse("keys", place, "why", signatures=use.signatures)
+                else:
+                    use.accept()
+
+    async def _settle(self) -> None:
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+
+EVERYWHERE = [f"{endpoint}/{project}" for endpoint in "abcde" for project in "12"]
+KNOWN = pytest.mark.parametrize(
+    "known", [0, 1, 5, 10], ids=["new_keys", "one_accepted", "half_accepted", "all_accepted"]
+)
+
+
+@KNOWN
+@pytest.mark.parametrize("trials", [2, 3], ids=["password", "keys"])
+@pytest.mark.parametrize("restart", [False, True], ids=["running", "after_a_restart"])
+def test_refusals_that_take_their_time_are_few(
+    time: FakeTime, trials: int, known: int, restart: bool
+) -> None:
+    """All places poll at once, before any is answered: four bad signatures at most, of passwords three."""
+    breaker = Breaker(wall=time.wall, monotonic=time.monotonic, trials=trials)
+    for place in EVERYWHERE[:known]:
+        breaker.accept("keys", place)
+    if restart:
+        stored = msgspec.json.encode(breaker.state)
+        breaker = Breaker(wall=time.wall, monotonic=time.monotonic, trials=trials)
+        breaker.restore(msgspec.json.decode(stored, type=tuple[Refused, ...]))
+
+    async def scenario() -> int:
+        gateway = Gateway(breaker)
+        for _ in range(3):
+            await gateway.ask(*EVERYWHERE)
+            time.now += 8.0
+            await gateway.answer_all()
+            await gateway.hang_up()
+        return len(gateway.sent)
+
+    assert run(scenario()) <= trials + 1 - (known == 0)
+
+
+def test_an_acceptance_on_its_way_settles_no_later_refusal(breaker: Breaker) -> None:
+    """It was sent before the keys ended; that it arrives after a refusal makes them no better."""
+
+    async def scenario() -> int:
+        gateway = Gateway(breaker)
+        for place in EVERYWHERE:
+            breaker.accept("keys", place)
+        gateway.good = {"a/1"}
+        await gateway.ask("a/1", "b/1", "c/1")
+        await gateway.answer("b/1", "c/1", "a/1")
+        gateway.good = set()
+        await gateway.ask(*EVERYWHERE)
+        await gateway.answer_all()
+        await gateway.hang_up()
+        return len(gateway.sent) - 1
+
+    assert run(scenario()) <= 4
+
+
+@pytest.mark.parametrize("corrects", [False, True], ids=["once", "with_a_corrected_clock"])
+@pytest.mark.parametrize("restart", [False, True], ids=["running", "after_a_restart"])
+def test_one_sick_endpoint_silences_no_other(
+    breaker: Breaker, time: FakeTime, restart: bool, corrects: bool
+) -> None:
+    """Its three targets, accepted before, are all refused; those of another endpoint go on."""
+    sick, well = ["sick/1", "sick/2", "sick/3"], ["well/1", "well/2"]
+    for place in (*well, *sick):
+        breaker.accept("keys", place)
+
+    async def scenario() -> list[str]:
+        gateway = Gateway(breaker, corrects=corrects)
+        await gateway.ask(*sick)
+        await gateway.answer_all()
+        await gateway.hang_up()
+        gateway = Gateway(restored(time, msgspec.json.encode(breaker.state)) if restart else breaker)
+        gateway.good = set(well)
+        await gateway.ask(*well)
+        await gateway.answer_all()
+        await gateway.ask(*well)
+        await gateway.answer_all()
+        await gateway.hang_up()
+        return gateway.sent
+
+    assert run(scenario()) == well * 2
+
+
+def test_what_hangs_leaves_room_for_the_others(breaker: Breaker, time: FakeTime) -> None:
+    """Targets of one endpoint, or endpoints once known for it, are never answered; another is at once."""
+    silent = [f"{name}/1" for name in "abcdef"]
+    for place in (*silent, "a/2", "a/3", "a/4", "well/1"):
+        breaker.accept("keys", place)
+
+    async def scenario() -> None:
+        gateway = Gateway(breaker)
+        gateway.good = {"well/1"}
+        for hanging in (["a/2", "a/3", "a/4"], *([name] for name in silent), silent):
+            await gateway.ask(*hanging, "well/1")
+            await gateway.answer("well/1")
+            assert gateway.sent[-1] == "well/1"
+            time.now += 30.0
+            await gateway.hang_up()
 
     run(scenario())
-    assert may(breaker, "good")
+
+
+def test_new_keys_are_tried_once_at_a_time_at_an_endpoint(breaker: Breaker) -> None:
+    """Ten targets of one endpoint: the second signs only after the first was answered."""
+
+    async def scenario() -> None:
+        gateway = Gateway(breaker)
+        await gateway.ask(*(f"a/{number}" for number in range(10)))
+        assert len(gateway.sent) == 1
+        await gateway.answer(*gateway.sent)
+        assert len(gateway.sent) == 2
+        await gateway.hang_up()
+
+    run(scenario())
