@@ -247,7 +247,7 @@ class Gateway:
                 await self._answers[place].wait()
                 if bad and self.corrects:
                     with suppress(TimeoutError):
-                        await use.begin(0.01)
+                        await use.begin(0.0)
                 if bad:
                     self.breaker.refuse("keys", place, "why", signatures=use.signatures)
                 else:
