@@ -26,6 +26,8 @@ PACKAGES = {
 PROMETHEUS_3 = Path(__file__).parent.parent / ".tools" / "prometheus-3"
 """Where ``make tools`` puts that release, beside the system's."""
 
+NO_PROMETHEUS_3 = "no Prometheus 3 beside the system's (`make tools` gets it on Debian)"
+
 # Two shared cores: a slow example is not a defect, and an unlucky seed must not fail somebody else's build.
 settings.register_profile(
     "project",
@@ -63,7 +65,7 @@ def prometheus_3(tool: Tool) -> Tool:
     Not every Debian has it: where ``make tools`` could not get it, tests are skipped even where ``CI=true``.
     """
     if not (PROMETHEUS_3 / "promtool").exists():
-        pytest.skip("no Prometheus 3 beside the system's (`make tools` gets it on Debian)")
+        pytest.skip(NO_PROMETHEUS_3)
     return lambda name: PROMETHEUS_3 / name if (PROMETHEUS_3 / name).exists() else tool(name)
 
 
@@ -75,3 +77,11 @@ def release(request: pytest.FixtureRequest) -> Tool:
     """
     chosen: Tool = request.getfixturevalue(request.param)
     return chosen
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The one skip that ``CI=true`` allows is told at the end."""
+    skipped = [it for it in terminalreporter.stats.get("skipped", ()) if NO_PROMETHEUS_3 in str(it.longrepr)]
+    if skipped:
+        text = f"NOT tested with Prometheus 3: {len(skipped)} tests skipped, {NO_PROMETHEUS_3}"
+        terminalreporter.write_line(text, yellow=True)
