@@ -187,7 +187,7 @@ def _count(text: str) -> int:
 
 def _shard(text: str) -> tuple[int, int]:
     index, slash, count = text.partition("/")
-    if slash and index.isdecimal() and count.isdecimal() and int(index) < int(count):
+    if slash and text.isascii() and index.isdecimal() and count.isdecimal() and int(index) < int(count):
         return int(index), int(count)
     raise argparse.ArgumentTypeError(f"{text!r} is not I/N with 0 <= I < N, such as 0/3")
 

@@ -296,11 +296,12 @@ def _filters(target: Section) -> Filters:
 def _auth(target: Section, folder: Path) -> Auth:
     if (place := target.get("auth")) is None:
         return DefaultChain()
+    before = place.problems.count
     with place.section(private=True, words=True) as section:
         given = [(name, method) for name in _METHODS if (method := section.get(name)) is not None]
         if len(given) > 1:
             place.refuse(f"gives {' and '.join(name for name, _ in given)}: keep one")
-        if not given and section.usable:
+        if section.empty and place.problems.count == before:
             place.refuse(
                 f"gives no method: use one of {', '.join(_METHODS)}, or remove auth to use the environment,"
                 " the credentials file or the agency"

@@ -6,12 +6,15 @@ No message shows a value except those that a parser chooses to show: any text he
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import itertools
 import os
 import re
 import stat
-from collections.abc import Callable
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple, NoReturn, TypeVar
@@ -42,6 +45,8 @@ _MERGE: Final = "tag:yaml.org,2002:merge"
 _TEXTUAL: Final = ("str", "timestamp", "value")
 """Types that stay as written; a date is text here."""
 _NOTHING: Final = "an empty value"
+_PATIENCE: Final = 1.0
+"""Seconds after which a pipe without content is told of."""
 _NUMBER_LIMIT: Final = 40
 _QUOTED: Final = re.compile(r"""(['"])(?!<)(?:(?!\1).){2,}\1""")
 """A word of the file in PyYAML's message, unlike '<stream end>' or ':'."""
@@ -205,6 +210,10 @@ class Section:
             for key, (name, node) in self._entries.items()
         )
 
+    @property
+    def empty(self) -> bool:
+        return not self._entries
+
     def has(self, *keys: str) -> bool:
         return any(key in self._entries for key in keys)
 
@@ -243,7 +252,7 @@ class Section:
         return bases
 
     def _refuse_unknown(self, key: str, node: yaml.Node) -> None:
-        near = difflib.get_close_matches(key, self._asked, n=1)
+        near = difflib.get_close_matches(key.lower(), self._asked, n=1)
         known = ", ".join(dict.fromkeys(self._asked)) or "none"
         hint = f"did you mean {near[0]}?" if near else f"known here: {known}"
         self._refuse_key(key, node.start_mark.line + 1, f"is unknown; {hint}")
@@ -330,9 +339,27 @@ def kind(value: Value) -> str:
 
 def _read_text(path: Path, problems: Problems) -> str:
     try:
-        return read_limited(path, FILE_LIMIT)
+        with _told_of_waiting(path):
+            return read_limited(path, FILE_LIMIT)
+    except OSError as error:
+        problems.stop(0, f"cannot be read: {error.strerror}")
     except RefusedError as refused:
         problems.stop(refused.line, str(refused))
+
+
+@contextlib.contextmanager
+def _told_of_waiting(path: Path) -> Iterator[None]:
+    """A pipe may be a standard input that is slow, or one that nobody will ever write to. Raises OSError."""
+    if not path.is_fifo():
+        yield
+        return
+    line = f"{path}: waiting for somebody to write to this pipe"
+    hint = threading.Timer(_PATIENCE, print, [line], {"file": sys.stderr})
+    hint.start()
+    try:
+        yield
+    finally:
+        hint.cancel()
 
 
 def _kind(node: yaml.Node) -> str:

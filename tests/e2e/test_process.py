@@ -71,6 +71,7 @@ def test_the_version_is_told() -> None:
         pytest.param(["--no-such-flag"], id="unknown"),
         pytest.param(["--log.level=loud"], id="bad-choice"),
         pytest.param(["--shard=3/3"], id="bad-shard"),
+        pytest.param(["--shard=\uff11/\uff12"], id="full-width-digits"),
         pytest.param(["dance"], id="unknown-command"),
         pytest.param(["check", "--config.fil=x"], id="abbreviated"),
     ],
@@ -95,6 +96,37 @@ def test_no_secrets_of_tls_are_written_to_disk(command: list[str], name: str, tm
     assert "SSL_CERT_FILE" not in done.stderr + done.stdout
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "keys").exists()
+
+
+def test_a_configuration_from_a_pipe_that_nobody_writes_to_says_so(tmp_path: Path) -> None:
+    """It waits, as for a slow writer, whose configuration is read."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    program = Process(["-m", "exporter", "check", f"--config.file={pipe}"], tmp_path / "log")
+    try:
+        wait_for(
+            "a hint",
+            lambda: f"{pipe}: waiting for somebody to write to this pipe" in (tmp_path / "log").read_text(),
+        )
+        pipe.write_text("targets: [{name: a, region: r}]")
+        assert program.popen.wait(20) == 0
+    finally:
+        program.kill()
+
+
+def test_a_configuration_from_standard_input_is_read(tmp_path: Path) -> None:
+    """Also a pipe, and its writer is there."""
+    store = f"storage: {{url: 'sqlite:///{tmp_path}/books.db'}}\n"
+    done = subprocess.run(
+        [sys.executable, "-m", "exporter", "check", "--config.file=/dev/stdin"],
+        cwd=ROOT,
+        input=store + "targets: [{name: a, region: r, auth: {agency: {}}}]",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "/dev/stdin: valid, 1 target" in done.stdout
 
 
 def one_line(done: subprocess.CompletedProcess[str]) -> str:

@@ -92,6 +92,7 @@ def _proxy(variable: str, value: str) -> Proxy:
         url = httpx.URL(value if "://" in value else f"http://{value}")
         usable = _HOST.fullmatch(url.host) is not None and (url.port is None or 0 < url.port < 65536)
         usable = usable and url.host not in _NO_HOSTS
+        usable = usable and all(0 < len(label) < 64 for label in url.raw_host.removesuffix(b".").split(b"."))
     except (httpx.InvalidURL, ValueError):
         usable = False
     if not usable or "@" in url.path + url.query.decode() + url.fragment:

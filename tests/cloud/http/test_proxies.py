@@ -123,6 +123,7 @@ def test_no_proxy_ever_sees(url: str) -> None:
     "value",
     [
         "nonsense://user:SECRET@proxy", "socks4://user:SECRET@proxy", "http://", "http://:3128",
+        f"http://{'a' * 64}.example:3128", "http://proxy..example:3128",
         "http://proxy:port", "http://proxy:99999", "http://user:SEC/RET@proxy", "http://user:12/SECRET@proxy:1",
         "http://user:12?SECRET@proxy:1", "http://user:12#SECRET@proxy:1", "user:SEC://RET@proxy", "http://[::1",
         "http://pro xy", "http:/proxy:3128", "https:proxy:3128", "socks5:/proxy:1080", "DIRECT", "none",
