@@ -1,7 +1,9 @@
-"""A checksum in every row of a SQLite store: SQLite notices broken structure, but not a changed value.
+"""Checksums in a SQLite store: SQLite notices broken structure, but neither a changed value nor a lost row.
 
-It is a CRC-32 of the row's other columns, written with them. A row that lost its owner (the target that it
-belongs to) would not be read at all, so owners that do not exist are looked for as well.
+Each row has a CRC-32 of its other columns, written with them. A row that is missing, or as it was before the
+last commits (the disk lost a write), shows in the sum over all rows of a target, which the target's own row
+keeps. A row that lost its owner (the target that it belongs to) would not be read at all, so owners that do
+not exist are looked for as well.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from exporter.ledger.job_index import Job
 COLUMNS: Final = {
     "targets": (
         "id, name, scope, project_id, version, baseline, settled, forgotten, history, catching_up,"
-        " last_complete_poll, buckets"
+        " last_complete_poll, buckets, rows_sum"
     ),
     "jobs": (
         "target, job_id, created, state, job_type, tts_service_enum, text_length, looked, misses,"
@@ -32,6 +34,12 @@ COLUMNS: Final = {
 """What the checksum of a row is of: its owner first, then what tells it apart."""
 
 _OWNED: Final = ("jobs", "totals", "minutes", "label_sets")
+
+_SUM: Final = (
+    "(SELECT coalesce(sum((crc >> 1) * crc % 4294967291 + 1), 0) FROM {0} WHERE target = targets.id)"
+)
+_SUMS: Final = " + ".join(_SUM.format(table) for table in _OWNED)
+"""The sum over a target's rows, each as in ``_term``."""
 
 _NEXT_OWNER: Final = "SELECT target FROM {0} WHERE target > ? ORDER BY target LIMIT 1"
 
@@ -49,6 +57,35 @@ class ChecksumError(Exception):
 def register(db: sqlite3.Connection) -> None:
     """Let SQL of this connection say ``row_crc(owner, name, ...)``."""
     db.create_function("row_crc", -1, row_crc, deterministic=True)
+
+
+class RowsSum:
+    """What the statements of a transaction change in its target's sum: they say what they write and remove.
+
+    SQL of this connection can say ``added_crc`` instead of ``row_crc`` for a row that is written, and
+    ``removed(crc)``, always true, for a row that is not there afterwards.
+    """
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self.change = 0
+        """Since it was set to 0."""
+        register(db)
+        db.create_function("added_crc", -1, self._added)
+        db.create_function("removed", 1, self._removed)
+
+    def _added(self, owner: int, name: Value, *values: Value) -> int:
+        crc = row_crc(owner, name, *values)
+        self.change += _term(crc)
+        return crc
+
+    def _removed(self, crc: int) -> bool:
+        self.change -= _term(crc)
+        return True
+
+
+def _term(crc: int) -> int:
+    """What a row adds to the sum. Not its plain CRC: of two rows that change alike, those may cancel out."""
+    return (crc >> 1) * crc % 4294967291 + 1
 
 
 def row_crc(owner: int, name: Value, *values: Value) -> int:
@@ -70,6 +107,13 @@ def check(db: sqlite3.Connection, table: str, condition: str = "1", *values: Val
         raise ChecksumError
 
 
+def check_sum(db: sqlite3.Connection, target: int) -> None:
+    """Are all rows of this target there, each as it was written last? Raises ChecksumError, sqlite3.Error."""
+    query = f"SELECT rows_sum = {_SUMS} FROM targets WHERE id = ?"  # noqa: S608 - our own words
+    if not db.execute(query, (target,)).fetchone()[0]:
+        raise ChecksumError
+
+
 def check_owners(db: sqlite3.Connection) -> None:
     """Do all rows belong to a target? Raises ChecksumError, sqlite3.Error."""
     known = set(db.execute("SELECT id FROM targets"))
@@ -84,5 +128,8 @@ def check_owners(db: sqlite3.Connection) -> None:
 
 def write_all(db: sqlite3.Connection) -> None:
     """For a file of a version that had none."""
-    for table, columns in COLUMNS.items():
-        db.execute(f"UPDATE {table} SET crc = row_crc({columns})")  # noqa: S608 - our own words
+    for table in _OWNED:
+        db.execute(f"UPDATE {table} SET crc = row_crc({COLUMNS[table]})")  # noqa: S608 - our own words
+    db.execute(f"UPDATE targets SET rows_sum = {_SUMS}")  # noqa: S608 - our own words
+    for table in ("targets", "breakers"):
+        db.execute(f"UPDATE {table} SET crc = row_crc({COLUMNS[table]})")  # noqa: S608 - our own words

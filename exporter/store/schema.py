@@ -25,7 +25,8 @@ CREATE TABLE jobs (
 ) WITHOUT ROWID;
 """
 _ADD_CHECKSUMS: Final = "".join(
-    f"ALTER TABLE {table} ADD COLUMN crc INTEGER NOT NULL DEFAULT 0;\n" for table in COLUMNS
+    f"ALTER TABLE {table} ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0;\n"
+    for table, column in (("targets", "rows_sum"), *((table, "crc") for table in COLUMNS))
 )
 CREATE: Final = f"""
 {_CREATE_JOBS}
@@ -76,35 +77,45 @@ DROP TABLE jobs_by_id;
 
 UPDATE_TARGET: Final = """
 UPDATE targets SET version = version + 1, project_id = ?, baseline = ?, settled = ?, forgotten = ?,
-    history = ?, catching_up = ?, last_complete_poll = ?, buckets = ?
+    history = ?, catching_up = ?, last_complete_poll = ?, buckets = ?,
+    rows_sum = rows_sum + ?
 WHERE id = ? AND version = ?
 """
 SEAL_TARGET: Final = f"UPDATE targets SET crc = row_crc({COLUMNS['targets']}) WHERE id = ?"  # noqa: S608 - our own words
 
 
-def _put(table: str, columns: str) -> str:
-    places = ", ".join(f"?{number}" for number in range(1, columns.count(",") + 2))
-    into = f"INSERT OR REPLACE INTO {table} ({columns}, crc)"
-    return f"{into} VALUES ({places}, row_crc({places}))"
+def _put(table: str, key: int) -> str:
+    """A new row, or new values in one with the same first ``key`` columns."""
+    columns = COLUMNS[table].split(", ")
+    places = ", ".join(f"?{number}" for number in range(1, len(columns) + 1))
+    values = ", ".join(f"{column} = excluded.{column}" for column in [*columns[key:], "crc"])
+    return f"""
+INSERT INTO {table} ({COLUMNS[table]}, crc) VALUES ({places}, added_crc({places}))
+ON CONFLICT DO UPDATE SET {values} WHERE removed({table}.crc)
+"""  # noqa: S608 - our own words
 
 
-PUT_JOB: Final = _put("jobs", COLUMNS["jobs"])
-DELETE_JOB: Final = "DELETE FROM jobs WHERE target = ? AND created = ? AND job_id = ?"
-PUT_TOTAL: Final = _put("totals", COLUMNS["totals"])
+PUT_JOB: Final = _put("jobs", 3)
+DELETE_JOB: Final = "DELETE FROM jobs WHERE target = ? AND created = ? AND job_id = ? AND removed(crc)"
+PUT_TOTAL: Final = _put("totals", 5)
 DELETE_TOTAL: Final = """
 DELETE FROM totals WHERE target = ? AND name = ? AND job_type = ? AND tts_service_enum = ? AND detail = ?
+    AND removed(crc)
 """
 ADD_MINUTE: Final = """
-INSERT INTO minutes VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, row_crc(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8))
+INSERT INTO minutes VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8,
+    added_crc(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8))
 ON CONFLICT DO UPDATE SET jobs = jobs + excluded.jobs, characters = characters + excluded.characters,
-    crc = row_crc(target, minute, job_type, tts_service_enum, state, detail, jobs + excluded.jobs,
+    crc = added_crc(target, minute, job_type, tts_service_enum, state, detail, jobs + excluded.jobs,
         characters + excluded.characters)
+WHERE removed(minutes.crc) AND removed(excluded.crc)
 """
-PRUNE_MINUTES: Final = "DELETE FROM minutes WHERE target = ? AND minute < ?"
+PRUNE_MINUTES: Final = "DELETE FROM minutes WHERE target = ? AND minute < ? AND removed(crc)"
 PUT_LABEL_SET: Final = """
-INSERT OR IGNORE INTO label_sets
-SELECT ?1, ?2, ?3, place, row_crc(?1, ?2, ?3, place)
+INSERT INTO label_sets
+SELECT ?1, ?2, ?3, place, added_crc(?1, ?2, ?3, place)
 FROM (SELECT count(*) AS place FROM label_sets WHERE target = ?1)
+WHERE NOT EXISTS (SELECT 1 FROM label_sets WHERE target = ?1 AND job_type = ?2 AND tts_service_enum = ?3)
 """
 PUT_BREAKER: Final = "INSERT INTO breakers VALUES (?1, ?2, row_crc(0, ?1, ?2))"
 GET_TARGET: Final = """

@@ -74,7 +74,7 @@ class SqliteStore:
             self._db = db = sqlite3.connect(
                 self._path, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False
             )
-            checksums.register(db)
+            self._sum = checksums.RowsSum(db)
             _check(db, self._path)
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
@@ -91,6 +91,7 @@ class SqliteStore:
                 return StoredLedger()
             key, stored_scope, project_id, version, *stamps, last_complete_poll, buckets = row
             checksums.check(self._db, "targets", "id = ?", key)
+            checksums.check_sum(self._db, key)
             if stored_scope != scope:
                 raise ScopeChangedError(
                     f"{self._path}: target {target!r} was counted for {stored_scope} and is now configured"
@@ -179,10 +180,6 @@ class SqliteStore:
                 times.catching_up,
             )
         buckets = msgspec.json.encode(commit.buckets).decode()
-        row = (commit.project_id, *stamps, commit.last_complete_poll, buckets, key, commit.version)
-        if db.execute(schema.UPDATE_TARGET, row).rowcount != 1:
-            raise StoreConflictError(f"{self._path}: somebody else committed to these books")
-        db.execute(schema.SEAL_TARGET, (key,))
         db.executemany(schema.DELETE_JOB, ((key, created, job_id) for job_id, created in changes.evicted))
         db.executemany(
             schema.PUT_JOB,
@@ -198,10 +195,15 @@ class SqliteStore:
         db.executemany(schema.ADD_MINUTE, ((key, *minute, *add) for minute, add in changes.minutes.items()))
         db.executemany(schema.PUT_LABEL_SET, ((key, *pair) for pair in changes.pairs))
         db.execute(schema.PRUNE_MINUTES, (key, commit.keep_minutes_since // MINUTE))
+        held = (commit.project_id, *stamps, commit.last_complete_poll, buckets)
+        if db.execute(schema.UPDATE_TARGET, (*held, self._sum.change, key, commit.version)).rowcount != 1:
+            raise StoreConflictError(f"{self._path}: somebody else committed to these books")
+        db.execute(schema.SEAL_TARGET, (key,))
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         self._db.execute("BEGIN IMMEDIATE")
+        self._sum.change = 0
         try:
             yield
             self._files.check()

@@ -14,11 +14,14 @@ from tests.fake_api import SECOND, PollerHarness
 SCOPE = "region=cn-north-4"
 
 
-def polls(harness: PollerHarness, rounds: int = 12, jobs: int = 20) -> None:
+def polls(harness: PollerHarness, rounds: int = 12, jobs: int = 20, service: str = "TTS_LLM") -> None:
     """Jobs come and end while the poller looks."""
     asyncio.run(harness.poll(2))
     for number in range(rounds):
-        made = [harness.api.create(harness.clock.ms - index % 9 * SECOND) for index in range(jobs)]
+        made = [
+            harness.api.create(harness.clock.ms - index % 9 * SECOND, tts_service_enum=service)
+            for index in range(jobs)
+        ]
         asyncio.run(harness.poll())
         for job_id in made[number % 3 :: 3]:
             harness.api.finish(job_id, "FAILED" if number % 4 == 0 else "SUCCEED", fail_msg="boom")

@@ -30,6 +30,7 @@ INSERT INTO former SELECT target, job_id, created, state, job_type, tts_service_
     misses, missing_since, flags FROM jobs;
 DROP TABLE jobs;
 ALTER TABLE former RENAME TO jobs;
+ALTER TABLE targets DROP COLUMN rows_sum;
 ALTER TABLE targets DROP COLUMN crc;
 ALTER TABLE totals DROP COLUMN crc;
 ALTER TABLE minutes DROP COLUMN crc;
