@@ -14,7 +14,7 @@ from typing import Final, Literal
 import msgspec
 
 from exporter import log
-from exporter.errors import ApiError, ExporterError
+from exporter.errors import ApiError, ExporterError, StoreError
 from exporter.ledger.gauges import history_start
 from exporter.ledger.snapshot import TargetView
 from exporter.ledger.watermarks import floor_second
@@ -86,6 +86,8 @@ class Poller:
         self._whole_list = 0
         """Pages of the whole list, for an API without time filters."""
         self._published_at = float("-inf")
+        self._store_problem = ""
+        """What was wrong with the store at the end of the last poll."""
         self._run = PollRun(
             name, clock=source.clock, reader=reader, books=books, committed=self._publish_sometimes
         )
@@ -112,6 +114,9 @@ class Poller:
         problem = ""
         try:
             await self._cycle()
+        except StoreError as error:
+            problem, outcome = str(error), "failed"
+            self._store_failed(problem)
         except ExporterError as error:
             problem = str(error)
             ended = isinstance(error, BudgetSpentError) and self._reader.answers > answers
@@ -148,11 +153,18 @@ class Poller:
                 await self._books.load(wall)
             await self._books.commit(self._now())
             self._witnesses.compare()
+            self._store_problem = ""
         except (ExporterError, RuntimeError, MemoryError) as error:
             # RuntimeError: stored books that do not balance, or no thread to write them in.
             self._books.problem = exhausted(error) or str(error)
-            log.error(logger, "the books could not be written", target=self._name, error=self._books.problem)
+            self._store_failed(self._books.problem)
         self._publish(up=up)
+
+    def _store_failed(self, problem: str) -> None:
+        """Say so, but once until it changes: a store does not come right by itself."""
+        if problem != self._store_problem:
+            self._store_problem = problem
+            log.error(logger, "the books could not be read or written", target=self._name, error=problem)
 
     async def _cycle(self) -> None:
         if not self._books.loaded:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from exporter.errors import StoreCorruptError, StoreError, StoreLockedError
+from exporter.store import wal
 
 _MODE: Final = 0o600
 """Whoever can open a store for reading can take locks that stop the counting."""
@@ -54,25 +55,35 @@ class StoreFiles:
         self._log, self._shared = _beside(path, "-wal"), _beside(path, "-shm")
         self._present: dict[Path, tuple[int, int]] = {}
         """What each file was when it was opened: device and inode."""
+        self._size = 0
+        """Of the database after the last commit, in bytes: it never becomes smaller."""
         with contextlib.ExitStack() as opened:
             lock = self._open(_beside(path, ".lock"), opened)
             self._take(fcntl.flock, lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             _refuse_unusable(path)
-            database = self._open(path, opened)
+            self._database = self._open(path, opened)
             if hasattr(fcntl, "F_OFD_SETLK"):  # Linux: a lock that no other descriptor's end lets go of
-                self._take(fcntl.fcntl, database, fcntl.F_OFD_SETLK, _REGION)
+                self._take(fcntl.fcntl, self._database, fcntl.F_OFD_SETLK, _REGION)
             self._opened = opened.pop_all()
 
     def opened(self) -> None:
         """SQLite has made or found its own files beside the database. Raises StoreError."""
+        # To be read later; closed with the others, as the end of a descriptor takes SQLite's locks away.
+        self._index, _ = _open(self._shared, os.O_CREAT, self._opened)
         for path in (self._log, self._shared):
             with contextlib.suppress(FileNotFoundError):
                 _make_private(path, found := path.stat())
                 self._present[path] = found.st_dev, found.st_ino
         self.check()
+        self.committed()
+
+    def committed(self) -> None:
+        """What is in the files now has to stay there."""
+        self._size = os.fstat(self._database).st_size
 
     def check(self) -> None:
-        """Are all of them still what was opened? Raises StoreError."""
+        """Are all of them still what was opened, and is all there that was written? Raises StoreError."""
+        sizes = {self._path: self._size, self._log: wal.size(os.pread(self._index, wal.INDEX_HEADER, 0))}
         for path, identity in self._present.items():
             try:
                 found = path.stat()
@@ -85,6 +96,12 @@ class StoreFiles:
                 raise StoreError(
                     f"{path}: was moved, removed or replaced while the exporter runs: nothing is counted"
                     " until it is put back or the exporter is restarted"
+                )
+            if found.st_size < sizes.get(path, 0):
+                raise StoreError(
+                    f"{path}: was made smaller while the exporter runs: commits are lost, nothing is counted:"
+                    " stop the exporter and move the store's files away to start new books (an honest"
+                    " reset), or restore a copy"
                 )
 
     def close(self) -> None:

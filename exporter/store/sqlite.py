@@ -202,12 +202,14 @@ class SqliteStore:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
+        self._files.check()
         self._db.execute("BEGIN IMMEDIATE")
         self._sum.change = 0
         try:
             yield
             self._files.check()
             self._db.execute("COMMIT")
+            self._files.committed()
         except BaseException:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 import stat
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from exporter.errors import StoreError
 from exporter.store.sqlite import SqliteStore
 from tests.fake_api import PollerHarness
 from tests.processes import ROOT, exporter, simulator, total, wait_for, write_config
-from tests.store.support import fill
+from tests.store.support import fill, polls
 
 SUFFIXES = ("", "-wal", "-shm", ".lock")
 GONE = r"was moved, removed or replaced while the exporter runs"
@@ -58,11 +60,70 @@ def test_a_file_lost_while_running_stops_the_counting(
     seen = harness.created()
     lose(beside(path, suffix))
     harness.api.create()
-    assert asyncio.run(harness.poll()) != "complete"
     assert asyncio.run(harness.poll()) == "failed"
+    assert asyncio.run(harness.poll()) == "failed"
+    assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 1
     assert harness.created() == seen
     assert not harness.view.up
     assert str(beside(path, suffix)) in harness.books.problem
+    harness.store.close()
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES[:2], ids=["database", "log"])
+@pytest.mark.parametrize("left", [0, 4096 + 32 + 24, -1], ids=["empty", "a-page", "all-but-a-byte"])
+def test_a_file_made_smaller_while_running_stops_the_counting(
+    tmp_path: Path, suffix: str, left: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is the same file: SQLite goes on with what it remembers; the next start finds the rest. One line."""
+    path = tmp_path / "books.db"
+    store = SqliteStore(path)
+    harness = PollerHarness(store)
+    polls(harness, rounds=3)
+    harness.api.create()
+    asyncio.run(harness.poll())
+    seen = harness.created()
+    file = beside(path, suffix)
+    os.truncate(file, left if left >= 0 else file.stat().st_size - 1)
+    caplog.clear()
+    for _ in range(4):
+        harness.api.create()
+        assert asyncio.run(harness.poll()) == "failed"
+    assert harness.created() == seen
+    assert harness.books.problem.startswith(f"{file}: was made smaller while the exporter runs")
+    assert len(caplog.records) == 1
+    store.close()
+
+
+def test_another_program_may_empty_the_log(tmp_path: Path) -> None:
+    """All of it is in the database then: nothing is lost."""
+    path = tmp_path / "books.db"
+    store = SqliteStore(path)
+    harness = PollerHarness(store)
+    asyncio.run(harness.poll(3))
+    with closing(sqlite3.connect(path)) as other:
+        assert other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone() == (0, 0, 0)
+    assert beside(path, "-wal").stat().st_size == 0
+    harness.api.create()
+    assert asyncio.run(harness.poll()) == "complete"
+    assert harness.created() == 1
+    store.close()
+
+
+def test_a_lost_store_is_said_once_and_again_when_it_is_lost_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A line every poll would hide every other; a new loss is news."""
+    path = tmp_path / "books.db"
+    harness = PollerHarness(SqliteStore(path))
+    asyncio.run(harness.poll(3))
+    caplog.clear()
+    for losses in (1, 2):
+        path.rename(tmp_path / "aside")
+        asyncio.run(harness.poll(3))
+        assert len(caplog.records) == losses
+        (tmp_path / "aside").rename(path)
+        assert asyncio.run(harness.poll(2)) == "complete"
+    assert len(caplog.records) == 2
     harness.store.close()
 
 
