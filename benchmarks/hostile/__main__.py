@@ -6,7 +6,9 @@ process of clients, all on loopback; prints a row a kind as a Markdown table:
 - load: attempts a second that the clients made, and the most connections that they held at a time;
 - memory: resident set of the exporter before, its highest meanwhile, and ten seconds after;
 - scrapes of Prometheus (gzip, connections kept), and those of a client that connects anew each time: the
-  median and the 99th percentile in milliseconds, and how many of them failed.
+  median and the 99th percentile in milliseconds, and how many of them failed;
+- scrapers over slow networks, which keep their connection: how many of their bodies came whole, of those that
+  began during the row.
 """
 
 from __future__ import annotations
@@ -40,12 +42,14 @@ PROBE_SECONDS: Final = 0.2
 WARM_SECONDS: Final = 15.0
 """After the first polls: what the books take at their start is not what clients take."""
 FLOOD_RATE: Final = 5000.0
+SLOW: Final = (("gzip", 30_000), ("identity", 300_000))
 COLUMNS: Final = (
     *("clients", "attempts/s", "held", "CPU %", "RSS MiB before", "most", "10 s after"),
     *("Prometheus p50 ms", "p99", "failed", "new connection p50 ms", "p99", "failed"),
+    *(f"whole at {rate // 1000} kB/s, {encoding}" for encoding, rate in SLOW),
 )
 MEASURED: Final = ("scrape_duration_seconds", "up")
-OF_TLS: Final = ("half a handshake", "handshake, resets")
+OF_TLS: Final = ("half a handshake", "greeting of 131 KB", "handshake, resets")
 
 
 def main() -> None:
@@ -99,7 +103,8 @@ def row(kind: str, pid: int, port: int, querying: str, chosen: argparse.Namespac
     command = [sys.executable, "-m", "benchmarks.hostile.clients", kind, port, chosen.address, chosen.seconds]
     rate = FLOOD_RATE if kind == FLOOD else chosen.rate
     command += [chosen.clients, rate, "tls" if chosen.tls else "plain"]
-    with Probe(port, chosen.tls) as probe:
+    slow = [Slow(port, chosen.tls, encoding, rate) for encoding, rate in SLOW]
+    with slow[0], slow[1], Probe(port, chosen.tls) as probe:
         clients = subprocess.run(  # noqa: S603 - one of ours
             list(map(str, command)), cwd=ROOT, capture_output=True, text=True, timeout=chosen.seconds + 60
         )
@@ -120,6 +125,7 @@ def row(kind: str, pid: int, port: int, querying: str, chosen: argparse.Namespac
         f"{after:.0f}",
     ]
     cells += [*latency(scrapes), *latency(probe.scrapes)]
+    cells += [f"{sum(scraper.whole)} of {len(scraper.whole)}" for scraper in slow]
     return f"| {kind} | " + " | ".join(map(str, cells)) + " |"
 
 
@@ -157,13 +163,56 @@ class Probe:
             self.scrapes.append(time.monotonic() - began if done else None)
 
 
+class Slow:
+    """Scrapes on one connection at this rate while it is entered, and the last one to its end."""
+
+    def __init__(self, port: int, tls: bool, encoding: str, rate: int) -> None:
+        self._connection = connection_to(port, tls=tls)
+        self._encoding = encoding
+        self._rate = rate
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.whole: list[bool] = []
+
+    def __enter__(self) -> None:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            self._connection.request("GET", "/-/healthy")
+            self._connection.getresponse().read()
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._connection.close()
+
+    def _run(self) -> None:
+        while not self._stop.wait(1.0):
+            whole = False
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                whole = self._scrape()
+            self.whole.append(whole)
+            if not whole:
+                self._connection.close()
+
+    def _scrape(self) -> bool:
+        self._connection.request("GET", "/metrics", headers={"accept-encoding": self._encoding})
+        answer = self._connection.getresponse()
+        while piece := answer.read(4096):
+            time.sleep(len(piece) / self._rate)
+        return answer.status == 200 and not answer.length
+
+
+def connection_to(port: int, *, tls: bool, timeout: float = 30) -> http.client.HTTPConnection:
+    if not tls:
+        return http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return http.client.HTTPSConnection("127.0.0.1", port, timeout=timeout, context=context)
+
+
 def scrape(port: int, *, tls: bool, encoding: str = "gzip") -> bytes | None:
     """The body of one scrape; ``None`` if it fails."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    if tls:
-        context = ssl.create_default_context()
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=10, context=context)
+    connection = connection_to(port, tls=tls, timeout=10)
     with contextlib.suppress(OSError, http.client.HTTPException), contextlib.closing(connection):
         connection.request("GET", "/metrics", headers={"accept-encoding": encoding})
         answer = connection.getresponse()

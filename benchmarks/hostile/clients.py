@@ -18,6 +18,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Any, Final
 
+from exporter.exposition.catalog import METRICS as METRIC_FAMILIES
+
 HOST: Final = "127.0.0.1"
 RESET: Final = struct.pack("ii", 1, 0)
 """SO_LINGER: closing sends a reset."""
@@ -173,6 +175,20 @@ def some_names(attack: Attack) -> bytes:
     )
 
 
+def all_names(attack: Attack) -> bytes:
+    """Everything, as a selection of one's own."""
+    names = "&".join(f"name[]={metric.family}" for metric in METRIC_FAMILIES)
+    return get(f"/metrics?{names}&name[]=x{next(attack.numbers)}")
+
+
+async def sip(attack: Attack) -> None:
+    """Reads 16 KiB a second of everything."""
+    async with attack.connected(window=65536) as connection:
+        await connection.send(all_names(attack))
+        while await connection.receive(1024):  # noqa: ASYNC110  # it is slow on purpose
+            await asyncio.sleep(1 / 16)
+
+
 def take(request: bytes, *, orderly: bool = False) -> Kind:
     async def client(attack: Attack) -> None:
         async with attack.connected() as connection:
@@ -231,6 +247,13 @@ async def half_a_handshake(attack: Attack) -> None:
         await connection.cut_off()
 
 
+async def large_greeting(attack: Attack) -> None:
+    """Announces 131,072 bytes."""
+    async with attack.connected(handshake=False) as connection:
+        await connection.send(b"\x16\x03\x01\x02\x00\x01\x02\x00\x00\x03\x03" + bytes(500))
+        await connection.cut_off()
+
+
 async def handshake_only(attack: Attack) -> None:
     """A handshake, and a reset."""
     async with attack.connected():
@@ -264,6 +287,8 @@ KINDS: Final[dict[str, Kind]] = {
     "asks gzip, reads nothing": deaf(lambda _: PACKED),
     "asks 100 times at once, reads nothing": deaf(lambda _: METRICS * PIPELINED),
     "asks name[], reads nothing": deaf(some_names),
+    "asks all name[], sips": sip,
+    "asks with 2,200 header lines, reads nothing": deaf(lambda _: get("/metrics", *["x:"] * 2200)),
     "asks /api/v1/status, reads nothing": deaf(lambda _: get("/api/v1/status")),
     "asks by HTTP/1.0, reads nothing": deaf(lambda _: get("/metrics", version="1.0")),
     "asks, half closes, reads nothing": deaf(lambda _: METRICS, half_closed=True),
@@ -279,6 +304,7 @@ KINDS: Final[dict[str, Kind]] = {
     "connects, says nothing": silent,
     FLOOD: connect_only,
     "half a handshake": half_a_handshake,
+    "greeting of 131 KB": large_greeting,
     "handshake, resets": handshake_only,
 }
 
