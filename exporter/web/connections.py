@@ -20,6 +20,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from exporter.web.access.tls import NETWORK, Tls
 from exporter.web.answers import Answer, Answers, PiecewiseSend
+from exporter.web.requests import HEADERS
 from exporter.web.turns import Turns
 
 READ_BYTES: Final = 4 * 1024
@@ -252,7 +253,8 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         piecewise = PiecewiseSend(scope, send_noting_status, self._shared.answers, answer, taken)
         try:
             self._visit.waits = True
-            await self._shared.turns.take(self._visit.client, quiet_since)
+            if len(scope["headers"]) <= HEADERS:  # else it is refused now: waiting, it would take memory
+                await self._shared.turns.take(self._visit.client, quiet_since)
             self._visit.waits = False
             answer.taken_at = self.loop.time()
             await self._application(scope, receive, piecewise)

@@ -12,6 +12,7 @@ from starlette.applications import Starlette
 
 from exporter.web.app import create_app
 from exporter.web.server import Server
+from exporter.web.turns import Turns
 from tests.web.test_app import exposition
 
 NEXT = b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -230,3 +231,13 @@ def test_many_header_lines_are_refused(lines: int, status: int) -> None:
     """Each takes memory for as long as the answer is under way; a Host line is one of them."""
     head = "GET /-/healthy HTTP/1.1\r\nHost: x\r\n" + "x:\r\n" * lines + "\r\n"
     assert sent(head.encode())[0] == status
+
+
+def test_many_header_lines_do_not_wait_for_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hundreds of such requests would take a hundred MiB meanwhile."""
+
+    async def take(turns: Turns, client: str, quiet_since: float) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Turns, "take", take)
+    assert sent(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n" + b"x:\r\n" * 100 + b"\r\n") == [431]
