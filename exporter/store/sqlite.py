@@ -29,7 +29,7 @@ from exporter.ledger.job_index import Job
 from exporter.ledger.stored import StoredLedger
 from exporter.ledger.watermarks import Times
 from exporter.process import exhausted
-from exporter.store import checksums, files, schema
+from exporter.store import checksums, files, schema, wal
 from exporter.store.base import Commit
 from exporter.store.checksums import ChecksumError
 from exporter.store.files import StoreFiles, resolved
@@ -71,6 +71,9 @@ class SqliteStore:
 
     def _open(self) -> None:
         with _reading(self._path):
+            # Before SQLite sees the log: it would empty it.
+            if wal.has_lost_commits(self._path.with_name(self._path.name + "-wal")):
+                raise ChecksumError
             self._db = db = sqlite3.connect(
                 self._path, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False
             )

@@ -202,6 +202,63 @@ def test_a_write_that_the_disk_lost_is_named(
     assert refused > 50
 
 
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes, int]:
+    """Database and log as a process that is killed leaves them, and the number of its last commit."""
+    path = tmp_path_factory.mktemp("killed") / "books.db"
+    store = SqliteStore(path)
+    harness = PollerHarness(store)
+    polls(harness, rounds=4)
+    store._db.execute("PRAGMA wal_checkpoint(PASSIVE)")  # the log begins anew, before what it held
+    polls(harness, rounds=2)
+    left = path.read_bytes(), path.with_name("books.db-wal").read_bytes()
+    version = store.load("t", SCOPE, 0, 0).version
+    store.close()
+    return *left, version
+
+
+def version_after(path: Path, database: bytes, log: bytes) -> int:
+    path.write_bytes(database)
+    path.with_name("books.db-wal").write_bytes(log)
+    store = SqliteStore(path)
+    try:
+        return store.load("t", SCOPE, 0, 0).version
+    finally:
+        store.close()
+
+
+def test_a_damaged_log_loses_the_last_commit_at_most(
+    killed: tuple[bytes, bytes, int], tmp_path: Path
+) -> None:
+    """SQLite would silently go back to the commit before the damage. The last one may be half written."""
+    database, log, last = killed
+    path = tmp_path / "books.db"
+    assert version_after(path, database, log) == last
+    chance = random.Random(SEED)
+    refused = 0
+    for number in range(DAMAGES):
+        data = bytearray(log)
+        flip_a_bit(data, chance)
+        try:
+            version = version_after(path, database, bytes(data))
+        except StoreError:
+            assert path.with_name("books.db-wal").read_bytes() == data
+            refused += 1
+        else:
+            assert version >= last - 1, f"damage {number}"
+    assert refused > DAMAGES // 4
+
+
+def test_a_log_cut_off_anywhere_is_one_that_ends_there(
+    killed: tuple[bytes, bytes, int], tmp_path: Path
+) -> None:
+    """As a crash leaves it: that must not keep the exporter from starting."""
+    database, log, last = killed
+    chance = random.Random(SEED)
+    for _ in range(30):
+        assert version_after(tmp_path / "books.db", database, log[: chance.randrange(len(log))]) <= last
+
+
 def test_a_wrong_index_of_names_hides_no_books(written: Path, tmp_path: Path) -> None:
     """Not found by its name, a target would start anew beside its books."""
     path = tmp_path / "books.db"
