@@ -22,6 +22,10 @@ MAX_WINDOW_RECORDS = 1000
 """Larger windows are cut: the chance of a shift grows with the pages, and lists may be capped."""
 
 
+SAME_PAGES = 5
+"""Equal pages in a row, asked for at different offsets: no list grows by just as much each time."""
+
+
 SHORT_ENDS = 5
 """Lists in a row that end before their ``count``, though that was found to mean something: it does not."""
 
@@ -79,16 +83,26 @@ class WindowRead:
         self.count: int | None = None
         self.reason = ""
         self._keys: set[str] = set()
-        self._last_page = 0
+        self._last_page: tuple[Record, ...] = ()
+        self._same_pages = 0
+        """How often in a row the same page came."""
+        self._known_before = 0
+        """How many records were known when reading was last interrupted."""
         self._anchor_key = ""
         self._back = 0
         """How far in front of the anchor the next page begins."""
 
     def go_on_later(self) -> None:
-        """The next page is asked for some time after the last: a list that shifts may have moved by more."""
-        if self._shifting and self.elements > 1:
-            self._back = min(PAGE_LIMIT // 2, self.elements - 1)
-            self.elements -= self._back
+        """The next page is asked for some time after the last: a list that shifts may have moved by more.
+
+        So it begins further back, but by half of what was gained since the last time at most, to get on.
+        """
+        gained = len(self.records) - self._known_before
+        if self._shifting and gained:
+            back = min(self._memory.longest // 2, gained // 2, self.elements - 1)
+            self._known_before = len(self.records)
+            self._back += back
+            self.elements -= back
 
     @property
     def offset(self) -> int:
@@ -99,7 +113,7 @@ class WindowRead:
         """Take the page that was asked for at ``offset``; ``reason`` explains a DOUBT."""
         self._memory.observe(page)
         self.count = page.count
-        self._last_page = len(page.records)
+        before, self._last_page = self._last_page, page.records
         if self._relaxed:
             return self._collect(page)
         if not self.elements:
@@ -110,11 +124,14 @@ class WindowRead:
             return Verdict.MORE
         if position is None:
             return self._doubt("the list shifted between two pages")
-        known = len(self.records)
         if not self._take(page, position + 1):
             return Verdict.DOUBT
-        if len(self.records) == known:
+        if len(page.records) == 1:
             return self._ended()
+        self._same_pages = self._same_pages + 1 if page.records == before else 0
+        if self._same_pages == SAME_PAGES:
+            return self._doubt("every page is the same: the API ignores the offset")
+        # The anchor may be the last record of a page: the list grew by just as much.
         return self._go_on()
 
     def _collect(self, page: Page) -> Verdict:
@@ -174,7 +191,7 @@ class WindowRead:
     def _go_on(self) -> Verdict:
         collected = self.elements
         counted = self.count if self._memory.trust_count is not False else None
-        if counted == collected and self._last_page < self._memory.longest:
+        if counted == collected and len(self._last_page) < self._memory.longest:
             self._memory.short_ends = 0
             return Verdict.COMPLETE
         if collected > self._max_records or (counted is not None and counted > self._max_records):

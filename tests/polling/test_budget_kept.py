@@ -162,6 +162,51 @@ def test_a_list_that_grows_by_pages_between_two_polls_is_read_to_its_end(store: 
     assert settled_until(harness) > harness.clock.ms - 25 * MINUTE
 
 
+@pytest.mark.parametrize("growth", [49, 99])
+def test_growth_that_puts_the_anchor_last_on_a_page_ends_nothing(store: SqliteStore, growth: int) -> None:
+    """Nothing behind the anchor on a full page is no end: open jobs further on would vanish."""
+    harness = BudgetHouse(store, 4, time_filters=False)
+    harness.api.time_filters_work = False
+    for number in range(700):
+        harness.api.create(harness.clock.ms - 60 * MINUTE - number * SECOND, "SUCCEED")
+    harness.polls(4)
+    still_open = [harness.api.create() for _ in range(5)]
+    created = len(still_open)
+    harness.polls(6)
+    for _ in range(24):
+        for _ in range(growth):
+            harness.api.create(state="SUCCEED")
+        created += growth
+        harness.polls(1)
+    for job_id in still_open:
+        harness.api.finish(job_id)
+    harness.polls(40)
+    assert (harness.created(), harness.finished(), harness.expired()) == (created, created, 0)
+
+
+@pytest.mark.parametrize("clip", [2, 5, 20])
+@pytest.mark.parametrize("budget", [1, 10])
+@pytest.mark.parametrize("newest_first", [True, False], ids=["newest-first", "oldest-first"])
+def test_small_pages_are_read_to_the_end_of_the_list(
+    store: SqliteStore, clip: int, budget: int, newest_first: bool
+) -> None:
+    """What is read once more after a pause is less than what a poll reads, however little that is."""
+    harness = BudgetHouse(store, budget, time_filters=False)
+    harness.api.time_filters_work, harness.api.newest_first, harness.api.clip = False, newest_first, clip
+    for number in range(60):
+        harness.api.create(harness.clock.ms - 60 * MINUTE - number * SECOND, "SUCCEED")
+    harness.polls(2)
+    for _ in range(10):
+        harness.api.create(state="SUCCEED")
+        harness.polls(4)
+    assert settled_until(harness) <= harness.clock.ms - 5 * MINUTE
+    reading = 140 // max(1, budget * (clip - 1) // 2)
+    harness.polls(20 + 3 * reading)
+    assert harness.created() == 10
+    assert settled_until(harness) > harness.clock.ms - (6 + reading) * MINUTE
+    assert "complete" in harness.outcomes[2:]
+
+
 def test_a_record_that_is_deleted_while_a_reading_waits_hides_no_other(store: SqliteStore) -> None:
     """The list moved by one: the next page begins behind the anchor, unless it is asked for further back."""
     rng = random.Random(5)

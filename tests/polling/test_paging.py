@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.ledger.record import Page, Record
-from exporter.polling.paging import PageMemory, Verdict, WindowRead
+from exporter.polling.paging import SAME_PAGES, PageMemory, Verdict, WindowRead
 from tests.ledger.support import record
 
 MORE, COMPLETE, DOUBT, TOO_LARGE = Verdict.MORE, Verdict.COMPLETE, Verdict.DOUBT, Verdict.TOO_LARGE
@@ -58,3 +58,61 @@ def test_a_list_that_stands_still_is_read_whole(
         assert pages <= size + 2
     assert verdict is COMPLETE
     assert [one.job_id for one in read.records] == names
+
+
+@pytest.mark.parametrize("newest_first", [True, False], ids=["newest-first", "oldest-first"])
+@pytest.mark.parametrize("budget", [1, 2, 4, 10])
+@pytest.mark.parametrize("clip", [2, 3, 4, 5, 10, 20, 49, 50, 51, 100])
+def test_a_list_read_over_many_polls_ends_at_its_end(clip: int, budget: int, newest_first: bool) -> None:
+    """By whatever it grows between two polls, if that is no more than half of what a poll reads."""
+    reach = budget * (clip - 1)
+    for growth in {0, 1, clip // 2 - 1, clip // 2, clip - 2, clip - 1, reach // 2}:
+        if 0 <= growth <= reach // 2:
+            assert_read_whole(clip, budget, growth, newest_first=newest_first)
+
+
+def assert_read_whole(clip: int, budget: int, growth: int, *, newest_first: bool) -> None:
+    old = [record(f"old-{number}") for number in range(3 * clip + 7)]
+    new: list[Record] = []
+    read = WindowRead(PageMemory(None), shifting=True, max_records=1 << 62)
+    verdict, requests = MORE, 0
+    while verdict is MORE:
+        if requests and requests % budget == 0:
+            new += [record(f"new-{len(new) + number}") for number in range(growth)]
+            read.go_on_later()
+        records = [*reversed(new), *old] if newest_first else [*old, *new]
+        verdict = read.add(Page(tuple(records[read.offset : read.offset + clip]), len(records)))
+        requests += 1
+        assert requests < 2_000, growth
+    assert verdict is COMPLETE, (growth, read.reason)
+    assert {one.job_id for one in old} <= {one.job_id for one in read.records}, growth
+
+
+@pytest.mark.parametrize("growth", [48, 49, 98, 99, 100, 198])
+def test_growth_within_one_poll_ends_nothing(growth: int) -> None:
+    """Between two requests of one poll, too, the anchor may move to the end of its page."""
+    records = [record(f"old-{number}") for number in range(700)]
+    read = WindowRead(PageMemory(None), shifting=True, max_records=1 << 62)
+    verdict = read.add(Page(tuple(records[:100]), None))
+    verdict = read.add(Page(tuple(records[read.offset : read.offset + 100]), None))
+    listed = [record(f"new-{number}") for number in range(growth)] + records
+    while verdict is MORE:
+        verdict = read.add(Page(tuple(listed[read.offset : read.offset + 100]), None))
+    assert verdict is COMPLETE
+    assert len(read.records) == 700
+
+
+def test_an_api_that_ignores_the_offset_is_found_out() -> None:
+    """The same page for ever is neither a list that grows nor its end."""
+    read = WindowRead(PageMemory(None), shifting=True, max_records=1 << 62)
+    verdicts = [read.add(page("abcd")) for _ in range(SAME_PAGES + 1)]
+    assert verdicts == [MORE] * SAME_PAGES + [DOUBT]
+    assert "ignores the offset" in read.reason
+
+
+def test_the_anchor_at_the_end_of_a_page_is_no_end_of_a_list_that_shifts() -> None:
+    """Only an anchor alone is."""
+    read = WindowRead(PageMemory(None), shifting=True)
+    pages = [page("abc"), page("xyc"), page("cde"), page("vwe"), page("e")]
+    assert [read.add(one) for one in pages] == [MORE, MORE, MORE, MORE, COMPLETE]
+    assert [one.job_id for one in read.records] == list("abcde")
