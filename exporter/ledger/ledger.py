@@ -7,7 +7,7 @@ and loaded again from the store, so that the two never differ.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from exporter.failures.recent import RecentFailures
 from exporter.ledger.anomalies import SeenOnce
@@ -35,6 +35,7 @@ from exporter.ledger.totals import (
 )
 from exporter.ledger.totals import EXPIRED as EXPIRED_TOTAL
 from exporter.ledger.totals import FAILURES as FAILURES_TOTAL
+from exporter.ledger.two_times import latest, of_first_look, remember_uncounted
 from exporter.ledger.watermarks import Times, floor_second
 
 
@@ -127,7 +128,9 @@ class Ledger:
         if record.other_time is not None:
             if sighting.since is not None:
                 return None  # see ``undecided``
-            created = _latest(record, sighting)
+            if of_first_look(record, self.times):
+                return None
+            created = latest(record, sighting)
         return created if created >= self.times.evicted_until else None
 
     def undecided(self, record: Record, since: int) -> bool:
@@ -325,7 +328,7 @@ class Ledger:
             self.jobs.evict_finals(before, self._remembered_since)
         return skipped
 
-    def see_history(self, records: Iterable[Record], since: int, sighting: Sighting) -> None:
+    def see_history(self, records: Collection[Record], since: int, sighting: Sighting) -> None:
         """Read back before the baseline (R4): [since, history) was read completely.
 
         Open jobs are counted as created; finished ones only feed the gauge ``metastudio_tts_jobs``.
@@ -333,7 +336,7 @@ class Ledger:
         for record in records:
             created = record.create_time
             if created is not None and record.other_time is not None:
-                created = _latest(record, sighting)
+                created = latest(record, sighting)
             if created is None or not since <= created < self.times.history:
                 continue
             if record.job_id is not None and self.jobs.get(record.job_id) is not None:
@@ -343,6 +346,8 @@ class Ledger:
             elif record.job_state in FINAL_STATES:
                 pair = self.labels.fit((record.job_type, record.tts_service_enum))
                 self.minutes.add_uncounted(created, pair, record.job_state)
+        if sighting.since is None:
+            remember_uncounted(records, self.times, self.jobs)
         self.times.history = since
 
     # --- commit ---------------------------------------------------------------------------------------
@@ -388,13 +393,3 @@ class Ledger:
         """Count, once, an anomaly of something that is not remembered as a job."""
         if self._seen_once.first_time(anomaly, key):
             self.totals.add_plain(ANOMALIES, anomaly)
-
-
-def _latest(record: Record, sighting: Sighting) -> int:
-    """When a job was created whose time may mean two, shown by an answer to no window: as late as can be.
-
-    Jobs are seen first soon after their creation, most of the time.
-    """
-    assert record.create_time is not None  # noqa: S101 - has another time as well
-    other = record.other_time
-    return other if other is not None and sighting.believes(other) else record.create_time

@@ -364,8 +364,11 @@ class Reader:
 
 
 def _dated(records: tuple[Record, ...], sighting: Sighting) -> tuple[Record, ...]:
-    """Of two times that a text may mean, the one that the answer can show; both where it can show both."""
-    if all(record.other_time is None for record in records):
+    """Of two times that a text may mean, the one that the answer can show; both where it can show both.
+
+    An answer to no window leaves both: the ledger must know what will look new later.
+    """
+    if sighting.since is None or all(record.other_time is None for record in records):
         return records
     return tuple([_decided(record, sighting) for record in records])
 

@@ -135,6 +135,38 @@ def test_without_time_filters_or_ids_the_change_costs_nothing(
     assert (harness.created(), harness.finished(), harness.expired()) == (jobs, jobs, 0)
 
 
+@pytest.mark.parametrize("budget", [75, 2], ids=["in-one-poll", "over-several-polls"])
+@pytest.mark.parametrize("minutes", [-40, -3, 3, 40])
+def test_what_ended_before_a_first_start_in_the_repeated_hour_is_never_new(
+    store: SqliteStore, minutes: int, budget: int
+) -> None:
+    """Not even once its text may mean a time after it, and after a restart."""
+    harness = house_before(
+        store,
+        "Europe/Berlin",
+        "2026-10-25T01:00",
+        -minutes * MINUTE,
+        time_filters=False,
+        time_may_repeat=2 * HOUR,
+        window=30 * MINUTE,
+        budget=budget,
+    )
+    harness.api.time_filters_work = False
+    for number in range(1, 120):
+        harness.api.create(harness.clock.ms - number * 47 * SECOND, "SUCCEED", job_id=f"old-{number}")
+    harness.api.create(harness.clock.ms - 40 * MINUTE, job_id="open-before-the-window")
+    asyncio.run(harness.poll(4))
+    assert harness.created() == 0
+    harness.restart()
+    for number in range(40):
+        harness.api.create(state="SUCCEED", job_id=f"new-{number}")
+        asyncio.run(harness.poll(every=3 * MINUTE))
+    harness.api.finish("open-before-the-window")
+    asyncio.run(harness.poll(4))
+    assert (harness.created(), harness.finished()) == (40, 40)
+    assert not any(harness.view.anomalies.values())
+
+
 @pytest.mark.parametrize(
     ("text", "name", "times"),
     [
