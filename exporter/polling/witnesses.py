@@ -13,6 +13,7 @@ from exporter import log
 from exporter.ledger.totals import FIRST_TRIED_MS
 from exporter.ledger.watermarks import floor_second
 from exporter.polling.poll_run import PollRun
+from exporter.polling.windows import BudgetSpentError
 from exporter.units import SECOND
 
 YEAR: Final = 365 * 86_400 * SECOND
@@ -107,6 +108,8 @@ class Witnesses:
             newest = await run.reader.newest(floor_second(now), until, run.deadline, most)
         else:
             whole = await run.reader.read_everything(run.ahead, run.deadline)
+            if whole.error is not None and not isinstance(whole.error, BudgetSpentError):
+                raise whole.error  # the newest of a part may be old: the next poll begins
             times = (record.create_time or 0 for page in whole.pages for record in page.records)
             newest = max(times, default=0)
         after = min(floor_second(newest) + SECOND, until) if newest else 0

@@ -18,7 +18,7 @@ from exporter.cloud.client import _newest
 from exporter.cloud.clock import ApiClock
 from exporter.ledger.record import JobsQuery, Page
 from exporter.store.sqlite import SqliteStore
-from tests.fake_api import MINUTE, SECOND, FakeApi, FakeClock, PollerHarness
+from tests.fake_api import MINUTE, SECOND, FakeApi, FakeClock, PollerHarness, outage
 
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
@@ -279,6 +279,22 @@ def test_an_api_without_time_filters_is_exact(tmp_path: Path, ours: int, by: int
         jobs = harness.work(30)
         harness.later()
         assert harness.counted() == (jobs, jobs, 0)
+
+
+def test_counting_does_not_begin_by_a_part_of_the_list(tmp_path: Path) -> None:
+    """Where clocks differ, an error on the second page leaves the newest job unknown: the next begins."""
+    with closing(SqliteStore(tmp_path / "books.db")) as store:
+        harness = ClockedHouse(store, time_filters=False)
+        harness.api.time_filters_work = False
+        for age in range(150):
+            harness.api.create(harness.clock.ms - age * SECOND, "SUCCEED")
+        harness.clock.tell(ahead(2 * HOUR, 40))
+        harness.api.fail = lambda query: outage(query) if query.offset else None
+        harness.idle(1)
+        assert not harness.books.ledger.started
+        harness.api.fail = lambda query: None
+        harness.idle(1)
+        assert harness.books.ledger.started
 
 
 def test_a_disagreement_is_said_once_and_taken_back_once(
