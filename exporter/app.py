@@ -210,6 +210,7 @@ class App:
 
     async def _keep_breakers(self) -> None:
         """Store refusals soon after they happen: five bad signatures lock a key, whoever sends them."""
+        said = ""
         while True:
             await asyncio.sleep(1.0)
             self.exposition.log_lines_dropped(logwriter.dropped())
@@ -219,9 +220,11 @@ class App:
                     await asyncio.get_running_loop().run_in_executor(
                         self.executor, self.store.save_breakers, states
                     )
-                    self._saved_breakers = states
+                    self._saved_breakers, said = states, ""
                 except StoreError as error:
-                    log.error(logger, "refused credentials could not be stored", error=error)
+                    if str(error) != said:  # once until it changes: it is tried every second
+                        said = str(error)
+                        log.error(logger, "refused credentials could not be stored", error=error)
 
 
 def open_store(config: Config) -> Store:

@@ -243,6 +243,13 @@ def test_the_program_goes_on_serving_and_says_what_is_gone(tmp_path: Path) -> No
         assert seen > 0
         said = wait_for("a line", lambda: [line for line in program.log().splitlines() if GONE in line])
         assert str(tmp_path / "books.db") in said[0]
+        failed = total(program.samples() or {}, "metastudio_exporter_polls_total")
+        wait_for(
+            "more polls",
+            lambda: total(program.samples() or {}, "metastudio_exporter_polls_total") > failed + 2,
+        )
+        lines = [line.split("msg=")[1] for line in program.log().splitlines() if GONE in line]
+        assert len(lines) == len(set(lines)), "each is said once"
         assert created() == seen
         assert program.stop() == 0
         program.start()
