@@ -182,8 +182,14 @@ class Breaker:
         self._let_in()
 
     def _let_in(self) -> None:
-        """Those that wait and have room now; whoever has none keeps nobody behind him waiting."""
-        for use, waiting in list(self._waiting.items()):
+        """Those that wait and have room now; whoever has none keeps nobody behind him waiting.
+
+        Endpoints that did not answer come last: a target that is new must not wait behind all of theirs.
+        """
+        silent = {_endpoint(place) for place in self._silent}
+        for use, waiting in sorted(
+            self._waiting.items(), key=lambda item: _endpoint(item[0].place) in silent
+        ):
             if waiting.done():
                 continue
             try:

@@ -356,6 +356,22 @@ def test_what_hangs_leaves_room_for_the_others(breaker: Breaker, time: FakeTime)
     run(scenario())
 
 
+def test_new_places_come_before_silent_endpoints(breaker: Breaker, time: FakeTime) -> None:
+    """Three endpoints with many targets never answer: a fourth waits for one of them only."""
+
+    async def scenario() -> None:
+        gateway = Gateway(breaker)
+        await gateway.ask(*(f"{endpoint}/{number}" for number in range(4) for endpoint in "abc"), "well/1")
+        time.now += 30.0
+        for place in gateway.sent[:2]:
+            gateway._tasks[place].cancel()
+        await gateway._settle()
+        assert "well/1" in gateway.sent
+        await gateway.hang_up()
+
+    run(scenario())
+
+
 def test_new_keys_are_tried_once_at_a_time_at_an_endpoint(breaker: Breaker) -> None:
     """Ten targets of one endpoint: the second signs only after the first was answered."""
 
