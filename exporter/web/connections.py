@@ -168,6 +168,10 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         """The latest answer, until the connection ends."""
         self._task: asyncio.Task[None] | None = None
         self._lost = False
+        self._lines = 0
+        """Of the head that is being received."""
+        self._refused = False
+        """What comes now is dropped."""
 
     @property
     def app(self) -> ASGIApp:
@@ -191,15 +195,39 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         return self._shared.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._refused:
             return
         if self._resting:
             self._resting = False
             self._within(self._shared.limits.head)
-        self.data_received(bytes(self._shared.buffer[:nbytes]))
+        data = bytes(self._shared.buffer[:nbytes])
+        if self.conn.their_state is h11.IDLE and self._has_too_many_lines(data):
+            self._refuse_head()
+            return
+        self.data_received(data)
         if self.cycle is not None:
             self.cycle.body.clear()  # no request of ours has one
         self._look()
+
+    def _has_too_many_lines(self, data: bytes) -> bool:
+        """Counted before the head is parsed: of thousands of lines h11 makes 250 KB of objects."""
+        head, end, _ = data.partition(b"\r\n\r\n")
+        lines = self._lines + head.count(b"\n")
+        self._lines = 0 if end else lines
+        return lines > HEADERS + 1  # the request line, and the one that is not complete
+
+    def _refuse_head(self) -> None:
+        text = f"bad request: more than {HEADERS} header lines\n".encode()
+        self.transport.write(
+            b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain; charset=utf-8\r\n"
+            b"connection: close\r\ncontent-length: %d\r\n\r\n%b" % (len(text), text)
+        )
+        self._refused = True
+        if self.transport.can_write_eof():  # closed with more to read, the answer would be lost
+            self.transport.write_eof()
+            self._within(1.0)
+        else:
+            self.transport.close()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn's returns nothing
         """A client that says nothing more may still take an answer that has begun."""
@@ -215,6 +243,7 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
+        self._lines = 0
         self._unset_keepalive_if_required()  # the only timer is ours
         if self._status < 400:
             self._shared.visits.answered(self._visit)
@@ -332,6 +361,8 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         self._timer = None
         if self.loop.time() < self._deadline:
             self._until(self._deadline)
+        elif self._refused:
+            self._network.abort()
         elif self.unsent() or self._timed is not None:
             if not self._is_read():
                 self._network.abort()

@@ -233,6 +233,17 @@ def test_many_header_lines_are_refused(lines: int, status: int) -> None:
     assert sent(head.encode())[0] == status
 
 
+def test_many_header_lines_are_refused_before_the_head_ends() -> None:
+    """Parsed, thousands of lines are 250 KB of objects; a thousand clients send them at once."""
+    assert sent(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n" + b"x:\r\n" * 200) == [431]
+
+
+def test_header_lines_are_counted_for_each_request() -> None:
+    """A connection that is kept for months has sent more than a hundred in all."""
+    one = b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n" + b"x:\r\n" * 60 + b"\r\n"
+    assert sent(one * 4) == [200] * 6
+
+
 def test_many_header_lines_do_not_wait_for_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hundreds of such requests would take a hundred MiB meanwhile."""
 
