@@ -186,7 +186,7 @@ BAD_ANSWERS = BEHAVIOURS.index(_error_200)
 def echo_server(iam: str, secrets: dict[str, list[str]]) -> Iterator[EchoServer]:
     """A parrot that listens; ended with the block."""
     bird = EchoServer(iam, secrets)
-    handler = type("ParrotHandler", (Handler,), {"parrot": bird})
+    handler = type("EchoHandler", (Handler,), {"echo_server": bird})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     bird.url = f"http://127.0.0.1:{server.server_address[1]}"
