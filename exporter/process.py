@@ -37,7 +37,7 @@ def run(command: Callable[[], int]) -> NoReturn:
         code = 1
     out.text.flush()
     if out.error is not None:
-        print(f"metastudio-tts-exporter: cannot write the output: {out.error.strerror}", file=sys.stderr)
+        print(f"metastudio-tts-exporter: cannot write the output: {reason(out.error)}", file=sys.stderr)
         code = code or 1
     err.text.flush()
     if threading.active_count() > 1:
@@ -71,6 +71,11 @@ def exhausted(error: BaseException) -> str | None:
     if isinstance(error, RuntimeError) and "start new thread" in str(error):
         return "no thread can be started: raise the limit of processes (ulimit -u, TasksMax=) or of memory"
     return None
+
+
+def reason(error: OSError) -> str:
+    """Why the system refused: what is exhausted and the remedy, or the system's own words."""
+    return exhausted(error) or error.strerror or type(error).__name__
 
 
 class _Output(io.RawIOBase):

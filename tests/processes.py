@@ -6,8 +6,10 @@ Every wait has a bound, every process is ended by its own handle.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
+import secrets
 import selectors
 import signal
 import socket
@@ -41,10 +43,17 @@ def wait_for(what: str, ask: Callable[[], T | None], seconds: float = 30.0) -> T
         time.sleep(0.05)
 
 
+_PORTS = itertools.cycle(range(10_000, 32_000))
+"""Below those that the system gives to outgoing connections: a port stays free while its program is down."""
+next(itertools.islice(_PORTS, secrets.randbelow(22_000), None))
+
+
 def free_port() -> int:
-    """A loopback port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+    """A loopback port that nobody listens on, another one each time."""
+    for port in itertools.islice(_PORTS, 1000):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise AssertionError("a thousand ports in a row are in use")
 
 
 def get(url: str, timeout: float = 5.0) -> str | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from exporter.app import App
 from exporter.config.load import AkskAuth, Config, PollConfig, Secret, StorageConfig, TargetConfig
 from exporter.errors import ExporterError
+from exporter.process import reason
 from exporter.simulator.api import build_app
 from exporter.simulator.incidents import DEMO_SCRIPT
 from exporter.simulator.server import serve
@@ -52,7 +53,7 @@ def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
         return tempfile.TemporaryDirectory(prefix="metastudio-tts-demo-")
     except OSError as error:
         raise ExporterError(
-            f"demo needs a folder for its store: set TMPDIR to one that can be written to ({error.strerror})"
+            f"demo needs a folder for its store: set TMPDIR to one that can be written to ({reason(error)})"
         ) from error
 
 

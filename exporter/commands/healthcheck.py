@@ -12,6 +12,7 @@ from typing import Final, NamedTuple, TextIO
 from urllib.parse import urlsplit
 
 from exporter.errors import ExporterError
+from exporter.process import exhausted
 
 HEALTHY_PATH: Final = "/-/healthy"
 TIMEOUT_SECONDS: Final = 4.0
@@ -51,7 +52,7 @@ def healthcheck(address: Address, *, out: TextIO, timeout: float = TIMEOUT_SECON
         except TimeoutError as error:
             raise ExporterError(f"{address}: no answer within {timeout:g} seconds") from error
         except OSError as error:
-            reason = (error.strerror or type(error).__name__).lower()
+            reason = exhausted(error) or (error.strerror or type(error).__name__).lower()
             raise ExporterError(f"{address}: {reason}; {_REMEDY}") from error
         if status not in _ALIVE:
             raise ExporterError(f"{address}: HTTP {status} instead of 200; {_REMEDY}")

@@ -17,6 +17,7 @@ from urllib.parse import parse_qsl, urlsplit
 from exporter.config import hosts
 from exporter.config.yaml_nodes import Parser, RefusedError, Value, kind, read_limited
 from exporter.failures.classify import NO_MESSAGE, UNCLASSIFIED, compile_rule
+from exporter.process import exhausted
 
 L = TypeVar("L", bound=str)
 
@@ -182,7 +183,9 @@ def time_zone(value: Value) -> str:
         return text
     try:
         zoneinfo.ZoneInfo(text)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
+        if missing := exhausted(error):
+            raise RefusedError(f"the time zone's data cannot be read: {missing}") from None
         none = (
             "" if zoneinfo.available_timezones() else " (this machine has no time zone data: use an offset)"
         )

@@ -23,6 +23,7 @@ import yaml
 from yaml.constructor import SafeConstructor
 
 from exporter.errors import ConfigError, Problem
+from exporter.process import reason
 
 T = TypeVar("T")
 
@@ -304,7 +305,7 @@ def read_limited(path: Path, limit: int, *, regular: bool = False) -> str:
         with open(path, "rb", opener=_open_regular if regular else None) as file:
             data = file.read(limit + 1)
     except OSError as error:
-        raise RefusedError(f"cannot be read: {os.strerror(error.errno or 0)}") from None
+        raise RefusedError(f"cannot be read: {reason(error)}") from None
     if len(data) > limit:
         raise RefusedError(f"is larger than {limit // 1024} KiB")
     try:
@@ -342,7 +343,7 @@ def _read_text(path: Path, problems: Problems) -> str:
         with _told_of_waiting(path):
             return read_limited(path, FILE_LIMIT)
     except OSError as error:
-        problems.stop(0, f"cannot be read: {error.strerror}")
+        problems.stop(0, f"cannot be read: {reason(error)}")
     except RefusedError as refused:
         problems.stop(refused.line, str(refused))
 

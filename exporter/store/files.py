@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from exporter.errors import StoreCorruptError, StoreError, StoreLockedError
+from exporter.process import reason
 from exporter.store import wal
 
 _MODE: Final = 0o600
@@ -44,7 +45,8 @@ def resolved(path: Path) -> Path:
     try:
         return path.resolve()
     except (OSError, RuntimeError) as error:  # the latter for symbolic links in a circle, before Python 3.13
-        raise StoreError(f"{path}: cannot be used: {getattr(error, 'strerror', None) or error}") from None
+        why = reason(error) if isinstance(error, OSError) else error
+        raise StoreError(f"{path}: cannot be used: {why}") from None
 
 
 class StoreFiles:
@@ -91,7 +93,7 @@ class StoreFiles:
             except FileNotFoundError:
                 same = False
             except OSError as error:
-                raise StoreError(f"{path}: cannot be found any more ({error.strerror})") from None
+                raise StoreError(f"{path}: cannot be found any more ({reason(error)})") from None
             if not same:
                 raise StoreError(
                     f"{path}: was moved, removed or replaced while the exporter runs: nothing is counted"
@@ -120,7 +122,7 @@ class StoreFiles:
         except OSError as error:
             if error.errno in _HELD:
                 raise _locked(self._path) from None
-            raise StoreError(f"{self._path}: cannot be locked ({error.strerror})") from None
+            raise StoreError(f"{self._path}: cannot be locked ({reason(error)})") from None
 
 
 def examine(path: Path) -> bool:
@@ -155,7 +157,7 @@ def _try_to_write(paths: Sequence[Path]) -> None:
                 written = file.write(bytes(_SPACE))
             except OSError as error:
                 raise StoreError(
-                    f"{path}: no file can be made in {folder} ({error.strerror}): storage.url needs an"
+                    f"{path}: no file can be made in {folder} ({reason(error)}): storage.url needs an"
                     " existing, writable folder with free space"
                 ) from None
             if written < _SPACE:
@@ -172,7 +174,7 @@ def _open(path: Path, create: int, opened: contextlib.ExitStack) -> tuple[int, o
         if error.errno in (errno.EMFILE, errno.ENFILE) or (error.errno == errno.ENOENT and not create):
             raise
         raise StoreError(
-            f"{path}: cannot be opened ({error.strerror}): storage.url needs an existing, writable folder,"
+            f"{path}: cannot be opened ({reason(error)}): storage.url needs an existing, writable folder,"
             " and files there that this user may write"
         ) from None
     opened.callback(os.close, descriptor)

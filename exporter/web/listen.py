@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from exporter.errors import ExporterError
+from exporter.process import exhausted
 
 BACKLOG = 4096
 """Connections that may wait to be accepted; the system allows ``net.core.somaxconn`` of them. With too few, a
@@ -107,7 +108,7 @@ def _listen_everywhere(port: int) -> socket.socket:
 
 def _refuse(address: str, error: OSError) -> NoReturn:
     number = error.errno or 0
-    reason = os.strerror(number).lower()
+    reason = exhausted(error) or os.strerror(number).lower()
     remedy = _REMEDIES.get(number)
     raise ExporterError(
         f"--web.listen-address {address}: {reason}" + (f"; {remedy}" if remedy else "")

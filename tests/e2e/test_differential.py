@@ -80,20 +80,20 @@ class Witness:
     """Scrapes, and checks each scrape against the one before."""
 
     def __init__(self, program: Exporter) -> None:
-        self._program = program
-        self._last: Samples = {}
+        self.program = program
+        self.last: Samples = {}
         self.scrapes = 0
 
     def look(self) -> Samples | None:
-        samples = self._program.samples()
+        samples = self.program.samples()
         if samples is None:
             return None
         self.scrapes += 1
         assert balanced(samples), "the books do not balance"
-        for key, value in self._last.items():
+        for key, value in self.last.items():
             if key[0] in COUNTERS:
                 assert samples.get(key, -1) >= value, f"{key} went back from {value} to {samples.get(key)}"
-        self._last = samples
+        self.last = samples
         return samples
 
 
@@ -210,7 +210,16 @@ def wait_for_the_end(cloud: str, witness: Witness) -> None:
         settled = total(samples, "metastudio_tts_counted_until_timestamp_seconds")
         return total(samples, "metastudio_tts_open_jobs") == 0 and settled > last + 60
 
-    wait_for("the end of every job", done, 300.0)
+    try:
+        wait_for("the end of every job", done, 200.0)
+    except AssertionError as error:
+        names = {"tts_open_jobs", "tts_counted_until_timestamp_seconds", "up"}
+        state = {name: total(witness.last, f"metastudio_{name}") for name in names}
+        now = json.loads(get(f"{cloud}/simulator") or "{}").get("now")
+        raise AssertionError(
+            f"{error}: {state}, over there it is {now}, asked since {last}; the log ends with:\n"
+            f"{witness.program.log()[-8000:]}"
+        ) from None
 
 
 @pytest.mark.parametrize(

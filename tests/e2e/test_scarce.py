@@ -23,6 +23,7 @@ LIMITS = {
     "memory-60-mib": ("RLIMIT_AS", 60 << 20, "memory"),
     "files-8": ("RLIMIT_NOFILE", 8, FILES),
     "files-10": ("RLIMIT_NOFILE", 10, FILES),
+    "files-11": ("RLIMIT_NOFILE", 11, FILES),
     "files-12": ("RLIMIT_NOFILE", 12, FILES),
     "size-of-files-0": ("RLIMIT_FSIZE", 0, "no file may be larger than 0 bytes: raise that limit"),
     "size-of-files-4k": ("RLIMIT_FSIZE", 4096, "no file may be larger than 4096 bytes: raise that limit"),

@@ -21,6 +21,7 @@ import msgspec
 
 from exporter.config.model import Secret
 from exporter.config.yaml_nodes import Place
+from exporter.process import exhausted
 
 _VERSIONS: Final = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
 _VERIFY: Final = {
@@ -212,8 +213,9 @@ def _load_certificate(context: ssl.SSLContext, settings: TlsSettings) -> str:
             return "the private key does not belong to the certificate"
         reason = (error.reason or "damaged").replace("_", " ").lower()
         return f"certificate or private key cannot be used: {reason}"
-    except (OSError, ValueError):
-        return "certificate or private key cannot be used"
+    except (OSError, ValueError) as error:
+        missing = exhausted(error)
+        return "certificate or private key cannot be used" + (f": {missing}" if missing else "")
     return ""
 
 
