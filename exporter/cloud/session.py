@@ -55,6 +55,8 @@ class Session:
         self._wall = wall
         self._accepted: float | None = None
         """The time of the last signature that was accepted, minus the monotonic clock: wins over ``Date``."""
+        self._corrected: float | None = None
+        """As ``_accepted``: what a refusal showed, while no answer has said whether it is right."""
 
     async def credential(self) -> Credential:
         """The credentials of the moment. Raises CredentialsError, ApiError."""
@@ -119,7 +121,7 @@ class Session:
         credential: Credential,
         deadline: float,
     ) -> _T:
-        offset = self._offset()
+        offset, self._corrected = self._offset(), None
         try:
             result = await send(credential, offset)
         except RefusedError as refusal:
@@ -133,14 +135,14 @@ class Session:
             self._events.retry(operation)
             try:
                 result = await send(credential, second.offset)
-            except RefusedError as again:
-                if again.remedy is not Remedy.NONE:
-                    self._credentials.forget(credential)
-                to.refused(credential.fingerprint, again, signatures=signatures)
-                raise
             except BaseException as error:
-                if signatures > 1:
-                    to.refused(credential.fingerprint, refusal)
+                if isinstance(error, RefusedError) and error.remedy is not Remedy.NONE:
+                    self._credentials.forget(credential)
+                if isinstance(error, RefusedError) and error.kind is ErrorKind.AUTH:
+                    to.refused(credential.fingerprint, error, signatures=signatures)
+                elif signatures > 1:  # no verdict on the corrected clock: only the first refusal counts
+                    self._corrected = self._wall() + second.offset - self._monotonic()
+                    to.refused(credential.fingerprint, refusal, correctable=True)
                 if isinstance(error, NoTimeLeft | TimeoutError):
                     raise refusal from None
                 raise
@@ -177,10 +179,8 @@ class Session:
 
         Neither a false ``Date`` nor our own clock being set makes the next signature a bad one.
         """
-        if self._accepted is None:
-            skew = self._clock.skew(self._wall())
-        else:
-            skew = self._accepted + self._monotonic() - self._wall()
+        known = self._accepted if self._corrected is None else self._corrected
+        skew = self._clock.skew(self._wall()) if known is None else known + self._monotonic() - self._wall()
         return skew if skew is not None and abs(skew) > _NOTABLE else 0.0
 
 

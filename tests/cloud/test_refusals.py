@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from exporter.cloud.http.rate_limit import fingerprint
 from exporter.config.load import AkskAuth, PasswordAuth, Secret, TokenAuth
 from exporter.errors import ApiError
 from exporter.ledger.record import JobsQuery
-from tests.cloud.world import AK, SK, START, FakeTime, World, gateway, jobs, reply, run, script, target
+from tests.cloud.world import AK, SK, START, FakeTime, Reply, World, gateway, jobs, reply, run, script, target
 
 BAD_SIGNATURE = gateway(401, "APIG.0301", "verify aksk signature fail")
 
@@ -173,6 +174,61 @@ def test_a_wrong_clock_is_corrected_once_and_remembered(status: int, text: str) 
     dates = [request.headers["X-Sdk-Date"] for request in world.requests]
     assert dates == ["20251119T080000Z", "20251119T100000Z", "20251119T100000Z"]
     assert world.events.retries == ["list_jobs"]
+
+
+FAULTS = {
+    "throttled": reply(429, {"error_code": "APIG.0308", "error_msg": "throttled"}),
+    "unavailable": reply(503),
+    "reset": httpx.ReadError("reset"),
+    "cut": reply(200, b'{"count": 1, "data": [{"jo'),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+@pytest.mark.parametrize("restarted", [False, True], ids=["running", "restarted"])
+def test_a_fault_in_the_corrected_request_does_not_stop_polling(fault: Reply, restarted: bool) -> None:
+    """The clock of the refusal is tried again at once, also by the next process, and not for five minutes."""
+    faults = [fault]
+
+    def answer(request: httpx.Request) -> Reply:
+        if request.headers["X-Sdk-Date"][:11] != "20251119T10":
+            return gateway(401, "APIG.0301", "signature expired", Date=world.date(7200))
+        return faults.pop() if faults else jobs("a")
+
+    world = World(answer)
+    with contextlib.suppress(ApiError):
+        run(world.list_jobs(seconds=0.5))
+    assert not faults
+    if restarted:
+        stored, before = world.shared.states(), world.time.now
+        world = World(answer)
+        world.time.now = before
+        world.shared.restore(stored)
+    assert run(world.list_jobs()).records
+    assert world.time.now < 1060.0
+
+
+def test_refusals_and_faults_in_turn_sign_no_more_than_four_times() -> None:
+    """Each request with the corrected clock fails without a verdict: what was refused still adds up."""
+    refusals = 0
+
+    def answer(request: httpx.Request) -> Reply:
+        nonlocal refusals
+        if len(world.requests) % 2 == 0:
+            return reply(503)
+        refusals += 1
+        return gateway(401, "APIG.0301", "no", Date=world.date(7200.0 * refusals))
+
+    world = World(answer)
+
+    async def scenario() -> None:
+        while world.time.now < 1290.0:
+            with contextlib.suppress(ApiError):
+                await world.list_jobs(seconds=5.0)
+            world.time.now += 1.0
+
+    run(scenario())
+    assert 2 <= refusals <= 4
 
 
 def test_wrong_keys_and_a_wrong_clock_sign_no_more_than_four_times() -> None:

@@ -51,6 +51,8 @@ class Refused(msgspec.Struct, frozen=True):
     """Nothing of the kind: the place accepted them, whatever others say. Then no fingerprint is kept."""
     settled: bool = False
     """Some place accepted the credentials afterwards: the refusal speaks of its own place alone."""
+    correctable: bool = False
+    """A corrected clock may help, and no answer has said yet whether it does: it may be tried at once."""
 
 
 class _Held(NamedTuple):
@@ -256,17 +258,23 @@ class Breaker:
                 )
         self._let_in()
 
-    def refuse(self, credential: str, place: str, reason: str, *, signatures: int = 1) -> None:
-        """The API refused them after so many signatures, for ``reason`` (redacted text)."""
+    def refuse(
+        self, credential: str, place: str, reason: str, *, signatures: int = 1, correctable: bool = False
+    ) -> None:
+        """The API refused them after so many signatures, for ``reason`` (redacted text).
+
+        ``correctable``: the next signature will be another one, by a corrected clock.
+        """
         if self._accepts(credential, place):
             del self._accepted[place]
         self._refusals += 1
         before = self._refused.get((credential, place))
         if before is not None and before.ends > self._monotonic():
             signatures += before.refused.signatures
-        self._hold(
-            Refused(credential, self._wall() + _COOLDOWN, reason, place, signatures), seconds=_COOLDOWN
-        )
+        correctable = correctable and signatures < self._trials
+        until = self._wall() + _COOLDOWN
+        refused = Refused(credential, until, reason, place, signatures, correctable=correctable)
+        self._hold(refused, seconds=_COOLDOWN)
 
     def deny(self, credential: str, place: str, reason: str) -> None:
         """The API knows them and does not allow what was asked there, for ``reason``."""
@@ -280,7 +288,7 @@ class Breaker:
     def _check(self, credential: str, place: str, *, again: bool) -> None:
         now = self._monotonic()
         mine = self._refused.get((credential, place))
-        if mine is not None and mine.ends > now:
+        if mine is not None and mine.ends > now and not mine.refused.correctable:
             raise _error(mine, now)
         counted = [held for held in self._refused.values() if held.refused.signatures]
         allowed = self._allowed(credential, place, again=again)
@@ -299,11 +307,11 @@ class Breaker:
     def _allowed(self, credential: str, place: str, *, again: bool) -> int:
         """How many refusals of all places together still leave a place its trial that did not accept them."""
         counted = [held for held in self._refused.values() if held.refused.signatures]
-        if again or all(held.refused.fingerprint != credential for held in counted):
-            return (
-                self._trials + 1
-            )  # a corrected clock, or others than those refused: somebody corrected them
         mine = self._refused.get((credential, place))
+        again = again or (mine is not None and mine.refused.correctable)
+        if again or all(held.refused.fingerprint != credential for held in counted):
+            # a corrected clock, or others than those refused: somebody corrected them
+            return self._trials + 1
         if mine is None or not mine.refused.signatures:
             return self._trials
         mine_next = counted[0] is mine or self._monotonic() >= max(held.ends for held in counted) + _TURN

@@ -18,12 +18,16 @@ class Destination(NamedTuple):
     place: str
     """What a refusal concerns, see ``place``."""
 
-    def refused(self, credential: str, refusal: RefusedError, *, signatures: int = 1) -> None:
+    def refused(
+        self, credential: str, refusal: RefusedError, *, signatures: int = 1, correctable: bool = False
+    ) -> None:
         """Take note of a refusal that speaks of the credentials with this fingerprint."""
         if refusal.denied:
             self.breaker.deny(credential, self.place, refusal.message)
         elif refusal.kind is ErrorKind.AUTH:
-            self.breaker.refuse(credential, self.place, refusal.message, signatures=signatures)
+            self.breaker.refuse(
+                credential, self.place, refusal.message, signatures=signatures, correctable=correctable
+            )
 
 
 def place(endpoint: str, *asked: str) -> str:
