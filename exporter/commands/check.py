@@ -60,7 +60,7 @@ def check(
         print(f"{config_path}: valid, {count} target{'' if count == 1 else 's'}", file=out)
         if estimate:
             _print_estimates(config, out)
-    web = None if web_config_path is None else _tried(lambda: webconfig.load(web_config_path), out)
+    web = None if web_config_path is None else _tried(lambda: webconfig.load_web_config(web_config_path), out)
     if web is not None:
         print(f"{web_config_path}: valid, {_describe(web)}", file=out)
     return int(config is None or (web is None and web_config_path is not None))

@@ -1,7 +1,8 @@
-"""Takes connections from listening sockets: many at a time, and each for next to nothing until it speaks.
+"""Takes connections from listening sockets: many at a time, and each at little cost until its client speaks.
 
 Knows sockets, TLS contexts and how many may be connected; must not know HTTP. A connection gets a transport
-and a protocol with its first byte; until then it is a socket in a list: a flood of silent ones costs little.
+and a protocol with its first byte. Until then it is a socket in a list, so a flood of silent ones costs
+little.
 """
 
 from __future__ import annotations
@@ -15,40 +16,41 @@ from typing import Final
 
 from exporter.web.access.clients import client_of
 from exporter.web.access.tls import Tls, TlsProtocol
-from exporter.web.connections import Limits, Visit, Visits
-from exporter.web.handshakes import Handshakes
-from exporter.web.memory import GiveBack
+from exporter.web.connections import Connection, Connections, Limits
+from exporter.web.handshakes import HandshakeQueue
+from exporter.web.memory import MemoryTrimmer
 
 AT_ONCE: Final = 128
-"""Connections taken before those that are open have their turn: taking one costs 20 microseconds."""
+"""Connections taken before open ones have their turn again; taking one costs 20 microseconds."""
 PAUSE_SECONDS: Final = 0.05
-"""When the system has no file or memory for another one."""
+"""Before the next try, when the system has no file or memory for another connection."""
 SWEEP_SECONDS: Final = 0.5
-_FULL: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+"""How often connections are ended that have been silent for too long."""
+_EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class Acceptor:
-    """Accepts, waits for the first byte, shakes hands and hands over to a protocol."""
+    """A connection's way: accepted, first byte, TLS handshake if any, then handed over to a protocol."""
 
     def __init__(
         self,
-        visits: Visits,
-        protocol: Callable[[Visit, Tls | None], asyncio.Protocol],
+        connections: Connections,
+        protocol: Callable[[Connection, Tls | None], asyncio.Protocol],
         tls: Callable[[], Tls | None],
         limits: Limits,
     ) -> None:
-        self._visits = visits
+        self._connections = connections
         self._protocol = protocol
         self._tls = tls
         self._limits = limits
         self._listeners: list[socket.socket] = []
-        self._silent: dict[socket.socket, tuple[Visit, float]] = {}
-        """Those that have not said anything yet, or wait for their handshake, and since when they are here,
-        the longest first.
+        self._waiting: dict[socket.socket, tuple[Connection, float]] = {}
+        """Sockets whose client has not spoken yet, or waits for its handshake, and when they were accepted;
+        the oldest first.
         """
-        self._handshakes = Handshakes()
+        self._handshakes = HandshakeQueue()
         self._connecting: set[asyncio.Task[None]] = set()
-        self._give_back = GiveBack()
+        self._memory = MemoryTrimmer()
         self._sweeping: asyncio.TimerHandle | None = None
 
     def open(self, listeners: Iterable[socket.socket]) -> None:
@@ -60,14 +62,14 @@ class Acceptor:
         self._sweep()
 
     def close(self) -> None:
-        """Accept no more, and end those that have not spoken."""
+        """Accept no more, and end the connections whose client has not spoken."""
         loop = asyncio.get_running_loop()
         for listener in self._listeners:
             loop.remove_reader(listener)
         self._listeners = []
         if self._sweeping is not None:
             self._sweeping.cancel()
-        for sock in list(self._silent):
+        for sock in list(self._waiting):
             self._end(sock)
 
     def _listen(self, listener: socket.socket) -> None:
@@ -83,21 +85,21 @@ class Acceptor:
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
-                if error.errno not in _FULL:
+                if error.errno not in _EXHAUSTED:
                     continue  # this client is gone
-                self._visits.make_room()
+                self._connections.make_room()
                 loop.remove_reader(listener)
                 loop.call_later(PAUSE_SECONDS, self._listen, listener)
                 return
             sock.setblocking(False)
-            visit = Visit(client_of(address[0]), now)
-            visit.end = partial(self._end, sock)
-            self._visits.add(visit)
-            self._silent[sock] = visit, now
-            loop.add_reader(sock, self._speaks, sock)
+            connection = Connection(client_of(address[0]), now)
+            connection.close = partial(self._end, sock)
+            self._connections.add(connection)
+            self._waiting[sock] = connection, now
+            loop.add_reader(sock, self._on_first_byte, sock)
 
-    def _speaks(self, sock: socket.socket) -> None:
-        """A client's first byte, or its end."""
+    def _on_first_byte(self, sock: socket.socket) -> None:
+        """The client has sent something, or has gone."""
         try:
             gone = not sock.recv(1, socket.MSG_PEEK)
         except (BlockingIOError, InterruptedError):
@@ -109,32 +111,32 @@ class Acceptor:
             return
         loop = asyncio.get_running_loop()
         loop.remove_reader(sock)
-        visit, _ = self._silent[sock]
+        connection, _ = self._waiting[sock]
         if self._tls() is None:
             self._begin(sock)
         else:
-            self._handshakes.add(visit, partial(self._begin, sock), loop.time())
+            self._handshakes.add(connection, partial(self._begin, sock), loop.time())
 
     def _begin(self, sock: socket.socket) -> None:
-        """From here on it is more than a socket."""
+        """From here on the connection is more than a socket."""
         loop = asyncio.get_running_loop()
-        visit, _ = self._silent.pop(sock)
-        task = loop.create_task(self._connect(sock, visit))
-        visit.end = task.cancel
+        connection, _ = self._waiting.pop(sock)
+        task = loop.create_task(self._connect(sock, connection))
+        connection.close = task.cancel
         self._connecting.add(task)
-        task.add_done_callback(partial(self._connected, sock, visit))
+        task.add_done_callback(partial(self._connected, sock, connection))
 
-    async def _connect(self, sock: socket.socket, visit: Visit) -> None:
-        """Ending the visit is the protocol's business from then on."""
+    async def _connect(self, sock: socket.socket, connection: Connection) -> None:
+        """Give it a transport and a protocol, which from then on says how the connection is closed."""
         loop, tls = asyncio.get_running_loop(), self._tls()
 
-        def shaken() -> None:
-            self._handshakes.remove(visit, loop.time())
+        def handshake_done() -> None:
+            self._handshakes.remove(connection, loop.time())
 
         def protocol() -> asyncio.BaseProtocol:
-            inner = self._protocol(visit, tls)
+            inner = self._protocol(connection, tls)
             if tls is None:
-                shaken()
+                handshake_done()
                 return inner
             return TlsProtocol(
                 loop,
@@ -142,37 +144,37 @@ class Acceptor:
                 tls,
                 handshake_seconds=self._limits.handshake,
                 shutdown_seconds=self._limits.handshake,
-                made=lambda transport: setattr(visit, "end", transport.abort),
-                shaken=shaken,
-                lost=lambda: self._forget(visit),
+                on_connected=lambda transport: setattr(connection, "close", transport.abort),
+                on_handshake_done=handshake_done,
+                on_lost=lambda: self._forget(connection),
             )
 
         await loop.connect_accepted_socket(protocol, sock)
 
-    def _connected(self, sock: socket.socket, visit: Visit, task: asyncio.Task[None]) -> None:
+    def _connected(self, sock: socket.socket, connection: Connection, task: asyncio.Task[None]) -> None:
         self._connecting.discard(task)
         if task.cancelled() or task.exception() is not None:
-            self._forget(visit)
+            self._forget(connection)
             sock.close()
 
-    def _forget(self, visit: Visit) -> None:
-        self._visits.remove(visit)
-        self._handshakes.remove(visit, asyncio.get_running_loop().time())
+    def _forget(self, connection: Connection) -> None:
+        self._connections.remove(connection)
+        self._handshakes.remove(connection, asyncio.get_running_loop().time())
 
     def _end(self, sock: socket.socket) -> None:
-        visit, _ = self._silent.pop(sock)
-        self._forget(visit)
+        connection, _ = self._waiting.pop(sock)
+        self._forget(connection)
         asyncio.get_running_loop().remove_reader(sock)
         sock.close()
 
     def _sweep(self) -> None:
-        """End who has been silent for too long."""
+        """End whoever has been silent for too long; again after ``SWEEP_SECONDS``."""
         loop = asyncio.get_running_loop()
-        self._give_back.look(len(self._visits))
-        self._handshakes.hurry(loop.time())
+        self._memory.update(len(self._connections))
+        self._handshakes.end_slow(loop.time())
         patience = self._limits.head if self._tls() is None else self._limits.handshake
-        while self._silent:
-            sock, (_, since) = next(iter(self._silent.items()))
+        while self._waiting:
+            sock, (_, since) = next(iter(self._waiting.items()))
             if loop.time() - since < patience:
                 break
             self._end(sock)

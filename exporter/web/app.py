@@ -1,7 +1,6 @@
-"""The HTTP surface: metrics, status, health, reload.
+"""All paths of the server: metrics, status, health, reload.
 
-Knows paths, methods, status codes and headers; reads the exposition and asks whether we are ready.
-Must not know the cloud, the store or the books.
+Knows paths, methods, status codes and headers; must not know the cloud, the store or the ledger.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ from exporter.web.lifecycle import (
     READY_PATH,
     RELOAD_METHODS,
     RELOAD_PATH,
-    Reload,
+    ReloadFunction,
     lifecycle_routes,
 )
 from exporter.web.scrape import Scrape
 from exporter.web.status_routes import STATUS_PATH, StatusRoutes
 
-_TAKEN = (HEALTHY_PATH, READY_PATH, RELOAD_PATH, STATUS_PATH)
+_OTHER_PATHS = (HEALTHY_PATH, READY_PATH, RELOAD_PATH, STATUS_PATH)
 _HEADERS = {
     "content-security-policy": "default-src 'none'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'",
@@ -46,7 +45,7 @@ def create_app(
     exposition: Exposition,
     ready: Callable[[], bool],
     status: Callable[[], Status] | None = None,
-    reload: Reload | None = None,
+    reload: ReloadFunction | None = None,
     telemetry_path: str,
 ) -> Starlette:
     """The application. Raises ExporterError when ``telemetry_path`` cannot be one."""
@@ -64,12 +63,12 @@ def create_app(
         middleware=[Middleware(_SecurityHeaders)],
         exception_handlers={HTTPException: _plain_error},
     )
-    app.router.redirect_slashes = False  # a path that is nearly right is wrong, not elsewhere
+    app.router.redirect_slashes = False  # /metrics/ is not found, instead of redirected
     return app
 
 
 async def _plain_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101  # that is what it is registered for
+    assert isinstance(error, HTTPException)  # noqa: S101  # it is registered for nothing else
     headers = dict(error.headers or {})
     if error.status_code == 405:
         methods = RELOAD_METHODS if request.url.path == RELOAD_PATH else ("GET", "HEAD")
@@ -81,19 +80,19 @@ async def _plain_error(request: Request, error: Exception) -> Response:
 
 
 def check_telemetry_path(path: str) -> None:
-    """Raises ExporterError when it cannot be ``telemetry_path``."""
+    """Raises ExporterError when the metrics cannot have this path."""
     usable = path.startswith("/") and not any(
         c in "{}?#%\\" or c.isspace() or not c.isprintable() for c in path
     )
-    if not usable or path in _TAKEN:
+    if not usable or path in _OTHER_PATHS:
         raise ExporterError(
             f"--web.telemetry-path {path!r}: must be a plain path such as /metrics, and not one of"
-            f" {', '.join(_TAKEN)}"
+            f" {', '.join(_OTHER_PATHS)}"
         )
 
 
 class _SecurityHeaders:
-    """Adds strict headers to every answer; one that has its own of a name keeps it."""
+    """ASGI middleware that adds strict headers to every response; a header that it has already stays."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -1,6 +1,6 @@
-"""TLS handshakes under way: a bounded number, for each takes a hundred kilobytes and a millisecond.
+"""Which TLS handshakes run: at most so many at a time, for each takes 100 KB of memory and 1 ms of CPU.
 
-Knows visits and time; must not know TLS. The others wait as mere sockets.
+Knows connections and time; must not know TLS. Connections that wait for their handshake are mere sockets.
 """
 
 from __future__ import annotations
@@ -9,43 +9,43 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
-from exporter.web.connections import Visit
+from exporter.web.connections import Connection
 
 AT_A_TIME: Final = 128
 SLOW_SECONDS: Final = 1.0
-"""Who takes longer for its handshake gives way to those that wait."""
+"""A handshake that takes longer is ended when others wait."""
 
 
-class Handshakes:
-    """The next to begin is of the client that has the fewest under way, the first that came of them."""
+class HandshakeQueue:
+    """The next handshake is of the client that has the fewest under way; among equals, of who came first."""
 
     def __init__(self, limit: int = AT_A_TIME) -> None:
         self._limit = limit
-        self._under_way: dict[Visit, float] = {}
+        self._under_way: dict[Connection, float] = {}
         """Since when, the longest first."""
-        self._waiting: dict[Visit, Callable[[], object]] = {}
+        self._waiting: dict[Connection, Callable[[], object]] = {}
 
-    def add(self, visit: Visit, begin: Callable[[], object], now: float) -> None:
+    def add(self, connection: Connection, begin: Callable[[], object], now: float) -> None:
         """``begin`` is called when it is this one's turn: perhaps at once."""
-        self._waiting[visit] = begin
-        self._begin(now)
+        self._waiting[connection] = begin
+        self._begin_next(now)
 
-    def remove(self, visit: Visit, now: float) -> None:
-        """It is over, however it ended, or nobody waits for it any more. Twice does no harm."""
-        self._waiting.pop(visit, None)
-        self._under_way.pop(visit, None)
-        self._begin(now)
+    def remove(self, connection: Connection, now: float) -> None:
+        """It is over, however it ended, or the connection is gone. Calling it twice does no harm."""
+        self._waiting.pop(connection, None)
+        self._under_way.pop(connection, None)
+        self._begin_next(now)
 
-    def hurry(self, now: float) -> None:
-        """Those that are slow end, if so many wait."""
-        slow = [visit for visit, since in self._under_way.items() if now - since >= SLOW_SECONDS]
-        for visit in slow[: len(self._waiting)]:
-            visit.end()
+    def end_slow(self, now: float) -> None:
+        """End as many slow handshakes as others wait."""
+        slow = [connection for connection, since in self._under_way.items() if now - since >= SLOW_SECONDS]
+        for connection in slow[: len(self._waiting)]:
+            connection.close()
 
-    def _begin(self, now: float) -> None:
+    def _begin_next(self, now: float) -> None:
         while self._waiting and len(self._under_way) < self._limit:
-            crowds = Counter(visit.client for visit in self._under_way)
-            visit = min(self._waiting, key=lambda visit: crowds[visit.client])
-            begin = self._waiting.pop(visit)
-            self._under_way[visit] = now
+            under_way = Counter(connection.client for connection in self._under_way)
+            connection = min(self._waiting, key=lambda connection: under_way[connection.client])
+            begin = self._waiting.pop(connection)
+            self._under_way[connection] = now
             begin()

@@ -1,4 +1,4 @@
-"""``/-/healthy``, ``/-/ready``, ``/-/reload``: the life of the process, seen and steered from outside."""
+"""``/-/healthy``, ``/-/ready`` and ``/-/reload``, as in Prometheus itself."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from exporter.web.requests import from_another_site
+from exporter.web.request_validation import from_another_site
 
-Reload = Callable[[], Awaitable[tuple[str, ...]]]
-"""Reloads the configuration; gives the problems that kept the old one, none after a success."""
+ReloadFunction = Callable[[], Awaitable[tuple[str, ...]]]
+"""Reloads the configuration. Returns why the old one stays in force; nothing after a success."""
 
 HEALTHY_PATH: Final = "/-/healthy"
 READY_PATH: Final = "/-/ready"
@@ -20,8 +20,8 @@ RELOAD_PATH: Final = "/-/reload"
 RELOAD_METHODS: Final = ("POST", "PUT")
 
 
-def lifecycle_routes(*, ready: Callable[[], bool], reload: Reload | None) -> list[Route]:
-    """The three routes. Without ``reload`` that path is forbidden."""
+def lifecycle_routes(*, ready: Callable[[], bool], reload: ReloadFunction | None) -> list[Route]:
+    """The three routes. Without ``reload`` the third answers 403."""
 
     async def healthy(request: Request) -> Response:
         return PlainTextResponse("healthy\n")
@@ -43,7 +43,7 @@ def lifecycle_routes(*, ready: Callable[[], bool], reload: Reload | None) -> lis
     ]
 
 
-async def _reloaded(reload: Reload | None) -> Response:
+async def _reloaded(reload: ReloadFunction | None) -> Response:
     if reload is None:
         text = "the lifecycle API is not enabled: start with --web.enable-lifecycle, or send SIGHUP"
         return PlainTextResponse(f"{text}\n", 403)

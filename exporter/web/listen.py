@@ -1,6 +1,6 @@
 """``--web.listen-address`` values -> listening sockets.
 
-Knows addresses and sockets, and turns what can go wrong with them into one line each; knows no HTTP.
+Knows addresses and sockets, and has one clear line for whatever can be wrong with them; must not know HTTP.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from exporter.errors import ExporterError
 from exporter.process import exhausted
 
 BACKLOG = 4096
-"""Connections that may wait to be accepted; the system allows ``net.core.somaxconn`` of them. With too few, a
-flood has the system ignore newcomers, who try again after one second."""
+"""Connections that may wait to be accepted; the system allows ``net.core.somaxconn`` at most. When more come,
+the system ignores them, and their clients try again after one second."""
 
 UNSENT_BYTES = 128 * 1024
-"""Of an answer, what the system takes beyond what is on its way: what a slow reader costs in its memory."""
+"""How much of a response the kernel takes without sending it: the memory that a slow reader costs there."""
 
 _ADDRESS = re.compile(r"(?:\[(?P<literal>[0-9A-Fa-f:.%a-z]+)\]|(?P<host>[^\[\]:/@\s]*)):(?P<port>[0-9]{1,5})")
 _REMEDIES = {
@@ -32,14 +32,15 @@ _REMEDIES = {
 
 
 def listen(addresses: Sequence[str]) -> list[socket.socket]:
-    """One listening socket an address, all or none. Raises ExporterError."""
+    """One listening socket per address; none at all if one fails. Raises ExporterError."""
     sockets: list[socket.socket] = []
     try:
         for address in addresses:
             sock = _listen(address)
             sockets.append(sock)
-            # Accepted connections inherit it. asyncio sets it only on sockets it made itself, and without it
-            # the second half of an answer waits 40 ms for the first to be acknowledged.
+            # Accepted connections inherit these options. asyncio sets TCP_NODELAY only on sockets that it
+            # made itself; without it the second half of a response waits 40 ms for the first to be
+            # acknowledged.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if hasattr(socket, "TCP_NOTSENT_LOWAT"):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
@@ -86,7 +87,7 @@ def _listen(address: str) -> socket.socket:
 
 
 def _is_every_ipv6(host: str) -> bool:
-    """``::`` in any spelling: as in Go, all of IPv4 as well."""
+    """Whether it is ``::`` in any spelling. As in Go, that means all of IPv4 as well."""
     try:
         return ipaddress.IPv6Address(host).is_unspecified
     except ValueError:

@@ -1,6 +1,6 @@
-"""Gives memory back to the system when a crowd of clients has gone: glibc keeps what was freed.
+"""Gives memory back to the system when many connections have ended, for glibc keeps what was freed.
 
-Knows glibc; where there is another C library, nothing happens.
+Knows glibc; with another C library, nothing happens.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ import ctypes
 from collections.abc import Callable
 from typing import Final
 
-CROWD: Final = 64
-"""Connections at a time whose memory is worth the milliseconds that giving it back takes."""
+MANY: Final = 64
+"""Connections at a time from which on giving their memory back is worth the milliseconds that it takes."""
 
 
 def trim() -> None:
@@ -20,16 +20,16 @@ def trim() -> None:
         malloc_trim(0)
 
 
-class GiveBack:
-    """Told now and then how many connections there are."""
+class MemoryTrimmer:
+    """Gives memory back when more than half of many connections have ended."""
 
     def __init__(self, trim: Callable[[], None] = trim) -> None:
         self._trim = trim
         self._most = 0
 
-    def look(self, connections: int) -> None:
-        """Gives memory back when less than half of a crowd is left."""
+    def update(self, connections: int) -> None:
+        """Called regularly with the number of open connections."""
         self._most = max(self._most, connections)
-        if self._most >= CROWD and connections < self._most / 2:
+        if self._most >= MANY and connections < self._most / 2:
             self._most = connections
             self._trim()

@@ -1,6 +1,6 @@
 """Accept and Accept-Encoding -> what to answer with (RFC 9110, sections 12.4 and 12.5).
 
-Knows these two headers, nothing of HTTP besides.
+Knows these two headers; must not know anything else of HTTP.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ _RANGES = {
     "application/*": (Format.OPENMETRICS, 1),
     "text/*": (Format.PROMETHEUS, 1),
 }
-"""Media range -> the format it names and how exactly. ``*/*`` names both: 0.0.4, which every client reads."""
+"""Media range -> the format that it names, and how exactly. ``*/*`` names both, and means text 0.0.4."""
 
-
-REMEMBERED: Final = 64
+_CACHED: Final = 64
 """Header values whose meaning is kept: every scraper sends the same ones each time."""
 
 
@@ -33,7 +32,7 @@ class _Preference(NamedTuple):
     """Negative: of equals the first."""
 
 
-@lru_cache(REMEMBERED)
+@lru_cache(_CACHED)
 def choose_format(accept: str) -> Format:
     """The format that the client likes best; text 0.0.4, which all can read, when it names neither.
 
@@ -54,7 +53,7 @@ def choose_format(accept: str) -> Format:
     return max(acceptable, key=acceptable.__getitem__, default=Format.PROMETHEUS)
 
 
-@lru_cache(REMEMBERED)
+@lru_cache(_CACHED)
 def accepts_gzip(accept_encoding: str) -> bool:
     """Whether the client reads gzip: named, or covered by ``*``, and not with ``q=0``."""
     codings = dict(_items(accept_encoding))

@@ -1,7 +1,7 @@
-"""``/metrics``: one scrape, negotiated.
+"""``/metrics``: one scrape, in the format and encoding that its headers ask for.
 
-Knows the exposition and the headers of a scrape; knows no other path. An ASGI application of its own: what
-Starlette builds around an endpoint would cost as much as the rest of a scrape.
+Knows the exposition and the headers of a scrape; must not know other paths. It is an ASGI application of its
+own, because what Starlette builds around an endpoint would cost as much as the rest of a scrape.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from starlette.datastructures import QueryParams
 from starlette.types import Receive, Scope, Send
 
 from exporter.exposition.render import Exposition
-from exporter.web.answers import PIECE, SHARED
 from exporter.web.negotiation import accepts_gzip, choose_format
+from exporter.web.responses import PIECE_BYTES, SHARED_BODY
 
 VARY = (b"vary", b"Accept, Accept-Encoding")
 GZIP = (b"content-encoding", b"gzip")
 
 
 class Scrape:
-    """Answers GET; and HEAD, whose body the server leaves out."""
+    """LargeResponses GET; and HEAD, whose body the server leaves out."""
 
     def __init__(self, exposition: Exposition) -> None:
         self._exposition = exposition
@@ -35,8 +35,8 @@ class Scrape:
         ]
         if packed:
             headers.append(GZIP)
-        await send({"type": "http.response.start", "status": 200, "headers": headers, SHARED: not names})
-        if parts.size <= PIECE:
+        await send({"type": "http.response.start", "status": 200, "headers": headers, SHARED_BODY: not names})
+        if parts.size <= PIECE_BYTES:
             await send({"type": "http.response.body", "body": b"".join((*parts.shared, parts.fresh))})
             return
         for part in parts.shared:

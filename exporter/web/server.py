@@ -1,7 +1,7 @@
 """Serves an ASGI application from the running event loop, and stops within a second.
 
-Knows uvicorn; knows nothing of what is served. Signals are the caller's business, who may come in is
-``guard.py``'s and ``connections.py``'s.
+Knows uvicorn; must not know what is served. Signals are the caller's business. Who gets an answer, and what a
+client may cost, is decided in ``access/``, ``connections.py`` and ``protocol.py``.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ from exporter.web.accepting import Acceptor
 from exporter.web.access.middleware import AccessMiddleware
 from exporter.web.access.reloader import WebConfigReloader
 from exporter.web.access.tls import Tls
-from exporter.web.answers import Answers
-from exporter.web.connections import READ_BYTES, Connection, Limits, Shared, Visit, Visits
-from exporter.web.requests import WellFormed
-from exporter.web.turns import Turns
+from exporter.web.connections import Connection, Connections, Limits
+from exporter.web.protocol import READ_BYTES, HttpProtocol, ServerContext
+from exporter.web.request_queue import RequestQueue
+from exporter.web.request_validation import RequestValidator
+from exporter.web.responses import LargeResponses
 
 Application = ASGIApp
 """What can be served."""
 
-DRAIN_SECONDS = 0.5
-"""How long answers under way may take once shutdown begins. Then their connections are cut."""
+GRACE_SECONDS = 0.5
+"""How long responses under way may take once shutdown begins. Then their connections are cut."""
 
 
 class Server:
@@ -48,13 +49,13 @@ class Server:
         Raises ExporterError. Connections wait until ``serve``.
         """
         self._web_config = web_config or WebConfigReloader(None)
-        self.guard = AccessMiddleware(app, self._web_config.settings)
+        self.access = AccessMiddleware(app, self._web_config.settings)
         self._limits = limits or Limits()
         self._sockets = listen.listen(listen_addresses)
-        self._shared = Shared(
-            Visits(_room(self._limits.connections)),
-            Turns(),
-            Answers(self._limits.requests, self._limits.memory),
+        self._context = ServerContext(
+            Connections(_within_open_files(self._limits.connections)),
+            RequestQueue(),
+            LargeResponses(self._limits.requests, self._limits.memory),
             self._limits,
             memoryview(bytearray(READ_BYTES)),
         )
@@ -65,7 +66,7 @@ class Server:
     @property
     def connections(self) -> int:
         """Open ones, those in their handshake included."""
-        return len(self._shared.visits)
+        return len(self._context.connections)
 
     def close(self) -> None:
         """Give the addresses up without having served."""
@@ -73,9 +74,11 @@ class Server:
 
     async def serve(self, stop: asyncio.Event) -> None:
         """Serve until ``stop`` is set; return once every connection is closed, a second later at most."""
-        server = _Uvicorn(_config(WellFormed(self.guard), self._limits), self._shared, self._web_config)
+        server = _Uvicorn(
+            _config(RequestValidator(self.access), self._limits), self._context, self._web_config
+        )
         watching = [
-            asyncio.create_task(_exit_when(stop, server, self.guard)),
+            asyncio.create_task(_exit_when(stop, server, self.access)),
             asyncio.create_task(self._web_config.watch()),
         ]
         try:
@@ -87,8 +90,8 @@ class Server:
             self.close()
 
 
-def _room(wanted: int) -> int:
-    """So many connections at most that the cloud and the store are left half of the files we may open."""
+def _within_open_files(wanted: int) -> int:
+    """At most half of the files that this process may open: the other half is for the cloud and the store."""
     half = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
     return min(wanted, half) if half > 0 else wanted
 
@@ -110,11 +113,11 @@ def _config(app: ASGIApp, limits: Limits) -> uvicorn.Config:
     )
 
 
-async def _exit_when(stop: asyncio.Event, server: _Uvicorn, guard: AccessMiddleware) -> None:
+async def _exit_when(stop: asyncio.Event, server: _Uvicorn, access: AccessMiddleware) -> None:
     await stop.wait()
-    guard.close()
+    access.close()
     server.should_exit = True
-    await asyncio.sleep(DRAIN_SECONDS)
+    await asyncio.sleep(GRACE_SECONDS)
     server.force_exit = True  # ends uvicorn's own waiting
     server.cut()
 
@@ -122,12 +125,12 @@ async def _exit_when(stop: asyncio.Event, server: _Uvicorn, guard: AccessMiddlew
 class _Uvicorn(uvicorn.Server):
     """uvicorn as a part of a program: it handles no signals, and no connection outlives it."""
 
-    def __init__(self, config: uvicorn.Config, shared: Shared, web_config: WebConfigReloader) -> None:
+    def __init__(self, config: uvicorn.Config, context: ServerContext, web_config: WebConfigReloader) -> None:
         super().__init__(config)
         self.servers = []  # connections come through our own acceptor
-        self._shared = shared
+        self._context = context
         self._acceptor = Acceptor(
-            shared.visits, self._protocol, lambda: web_config.settings().tls, shared.limits
+            context.connections, self._protocol, lambda: web_config.settings().tls, context.limits
         )
 
     @contextlib.contextmanager
@@ -144,14 +147,14 @@ class _Uvicorn(uvicorn.Server):
         await super().shutdown(sockets)
 
     def cut(self) -> None:
-        """Accept nothing more and drop what is open, as after a cancellation or at the end of patience."""
+        """Accept nothing more and close what is open, whatever is under way."""
         self._acceptor.close()
-        self._shared.visits.drop_all()
+        self._context.connections.close_all()
 
-    def _protocol(self, visit: Visit, tls: Tls | None) -> Connection:
-        return Connection(
-            self._shared,
-            visit,
+    def _protocol(self, connection: Connection, tls: Tls | None) -> HttpProtocol:
+        return HttpProtocol(
+            self._context,
+            connection,
             tls,
             config=self.config,
             server_state=self.server_state,

@@ -1,4 +1,4 @@
-"""``/`` and ``/api/v1/status``: the same facts for eyes and for programs."""
+"""``/`` and ``/api/v1/status``: the same facts as a page and as JSON."""
 
 from __future__ import annotations
 
@@ -22,13 +22,12 @@ STATUS_PATH: Final = "/api/v1/status"
 PAGE_PATH: Final = "/"
 _FRESH: Final = {"cache-control": "no-store"}
 
-
 KEPT_SECONDS: Final = 1.0
-"""A page costs milliseconds: whoever asks for it in a loop must not keep a scrape waiting."""
+"""A page costs milliseconds: a client that asks for it in a loop must not keep scrapes waiting."""
 
 
 class StatusRoutes:
-    """Asks for the status once a second at most; what is a second old is still the present."""
+    """Makes each form of the status once a second at most, however often it is asked for."""
 
     def __init__(
         self,
@@ -43,13 +42,14 @@ class StatusRoutes:
         self._kept: dict[str, tuple[float, bytes]] = {}
 
     def routes(self, *, page: bool) -> list[Route]:
-        """Without ``page`` only the JSON: something else has taken ``/``."""
+        """Without ``page`` only the JSON, where the metrics have the path ``/``."""
         routes = [Route(STATUS_PATH, self._json)]
         return [*routes, Route(PAGE_PATH, self._html)] if page else routes
 
     @cached_property
     def _page(self) -> StatusPage:
-        # Jinja2 costs a tenth of the start: whoever is only scraped does without.
+        # Not at the top: importing Jinja2 takes a tenth of the start, and many installations are only
+        # scraped.
         from exporter.status.page import StatusPage
 
         return StatusPage(self._links)
@@ -62,7 +62,7 @@ class StatusRoutes:
         return body
 
     async def _json(self, request: Request) -> Response:
-        # Not msgspec.json: that refuses half a surrogate pair, which can arrive as a JSON escape.
+        # Not msgspec.json: it refuses half a surrogate pair, which the cloud can send as a JSON escape.
         body = self._body("json", lambda: json.dumps(msgspec.to_builtins(self._status())).encode())
         return Response(body, headers=_FRESH, media_type="application/json")
 

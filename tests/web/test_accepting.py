@@ -10,7 +10,7 @@ import pytest
 
 from exporter.web import accepting
 from exporter.web.accepting import AT_ONCE, Acceptor
-from exporter.web.connections import Limits, Visits
+from exporter.web.connections import Connections, Limits
 from tests.web.test_connections import QUICK, serving, stranger, until
 
 
@@ -18,8 +18,8 @@ def test_many_connections_are_taken_in_one_round() -> None:
     """And not all of them: those that are open have their turn in between."""
 
     async def run() -> list[int]:
-        visits = Visits(512)
-        acceptor = Acceptor(visits, lambda *_: asyncio.Protocol(), lambda: None, Limits())
+        connections = Connections(512)
+        acceptor = Acceptor(connections, lambda *_: asyncio.Protocol(), lambda: None, Limits())
         taken = []
         with contextlib.ExitStack() as sockets:
             listener = sockets.enter_context(socket.create_server(("127.0.0.1", 0), backlog=512))
@@ -28,7 +28,7 @@ def test_many_connections_are_taken_in_one_round() -> None:
                 sockets.enter_context(socket.create_connection(listener.getsockname()))
             for _ in range(2):
                 acceptor._accept(listener)
-                taken.append(len(visits))
+                taken.append(len(connections))
             acceptor.close()
         return taken
 
@@ -38,21 +38,21 @@ def test_many_connections_are_taken_in_one_round() -> None:
 
 def test_memory_is_given_back_by_the_real_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is told of the connections that there are, and that they have gone."""
-    told: list[int] = []
+    seen: list[int] = []
 
-    class Told:
-        def look(self, connections: int) -> None:
-            told.append(connections)
+    class Recorder:
+        def update(self, connections: int) -> None:
+            seen.append(connections)
 
-    monkeypatch.setattr(accepting, "GiveBack", Told)
+    monkeypatch.setattr(accepting, "MemoryTrimmer", Recorder)
     monkeypatch.setattr(accepting, "SWEEP_SECONDS", 0.01)
 
     async def run() -> None:
         async with serving(limits=QUICK._replace(head=20)) as server:
             streams = [await stranger(server) for _ in range(5)]
-            await until(lambda: told[-1:] == [5])
+            await until(lambda: seen[-1:] == [5])
             for _, writer in streams:
                 writer.transport.abort()
-            await until(lambda: told[-1:] == [0])
+            await until(lambda: seen[-1:] == [0])
 
     asyncio.run(run())

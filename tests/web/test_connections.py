@@ -23,14 +23,15 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from exporter.web import accepting as accepting_module
-from exporter.web import connections as connections_module
+from exporter.web import protocol as protocol_module
 from exporter.web import server as server_module
 from exporter.web.access import tls as tls_module
 from exporter.web.access.reloader import WebConfigReloader
 from exporter.web.access.tls import HELLO_BYTES, TlsProtocol
-from exporter.web.answers import SHARED
-from exporter.web.connections import Connection, Limits, Visit, Visits
-from exporter.web.handshakes import Handshakes
+from exporter.web.connections import Connection, Connections, Limits
+from exporter.web.handshakes import HandshakeQueue
+from exporter.web.protocol import HttpProtocol
+from exporter.web.responses import SHARED_BODY
 from exporter.web.server import Server
 from tests.web.access.test_tls import config
 from tests.web.certificates import Authority, Pair
@@ -226,7 +227,7 @@ def test_what_the_kernel_sends_on_is_progress() -> None:
 
 def test_who_takes_too_little_is_cut_off_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """Something in each second is not enough: there is a least rate on average."""
-    monkeypatch.setattr(connections_module, "SLOWEST", 1 << 40)
+    monkeypatch.setattr(protocol_module, "SLOWEST", 1 << 40)
 
     async def run() -> None:
         async with serving(twenty_megabytes, limits=QUICK._replace(answer=1.0)) as server:
@@ -414,7 +415,7 @@ def test_more_handshakes_than_there_is_room_for_wait(
     tmp_path: Path, authority: Authority, server_pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a hundred that stop half-way few are more than a socket; and who comes then is served."""
-    monkeypatch.setattr(Handshakes.__init__, "__defaults__", (10,))
+    monkeypatch.setattr(HandshakeQueue.__init__, "__defaults__", (10,))
     made: list[object] = []
 
     class Counted(TlsProtocol):
@@ -484,7 +485,7 @@ def test_connections_that_come_and_go_leave_nothing_behind() -> None:
 # --- what ended costs nothing ----------------------------------------------------------------------------
 
 
-Recorded = weakref.WeakSet[Connection]
+Recorded = weakref.WeakSet[HttpProtocol]
 
 
 @pytest.fixture
@@ -492,12 +493,12 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> Recorded:
     """Every connection that is still in memory."""
     alive = Recorded()
 
-    class Recording(Connection):
+    class Recording(HttpProtocol):
         def __init__(self, *arguments: Any, **more: Any) -> None:
             super().__init__(*arguments, **more)
             alive.add(self)
 
-    monkeypatch.setattr(server_module, "Connection", Recording)
+    monkeypatch.setattr(server_module, "HttpProtocol", Recording)
     return alive
 
 
@@ -664,7 +665,7 @@ async def twenty_megabytes(scope: Scope, receive: Receive, send: Send) -> None:
 async def three_megabytes(scope: Scope, receive: Receive, send: Send) -> None:
     length = str(len(THREE_MEGABYTES)).encode()
     headers = [(b"content-length", length)]
-    await send({"type": "http.response.start", "status": 200, "headers": headers, SHARED: True})
+    await send({"type": "http.response.start", "status": 200, "headers": headers, SHARED_BODY: True})
     await send({"type": "http.response.body", "body": THREE_MEGABYTES})
 
 
@@ -711,65 +712,65 @@ def test_a_scraper_is_served_beside_hostile_clients_at_its_address(trouble: Trou
 # --- who is dropped -----------------------------------------------------------------------------------------
 
 
-def visits(*clients: str, limit: int) -> tuple[Visits, list[Visit], list[int]]:
+def connections(*clients: str, limit: int) -> tuple[Connections, list[Connection], list[int]]:
     """These clients' connections, in order of time, and who was dropped."""
-    everybody, dropped = Visits(limit), []
+    everybody, dropped = Connections(limit), []
     found = []
     for n, client in enumerate(clients):
-        visit = Visit(client)
-        visit.end = lambda n=n: dropped.append(n)  # type: ignore[misc]  # mypy cannot tell a default's type
-        everybody.add(visit)
-        found.append(visit)
+        connection = Connection(client)
+        connection.close = lambda n=n: dropped.append(n)  # type: ignore[misc]  # mypy cannot tell a default's type
+        everybody.add(connection)
+        found.append(connection)
     return everybody, found, dropped
 
 
 def test_the_client_with_the_most_connections_gives_way() -> None:
     """Its longest silent one, however old the others are."""
-    everybody, _, dropped = visits("prometheus", "mallory", "mallory", "mallory", limit=4)
-    everybody.add(Visit("mallory"))
+    everybody, _, dropped = connections("prometheus", "mallory", "mallory", "mallory", limit=4)
+    everybody.add(Connection("mallory"))
     assert dropped == [1]
-    everybody.add(Visit("other"))
+    everybody.add(Connection("other"))
     assert dropped == [1, 2]
     assert len(everybody) == 4
 
 
 def test_of_those_answered_the_newest_gives_way() -> None:
     """A scraper's old connection stays, also when all others come from its own address."""
-    everybody, found, dropped = visits("a", "a", "a", "a", limit=4)
-    for visit in found:
-        everybody.answered(visit)
-    everybody.add(Visit("a"))
-    everybody.add(Visit("a"))
+    everybody, found, dropped = connections("a", "a", "a", "a", limit=4)
+    for connection in found:
+        everybody.mark_answered(connection)
+    everybody.add(Connection("a"))
+    everybody.add(Connection("a"))
     assert dropped == [3, 2]
 
 
 def test_newcomers_and_those_answered_have_half_each() -> None:
     """Neither who holds connections nor who floods keeps the other kind out."""
-    everybody, found, dropped = visits(*"aaaa", limit=4)
-    for visit in found[:2]:
-        everybody.answered(visit)
+    everybody, found, dropped = connections(*"aaaa", limit=4)
+    for connection in found[:2]:
+        everybody.mark_answered(connection)
     for _ in range(3):
-        everybody.add(Visit("a"))
+        everybody.add(Connection("a"))
     assert dropped == [2, 3]
-    assert [visit.known for visit in found] == [True, True, False, False]
+    assert [connection.answered for connection in found] == [True, True, False, False]
 
 
 def test_from_many_addresses_the_longest_silent_gives_way() -> None:
     """One connection each: who was answered before stays, and who comes is heard."""
-    everybody, found, dropped = visits(*"abcd", limit=4)
-    everybody.answered(found[0])
+    everybody, found, dropped = connections(*"abcd", limit=4)
+    everybody.mark_answered(found[0])
     for client in "efg":
-        everybody.add(Visit(client))
+        everybody.add(Connection(client))
     assert dropped == [1, 2, 3]
 
 
 def test_who_waits_for_us_stays() -> None:
     """Longer than those that we wait for, and those that came first longest."""
-    everybody, found, dropped = visits(*"aaaa", limit=4)
-    for visit in found[:3]:
-        visit.waits = True
-    everybody.add(Visit("a"))
-    everybody.add(Visit("a"))
+    everybody, found, dropped = connections(*"aaaa", limit=4)
+    for connection in found[:3]:
+        connection.waits_for_us = True
+    everybody.add(Connection("a"))
+    everybody.add(Connection("a"))
     assert dropped == [3]
     everybody.make_room()
     everybody.make_room()
@@ -778,10 +779,10 @@ def test_who_waits_for_us_stays() -> None:
 
 def test_who_is_gone_is_not_counted() -> None:
     """Removing twice, or answering who is gone, does no harm."""
-    everybody, found, dropped = visits("a", "b", limit=2)
+    everybody, found, dropped = connections("a", "b", limit=2)
     everybody.remove(found[0])
     everybody.remove(found[0])
-    everybody.answered(found[0])
+    everybody.mark_answered(found[0])
     assert (len(everybody), dropped) == (1, [])
-    everybody.drop_all()
+    everybody.close_all()
     assert (len(everybody), dropped) == (0, [1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.web.memory import GiveBack, trim
+from exporter.web.memory import MemoryTrimmer, trim
 
 
 @pytest.mark.parametrize(
@@ -22,9 +22,9 @@ from exporter.web.memory import GiveBack, trim
 def test_memory_is_given_back_when_a_crowd_has_gone(connections: list[int], times: int) -> None:
     """Once for each time that more than half of it left."""
     trims: list[int] = []
-    give_back = GiveBack(lambda: trims.append(1))
+    trimmer = MemoryTrimmer(lambda: trims.append(1))
     for number in connections:
-        give_back.look(number)
+        trimmer.update(number)
     assert len(trims) == times
 
 

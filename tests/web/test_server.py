@@ -161,7 +161,10 @@ def test_two_exporters_never_share_a_port() -> None:
             errno.EADDRNOTAVAIL,
             "cannot assign requested address; this machine has no such address; use :PORT for all of them",
         ),
-        (errno.EMFILE, "too many open files"),
+        (
+            errno.EMFILE,
+            "too many open files: raise the limit of this process (ulimit -n, LimitNOFILE=)",
+        ),
     ],
     ids=["denied", "elsewhere", "other"],
 )

@@ -1,6 +1,6 @@
-"""Who a client is: the network address that limits and queues go by.
+"""What counts as one client, for limits and queues.
 
-Knows addresses only. One machine commands a whole /64 of IPv6 addresses, but one of IPv4.
+Knows addresses only. One machine has a whole /64 network of IPv6 addresses to itself, but one IPv4 address.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from functools import lru_cache
 
 @lru_cache(maxsize=1024)
 def client_of(host: str) -> str:
-    """The address, or its /64 network for IPv6; an IPv4 address in IPv6's clothes is the IPv4 address."""
+    """The IPv4 address, also of an IPv4-mapped one (``::ffff:192.0.2.1``); the /64 network of an IPv6
+    address.
+    """
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:

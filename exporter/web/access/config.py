@@ -1,7 +1,7 @@
 """``--web.config.file``: the exporter-toolkit's file format -> frozen values, every problem at once.
 
-Knows which keys there are and what they may say; must not know how a connection is served (``tls.py`` makes
-the TLS context, ``auth.py`` checks passwords). A value that cannot be honoured is refused, never ignored.
+Knows the keys and their possible values; must not know how a connection is served (``tls.py`` makes the TLS
+context, ``basic_auth.py`` checks passwords). A value that cannot be honoured is refused, never ignored.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from exporter.config.yaml_nodes import (
 from exporter.web.access.tls import Tls, TlsSettings, make_tls
 from exporter.web.access.tls_names import CURVES, cipher_suite, client_auth_type, tls_version
 
-HEADERS: Final = (
+RESPONSE_HEADERS: Final = (
     "Content-Security-Policy",
     "X-Frame-Options",
     "X-Content-Type-Options",
@@ -35,7 +35,7 @@ HEADERS: Final = (
     "Strict-Transport-Security",
 )
 MAX_COST: Final = 18
-"""2^18 rounds take seconds: the next step up would keep everybody else waiting."""
+"""2^18 rounds take seconds; more would keep all other clients waiting."""
 _PEM_LIMIT: Final = 1024 * 1024
 _HASH: Final = re.compile(r"\$2[aby]\$([0-9]{2})\$[./A-Za-z0-9]{53}")
 _GO_UNITS: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -50,20 +50,21 @@ class RateLimit(msgspec.Struct, frozen=True):
 
 
 class WebConfig(msgspec.Struct, frozen=True):
-    """What the file says. ``files`` are all that must be watched: the file itself and those it names."""
+    """The content of the file, and of the files that it names."""
 
     files: tuple[Path, ...]
+    """The file itself and those that it names: a change of any means to read all again."""
     tls: Tls | None = None
     headers: tuple[tuple[str, str], ...] = ()
     """Set on every answer; an empty value removes the header."""
     rate_limit: RateLimit | None = None
     users: dict[bytes, bytes] = {}
-    """User name -> bcrypt hash; empty: everybody may come in."""
+    """bcrypt hash by user name; empty: no password is asked for."""
     secrets: tuple[Secret, ...] = ()
-    """What no log may show."""
+    """What no log line may show."""
 
 
-def load(path: Path) -> WebConfig:
+def load_web_config(path: Path) -> WebConfig:
     """Read and check the whole file and what it names. Raises ConfigError with every problem found."""
     problems = Problems(str(path))
     place = read_yaml(path, problems, empty="write {} to serve without TLS and passwords")
@@ -200,7 +201,7 @@ def _http(top: Section) -> tuple[tuple[str, str], ...]:
         if (place := section.get("http2")) is not None and place.value(values.boolean, False):
             place.refuse("must be false: this server speaks HTTP/1.1 only")
         with section.section("headers") as headers:
-            found = ((name, headers.get(name)) for name in HEADERS)
+            found = ((name, headers.get(name)) for name in RESPONSE_HEADERS)
             return tuple((name, place.value(_header(name), "")) for name, place in found if place is not None)
 
 

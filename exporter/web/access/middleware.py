@@ -1,7 +1,7 @@
-"""Who gets an answer: rate limit, password, response headers, before any of our pages is reached.
+"""Rate limit, password and response headers, before any path is looked at.
 
-Knows what the web configuration says at this moment; must not know the pages. Every path is guarded, also the
-health of the process, as in exporter-toolkit.
+Knows what the web configuration says at this moment; must not know the paths. All of them are protected,
+``/-/healthy`` too, as in exporter-toolkit.
 """
 
 from __future__ import annotations
@@ -16,39 +16,39 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from exporter.web.access.basic_auth import BasicAuth, Verdict
+from exporter.web.access.basic_auth import AuthResult, BasicAuth
 from exporter.web.access.clients import client_of
 from exporter.web.access.config import RateLimit, WebConfig
 
-CLIENTS: Final = 4096
-"""Buckets remembered; the longest unused one goes first."""
+MAX_BUCKETS: Final = 4096
+"""The longest unused one is dropped first."""
 
-Client = tuple[str, bytes | None]
-"""An address, and the user for whom it has shown the password."""
+BucketKey = tuple[str, bytes | None]
+"""An address, and the user whose right password it sent, if any."""
 
 
-class Buckets:
+class ClientRateLimiter:
     """A token bucket for each client, so that nobody can use up what another one needs."""
 
     def __init__(self, limit: RateLimit, monotonic: Callable[[], float]) -> None:
         self.limit = limit
         self._monotonic = monotonic
-        self._buckets: OrderedDict[Client, tuple[float, float]] = OrderedDict()
+        self._buckets: OrderedDict[BucketKey, tuple[float, float]] = OrderedDict()
 
-    def wait(self, client: Client) -> float:
-        """Takes a token and returns 0, or the seconds until there is one."""
+    def wait(self, key: BucketKey) -> float:
+        """Takes a token and returns 0, or returns the seconds until there is one."""
         now = self._monotonic()
-        tokens, then = self._buckets.pop(client, (float(self.limit.burst), now))
+        tokens, then = self._buckets.pop(key, (float(self.limit.burst), now))
         tokens = min(self.limit.burst, tokens + (now - then) / self.limit.interval)
         enough = tokens >= 1
-        self._buckets[client] = (tokens - 1 if enough else tokens, now)
-        if len(self._buckets) > CLIENTS:
+        self._buckets[key] = (tokens - 1 if enough else tokens, now)
+        if len(self._buckets) > MAX_BUCKETS:
             self._buckets.popitem(last=False)
         return 0.0 if enough else (1 - tokens) * self.limit.interval
 
 
 class AccessMiddleware:
-    """An ASGI application in front of another one."""
+    """ASGI middleware: only requests that may be answered reach the application behind it."""
 
     def __init__(
         self,
@@ -60,8 +60,8 @@ class AccessMiddleware:
         self._app = app
         self._settings = settings
         self._monotonic = monotonic
-        self._buckets: Buckets | None = None
-        self.gatekeeper = BasicAuth()
+        self._rate_limiter: ClientRateLimiter | None = None
+        self.basic_auth = BasicAuth()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         settings = self._settings()
@@ -71,28 +71,28 @@ class AccessMiddleware:
         await (refusal or self._app)(scope, receive, send)
 
     def close(self) -> None:
-        """The program is about to end: nobody waits for a password any more."""
-        self.gatekeeper.queue.close()
+        """The program is about to end: refuse requests that wait for their password to be compared."""
+        self.basic_auth.queue.close()
 
     async def _refusal(self, settings: WebConfig, scope: Scope) -> Response | None:
         client = client_of((scope.get("client") or ("",))[0])
         header = Headers(scope=scope).get("authorization", "") if settings.users else ""
         if settings.rate_limit is not None:
-            if self._buckets is None or self._buckets.limit != settings.rate_limit:
-                self._buckets = Buckets(settings.rate_limit, self._monotonic)
-            # Who was let in before shares no bucket with those who guess from the same address.
-            user = self.gatekeeper.accepted(settings.users, header) if settings.users else None
-            wait = self._buckets.wait((client, user))
+            if self._rate_limiter is None or self._rate_limiter.limit != settings.rate_limit:
+                self._rate_limiter = ClientRateLimiter(settings.rate_limit, self._monotonic)
+            # A client whose password is right shares no bucket with others at its address that guess.
+            user = self.basic_auth.known_user(settings.users, header) if settings.users else None
+            wait = self._rate_limiter.wait((client, user))
             if wait > 0:
                 return _too_many(wait)
         if not settings.users:
             return None
-        match await self.gatekeeper.judge(settings.users, header, client):
-            case Verdict.WELCOME:
+        match await self.basic_auth.check(settings.users, header, client):
+            case AuthResult.ACCEPTED:
                 return None
-            case Verdict.TOO_MANY:
+            case AuthResult.TOO_MANY_WAIT:
                 return _too_many(1.0)
-            case Verdict.UNKNOWN:
+            case AuthResult.REFUSED:
                 return PlainTextResponse(
                     "unauthorized: user name and password needed\n", 401, {"WWW-Authenticate": "Basic"}
                 )

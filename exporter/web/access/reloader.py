@@ -1,8 +1,9 @@
 """The web configuration as it is now: read at the start, and again whenever one of its files changes.
 
-Knows files and when they changed; must not know what their content means. A new content is taken once it has
-stood still for one look, so that a half-written file or a certificate without its new key is not taken for
-one; if it cannot be used, the old one stays in force and the log says why, once.
+Knows files and when they changed; must not know what their content means. A change is taken over once the
+files have stayed the same between two checks, so that neither a half-written file nor a certificate without
+its new key is read. If the new content cannot be used, the old one stays in force, and the log says why,
+once.
 """
 
 from __future__ import annotations
@@ -16,26 +17,26 @@ from typing import Final
 from exporter import log
 from exporter.background import in_background
 from exporter.errors import ConfigError
-from exporter.web.access.config import WebConfig, load
+from exporter.web.access.config import WebConfig, load_web_config
 
 logger = logging.getLogger(__name__)
 
-LOOK_SECONDS: Final = 1.0
+CHECK_SECONDS: Final = 1.0
 
 _Stamp = tuple[tuple[int, int, int, int] | None, ...]
 
 
 class WebConfigReloader:
-    """What ``--web.config.file`` says; without a file, all doors are open."""
+    """The content of ``--web.config.file``; without a file there is no TLS, password or limit."""
 
     def __init__(self, path: Path | None, *, on_secret: Callable[[str], None] = lambda _: None) -> None:
-        """Raises ConfigError with every problem. ``on_secret`` is told what no log may show."""
+        """Raises ConfigError with every problem. ``on_secret`` is called with what no log line may show."""
         self._path = path
         self._on_secret = on_secret
         self._settings = WebConfig(files=())
-        self._taken: _Stamp = ()
+        self._loaded: _Stamp = ()
         self._seen: _Stamp = ()
-        self._complaint = ""
+        self._problem = ""
         if path is not None:
             self._take(path)
 
@@ -44,48 +45,48 @@ class WebConfigReloader:
         return self._settings
 
     async def watch(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
-        """Look again every second, until cancelled."""
+        """Check again every second, until cancelled."""
         while self._path is not None:
-            await sleep(LOOK_SECONDS)
-            await in_background(self.look, name="web-config")  # a file system may hang
+            await sleep(CHECK_SECONDS)
+            await in_background(self.check, name="web-config")  # a file system may hang
 
-    def look(self) -> None:
-        """Take what has changed and stands still."""
+    def check(self) -> None:
+        """Take over a change, if the files have stayed the same since the last check."""
         seen = _stamp(self._settings.files)
         still, self._seen = seen == self._seen, seen
-        if self._path is None or not still or (seen == self._taken and not self._complaint):
+        if self._path is None or not still or (seen == self._loaded and not self._problem):
             return
         try:
             self._take(self._path)
         except ConfigError as error:
-            self._taken = seen
-            self._complain(error)
+            self._loaded = seen
+            self._log_problem(error)
         else:
-            self._complaint = ""
+            self._problem = ""
             log.info(logger, "web configuration reloaded", file=self._path)
 
     def _take(self, path: Path) -> None:
-        """Raises ConfigError. Read twice: what is taken is never older than its stamp."""
-        stamp = _stamp(load(path).files)
-        settings = load(path)
+        """Raises ConfigError. Read twice, so that the content is never older than its stamps."""
+        stamp = _stamp(load_web_config(path).files)
+        settings = load_web_config(path)
         for secret in settings.secrets:
             self._on_secret(secret.reveal())
         self._settings = settings
-        self._taken = self._seen = stamp
+        self._loaded = self._seen = stamp
 
-    def _complain(self, error: ConfigError) -> None:
-        if str(error) != self._complaint:
-            self._complaint = str(error)
+    def _log_problem(self, error: ConfigError) -> None:
+        if str(error) != self._problem:
+            self._problem = str(error)
             for problem in error.problems:
                 log.error(logger, "web configuration not reloaded: the old one stays in force", error=problem)
 
 
 def _stamp(files: tuple[Path, ...]) -> _Stamp:
-    """What changes whenever the content of one of the files does, links followed."""
-    return tuple(_one(path) for path in files)
+    """Changes whenever the content of one of the files does; links are followed."""
+    return tuple(_file_stamp(path) for path in files)
 
 
-def _one(path: Path) -> tuple[int, int, int, int] | None:
+def _file_stamp(path: Path) -> tuple[int, int, int, int] | None:
     try:
         stat = path.stat()
     except OSError:

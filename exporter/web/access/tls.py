@@ -1,4 +1,4 @@
-"""TLS settings -> an ``ssl.SSLContext``, and whether a client's certificate names somebody we let in.
+"""TLS settings -> an ``ssl.SSLContext``; connections that use it; which client certificates are allowed.
 
 Knows Python's ``ssl``; must not know the file format beyond the places where a problem is to be noted.
 """
@@ -32,19 +32,20 @@ _VERIFY: Final = {
 
 
 HELLO_BYTES: Final = 16 * 1024
-"""Of a client's first message; browsers' have 2,000. OpenSSL takes memory for as many as are announced."""
+"""Limit for a client's first message; browsers send 2,000. OpenSSL allocates as many as are announced."""
 HANDSHAKE_BYTES: Final = 64 * 1024
-"""Of all that a client sends until the handshake is done, its certificates included."""
+"""Limit for all that a client sends until the handshake is done, its certificates included."""
 _RECORD: Final = 5
-"""Bytes of a record's header; the message's own has four: its type, and its length in three."""
+"""Bytes of a TLS record's header. The message in it begins with four more: one of type, three of length."""
 _HANDSHAKE: Final = 22
+"""Type of a record that holds handshake messages."""
 
 NETWORK: Final = "exporter.network"
 """Extra information of a TLS transport: the transport below it."""
 
 
 class TlsSettings(msgspec.Struct, frozen=True):
-    """Checked one by one; only together they show whether they can be used. PEM as text."""
+    """Settings that are valid one by one; ``make_tls`` finds out whether OpenSSL can use them together."""
 
     place: Place
     cert: str
@@ -62,14 +63,14 @@ class TlsSettings(msgspec.Struct, frozen=True):
 
 
 class Tls(msgspec.Struct, frozen=True):
-    """What a new connection is served with."""
+    """What new connections are served with."""
 
     context: ssl.SSLContext
     allowed_sans: frozenset[str]
     """Empty: any client certificate that verifies."""
 
     def admits(self, certificate: Any) -> bool:  # noqa: ANN401  # ssl's own shape
-        """Whether a verified certificate, as ``SSLSocket.getpeercert`` gives it, names an allowed client."""
+        """Whether a verified certificate (as from ``SSLSocket.getpeercert``) names an allowed client."""
         if not self.allowed_sans:
             return True
         return any(
@@ -78,14 +79,14 @@ class Tls(msgspec.Struct, frozen=True):
 
 
 class TlsProtocol(SSLProtocol):
-    """asyncio's TLS, where a connection reads a TLS record at a time into a buffer that all have in common.
+    """asyncio's TLS, but all connections read into one buffer, one TLS record at a time.
 
-    asyncio has 256 KiB for each connection.
+    asyncio's own takes 256 KiB for each connection.
     """
 
     max_size = 16 * 1024
     _shared_buffer = memoryview(bytearray(max_size))
-    """What is read into it is copied at once."""
+    """OpenSSL copies what was read at once."""
 
     def __init__(
         self,
@@ -95,12 +96,12 @@ class TlsProtocol(SSLProtocol):
         *,
         handshake_seconds: float,
         shutdown_seconds: float,
-        made: Callable[[asyncio.Transport], None],
-        shaken: Callable[[], None],
-        lost: Callable[[], None],
+        on_connected: Callable[[asyncio.Transport], None],
+        on_handshake_done: Callable[[], None],
+        on_lost: Callable[[], None],
     ) -> None:
-        """``made`` is called before the handshake, with the transport below; ``shaken`` when that is over;
-        ``lost`` after the end.
+        """``on_connected`` is called before the handshake, with the transport below; ``on_handshake_done``
+        when the handshake is over, ``on_lost`` when the connection is.
         """
         super().__init__(
             loop,
@@ -112,10 +113,10 @@ class TlsProtocol(SSLProtocol):
             ssl_shutdown_timeout=shutdown_seconds,
         )
         self._ssl_buffer = self._ssl_buffer_view = self._shared_buffer
-        self._made = made
-        self._shaken: Callable[[], None] | None = shaken
+        self._on_connected = on_connected
+        self._handshake_done: Callable[[], None] | None = on_handshake_done
         """None once the handshake is over."""
-        self._lost = lost
+        self._on_lost = on_lost
         self._first = b""
         """The beginning of what the client sends."""
         self._received = 0
@@ -126,39 +127,39 @@ class TlsProtocol(SSLProtocol):
         assert isinstance(transport, asyncio.Transport)  # noqa: S101  # TCP
         transport.set_write_buffer_limits(high=1, low=0)
         self._extra[NETWORK] = transport
-        self._made(transport)
+        self._on_connected(transport)
         super().connection_made(transport)
 
     def buffer_updated(self, nbytes: int) -> None:
-        if self._shaken is not None and not self._is_bearable(nbytes):
+        if self._handshake_done is not None and not self._is_within_limits(nbytes):
             self._extra[NETWORK].abort()
         else:
             super().buffer_updated(nbytes)
 
-    def _is_bearable(self, nbytes: int) -> bool:
-        """Whether OpenSSL shall see what came during a handshake."""
+    def _is_within_limits(self, nbytes: int) -> bool:
+        """Whether OpenSSL may have what came during the handshake."""
         self._received += nbytes
         if len(self._first) < _RECORD + 4:
             self._first += bytes(self._shared_buffer[: min(nbytes, _RECORD + 4 - len(self._first))])
         return self._received <= HANDSHAKE_BYTES and announced(self._first) <= HELLO_BYTES
 
     def _on_handshake_complete(self, handshake_exc: BaseException | None) -> None:
-        if (shaken := self._shaken) is not None:
-            self._shaken = None
-            shaken()
+        if (handshake_done := self._handshake_done) is not None:
+            self._handshake_done = None
+            handshake_done()
         super()._on_handshake_complete(handshake_exc)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
-        self._lost()
-        # What asyncio leaves refers to the protocol, and the protocol to this: a cycle would stay in memory
-        # until the garbage collector comes.
+        self._on_lost()
+        # asyncio's attributes refer to the protocol, and the protocol to this: without a cut, that cycle
+        # stays in memory until the garbage collector runs.
         self._app_protocol_get_buffer = self._app_protocol_buffer_updated = None
         self._extra.clear()
 
 
 def announced(first: bytes) -> int:
-    """Bytes of the message that begins here, as far as it can be told; more than any for what is not one."""
+    """The length that a handshake message announces; 0 while it is not known, ``sys.maxsize`` if bad."""
     if first and first[0] != _HANDSHAKE:
         return 0  # OpenSSL answers that with an alert
     if len(first) < _RECORD:
@@ -221,7 +222,7 @@ def _load_certificate(context: ssl.SSLContext, settings: TlsSettings) -> str:
 
 @contextlib.contextmanager
 def _as_file(text: str) -> Iterator[str]:
-    """A path, as ``load_cert_chain`` takes nothing else; in memory where the system can, for it is a key."""
+    """The path of a file with the text, in memory where possible. ``load_cert_chain`` takes only paths."""
     if hasattr(os, "memfd_create"):
         number = os.memfd_create("pem")
         try:

@@ -1,6 +1,6 @@
-"""What Go's names in a web configuration mean to OpenSSL; and why some of them cannot be honoured.
+"""The names in a web configuration -> OpenSSL's names; and why some of them cannot be honoured.
 
-Knows names only. The format's names are those of Go's crypto/tls, version 1.2 suites by their IANA names.
+Knows names only. The format uses those of Go's crypto/tls: TLS 1.2 suites go by their IANA names.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.web.access.basic_auth import BasicAuth, Verdict, parse
-from exporter.web.access.hashing import PASSWORD_LIMIT, HashQueue
+from exporter.web.access.basic_auth import AuthResult, BasicAuth, parse_basic
+from exporter.web.access.password_queue import PASSWORD_LIMIT, PasswordQueue
 
 
 def hashed(password: bytes, cost: int = 4) -> bytes:
@@ -28,38 +28,40 @@ def basic(user: str | bytes, password: str | bytes) -> str:
 USERS = {b"alice": hashed(b"good"), "müller".encode(): hashed("pässwörd".encode())}
 
 
-def judge(keeper: BasicAuth, header: str, users: dict[bytes, bytes] = USERS, client: str = "c") -> Verdict:
-    return asyncio.run(keeper.judge(users, header, client))
+def check(
+    basic_auth: BasicAuth, header: str, users: dict[bytes, bytes] = USERS, client: str = "c"
+) -> AuthResult:
+    return asyncio.run(basic_auth.check(users, header, client))
 
 
 @pytest.mark.parametrize(
-    ("header", "verdict"),
+    ("header", "expected"),
     [
-        (basic("alice", "good"), Verdict.WELCOME),
-        (basic("müller", "pässwörd"), Verdict.WELCOME),
-        (basic("alice", "good").replace("Basic", "bAsIc"), Verdict.WELCOME),
-        (basic("alice", "bad"), Verdict.UNKNOWN),
-        (basic("alice", ""), Verdict.UNKNOWN),
-        (basic("mallory", "good"), Verdict.UNKNOWN),
-        (basic("", ""), Verdict.UNKNOWN),
-        ("", Verdict.UNKNOWN),
-        ("Basic", Verdict.UNKNOWN),
-        ("Basic !!!", Verdict.UNKNOWN),
-        ("Basic " + base64.b64encode(b"alice").decode(), Verdict.UNKNOWN),
-        ("Bearer " + base64.b64encode(b"alice:good").decode(), Verdict.UNKNOWN),
-        ("Basic " + "A" * 5000, Verdict.UNKNOWN),
+        (basic("alice", "good"), AuthResult.ACCEPTED),
+        (basic("müller", "pässwörd"), AuthResult.ACCEPTED),
+        (basic("alice", "good").replace("Basic", "bAsIc"), AuthResult.ACCEPTED),
+        (basic("alice", "bad"), AuthResult.REFUSED),
+        (basic("alice", ""), AuthResult.REFUSED),
+        (basic("mallory", "good"), AuthResult.REFUSED),
+        (basic("", ""), AuthResult.REFUSED),
+        ("", AuthResult.REFUSED),
+        ("Basic", AuthResult.REFUSED),
+        ("Basic !!!", AuthResult.REFUSED),
+        ("Basic " + base64.b64encode(b"alice").decode(), AuthResult.REFUSED),
+        ("Bearer " + base64.b64encode(b"alice:good").decode(), AuthResult.REFUSED),
+        ("Basic " + "A" * 5000, AuthResult.REFUSED),
     ],
 )
-def test_only_the_right_password_of_a_user_opens(header: str, verdict: Verdict) -> None:
+def test_only_the_right_password_of_a_user_opens(header: str, expected: AuthResult) -> None:
     """Names and passwords are UTF-8; the scheme's case does not matter; anything odd is no password."""
-    assert judge(BasicAuth(), header) is verdict
+    assert check(BasicAuth(), header) is expected
 
 
 @given(st.text())
 def test_no_header_breaks_the_keeper(header: str) -> None:
     """Whatever a stranger sends, it is read or it is not."""
     for candidate in (header, f"Basic {header}"):
-        parsed = parse(candidate)
+        parsed = parse_basic(candidate)
         assert parsed is None or b":" not in parsed.user
 
 
@@ -68,10 +70,10 @@ def test_passwords_up_to_72_bytes_count_whole(length: int) -> None:
     """The last byte that bcrypt looks at decides like the first."""
     password = b"x" * length
     users = {b"alice": hashed(password)}
-    keeper = BasicAuth()
-    assert judge(keeper, basic(b"alice", password), users) is Verdict.WELCOME
-    assert judge(keeper, basic(b"alice", password[:-1] + b"y"), users) is Verdict.UNKNOWN
-    assert judge(keeper, basic(b"alice", password[:-1]), users) is Verdict.UNKNOWN
+    basic_auth = BasicAuth()
+    assert check(basic_auth, basic(b"alice", password), users) is AuthResult.ACCEPTED
+    assert check(basic_auth, basic(b"alice", password[:-1] + b"y"), users) is AuthResult.REFUSED
+    assert check(basic_auth, basic(b"alice", password[:-1]), users) is AuthResult.REFUSED
 
 
 @pytest.mark.parametrize(
@@ -81,34 +83,34 @@ def test_passwords_up_to_72_bytes_count_whole(length: int) -> None:
 )
 def test_what_bcrypt_would_cut_never_matches(real: bytes, sent: bytes) -> None:
     """Beyond 72 bytes or a NUL bcrypt compares something shorter: that is not the same password."""
-    keeper = BasicAuth()
-    assert judge(keeper, basic(b"alice", sent), {b"alice": hashed(real)}) is Verdict.UNKNOWN
-    assert keeper.queue.compared == 1  # and it cost what every wrong password costs
+    basic_auth = BasicAuth()
+    assert check(basic_auth, basic(b"alice", sent), {b"alice": hashed(real)}) is AuthResult.REFUSED
+    assert basic_auth.queue.compared == 1  # and it cost what every wrong password costs
 
 
 def test_a_good_password_is_hashed_once() -> None:
     """Scrapes stay cheap; a bad one is hashed each time; a new hash in the file is asked anew."""
-    keeper = BasicAuth()
+    basic_auth = BasicAuth()
     for _ in range(3):
-        assert judge(keeper, basic("alice", "good")) is Verdict.WELCOME
-    assert keeper.queue.compared == 1
+        assert check(basic_auth, basic("alice", "good")) is AuthResult.ACCEPTED
+    assert basic_auth.queue.compared == 1
     for _ in range(2):
-        assert judge(keeper, basic("alice", "bad")) is Verdict.UNKNOWN
-    assert keeper.queue.compared == 3
+        assert check(basic_auth, basic("alice", "bad")) is AuthResult.REFUSED
+    assert basic_auth.queue.compared == 3
     changed = {b"alice": hashed(b"other")}
-    assert judge(keeper, basic("alice", "good"), changed) is Verdict.UNKNOWN
-    assert judge(keeper, basic("alice", "other"), changed) is Verdict.WELCOME
-    assert judge(keeper, basic("alice", "good"), {b"bob": changed[b"alice"]}) is Verdict.UNKNOWN
+    assert check(basic_auth, basic("alice", "good"), changed) is AuthResult.REFUSED
+    assert check(basic_auth, basic("alice", "other"), changed) is AuthResult.ACCEPTED
+    assert check(basic_auth, basic("alice", "good"), {b"bob": changed[b"alice"]}) is AuthResult.REFUSED
 
 
 def test_a_remembered_password_costs_no_hash() -> None:
     """It is hashed once, however often it comes."""
 
     async def run() -> int:
-        keeper, users = BasicAuth(), {b"alice": hashed(b"good", 8)}
+        basic_auth, users = BasicAuth(), {b"alice": hashed(b"good", 8)}
         for _ in range(100):
-            assert await keeper.judge(users, basic("alice", "good"), "c") is Verdict.WELCOME
-        return keeper.queue.compared
+            assert await basic_auth.check(users, basic("alice", "good"), "c") is AuthResult.ACCEPTED
+        return basic_auth.queue.compared
 
     assert asyncio.run(run()) == 1
 
@@ -126,7 +128,7 @@ def _seconds(users: dict[bytes, bytes], header: str) -> float:
 
     def once() -> float:
         began = time.process_time()
-        assert judge(BasicAuth(), header, users) is Verdict.UNKNOWN
+        assert check(BasicAuth(), header, users) is AuthResult.REFUSED
         return time.process_time() - began
 
     return statistics.median(once() for _ in range(5))
@@ -135,60 +137,60 @@ def _seconds(users: dict[bytes, bytes], header: str) -> float:
 def test_strangers_cost_like_some_user_always_the_same() -> None:
     """With users of several costs, a name that does not exist costs like one of them, each time anew."""
     users = {b"a": hashed(b"x", 4), b"b": hashed(b"x", 5)}
-    keeper = BasicAuth()
-    costs = [[keeper._stand_in(users, b"name%d" % n)[4:6] for _ in range(3)] for n in range(40)]
+    basic_auth = BasicAuth()
+    costs = [[basic_auth._decoy_hash(users, b"name%d" % n)[4:6] for _ in range(3)] for n in range(40)]
     assert all(len(set(of_one)) == 1 for of_one in costs)
     assert {of_one[0] for of_one in costs} == {b"04", b"05"}
 
 
 def test_no_guess_pushes_out_who_was_let_in() -> None:
     """However many, from the same address, for the same name: the right password stays free of charge."""
-    keeper = BasicAuth()
-    assert judge(keeper, basic("alice", "good")) is Verdict.WELCOME
+    basic_auth = BasicAuth()
+    assert check(basic_auth, basic("alice", "good")) is AuthResult.ACCEPTED
     for n in range(300):
-        assert judge(keeper, basic("alice", f"bad{n}")) is Verdict.UNKNOWN
-    compared = keeper.queue.compared
-    assert judge(keeper, basic("alice", "good")) is Verdict.WELCOME
-    assert keeper.queue.compared == compared
+        assert check(basic_auth, basic("alice", f"bad{n}")) is AuthResult.REFUSED
+    compared = basic_auth.queue.compared
+    assert check(basic_auth, basic("alice", "good")) is AuthResult.ACCEPTED
+    assert basic_auth.queue.compared == compared
 
 
 def test_who_was_let_in_waits_for_nobody() -> None:
     """Also while guesses from the same address fill the queue and nothing is compared at all."""
-    keeper = BasicAuth(queue := HashQueue(compare=lambda password, hashed, report: report(True)))
-    assert judge(keeper, basic("alice", "good")) is Verdict.WELCOME
+    basic_auth = BasicAuth(queue := PasswordQueue(compare=lambda password, hashed, report: report(True)))
+    assert check(basic_auth, basic("alice", "good")) is AuthResult.ACCEPTED
     queue._compare = lambda password, hashed, report: None
 
-    async def run() -> Verdict:
+    async def run() -> AuthResult:
         guesses = [
-            asyncio.create_task(keeper.judge(USERS, basic("alice", f"bad{n}"), "c")) for n in range(2000)
+            asyncio.create_task(basic_auth.check(USERS, basic("alice", f"bad{n}"), "c")) for n in range(2000)
         ]
         await asyncio.sleep(0)
-        verdict = await keeper.judge(USERS, basic("alice", "good"), "c")
+        expected = await basic_auth.check(USERS, basic("alice", "good"), "c")
         for guess in guesses:
             guess.cancel()
-        return verdict
+        return expected
 
-    assert asyncio.run(run()) is Verdict.WELCOME
+    assert asyncio.run(run()) is AuthResult.ACCEPTED
 
 
 def test_a_removed_user_is_forgotten() -> None:
     """What is remembered is bounded by the users of the file."""
-    keeper = BasicAuth()
-    assert judge(keeper, basic("alice", "good")) is Verdict.WELCOME
+    basic_auth = BasicAuth()
+    assert check(basic_auth, basic("alice", "good")) is AuthResult.ACCEPTED
     others = {b"bob": USERS[b"alice"]}
-    assert keeper.accepted(others, basic("alice", "good")) is None
-    assert judge(keeper, basic("bob", "good"), others) is Verdict.WELCOME
-    assert list(keeper._accepted) == [b"bob"]
+    assert basic_auth.known_user(others, basic("alice", "good")) is None
+    assert check(basic_auth, basic("bob", "good"), others) is AuthResult.ACCEPTED
+    assert list(basic_auth._accepted) == [b"bob"]
 
 
 def test_the_loop_goes_on_while_a_password_is_hashed() -> None:
     """Hashes are made in a thread, and outside Python's lock."""
 
     async def run() -> tuple[float, float]:
-        keeper, users = BasicAuth(), {b"alice": hashed(b"good", 12)}
+        basic_auth, users = BasicAuth(), {b"alice": hashed(b"good", 12)}
         longest = 0.0
         began = then = time.monotonic()
-        guess = asyncio.create_task(keeper.judge(users, basic("alice", "bad"), "c"))
+        guess = asyncio.create_task(basic_auth.check(users, basic("alice", "bad"), "c"))
         while not guess.done():
             await asyncio.sleep(0.001)
             longest, then = max(longest, time.monotonic() - then), time.monotonic()
@@ -200,8 +202,8 @@ def test_the_loop_goes_on_while_a_password_is_hashed() -> None:
 
 def test_what_is_remembered_holds_no_password() -> None:
     """Only digests under a key of this process."""
-    keeper = BasicAuth()
-    judge(keeper, basic("alice", "good"))
-    assert len(keeper._accepted[b"alice"]) == 32
-    assert b"good" not in keeper._accepted[b"alice"]
-    assert keeper._digest(b"a", b"bc") != keeper._digest(b"ab", b"c")
+    basic_auth = BasicAuth()
+    check(basic_auth, basic("alice", "good"))
+    assert len(basic_auth._accepted[b"alice"]) == 32
+    assert b"good" not in basic_auth._accepted[b"alice"]
+    assert basic_auth._digest(b"a", b"bc") != basic_auth._digest(b"ab", b"c")

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.errors import ConfigError
-from exporter.web.access.config import RateLimit, load
+from exporter.web.access.config import RateLimit, load_web_config
 from tests.conftest import Tool
 from tests.paths import ROOT
 from tests.web.certificates import Authority, Pair
@@ -264,7 +264,7 @@ REFUSED = {
 def test_what_is_refused(folder: Path, text: str, problems: list[str]) -> None:
     """Every problem of the file in one go, each with its line, its key path and a remedy."""
     with pytest.raises(ConfigError) as refused:
-        load(write(folder, text))
+        load_web_config(write(folder, text))
     assert sorted(str(refused.value).replace(f"{folder}/", "").splitlines()) == sorted(problems)
 
 
@@ -275,7 +275,7 @@ def test_an_encrypted_key_is_refused(folder: Path, tool: Tool) -> None:
         check=True, capture_output=True, cwd=folder, timeout=30,
     )  # fmt: skip
     with pytest.raises(ConfigError, match="the private key is encrypted: remove its passphrase"):
-        load(write(folder, TLS.replace("k.pem", "e.pem")))
+        load_web_config(write(folder, TLS.replace("k.pem", "e.pem")))
 
 
 def test_everything_at_once_is_taken(folder: Path) -> None:
@@ -289,7 +289,7 @@ def test_everything_at_once_is_taken(folder: Path) -> None:
         "http_server_config: {http2: false, headers: {X-Frame-Options: sameorigin, X-XSS-Protection: ''}}\n"
         f"rate_limit: {{interval: 1.5s, burst: 20}}\nbasic_auth_users: {{alice: {HASH}}}\n"
     )
-    config = load(write(folder, text))
+    config = load_web_config(write(folder, text))
     assert config.tls is not None
     assert config.tls.allowed_sans == {"monitoring.example.org"}
     assert config.headers == (("X-Frame-Options", "sameorigin"), ("X-XSS-Protection", ""))
@@ -301,7 +301,7 @@ def test_everything_at_once_is_taken(folder: Path) -> None:
 @pytest.mark.parametrize("text", ["{}", "basic_auth_users: {}", "rate_limit: {interval: 0, burst: 0}"])
 def test_open_doors_are_taken_when_meant(folder: Path, text: str) -> None:
     """No TLS, no users, no limit: ``{}`` says it, an empty file does not."""
-    config = load(write(folder, text))
+    config = load_web_config(write(folder, text))
     assert (config.tls, config.users, config.rate_limit) == (None, {}, None)
 
 
@@ -314,7 +314,7 @@ def test_inline_pem_is_taken(folder: Path) -> None:
     text = (
         f"tls_server_config:\n  cert: {block('c.pem')}  key: {block('k.pem')}  client_ca: {block('ca.pem')}"
     )
-    config = load(write(folder, text + "  client_auth_type: VerifyClientCertIfGiven\n"))
+    config = load_web_config(write(folder, text + "  client_auth_type: VerifyClientCertIfGiven\n"))
     assert config.tls is not None
     assert config.files == (folder / "web.yml",)
 
@@ -365,7 +365,7 @@ def test_no_problem_shows_a_secret(
     for place, length, inserted in edits:
         text = text[:place] + inserted + text[place + length :]
     with pytest.raises(ConfigError) as refused:
-        load(write(tmp_path_factory.getbasetemp(), text + "\nwrong: 1\n"))
+        load_web_config(write(tmp_path_factory.getbasetemp(), text + "\nwrong: 1\n"))
     assert SECRET[:10] not in str(refused.value)
 
 
@@ -376,7 +376,7 @@ def sample_with_everything() -> str:
 
 def test_our_sample_is_taken() -> None:
     """As it stands."""
-    assert load(SAMPLE).users
+    assert load_web_config(SAMPLE).users
 
 
 def test_our_whole_sample_is_taken(folder: Path) -> None:
@@ -384,7 +384,7 @@ def test_our_whole_sample_is_taken(folder: Path) -> None:
     (folder / "server.crt").write_text((folder / "c.pem").read_text())
     (folder / "server.key").write_text((folder / "k.pem").read_text())
     (folder / "clients-ca.crt").write_text((folder / "ca.pem").read_text())
-    config = load(write(folder, sample_with_everything()))
+    config = load_web_config(write(folder, sample_with_everything()))
     assert config.tls is not None
     assert config.rate_limit is not None
     assert dict(config.headers)["Strict-Transport-Security"]

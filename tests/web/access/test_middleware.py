@@ -1,4 +1,4 @@
-"""The guard in front of every page: limits, passwords, headers."""
+"""The access in front of every page: limits, passwords, headers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from starlette.responses import PlainTextResponse
 
 from exporter.web.access.clients import client_of
 from exporter.web.access.config import RateLimit, WebConfig
-from exporter.web.access.middleware import CLIENTS, AccessMiddleware, Buckets
+from exporter.web.access.middleware import MAX_BUCKETS, AccessMiddleware, ClientRateLimiter
 from tests.web.access.test_basic_auth import USERS, basic
 
 APP = PlainTextResponse("page\n", headers={"x-frame-options": "DENY", "x-content-type-options": "nosniff"})
@@ -28,10 +28,10 @@ class Clock:
 
 
 def ask(
-    guard: AccessMiddleware, path: str = "/", client: str = "192.0.2.1", **request: Any
+    access: AccessMiddleware, path: str = "/", client: str = "192.0.2.1", **request: Any
 ) -> httpx.Response:
     async def run() -> httpx.Response:
-        transport = httpx.ASGITransport(guard, client=(client, 1))
+        transport = httpx.ASGITransport(access, client=(client, 1))
         async with httpx.AsyncClient(transport=transport, base_url="http://t") as http:
             return await http.request(request.pop("method", "GET"), path, **request)
 
@@ -47,13 +47,13 @@ def guarded(clock: Clock | None = None, **settings: Any) -> AccessMiddleware:
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "OPTIONS", "TRACE"])
 def test_every_path_and_method_asks_for_a_password(path: str, method: str) -> None:
     """As in exporter-toolkit: also health, also what does not exist."""
-    guard = guarded(users=USERS)
-    refused = ask(guard, path, method=method)
+    access = guarded(users=USERS)
+    refused = ask(access, path, method=method)
     assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Basic")
-    wrong = ask(guard, path, method=method, headers={"authorization": basic("alice", "bad")})
+    wrong = ask(access, path, method=method, headers={"authorization": basic("alice", "bad")})
     assert (wrong.status_code, wrong.text) == (401, refused.text)
     assert (
-        ask(guard, path, method=method, headers={"authorization": basic("alice", "good")}).status_code == 200
+        ask(access, path, method=method, headers={"authorization": basic("alice", "good")}).status_code == 200
     )
 
 
@@ -65,18 +65,18 @@ def test_without_users_everybody_may_come_in() -> None:
 def test_users_change_while_the_server_runs() -> None:
     """Each request is judged by what the file says now."""
     settings = WebConfig(files=(), users=USERS)
-    guard = AccessMiddleware(APP, lambda: settings)
+    access = AccessMiddleware(APP, lambda: settings)
     good = {"authorization": basic("alice", "good")}
-    assert ask(guard, headers=good).status_code == 200
+    assert ask(access, headers=good).status_code == 200
     settings = WebConfig(files=(), users={b"bob": USERS[b"alice"]})
-    assert ask(guard, headers=good).status_code == 401
+    assert ask(access, headers=good).status_code == 401
 
 
 def test_configured_headers_win_and_blank_ones_go() -> None:
     """Also on a refusal."""
     headers = (("X-Frame-Options", "sameorigin"), ("X-Content-Type-Options", ""), ("X-XSS-Protection", "0"))
-    for guard in (guarded(headers=headers), guarded(headers=headers, users=USERS)):
-        answer = ask(guard)
+    for access in (guarded(headers=headers), guarded(headers=headers, users=USERS)):
+        answer = ask(access)
         assert answer.headers.get_list("x-frame-options") == ["sameorigin"]
         assert "x-content-type-options" not in answer.headers
         assert answer.headers["x-xss-protection"] == "0"
@@ -85,38 +85,38 @@ def test_configured_headers_win_and_blank_ones_go() -> None:
 def test_too_many_requests_are_answered_429() -> None:
     """Burst first, then one an interval; says when to come back; who has no password is counted too."""
     clock = Clock()
-    guard = guarded(clock, rate_limit=RateLimit(2.0, 3), users=USERS)
-    assert [ask(guard).status_code for _ in range(5)] == [401, 401, 401, 429, 429]
-    assert ask(guard).headers["retry-after"] == "2"
+    access = guarded(clock, rate_limit=RateLimit(2.0, 3), users=USERS)
+    assert [ask(access).status_code for _ in range(5)] == [401, 401, 401, 429, 429]
+    assert ask(access).headers["retry-after"] == "2"
     clock.now += 2.0
-    assert [ask(guard).status_code for _ in range(2)] == [401, 429]
+    assert [ask(access).status_code for _ in range(2)] == [401, 429]
 
 
 def test_nobody_uses_up_what_another_client_needs() -> None:
     """Each address has its own bucket; the addresses of one IPv6 network share one."""
-    guard = guarded(rate_limit=RateLimit(60.0, 1))
-    first = [ask(guard, client=client).status_code for client in ("192.0.2.1", "192.0.2.2", "2001:db8::1")]
+    access = guarded(rate_limit=RateLimit(60.0, 1))
+    first = [ask(access, client=client).status_code for client in ("192.0.2.1", "192.0.2.2", "2001:db8::1")]
     again = [
-        ask(guard, client=client).status_code for client in ("192.0.2.1", "2001:db8::2", "2001:db8:1::1")
+        ask(access, client=client).status_code for client in ("192.0.2.1", "2001:db8::2", "2001:db8:1::1")
     ]
     assert first + again == [200, 200, 200, 429, 429, 200]
 
 
 def test_guesses_use_up_nothing_of_who_was_let_in() -> None:
     """From the same address (a proxy, a NAT): who has shown a password has a bucket for it alone."""
-    guard = guarded(rate_limit=RateLimit(60.0, 2), users=USERS)
+    access = guarded(rate_limit=RateLimit(60.0, 2), users=USERS)
     good, bad = ({"authorization": basic("alice", password)} for password in ("good", "bad"))
-    codes = [ask(guard, headers=headers).status_code for headers in (good, bad, bad, good, good, good)]
+    codes = [ask(access, headers=headers).status_code for headers in (good, bad, bad, good, good, good)]
     assert codes == [200, 401, 429, 200, 200, 429]
 
 
 def test_a_new_rate_limit_is_in_force_at_once() -> None:
     """And its bucket is full."""
     settings = WebConfig(files=(), rate_limit=RateLimit(60.0, 1))
-    guard = AccessMiddleware(APP, lambda: settings)
-    assert [ask(guard).status_code for _ in range(2)] == [200, 429]
+    access = AccessMiddleware(APP, lambda: settings)
+    assert [ask(access).status_code for _ in range(2)] == [200, 429]
     settings = WebConfig(files=(), rate_limit=RateLimit(60.0, 2))
-    assert [ask(guard).status_code for _ in range(3)] == [200, 200, 429]
+    assert [ask(access).status_code for _ in range(3)] == [200, 200, 429]
 
 
 @given(
@@ -127,7 +127,7 @@ def test_a_new_rate_limit_is_in_force_at_once() -> None:
 def test_no_more_than_burst_and_rate_get_through(burst: int, interval: float, pauses: list[float]) -> None:
     """Whenever requests come: in any stretch at most the burst and one for each interval."""
     clock = Clock()
-    buckets = Buckets(RateLimit(interval, burst), clock)
+    buckets = ClientRateLimiter(RateLimit(interval, burst), clock)
     allowed = []
     for pause in pauses:
         clock.now += pause
@@ -140,10 +140,10 @@ def test_no_more_than_burst_and_rate_get_through(burst: int, interval: float, pa
 
 def test_buckets_are_bounded() -> None:
     """However many addresses come."""
-    buckets = Buckets(RateLimit(1.0, 1), Clock())
-    for n in range(CLIENTS + 100):
+    buckets = ClientRateLimiter(RateLimit(1.0, 1), Clock())
+    for n in range(MAX_BUCKETS + 100):
         buckets.wait((str(n), None))
-    assert len(buckets._buckets) == CLIENTS
+    assert len(buckets._buckets) == MAX_BUCKETS
 
 
 @pytest.mark.parametrize(

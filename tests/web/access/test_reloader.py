@@ -44,9 +44,9 @@ def test_a_changed_file_is_taken_once_it_stands_still(path: Path) -> None:
     """One look sees the change, the next one takes it."""
     web_config = WebConfigReloader(path)
     write(path, users("alice", "bob"))
-    web_config.look()
+    web_config.check()
     assert list(web_config.settings().users) == [b"alice"]
-    web_config.look()
+    web_config.check()
     assert list(web_config.settings().users) == [b"alice", b"bob"]
 
 
@@ -55,9 +55,9 @@ def test_a_file_that_is_still_written_is_not_taken(path: Path) -> None:
     web_config = WebConfigReloader(path)
     for text in ("{}", users("alice", "bo"), users("alice", "bob")):
         write(path, text)
-        web_config.look()
+        web_config.check()
         assert list(web_config.settings().users) == [b"alice"]
-    web_config.look()
+    web_config.check()
     assert list(web_config.settings().users) == [b"alice", b"bob"]
 
 
@@ -66,16 +66,16 @@ def test_a_broken_file_keeps_the_old_one_and_is_logged_once(path: Path, caplog: 
     web_config = WebConfigReloader(path)
     write(path, "basic_auth_users: {alice: x}\n")
     for _ in range(5):
-        web_config.look()
+        web_config.check()
     assert list(web_config.settings().users) == [b"alice"]
     assert [problem.partition(": must")[0] for problem in problems(caplog)] == [f"{path}:1: basic_auth_users"]
     path.unlink()
     for _ in range(5):
-        web_config.look()
+        web_config.check()
     assert problems(caplog)[1:] == [f"{path}: cannot be read: No such file or directory"]
     write(path, users("bob"))
-    web_config.look()
-    web_config.look()
+    web_config.check()
+    web_config.check()
     assert list(web_config.settings().users) == [b"bob"]
     assert len(problems(caplog)) == 2
 
@@ -86,7 +86,7 @@ def test_nothing_is_read_again_without_a_change(path: Path, caplog: Records) -> 
     web_config = WebConfigReloader(path)
     before = web_config.settings()
     for _ in range(3):
-        web_config.look()
+        web_config.check()
     assert web_config.settings() is before
     assert caplog.records == []
 
@@ -107,12 +107,12 @@ def test_a_renewed_certificate_is_taken(tmp_path: Path, authority: Authority, se
     (tmp_path / "second" / "k").write_bytes(server_pair.key.read_bytes())
     (tmp_path / "next").symlink_to("second")
     (tmp_path / "next").rename(tmp_path / "now")
-    web_config.look()
-    web_config.look()
+    web_config.check()
+    web_config.check()
     assert web_config.settings().tls is before
     (tmp_path / "second" / "k").write_bytes(other.key.read_bytes())
-    web_config.look()
-    web_config.look()
+    web_config.check()
+    web_config.check()
     assert web_config.settings().tls is not before
 
 
@@ -122,11 +122,11 @@ def test_a_file_that_was_missing_is_taken_when_it_comes(
     """The new configuration names a certificate that arrives later, and need not change for it."""
     web_config = WebConfigReloader(path)
     write(path, f"tls_server_config: {{cert_file: later.pem, key_file: {server_pair.key}}}\n")
-    web_config.look()
-    web_config.look()
+    web_config.check()
+    web_config.check()
     assert web_config.settings().tls is None
     (tmp_path / "later.pem").write_bytes(server_pair.cert.read_bytes())
-    web_config.look()
+    web_config.check()
     assert web_config.settings().tls is not None
 
 
@@ -143,8 +143,8 @@ def test_the_log_learns_every_secret(path: Path, server_pair: Pair) -> None:
     web_config = WebConfigReloader(path, on_secret=heard.append)
     assert HASH in heard
     write(path, f"tls_server_config: {{cert_file: {server_pair.cert}, key_file: {server_pair.key}}}\n")
-    web_config.look()
-    web_config.look()
+    web_config.check()
+    web_config.check()
     assert server_pair.key.read_text() in heard
 
 

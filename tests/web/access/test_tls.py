@@ -253,8 +253,8 @@ def test_changes_reach_new_connections_and_spare_open_ones(
     web_config = WebConfigReloader(config(tmp_path, server_pair))
 
     def take() -> None:
-        web_config.look()
-        web_config.look()
+        web_config.check()
+        web_config.check()
 
     async def run() -> None:
         async with (
@@ -311,8 +311,8 @@ def test_a_resumed_session_does_not_slip_past_a_new_authority(
             _, session = await asyncio.to_thread(ask, None)
             assert (await asyncio.to_thread(ask, session))[0]
             config(tmp_path, server_pair, policy, f"client_ca_file: {other.pair.cert}")
-            web_config.look()
-            web_config.look()
+            web_config.check()
+            web_config.check()
             with pytest.raises(OSError):  # noqa: PT011  # whichever way the handshake fails
                 await asyncio.to_thread(ask, session)
 

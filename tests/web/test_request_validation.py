@@ -11,8 +11,8 @@ import pytest
 from starlette.applications import Starlette
 
 from exporter.web.app import create_app
+from exporter.web.request_queue import RequestQueue
 from exporter.web.server import Server
-from exporter.web.turns import Turns
 from tests.web.test_app import exposition
 
 NEXT = b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -247,8 +247,8 @@ def test_header_lines_are_counted_for_each_request() -> None:
 def test_many_header_lines_do_not_wait_for_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hundreds of such requests would take a hundred MiB meanwhile."""
 
-    async def take(turns: Turns, client: str, quiet_since: float) -> None:
+    async def wait_turn(queue: RequestQueue, client: str, idle_since: float) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(Turns, "take", take)
+    monkeypatch.setattr(RequestQueue, "wait_turn", wait_turn)
     assert sent(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n" + b"x:\r\n" * 100 + b"\r\n") == [431]

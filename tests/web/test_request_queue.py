@@ -7,15 +7,15 @@ import contextlib
 import itertools
 from collections.abc import Sequence
 
-from exporter.web.turns import Turns
+from exporter.web.request_queue import RequestQueue
 
 
-async def order(turns: Turns, requests: Sequence[tuple[str, str, float]]) -> list[str]:
-    """The names of these (name, client, quiet since) in the order of their turns; all come in one round."""
+async def order(queue: RequestQueue, requests: Sequence[tuple[str, str, float]]) -> list[str]:
+    """The names of these (name, client, idle since) in the order of their turns; all come in one round."""
     begun: list[str] = []
 
-    async def request(name: str, client: str, quiet_since: float) -> None:
-        await turns.take(client, quiet_since)
+    async def request(name: str, client: str, idle_since: float) -> None:
+        await queue.wait_turn(client, idle_since)
         begun.append(name)
 
     await asyncio.gather(*(request(*one) for one in requests))
@@ -27,7 +27,7 @@ def test_who_was_quiet_longest_is_next() -> None:
 
     async def run() -> list[str]:
         crowd = [(f"m{n}", "a", 100.0 + n) for n in range(100)]
-        return await order(Turns(), [*crowd, ("prometheus", "a", 85.0)])
+        return await order(RequestQueue(), [*crowd, ("prometheus", "a", 85.0)])
 
     assert "prometheus" in asyncio.run(run())[:2]
 
@@ -37,7 +37,7 @@ def test_a_client_with_few_requests_is_next() -> None:
 
     async def run() -> list[str]:
         crowd = [(f"m{n}", "a", float(n)) for n in range(100)]
-        return await order(Turns(), [*crowd, ("prometheus", "b", 200.0)])
+        return await order(RequestQueue(), [*crowd, ("prometheus", "b", 200.0)])
 
     assert "prometheus" in asyncio.run(run())[:4]
 
@@ -46,8 +46,8 @@ def test_alone_nobody_waits() -> None:
     """Not even for a round of the event loop."""
 
     async def run() -> None:
-        turns = Turns()
-        taking = turns.take("a", 0.0)
+        queue = RequestQueue()
+        taking = queue.wait_turn("a", 0.0)
         with contextlib.suppress(StopIteration):
             taking.send(None)
             raise AssertionError
@@ -59,10 +59,10 @@ def test_one_begins_in_each_round() -> None:
     """Whoever asks meanwhile is seen between two of them."""
 
     async def run() -> list[int]:
-        turns, begun = Turns(), []
+        queue, begun = RequestQueue(), []
 
         async def request() -> None:
-            await turns.take("a", 0.0)
+            await queue.wait_turn("a", 0.0)
             begun.append(1)
 
         waiting = [asyncio.create_task(request()) for _ in range(10)]
@@ -80,10 +80,10 @@ def test_who_leaves_takes_nobodys_turn() -> None:
     """Requests whose connections ended are forgotten, and everybody else begins."""
 
     async def run() -> tuple[int, int]:
-        turns, begun = Turns(), []
+        queue, begun = RequestQueue(), []
 
         async def request(name: int) -> None:
-            await turns.take("a", float(name))
+            await queue.wait_turn("a", float(name))
             begun.append(name)
 
         for _ in range(20):
@@ -92,7 +92,7 @@ def test_who_leaves_takes_nobodys_turn() -> None:
             for task in tasks[::2]:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        return len(begun), len(turns)
+        return len(begun), len(queue)
 
     begun, waiting = asyncio.run(run())
     assert (begun >= 20 * 25, waiting) == (True, 0)

@@ -1,10 +1,10 @@
 """In which order requests begin, when more come than can be answered at once.
 
-Knows clients and times; must not know what they ask. One request begins in each round of the event loop, so
-that whoever comes is seen at once, however many wait. Turns alternate: one goes to the connection that was
-quiet longest, as a scraper's is between two scrapes, the next one to the client that has the fewest waiting.
-So neither clients that ask without a pause nor a crowd of new connections keep a scraper waiting, be they at
-its own address or at another one.
+Knows clients and times; must not know what the requests ask for. One request begins in each round of the
+event loop, so that a request that comes in is noticed at once, however many wait. Two orders alternate: first
+the request of the connection that was idle longest, as a scraper's is between two scrapes; then that of the
+client with the fewest requests waiting. So neither clients that ask without a pause nor a crowd of new
+connections keep a scraper waiting, be they at its own address or at another one.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from typing import NamedTuple
 
 
 class _Request(NamedTuple):
-    """One that waits: by when its connection began to be quiet, and by how many of its client came before."""
+    """What a waiting request is ordered by; the names of the fields are the orders."""
 
-    quiet_since: float
+    idle_since: float
     before: int
+    """How many requests of its client came before it."""
 
 
-class Turns:
-    """One turn for each request."""
+class RequestQueue:
+    """Each request waits here for its turn to begin."""
 
     def __init__(self) -> None:
         self._requests: dict[asyncio.Future[None], _Request] = {}
@@ -31,22 +32,22 @@ class Turns:
         self._orders = itertools.cycle(_Request._fields)
         self._waiting: Counter[str] = Counter()
         """By client."""
-        self._taken = False
-        """Whether somebody has had the turn of this round."""
+        self._busy = False
+        """Whether a request has begun in this round of the event loop."""
 
     def __len__(self) -> int:
         """Requests that wait."""
         return len(self._requests)
 
-    async def take(self, client: str, quiet_since: float) -> None:
-        """Returns when it is this request's turn: at once, unless somebody has had one in this round."""
+    async def wait_turn(self, client: str, idle_since: float) -> None:
+        """Returns when it is this request's turn: at once, unless another has begun in this round."""
         loop = asyncio.get_running_loop()
-        if not self._taken:
-            self._taken = True
+        if not self._busy:
+            self._busy = True
             loop.call_soon(self._next_round, loop)
             return
         turn: asyncio.Future[None] = loop.create_future()
-        self._requests[turn] = _Request(quiet_since, self._waiting[client])
+        self._requests[turn] = _Request(idle_since, self._waiting[client])
         self._waiting[client] += 1
         try:
             await turn
@@ -59,7 +60,7 @@ class Turns:
     def _next_round(self, loop: asyncio.AbstractEventLoop) -> None:
         order = next(self._orders)
         waiting = [turn for turn in self._requests if not turn.done()]  # not those that were cancelled
-        self._taken = bool(waiting)
+        self._busy = bool(waiting)
         if waiting:
             turn = min(waiting, key=lambda turn: getattr(self._requests[turn], order))
             del self._requests[turn]

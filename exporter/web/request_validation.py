@@ -1,6 +1,6 @@
-"""Which requests are taken at all, before anybody asks who sent them or what for.
+"""Which requests are refused for their form, before anybody asks who sent them or what for.
 
-Knows RFC 9112 where the HTTP parser (h11) is more lenient than is good for a server behind a proxy, or leaves
+Knows RFC 9112 where the HTTP parser (h11) is more lenient than is safe for a server behind a proxy, or leaves
 the target of a request as it is. Must not know any path.
 """
 
@@ -15,22 +15,22 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 _ABSOLUTE: Final = re.compile(rb"https?://([^/@]+)(/.*)?", re.IGNORECASE)
-HEADERS: Final = 100
-"""Header lines of a request, as in Apache. Each takes 200 bytes for as long as the answer is under way."""
+MAX_HEADER_LINES: Final = 100
+"""Of a request, as in Apache. Each takes 200 bytes for as long as the response is under way."""
 _HOST: Final = re.compile(rb"(?:[\w.~-]*|\[[0-9A-Fa-f:.]+(?:%25[\w.~-]+)?\])(?::([0-9]{0,5}))?")
 """A name, an IPv4 address, or an IPv6 address in brackets, perhaps with a zone; then perhaps a port."""
 _SAFE_SITES: Final = ("same-origin", "none")
 
 
 class Refusal(NamedTuple):
-    """Why a request is not taken; its connection is closed, for nobody knows where the next one begins."""
+    """Why a request is refused. Then its connection is closed: where the next request begins is unsure."""
 
     status: int
     reason: str
 
 
-class WellFormed:
-    """An ASGI application in front of another one, which sees only paths that begin with ``/``."""
+class RequestValidator:
+    """ASGI middleware: the application behind it sees only paths that begin with ``/``."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -50,9 +50,9 @@ def _refusal(scope: Scope) -> Refusal | None:
         return Refusal(400, "bad request: its Host is not HOST or HOST:PORT")
     if not scope["http_version"].startswith("1."):
         return Refusal(505, "HTTP version not supported: use HTTP/1.1")
-    if len(names) > HEADERS:
-        return Refusal(431, f"bad request: more than {HEADERS} header lines")
-    # Two programs in a row that disagree on which of them counts see different requests (RFC 9112, 6.1).
+    if len(names) > MAX_HEADER_LINES:
+        return Refusal(431, f"bad request: more than {MAX_HEADER_LINES} header lines")
+    # A proxy and a server that disagree on which of the two counts see different requests (RFC 9112, 6.1).
     if b"transfer-encoding" in names and b"content-length" in names:
         return Refusal(400, "bad request: Content-Length together with Transfer-Encoding")
     if b"transfer-encoding" in names and scope["http_version"] == "1.0":
@@ -67,7 +67,7 @@ def _target(scope: Scope) -> Scope | Refusal:
         return Refusal(400, "bad request: a fragment in its target")
     if raw.startswith(b"/"):
         return scope
-    if raw == b"*" and scope["method"] == "OPTIONS":  # whatever is allowed everywhere
+    if raw == b"*" and scope["method"] == "OPTIONS":  # asks about the server as a whole
         return {**scope, "path": "/", "raw_path": b"/"}
     if (absolute := _ABSOLUTE.fullmatch(raw)) is None:
         return Refusal(400, "bad request: its target must be a path such as /metrics")
@@ -84,17 +84,17 @@ def _target(scope: Scope) -> Scope | Refusal:
 
 
 def _is_host(value: bytes) -> bool:
-    """Empty for a client that knows no name (RFC 9112, 3.2)."""
+    """Whether it is one; a client that knows no name sends an empty one (RFC 9112, 3.2)."""
     match = _HOST.fullmatch(value.strip())
     return match is not None and int(match[1] or 0) < 65536
 
 
 def from_another_site(headers: Headers) -> bool:
-    """Whether a browser sends this for a page that is not from here; programs send no such headers.
+    """Whether a browser sends this request for a page of another web site. Programs send no such headers.
 
-    Browsers say so in ``Sec-Fetch-Site`` where the connection is safe (HTTPS, localhost), and in ``Origin``
-    everywhere; old ones, for a form, in ``Referer`` only. A page whose own name was made to point to this
-    machine (DNS rebinding) is from here, to a browser: only a password keeps it out.
+    Browsers report that in ``Sec-Fetch-Site`` where the connection is safe (HTTPS, localhost), and in
+    ``Origin`` everywhere; old ones, for a form, in ``Referer`` only. A page whose name was made to point to
+    this machine (DNS rebinding) looks like one of ours to the browser: only a password keeps it out.
     """
     if sites := headers.getlist("sec-fetch-site"):
         return not all(site in _SAFE_SITES for site in sites)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from exporter.web.access.hashing import WAITING_LIMIT, HashQueue
+from exporter.web.access.password_queue import WAITING_LIMIT, PasswordQueue
 
 
 async def settle() -> None:
@@ -39,12 +39,12 @@ def first(keys: Sequence[bytes]) -> bytes:
     return keys[0]
 
 
-def queue_of(hashes: Hashes, workers: int = 1) -> HashQueue:
-    return HashQueue(workers=workers, compare=hashes.begin, choose=first)
+def queue_of(hashes: Hashes, workers: int = 1) -> PasswordQueue:
+    return PasswordQueue(workers=workers, compare=hashes.begin, choose=first)
 
 
 async def ask(
-    queue: HashQueue, password: str, client: str = "c", user: str = "u"
+    queue: PasswordQueue, password: str, client: str = "c", user: str = "u"
 ) -> asyncio.Task[bool | None]:
     """A request that waits for its verdict."""
     task = asyncio.create_task(
@@ -220,7 +220,7 @@ def test_without_a_thread_it_is_turned_away() -> None:
         raise RuntimeError("can't start new thread")
 
     async def run() -> list[bool | None]:
-        queue = HashQueue(workers=1, compare=fail)
+        queue = PasswordQueue(workers=1, compare=fail)
         return [await (await ask(queue, f"{n}")) for n in range(2)]
 
     assert asyncio.run(run()) == [None, None]

@@ -1,19 +1,20 @@
-"""Passwords that wait to be compared with bcrypt hashes: a bounded queue that nobody can fill for others.
+"""Passwords that wait to be compared with bcrypt hashes: a bounded queue that no client can fill for others.
 
-Knows addresses, user names and when somebody last failed; must not know which users exist, so that the time
-of an answer does not depend on it.
+Knows addresses, user names and who failed when; must not know which users exist, so that the time of an
+answer does not depend on it.
 
-A comparison takes some 50 ms of a core, on purpose: it is easy to ask for more of them than can be made.
-Who comes first:
+A comparison takes about 50 ms of a core, on purpose: it is easy to ask for more of them than can be made. So
+the next password to compare is, in this order:
 
-1. the address that has not failed for the longest time: never, for a Prometheus with the right password;
-2. within an address (a proxy, a NAT), the user name that has not failed for the longest time;
-3. among equals the newest, whose client is still waiting; every fourth time a random one, so that newer
-   ones cannot keep a password waiting for ever.
+1. of the address whose last wrong password is the longest ago; a Prometheus with the right one never had any;
+2. within an address (a proxy, a NAT), of the user name whose last wrong password is the longest ago;
+3. among equals the newest, as its client is still waiting; every fourth time a random one, so that newer ones
+   cannot keep a password waiting for ever.
 
-Every other time it is the newest of all: behind the address of who guesses there may be a Prometheus, too.
+Every other time it is simply the newest of all, because a Prometheus may share its address with somebody who
+guesses passwords.
 
-A password whose client has gone is compared all the same: Prometheus asks again, and is let in at once.
+A password whose client has gone is compared all the same: when Prometheus asks again, it is accepted at once.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ from typing import Final, NamedTuple
 import bcrypt
 
 PASSWORD_LIMIT: Final = 72
-"""Bytes that bcrypt looks at."""
+"""Bytes that bcrypt uses."""
 WAITING_LIMIT: Final = 512
-"""Passwords that may wait. One more, and the address that has the most loses one."""
+"""Passwords that may wait. With one more, the address that has the most loses one."""
 WORKERS: Final = max(1, min(4, (os.cpu_count() or 1) - 1))
-"""Comparisons at a time: one core is left to whoever has been let in."""
+"""Comparisons at a time: one core is left to clients that have been accepted."""
 _RANDOM_EVERY: Final = 4
-_REMEMBERED: Final = 4096
+_KEPT_KEYS: Final = 4096
 
 Compare = Callable[[bytes, bytes, Callable[[bool], None]], None]
 """Begins to compare a password with a hash, and reports the result to the event loop."""
@@ -48,14 +49,14 @@ class Attempt(NamedTuple):
 
     client: str
     user: bytes
-    """Stands for the user name."""
+    """A digest of the user name."""
     password: bytes
     hashed: bytes
     matches: asyncio.Future[bool | None]
 
 
-class _LastFailed:
-    """When each of the latest to fail did so, in numbers that grow; 0 for everybody else."""
+class _LastFailures:
+    """The latest failure of each key, as a number that grows with each failure; 0 for keys without one."""
 
     def __init__(self) -> None:
         self._failed: OrderedDict[Hashable, int] = OrderedDict()
@@ -65,15 +66,15 @@ class _LastFailed:
         self._count += 1
         self._failed[key] = self._count
         self._failed.move_to_end(key)
-        if len(self._failed) > _REMEMBERED:
+        if len(self._failed) > _KEPT_KEYS:
             self._failed.popitem(last=False)
 
     def __getitem__(self, key: Hashable) -> int:
         return self._failed.get(key, 0)
 
 
-class HashQueue:
-    """Every comparison of this process."""
+class PasswordQueue:
+    """All comparisons of passwords in this process."""
 
     def __init__(
         self,
@@ -87,9 +88,9 @@ class HashQueue:
         self._choose = choose
         self._waiting: dict[bytes, Attempt] = {}
         self._running: dict[bytes, Attempt] = {}
-        self._clients, self._users = _LastFailed(), _LastFailed()
+        self._clients, self._users = _LastFailures(), _LastFailures()
         self.compared = 0
-        """So far, the running ones included."""
+        """How many were begun so far."""
         self._closed = False
 
     def __len__(self) -> int:
@@ -100,24 +101,24 @@ class HashQueue:
     ) -> bool | None:
         """Whether the password belongs to the hash; ``None`` when too many others wait.
 
-        ``key`` stands for all the rest: whoever asks the same meanwhile gets the same answer.
+        ``key`` is a digest of all the other arguments: equal requests at the same time share one comparison.
         """
         if self._closed:
             return None
         attempt = self._running.get(key) or self._waiting.get(key)
         if key in self._waiting:
-            self._waiting[key] = self._waiting.pop(key)  # asked again: the newest once more
+            self._waiting[key] = self._waiting.pop(key)  # asked again: now it is the newest
         if attempt is None:
             future: asyncio.Future[bool | None] = asyncio.get_running_loop().create_future()
             attempt = Attempt(client, user, password[: PASSWORD_LIMIT + 1], hashed, future)
             self._waiting[key] = attempt
             if len(self._waiting) > WAITING_LIMIT:
-                self._turn_one_away()
+                self._refuse_one()
             self._begin()
         return await asyncio.shield(attempt.matches)
 
     def close(self) -> None:
-        """Compare nothing more, and turn away whoever waits: the program is about to end."""
+        """Compare nothing more, and refuse whatever waits: the program is about to end."""
         self._closed = True
         for attempt in (*self._waiting.values(), *self._running.values()):
             if not attempt.matches.done():
@@ -147,23 +148,23 @@ class HashQueue:
         if self.compared % 2:
             return next(reversed(self._waiting))
 
-        def turn(attempt: Attempt) -> tuple[int, int]:
+        def last_failures(attempt: Attempt) -> tuple[int, int]:
             return self._clients[attempt.client], self._users[attempt.client, attempt.user]
 
-        turns = {key: turn(attempt) for key, attempt in self._waiting.items()}
-        first = min(turns.values())
-        equals = [key for key in turns if turns[key] == first]
+        ranks = {key: last_failures(attempt) for key, attempt in self._waiting.items()}
+        first = min(ranks.values())
+        equals = [key for key in ranks if ranks[key] == first]
         return self._choose(equals) if self.compared % _RANDOM_EVERY == 0 else equals[-1]
 
-    def _turn_one_away(self) -> None:
-        crowds = Counter(attempt.client for attempt in self._waiting.values())
-        most = max(crowds.values())
-        crowd = [key for key, attempt in self._waiting.items() if crowds[attempt.client] == most]
-        self._waiting.pop(self._choose(crowd)).matches.set_result(None)
+    def _refuse_one(self) -> None:
+        waiting = Counter(attempt.client for attempt in self._waiting.values())
+        most = max(waiting.values())
+        candidates = [key for key, attempt in self._waiting.items() if waiting[attempt.client] == most]
+        self._waiting.pop(self._choose(candidates)).matches.set_result(None)
 
 
 def _compare_in_thread(password: bytes, hashed: bytes, report: Callable[[bool], None]) -> None:
-    """In a daemon thread, which holds up no shutdown; bcrypt lets go of the interpreter meanwhile."""
+    """In a daemon thread, which delays no shutdown. bcrypt releases the interpreter lock meanwhile."""
     loop = asyncio.get_running_loop()
 
     def work() -> None:

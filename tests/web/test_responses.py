@@ -1,4 +1,4 @@
-"""Who gets a place among the answers under way, and how much memory all of them hold."""
+"""Who gets a place among the responses under way, and how much memory all of them hold."""
 
 from __future__ import annotations
 
@@ -8,67 +8,76 @@ import httpx
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from exporter.web import answers as answers_module
-from exporter.web.answers import FULL, LARGE, PIECE, SHARED, STALLED_SECONDS, Answer, Answers, PiecewiseSend
+from exporter.web import responses as responses_module
 from exporter.web.connections import Limits
+from exporter.web.responses import (
+    PIECE_BYTES,
+    SHARED_BODY,
+    STALLED_SECONDS,
+    TOO_LARGE,
+    TOO_MANY,
+    LargeResponse,
+    LargeResponses,
+    PiecewiseSend,
+)
 from tests.web.test_connections import serving
 from tests.web.test_server import place
 
-Found = tuple[Answers, list[Answer], list[int]]
+Found = tuple[LargeResponses, list[LargeResponse], list[int]]
 BODY = b"0123456789" * 10_000
 LATER = STALLED_SECONDS * 2
 
 
-def answers(*who: tuple[str, bool], limit: int, memory: int = 1 << 30) -> Found:
-    """These clients' answers, begun at 0, 1, 2, ... seconds, and the places of those that were cut off."""
+def responses(*who: tuple[str, bool], limit: int, memory: int = 1 << 30) -> Found:
+    """These clients' responses, begun at 0, 1, 2, ... seconds, and the places of those that were cut off."""
     cut: list[int] = []
-    everybody = Answers(limit, memory)
+    everybody = LargeResponses(limit, memory)
     found = [
-        Answer(client, known, lambda n=n: cut.append(n), float(n))  # type: ignore[misc]  # a default's type
-        for n, (client, known) in enumerate(who)
+        LargeResponse(client, answered_before, lambda n=n: cut.append(n), float(n))  # type: ignore[misc]  # a default's type
+        for n, (client, answered_before) in enumerate(who)
     ]
-    for n, answer in enumerate(found):
-        assert everybody.begin(answer, float(n)) == b""
+    for n, response in enumerate(found):
+        assert everybody.begin(response, float(n)) == b""
     return everybody, found, cut
 
 
-def newcomer(client: str, *, known: bool = False) -> Answer:
-    return Answer(client, known, lambda: None)
+def newcomer(client: str, *, answered_before: bool = False) -> LargeResponse:
+    return LargeResponse(client, answered_before, lambda: None)
 
 
 def test_a_reader_that_stalls_gives_way() -> None:
     """To the next one that asks, also of the same client."""
-    everybody, found, cut = answers(("a", False), ("a", False), limit=2)
-    found[1].given = 1
+    everybody, found, cut = responses(("a", False), ("a", False), limit=2)
+    found[1].sent = 1
     assert everybody.begin(newcomer("a"), 1.0 + LATER) == b""
     assert cut == [0]
 
 
 @pytest.mark.parametrize("client", ["a", "b"], ids=["own", "another"])
-@pytest.mark.parametrize("known", [False, True], ids=["new", "kept"])
+@pytest.mark.parametrize("answered_before", [False, True], ids=["new", "kept"])
 @pytest.mark.parametrize("limit", [1, 2, 3])
-def test_nobody_who_reads_is_cut_off(client: str, known: bool, limit: int) -> None:
+def test_nobody_who_reads_is_cut_off(client: str, answered_before: bool, limit: int) -> None:
     """Who asks then is refused, whoever it is: what has begun is worth more."""
-    everybody, found, cut = answers(*[("a", False)] * limit, limit=limit)
-    for answer in found:
-        answer.given = 1
-    assert everybody.begin(newcomer(client, known=known), 10.0) == FULL
+    everybody, found, cut = responses(*[("a", False)] * limit, limit=limit)
+    for response in found:
+        response.sent = 1
+    assert everybody.begin(newcomer(client, answered_before=answered_before), 10.0) == TOO_MANY
     assert (cut, len(everybody)) == ([], limit)
 
 
 def test_of_those_that_stall_the_largest_crowd_gives_way() -> None:
     """Not who is alone at its address, though it has stalled for longer."""
-    everybody, _, cut = answers(("b", True), ("a", False), ("a", False), limit=3)
+    everybody, _, cut = responses(("b", True), ("a", False), ("a", False), limit=3)
     assert everybody.begin(newcomer("c"), 10.0) == b""
     assert cut == [1]
 
 
 def test_who_pauses_may_pause_again() -> None:
     """Twice as long as before: a slow network brings much at once, and then nothing for seconds."""
-    everybody, (slow,), cut = answers(("a", False), limit=1)
-    slow.given = 1
-    assert everybody.begin(newcomer("b"), 4.0) == FULL
-    assert everybody.begin(newcomer("b"), 11.0) == FULL
+    everybody, (slow,), cut = responses(("a", False), limit=1)
+    slow.sent = 1
+    assert everybody.begin(newcomer("b"), 4.0) == TOO_MANY
+    assert everybody.begin(newcomer("b"), 11.0) == TOO_MANY
     assert everybody.begin(newcomer("b"), 12.5) == b""
     assert cut == [0]
 
@@ -76,53 +85,53 @@ def test_who_pauses_may_pause_again() -> None:
 def test_what_the_kernel_holds_is_not_taken() -> None:
     """Only what the other side has acknowledged is; whatever was waiting before is no matter."""
     waiting = [50]
-    answer = Answer("a", False, lambda: None, 0.0, lambda: waiting[0])
-    seen = [answer.look(1.0)]
+    response = LargeResponse("a", False, lambda: None, 0.0, lambda: waiting[0])
+    seen = [response.has_progressed(1.0)]
     for given, left in ((100, 150), (0, 149), (0, 149), (100, 249), (0, 0)):
-        answer.given += given
+        response.sent += given
         waiting[0] = left
-        seen.append(answer.look(2.0))
+        seen.append(response.has_progressed(2.0))
     assert seen == [False, False, True, False, False, True]
-    assert answer.taken == answer.given == 200
+    assert response.taken == response.sent == 200
 
 
 def test_one_client_leaves_room_for_others() -> None:
     """An eighth of the places, and as many for its own kept connections, though everybody reads."""
-    everybody, found, cut = answers(*[("a", False)] * 6, limit=8)
-    for answer in found:
-        answer.given = 1
+    everybody, found, cut = responses(*[("a", False)] * 6, limit=8)
+    for response in found:
+        response.sent = 1
     refusals = [
-        everybody.begin(Answer(client, known, lambda: None, 10.0), 10.0)
-        for client, known in (("a", False), ("a", True), ("a", True), ("b", False), ("c", False))
+        everybody.begin(LargeResponse(client, answered_before, lambda: None, 10.0), 10.0)
+        for client, answered_before in (("a", False), ("a", True), ("a", True), ("b", False), ("c", False))
     ]
-    assert refusals == [FULL, b"", FULL, b"", FULL]
+    assert refusals == [TOO_MANY, b"", TOO_MANY, b"", TOO_MANY]
     assert cut == []
 
 
 def test_beyond_its_share_a_client_has_the_places_of_its_own() -> None:
     """Of a reader that has stalled; others' stay, though there is none to give way."""
-    everybody, found, cut = answers(("b", False), *[("a", False)] * 6, limit=8)
-    for answer in found[2:]:
-        answer.given = 1
+    everybody, found, cut = responses(("b", False), *[("a", False)] * 6, limit=8)
+    for response in found[2:]:
+        response.sent = 1
     assert everybody.begin(newcomer("a"), 10.0) == b""
     assert cut == [1]
 
 
 def test_no_limit_is_no_limit() -> None:
     """``0``, as in node_exporter."""
-    everybody, _, cut = answers(*[("a", False)] * 1000, limit=0)
+    everybody, _, cut = responses(*[("a", False)] * 1000, limit=0)
     assert (len(everybody), cut) == (1000, [])
 
 
 def test_bodies_for_one_reader_are_bounded() -> None:
     """The next one is refused, and nobody cut off: half of the bytes for each client, all of them for all."""
-    everybody, _, cut = answers(limit=0, memory=40)
+    everybody, _, cut = responses(limit=0, memory=40)
 
-    def begin(client: str, private: int) -> Answer | None:
-        answer = newcomer(client)
-        refusal = everybody.begin(answer, 100.0, private=private)
-        assert refusal in (b"", LARGE)
-        return None if refusal else answer
+    def begin(client: str, private: int) -> LargeResponse | None:
+        response = newcomer(client)
+        refusal = everybody.begin(response, 100.0, private=private)
+        assert refusal in (b"", TOO_LARGE)
+        return None if refusal else response
 
     assert begin("a", 10)
     last = begin("a", 10)
@@ -142,7 +151,7 @@ def test_bodies_for_one_reader_are_bounded() -> None:
 def sent(
     body: bytes,
     *,
-    answers: Answers | None = None,
+    responses: LargeResponses | None = None,
     method: str = "GET",
     more: bytes | None = None,
     shared: bool = False,
@@ -162,7 +171,7 @@ def sent(
         piecewise = PiecewiseSend(
             {"method": method},
             send,
-            answers or Answers(1, 1 << 30),
+            responses or LargeResponses(1, 1 << 30),
             newcomer("a"),
             take,
         )
@@ -171,7 +180,7 @@ def sent(
             (b"content-encoding", b"gzip"),
         ]
         start = {"type": "http.response.start", "status": 200, "headers": [*headers, (b"x", b"y")]}
-        await piecewise({**start, SHARED: shared})
+        await piecewise({**start, SHARED_BODY: shared})
         await piecewise({"type": "http.response.body", "body": body, "more_body": more is not None})
         if more is not None:
             await piecewise({"type": "http.response.body", "body": more})
@@ -180,16 +189,16 @@ def sent(
     return messages, len(taken)
 
 
-@pytest.mark.parametrize("size", [PIECE + 1, 2 * PIECE, 100 * PIECE + 7])
+@pytest.mark.parametrize("size", [PIECE_BYTES + 1, 2 * PIECE_BYTES, 100 * PIECE_BYTES + 7])
 @pytest.mark.parametrize("more", [None, b"", b"end"], ids=["whole", "then-nothing", "then-more"])
 def test_a_large_body_is_sent_in_pieces(size: int, more: bytes | None) -> None:
     """All of it, in order, none of them copied or larger than a piece, and the last one is the last."""
     body = bytes(n % 251 for n in range(size))
     (_, *bodies), taken = sent(body, more=more)
     assert b"".join(message["body"] for message in bodies) == body + (more or b"")
-    assert all(len(message["body"]) <= PIECE for message in bodies)
+    assert all(len(message["body"]) <= PIECE_BYTES for message in bodies)
     assert taken == len(bodies)
-    assert all(message["body"].obj is body for message in bodies[: -(-size // PIECE)])
+    assert all(message["body"].obj is body for message in bodies[: -(-size // PIECE_BYTES)])
     assert [message.get("more_body", False) for message in bodies] == [True] * (len(bodies) - 1) + [False]
 
 
@@ -201,7 +210,7 @@ def test_nothing_is_sent_to_who_is_gone() -> None:
         messages.append(message)
 
     async def run() -> None:
-        piecewise = PiecewiseSend({"method": "GET"}, send, Answers(1, 1), newcomer("a"), lambda: False)
+        piecewise = PiecewiseSend({"method": "GET"}, send, LargeResponses(1, 1), newcomer("a"), lambda: False)
         task = asyncio.create_task(piecewise({"type": "http.response.body", "body": BODY}))
         for _ in range(10):
             await asyncio.sleep(0)
@@ -213,17 +222,17 @@ def test_nothing_is_sent_to_who_is_gone() -> None:
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_what_fits_or_has_no_body_needs_no_place(method: str) -> None:
-    """Health, refusals and HEAD come however many answers are under way."""
-    full, _, _ = answers(("a", False), limit=1)
-    (start, *_), _ = sent(BODY if method == "HEAD" else b"ok\n", answers=full, method=method)
+    """Health, refusals and HEAD come however many responses are under way."""
+    full, _, _ = responses(("a", False), limit=1)
+    (start, *_), _ = sent(BODY if method == "HEAD" else b"ok\n", responses=full, method=method)
     assert start["status"] == 200
 
 
 def test_one_too_many_is_refused_with_a_line_that_says_so() -> None:
-    """With the headers that every answer has, and nothing of the body."""
-    full, found, _ = answers(("a", False), limit=1)
-    found[0].given = 1
-    (start, body), _ = sent(BODY, answers=full, more=b"end")
+    """With the headers that every response has, and nothing of the body."""
+    full, found, _ = responses(("a", False), limit=1)
+    found[0].sent = 1
+    (start, body), _ = sent(BODY, responses=full, more=b"end")
     assert start["status"] == 503
     assert dict(start["headers"]) == {
         b"connection": b"close",
@@ -237,17 +246,17 @@ def test_one_too_many_is_refused_with_a_line_that_says_so() -> None:
 
 @pytest.mark.parametrize(("shared", "expected"), [(True, 200), (False, 503)], ids=["shared", "own"])
 def test_a_body_that_all_share_costs_no_memory(shared: bool, expected: int) -> None:
-    """Others' large answers keep nobody from scraping; one more large answer of one's own is refused."""
-    full, found, _ = answers(("a", False), limit=0, memory=10)
+    """Others' large responses keep nobody from scraping; one more large response of one's own is refused."""
+    full, found, _ = responses(("a", False), limit=0, memory=10)
     full.begin(found[0], 0.0, private=10)
-    messages, _ = sent(BODY, answers=full, shared=shared)
+    messages, _ = sent(BODY, responses=full, shared=shared)
     assert messages[0]["status"] == expected
-    assert shared or messages[1]["body"] == LARGE
+    assert shared or messages[1]["body"] == TOO_LARGE
 
 
 def test_the_server_refuses_and_serves_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On the real server: 503 while others read, small answers always, and 200 once they have ended."""
-    monkeypatch.setattr(answers_module, "STALLED_SECONDS", 60.0)  # a busy machine is no slow reader
+    """On the real server: 503 while others read, small responses always, and 200 once they have ended."""
+    monkeypatch.setattr(responses_module, "STALLED_SECONDS", 60.0)  # a busy machine is no slow reader
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         body = b"ok\n" if scope["path"] == "/small" else bytes(20_000_000)

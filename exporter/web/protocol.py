@@ -1,0 +1,292 @@
+"""One connection as an HTTP server sees it: how long a request's head and a response may take.
+
+Knows uvicorn's protocol; must not know what is asked or answered. Whatever a client does or leaves undone,
+its connection ends in time, and costs nothing from then on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import sys
+import termios
+from typing import Any, Final, NamedTuple
+
+import h11
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from exporter.web.access.tls import NETWORK, Tls
+from exporter.web.connections import Connection, Connections, Limits
+from exporter.web.request_queue import RequestQueue
+from exporter.web.request_validation import MAX_HEADER_LINES
+from exporter.web.responses import LargeResponse, LargeResponses, PiecewiseSend
+
+READ_BYTES: Final = 4 * 1024
+"""Read from a connection at a time. h11 refuses a long head only while it is incomplete, so it must not come
+all at once; and a client that sends requests without end gets no further ahead of us than this."""
+
+SLOWEST: Final = 1024
+"""Bytes a second, on average, below which a reader is cut off in the end: slower than any network."""
+
+
+def unacknowledged_in_kernel(transport: asyncio.Transport) -> int:
+    """Bytes that the other side has not acknowledged yet, where the system says so (Linux); else 0."""
+    sock = transport.get_extra_info("socket")
+    try:
+        return int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+    except (OSError, ValueError):  # closed, or another system
+        return 0
+
+
+class ServerContext(NamedTuple):
+    """What the connections of a server have in common."""
+
+    connections: Connections
+    queue: RequestQueue
+    responses: LargeResponses
+    limits: Limits
+    buffer: memoryview
+    """Every connection reads into it, and uses what it has read at once."""
+
+
+class HttpProtocol(H11Protocol, asyncio.BufferedProtocol):
+    """uvicorn's protocol, with a bound for every wait, and with responses that are sent as they are read."""
+
+    def __init__(
+        self,
+        context: ServerContext,
+        connection: Connection,
+        tls: Tls | None,
+        **uvicorn: Any,  # noqa: ANN401  # uvicorn's own
+    ) -> None:
+        super().__init__(**uvicorn)
+        self._context = context
+        self._connection = connection
+        self._tls = tls
+        self._network: asyncio.Transport
+        """The transport of the connection itself: with TLS the one below."""
+        self._timer: asyncio.TimerHandle | None = None
+        self._deadline = 0.0
+        self._asked_at = 0.0
+        self._responding_to: object = None
+        """uvicorn's cycle of the request whose response is under way."""
+        self._status = 0
+        self._resting = False
+        """Between two requests."""
+        self._response: LargeResponse | None = None
+        """The latest one, until the connection ends."""
+        self._task: asyncio.Task[None] | None = None
+        self._lost = False
+        self._lines = 0
+        """Of the head that is being received."""
+        self._refused = False
+        """Whatever else the client sends is dropped."""
+
+    @property
+    def app(self) -> ASGIApp:
+        """What uvicorn runs for a request. A property, as an attribute would make a reference cycle."""
+        return self._respond
+
+    @app.setter
+    def app(self, application: ASGIApp) -> None:
+        self._application = application
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's
+        super().connection_made(transport)
+        self._network = transport.get_extra_info(NETWORK) or transport
+        self._connection.close = self._network.abort
+        transport.set_write_buffer_limits(high=1, low=0)
+        self._end_within(self._context.limits.head)
+        if self._tls is not None and not self._tls.admits(transport.get_extra_info("peercert")):
+            self._network.abort()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._context.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self.transport.is_closing() or self._refused:
+            return
+        if self._resting:
+            self._resting = False
+            self._end_within(self._context.limits.head)
+        data = bytes(self._context.buffer[:nbytes])
+        if self.conn.their_state is h11.IDLE and self._has_too_many_lines(data):
+            self._refuse_head()
+            return
+        self.data_received(data)
+        if self.cycle is not None:
+            self.cycle.body.clear()  # none of our paths reads one
+        self._set_deadline()
+
+    def _has_too_many_lines(self, data: bytes) -> bool:
+        """Counted before the head is parsed: of thousands of lines h11 makes 250 KB of objects."""
+        head, end, _ = data.partition(b"\r\n\r\n")
+        lines = self._lines + head.count(b"\n")
+        self._lines = 0 if end else lines
+        return lines > MAX_HEADER_LINES + 1  # the request line, and the one that is not complete
+
+    def _refuse_head(self) -> None:
+        text = f"bad request: more than {MAX_HEADER_LINES} header lines\n".encode()
+        self.transport.write(
+            b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain; charset=utf-8\r\n"
+            b"connection: close\r\ncontent-length: %d\r\n\r\n%b" % (len(text), text)
+        )
+        self._refused = True
+        if self.transport.can_write_eof():  # closed with more to read, the response would be lost
+            self.transport.write_eof()
+            self._end_within(1.0)
+        else:
+            self.transport.close()
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn's returns nothing
+        """A client that sends nothing more may still read a response that has begun."""
+        if self.cycle is None or not self.cycle.response_started or self.cycle.response_complete:
+            return False
+        self.cycle.keep_alive = False
+        return self._tls is None
+
+    def send_400_response(self, msg: str) -> None:
+        super().send_400_response(msg)
+        if (error := sys.exception()) is not None:
+            error.with_traceback(None)  # by it h11's error refers to itself, and to this connection
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._lines = 0
+        self._unset_keepalive_if_required()  # the only timer is ours
+        if self._status < 400:
+            self._context.connections.mark_answered(self._connection)
+        self._set_deadline()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lost = True
+        self._response = None  # they refer to each other
+        self._stop_timer()
+        self._unset_keepalive_if_required()
+        self._context.connections.remove(self._connection)
+        super().connection_lost(exc)
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The application, as uvicorn runs it for one request. It ends with the connection."""
+        if self._lost:
+            return
+        connection = self._connection
+        self._task = asyncio.current_task()
+        idle_since, connection.idle_since = connection.idle_since, self.loop.time()
+        response = self._response = LargeResponse(
+            connection.client,
+            connection.answered,
+            self._network.abort,
+            self.loop.time(),
+            self._unacknowledged,
+        )
+
+        def still_connected() -> bool:
+            if self._responding_to is not None:  # the last piece has not been given
+                self._extend_deadline()
+            return not self.transport.is_closing()
+
+        async def send_noting_status(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._status = message["status"]
+            await send(message)
+
+        piecewise = PiecewiseSend(
+            scope, send_noting_status, self._context.responses, response, still_connected
+        )
+        try:
+            connection.waits_for_us = True
+            # One with more lines is refused now: in the queue it would take memory.
+            if len(scope["headers"]) <= MAX_HEADER_LINES:
+                await self._context.queue.wait_turn(connection.client, idle_since)
+            connection.waits_for_us = False
+            response.taken_at = self.loop.time()
+            await self._application(scope, receive, piecewise)
+        except asyncio.CancelledError:
+            if not self._lost:
+                raise
+        finally:
+            self._context.responses.end(response)
+            self._task = None
+
+    # --- what this connection waits for, and how long -------------------------------------------------
+
+    def _set_deadline(self) -> None:
+        """Until when what this connection waits for now must have come."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            if self._responding_to is not self.cycle:
+                self._responding_to = self.cycle
+                self._asked_at = self.loop.time()
+                self._end_within(self._context.limits.answer)
+        elif self._responding_to is not None:
+            self._responding_to = None
+            if self.unsent():
+                self._end_within(self._context.limits.answer)
+            elif self._is_idle():
+                self._rest()
+            else:
+                self._end_within(self._context.limits.head)
+
+    def _is_idle(self) -> bool:
+        """Between two requests, with nothing yet of the next."""
+        return self.conn.their_state is h11.IDLE and not self.conn.trailing_data[0]
+
+    def _rest(self) -> None:
+        self._resting = True
+        self._end_within(self._context.limits.keep_alive)
+
+    def unsent(self) -> int:
+        """Bytes that the network has not taken yet."""
+        unsent: int = self._network.get_write_buffer_size()
+        if self._network is not self.transport and not self.transport.is_closing():
+            unsent += self.transport.get_write_buffer_size()
+        return unsent
+
+    def _unacknowledged(self) -> int:
+        """Bytes that the client has not acknowledged: those of ``unsent``, and those in the kernel."""
+        return self.unsent() + unacknowledged_in_kernel(self._network)
+
+    def _extend_deadline(self) -> bool:
+        """Give the client more time, if it has taken something of its response. Says whether it has."""
+        now, patience = self.loop.time(), self._context.limits.answer
+        if self._response is None or not self._response.has_progressed(now):
+            return False
+        in_all = self._asked_at + patience + self._response.taken / SLOWEST
+        self._end_at(min(now + patience, in_all))
+        return now < in_all
+
+    def _end_within(self, seconds: float) -> None:
+        self._end_at(self.loop.time() + seconds)
+
+    def _end_at(self, deadline: float) -> None:
+        """Moving it further away, as every piece of a response does, costs no new timer."""
+        self._deadline = deadline
+        if self._timer is not None and self._timer.when() <= deadline:
+            return
+        self._stop_timer()
+        if not self._lost:
+            self._timer = self.loop.call_at(deadline, self._on_deadline)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _on_deadline(self) -> None:
+        self._timer = None
+        if self.loop.time() < self._deadline:
+            self._end_at(self._deadline)
+        elif self._refused:
+            self._network.abort()
+        elif self.unsent() or self._responding_to is not None:
+            if not self._extend_deadline():
+                self._network.abort()
+        elif not self._is_idle():
+            self._network.abort()
+        elif self._resting:
+            self.timeout_keep_alive_handler()
+        else:
+            self._rest()  # what was unsent has been taken meanwhile
