@@ -213,7 +213,7 @@ class App:
         said = ""
         while True:
             await asyncio.sleep(1.0)
-            self.exposition.log_lines_dropped(logwriter.dropped())
+            self.exposition.log_lines_dropped(logwriter.dropped_lines())
             states = self.shared.states()
             if states != self._saved_breakers:
                 try:

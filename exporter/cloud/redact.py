@@ -5,13 +5,12 @@ Knows nothing of errors or HTTP; everything of the cloud's that reaches a messag
 
 from __future__ import annotations
 
-import html
-import json
 import re
 from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import Final
-from urllib.parse import quote
+
+from exporter.log.redactor import spellings
 
 MESSAGE_LIMIT: Final = 300
 _SCAN_LIMIT: Final = 16_384
@@ -32,11 +31,11 @@ class Redactor:
     @cached_property
     def _secrets(self) -> list[str]:
         """Longest first. Made at the first message: most requests succeed and need none."""
-        spellings: set[str] = set()
+        found: set[str] = set()
         for secret in self._given:
             if len(secret) >= _SHORTEST:
-                spellings |= _spellings(secret)
-        return sorted(spellings, key=len, reverse=True)
+                found |= spellings(secret)
+        return sorted(found, key=len, reverse=True)
 
     def __call__(self, text: str, limit: int = MESSAGE_LIMIT) -> str:
         """One line of at most ``limit`` characters, with a mask in place of every secret."""
@@ -54,12 +53,6 @@ class Redactor:
         for secret in self._secrets:
             text = text.replace(secret, _MASK)
         return text
-
-
-def _spellings(secret: str) -> set[str]:
-    if secret.isascii() and secret.isalnum():
-        return {secret}  # nothing in it that anybody would write otherwise
-    return {secret, quote(secret, safe=""), json.dumps(secret)[1:-1], html.escape(secret)}
 
 
 def _escaped(char: str) -> str:

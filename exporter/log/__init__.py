@@ -1,27 +1,27 @@
-"""Log lines, and the secrets that none of them may show.
+"""Log lines: how they are written, how they get out, and the secrets that none of them may show.
 
-Knows how a line is written and how it gets out; must not know what is logged or why.
+Must not know what is logged or why.
 """
 
 from exporter.log.lines import (
     VALUE_LIMIT,
-    Format,
     JsonFormatter,
-    Level,
     LogfmtFormatter,
-    Redactor,
+    LogFormat,
+    LogLevel,
     configure,
     debug,
     error,
     info,
     warn,
 )
+from exporter.log.redactor import Redactor
 
 __all__ = [
     "VALUE_LIMIT",
-    "Format",
     "JsonFormatter",
-    "Level",
+    "LogFormat",
+    "LogLevel",
     "LogfmtFormatter",
     "Redactor",
     "configure",

@@ -1,12 +1,12 @@
 """Log lines: constant messages with fields, as logfmt or JSON, on the standard ``logging`` module.
 
-Knows how a line is written; must not know what is logged or why. Everything here may carry untrusted
-text, so values are escaped, bounded and searched for registered secrets, whoever logs them.
+Knows how a line is written; must not know what is logged or why. Any value may be untrusted text, so all are
+escaped, bounded and redacted here, whoever logs them.
 
     logger = logging.getLogger(__name__)
     log.info(logger, "poll complete", target=target.name, requests=3)
 
-A field that is an exception shows as its one line.
+A field that is an exception is written as its message.
 """
 
 from __future__ import annotations
@@ -19,71 +19,27 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal, TextIO
-from urllib.parse import quote
 
 from exporter.errors import ExporterError
+from exporter.log.redactor import Redactor
 from exporter.log.writer import LineWriter
 
-Level = Literal["debug", "info", "warn", "error"]
-Format = Literal["logfmt", "json"]
+LogLevel = Literal["debug", "info", "warn", "error"]
+LogFormat = Literal["logfmt", "json"]
 
 VALUE_LIMIT: Final = 1000
 _TRACE_LIMIT: Final = 16_000
-_RENEWED_LIMIT: Final = 200
-"""Some hours of every target's temporary keys: those before have ended."""
-_MASK: Final = "***"
-_LEVELS: Final[dict[Level, int]] = {
+_LEVELS: Final[dict[LogLevel, int]] = {
     "debug": logging.DEBUG,
     "info": logging.INFO,
     "warn": logging.WARNING,
     "error": logging.ERROR,
 }
 _QUIET: Final = ("asyncio", "httpcore", "httpx", "uvicorn", "uvicorn.access", "uvicorn.error")
-"""Libraries that narrate every request or start; their warnings are heard."""
+"""Libraries that log every request or start: of these only warnings and errors are written."""
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_.:/@%+,*()<>\[\]{}~^$!?&;|-]+")
-"""What logfmt needs no quotes for."""
+"""A value that logfmt writes without quotes."""
 _KEY: Final = re.compile("[^A-Za-z0-9_.]")
-
-
-class Redactor:
-    """The secrets that no line may show; more can be added at any time, as they are read or renewed."""
-
-    def __init__(self) -> None:
-        self._lasting: set[str] = set()
-        self._renewed: dict[str, None] = {}
-        self._spellings: tuple[str, ...] = ()
-
-    def add(self, secret: str) -> None:
-        """From now on ``***`` stands in its place, also where it is written as in JSON, Python or a URL."""
-        self._lasting.add(secret)
-        self._spell()
-
-    def add_renewed(self, secret: str) -> None:
-        """Like ``add``, for secrets that are told at every use and replaced in time: the latest are kept."""
-        known = secret in self._renewed
-        if not known and len(self._renewed) >= _RENEWED_LIMIT:
-            del self._renewed[next(iter(self._renewed))]
-        self._renewed.pop(secret, None)
-        self._renewed[secret] = None
-        if not known:
-            self._spell()
-
-    def _spell(self) -> None:
-        spellings = {""}
-        for secret in (*self._lasting, *self._renewed):
-            spellings |= {
-                secret,
-                quote(secret, safe="", errors="replace"),
-                json.dumps(secret)[1:-1],
-                repr(secret)[1:-1],
-            }
-        # The longest first: one secret may be the beginning of another.
-        self._spellings = tuple(sorted(spellings - {""}, key=len, reverse=True))
-
-    def mask(self, text: str) -> str:
-        for secret in self._spellings:
-            text = text.replace(secret, _MASK)
-        return text
 
 
 def debug(logger: logging.Logger, message: str, /, **fields: object) -> None:
@@ -103,11 +59,16 @@ def error(logger: logging.Logger, message: str, /, **fields: object) -> None:
 
 
 def configure(
-    level: Level, style: Format, stream: TextIO, *, redactor: Redactor, root: logging.Logger | None = None
+    level: LogLevel,
+    line_format: LogFormat,
+    stream: TextIO,
+    *,
+    redactor: Redactor,
+    root: logging.Logger | None = None,
 ) -> None:
-    """Sends every log line of the process to ``stream``; called again, it replaces what was set before.
+    """Sends every log line of the process to ``stream``. Called again, it replaces what was set before.
 
-    A stream with a file descriptor is written by a thread: whoever logs does not wait for its reader.
+    A stream with a file descriptor is written by a thread, so that a slow reader delays nothing else.
     """
     root = root or logging.getLogger()
     handler: logging.Handler
@@ -115,7 +76,7 @@ def configure(
         handler = LineWriter(stream.fileno())
     except (OSError, ValueError):  # in memory, or closed
         handler = logging.StreamHandler(stream)
-    formatter = {"logfmt": LogfmtFormatter, "json": JsonFormatter}[style]
+    formatter = {"logfmt": LogfmtFormatter, "json": JsonFormatter}[line_format]
     handler.setFormatter(formatter(redactor, traces=level == "debug"))
     for old in root.handlers[:]:
         root.removeHandler(old)
@@ -129,7 +90,7 @@ def configure(
 
 
 class _FieldsFormatter(logging.Formatter):
-    """What both styles share: a record as pairs of a key and a masked, bounded value."""
+    """What both formats share: a log record as pairs of a key and a redacted, bounded value."""
 
     def __init__(self, redactor: Redactor, *, traces: bool) -> None:
         super().__init__()
@@ -149,16 +110,16 @@ class _FieldsFormatter(logging.Formatter):
         if record.exc_info and (caught := record.exc_info[1]) is not None:
             yield "error", self._value(f"{type(caught).__name__}: {caught}")
         if caught is not None:
-            yield from self._place(caught)
+            yield from self._source(caught)
 
-    def _place(self, caught: BaseException) -> Iterator[tuple[str, Any]]:
-        """Where a defect is to be found; the whole traceback at level debug only."""
+    def _source(self, caught: BaseException) -> Iterator[tuple[str, Any]]:
+        """Where in the code an unexpected error was raised; the whole traceback at level debug only."""
         frames = traceback.extract_tb(caught.__traceback__)
         if frames and not isinstance(caught, ExporterError):
             yield "at", f"{Path(frames[-1].filename).name}:{frames[-1].lineno}"
         if self._traces:
             trace = "".join(traceback.format_exception(caught))
-            yield "trace", self._redactor.mask(trace)[-_TRACE_LIMIT:]
+            yield "trace", self._redactor.redact(trace)[-_TRACE_LIMIT:]
 
     def _value(self, value: object) -> object:
         if value is None or isinstance(value, bool | int):
@@ -167,7 +128,7 @@ class _FieldsFormatter(logging.Formatter):
             return round(value, 6)
         if isinstance(value, BaseException):
             value = str(value) or type(value).__name__
-        text = self._redactor.mask(str(value))
+        text = self._redactor.redact(str(value))
         return text if len(text) <= VALUE_LIMIT else text[: VALUE_LIMIT - 1] + "…"
 
 
@@ -200,7 +161,7 @@ def _logfmt(value: object) -> str:
 
 
 def _json_number(value: object) -> object:
-    """JSON has no word for infinity or NaN."""
+    """JSON has no way to write infinity or NaN."""
     return str(value) if isinstance(value, float) and value - value != 0 else value
 
 

@@ -20,7 +20,7 @@ def test_secrets_from_files_and_their_successors_are_masked(tmp_path: Path) -> N
     path.write_text("first-secret-key\n")
 
     def answer(request: httpx.Request) -> httpx.Response:
-        seen.append(redactor.mask("access-key first-secret-key second-secret-key"))
+        seen.append(redactor.redact("access-key first-secret-key second-secret-key"))
         return jobs("a")
 
     async def scenario() -> None:

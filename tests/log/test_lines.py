@@ -19,14 +19,14 @@ from exporter.errors import StoreError
 from exporter.log import lines
 
 SECRET = 's3cr3t/"quoted"+密码'
-STYLES: tuple[log.Format, ...] = ("logfmt", "json")
+STYLES: tuple[log.LogFormat, ...] = ("logfmt", "json")
 HEAD = r"ts=\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z level=%s logger=test "
 
 
 class Log:
     """A logger of its own and what it wrote."""
 
-    def __init__(self, level: log.Level = "info", style: log.Format = "logfmt") -> None:
+    def __init__(self, level: log.LogLevel = "info", style: log.LogFormat = "logfmt") -> None:
         self.logger = logging.Logger("test")
         self.redactor = log.Redactor()
         self._stream = io.StringIO()
@@ -111,7 +111,7 @@ def test_untrusted_value(value: str, shown: str) -> None:
 
 @pytest.mark.parametrize("style", STYLES)
 @given(message=st.text(), value=st.text())
-def test_always_one_line(style: log.Format, message: str, value: str) -> None:
+def test_always_one_line(style: log.LogFormat, message: str, value: str) -> None:
     """Whatever is logged, one call writes one printable line, and JSON stays JSON."""
     out = Log(style=style)
     out.logger.info(message.replace("%", "%%"), extra={"fields": {value or "k": value}})
@@ -122,7 +122,7 @@ def test_always_one_line(style: log.Format, message: str, value: str) -> None:
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_secrets_are_masked(style: log.Format) -> None:
+def test_secrets_are_masked(style: log.LogFormat) -> None:
     """A registered secret shows nowhere: fields, messages, errors, tracebacks, other spellings."""
     out = Log("debug", style)
     out.redactor.add(SECRET)
@@ -181,7 +181,7 @@ def test_traceback_at_debug() -> None:
         ("error", "error"),
     ],
 )
-def test_levels(level: log.Level, levels: str) -> None:
+def test_levels(level: log.LogLevel, levels: str) -> None:
     """Each level shows itself and what is above."""
     out = Log(level)
     for write in (log.debug, log.info, log.warn, log.error):
@@ -220,5 +220,5 @@ def test_renewed_secrets_are_masked_and_bounded() -> None:
         redactor.add_renewed(f"temporary-{n}-key")
         redactor.add_renewed("in-use-all-the-time")
     text = "lasting-secret temporary-999-key temporary-900-key in-use-all-the-time"
-    assert redactor.mask(text) == "*** *** *** ***"
+    assert redactor.redact(text) == "*** *** *** ***"
     assert len(redactor._spellings) <= 201

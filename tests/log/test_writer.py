@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from exporter.background import OneAtATime
-from exporter.log.writer import LineWriter, drain, dropped
+from exporter.log.writer import LineWriter, drain, dropped_lines
 
 LINE = "x" * 1000
 
@@ -39,18 +39,20 @@ def test_what_does_not_fit_is_dropped_and_counted(pipe: tuple[int, int], blockin
     read, write = pipe
     os.set_blocking(write, blocking)
     log = logger(writer := LineWriter(write, limit=20_000))
+    log.warning("y" * 5000)  # fills the pipe, however fast the thread is
     for number in range(100):
         log.warning("%d %s", number, LINE)
     assert not writer.drain(0.01)
-    lost = dropped(log)
+    lost = dropped_lines(log)
     assert 70 < lost < 90
     with os.fdopen(os.dup(read), encoding="utf-8") as reader:
+        assert reader.readline() == "y" * 5000 + "\n"
         lines = [reader.readline() for _ in range(100 - lost)]
     assert lines == [f"{number} {LINE}\n" for number in range(100 - lost)]
     assert writer.drain(5.0)
     log.warning("again")
     assert os.read(read, 100) == b"again\n"
-    assert dropped(log) == lost
+    assert dropped_lines(log) == lost
 
 
 def test_one_long_line_is_written_however_long(pipe: tuple[int, int]) -> None:
@@ -70,7 +72,7 @@ def test_lines_that_cannot_be_written_are_counted() -> None:
     log.warning("a")
     log.warning("b")
     assert writer.drain(5.0)
-    assert dropped(log) == 2
+    assert dropped_lines(log) == 2
     os.close(write)
 
 

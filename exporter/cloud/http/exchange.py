@@ -59,7 +59,7 @@ class Exchange:
         wall: Callable[[], float],
         redactor: log.Redactor | None = None,
     ) -> None:
-        """``masks`` learns every secret before a request carries it, and hides others."""
+        """``redactor`` learns every secret before a request carries it, and hides others."""
         self._connections = connections
         self._events = events
         self._monotonic = monotonic
@@ -86,7 +86,7 @@ class Exchange:
             self._redactor.add_renewed(secret)
         try:
             answer = await self._send(operation, request, auth, expected, deadline)
-            redact = Redactor((*secrets, *_carried(request)), self._redactor.mask)
+            redact = Redactor((*secrets, *_carried(request)), self._redactor.redact)
             if answer.status not in expected:
                 raise refusal(answer.status, answer.headers, answer.body, redact, self._wall())
             try:

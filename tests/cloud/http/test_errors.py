@@ -211,4 +211,6 @@ def test_what_others_keep_secret_is_masked_before_the_cut() -> None:
     """A secret of another target, or one just replaced, that would have been cut in the middle."""
     known = log.Redactor()
     known.add("another-targets-secret")
-    assert Redactor(["own"], known.mask)("x" * 20 + " another-targets-secret", limit=30) == "x" * 20 + " ***"
+    assert (
+        Redactor(["own"], known.redact)("x" * 20 + " another-targets-secret", limit=30) == "x" * 20 + " ***"
+    )
