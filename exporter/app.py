@@ -1,8 +1,18 @@
 """Start reading here: how the exporter is put together, how it runs, how it stops.
 
-    cloud.Client -> Reader -> Poller -> Books (Ledger + Store) -> Publisher -> Exposition -> web.Server
+What happens to a job's record, package by package:
 
-One event loop; the store's blocking work has a thread of its own. ``App.run`` is the life of the program.
+    cloud       asks the API for a page of records and decodes it
+    polling     decides what to ask for, and what the answers prove
+    ledger      counts each job once
+    store       commits what was counted; only that is published
+    exposition  writes it as metrics
+    web         serves them
+
+``runtime.fleet`` starts and stops the targets; ``runtime.target`` puts cloud, polling, ledger and store
+together for one of them. ``App`` has what all targets share, and ``App.run`` is the life of the program:
+load, then poll and serve until a signal comes, then close. All of it is one event loop; only the store has a
+thread of its own.
 """
 
 from __future__ import annotations
@@ -13,7 +23,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Final
 
 from msgspec.structs import replace
@@ -23,35 +32,34 @@ from exporter.background import in_background
 from exporter.cloud.connect import Shared
 from exporter.config.dump import show
 from exporter.config.load import Config
-from exporter.errors import ExporterError, ReloadError, StoreError
+from exporter.errors import ExporterError, ReloadError
 from exporter.exposition.api_stats import ApiMetrics
 from exporter.exposition.publisher import Publisher
 from exporter.exposition.render import Exposition, process_view
-from exporter.log import writer as logwriter
+from exporter.log.writer import dropped_lines
 from exporter.runtime import systemd
 from exporter.runtime.fleet import Fleet
-from exporter.runtime.reload import Problems, Reloads
+from exporter.runtime.reload import ReloadProblems, ReloadQueue
+from exporter.runtime.saved_breakers import SavedBreakers
+from exporter.runtime.storage import open_store
 from exporter.runtime.target import SharedResources
 from exporter.status.model import Reload, Status, status
-from exporter.store import sqlite
-from exporter.store.base import Store
-from exporter.store.sqlite import SqliteStore
 from exporter.web.access.reloader import WebConfigReloader
 from exporter.web.app import create_app
 from exporter.web.connections import Limits
-from exporter.web.server import Application, Server
+from exporter.web.server import Server
 
 logger = logging.getLogger(__name__)
 
 SWITCH_SECONDS: Final = 0.0005
-"""How long the store's thread may go on while the event loop wants to. A scrape lets go of the interpreter at
-each system call, and with Python's 5 ms it would wait that long every time."""
+"""How long the store's thread may keep the interpreter lock while the event loop wants it. A scrape releases
+the lock at each system call, and with Python's 5 ms it would wait that long every time."""
 LAST_COMMIT_SECONDS: Final = 1.0
 """How long shutdown waits for a commit under way."""
 
 
 class App:
-    """The exporter. Opening it takes the store and the listening addresses, or raises ExporterError."""
+    """The exporter. Making one opens the store and the listening addresses, or raises ExporterError."""
 
     def __init__(
         self,
@@ -66,50 +74,46 @@ class App:
         web_config: WebConfigReloader | None = None,
         redactor: log.Redactor | None = None,
     ) -> None:
-        """``read_config`` reads the file again (in a thread); ``lifecycle`` opens ``/-/reload``.
-
-        ``doors`` decide who may connect; ``masks`` learns every secret that comes into use.
+        """``read_config`` reads the configuration again, for a reload (in a thread). ``lifecycle`` enables
+        ``/-/reload``. ``web_config`` says who gets an answer. ``redactor`` learns every secret in use.
         """
         self.environ = environ
         self.ready = False
-        self.shared = Shared()
-        self.api = ApiMetrics(time.time())
-        self.reloads = Reloads(self._reload)
-        self._read_config = read_config
-        self.executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
         started = time.time()
         self._process = process_view(environ, loaded_at=started)
+        self._read_config = read_config
         self._last_reload = Reload(loaded=started, last_attempt=started, problems=())
-        created_timestamps = config.metrics.created_timestamps
-        self.exposition = Exposition(self.api, self._process, created_timestamps=created_timestamps)
-        web = self._web(telemetry_path, lifecycle)
-        self.store: Store = open_store(config)
-        try:
-            self.server = Server(
-                web, listen_addresses, web_config=web_config, limits=Limits(requests=max_requests)
-            )
-        except BaseException:
-            self.store.close()
-            raise
-        publish = (publisher := Publisher(self.exposition)).publish
-        resources = SharedResources(
-            self.store, self.executor, self.shared, {}, self.api, environ, publish, redactor
-        )
-        self.fleet = Fleet(config, resources, publisher)
-        self._saved_breakers: dict[str, str] = {}
+        self.reloads = ReloadQueue(self._reload)
 
-    def _web(self, telemetry_path: str, lifecycle: bool) -> Application:
-        """What is served. Raises ExporterError."""
-        return create_app(
+        self.shared = Shared()
+        self.api = ApiMetrics(started)
+        self.exposition = Exposition(
+            self.api, self._process, created_timestamps=config.metrics.created_timestamps
+        )
+        web_app = create_app(
             exposition=self.exposition,
             ready=lambda: self.ready,
-            reload=self.reloads.asked if lifecycle else None,
+            reload=self.reloads.reload if lifecycle else None,
             status=self._status,
             telemetry_path=telemetry_path,
         )
+        self.executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
+        self.store = open_store(config)
+        try:
+            limits = Limits(requests=max_requests)
+            self.server = Server(web_app, listen_addresses, web_config=web_config, limits=limits)
+        except BaseException:
+            self.store.close()
+            raise
+        self._breakers = SavedBreakers(self.shared, self.store, self.executor)
+        publisher = Publisher(self.exposition)
+        resources = SharedResources(
+            self.store, self.executor, self.shared, {}, self.api, environ, publisher.publish, redactor
+        )
+        self.fleet = Fleet(config, resources, publisher)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Load the books, publish them, then poll and serve until ``stop`` is set. Raises StoreError."""
+        """Load the counts and publish them, then poll and serve until ``stop`` is set. Raises StoreError."""
         sys.setswitchinterval(SWITCH_SECONDS)
         try:
             if await self._load(stop):
@@ -122,7 +126,7 @@ class App:
             await self._close()
 
     async def _load(self, stop: asyncio.Event) -> bool:
-        """Read the store, unless ``stop`` is set before that is done: a disk may hang. Raises StoreError."""
+        """Read the store. Says whether that was done before ``stop`` was set: a disk may hang."""
         loading = asyncio.ensure_future(self._read_store())
         stopping = asyncio.ensure_future(stop.wait())
         await asyncio.wait((loading, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -134,28 +138,28 @@ class App:
         return True
 
     async def _read_store(self) -> None:
-        self._saved_breakers = await asyncio.get_running_loop().run_in_executor(
-            self.executor, self.store.load_breakers
-        )
-        self.shared.restore(self._saved_breakers)
+        await self._breakers.restore()
         await self.fleet.load()
 
     async def _poll_and_serve(self, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as tasks:
             self.fleet.start(tasks)
-            background = [tasks.create_task(self._keep_breakers()), tasks.create_task(self.reloads.run())]
             serving = tasks.create_task(self.server.serve(stop))
+            others = [
+                tasks.create_task(work)
+                for work in (self.reloads.run(), self._breakers.run(), self._count_dropped_log_lines())
+            ]
             await stop.wait()
             log.info(logger, "stopping")
             systemd.notify(self.environ, systemd.STOPPING)
             self.ready = False
             self.fleet.stop()
-            for task in background:
+            for task in others:
                 task.cancel()
             await serving
 
     async def _close(self) -> None:
-        """Let a commit under way finish; what was not committed will be read again."""
+        """Let a commit under way finish; what was not committed will be read again after the next start."""
         self.server.close()
         try:
             async with asyncio.timeout(LAST_COMMIT_SECONDS):
@@ -167,14 +171,14 @@ class App:
         self.executor.shutdown(wait=False)
         await self.fleet.close()
 
-    async def _reload(self) -> Problems:
+    async def _reload(self) -> ReloadProblems:
         """Put the configuration file as it is now in force, or say why the old one stays."""
         systemd.reloading(self.environ)
         try:
             if self._read_config is None:
                 raise ReloadError(("this exporter was started without a configuration file",))
             before = self.fleet.config.metrics
-            await self.fleet.exchange(await in_background(self._read_config, name="configuration"))
+            await self.fleet.reconfigure(await in_background(self._read_config, name="configuration"))
         except ExporterError as error:
             problems = tuple(str(error).splitlines())
             for problem in problems:
@@ -192,7 +196,13 @@ class App:
         self._last_reload = Reload(loaded=now, last_attempt=now, problems=())
         return ()
 
+    async def _count_dropped_log_lines(self) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            self.exposition.log_lines_dropped(dropped_lines())
+
     def _status(self) -> Status:
+        """The facts of the status page."""
         config = self.fleet.config
         return status(
             now=time.time(),
@@ -205,39 +215,3 @@ class App:
             config=config,
             configuration=show(config),
         )
-
-    # --- refused credentials outlive a restart --------------------------------------------------------
-
-    async def _keep_breakers(self) -> None:
-        """Store refusals soon after they happen: five bad signatures lock a key, whoever sends them."""
-        said = ""
-        while True:
-            await asyncio.sleep(1.0)
-            self.exposition.log_lines_dropped(logwriter.dropped_lines())
-            states = self.shared.states()
-            if states != self._saved_breakers:
-                try:
-                    await asyncio.get_running_loop().run_in_executor(
-                        self.executor, self.store.save_breakers, states
-                    )
-                    self._saved_breakers, said = states, ""
-                except StoreError as error:
-                    if str(error) != said:  # once until it changes: it is tried every second
-                        said = str(error)
-                        log.error(logger, "refused credentials could not be stored", error=error)
-
-
-def open_store(config: Config) -> Store:
-    """The store that ``storage.url`` names. Raises StoreError."""
-    return SqliteStore(_store_file(config))
-
-
-def examine_store(config: Config) -> None:
-    """Raises StoreError when it could not be opened; changes nothing."""
-    sqlite.examine(_store_file(config))
-
-
-def _store_file(config: Config) -> Path:
-    if (path := config.storage.sqlite_file) is None:
-        raise StoreError("storage.url: only sqlite:///FILE is available in this version")
-    return path

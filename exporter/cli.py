@@ -229,7 +229,7 @@ def _run(
             web_config=WebConfigReloader(flags.web_config_file, on_secret=redactor.add),
             redactor=redactor,
         )
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, app.reloads.ask)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, app.reloads.request)
         await app.run(stop_event())
 
     # Until somebody listens to it, a wish to reload must not end the program.

@@ -10,12 +10,12 @@ import errno
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from exporter.app import examine_store
 from exporter.cloud.auth.sources import POD_URI, EnvironmentSource, ProfileSource
 from exporter.cloud.http import network
 from exporter.config.load import Config, DefaultChain
 from exporter.config.shard import of_shard
 from exporter.errors import CredentialsError, ExporterError, StoreError, StoreLockedError
+from exporter.runtime.storage import examine_store
 from exporter.web import listen
 from exporter.web.app import check_telemetry_path
 

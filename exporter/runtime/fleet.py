@@ -1,7 +1,8 @@
-"""The targets that run: loaded and started together, exchanged one configuration for another, stopped.
+"""All targets that run: loaded and started together, changed by a reload, stopped.
 
-All or nothing: an exchange that fails leaves the old targets polling. Books are opened anew from the store
-for every target whose settings changed, so a change of rules loses no count; the others are not disturbed.
+Knows which targets a new configuration changes; must not know what is counted. A reload takes effect as a
+whole or not at all: one that fails leaves the old targets polling. The ledger of a changed target is loaded
+anew from the store, so that no count is lost; targets that did not change are not disturbed.
 """
 
 from __future__ import annotations
@@ -23,21 +24,21 @@ from exporter.exposition.publisher import Publisher
 from exporter.failures.classify import Classifier
 from exporter.ledger.snapshot import PollCost, TargetView
 from exporter.runtime.target import (
-    SECOND,
     SharedResources,
     Target,
     classifier,
-    new_books,
+    ledger_scope,
     new_client,
-    scope,
+    new_repository,
     share_rate,
 )
 from exporter.store.repository import LedgerRepository
+from exporter.units import SECOND
 
 logger = logging.getLogger(__name__)
 
 
-class Change(NamedTuple):
+class TargetChanges(NamedTuple):
     """What another configuration means for the targets, by name."""
 
     stopped: tuple[str, ...]
@@ -47,7 +48,7 @@ class Change(NamedTuple):
 
 
 class Fleet:
-    """See the module. One exchange at a time: that is the caller's duty."""
+    """See the module. The caller sees to it that one reload runs at a time."""
 
     def __init__(self, config: Config, resources: SharedResources, publisher: Publisher) -> None:
         self.config = config
@@ -61,22 +62,22 @@ class Fleet:
     # --- life -----------------------------------------------------------------------------------------
 
     async def load(self) -> None:
-        """Open and publish the books of every target. Raises ExporterError."""
+        """Load and publish the counts of every target. Raises ExporterError."""
         classes = classifier(self.config)
         self._publisher.exchange([target.name for target in self.config.targets], classes.classes)
         for settings in self.config.targets:
-            books = new_books(self.config, settings, self._resources, classes)
+            repository = new_repository(self.config, settings, self._resources, classes)
             client = new_client(settings, self._resources)
-            self._targets[settings.name] = Target(self.config, settings, self._resources, books, client)
-            await books.load(int(time.time() * SECOND))
-            self._publisher.publish(books.view(now=None, up=False, skew_ms=None))
+            self._targets[settings.name] = Target(self.config, settings, self._resources, repository, client)
+            await repository.load(int(time.time() * SECOND))
+            self._publisher.publish(repository.view(now=None, up=False, skew_ms=None))
 
     def start(self, tasks: asyncio.TaskGroup) -> None:
         self._tasks = tasks
         self._resume(self._targets)
 
     def stop(self) -> None:
-        """End all polling; what is not committed will be read again."""
+        """End all polling. What is not committed will be read again after the next start."""
         self._tasks = None
         for task in self._polling.values():
             task.cancel()
@@ -87,16 +88,16 @@ class Fleet:
 
     # --- reload ---------------------------------------------------------------------------------------
 
-    async def exchange(self, config: Config) -> None:
-        """Put ``config`` in force, or raise ExporterError with nothing changed."""
+    async def reconfigure(self, config: Config) -> None:
+        """Run the targets of ``config`` from now on, or raise ExporterError with nothing changed."""
         if problems := (*_storage_problems(self.config, config), *self._scope_problems(config)):
             raise ReloadError(problems)
         classes, change = classifier(config), self._compare(config)
         stopped = [self._targets[name] for name in change.stopped]
         try:
             await self._pause(change.stopped)
-            books = await self._open(config, change.opened, classes)
-            self._swap(config, change, classes, books, self._connect(change))
+            repositories = await self._load_all(config, change.opened, classes)
+            self._swap(config, change, classes, repositories, self._connect(change))
         except BaseException:
             self._resume(change.stopped)
             raise
@@ -116,36 +117,36 @@ class Fleet:
             removed=sum(name not in self._targets for name in names),
         )
 
-    def _compare(self, config: Config) -> Change:
-        """Every target is a changed one when something changed that all of them are made from."""
+    def _compare(self, config: Config) -> TargetChanges:
+        """All targets count as changed when a setting changed that belongs to no single target."""
         common = not _same_but_targets(self.config, config)
         old = {target.name: target for target in self.config.targets}
         opened = tuple(target for target in config.targets if common or old.get(target.name) != target)
         changed = {target.name for target in opened}
         names = {target.name for target in config.targets}
-        return Change(tuple(name for name in old if name not in names or name in changed), opened)
+        return TargetChanges(tuple(name for name in old if name not in names or name in changed), opened)
 
-    async def _open(
+    async def _load_all(
         self, config: Config, targets: Iterable[TargetConfig], classes: Classifier
     ) -> dict[str, LedgerRepository]:
-        """The books of these targets, loaded; all that fails at once. Raises ReloadError."""
+        """The ledgers of these targets, loaded. Raises ReloadError with every problem."""
         opened: dict[str, LedgerRepository] = {}
         problems = []
         for settings in targets:
-            books = new_books(config, settings, self._resources, classes)
+            repository = new_repository(config, settings, self._resources, classes)
             if (old := self._targets.get(settings.name)) is not None:
-                books.succeed(old.books)
+                repository.succeed(old.repository)
             try:
-                await books.load(int(time.time() * SECOND))
+                await repository.load(int(time.time() * SECOND))
             except ExporterError as error:
                 problems.append(str(error))
-            opened[settings.name] = books
+            opened[settings.name] = repository
         if problems:
             raise ReloadError(tuple(problems))
         return opened
 
-    def _connect(self, change: Change) -> dict[str, Client]:
-        """The clients of all that are opened; on failure the old ones share the rates as before."""
+    def _connect(self, change: TargetChanges) -> dict[str, Client]:
+        """The clients of the opened targets. On failure the old targets share the rate limits as before."""
         resources = self._resources
         resources.shared.keep(frozenset(self._targets) - frozenset(change.stopped))
         try:
@@ -162,31 +163,31 @@ class Fleet:
     def _swap(
         self,
         config: Config,
-        change: Change,
+        change: TargetChanges,
         classes: Classifier,
-        books: dict[str, LedgerRepository],
+        repositories: dict[str, LedgerRepository],
         clients: dict[str, Client],
     ) -> None:
-        """Nothing in here waits or fails: a scrape sees the old configuration or the new one, whole."""
-        views = [self._first_view(name, opened) for name, opened in books.items()]
+        """Nothing in here waits or fails, so that each scrape sees either the old targets or the new ones."""
+        views = [self._first_view(name, opened) for name, opened in repositories.items()]
         for name in change.stopped:
-            self._targets.pop(name).leave()
-            if name not in books:
+            self._targets.pop(name).leave_budget()
+            if name not in repositories:
                 self._resources.api.remove(name)
         for settings in change.opened:
             name = settings.name
-            self._targets[name] = Target(config, settings, self._resources, books[name], clients[name])
+            self._targets[name] = Target(config, settings, self._resources, repositories[name], clients[name])
         names = [target.name for target in config.targets]
         self._publisher.exchange(names, classes.classes, views)
         self.config = config
-        self._resume(books)
+        self._resume(repositories)
 
-    def _first_view(self, name: str, books: LedgerRepository) -> TargetView:
-        """What the last poll found out stays on show until the next one."""
+    def _first_view(self, name: str, repository: LedgerRepository) -> TargetView:
+        """What a changed target shows until its next poll: what its last poll found out."""
         old, before = self._targets.get(name), self._publisher.view(name)
         if old is None or before is None:
-            return books.view(now=None, up=False, skew_ms=None)
-        return books.view(
+            return repository.view(now=None, up=False, skew_ms=None)
+        return repository.view(
             now=old.client.clock.now_ms(),
             up=before.up,
             skew_ms=before.clock_skew_ms,
@@ -201,7 +202,8 @@ class Fleet:
                 continue
             view = self._publisher.view(settings.name)
             project = (view.project_id if view else "") or settings.project_id
-            if scope(old.settings) != scope(settings) or project != (settings.project_id or project):
+            same_project = not settings.project_id or settings.project_id == project
+            if ledger_scope(old.settings) != ledger_scope(settings) or not same_project:
                 yield (
                     f"target {settings.name!r}: its region, project, app user or filters changed: use a new"
                     " target name, so that different things are not added up"
@@ -215,7 +217,7 @@ class Fleet:
                 self._polling[name] = self._tasks.create_task(self._targets[name].poller.run())
 
     async def _pause(self, names: Iterable[str]) -> None:
-        """End these pollers wherever they are: facts that are not committed are read again."""
+        """End these pollers wherever they are: what they have not committed will be read again."""
         tasks = [self._polling.pop(name) for name in names]
         for task in tasks:
             task.cancel()

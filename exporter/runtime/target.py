@@ -1,6 +1,6 @@
-"""One configured target, put together: its client, its books, its poller.
+"""One configured target, put together: its client, its ledger, its poller.
 
-Knows how a configuration becomes parts; must not know when targets start, stop or are exchanged.
+Knows which part gets which setting; must not know when targets start, change or stop.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -29,19 +29,18 @@ from exporter.polling.poller import Poller, PollSettings
 from exporter.polling.windows import Reader
 from exporter.store.base import Store
 from exporter.store.repository import LedgerRepository
-
-SECOND: Final = 1000
+from exporter.units import SECOND
 
 
 class SharedResources(NamedTuple):
-    """What all targets share; it outlives every reload."""
+    """What all targets share. It outlives every reload."""
 
     store: Store
     executor: Executor
     """The store's own thread."""
     shared: Shared
     budgets: dict[str, Budget]
-    """By credentials: targets with the same ones share a rate limit."""
+    """By credentials: targets with the same ones share the requests of a poll."""
     api: ApiMetrics
     environ: Mapping[str, str]
     publish: Callable[[TargetView], None]
@@ -50,18 +49,18 @@ class SharedResources(NamedTuple):
 
 
 class Target:
-    """One target as it runs: what it was made from, its client, its books and its poller."""
+    """One target as it runs: its settings, its client, its ledger in the store and its poller."""
 
     def __init__(
         self,
         config: Config,
         settings: TargetConfig,
         resources: SharedResources,
-        books: LedgerRepository,
+        repository: LedgerRepository,
         client: Client,
     ) -> None:
         self.settings = settings
-        self.books = books
+        self.repository = repository
         self.client = client
         key = credentials_key(settings.auth, resources.environ)
         self._budget = resources.budgets.setdefault(key, Budget())
@@ -76,7 +75,7 @@ class Target:
             ),
             source=client,
             reader=Reader(client, PageMemory(trust_count), split_by_type=settings.filters.job_type is None),
-            books=books,
+            books=repository,
             budget=self._budget,
             publish=resources.publish,
             monotonic=time.monotonic,
@@ -84,13 +83,13 @@ class Target:
             sleep=asyncio.sleep,
         )
 
-    def leave(self) -> None:
-        """It polls no longer: what it was granted is there for the others."""
+    def leave_budget(self) -> None:
+        """It polls no longer: other targets may have its share of the requests."""
         self._budget.leave(self.settings.name)
 
 
 def new_client(settings: TargetConfig, resources: SharedResources) -> Client:
-    """The target's client; it counts in the target's rate limit from now on. Raises ApiError."""
+    """The target's client. From now on the target counts in its credentials' rate limit. Raises ApiError."""
     return connect(
         settings,
         events=resources.api.target(settings.name),
@@ -101,15 +100,15 @@ def new_client(settings: TargetConfig, resources: SharedResources) -> Client:
 
 
 def share_rate(settings: TargetConfig, resources: SharedResources) -> None:
-    """Count in the target's rate limit again, after an exchange that failed."""
+    """Count the target in the rate limit of its credentials again, after a reload that failed."""
     key = credentials_key(settings.auth, resources.environ)
     resources.shared.limiter(key, settings.name, settings.rate_limit)
 
 
-def new_books(
+def new_repository(
     config: Config, settings: TargetConfig, resources: SharedResources, classes: Classifier
 ) -> LedgerRepository:
-    """The target's books, not yet loaded."""
+    """The target's ledger in the store, not yet loaded."""
     return LedgerRepository(
         TargetView(
             target=settings.name,
@@ -117,7 +116,7 @@ def new_books(
             project_id=settings.project_id or "",
             api_endpoint=settings.endpoint,
         ),
-        scope=scope(settings),
+        scope=ledger_scope(settings),
         job_type=settings.filters.job_type,
         service=settings.filters.tts_service_enum,
         rules=rules(config, settings, classes),
@@ -134,7 +133,7 @@ def classifier(config: Config) -> Classifier:
 
 
 def rules(config: Config, settings: TargetConfig, classes: Classifier) -> Rules:
-    """The settings that the counting depends on, in milliseconds."""
+    """The settings that counting depends on; times in milliseconds."""
     poll, metrics = config.poll, config.metrics
     return Rules(
         interval=int(poll.interval * SECOND),
@@ -150,8 +149,8 @@ def rules(config: Config, settings: TargetConfig, classes: Classifier) -> Rules:
     )
 
 
-def scope(target: TargetConfig) -> str:
-    """What the books of a target belong to, the project excepted: it may have to be looked up (R11)."""
+def ledger_scope(target: TargetConfig) -> str:
+    """What a target's counts belong to (R11, docs/counting.md), except its project: that may be looked up."""
     filters = msgspec.structs.asdict(target.filters)
     parts = {"region": target.region, "app_user_id": target.app_user_id, **filters}
     return " ".join(f"{name}={value}" for name, value in parts.items() if value)

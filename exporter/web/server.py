@@ -26,9 +26,6 @@ from exporter.web.request_queue import RequestQueue
 from exporter.web.request_validation import RequestValidator
 from exporter.web.responses import LargeResponses
 
-Application = ASGIApp
-"""What can be served."""
-
 GRACE_SECONDS = 0.5
 """How long responses under way may take once shutdown begins. Then their connections are cut."""
 

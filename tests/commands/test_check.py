@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from exporter.app import open_store
 from exporter.commands.check import NO_FLAGS, Estimate, check, estimates
 from exporter.commands.preflight import Flags
 from exporter.config.load import load
 from exporter.errors import StoreError
+from exporter.runtime.storage import open_store
 from exporter.store.sqlite import SqliteStore
 from tests.paths import ROOT, TESTS
 from tests.processes import free_port

@@ -30,7 +30,7 @@ from exporter.ledger.snapshot import Published, TargetView
 from exporter.polling.paging import PageMemory
 from exporter.polling.poller import Poller, PollSettings
 from exporter.polling.windows import Reader
-from exporter.runtime.target import classifier, rules, scope
+from exporter.runtime.target import classifier, ledger_scope, rules
 from exporter.simulator.api import build_app
 from exporter.simulator.arrivals import WorldOptions
 from exporter.simulator.incidents import Entry, Script
@@ -141,7 +141,7 @@ class Recorder:
         )
         return LedgerRepository(
             identity,
-            scope=scope(self.target),
+            scope=ledger_scope(self.target),
             job_type=None,
             service=None,
             rules=rules(self.config, self.target, self.classes),

@@ -89,12 +89,12 @@ def test_an_unchanged_target_is_not_disturbed(tmp_path: Path) -> None:
     async def scene() -> None:
         async with running(tmp_path, replace(CONFIG, targets=(t, u))) as stage:
             kept, changed = stage.fleet._targets["t"], stage.fleet._targets["u"]
-            await stage.fleet.exchange(replace(CONFIG, targets=(v, t, replace(u, rate_limit=2.0))))
+            await stage.fleet.reconfigure(replace(CONFIG, targets=(v, t, replace(u, rate_limit=2.0))))
             assert stage.names == ["v", "t", "u"]
             assert stage.fleet._targets["t"] is kept
             assert stage.fleet._targets["u"] is not changed
             assert stage.rate == 2.0
-            await stage.fleet.exchange(replace(CONFIG, targets=(t,)))
+            await stage.fleet.reconfigure(replace(CONFIG, targets=(t,)))
             assert stage.names == ["t"]
             assert [view.target for view in stage.resources.api.views()] == ["t"]
             assert stage.fleet._targets["t"] is kept
@@ -110,11 +110,11 @@ def test_an_exchange_that_fails_in_the_middle_is_undone(tmp_path: Path) -> None:
     async def scene() -> None:
         async with running(tmp_path, replace(CONFIG, targets=(t, u))) as stage:
             await stage.committed()
-            await stage.fleet.exchange(replace(CONFIG, targets=(t,)))
+            await stage.fleet.reconfigure(replace(CONFIG, targets=(t,)))
             old = stage.fleet._targets["t"]
             wrong = (replace(t, rate_limit=1.0), replace(u, app_user_id="somebody"))
             with pytest.raises(ReloadError, match="use a new target name") as refused:
-                await stage.fleet.exchange(replace(CONFIG, targets=wrong))
+                await stage.fleet.reconfigure(replace(CONFIG, targets=wrong))
             assert len(refused.value.problems) == 1
             assert stage.fleet._targets == {"t": old}
             assert stage.fleet.config.targets == (t,)
@@ -134,7 +134,7 @@ def test_every_reason_to_refuse_is_told_at_once(tmp_path: Path) -> None:
         async with running(tmp_path, replace(CONFIG, targets=(t,))) as stage:
             storage = StorageConfig(url="sqlite:////other.db", lease=1.0)
             with pytest.raises(ReloadError) as refused:
-                await stage.fleet.exchange(Config(storage=storage, targets=(replace(t, region="x"),)))
+                await stage.fleet.reconfigure(Config(storage=storage, targets=(replace(t, region="x"),)))
             assert len(refused.value.problems) == 3
 
     asyncio.run(scene())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from exporter.runtime.reload import STOPPING, Problems, Reloads
+from exporter.runtime.reload import EXPORTER_STOPS, ReloadProblems, ReloadQueue
 
 
 class Reloading:
@@ -15,7 +15,7 @@ class Reloading:
         self.running = 0
         self.go_on = asyncio.Event()
 
-    async def __call__(self) -> Problems:
+    async def __call__(self) -> ReloadProblems:
         self.begun += 1
         self.running += 1
         assert self.running == 1, "two at the same time"
@@ -34,11 +34,11 @@ def test_whoever_asks_during_a_reload_waits_for_the_next_one() -> None:
 
     async def scene() -> None:
         reloading = Reloading()
-        reloads = Reloads(reloading)
+        reloads = ReloadQueue(reloading)
         worker = asyncio.create_task(reloads.run())
-        first = asyncio.create_task(reloads.asked())
+        first = asyncio.create_task(reloads.reload())
         await breathe()
-        late = [asyncio.create_task(reloads.asked()) for _ in range(3)]
+        late = [asyncio.create_task(reloads.reload()) for _ in range(3)]
         await breathe()
         assert reloading.begun == 1
         reloading.go_on.set()
@@ -55,9 +55,9 @@ def test_one_who_gives_up_takes_nobody_with_him() -> None:
 
     async def scene() -> None:
         reloading = Reloading()
-        reloads = Reloads(reloading)
+        reloads = ReloadQueue(reloading)
         worker = asyncio.create_task(reloads.run())
-        impatient, patient = (asyncio.create_task(reloads.asked()) for _ in range(2))
+        impatient, patient = (asyncio.create_task(reloads.reload()) for _ in range(2))
         await breathe()
         impatient.cancel()
         reloading.go_on.set()
@@ -71,14 +71,14 @@ def test_at_the_end_nobody_is_left_waiting() -> None:
     """Neither who waits for the running reload nor who waits for the next."""
 
     async def scene() -> None:
-        reloads = Reloads(Reloading())
+        reloads = ReloadQueue(Reloading())
         worker = asyncio.create_task(reloads.run())
-        running = asyncio.create_task(reloads.asked())
+        running = asyncio.create_task(reloads.reload())
         await breathe()
-        waiting = asyncio.create_task(reloads.asked())
+        waiting = asyncio.create_task(reloads.reload())
         await breathe()
         worker.cancel()
-        assert await running == STOPPING
-        assert await waiting == STOPPING
+        assert await running == EXPORTER_STOPS
+        assert await waiting == EXPORTER_STOPS
 
     asyncio.run(scene())

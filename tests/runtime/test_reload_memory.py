@@ -35,7 +35,7 @@ def test_reloads_leave_no_former_target_behind(tmp_path: Path) -> None:
         stop = asyncio.Event()
         running = asyncio.ensure_future(app.run(stop))
         for _ in range(10):
-            assert await app.reloads.asked() == ()
+            assert await app.reloads.reload() == ()
         found = living()
         stop.set()
         await running

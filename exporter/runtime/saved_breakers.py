@@ -1,0 +1,57 @@
+"""Keeps refusals of credentials across restarts: five bad signatures lock a key, whoever sends them.
+
+Knows when breakers change and where they are stored; must not know what opens or closes one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
+from typing import Final
+
+from exporter import log
+from exporter.cloud.connect import Shared
+from exporter.errors import StoreError
+from exporter.store.base import Store
+
+logger = logging.getLogger(__name__)
+
+SAVE_SECONDS: Final = 1.0
+"""How soon a refusal is stored."""
+
+
+class SavedBreakers:
+    """The breakers of all credentials, as they are in memory and as they are in the store."""
+
+    def __init__(self, shared: Shared, store: Store, executor: Executor) -> None:
+        self._shared = shared
+        self._store = store
+        self._executor = executor
+        self._saved: dict[str, str] = {}
+
+    async def restore(self) -> None:
+        """As before the restart. Raises StoreError."""
+        loop = asyncio.get_running_loop()
+        self._saved = await loop.run_in_executor(self._executor, self._store.load_breakers)
+        self._shared.restore(self._saved)
+
+    async def run(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+        """Store every change, until cancelled. An error is logged once until it changes."""
+        logged = ""
+        while True:
+            await sleep(SAVE_SECONDS)
+            states = self._shared.states()
+            if states == self._saved:
+                continue
+            try:
+                await asyncio.get_running_loop().run_in_executor(
+                    self._executor, self._store.save_breakers, states
+                )
+            except StoreError as error:
+                if str(error) != logged:
+                    logged = str(error)
+                    log.error(logger, "refused credentials could not be stored", error=error)
+            else:
+                self._saved, logged = states, ""
