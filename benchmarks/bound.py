@@ -14,7 +14,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from exporter.simulator.job import Job
+from exporter.simulator.job import SimulatedJob
 from exporter.simulator.world import World
 
 SECOND = 1000
@@ -29,7 +29,7 @@ class Bound:
         self._interval = interval
         self._overlap = overlap
         self._max_age = max_age
-        self._open: dict[int, tuple[Job, int]] = {}
+        self._open: dict[int, tuple[SimulatedJob, int]] = {}
         """Number -> job, and when it was looked at last."""
         self._read_until = int(world.start * SECOND)
         self._settled = self._read_until
@@ -58,7 +58,7 @@ class Bound:
             self._look(since, until, now)
         return max(1.0, cost) + settle
 
-    def _is_due(self, job: Job, looked: int, now: int) -> bool:
+    def _is_due(self, job: SimulatedJob, looked: int, now: int) -> bool:
         spacing = max(self._interval, (now - job.created_ms) // 20)
         return now - max(looked, job.created_ms) >= spacing - self._interval // 2
 
@@ -79,12 +79,12 @@ class Bound:
         low = bisect_left(listing, since, key=_created)
         return max(0, bisect_right(listing, until, key=_created) - low)
 
-    def _records_of(self, since: int, until: int) -> Sequence[Job]:
+    def _records_of(self, since: int, until: int) -> Sequence[SimulatedJob]:
         listing = self._world.listing
         low = bisect_left(listing, since, key=_created)
         return listing[low : bisect_right(listing, until, key=_created)]
 
-    def _take(self, jobs: Sequence[Job], now: int) -> None:
+    def _take(self, jobs: Sequence[SimulatedJob], now: int) -> None:
         for job in jobs:
             if job.finished * SECOND > now:
                 self._open[job.number] = (job, now)
@@ -154,5 +154,5 @@ def _start_cost(best: Sequence[float], before: Sequence[int], start: int) -> flo
     return best[start] - before[start] / PAGE
 
 
-def _created(job: Job) -> int:
+def _created(job: SimulatedJob) -> int:
     return job.created_ms

@@ -12,7 +12,7 @@ from exporter.ledger.stored import StoredLedger
 from exporter.polling.paging import PageMemory
 from exporter.polling.poller import Poller, PollSettings
 from exporter.polling.windows import Reader
-from exporter.simulator.job import Job
+from exporter.simulator.job import SimulatedJob
 from exporter.simulator.world import World
 from exporter.store.base import Commit, Store
 from exporter.store.repository import LedgerRepository
@@ -89,7 +89,7 @@ class WorldSource:
         return Page(tuple(_record(job, self.world.now) for job in reversed(shown)), high - low)
 
 
-def _record(job: Job, now: float) -> Record:
+def _record(job: SimulatedJob, now: float) -> Record:
     state = job.shown_state_at(now)
     message = job.fail_msg if state == "FAILED" else ""
     return Record(

@@ -66,12 +66,12 @@ def cpu_seconds(pid: int) -> float:
 def catch_up(folder: Path, hours: float = 6.0, watch: float = 45.0) -> dict[str, float]:
     """Jobs a second through a backlog of that many hours, then the memory of ordinary polling."""
     now = time.time() // 60 * 60
-    with simulator(folder, *flags(now - hours * HOUR, 60)) as url:
+    with simulator(folder, *flags(now - hours * HOUR, 60), module="benchmarks.simulator") as url:
         exporter = configured(folder, url)
         exporter.start()
         wait_for("the first poll", lambda: complete_polls(exporter))
         exporter.stop()
-    with simulator(folder, *flags(now, hours * HOUR + 900)) as url:
+    with simulator(folder, *flags(now, hours * HOUR + 900), module="benchmarks.simulator") as url:
         exporter = configured(folder, url)
         exporter.start()
         try:

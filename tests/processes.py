@@ -132,9 +132,9 @@ class Process:
 
 
 @contextlib.contextmanager
-def simulator(tmp_path: Path, *flags: str) -> Iterator[str]:
+def simulator(tmp_path: Path, *flags: str, module: str = "exporter.simulator") -> Iterator[str]:
     """The simulator as a process; gives its address."""
-    process = Process(["-m", "exporter.simulator", *flags], tmp_path / "simulator.log")
+    process = Process(["-m", module, *flags], tmp_path / "simulator.log")
     try:
         yield process.first_line()
     finally:

@@ -62,12 +62,12 @@ def counted(text: bytes, pattern: re.Pattern[bytes]) -> float:
 def run(folder: Path) -> Result:
     """Begin, be away, catch up; and measure that."""
     now = time.time() // 60 * 60
-    with simulator(folder, *world(now - AWAY_SECONDS, 60)) as url:
+    with simulator(folder, *world(now - AWAY_SECONDS, 60), module="benchmarks.simulator") as url:
         exporter = Exporter(configure(folder, url), folder)
         exporter.start()
         wait_for("the first poll", lambda: polled(exporter))
         exporter.stop()
-    with simulator(folder, *world(now, AWAY_SECONDS + 900)) as url:
+    with simulator(folder, *world(now, AWAY_SECONDS + 900), module="benchmarks.simulator") as url:
         exporter = Exporter(configure(folder, url), folder)
         exporter.start()
         try:

@@ -17,7 +17,7 @@ from exporter.process import reason
 from exporter.simulator.api import build_app
 from exporter.simulator.incidents import DEMO_SCRIPT
 from exporter.simulator.server import serve
-from exporter.simulator.simulation import PROJECT_ID, REGION, simulation
+from exporter.simulator.simulation import PROJECT_ID, REGION, new_simulation
 
 JOBS_PER_MINUTE = 120.0
 HISTORY_SECONDS = 3600.0
@@ -28,12 +28,12 @@ async def demo(
 ) -> None:
     """Run until a signal comes. Raises ExporterError when it cannot listen."""
     stop = stop_event()
-    cloud = simulation(rate=JOBS_PER_MINUTE, history=HISTORY_SECONDS, script=DEMO_SCRIPT)
+    cloud = new_simulation(rate=JOBS_PER_MINUTE, history=HISTORY_SECONDS, script=DEMO_SCRIPT)
     cloud.now()  # makes the jobs of the last hour before anybody asks
     with _temporary_folder() as folder:
         async with serve(build_app(cloud)) as endpoint:
             app = App(
-                configuration(endpoint, *next(iter(cloud.gate.accounts.keys.items())), Path(folder)),
+                configuration(endpoint, *next(iter(cloud.auth.accounts.keys.items())), Path(folder)),
                 listen_addresses=listen_addresses,
                 telemetry_path=telemetry_path,
                 environ={},

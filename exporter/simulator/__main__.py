@@ -16,11 +16,11 @@ import msgspec
 
 from .api import build_app
 from .arrivals import WorldOptions
-from .control import tell
+from .control import describe_truth
 from .faults import Fault
 from .incidents import DEMO_SCRIPT, INCIDENTS, Entry, Script
-from .server import serve
-from .simulation import PROJECT_ID, Options, Simulation, simulation
+from .server import SimulatorProtocol, serve
+from .simulation import PROJECT_ID, Options, Simulation, new_simulation
 
 
 def parser(prog: str = "python -m exporter.simulator") -> argparse.ArgumentParser:
@@ -88,7 +88,7 @@ def build(arguments: argparse.Namespace) -> Simulation:
     script = DEMO_SCRIPT if arguments.script == "demo" else None
     if arguments.incident:
         script = Script(tuple(Entry(0.0, arguments.incident_seconds, name) for name in arguments.incident))
-    made = simulation(
+    made = new_simulation(
         seed=arguments.seed,
         rate=arguments.rate,
         history=arguments.history,
@@ -99,34 +99,39 @@ def build(arguments: argparse.Namespace) -> Simulation:
         time_scale=arguments.time_scale,
         epoch=arguments.epoch,
     )
-    made.gate.required = not arguments.no_auth
+    made.auth.required = not arguments.no_auth
     now = made.now()
     for fault in arguments.faults:
         made.faults.add(fault, now)
     return made
 
 
-async def run(arguments: argparse.Namespace) -> None:
+async def serve_until_signal(arguments: argparse.Namespace, protocol: type[SimulatorProtocol]) -> None:
     """Serve until a signal comes."""
     made = build(arguments)
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
-    async with serve(build_app(made), port=arguments.port) as address:
+    async with serve(build_app(made), port=arguments.port, protocol=protocol) as address:
         print(address, flush=True)
         await ended.wait()
     if arguments.truth_file is not None:
         now = made.now()
-        told = {project_id: tell(truth, now) for project_id, truth in made.truths.items()}
-        arguments.truth_file.write_bytes(msgspec.json.encode(told))
+        described = {project_id: describe_truth(truth, now) for project_id, truth in made.truths.items()}
+        arguments.truth_file.write_bytes(msgspec.json.encode(described))
 
 
-def main(argv: Sequence[str] | None = None, *, prog: str = "python -m exporter.simulator") -> int:
-    """The program; returns its exit code."""
+def main(
+    argv: Sequence[str] | None = None,
+    *,
+    prog: str = "python -m exporter.simulator",
+    protocol: type[SimulatorProtocol] = SimulatorProtocol,
+) -> int:
+    """The program. Returns its exit code."""
     arguments = parser(prog).parse_args(argv)
     try:
-        asyncio.run(run(arguments))
+        asyncio.run(serve_until_signal(arguments, protocol))
     except OSError as error:
         print(f"cannot run the simulator: {error}", file=sys.stderr)
         return 1

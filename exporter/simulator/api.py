@@ -1,11 +1,11 @@
 """The documented HTTP API: the list of TTS jobs (ShowTtsJob page), IAM, and the machine's metadata.
 
-Translates requests to questions the world can answer. Nothing goes wrong in here; see ``gateway.py``.
+Translates requests to questions that the world can answer. Faults are not made here, but in ``gateway.py``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -13,15 +13,15 @@ from starlette.applications import Starlette
 from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request as HttpRequest
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from . import wire
-from .auth import Keys, RefusedError, Request, iso_micro
+from .auth import AccessKeys, RawRequest, RequestRefusedError, iso_micro
 from .control import control_routes
 from .gateway import Gateway
-from .job import Job
+from .job import SimulatedJob
 from .simulation import Options, Simulation
 from .world import BUSINESS_TYPE, World
 
@@ -30,8 +30,6 @@ _BAD_PARAMETER: Final = "MSS.000000003"
 _JOB_TYPES: Final = ("AUDITION", "ASYNC_JOB", "WEBSOCKET")
 _SERVICES: Final = ("TTS_LLM", "TTS_LLM_VC", "TTS_LAB", "TTS_LAB_GPU", "GPU_CLONE", "TTS_LLM_VQ")
 _METADATA_TOKEN: Final = "simulated-metadata-token"  # noqa: S105  made up, opens nothing
-
-Endpoint = Callable[[HttpRequest], Awaitable[Response]]
 
 
 class Query(NamedTuple):
@@ -61,7 +59,7 @@ def build_app(simulation: Simulation) -> Starlette:
             *control_routes(simulation),
         ],
         middleware=[Middleware(Gateway, simulation=simulation)],
-        exception_handlers={RefusedError: _refuse, HTTPException: _no_such_api},
+        exception_handlers={RequestRefusedError: _refuse, HTTPException: _no_such_api},
     )
     app.state.simulation = simulation
     return app
@@ -75,14 +73,14 @@ class Api:
 
     # -- MetaStudio --------------------------------------------------------------------------------
 
-    async def list_jobs(self, request: HttpRequest) -> Response:
+    async def list_jobs(self, request: Request) -> Response:
         """``GET /v1/{project_id}/ttsc/tts-jobs``"""
         now: float = request.scope["now"]
         project_id: str = request.path_params["project_id"]
-        self._simulation.gate.check(await _as_received(request), now, project_id)
+        self._simulation.auth.check(await _as_received(request), now, project_id)
         world = self._simulation.worlds.get(project_id)
         if world is None:
-            raise RefusedError(403, "APIG.0310", "The project is unavailable")
+            raise RequestRefusedError(403, "APIG.0310", "The project is unavailable")
         if not request.headers.get("x-app-userid", "").isascii():
             raise _bad("X-App-UserId", "Chinese characters are not allowed")
         options = self._simulation.options
@@ -90,7 +88,7 @@ class Api:
         jobs, count = self._answer(world, query, options)
         return Response(wire.page(jobs, count, now, options.style), headers={"content-type": _JSON})
 
-    def _answer(self, world: World, query: Query, options: Options) -> tuple[Sequence[Job], int]:
+    def _answer(self, world: World, query: Query, options: Options) -> tuple[Sequence[SimulatedJob], int]:
         jobs, low, high = _matching(world, query, options)
         count = high - low if options.count_respects_filters else len(world.listing)
         limit = query.limit if options.limit_clip is None else min(query.limit, options.limit_clip)
@@ -111,14 +109,14 @@ class Api:
 
     # -- IAM -----------------------------------------------------------------------------------------
 
-    async def create_token(self, request: HttpRequest) -> Response:
+    async def create_token(self, request: Request) -> Response:
         """``POST /v3/auth/tokens``: the token is in a header of the answer."""
         now: float = request.scope["now"]
         try:
             asked = msgspec.json.decode(await request.body(), type=_TokenRequest)
         except msgspec.DecodeError:
             return _keystone(400, "Bad Request", "Request body is invalid")
-        accounts = self._simulation.gate.accounts
+        accounts = self._simulation.auth.accounts
         user = asked.auth.identity.password.user
         if (user.domain.name, user.name, user.password) != (
             accounts.domain,
@@ -132,7 +130,7 @@ class Api:
         )
         if project_id is None:
             return _keystone(401, "Unauthorized", "The project does not exist or is not yours.")
-        token, expires = self._simulation.gate.issue_token(project_id, now)
+        token, expires = self._simulation.auth.issue_token(project_id, now)
         name = accounts.projects[project_id]
         body = {
             "token": {
@@ -146,20 +144,21 @@ class Api:
         }
         return _json(201, body, {"x-subject-token": token})
 
-    async def list_projects(self, request: HttpRequest) -> Response:
+    async def list_projects(self, request: Request) -> Response:
         """``GET /v3/projects?name=``"""
-        self._simulation.gate.check(await _as_received(request), request.scope["now"])
+        self._simulation.auth.check(await _as_received(request), request.scope["now"])
         name = request.query_params.get("name")
         projects = [
             {"id": project_id, "name": known, "enabled": True, "is_domain": False}
-            for project_id, known in self._simulation.gate.accounts.projects.items()
+            for project_id, known in self._simulation.auth.accounts.projects.items()
             if name in (None, known)
         ]
         return _json(200, {"projects": projects, "links": {"next": None, "previous": None}})
 
-    # -- the machine -----------------------------------------------------------------------------------
+    # -- metadata of the machine
+    # -----------------------------------------------------------------------------------
 
-    async def metadata_token(self, request: HttpRequest) -> Response:
+    async def metadata_token(self, request: Request) -> Response:
         """``PUT /meta-data/latest/api/token``"""
         if self._simulation.options.metadata_tokens == "unsupported":
             return PlainTextResponse("Not Found", 404)
@@ -167,7 +166,7 @@ class Api:
             return PlainTextResponse("X-Metadata-Token-Ttl-Seconds is missing", 400)
         return PlainTextResponse(_METADATA_TOKEN)
 
-    async def security_key(self, request: HttpRequest) -> Response:
+    async def security_key(self, request: Request) -> Response:
         """``GET /openstack/latest/securitykey``"""
         options = self._simulation.options
         token = request.headers.get("x-metadata-token")
@@ -175,20 +174,20 @@ class Api:
             return PlainTextResponse("Unauthorized", 401)
         if not options.agency:
             return PlainTextResponse("Please configure Cloud Service Agency first", 401)
-        keys = self._simulation.gate.temporary_keys(request.scope["now"])
+        keys = self._simulation.auth.temporary_keys(request.scope["now"])
         return _json(200, {"credential": _spelled(keys, ("access", "secret", "securitytoken", "expires_at"))})
 
-    async def pod_credentials(self, request: HttpRequest) -> Response:
-        """The CCE pod identity endpoint; its other spelling of the same keys."""
-        if request.headers.get("authorization") != self._simulation.gate.accounts.pod_token:
+    async def pod_credentials(self, request: Request) -> Response:
+        """The pod identity endpoint of CCE: the same keys under other names."""
+        if request.headers.get("authorization") != self._simulation.auth.accounts.pod_token:
             return PlainTextResponse("Unauthorized", 401)
-        keys = self._simulation.gate.temporary_keys(request.scope["now"])
+        keys = self._simulation.auth.temporary_keys(request.scope["now"])
         names = ("access_key_id", "secret_access_key", "security_token", "expiration")
         return _json(200, {"credentials": _spelled(keys, names)})
 
 
 def parse_query(params: QueryParams, options: Options) -> Query:
-    """Check every documented rule. Raises RefusedError with the illegal parameter's name."""
+    """Check every documented rule. Raises RequestRefusedError with the illegal parameter's name."""
     types = (*_JOB_TYPES, "PRELOAD") if options.preload_filter else _JOB_TYPES
     query = Query(
         limit=_whole(params, "limit", 10, 1, 100),
@@ -210,8 +209,8 @@ def parse_query(params: QueryParams, options: Options) -> Query:
     return query._replace(since_ms=since, until_ms=until)
 
 
-def _matching(world: World, query: Query, options: Options) -> tuple[Sequence[Job], int, int]:
-    """The matching jobs as part of a sequence, oldest first."""
+def _matching(world: World, query: Query, options: Options) -> tuple[Sequence[SimulatedJob], int, int]:
+    """The matching jobs: a sequence, oldest first, and the begin and end of the matching part of it."""
     if query.job_id is not None:
         job = world.find(query.job_id)
         found = [job] if job is not None and _in_time(job, query) and _fits(job, query, world.now) else []
@@ -224,13 +223,13 @@ def _matching(world: World, query: Query, options: Options) -> tuple[Sequence[Jo
     return fitting, 0, len(fitting)
 
 
-def _in_time(job: Job, query: Query) -> bool:
+def _in_time(job: SimulatedJob, query: Query) -> bool:
     return (query.since_ms is None or job.created_ms >= query.since_ms) and (
         query.until_ms is None or job.created_ms <= query.until_ms
     )
 
 
-def _fits(job: Job, query: Query, now: float) -> bool:
+def _fits(job: SimulatedJob, query: Query, now: float) -> bool:
     return (
         query.job_type in (None, job.job_type)
         and query.service in (None, job.shown_service_at(now))
@@ -264,18 +263,18 @@ def _one_of(params: QueryParams, name: str, values: Sequence[str]) -> str | None
     return text
 
 
-def _bad(name: str, rule: str) -> RefusedError:
-    return RefusedError(400, _BAD_PARAMETER, f"Invalid parameter {name}: {rule}")
+def _bad(name: str, rule: str) -> RequestRefusedError:
+    return RequestRefusedError(400, _BAD_PARAMETER, f"Invalid parameter {name}: {rule}")
 
 
-def _spelled(keys: Keys, names: tuple[str, str, str, str]) -> dict[str, str | None]:
+def _spelled(keys: AccessKeys, names: tuple[str, str, str, str]) -> dict[str, str | None]:
     values = (keys.ak, keys.sk, keys.security_token, iso_micro(keys.expires_at))
     return dict(zip(names, values, strict=True))
 
 
-async def _as_received(request: HttpRequest) -> Request:
+async def _as_received(request: Request) -> RawRequest:
     scope = request.scope
-    return Request(
+    return RawRequest(
         method=request.method,
         path=scope["raw_path"].decode("ascii", "replace"),
         query=scope["query_string"].decode("ascii", "replace"),
@@ -299,16 +298,16 @@ def _keystone(status: int, title: str, message: str) -> Response:
     return _json(status, {"error": {"message": message, "code": status, "title": title}})
 
 
-async def _refuse(request: HttpRequest, error: Exception) -> Response:
-    assert isinstance(error, RefusedError)  # noqa: S101  registered for nothing else
-    body = wire.error(error.code, error.message, request.scope["request_id"])
+async def _refuse(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestRefusedError)  # noqa: S101  registered for nothing else
+    body = wire.error_body(error.code, error.message, request.scope["request_id"])
     return Response(body, error.status, {"content-type": _JSON})
 
 
-async def _no_such_api(request: HttpRequest, error: Exception) -> Response:
+async def _no_such_api(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     text = "The API does not exist or has not been published in the environment"
-    body = wire.error("APIG.0101", text, request.scope.get("request_id", ""))
+    body = wire.error_body("APIG.0101", text, request.scope.get("request_id", ""))
     return Response(body, status, {"content-type": _JSON})
 
 

@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from . import life
-from .job import FAILED, SUCCEED, Job, Quirk
+from .job import FAILED, SUCCEED, Quirk, SimulatedJob
 from .messages import fail_msg
 
 _STUCK_HOURS: Final = 12.0
@@ -86,7 +86,7 @@ class Arrivals:
         self._salt = zlib.crc32(seed.encode()) & 0xFFFF
         self._minute = (-1, 1.0)
 
-    def jobs_of(self, second: int, rate: float, effects: Sequence[Effect]) -> list[Job]:
+    def jobs_of(self, second: int, rate: float, effects: Sequence[Effect]) -> list[SimulatedJob]:
         """Everything born in that second, oldest first; ``rate`` is the day's average per minute."""
         rng = random.Random(f"{self._seed}/{second}")  # noqa: S311  a simulation, not a secret
         mean = rate / 60.0 * life.rhythm(second, self.options.rhythm) * self._noise(second)
@@ -101,22 +101,22 @@ class Arrivals:
         return jobs
 
     def number(self, second: int, index: int) -> int:
-        """See ``Job.number``."""
+        """See ``SimulatedJob.number``."""
         return self._salt << 48 | (second & 0xFFFFFFFF) << 16 | index
 
     def stored(self, at: float) -> int:
         """A creation time as the service keeps it, milliseconds."""
         return math.floor(at * 1000.0) if self.options.milliseconds else math.floor(at) * 1000
 
-    def _born(self, number: int, at: float, active: Sequence[Effect], rng: random.Random) -> Job:
-        habit = life.HABIT_TABLE[int(rng.random() * 100)]
+    def _born(self, number: int, at: float, active: Sequence[Effect], rng: random.Random) -> SimulatedJob:
+        profile = life.PROFILE_TABLE[int(rng.random() * 100)]
         service = life.SERVICE_TABLE[int(rng.random() * 100)]
-        length = life.text_length(habit, rng)
-        wait = rng.expovariate(1.0 / habit.wait)
-        work = life.work_seconds(habit, length, rng)
+        length = life.text_length(profile, rng)
+        wait = rng.expovariate(1.0 / profile.wait)
+        work = life.work_seconds(profile, length, rng)
         kind = ""
-        if rng.random() < habit.fail_share:
-            kind = rng.choice(life.KIND_TABLES[habit.job_type])
+        if rng.random() < profile.fail_share:
+            kind = rng.choice(life.KIND_TABLES[profile.job_type])
         for effect in active:
             wait, work = wait * effect.slow_factor, work * effect.slow_factor
             if effect.fail_service in (None, service) and rng.random() < effect.fail_share:
@@ -128,10 +128,10 @@ class Arrivals:
             work += rng.uniform(1.0, _STUCK_HOURS) * 3600.0
         elif fate > 1.0 - self.options.lost:
             work = math.inf
-        return Job(
+        return SimulatedJob(
             number=number,
             created_ms=self.stored(at),
-            job_type=habit.job_type,
+            job_type=profile.job_type,
             tts_service_enum=service,
             asset_id=self.voices[service][int(rng.random() ** 2 * life.VOICES_PER_SERVICE)],
             text_length=length,
@@ -143,7 +143,7 @@ class Arrivals:
             fail_kind=kind,
         )
 
-    def _make_odd(self, job: Job, rng: random.Random) -> Job | None:
+    def _make_odd(self, job: SimulatedJob, rng: random.Random) -> SimulatedJob | None:
         """Apply the options' probabilities to one job; returns its twin, if it has one."""
         options = self.options
         if rng.random() < options.late:

@@ -1,8 +1,8 @@
-"""The gateway's side of authentication: who may call, and the documented texts for those who may not.
+"""The gateway's side of authentication: who may call, and the documented error texts for those who may not.
 
-SDK-HMAC-SHA256 is checked by working the whole signature out again from the raw request (API signing
-guide: 15 minutes of tolerance; an AK with too many bad signatures in a row is locked for five minutes).
-Also issues IAM tokens and temporary keys. No HTTP server in here; ``now`` is an argument.
+A SDK-HMAC-SHA256 signature is checked by computing it again from the raw request. By the API signing guide,
+the date may be off by 15 minutes, and an access key with too many bad signatures in a row is locked for five
+minutes. Also issues IAM tokens and temporary keys. Knows no HTTP server; ``now`` is an argument.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _AUTHORIZATION: Final = re.compile(
 _BAD_SIGNATURE: Final = "verify aksk signature fail"
 
 
-class Request(NamedTuple):
-    """A request as it came over the wire, undecoded where signatures look at it."""
+class RawRequest(NamedTuple):
+    """A request as it came over the wire, not decoded where signatures are made from it."""
 
     method: str
     path: str
@@ -39,7 +39,7 @@ class Request(NamedTuple):
     body: bytes = b""
 
 
-class RefusedError(Exception):
+class RequestRefusedError(Exception):
     """The request is refused with this HTTP status, error code and text."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
@@ -49,8 +49,8 @@ class RefusedError(Exception):
         self.message = message
 
 
-class Keys(NamedTuple):
-    """An access key pair; temporary ones have a token and an end."""
+class AccessKeys(NamedTuple):
+    """An access key and its secret; temporary ones have a token and an end."""
 
     ak: str
     sk: str
@@ -59,7 +59,7 @@ class Keys(NamedTuple):
 
 
 class Accounts(msgspec.Struct, kw_only=True):
-    """Who exists."""
+    """The accounts and keys that exist."""
 
     keys: dict[str, str] = msgspec.field(default_factory=lambda: {ACCESS_KEY: SECRET_KEY})
     """Permanent access keys with their secrets."""
@@ -71,26 +71,26 @@ class Accounts(msgspec.Struct, kw_only=True):
     pod_token: str = "simulated-pod-token"  # noqa: S105  made up, opens nothing
 
 
-class Gate:
-    """Lets requests in, or raises RefusedError."""
+class Authenticator:
+    """Checks who sent a request, and issues tokens and temporary keys."""
 
     def __init__(self, accounts: Accounts) -> None:
         self.accounts = accounts
         self.required = True
-        """``False`` lets everything in, for benchmarks of something else."""
+        """``False`` accepts every request, for tests and benchmarks of something else."""
         self.date_tolerance = 900.0
         self.lock_after = 5
         self.lock_seconds = 300.0
         self.token_life = 86400.0
         self.temporary_life = 3600.0
         self._tokens: dict[str, tuple[str, float]] = {}
-        self._strikes: dict[str, int] = {}
+        self._bad_signatures: dict[str, int] = {}
         self._locked_until: dict[str, float] = {}
 
     # -- checking ----------------------------------------------------------------------------------
 
-    def check(self, request: Request, now: float, project_id: str | None = None) -> None:
-        """Authenticate by token or signature, and see that the credentials fit the project."""
+    def check(self, request: RawRequest, now: float, project_id: str | None = None) -> None:
+        """Check token or signature, and that the credentials fit the project. Raises RequestRefusedError."""
         if not self.required:
             return
         headers = request.headers
@@ -102,7 +102,7 @@ class Gate:
         self._check_signature(request, now)
         if project_id is not None and headers.get("x-project-id") != project_id:
             text = "X-Project-Id is required with AK/SK and must equal the project id in the path"
-            raise RefusedError(400, "MSS.00010009", text)
+            raise RequestRefusedError(400, "MSS.00010009", text)
 
     def _check_token(self, token: str, now: float, project_id: str | None) -> None:
         known = self._tokens.get(token)
@@ -111,11 +111,11 @@ class Gate:
         scope, expires = known
         if now >= expires:
             text = f"The token must be updated. token expires, expires_at: {iso_micro(expires)}"
-            raise RefusedError(401, "APIG.0307", text)
+            raise RequestRefusedError(401, "APIG.0307", text)
         if project_id is not None and scope != project_id:
-            raise RefusedError(400, "MSS.00010009", "urlTenantId is not equal tokenTenantId")
+            raise RequestRefusedError(400, "MSS.00010009", "urlTenantId is not equal tokenTenantId")
 
-    def _check_signature(self, request: Request, now: float) -> None:
+    def _check_signature(self, request: RawRequest, now: float) -> None:
         match = _AUTHORIZATION.fullmatch(request.headers["authorization"])
         if match is None:
             raise _unauthorized(f"{_BAD_SIGNATURE}, Authorization format is incorrect")
@@ -129,11 +129,11 @@ class Gate:
         genuine = genuine and keys.security_token == request.headers.get("x-security-token")
         expected = signature_of(request, signed, date, keys.sk)
         if genuine and hmac.compare_digest(expected, match["signature"]):
-            self._strikes[keys.ak] = 0
+            self._bad_signatures[keys.ak] = 0
             return
-        strikes = self._strikes.get(keys.ak, 0) + 1
-        self._strikes[keys.ak] = strikes % self.lock_after
-        if strikes >= self.lock_after:
+        in_a_row = self._bad_signatures.get(keys.ak, 0) + 1
+        self._bad_signatures[keys.ak] = in_a_row % self.lock_after
+        if in_a_row >= self.lock_after:
             self._locked_until[keys.ak] = now + self.lock_seconds
         raise _unauthorized(_BAD_SIGNATURE)
 
@@ -145,9 +145,9 @@ class Gate:
         if abs(at - now) > self.date_tolerance:
             raise _unauthorized(f"{_BAD_SIGNATURE}, signature expired")
 
-    def _keys_of(self, ak: str, now: float) -> Keys:
+    def _keys_of(self, ak: str, now: float) -> AccessKeys:
         if ak in self.accounts.keys:
-            return Keys(ak, self.accounts.keys[ak])
+            return AccessKeys(ak, self.accounts.keys[ak])
         number = re.fullmatch(r"TEMPORARY(\d{1,12})", ak)
         keys = self._temporary(int(number[1])) if number else None
         if keys is None:
@@ -159,7 +159,7 @@ class Gate:
     # -- issuing -----------------------------------------------------------------------------------
 
     def issue_token(self, project_id: str, now: float) -> tuple[str, float]:
-        """A new IAM token for one project, and when it ends. Older ones stay good."""
+        """A new IAM token for one project, and when it ends. Older ones stay valid."""
         text = f"{project_id}/{now}/{len(self._tokens)}"
         token = "MIIS" + "".join(hashlib.sha256(f"{text}/{n}".encode()).hexdigest() for n in range(24))
         expires = now + self.token_life
@@ -170,17 +170,17 @@ class Gate:
         """End every token now, as a change of the user's password does."""
         self._tokens.clear()
 
-    def temporary_keys(self, now: float) -> Keys:
-        """The machine's keys of the moment: replaced when a sixth of their life is left."""
+    def temporary_keys(self, now: float) -> AccessKeys:
+        """The machine's keys at this time: replaced when a sixth of their life is left."""
         return self._temporary(math.floor(now / (self.temporary_life * 5.0 / 6.0)))
 
-    def _temporary(self, number: int) -> Keys:
+    def _temporary(self, number: int) -> AccessKeys:
         secret = hashlib.sha256(f"temporary/{number}".encode()).hexdigest()
         starts = number * self.temporary_life * 5.0 / 6.0
-        return Keys(f"TEMPORARY{number}", secret[:40], f"token-{secret}", starts + self.temporary_life)
+        return AccessKeys(f"TEMPORARY{number}", secret[:40], f"token-{secret}", starts + self.temporary_life)
 
 
-def signature_of(request: Request, signed: list[str], date: str, sk: str) -> str:
+def signature_of(request: RawRequest, signed: list[str], date: str, sk: str) -> str:
     """The signature that the request should carry (SDK-HMAC-SHA256)."""
     segments = unquote(request.path).split("/")
     path = "/".join(_encode(segment) for segment in segments)
@@ -207,8 +207,8 @@ def _encode(text: str) -> str:
     return quote(text, safe="-_.~")
 
 
-def _unauthorized(reason: str) -> RefusedError:
-    return RefusedError(401, "APIG.0301", f"Incorrect IAM authentication information: {reason}")
+def _unauthorized(reason: str) -> RequestRefusedError:
+    return RequestRefusedError(401, "APIG.0301", f"Incorrect IAM authentication information: {reason}")
 
 
 def iso_micro(at: float) -> str:

@@ -1,4 +1,4 @@
-"""The control paths under ``/simulator``: the truth, faults, incidents, options, the clock. Loopback only."""
+"""The control paths under ``/simulator``: truth, faults, incidents, options, clock. Loopback only."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from starlette.routing import Route
 from .faults import Fault
 from .incidents import INCIDENTS
 from .simulation import Simulation
-from .truth import Truth, facts, rows
+from .truth import Truth, job_facts, rows
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 T = TypeVar("T")
 
 
 class _BadControlError(Exception):
-    """What was asked cannot be done; the text says why."""
+    """A control request cannot be carried out; the text says why."""
 
 
 class _Begin(msgspec.Struct, forbid_unknown_fields=True):
@@ -64,7 +64,7 @@ class Control:
         self._simulation = simulation
 
     async def overview(self, _request: Request) -> Response:
-        """What is going on."""
+        """What happens at the moment."""
         simulation, now = self._simulation, self._simulation.now()
         return _json(
             {
@@ -96,7 +96,7 @@ class Control:
         until = _seconds(request, "until", math.inf)
         at = _seconds(request, "at", now)
         wanted = request.query_params.get("jobs") == "true"
-        return _json(tell(truth, now, since, until, at, jobs=wanted))
+        return _json(describe_truth(truth, now, since, until, at, jobs=wanted))
 
     async def faults(self, request: Request) -> Response:
         """List, add (a fault or a list of them), clear (all or ``?id=``)."""
@@ -160,11 +160,11 @@ class Control:
 
     async def tokens(self, _request: Request) -> Response:
         """Revoke every IAM token."""
-        self._simulation.gate.revoke_tokens()
+        self._simulation.auth.revoke_tokens()
         return _json({"ok": True})
 
 
-def tell(
+def describe_truth(
     truth: Truth,
     now: float,
     since: float = -math.inf,
@@ -176,14 +176,14 @@ def tell(
     """The truth as it is at ``at`` (default: now), ready for JSON."""
     at = now if at is None else at
     sums = truth.expected(since, None if until == math.inf else until, at)
-    told: dict[str, object] = {"now": now, "expected": rows(sums)}
+    described: dict[str, object] = {"now": now, "expected": rows(sums)}
     if jobs:
-        told["jobs"] = [facts(job) for job in truth.jobs(since, until, at)]
-    return told
+        described["jobs"] = [job_facts(job) for job in truth.jobs(since, until, at)]
+    return described
 
 
 def _guarded(endpoint: Endpoint) -> Endpoint:
-    """Loopback only, JSON only, and for no web page, whatever its name was made to point to."""
+    """Refuses what is not from loopback, not JSON, or from a web page (DNS rebinding, too)."""
 
     async def guarded(request: Request) -> Response:
         host = request.client.host if request.client else ""

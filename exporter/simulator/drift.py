@@ -1,6 +1,6 @@
-"""Changes the list behind a client's back, at the place where it just looked: between two pages.
+"""Changes the list between two pages of a client that reads it, just where it is reading.
 
-A record that vanishes was served just before, so that an observer who believes what it is told has seen it.
+A record that is deleted was served just before, so that a client that believes every answer has seen it.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import Final
 import msgspec
 
 from .faults import Fault
-from .job import FAILED, SUCCEED, Job
+from .job import FAILED, SUCCEED, SimulatedJob
 from .world import World
 
-DISTURBING: Final = ("vanish", "appear", "drift")
+LIST_FAULTS: Final = ("vanish", "appear", "drift")
 
 
 class _Served(msgspec.Struct):
@@ -26,7 +26,7 @@ class _ServedPage(msgspec.Struct):
     data: list[_Served] = []
 
 
-def disturb(world: World, fault: Fault, body: bytes, now: float, rng: random.Random) -> None:
+def change_list(world: World, fault: Fault, body: bytes, now: float, rng: random.Random) -> None:
     """Delete one of the records served in ``body``, or list another job next to one of them."""
     served = msgspec.json.decode(body, type=_ServedPage).data
     kind = rng.choice(("vanish", "appear")) if fault.kind == "drift" else fault.kind
@@ -49,5 +49,5 @@ def disturb(world: World, fault: Fault, body: bytes, now: float, rng: random.Ran
         )
 
 
-def _jobs(world: World, ids: list[str]) -> list[Job]:
+def _jobs(world: World, ids: list[str]) -> list[SimulatedJob]:
     return [job for job in map(world.find, ids) if job is not None]

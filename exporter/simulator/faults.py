@@ -1,6 +1,6 @@
-"""What can go wrong on the wire, as data, and the choice of what goes wrong now. ``gateway.py`` does it.
+"""What can go wrong with a request, as data, and which of it goes wrong now. ``gateway.py`` carries it out.
 
-A fault fires by probability, within its time, for its operation, a number of times. Pure: no I/O, the
+A fault fires with its probability, within its time, for its operation, a number of times. Pure: no I/O; the
 random generator and ``now`` (seconds since 1970 UTC, the simulator's clock) are arguments.
 """
 
@@ -99,7 +99,7 @@ class Faults:
         return list(self._faults.items())
 
     def add(self, fault: Fault, now: float) -> int:
-        """Let it happen; returns the id to remove it by."""
+        """Add it; returns the id to remove it by."""
         if fault.start is None:
             fault.start = now
         self._last_id += 1
@@ -107,17 +107,17 @@ class Faults:
         return self._last_id
 
     def remove(self, fault_id: int) -> None:
-        """Stop it. One that is gone already is fine."""
+        """Remove it, if it is still there."""
         self._faults.pop(fault_id, None)
         self._seen.pop(fault_id, None)
 
     def clear(self) -> None:
-        """Nothing goes wrong any more."""
+        """Remove all faults."""
         self._faults.clear()
         self._seen.clear()
 
     def firing(self, operation: str, now: float) -> list[Fault]:
-        """What goes wrong with this request, in the order added."""
+        """The faults that happen to this request, in the order in which they were added."""
         fired = []
         for fault_id, fault in self.items():
             if fault.duration is not None and now >= (fault.start or 0.0) + fault.duration:

@@ -1,6 +1,6 @@
-"""The edge of the simulated cloud as an ASGI layer: dates and numbers every answer, and breaks some.
+"""The gateway in front of the simulated API, as ASGI middleware; here faults happen.
 
-Knows HTTP bytes and ``faults.py``, nothing of what the API means.
+Knows HTTP bytes and ``faults.py``; must not know what the API means.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from . import wire
-from .drift import DISTURBING, disturb
+from .drift import LIST_FAULTS, change_list
 from .faults import Fault
 from .simulation import Simulation
 
@@ -28,8 +28,8 @@ _JSON: Final = "application/json;charset=UTF-8"
 _PAGE: Final = "<!DOCTYPE html><html><head><title>{0}</title></head><body><h1>{0}</h1><hr>nginx</body></html>"
 
 
-class Answer(msgspec.Struct):
-    """An answer before it is sent."""
+class BufferedResponse(msgspec.Struct):
+    """An answer that has not been sent yet."""
 
     status: int
     headers: dict[str, str]
@@ -74,7 +74,7 @@ class Gateway:
         if not fired:
             await self._pass(scope, receive, send, operation)
             return
-        exchange = _Exchange(self._app, self._simulation, scope, receive, send)
+        exchange = _FaultyExchange(self._app, self._simulation, scope, receive, send)
         status = await exchange.run(fired, now)
         self._simulation.requests[operation, status] += 1
 
@@ -90,7 +90,7 @@ class Gateway:
         await self._app(scope, receive, with_headers)
 
 
-class _Exchange:
+class _FaultyExchange:
     """One request with which something goes wrong."""
 
     def __init__(
@@ -103,7 +103,7 @@ class _Exchange:
         self._send = send
 
     async def run(self, fired: list[Fault], now: float) -> str:
-        """Answer, or not; returns the status to count, ``none`` when no whole answer was sent."""
+        """Answer, or not. Returns the status to count, ``none`` when no whole answer was sent."""
         kinds: dict[str, Fault] = {fault.kind: fault for fault in fired}
         if "slow" in kinds:
             await self._simulation.sleep(kinds["slow"].delay)
@@ -125,8 +125,8 @@ class _Exchange:
         answer.headers |= {"x-request-id": self._scope["request_id"], **_date_headers(fired, now)}
         return await self._deliver(answer, kinds)
 
-    async def _genuine(self) -> Answer:
-        answer = Answer(500, {}, b"")
+    async def _genuine(self) -> BufferedResponse:
+        answer = BufferedResponse(500, {}, b"")
 
         async def collect(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -138,16 +138,16 @@ class _Exchange:
         await self._app(self._scope, self._receive, collect)
         return answer
 
-    def _change(self, answer: Answer, fault: Fault, now: float) -> Answer:
-        if fault.kind in DISTURBING:
+    def _change(self, answer: BufferedResponse, fault: Fault, now: float) -> BufferedResponse:
+        if fault.kind in LIST_FAULTS:
             project_id = self._scope.get("path_params", {}).get("project_id", "")
             world = self._simulation.worlds.get(project_id)
             if world is not None:
-                disturb(world, fault, answer.body, now, self._simulation.rng)
+                change_list(world, fault, answer.body, now, self._simulation.rng)
         change = _CHANGES.get(fault.kind)
         return answer if change is None else change(answer, fault)
 
-    async def _deliver(self, answer: Answer, kinds: Mapping[str, Fault]) -> str:
+    async def _deliver(self, answer: BufferedResponse, kinds: Mapping[str, Fault]) -> str:
         answer.headers["content-length"] = str(len(answer.body))
         cut = kinds.get("cut") or kinds.get("cut_chunked")
         if "cut_chunked" in kinds:
@@ -211,7 +211,7 @@ def _date_headers(fired: Iterable[Fault], now: float) -> dict[str, str]:
     return headers
 
 
-def _throttle(fault: Fault, now: float, request_id: str) -> Answer:
+def _throttle(fault: Fault, now: float, request_id: str) -> BufferedResponse:
     unit = "minute" if fault.window >= 60.0 else "second"
     message = f"policy user over ratelimit,limit:{fault.limit},time:1 {unit}"
     text = f"The throttling threshold has been reached: {message}"
@@ -219,45 +219,51 @@ def _throttle(fault: Fault, now: float, request_id: str) -> Answer:
     if fault.retry_after is not None:
         date = formatdate(int(now + fault.retry_after), usegmt=True)
         headers["retry-after"] = date if fault.retry_after_date else f"{fault.retry_after:g}"
-    return Answer(429, headers, wire.error("APIG.0308", text, request_id))
+    return BufferedResponse(429, headers, wire.error_body("APIG.0308", text, request_id))
 
 
-def _error(fault: Fault, _now: float, request_id: str) -> Answer:
+def _error(fault: Fault, _now: float, request_id: str) -> BufferedResponse:
     status = 200 if fault.kind == "error_200" else fault.status
-    return Answer(status, {"content-type": _JSON}, wire.error(fault.code, fault.message, request_id))
+    return BufferedResponse(
+        status, {"content-type": _JSON}, wire.error_body(fault.code, fault.message, request_id)
+    )
 
 
-def _html(fault: Fault, _now: float, _request_id: str) -> Answer:
-    return Answer(fault.status, {"content-type": "text/html"}, _PAGE.format(fault.message).encode())
+def _html(fault: Fault, _now: float, _request_id: str) -> BufferedResponse:
+    return BufferedResponse(fault.status, {"content-type": "text/html"}, _PAGE.format(fault.message).encode())
 
 
-def _empty(fault: Fault, _now: float, _request_id: str) -> Answer:
-    return Answer(200, {"content-type": _JSON}, b'{"count":0,"data":[]}' if fault.kind == "empty" else b"")
+def _empty(fault: Fault, _now: float, _request_id: str) -> BufferedResponse:
+    return BufferedResponse(
+        200, {"content-type": _JSON}, b'{"count":0,"data":[]}' if fault.kind == "empty" else b""
+    )
 
 
-def _redirect(fault: Fault, _now: float, _request_id: str) -> Answer:
-    return Answer(302, {"location": fault.location}, b"")
+def _redirect(fault: Fault, _now: float, _request_id: str) -> BufferedResponse:
+    return BufferedResponse(302, {"location": fault.location}, b"")
 
 
-def _invalid(answer: Answer, fault: Fault) -> Answer:
-    return Answer(200, answer.headers, answer.body[: int(len(answer.body) * fault.at)])
+def _invalid(answer: BufferedResponse, fault: Fault) -> BufferedResponse:
+    return BufferedResponse(200, answer.headers, answer.body[: int(len(answer.body) * fault.at)])
 
 
-def _null_data(answer: Answer, _fault: Fault) -> Answer:
+def _null_data(answer: BufferedResponse, _fault: Fault) -> BufferedResponse:
     count = msgspec.json.decode(answer.body, type=_Counted).count
-    return Answer(200, answer.headers, b'{"count":%d,"data":null}' % count)
+    return BufferedResponse(200, answer.headers, b'{"count":%d,"data":null}' % count)
 
 
-def _gzip(answer: Answer, _fault: Fault) -> Answer:
+def _gzip(answer: BufferedResponse, _fault: Fault) -> BufferedResponse:
     headers = {**answer.headers, "content-encoding": "gzip"}
-    return Answer(200, headers, gzip.compress(answer.body, compresslevel=1))
+    return BufferedResponse(200, headers, gzip.compress(answer.body, compresslevel=1))
 
 
-def _huge(answer: Answer, fault: Fault) -> Answer:
-    return Answer(200, answer.headers, b'{"padding":"' + b"x" * fault.size + b'",' + answer.body[1:])
+def _huge(answer: BufferedResponse, fault: Fault) -> BufferedResponse:
+    return BufferedResponse(
+        200, answer.headers, b'{"padding":"' + b"x" * fault.size + b'",' + answer.body[1:]
+    )
 
 
-_INSTEAD: Final[dict[str, Callable[[Fault, float, str], Answer]]] = {
+_INSTEAD: Final[dict[str, Callable[[Fault, float, str], BufferedResponse]]] = {
     "throttle": _throttle,
     "rate_limit": _throttle,
     "error": _error,
@@ -267,7 +273,7 @@ _INSTEAD: Final[dict[str, Callable[[Fault, float, str], Answer]]] = {
     "empty_body": _empty,
     "redirect": _redirect,
 }
-_CHANGES: Final[dict[str, Callable[[Answer, Fault], Answer]]] = {
+_CHANGES: Final[dict[str, Callable[[BufferedResponse, Fault], BufferedResponse]]] = {
     "invalid_json": _invalid,
     "null_data": _null_data,
     "huge": _huge,

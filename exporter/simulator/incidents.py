@@ -1,6 +1,7 @@
-"""Scripted incidents by name: bad days for demonstrations, game days and tests of alert rules.
+"""Incidents by name, for demonstrations, exercises and tests of alert rules; and scripts of them.
 
-An incident is an effect on the jobs, a fault on the wire, or both, for a while. Pure: ``now`` is an argument.
+An incident is an effect on the jobs, a fault of requests, or both, for some time. Pure: ``now`` is an
+argument.
 """
 
 from __future__ import annotations

@@ -25,9 +25,9 @@ class Quirk(msgspec.Struct):
     """What is odd about one record as the list shows it."""
 
     job_id: str | None = None
-    """A scripted id instead of the made-up one."""
+    """This id instead of the generated one."""
     without: frozenset[str] = frozenset()
-    """Names of fields the record lacks."""
+    """Names of fields that the record lacks."""
     odd_state: str | None = None
     """A state the documentation does not know, shown instead of PROCESSING."""
     regress_at: float = math.inf
@@ -37,7 +37,7 @@ class Quirk(msgspec.Struct):
     """From ``relabel_at`` on shown as ``tts_service_enum``."""
 
 
-class Job(msgspec.Struct, gc=False):
+class SimulatedJob(msgspec.Struct, gc=False):
     """The truth about one job."""
 
     number: int
@@ -96,7 +96,7 @@ class Job(msgspec.Struct, gc=False):
         return self.listed <= now < self.deleted
 
 
-def position(job: Job) -> tuple[int, int]:
+def position(job: SimulatedJob) -> tuple[int, int]:
     """Order of the list, oldest first."""
     return job.created_ms, job.number
 

@@ -1,7 +1,7 @@
-"""What an ordinary day looks like: who asks for what, how long it takes, how it fails.
+"""Jobs of an ordinary day: how many of which type, how long they take, how they fail.
 
-Pure: numbers and a random generator handed in. The weights are guesses of a plausible tenant, except
-for the documented values of ``job_type`` and ``tts_service_enum`` (ShowTtsJob page).
+Pure: the random generator is an argument. The weights are guesses of a plausible tenant; the values of
+``job_type`` and ``tts_service_enum`` are the documented ones (ShowTtsJob page).
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ SERVICES: Final = {
 VOICES_PER_SERVICE: Final = 4
 
 
-class Habit(NamedTuple):
-    """How jobs of one type usually look."""
+class JobProfile(NamedTuple):
+    """What jobs of one type usually are like."""
 
     job_type: str
     weight: int
@@ -48,23 +48,27 @@ _TEXT = (("sensitive_content", 22), ("text_unsupported", 12), ("text_too_long", 
 _SERVICE = (("internal", 16), ("timeout", 9), ("throttled", 8), ("unclassifiable", 4), ("empty", 3))
 _OWNER = (("voice_asset", 9), ("billing_quota", 4))
 
-HABITS: Final = (
-    Habit("ASYNC_JOB", 42, 620.0, 1.05, 2.5, 3.0, 90.0, 0.030, (*_TEXT, *_SERVICE, *_OWNER, ("storage", 7))),
-    Habit("WEBSOCKET", 41, 46.0, 0.85, 0.3, 0.8, 60.0, 0.022, (*_SERVICE, ("disconnected", 30), ("auth", 4))),
-    Habit("AUDITION", 12, 80.0, 0.60, 0.8, 1.5, 70.0, 0.035, (*_TEXT, *_SERVICE, *_OWNER)),
-    Habit("PRELOAD", 5, 24.0, 0.50, 0.4, 1.0, 80.0, 0.010, (*_SERVICE, ("disconnected", 4))),
+PROFILES: Final = (
+    JobProfile(
+        "ASYNC_JOB", 42, 620.0, 1.05, 2.5, 3.0, 90.0, 0.030, (*_TEXT, *_SERVICE, *_OWNER, ("storage", 7))
+    ),
+    JobProfile(
+        "WEBSOCKET", 41, 46.0, 0.85, 0.3, 0.8, 60.0, 0.022, (*_SERVICE, ("disconnected", 30), ("auth", 4))
+    ),
+    JobProfile("AUDITION", 12, 80.0, 0.60, 0.8, 1.5, 70.0, 0.035, (*_TEXT, *_SERVICE, *_OWNER)),
+    JobProfile("PRELOAD", 5, 24.0, 0.50, 0.4, 1.0, 80.0, 0.010, (*_SERVICE, ("disconnected", 4))),
 )
 
-HABIT_TABLE: Final = tuple(habit for habit in HABITS for _ in range(habit.weight))
+PROFILE_TABLE: Final = tuple(profile for profile in PROFILES for _ in range(profile.weight))
 SERVICE_TABLE: Final = tuple(name for name, weight in SERVICES.items() for _ in range(weight))
 KIND_TABLES: Final = {
-    habit.job_type: tuple(kind for kind, weight in habit.fail_kinds for _ in range(weight))
-    for habit in HABITS
+    profile.job_type: tuple(kind for kind, weight in profile.fail_kinds for _ in range(weight))
+    for profile in PROFILES
 }
 _AT_ONCE: Final = frozenset(
     {"sensitive_content", "text_unsupported", "text_too_long", "bad_request", "billing_quota", "voice_asset"}
 )
-"""Refused when looked at, not after the work."""
+"""These jobs fail at once, not after the work."""
 
 
 def rhythm(at: float, amplitude: float) -> float:
@@ -84,14 +88,14 @@ def poisson(mean: float, rng: random.Random) -> int:
     return count
 
 
-def text_length(habit: Habit, rng: random.Random) -> int:
+def text_length(profile: JobProfile, rng: random.Random) -> int:
     """Characters: log-normal, held to the documented 1 to 10,000."""
-    return min(10_000, max(1, int(habit.median_length * math.exp(rng.gauss(0.0, habit.spread)))))
+    return min(10_000, max(1, int(profile.median_length * math.exp(rng.gauss(0.0, profile.spread)))))
 
 
-def work_seconds(habit: Habit, length: int, rng: random.Random) -> float:
+def work_seconds(profile: JobProfile, length: int, rng: random.Random) -> float:
     """Seconds of work: grows with the length, varies, and one job in a hundred takes ten times as long."""
-    seconds = (habit.base + length / habit.speed) * math.exp(rng.gauss(0.0, 0.35))
+    seconds = (profile.base + length / profile.speed) * math.exp(rng.gauss(0.0, 0.35))
     return seconds * 10.0 if rng.random() < 0.01 else seconds
 
 

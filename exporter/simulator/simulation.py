@@ -1,13 +1,13 @@
-"""Start reading here: a simulated cloud is worlds, a clock, a gate, faults and incidents, put together.
+"""Start reading here: a simulated cloud, put together.
 
-Simulation
-  clock      what time it is over there; may run faster than ours
-  worlds     the jobs of each project, and ``truth`` about them
-  gate       who may call
-  options    which of the undocumented ways the API behaves
-  faults     what goes wrong on the wire
-  incidents  what goes wrong with the jobs, or with everything, by script
-  app        all of it as one ASGI app (also fit for httpx.ASGITransport)
+    clock      the time of the simulated cloud; may run faster than ours
+    worlds     the jobs of each project, and the ``truth`` about them
+    auth       who may call
+    options    how the API behaves where the documentation leaves it open
+    faults     what goes wrong with requests
+    incidents  what goes wrong with jobs, or with everything, by name or by script
+
+``api.build_app`` makes one ASGI application of it.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from typing import Literal
 import msgspec
 
 from .arrivals import WorldOptions
-from .auth import Accounts, Gate
+from .auth import Accounts, Authenticator
 from .faults import Faults
 from .incidents import Incidents, Script
 from .truth import Truth
-from .wire import Rounding, TimeFormat, WireStyle
+from .wire import Rounding, WireStyle, WireTimeFormat
 from .world import World
 
 PROJECT_ID = "5a1de0000000000000000000000000a1"
@@ -50,7 +50,7 @@ class Options(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     count_stops_at_max_offset: bool = False
     preload_filter: bool = False
     """Accept ``job_type=PRELOAD``, which is documented in answers only."""
-    time_format: TimeFormat = "rfc3339"
+    time_format: WireTimeFormat = "rfc3339"
     create_time_rounding: Rounding = "down"
     """How a creation time that is stored to the millisecond is shown by a format of whole seconds."""
     zone_hours: float = 0.0
@@ -81,7 +81,7 @@ class Clock:
         return self._epoch + (self._wall() - self._wall_zero) * self.scale
 
     def jump(self, seconds: float) -> None:
-        """Step the clock. Stepping back does not undo anything."""
+        """Step the clock. Stepping it back undoes nothing."""
         self._epoch += seconds
 
 
@@ -98,14 +98,14 @@ class Simulation:
         script: Script | None = None,
         seed: int | str = 0,
     ) -> None:
-        """``clock`` gives the simulator's time; ``sleep`` takes seconds of ours, for slow answers."""
+        """``clock`` returns the simulated time; ``sleep`` takes real seconds, for slow answers."""
         self.worlds = {w.project_id: w for w in ([worlds] if isinstance(worlds, World) else worlds)}
         self.truths = {project_id: Truth(world) for project_id, world in self.worlds.items()}
         self.options = options or Options()
         self.clock = clock
         self.sleep = sleep
         names = [REGION] + [f"{REGION}_{number}" for number in range(1, len(self.worlds))]
-        self.gate = Gate(Accounts(projects=dict(zip(self.worlds, names, strict=True))))
+        self.auth = Authenticator(Accounts(projects=dict(zip(self.worlds, names, strict=True))))
         self.rng = random.Random(f"{seed}/answers")  # noqa: S311  a simulation, not a secret
         self.faults = Faults(random.Random(f"{seed}/faults"))  # noqa: S311  a simulation, not a secret
         self.incidents = Incidents(self.worlds.values(), self.faults, script, start=clock())
@@ -124,7 +124,7 @@ class Simulation:
         return next(iter(self.truths.values()))
 
     def now(self) -> float:
-        """The time over there, after everything that happens until then has happened."""
+        """The simulated time, after everything has happened that happens until then."""
         now = self.clock()
         self.incidents.advance(now)
         for world in self.worlds.values():
@@ -132,12 +132,12 @@ class Simulation:
         return now
 
     def next_request_id(self) -> str:
-        """As long and as unique as a real one."""
+        """Unique, and as long as a real one."""
         self._request_number += 1
         return f"{self.rng.getrandbits(96):024x}{self._request_number:08x}"
 
 
-def simulation(
+def new_simulation(
     *,
     seed: int | str = 0,
     rate: float = 60.0,

@@ -1,8 +1,9 @@
-"""What is true, told to tests: every job, and sums by label. Plain loops, meant to be obviously right.
+"""What is true, for tests to compare with: every job, and sums by label. Plain loops, meant to be obviously
+right.
 
-Knows the simulated world and nothing of how anybody counts it. A label that a record lacks is
-``unknown``. A job belongs to the truth from the moment the list has shown it; a record that vanished
-afterwards still does. Jobs whose label changed are summed under their first label.
+Knows the simulated world; must not know how the exporter counts. A job is part of the truth from when the
+list has shown it, also if its record vanished afterwards. A label that a record lacks is ``unknown``; a job
+whose label changed is summed under its first one.
 """
 
 from __future__ import annotations
@@ -13,50 +14,50 @@ from typing import TypedDict
 
 import msgspec
 
-from .job import FAILED, SUCCEED, Job
+from .job import FAILED, SUCCEED, SimulatedJob
 from .world import World
 
-Pair = tuple[str, str]
+JobLabels = tuple[str, str]
 """(job_type, tts_service_enum)"""
-Labels = tuple[str, str, str]
+StateLabels = tuple[str, str, str]
 """(job_type, tts_service_enum, state or kind of failure)"""
 
 
 class Sums(msgspec.Struct):
     """Counts by label, as a perfect observer would have them."""
 
-    created: Counter[Pair] = msgspec.field(default_factory=Counter)
-    finished: Counter[Labels] = msgspec.field(default_factory=Counter)
-    open: Counter[Labels] = msgspec.field(default_factory=Counter)
+    created: Counter[JobLabels] = msgspec.field(default_factory=Counter)
+    finished: Counter[StateLabels] = msgspec.field(default_factory=Counter)
+    open: Counter[StateLabels] = msgspec.field(default_factory=Counter)
     """By the state that the list shows."""
-    failures: Counter[Labels] = msgspec.field(default_factory=Counter)
+    failures: Counter[StateLabels] = msgspec.field(default_factory=Counter)
     """By the kind of failure that really happened, see ``messages.py``."""
-    text_length: Counter[Pair] = msgspec.field(default_factory=Counter)
+    text_length: Counter[JobLabels] = msgspec.field(default_factory=Counter)
     """Characters of created jobs whose record has a text length."""
-    text_length_jobs: Counter[Pair] = msgspec.field(default_factory=Counter)
-    synthesized_characters: Counter[Pair] = msgspec.field(default_factory=Counter)
+    text_length_jobs: Counter[JobLabels] = msgspec.field(default_factory=Counter)
+    synthesized_characters: Counter[JobLabels] = msgspec.field(default_factory=Counter)
     """Characters of the jobs that succeeded."""
 
-    def add(self, job: Job, at: float) -> None:
+    def add(self, job: SimulatedJob, at: float) -> None:
         """Count one job as it is at ``at``."""
-        pair = pair_of(job)
+        labels = labels_of(job)
         state = job.state_at(at)
         length = None if job.lacks("text_length") else job.text_length
-        self.created[pair] += 1
+        self.created[labels] += 1
         if length is not None:
-            self.text_length[pair] += length
-            self.text_length_jobs[pair] += 1
+            self.text_length[labels] += length
+            self.text_length_jobs[labels] += 1
         if state not in (SUCCEED, FAILED):
-            self.open[(*pair, job.shown_state_at(at))] += 1
+            self.open[(*labels, job.shown_state_at(at))] += 1
             return
-        self.finished[(*pair, state)] += 1
+        self.finished[(*labels, state)] += 1
         if state == FAILED:
-            self.failures[(*pair, job.fail_kind)] += 1
+            self.failures[(*labels, job.fail_kind)] += 1
         elif length is not None:
-            self.synthesized_characters[pair] += length
+            self.synthesized_characters[labels] += length
 
 
-def pair_of(job: Job) -> Pair:
+def labels_of(job: SimulatedJob) -> JobLabels:
     """The labels of a job, as its record first shows them."""
     return (
         "unknown" if job.lacks("job_type") else job.job_type,
@@ -82,7 +83,9 @@ class Truth:
         self._baseline = baseline
         self._forgotten = Sums()
 
-    def jobs(self, since: float = -math.inf, until: float = math.inf, at: float = math.inf) -> list[Job]:
+    def jobs(
+        self, since: float = -math.inf, until: float = math.inf, at: float = math.inf
+    ) -> list[SimulatedJob]:
         """The remembered jobs created in [since, until] and shown by the list until ``at``, oldest first."""
         return [
             job
@@ -106,7 +109,7 @@ class Truth:
             getattr(sums, name).update(getattr(self._forgotten, name))
         return sums
 
-    def _forget(self, job: Job) -> None:
+    def _forget(self, job: SimulatedJob) -> None:
         self._forgotten_newest = max(self._forgotten_newest, job.created_ms / 1000)
         if job.listed < job.deleted and (self._baseline is None or job.created_ms >= self._baseline * 1000):
             self._forgotten.add(job, self.world.now)
@@ -131,7 +134,7 @@ class JobFacts(TypedDict):
     lacks: list[str]
 
 
-def facts(job: Job) -> JobFacts:
+def job_facts(job: SimulatedJob) -> JobFacts:
     """Everything about a job, ready for JSON."""
     return {
         "job_id": job.job_id,

@@ -1,6 +1,6 @@
-"""How the API writes: records, times, error bodies. Pure; the shapes of the ShowTtsJob page.
+"""How the API writes records, times and error bodies. Pure; as on the ShowTtsJob page.
 
-Knows jobs and bytes, nothing of requests.
+Knows jobs and bytes; must not know requests.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from zoneinfo import ZoneInfo
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from .job import FAILED, SUCCEED, Job
+from .job import FAILED, SUCCEED, SimulatedJob
 
-TimeFormat = Literal["rfc3339", "rfc3339_ms", "offset", "blank", "naive", "unix", "unix_ms"]
+WireTimeFormat = Literal["rfc3339", "rfc3339_ms", "offset", "blank", "naive", "unix", "unix_ms"]
 Rounding = Literal["down", "nearest", "up"]
 _UP: Final[dict[Rounding, int]] = {"down": 0, "nearest": 500, "up": 999}
 _RFC3339: Final = re.compile(
@@ -51,13 +51,13 @@ class WirePage(msgspec.Struct):
 class WireStyle(msgspec.Struct, frozen=True):
     """The choices that the documentation leaves open."""
 
-    time_format: TimeFormat = "rfc3339"
+    time_format: WireTimeFormat = "rfc3339"
     zone_hours: float = 0.0
     """Zone of written times; those without a zone are read in it, too."""
     files: bool = True
     rounding: Rounding = "down"
     zone: str = ""
-    """IANA name of a zone, with daylight saving: goes before ``zone_hours``."""
+    """IANA name of a zone, with its daylight saving; used instead of ``zone_hours``."""
 
     def time(self, at_ms: int) -> str | int:
         """A creation time as it is shown."""
@@ -69,12 +69,12 @@ class WireStyle(msgspec.Struct, frozen=True):
 _encode = msgspec.json.Encoder().encode
 
 
-def page(jobs: Iterable[Job], count: int, now: float, style: WireStyle) -> bytes:
+def page(jobs: Iterable[SimulatedJob], count: int, now: float, style: WireStyle) -> bytes:
     """A whole answer."""
     return _encode(WirePage(count, [record(job, now, style) for job in jobs]))
 
 
-def record(job: Job, now: float, style: WireStyle) -> WireRecord:
+def record(job: SimulatedJob, now: float, style: WireStyle) -> WireRecord:
     """One job as the list shows it now."""
     state = job.shown_state_at(now)
     job_id = job.job_id
@@ -94,7 +94,7 @@ def record(job: Job, now: float, style: WireStyle) -> WireRecord:
     elif state == SUCCEED and style.files and not job.lacks("job_id"):
         shown.files = _files(job_id)
     if job.quirk is not None:
-        if "job_id" in job.quirk.without:  # twins must not be told apart by anything made from the number
+        if "job_id" in job.quirk.without:  # nothing made from its number may tell a twin from the other
             shown.websocket_job_id = UNSET
         for field in job.quirk.without:
             setattr(shown, field, UNSET)
@@ -107,7 +107,7 @@ def _files(job_id: str) -> msgspec.Raw:
 
 
 @lru_cache(maxsize=8192)
-def write_time(at_ms: int, time_format: TimeFormat, zone_hours: float, zone_name: str = "") -> str | int:
+def write_time(at_ms: int, time_format: WireTimeFormat, zone_hours: float, zone_name: str = "") -> str | int:
     """A creation time in one of the formats that such services use."""
     if time_format == "unix":
         return at_ms // 1000
@@ -147,6 +147,6 @@ def read_time(text: str, zone_hours: float) -> int:
     return int(at.timestamp()) * 1000 + int(float(fraction or 0) * 1000 + 0.5)
 
 
-def error(code: str, message: str, request_id: str) -> bytes:
+def error_body(code: str, message: str, request_id: str) -> bytes:
     """The error body of MetaStudio and of its gateway."""
     return _encode({"error_code": code, "error_msg": message, "request_id": request_id})

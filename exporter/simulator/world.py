@@ -13,13 +13,13 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from .arrivals import Arrivals, Effect, WorldOptions
-from .job import FAILED, SUCCEED, Job, Quirk, number_of, position
+from .job import FAILED, SUCCEED, Quirk, SimulatedJob, number_of, position
 
 BUSINESS_TYPE: Final = "SYNTHETICS_SOUND"
 """The only ``business_type`` there is here; records do not show it."""
 
 
-class Timed(NamedTuple):
+class TimedEffect(NamedTuple):
     start: float
     end: float
     effect: Effect
@@ -28,7 +28,7 @@ class Timed(NamedTuple):
 class Selection(NamedTuple):
     """Jobs of the list that match a request, oldest first."""
 
-    jobs: Sequence[Job]
+    jobs: Sequence[SimulatedJob]
     low: int
     high: int
     """The matching ones are ``jobs[low:high]``."""
@@ -54,17 +54,17 @@ class World:
         self.start = start
         self.now = start
         self.arrivals = Arrivals(self.seed, self.options)
-        self.jobs: list[Job] = []
+        self.jobs: list[SimulatedJob] = []
         """Every job that is remembered, oldest first, also those not listed yet and those deleted."""
-        self.listing: list[Job] = []
+        self.listing: list[SimulatedJob] = []
         """What the list API has now, oldest first."""
-        self.on_forget: Callable[[Job], None] = lambda job: None
-        """Told of every job that is forgotten, so that sums can stay exact."""
+        self.on_forget: Callable[[SimulatedJob], None] = lambda job: None
+        """Called with every job that is forgotten, so that sums can stay exact."""
         self._next_second = math.floor(start)
-        self._to_list: list[tuple[float, int, Job]] = []
-        self._to_delete: list[tuple[float, int, Job]] = []
-        self._effects: list[Timed] = []
-        self._scripted: dict[str, Job] = {}
+        self._to_list: list[tuple[float, int, SimulatedJob]] = []
+        self._to_delete: list[tuple[float, int, SimulatedJob]] = []
+        self._effects: list[TimedEffect] = []
+        self._scripted: dict[str, SimulatedJob] = {}
         self._scripted_count = 0
         self._forgotten_until = start
 
@@ -87,20 +87,20 @@ class World:
             self.forget_before(now - retention)
 
     def schedule(self, effect: Effect, start: float, end: float) -> None:
-        """Let an incident happen. The past does not change: ``start`` is moved up to now."""
-        timed = Timed(max(start, self.now), end, effect)
-        self._effects = [*(old for old in self._effects if old.end > self.now), timed]
+        """Have an incident happen. The past does not change: ``start`` is moved up to now."""
+        entry = TimedEffect(max(start, self.now), end, effect)
+        self._effects = [*(old for old in self._effects if old.end > self.now), entry]
         if effect.stuck:
             for job in self.jobs:
                 if job.finished > self.now:
-                    self._hold_up(job)
+                    self._delay(job)
 
     def end_effects(self, effect: Effect) -> None:
         """End this incident now, before its time. What it did to jobs stays done."""
         self._effects = [old for old in self._effects if old.effect is not effect]
 
     def forget_before(self, at: float) -> None:
-        """Drop the jobs created before ``at`` that have ended; ``on_forget`` hears of each."""
+        """Drop the jobs created before ``at`` that have ended; ``on_forget`` is called with each."""
         cut = bisect.bisect_left(self.jobs, int(at * 1000), key=_created)
         gone = [job for job in self.jobs[:cut] if job.finished <= self.now and job.listed <= self.now]
         for job in gone:
@@ -127,11 +127,11 @@ class World:
         listed: float | None = None,
         deleted: float = math.inf,
         quirk: Quirk | None = None,
-    ) -> Job:
+    ) -> SimulatedJob:
         """A scripted job, listed at once. Times are absolute seconds; a ``fail_msg`` makes it fail."""
         born = self.now if created is None else created
         self._scripted_count += 1
-        job = Job(
+        job = SimulatedJob(
             number=self.arrivals.number(math.floor(born), 0xFFFF - self._scripted_count % 0x4000),
             created_ms=self.arrivals.stored(born),
             job_type=job_type,
@@ -152,12 +152,12 @@ class World:
         self._enter(job)
         return job
 
-    def delete(self, job: Job, now: float) -> None:
+    def delete(self, job: SimulatedJob, now: float) -> None:
         """The record vanishes from the list."""
         job.deleted = now
         self._hide(job)
 
-    def finish(self, job: Job, now: float, *, fail_msg: str | None = None) -> None:
+    def finish(self, job: SimulatedJob, now: float, *, fail_msg: str | None = None) -> None:
         """The job ends now."""
         job.started, job.finished = min(job.started, now), now
         job.final_state = SUCCEED if fail_msg is None else FAILED
@@ -165,7 +165,7 @@ class World:
 
     # -- what the list API asks ------------------------------------------------------------------------
 
-    def find(self, job_id: str) -> Job | None:
+    def find(self, job_id: str) -> SimulatedJob | None:
         """The listed job with this id."""
         scripted = self._scripted.get(job_id)
         if scripted is not None:
@@ -191,13 +191,13 @@ class World:
     # -- how jobs come about ---------------------------------------------------------------------------
 
     def _live(self, second: int) -> None:
-        active = [timed.effect for timed in self._effects if timed.start <= second < timed.end]
+        active = [entry.effect for entry in self._effects if entry.start <= second < entry.end]
         for job in self.arrivals.jobs_of(second, self.rate, active):
             self._enter(job)
 
-    def _enter(self, job: Job) -> None:
-        """Take a new job into the books, and into the list when its time has come."""
-        self._hold_up(job)
+    def _enter(self, job: SimulatedJob) -> None:
+        """Add a new job, and list it when its time has come."""
+        self._delay(job)
         _insert(self.jobs, job)
         if job.deleted < math.inf:
             heapq.heappush(self._to_delete, (job.deleted, job.number, job))
@@ -206,7 +206,7 @@ class World:
         else:
             heapq.heappush(self._to_list, (job.listed, job.number, job))
 
-    def _hold_up(self, job: Job) -> None:
+    def _delay(self, job: SimulatedJob) -> None:
         """Move start and end out of the times when nothing starts or ends."""
         for start, end, effect in self._effects:
             if not effect.stuck:
@@ -217,21 +217,21 @@ class World:
                 job.finished = end + (job.finished - start) / 4.0
             job.finished = max(job.finished, job.started)
 
-    def _show(self, job: Job) -> None:
+    def _show(self, job: SimulatedJob) -> None:
         if job.visible_at(self.now):
             _insert(self.listing, job)
 
-    def _hide(self, job: Job) -> None:
+    def _hide(self, job: SimulatedJob) -> None:
         index = bisect.bisect_left(self.listing, position(job), key=position)
         if index < len(self.listing) and self.listing[index] is job:
             del self.listing[index]
 
 
-def _created(job: Job) -> int:
+def _created(job: SimulatedJob) -> int:
     return job.created_ms
 
 
-def _insert(jobs: list[Job], job: Job) -> None:
+def _insert(jobs: list[SimulatedJob], job: SimulatedJob) -> None:
     if not jobs or position(jobs[-1]) < position(job):
         jobs.append(job)
     else:

@@ -16,7 +16,7 @@ from typing import Final
 
 from exporter.web.access.clients import client_of
 from exporter.web.access.tls import Tls, TlsProtocol
-from exporter.web.connections import Connection, Connections, Limits
+from exporter.web.connections import Connection, Limits, OpenConnections
 from exporter.web.handshakes import HandshakeQueue
 from exporter.web.memory import MemoryTrimmer
 
@@ -34,7 +34,7 @@ class Acceptor:
 
     def __init__(
         self,
-        connections: Connections,
+        connections: OpenConnections,
         protocol: Callable[[Connection, Tls | None], asyncio.Protocol],
         tls: Callable[[], Tls | None],
         limits: Limits,

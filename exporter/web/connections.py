@@ -47,7 +47,7 @@ class Connection:
         """Ends it at once; what that takes depends on how far the connection has come."""
 
 
-class Connections:
+class OpenConnections:
     """All open connections, at most ``limit``.
 
     One more closes some of the client that has the most, counted separately for connections that have been

@@ -9,7 +9,7 @@ import ctypes
 from collections.abc import Callable
 from typing import Final
 
-MANY: Final = 64
+MANY_CONNECTIONS: Final = 64
 """Connections at a time from which on giving their memory back is worth the milliseconds that it takes."""
 
 
@@ -30,6 +30,6 @@ class MemoryTrimmer:
     def update(self, connections: int) -> None:
         """Called regularly with the number of open connections."""
         self._most = max(self._most, connections)
-        if self._most >= MANY and connections < self._most / 2:
+        if self._most >= MANY_CONNECTIONS and connections < self._most / 2:
             self._most = connections
             self._trim()

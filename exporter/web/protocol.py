@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from exporter.web.access.tls import NETWORK, Tls
-from exporter.web.connections import Connection, Connections, Limits
+from exporter.web.connections import Connection, Limits, OpenConnections
 from exporter.web.request_queue import RequestQueue
 from exporter.web.request_validation import MAX_HEADER_LINES
 from exporter.web.responses import LargeResponse, LargeResponses, PiecewiseSend
@@ -42,7 +42,7 @@ def unacknowledged_in_kernel(transport: asyncio.Transport) -> int:
 class ServerContext(NamedTuple):
     """What the connections of a server have in common."""
 
-    connections: Connections
+    connections: OpenConnections
     queue: RequestQueue
     responses: LargeResponses
     limits: Limits

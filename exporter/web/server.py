@@ -20,7 +20,7 @@ from exporter.web.accepting import Acceptor
 from exporter.web.access.middleware import AccessMiddleware
 from exporter.web.access.reloader import WebConfigReloader
 from exporter.web.access.tls import Tls
-from exporter.web.connections import Connection, Connections, Limits
+from exporter.web.connections import Connection, Limits, OpenConnections
 from exporter.web.protocol import READ_BYTES, HttpProtocol, ServerContext
 from exporter.web.request_queue import RequestQueue
 from exporter.web.request_validation import RequestValidator
@@ -50,7 +50,7 @@ class Server:
         self._limits = limits or Limits()
         self._sockets = listen.listen(listen_addresses)
         self._context = ServerContext(
-            Connections(_within_open_files(self._limits.connections)),
+            OpenConnections(_within_open_files(self._limits.connections)),
             RequestQueue(),
             LargeResponses(self._limits.requests, self._limits.memory),
             self._limits,

@@ -34,7 +34,7 @@ from exporter.runtime.target import classifier, ledger_scope, rules
 from exporter.simulator.api import build_app
 from exporter.simulator.arrivals import WorldOptions
 from exporter.simulator.incidents import Entry, Script
-from exporter.simulator.simulation import simulation
+from exporter.simulator.simulation import new_simulation
 from exporter.store.repository import LedgerRepository
 from exporter.store.sqlite import SqliteStore
 from tests.fake_api import InlineExecutor
@@ -95,9 +95,9 @@ class Recorder:
     def __init__(self, clock: Time, script: Script, rate: float, folder: Path) -> None:
         self.clock = clock
         options = WorldOptions(retention=14 * HOUR)
-        cloud = simulation(rate=rate, history=HOUR, script=script, wall=clock, world_options=options)
+        cloud = new_simulation(rate=rate, history=HOUR, script=script, wall=clock, world_options=options)
         cloud.sleep = clock.sleep
-        config = configuration(ENDPOINT, *next(iter(cloud.gate.accounts.keys.items())), folder)
+        config = configuration(ENDPOINT, *next(iter(cloud.auth.accounts.keys.items())), folder)
         config = replace(config, poll=replace(config.poll, interval=15.0))
         (self.target,) = config.targets
         self.config = config

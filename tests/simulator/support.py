@@ -13,7 +13,7 @@ import msgspec
 
 from exporter.simulator.api import build_app
 from exporter.simulator.arrivals import WorldOptions
-from exporter.simulator.auth import ACCESS_KEY, SECRET_KEY, Request, signature_of
+from exporter.simulator.auth import ACCESS_KEY, SECRET_KEY, RawRequest, signature_of
 from exporter.simulator.simulation import PROJECT_ID, Options, Simulation
 from exporter.simulator.world import World
 
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class Wall:
-    """A clock that goes only when told to."""
+    """A clock that goes only when it is told to."""
 
     def __init__(self, now: float = NOON) -> None:
         self.now = now
@@ -51,7 +51,7 @@ def small_world(
 def open_simulation(world: World, wall: Callable[[], float], options: Options | None = None) -> Simulation:
     """One that lets everybody in."""
     made = Simulation(world, options, clock=wall)
-    made.gate.required = False
+    made.auth.required = False
     return made
 
 
@@ -111,7 +111,7 @@ def signed(
     if project_id is not None:
         headers["x-project-id"] = project_id
     names = sorted(headers)
-    signature = signature_of(Request("GET", path, query, headers), names, date, sk)
+    signature = signature_of(RawRequest("GET", path, query, headers), names, date, sk)
     headers["authorization"] = (
         f"SDK-HMAC-SHA256 Access={ak}, SignedHeaders={';'.join(names)}, Signature={signature}"
     )

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from exporter.simulator.arrivals import WorldOptions
-from exporter.simulator.job import Job
+from exporter.simulator.job import SimulatedJob
 from exporter.simulator.simulation import PROJECT_ID, Options
 from exporter.simulator.world import World
 
@@ -185,7 +185,7 @@ def test_ways_that_are_not_documented(
     ],
     ids=["type", "service", "both", "business", "other-business"],
 )
-def test_filters(params: dict[str, str], fits: Callable[[Job], bool]) -> None:
+def test_filters(params: dict[str, str], fits: Callable[[SimulatedJob], bool]) -> None:
     """Filters leave exactly the records that match, and ``count`` agrees."""
     world, wall = small_world()
     simulation = open_simulation(world, wall)
@@ -206,7 +206,7 @@ def test_one_job_by_id() -> None:
 
 
 def test_fields_that_are_missing() -> None:
-    """Records lack what they are told to lack, and twins are equal in all that they show."""
+    """Records lack what they are made to lack, and twins are equal in all that they show."""
     world, wall = small_world(no_text_length=1.0, no_create_time=1.0, twin=1.0)
     records = list_all(open_simulation(world, wall, Options(order="oldest")))
     assert not {"job_id", "text_length", "create_time"} & set().union(*records)

@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from exporter.simulator.auth import Request, signature_of
-from exporter.simulator.simulation import PROJECT_ID, REGION, Options, Simulation, simulation
+from exporter.simulator.auth import RawRequest, signature_of
+from exporter.simulator.simulation import PROJECT_ID, REGION, Options, Simulation, new_simulation
 from tests.paths import TESTS
 
 from .support import JOBS, NOON, Wall, ask, signed, small_world, talk
@@ -37,7 +37,7 @@ def test_signatures_of_the_official_sdk(case: dict[str, Any]) -> None:
     wire = {name.lower(): str(value) for name, value in expected["headers_on_the_wire"].items()}
     if any(ord(letter) > 127 for value in wire.values() for letter in value):
         wire = {name: value.encode("latin-1").decode() for name, value in wire.items()}
-    request = Request(given["method"], path, query, wire, (given["body"] or "").encode())
+    request = RawRequest(given["method"], path, query, wire, (given["body"] or "").encode())
     names = expected["signed_headers"].split(";")
     assert signature_of(request, names, wire["x-sdk-date"], given["sk"]) == expected["signature"]
 
@@ -71,8 +71,8 @@ def test_a_good_signature_opens() -> None:
 )
 def test_refusals(request_: dict[str, Any], code: str, text: str) -> None:
     """Wrong credentials get 401 with the documented code and text."""
-    status, told, message = refusal(ask(strict()[0], **request_))
-    assert (status, told) == (401, code)
+    status, described, message = refusal(ask(strict()[0], **request_))
+    assert (status, described) == (401, code)
     assert text in message
 
 
@@ -118,7 +118,7 @@ def token_request(**changes: str) -> dict[str, Any]:
 def test_a_token_opens_until_it_expires() -> None:
     """IAM answers 201 with a token in a header; it opens the list until ``expires_at``, then 401."""
     made, wall = strict()
-    made.gate.token_life = 600.0
+    made.auth.token_life = 600.0
     answer = ask(made, "/v3/auth/tokens", "POST", json=token_request(), params={"nocatalog": "true"})
     assert answer.status_code == 201
     assert answer.json()["token"]["expires_at"] == "2025-10-09T09:03:20.000000Z"
@@ -158,7 +158,7 @@ def test_iam_refusals(body: dict[str, Any], status: int) -> None:
 
 def test_tokens_belong_to_one_project() -> None:
     """A token of one project does not open another, and each project has its own jobs."""
-    made = simulation(projects=("a" * 32, "b" * 32), wall=Wall(), history=120.0)
+    made = new_simulation(projects=("a" * 32, "b" * 32), wall=Wall(), history=120.0)
     found = ask(made, **signed("/v3/projects", {"name": f"{REGION}_1"}, project_id=None)).json()
     assert [project["id"] for project in found["projects"]] == ["b" * 32]
     token = ask(made, "/v3/auth/tokens", "POST", json=token_request(project=f"{REGION}_1"))
@@ -211,7 +211,7 @@ def test_metadata_protocols() -> None:
         assert "Please configure Cloud Service Agency first" in refused.text
         pod = "/pod-identity/credentials"
         seen += [refused.status_code, (await client.post(pod, json={})).status_code]
-        got = await client.post(pod, json={}, headers={"Authorization": made.gate.accounts.pod_token})
+        got = await client.post(pod, json={}, headers={"Authorization": made.auth.accounts.pod_token})
         assert got.json()["credentials"].keys() >= {"access_key_id", "secret_access_key", "security_token"}
         return seen
 

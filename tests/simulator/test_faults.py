@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from benchmarks.simulator import OneWriteProtocol
 from exporter.simulator.api import build_app
 from exporter.simulator.faults import Fault, Faults
 from exporter.simulator.server import serve
@@ -38,9 +39,9 @@ def broken(*faults: Fault, options: Options | None = None) -> tuple[Simulation, 
 
 
 def test_head_and_body_arrive_together() -> None:
-    """An answer is sent in one piece: a client that reads once has all of it."""
+    """In benchmarks an answer is sent in one piece: a client that reads once has all of it."""
     simulation, _ = broken()
-    simulation.gate.required = False
+    simulation.auth.required = False
 
     def read_once(address: str) -> bytes:
         host, port = address.removeprefix("http://").split(":")
@@ -50,7 +51,7 @@ def test_head_and_body_arrive_together() -> None:
             return connection.recv(65536)
 
     async def run() -> bytes:
-        async with serve(build_app(simulation)) as address:
+        async with serve(build_app(simulation), protocol=OneWriteProtocol) as address:
             # In a thread: a client in the same event loop would look only after both were sent.
             return await asyncio.to_thread(read_once, address)
 
@@ -233,10 +234,10 @@ def test_page_drift(order: Any) -> None:
 
 def test_the_clock_jumps() -> None:
     """The simulator's clock can be stepped, and takes the jobs with it."""
-    from exporter.simulator.simulation import simulation
+    from exporter.simulator.simulation import new_simulation
 
-    made = simulation(wall=Wall(), history=60.0)
-    made.gate.required = False
+    made = new_simulation(wall=Wall(), history=60.0)
+    made.auth.required = False
     before = len(made.world.jobs)
     assert ask(made, "/simulator/clock", "POST", json={"jump": 600}).json()["now"] == pytest.approx(
         NOON + 600
@@ -247,10 +248,10 @@ def test_the_clock_jumps() -> None:
 
 def test_time_can_be_compressed() -> None:
     """With a time scale the simulator's clock runs faster from its epoch."""
-    from exporter.simulator.simulation import simulation
+    from exporter.simulator.simulation import new_simulation
 
     wall = Wall()
-    made = simulation(wall=wall, time_scale=60.0, epoch=1e9, history=0.0)
+    made = new_simulation(wall=wall, time_scale=60.0, epoch=1e9, history=0.0)
     wall.now += 10.0
     assert made.now() == 1e9 + 600.0
 

@@ -9,14 +9,14 @@ import pytest
 
 from exporter.simulator.arrivals import WorldOptions
 from exporter.simulator.incidents import DEMO_SCRIPT, INCIDENTS, Entry, Incidents, Script
-from exporter.simulator.job import FAILED, Job
+from exporter.simulator.job import FAILED, SimulatedJob
 from exporter.simulator.simulation import PROJECT_ID, Simulation
 from exporter.simulator.world import World
 
 from .support import NOON, Wall, ask
 
 
-def day_with(name: str, *, duration: float = 120.0) -> tuple[Simulation, Wall, list[Job]]:
+def day_with(name: str, *, duration: float = 120.0) -> tuple[Simulation, Wall, list[SimulatedJob]]:
     """A simulation in which the incident began five minutes after the start, two minutes before now."""
     wall = Wall(NOON - 420.0)
     world = World(
@@ -24,13 +24,13 @@ def day_with(name: str, *, duration: float = 120.0) -> tuple[Simulation, Wall, l
     )
     script = Script((Entry(300.0, duration, name),))
     simulation = Simulation(world, clock=wall, script=script)
-    simulation.gate.required = False
+    simulation.auth.required = False
     wall.now = NOON
     simulation.now()
     return simulation, wall, [job for job in world.jobs if NOON - 120.0 <= job.created_ms / 1000 < NOON]
 
 
-def failed(jobs: list[Job], kind: str) -> float:
+def failed(jobs: list[SimulatedJob], kind: str) -> float:
     """Share of jobs that fail that way."""
     return sum(job.final_state == FAILED and job.fail_kind == kind for job in jobs) / len(jobs)
 
@@ -55,7 +55,7 @@ def failed(jobs: list[Job], kind: str) -> float:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_incidents_change_the_mix(name: str, changed: Callable[[list[Job]], bool]) -> None:
+def test_incidents_change_the_mix(name: str, changed: Callable[[list[SimulatedJob]], bool]) -> None:
     """While an incident lasts the jobs look as its name says; on an ordinary day they do not."""
     assert changed(day_with(name)[2])
     assert not changed(day_with("outage")[2])

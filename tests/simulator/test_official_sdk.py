@@ -14,7 +14,7 @@ from huaweicloudsdkmetastudio.v1 import MetaStudioClient, ShowTtsJobRequest
 from exporter.simulator.api import build_app
 from exporter.simulator.auth import ACCESS_KEY, SECRET_KEY
 from exporter.simulator.server import serve
-from exporter.simulator.simulation import PROJECT_ID, Simulation, simulation
+from exporter.simulator.simulation import PROJECT_ID, Simulation, new_simulation
 
 
 def with_sdk(made: Simulation, work: Callable[[str], Any]) -> Any:
@@ -35,7 +35,7 @@ def sdk_client(address: str, sk: str = SECRET_KEY) -> Any:
 
 def test_the_sdk_reads_every_page() -> None:
     """With signed requests the SDK pages through the list and finds every job."""
-    made = simulation(seed=11, rate=60.0, history=600.0, time_scale=0.0)  # or more jobs come meanwhile
+    made = new_simulation(seed=11, rate=60.0, history=600.0, time_scale=0.0)  # or more jobs come meanwhile
     made.now()
 
     def read(address: str) -> list[Any]:
@@ -57,7 +57,7 @@ def test_the_sdk_reads_every_page() -> None:
 
 def test_the_sdk_filters() -> None:
     """Filters, ids and the app user set through the SDK arrive, with the signature intact."""
-    made = simulation(seed=12, rate=120.0, history=600.0)
+    made = new_simulation(seed=12, rate=120.0, history=600.0)
     wanted = next(job for job in reversed(made_jobs(made)) if job.job_type == "WEBSOCKET")
 
     def read(address: str) -> tuple[Any, Any]:
@@ -82,7 +82,7 @@ def made_jobs(made: Simulation) -> list[Any]:
 
 def test_the_sdk_is_refused_and_locked_out() -> None:
     """With a wrong key the SDK gets 401 APIG.0301; after five the right one is locked out, too."""
-    made = simulation(history=60.0)
+    made = new_simulation(history=60.0)
 
     def attempt(address: str) -> list[str]:
         texts = []
@@ -99,7 +99,7 @@ def test_the_sdk_is_refused_and_locked_out() -> None:
 
 def test_the_sdk_understands_illegal_parameters() -> None:
     """The SDK finds code, text and request id in a 400."""
-    made = simulation(history=60.0)
+    made = new_simulation(history=60.0)
 
     def attempt(address: str) -> Any:
         with pytest.raises(ClientRequestException) as refused:

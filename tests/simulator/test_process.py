@@ -46,11 +46,11 @@ def test_it_runs_and_leaves_the_truth(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=10) == 0
     assert "date" not in answer.headers
-    told = json.loads(truth.read_bytes())[PROJECT_ID]
+    described = json.loads(truth.read_bytes())[PROJECT_ID]
     oldest = [record["job_id"] for record in answer.json()["data"]]
-    assert [job["job_id"] for job in told["jobs"][:10]] == oldest
-    assert all(job["listed"] <= told["now"] for job in told["jobs"])
-    assert sum(row[-1] for row in told["expected"]["created"]) == len(told["jobs"])
+    assert [job["job_id"] for job in described["jobs"][:10]] == oldest
+    assert all(job["listed"] <= described["now"] for job in described["jobs"])
+    assert sum(row[-1] for row in described["expected"]["created"]) == len(described["jobs"])
 
 
 @pytest.mark.parametrize(

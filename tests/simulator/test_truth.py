@@ -26,12 +26,12 @@ def test_truth_equals_a_full_listing(seed: int, age: float, order: str) -> None:
     records = list_all(simulation, create_since=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(since)))
     truth = simulation.truth.expected(since)
     pairs = [(record["job_type"], record["tts_service_enum"]) for record in records]
-    states = [(*pair, record["job_state"]) for pair, record in zip(pairs, records, strict=True)]
+    states = [(*labels, record["job_state"]) for labels, record in zip(pairs, records, strict=True)]
     assert truth.created == Counter(pairs)
     assert truth.finished + truth.open == Counter(states)
     lengths: Counter[tuple[str, str]] = Counter()
-    for pair, record in zip(pairs, records, strict=True):
-        lengths[pair] += record.get("text_length", 0)
+    for labels, record in zip(pairs, records, strict=True):
+        lengths[labels] += record.get("text_length", 0)
     assert +truth.text_length == +lengths
     messages = {record["job_id"]: record["fail_msg"] for record in records if "fail_msg" in record}
     assert sum(truth.failures.values()) == len(messages)
@@ -47,12 +47,12 @@ def test_truth_over_http() -> None:
     world, wall = small_world(2)
     simulation = open_simulation(world, wall)
     since = NOON - 120
-    told = ask(simulation, "/simulator/truth", params={"since": str(since), "jobs": "true"}).json()
-    assert told["expected"] == rows(simulation.truth.expected(since))
-    assert {job["job_id"] for job in told["jobs"]} == {
+    described = ask(simulation, "/simulator/truth", params={"since": str(since), "jobs": "true"}).json()
+    assert described["expected"] == rows(simulation.truth.expected(since))
+    assert {job["job_id"] for job in described["jobs"]} == {
         job.job_id for job in simulation.truth.jobs(since, at=NOON)
     }
-    assert {"created_ms", "final_state", "finished", "fail_msg", "listed", "deleted"} <= told["jobs"][
+    assert {"created_ms", "final_state", "finished", "fail_msg", "listed", "deleted"} <= described["jobs"][
         0
     ].keys()
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from exporter.simulator import life
 from exporter.simulator.arrivals import Effect, WorldOptions
-from exporter.simulator.job import FAILED, SUCCEED, Job, Quirk, id_of, number_of
-from exporter.simulator.truth import Truth, facts
+from exporter.simulator.job import FAILED, SUCCEED, Quirk, SimulatedJob, id_of, number_of
+from exporter.simulator.truth import Truth, job_facts
 from exporter.simulator.world import World
 
 from .support import NOON, small_world
@@ -40,7 +40,7 @@ def test_steps_do_not_matter(seed: int, steps: list[float]) -> None:
         now += step
         worlds[1].advance(now)
     worlds[1].advance(end)
-    assert [facts(job) for job in worlds[0].jobs] == [facts(job) for job in worlds[1].jobs]
+    assert [job_facts(job) for job in worlds[0].jobs] == [job_facts(job) for job in worlds[1].jobs]
     assert [job.number for job in worlds[0].listing] == [job.number for job in worlds[1].listing]
 
 
@@ -78,7 +78,7 @@ def test_oddities_leave_the_rest_as_it_was() -> None:
         ("twin", lambda job: job.lacks("job_id")),
     ],
 )
-def test_every_oddity_happens(option: str, shows: Callable[[Job], bool]) -> None:
+def test_every_oddity_happens(option: str, shows: Callable[[SimulatedJob], bool]) -> None:
     """An oddity with probability 1 befalls every job, and with its default none, or next to none."""
     odd, _ = small_world(3, minutes=2, **{option: 1.0})
     plain, _ = small_world(3, minutes=2)
@@ -109,7 +109,7 @@ def test_jobs_look_like_jobs() -> None:
     """Types, services, lengths, durations and failures have plausible shares and spans."""
     world, _ = small_world(4, minutes=60, rate=300)
     jobs = world.jobs
-    assert {job.job_type for job in jobs} == {habit.job_type for habit in life.HABITS}
+    assert {job.job_type for job in jobs} == {profile.job_type for profile in life.PROFILES}
     assert {job.tts_service_enum for job in jobs} == set(life.SERVICES)
     assert all(1 <= job.text_length <= 10_000 for job in jobs)
     assert all(job.listed <= job.started <= job.finished < math.inf for job in jobs)

@@ -31,7 +31,7 @@ from exporter.failures.classify import BUILTIN_RULES, Classifier
 from exporter.ledger.record import JobsQuery, Page
 from exporter.simulator import wire
 from exporter.simulator.arrivals import WorldOptions
-from exporter.simulator.job import FAILED, SUCCEED, Job
+from exporter.simulator.job import FAILED, SUCCEED, SimulatedJob
 from exporter.simulator.world import World
 from exporter.store.base import Commit
 from exporter.store.sqlite import SqliteStore
@@ -65,7 +65,7 @@ class Tally:
         self.sums: Counter[tuple[str, ...]] = Counter()
         self._classify = Classifier(BUILTIN_RULES).classify
 
-    def add(self, job: Job) -> None:
+    def add(self, job: SimulatedJob) -> None:
         pair = (job.job_type, job.tts_service_enum)
         length = 0 if job.lacks("text_length") else job.text_length
         self.sums["created", *pair] += 1

@@ -10,7 +10,7 @@ import pytest
 
 from exporter.web import accepting
 from exporter.web.accepting import AT_ONCE, Acceptor
-from exporter.web.connections import Connections, Limits
+from exporter.web.connections import Limits, OpenConnections
 from tests.web.test_connections import QUICK, serving, stranger, until
 
 
@@ -18,7 +18,7 @@ def test_many_connections_are_taken_in_one_round() -> None:
     """And not all of them: those that are open have their turn in between."""
 
     async def run() -> list[int]:
-        connections = Connections(512)
+        connections = OpenConnections(512)
         acceptor = Acceptor(connections, lambda *_: asyncio.Protocol(), lambda: None, Limits())
         taken = []
         with contextlib.ExitStack() as sockets:

@@ -28,7 +28,7 @@ from exporter.web import server as server_module
 from exporter.web.access import tls as tls_module
 from exporter.web.access.reloader import WebConfigReloader
 from exporter.web.access.tls import HELLO_BYTES, TlsProtocol
-from exporter.web.connections import Connection, Connections, Limits
+from exporter.web.connections import Connection, Limits, OpenConnections
 from exporter.web.handshakes import HandshakeQueue
 from exporter.web.protocol import HttpProtocol
 from exporter.web.responses import SHARED_BODY
@@ -712,9 +712,9 @@ def test_a_scraper_is_served_beside_hostile_clients_at_its_address(trouble: Trou
 # --- who is dropped -----------------------------------------------------------------------------------------
 
 
-def connections(*clients: str, limit: int) -> tuple[Connections, list[Connection], list[int]]:
+def connections(*clients: str, limit: int) -> tuple[OpenConnections, list[Connection], list[int]]:
     """These clients' connections, in order of time, and who was dropped."""
-    everybody, dropped = Connections(limit), []
+    everybody, dropped = OpenConnections(limit), []
     found = []
     for n, client in enumerate(clients):
         connection = Connection(client)

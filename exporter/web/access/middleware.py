@@ -20,7 +20,7 @@ from exporter.web.access.basic_auth import AuthResult, BasicAuth
 from exporter.web.access.clients import client_of
 from exporter.web.access.config import RateLimit, WebConfig
 
-MAX_BUCKETS: Final = 4096
+MAX_CLIENTS: Final = 4096
 """The longest unused one is dropped first."""
 
 BucketKey = tuple[str, bytes | None]
@@ -42,7 +42,7 @@ class ClientRateLimiter:
         tokens = min(self.limit.burst, tokens + (now - then) / self.limit.interval)
         enough = tokens >= 1
         self._buckets[key] = (tokens - 1 if enough else tokens, now)
-        if len(self._buckets) > MAX_BUCKETS:
+        if len(self._buckets) > MAX_CLIENTS:
             self._buckets.popitem(last=False)
         return 0.0 if enough else (1 - tokens) * self.limit.interval
 

@@ -13,7 +13,7 @@ from starlette.responses import PlainTextResponse
 
 from exporter.web.access.clients import client_of
 from exporter.web.access.config import RateLimit, WebConfig
-from exporter.web.access.middleware import MAX_BUCKETS, AccessMiddleware, ClientRateLimiter
+from exporter.web.access.middleware import MAX_CLIENTS, AccessMiddleware, ClientRateLimiter
 from tests.web.access.test_basic_auth import USERS, basic
 
 APP = PlainTextResponse("page\n", headers={"x-frame-options": "DENY", "x-content-type-options": "nosniff"})
@@ -141,9 +141,9 @@ def test_no_more_than_burst_and_rate_get_through(burst: int, interval: float, pa
 def test_buckets_are_bounded() -> None:
     """However many addresses come."""
     buckets = ClientRateLimiter(RateLimit(1.0, 1), Clock())
-    for n in range(MAX_BUCKETS + 100):
+    for n in range(MAX_CLIENTS + 100):
         buckets.wait((str(n), None))
-    assert len(buckets._buckets) == MAX_BUCKETS
+    assert len(buckets._buckets) == MAX_CLIENTS
 
 
 @pytest.mark.parametrize(
