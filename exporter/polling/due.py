@@ -5,6 +5,7 @@ Pure.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from itertools import accumulate
 from typing import Final, NamedTuple
@@ -115,28 +116,34 @@ def _around(ledger: Ledger, created: int, now: int) -> tuple[int, int]:
 class RecordCounts:
     """How many records were created between two times: counted up to ``head``, estimated after it.
 
-    Within a minute they are taken to be spread evenly.
+    To the second as far back as finished jobs are remembered. Before that by minute, and taken to be spread
+    evenly within it.
     """
 
     def __init__(self, ledger: Ledger, since: int, head: int, per_ms: float) -> None:
         self._first = since // MINUTE
         self._head = max(head, since)
+        self._remembered = min(max(since, ledger.times.evicted_until), self._head)
         self._per_ms = per_ms
-        minutes = range(self._first, self._head // MINUTE + 1)
+        minutes = range(self._first, self._remembered // MINUTE + 1)
         counts = (ledger.jobs.open_in(minute) + ledger.minutes.density(minute) for minute in minutes)
         self._before = list(accumulate(counts, initial=0))
+        jobs = ledger.jobs.created_in(self._remembered, self._head)
+        self._created = sorted(job.created for _, job in jobs)
 
     def __call__(self, since: int, until: int) -> float:
         return self.before(until) - self.before(since)
 
     def before(self, time: int) -> float:
         """Records from the beginning up to ``time``."""
-        if time >= self._head:
-            return self._before[-1] + (time - self._head) * self._per_ms
+        counted = self._by_minute(min(time, self._remembered)) + bisect_left(self._created, time)
+        return counted + max(0, time - self._head) * self._per_ms
+
+    def _by_minute(self, time: int) -> float:
         minute = time // MINUTE - self._first
         if minute < 0:
             return 0.0
         # The newest minute has been read only as far as ``head``.
         begin = (self._first + minute) * MINUTE
-        share = (time - begin) / min(MINUTE, self._head - begin)
+        share = (time - begin) / max(1, min(MINUTE, self._head - begin))
         return self._before[minute] + (self._before[minute + 1] - self._before[minute]) * share

@@ -24,11 +24,13 @@ MOST_PAGES: Final = 9
 """The largest window (R6: at most 1,000 records)."""
 MANY: Final = 850
 """Records a window is cut for when it is paged anyway: nine pages at most."""
+FULL: Final = MOST_PAGES * (PAGE_LIMIT - 1) + 1
+"""Records that so many pages hold: each begins with its predecessor's last."""
 EDGE: Final = 2.0
 """Windows share their edge seconds. Where one holds more records than this, one page is the dear way."""
 SETTLE_SLACK: Final = 4
-"""Room on a settle page for records that were listed after the head had passed."""
-SLACK: Final = 5.0
+"""Room in a settle window for records that were listed after the head had passed."""
+SLACK: Final = 2.0
 """Records that a stretch may hold beyond what is known of it."""
 MIN_AHEAD: Final = CLOCKS_DIFFER
 """A head read reaches this far (milliseconds) past now, or ``overlap`` if that is more."""
@@ -125,7 +127,7 @@ def _cut(ledger: Ledger, since: int, end: int, most_records: int) -> int:
     """Where the window from ``since`` is full; its end second is part of it."""
     created = sorted(job.created for _, job in ledger.jobs.created_in(since - MARGIN, end + SECOND))
     dense = len(created) * SECOND > EDGE * (end - since)
-    target = min(MANY if dense else PAGE_LIMIT - SETTLE_SLACK, most_records)
+    target = min((FULL if dense else PAGE_LIMIT) - SETTLE_SLACK, most_records)
     if len(created) <= target:
         return end
     return max(since + SECOND, floor_second(created[target]) - SECOND)

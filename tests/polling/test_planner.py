@@ -289,6 +289,17 @@ def test_records_are_counted_by_minute_as_far_as_the_head_and_estimated_beyond(
     assert counts(begin + since * SECOND, begin + until * SECOND) == pytest.approx(records)
 
 
+def test_records_are_counted_to_the_second_as_far_back_as_all_are_remembered() -> None:
+    """A burst in one second of a minute is where it is; of older ones only the minute is known."""
+    begin = START // MINUTE * MINUTE
+    burst = {f"j{number}": job(begin + number % 2 * MINUTE + 10 * SECOND, begin) for number in range(120)}
+    ledger = ledger_of(burst)
+    ledger.times.evicted_until = begin + MINUTE
+    counts = RecordCounts(ledger, begin, begin + 2 * MINUTE, 0.0)
+    seconds = (30, 60, 70, 71, 120)
+    assert [counts(begin, begin + second * SECOND) for second in seconds] == [30, 60, 60, 120, 120]
+
+
 @pytest.mark.parametrize(("records", "span"), [(None, 50), (900, 50), (2_000, 42), (85_000, 1)])
 def test_a_window_that_failed_is_followed_by_a_smaller_one(records: int | None, span: int) -> None:
     """Half as long; or, where it is known to hold too many records, as long as holds what fits."""
@@ -307,6 +318,17 @@ def test_a_settle_window_over_known_records_ends_before_the_second_that_would_ov
     dense = {f"j{number}": job(START, START) for number in range(1_100)}
     window = plan.settle_window(ledger_of(dense), density, START, late, late, 1_000)
     assert window == plan.Window(START, START + SECOND)
+
+
+def test_a_dense_settle_window_over_known_records_fills_its_pages() -> None:
+    """Nine pages hold 892 records: what is known to the second is cut for all of them but a few."""
+    late = START + 10 * MINUTE
+    busy = {f"j{number}": job(START + number * SECOND // 12, START) for number in range(2_000)}
+    window = plan.settle_window(ledger_of(busy), plan.Density(5 * MINUTE), START, late, late, 1_000)
+    assert window is not None
+    listed = (window.until + SECOND - START) * 12 // SECOND
+    assert plan.pages(listed) == plan.MOST_PAGES
+    assert plan.FULL - listed < 3 * 12
 
 
 def test_a_head_read_of_several_pages_ends_a_second_before_now() -> None:
