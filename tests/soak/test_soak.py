@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.soak.run import soak
+from tests.soak.run import UNKNOWABLE, soak
 
 
 def test_an_hour_and_a_half_with_faults_and_kills_is_exact_at_the_end(tmp_path: Path) -> None:
@@ -16,3 +16,11 @@ def test_an_hour_and_a_half_with_faults_and_kills_is_exact_at_the_end(tmp_path: 
     assert result.happened["kills"] >= 1
     assert result.happened["records deleted"] >= 1
     assert result.samples[-1].remembered == 0
+
+
+def test_jobs_that_vanish_go_back_or_change_labels_are_counted_once_or_never_seen(tmp_path: Path) -> None:
+    """No more is missed than was deleted, or shown as open again, before a poll saw it; nothing doubles."""
+    result = soak(tmp_path, days=0.04, jobs_per_day=100_000, seed=12, oddities=UNKNOWABLE)
+    assert result.explained
+    assert result.total("created") > 2_000
+    assert min(result.regressing, result.vanishing) > 5
