@@ -1,18 +1,18 @@
-"""``python -m exporter``, and what the installed command runs."""
+"""``python -m exporter``, which is also what the command ``metastudio-tts-exporter`` runs."""
 
 from typing import NoReturn
 
-from exporter.process import run
+from exporter.process import run_command
 
 
-def _command() -> int:
-    from exporter.cli import main  # imported here: it may already lack memory or open files
+def _main() -> int:
+    from exporter.cli import main  # not at the top: memory or open files may run out here already
 
     return main()
 
 
 def entry() -> NoReturn:
-    run(_command)
+    run_command(_main)
 
 
 if __name__ == "__main__":

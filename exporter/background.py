@@ -1,6 +1,7 @@
-"""Blocking work that may never end (a file on a hanging disk) in a thread that nobody waits for at the end.
+"""Blocking work that may never end (a file on a hanging disk), in a daemon thread of its own.
 
-asyncio's own threads are few, shared, and joined when the program ends: one that hangs would hold that up.
+asyncio's own threads are few and shared, and the end of the program waits for them: one that hangs would
+delay it.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from typing import Any, Generic, TypeVar
 _T = TypeVar("_T")
 
 
-class OneAtATime(Generic[_T]):
-    """The same work again and again: while it hangs, those who ask later wait for the same thread."""
+class SingleFlight(Generic[_T]):
+    """Work that is asked for again and again: while it runs, later callers wait for the same thread."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -33,22 +34,22 @@ class OneAtATime(Generic[_T]):
 
 
 async def in_background(work: Callable[[], _T], *, name: str) -> _T:
-    """What ``work`` returns or raises. Cancelled, it leaves the thread to itself."""
+    """What ``work`` returns or raises. When cancelled, the thread goes on, and its result is dropped."""
     loop = asyncio.get_running_loop()
     result: asyncio.Future[_T] = loop.create_future()
-    threading.Thread(target=_answer, args=(loop, result, work), name=name, daemon=True).start()
+    threading.Thread(target=_run, args=(loop, result, work), name=name, daemon=True).start()
     return await result
 
 
-def _answer(loop: asyncio.AbstractEventLoop, result: asyncio.Future[Any], work: Callable[[], Any]) -> None:
+def _run(loop: asyncio.AbstractEventLoop, result: asyncio.Future[Any], work: Callable[[], Any]) -> None:
     try:
-        settle = functools.partial(_settle, result.set_result, result, work())
-    except BaseException as error:  # noqa: BLE001 - whatever it is belongs to who asked
-        settle = functools.partial(_settle, result.set_exception, result, error)
-    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody asks any more
-        loop.call_soon_threadsafe(settle)
+        report = functools.partial(_report, result.set_result, result, work())
+    except BaseException as error:  # noqa: BLE001 - whatever it is, the caller gets it
+        report = functools.partial(_report, result.set_exception, result, error)
+    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        loop.call_soon_threadsafe(report)
 
 
-def _settle(settle: Callable[[Any], None], result: asyncio.Future[Any], value: object) -> None:
+def _report(set_outcome: Callable[[Any], None], result: asyncio.Future[Any], outcome: object) -> None:
     if not result.done():  # cancelled meanwhile
-        settle(value)
+        set_outcome(outcome)

@@ -1,6 +1,6 @@
-"""The process around a command: output that does not fail in its middle, and an end that waits for nobody.
+"""The process around a command: standard streams, exit codes, and an end that waits for no thread.
 
-Knows the standard streams and exit codes; knows no command.
+Knows what the system may refuse a process; must not know any command.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from collections.abc import Callable
 from typing import Final, NoReturn, TextIO
 
 _CLOSED: Final = -1
-"""In the place of a file descriptor: the program was started without this stream."""
+"""Instead of a file descriptor: the program was started without this stream, or its reader has gone."""
 
 
-def run(command: Callable[[], int]) -> NoReturn:
-    """Runs the program, and ends the process with its exit code.
+def run_command(command: Callable[[], int]) -> NoReturn:
+    """Runs a command, and ends the process with its exit code.
 
-    Who stops reading what we print changes nothing: ``check | head -1`` fails when the configuration is
-    wrong, and only then. Output that cannot be written (a full disk) is an error: exit code 1.
+    A reader that stops reading our output changes nothing: ``check | head -1`` fails when the configuration
+    is wrong, and only then. Output that cannot be written (a full disk) is an error: exit code 1.
     """
     out, err = _Output(sys.stdout), _Output(sys.stderr)
     sys.stdout, sys.stderr = out.text, err.text
@@ -41,14 +41,14 @@ def run(command: Callable[[], int]) -> NoReturn:
         code = code or 1
     err.text.flush()
     if threading.active_count() > 1:
-        # What threads still do (a lookup, a commit, a hash) has been given up. Python would wait for some of
-        # them, and abort in the middle of others.
+        # Nobody needs what threads still do (a lookup, a commit, a hash). Python would wait for some of them,
+        # and stop others in the middle.
         os._exit(code)
     sys.exit(code)
 
 
 def _ignore_key_log() -> None:
-    """Python would write the secrets of every TLS connection there, and fail where it cannot."""
+    """Python would write the keys of every TLS connection to that file, and fail where it cannot."""
     if os.environ.pop("SSLKEYLOGFILE", ""):
         print(
             "metastudio-tts-exporter: the environment variable SSLKEYLOGFILE is ignored: who reads that file"
@@ -58,11 +58,13 @@ def _ignore_key_log() -> None:
 
 
 def exhausted(error: BaseException) -> str | None:
-    """What the machine, or a limit of this process, has no more of; ``None`` for errors of another kind."""
+    """What has run out (memory, files, threads) and the remedy; ``None`` for errors of another kind."""
     if isinstance(error, BaseExceptionGroup):
         return next(filter(None, map(exhausted, error.exceptions)), None)
     number = error.errno if isinstance(error, OSError) else None
-    library = str(error).lower() if isinstance(error, ImportError) else ""  # C libraries: no code, only words
+    library = (
+        str(error).lower() if isinstance(error, ImportError) else ""
+    )  # of a C library: it has no error number
     unmapped = "failed to map segment" in library or "cannot allocate memory" in library
     if isinstance(error, MemoryError) or number == errno.ENOMEM or unmapped:
         return "not enough memory: raise the limit of this process or of its container"
@@ -74,12 +76,12 @@ def exhausted(error: BaseException) -> str | None:
 
 
 def reason(error: OSError) -> str:
-    """Why the system refused: what is exhausted and the remedy, or the system's own words."""
+    """Why the system refused: what has run out and the remedy, or the system's own words."""
     return exhausted(error) or error.strerror or type(error).__name__
 
 
 class _Output(io.RawIOBase):
-    """A standard stream that takes everything, and remembers the first error."""
+    """A standard stream that takes everything, and keeps the first error for the end."""
 
     def __init__(self, stream: TextIO | None) -> None:
         """``stream`` is ``None`` when the process has none."""
@@ -105,7 +107,7 @@ class _Output(io.RawIOBase):
         return self._descriptor != _CLOSED and os.isatty(self._descriptor)
 
     def write(self, data: object) -> int:
-        view = memoryview(data)  # type: ignore[arg-type]  # whatever holds bytes
+        view = memoryview(data)  # type: ignore[arg-type]  # any buffer
         if self._descriptor == _CLOSED or self.error is not None:
             return view.nbytes
         try:

@@ -108,7 +108,7 @@ def test_the_end_waits_for_no_thread() -> None:
     """Neither for one that Python would join, nor does one that is not Python's own abort the end."""
     code = (
         "import sys, threading, time\n"
-        "from exporter.process import run\n"
+        "from exporter.process import run_command\n"
         "def command():\n"
         "    threading.Thread(target=time.sleep, args=(50,)).start()\n"
         "    print('done')\n"

@@ -1,27 +1,27 @@
 """The built-in failure classes, as data: documented codes first, then phrases, then words.
 
-Knows how speech synthesis services word their failures, in Chinese and English. Nothing public shows a
-real ``fail_msg``: these rules come from documented codes and from the wording of neighbouring services,
-and users can put their own before them. First match wins, so the order carries meaning.
+Knows how speech synthesis services word their failures, in Chinese and English. No real ``fail_msg`` is
+public: these rules come from documented codes and from the wording of similar services, and users can put
+their own before them. The first match wins, so the order matters.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-Rule = tuple[str, str]
+ClassRule = tuple[str, str]
 """(class, RE2 pattern searched anywhere in the message)"""
 
 
-def _rule(name: str, *alternatives: str) -> Rule:
+def _rule(name: str, *alternatives: str) -> ClassRule:
     return name, "(?is)" + "|".join(alternatives)
 
 
-def _codes(name: str, *codes: str) -> Rule:
+def _codes(name: str, *codes: str) -> ClassRule:
     return name, rf"(?i)\b0?({'|'.join(codes)})\b"
 
 
-# A code says more than the words around it, so the codes come first. They are written with eight or
+# A code is more precise than the words around it, so the codes come first. They are written with eight or
 # nine digits (MSS.20050053, MSS.020050053); the boundaries keep them from matching inside a longer id.
 _BY_CODE: Final = (
     _codes("sensitive_content", "10010012"),
@@ -36,8 +36,8 @@ _BY_CODE: Final = (
     _codes("internal", "47000029", "42000007"),
 )
 
-# Phrases whose meaning would be lost to a broader rule below: "concurrency quota exceeded" is not
-# about money, "voice service unavailable" not about the voice.
+# Phrases that a broader rule below would take for something else: "concurrency quota exceeded" is not about
+# money, "voice service unavailable" is not about the voice.
 _BY_PHRASE: Final = (
     _rule(
         "throttled",
@@ -54,7 +54,7 @@ _BY_PHRASE: Final = (
     ),
 )
 
-# What may stand between "text" and "too long" without changing whom the sentence is about:
+# What may stand between "text" and "too long" without changing what the sentence is about:
 # "text length 12000 exceeds" and "文本的总长度为12000，超过", but not "text to speech quota exceeded".
 _FILLER_EN: Final = (
     r"([\s\d:=,'\"()\[\]._-]|length|size|content|count|number|input|chars?|characters?|is|are|was|has|of|the|be"
@@ -166,4 +166,4 @@ _BY_WORDS: Final = (
     ),
 )
 
-BUILTIN_RULES: Final[tuple[Rule, ...]] = _BY_CODE + _BY_PHRASE + _BY_WORDS
+BUILTIN_RULES: Final[tuple[ClassRule, ...]] = _BY_CODE + _BY_PHRASE + _BY_WORDS

@@ -12,20 +12,18 @@ from typing import Any, Final
 
 import re2
 
-from exporter.failures.builtin import BUILTIN_RULES, Rule
+from exporter.failures.builtin import BUILTIN_RULES, ClassRule
 
 UNCLASSIFIED: Final = "unclassified"
-
-
 NO_MESSAGE: Final = "no_message"
 
 
-__all__ = ["BUILTIN_RULES", "Classifier", "Rule", "compile_rule", "template"]
+__all__ = ["BUILTIN_RULES", "ClassRule", "Classifier", "compile_rule", "template"]
 
-MESSAGE_LIMIT: Final = 4096
+CLASSIFIED_LIMIT: Final = 4096
 TEMPLATE_LIMIT: Final = 200
 _REMEMBERED: Final = 1024
-"""How many texts' classes are remembered: services repeat themselves, and a look-up is 0.1 us."""
+"""Texts whose class is kept: services repeat themselves, and finding a kept one takes 0.1 us."""
 _REMEMBERED_LENGTH: Final = 512
 """Longer texts are not kept: they rarely repeat, and memory stays below a megabyte."""
 
@@ -33,7 +31,7 @@ _REMEMBERED_LENGTH: Final = 512
 def compile_rule(pattern: str) -> Any:  # noqa: ANN401 - google-re2 ships no types
     """The compiled pattern, or ValueError with RE2's own one-line reason."""
     options = re2.Options()
-    options.log_errors = False  # otherwise RE2 writes to stderr behind the log's back
+    options.log_errors = False  # otherwise RE2 writes to standard error
     options.never_capture = True
     try:
         return re2.compile(pattern.encode(), options=options)
@@ -49,7 +47,7 @@ def compile_rule(pattern: str) -> Any:  # noqa: ANN401 - google-re2 ships no typ
 class Classifier:
     """Tries rules in order; the first that matches names the class. ValueError for a pattern RE2 refuses."""
 
-    def __init__(self, rules: Iterable[Rule]) -> None:
+    def __init__(self, rules: Iterable[ClassRule]) -> None:
         rules = tuple(rules)
         named = dict.fromkeys(name for name, _ in rules if name not in (UNCLASSIFIED, NO_MESSAGE))
         self.classes: tuple[str, ...] = (*named, UNCLASSIFIED, NO_MESSAGE)
@@ -61,14 +59,14 @@ class Classifier:
         """One of ``classes``."""
         if len(text) <= _REMEMBERED_LENGTH:
             return self._remember(text)
-        return self._first_match(text[:MESSAGE_LIMIT])
+        return self._first_match(text[:CLASSIFIED_LIMIT])
 
     def _first_match(self, text: str) -> str:
         if not text.strip():
             return NO_MESSAGE
         message = text.encode("utf-8", "replace")  # half a surrogate pair can arrive as a JSON escape
-        # One by one: a message costs 20 us, the worst of 4,096 characters 0.3 ms. re2.Set, which scans once
-        # for all, takes 1.5 us and 20 ms: untrusted text must not choose.
+        # One by one: an ordinary message takes 20 us, the worst one of 4,096 characters 0.3 ms. re2.Set,
+        # which scans once for all rules, takes 1.5 us and 20 ms: too long for untrusted text.
         for name, pattern in zip(self._names, self._patterns, strict=True):
             if pattern.search(message):
                 return name
@@ -90,10 +88,11 @@ VARIABLE: Final = re.compile(
 
 
 def template(text: str) -> str:
-    """The message with what varies masked (``<uuid>``, ``<id>``, ``<number>``, ``<url>``, ``<time>``).
+    """The message with placeholders for what varies (``<uuid>``, ``<id>``, ``<number>``, ``<url>``,
+    ``<time>``).
 
     One line of at most ``TEMPLATE_LIMIT`` characters, without control characters.
     """
-    line = BLANK.sub(" ", text[:MESSAGE_LIMIT]).strip()
-    masked = VARIABLE.sub(lambda match: f"<{match.lastgroup}>", line)
-    return masked if len(masked) <= TEMPLATE_LIMIT else masked[: TEMPLATE_LIMIT - 1] + "…"
+    line = BLANK.sub(" ", text[:CLASSIFIED_LIMIT]).strip()
+    line = VARIABLE.sub(lambda match: f"<{match.lastgroup}>", line)
+    return line if len(line) <= TEMPLATE_LIMIT else line[: TEMPLATE_LIMIT - 1] + "…"

@@ -1,7 +1,7 @@
-"""What failed lately: classes by minute, and what the unclassified messages say.
+"""Recent failures, for the status page: classes by minute, and the texts of unclassified messages.
 
-Pure. Kept in memory only, bounded, and for the eyes of an operator: what a restart loses is no count. Nothing
-is shown before the commit that books it.
+Pure. Kept in memory only, and bounded: no counter depends on it. A failure is shown only once it is
+committed.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from exporter.failures.classify import UNCLASSIFIED, template
 from exporter.failures.suggest import as_yaml, suggest
 from exporter.units import MINUTE
 
-MINUTES: Final = 60
-TEMPLATES: Final = 200
-"""How many are remembered; the rarest make room."""
+KEPT_MINUTES: Final = 60
+KEPT_TEMPLATES: Final = 200
+"""Of one more, the rarest is dropped."""
 SHOWN: Final = 10
 SAMPLE_LIMIT: Final = 1024
 
 
-class _Seen:
-    """Messages that one rule would take: how many, when last, and the first of them."""
+class _Template:
+    """Messages that one rule would match: how many, when last, and the first of them."""
 
     __slots__ = ("jobs", "last", "sample")
 
@@ -41,8 +41,8 @@ class RecentFailures:
     def __init__(self) -> None:
         self._pending: list[tuple[int, str, str]] = []
         self._minutes: dict[int, Counter[str]] = {}
-        self._templates: dict[str, _Seen] = {}
-        """By suggested rule: templates that differ in a small number only are one."""
+        self._templates: dict[str, _Template] = {}
+        """By suggested rule: messages that differ only in a small number are one template."""
 
     def failed(self, at: int, fail_class: str, message: str) -> None:
         """A FAILED job was seen at ``at``."""
@@ -54,11 +54,11 @@ class RecentFailures:
             if fail_class == UNCLASSIFIED:
                 self._remember(at, message)
         self._pending.clear()
-        for minute in sorted(self._minutes)[:-MINUTES]:
+        for minute in sorted(self._minutes)[:-KEPT_MINUTES]:
             del self._minutes[minute]
 
     def dropped(self) -> None:
-        """What was not committed will be seen again."""
+        """The commit failed: these failures will be seen again."""
         self._pending.clear()
 
     def reclassify(self, classify: Callable[[str], str]) -> None:
@@ -70,10 +70,10 @@ class RecentFailures:
     def _remember(self, at: int, message: str) -> None:
         name = as_yaml(suggest(message))
         if name not in self._templates:
-            if len(self._templates) >= TEMPLATES:
+            if len(self._templates) >= KEPT_TEMPLATES:
                 rarest = min(self._templates, key=lambda name: self._rank(name))
                 del self._templates[rarest]
-            self._templates[name] = _Seen(message)
+            self._templates[name] = _Template(message)
         seen = self._templates[name]
         seen.jobs += 1
         seen.last = max(seen.last, at)
@@ -86,7 +86,7 @@ class RecentFailures:
         """FAILED jobs seen in the last hour, by class, most frequent first."""
         counts: Counter[str] = Counter()
         for minute, classes in self._minutes.items():
-            if minute > now // MINUTE - MINUTES:
+            if minute > now // MINUTE - KEPT_MINUTES:
                 counts.update(classes)
         return dict(counts.most_common())
 
@@ -96,7 +96,7 @@ class RecentFailures:
         return tuple(self._shown(rule, self._templates[rule]) for rule in rules)
 
     @staticmethod
-    def _shown(rule: str, seen: _Seen) -> UnclassifiedTemplate:
+    def _shown(rule: str, seen: _Template) -> UnclassifiedTemplate:
         return UnclassifiedTemplate(template(seen.sample), seen.jobs, seen.last, rule)
 
 

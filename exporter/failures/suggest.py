@@ -1,6 +1,6 @@
-"""A rule for messages like this one: what stands still taken literally, what varies as what it looks like.
+"""Suggests a rule for messages like a given one: constant parts literally, variable parts as patterns.
 
-Pure: text in, class name and RE2 pattern out. ``classify.py`` says what varies.
+Pure: text in, class name and RE2 pattern out. ``classify.py`` says which parts vary.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from typing import Final, NamedTuple
 from exporter.failures.classify import BLANK, NO_MESSAGE, UNCLASSIFIED, VARIABLE
 
 LITERAL_LIMIT: Final = 120
-"""Characters of the message that the pattern takes up; what follows may be anything."""
+"""Characters of the message that go into the pattern; anything may follow them."""
 WHOLE_LIMIT: Final = 1000
-"""A longer message may have been cut: its end is not the end."""
+"""A longer message may have been cut: what looks like its end may not be the end."""
 NAME_LIMIT: Final = 40
-TELLING: Final = 4
-"""Fewer literal letters than this say little: then the pattern must be the whole message."""
+ENOUGH_LETTERS: Final = 4
+"""With fewer literal letters the pattern would match anything: then it must match the whole message."""
 
 _LOOKS_LIKE: Final = {
     "url": r"[A-Za-z][A-Za-z0-9+.-]*://\S+",
@@ -32,7 +32,7 @@ _PIECE: Final = re.compile(
 )
 _RE2_SPACE: Final = frozenset("\t\n\f\r ")
 _PLAIN_YAML: Final = re.compile("[a-z][a-z0-9]*_[a-z0-9_]*")
-"""Without quotes, YAML takes some words for other things: null, no, 1."""
+"""What needs no quotes in YAML, where null, no and 1 are no text."""
 _WORD: Final = re.compile("[a-z0-9]+")
 
 
@@ -62,7 +62,7 @@ def suggest(message: str) -> Suggestion:
             parts.append(_LOOKS_LIKE[kind])
         taken += len(text) if kind == "text" else 1
     pattern = "".join(parts)
-    if sum(map(str.isalpha, literal)) < TELLING:
+    if sum(map(str.isalpha, literal)) < ENOUGH_LETTERS:
         whole = taken < LITERAL_LIMIT and len(message) < WHOLE_LIMIT
         pattern = f"^{pattern}$" if whole else f"^{pattern}"
     return Suggestion(_name(literal), pattern)
@@ -77,7 +77,7 @@ def as_yaml(suggestion: Suggestion) -> str:
 
 
 def _escaped(character: str) -> str:
-    if not character.isprintable():  # YAML cannot hold some of these, and nobody could read them
+    if not character.isprintable():  # some of these are not allowed in YAML, and none can be read
         return "."
     return _SPECIAL.sub(r"\\\g<0>", character)
 
@@ -89,7 +89,7 @@ def _blank(text: str) -> str:
 
 
 def _name(literal: str) -> str:
-    """From the message's own words, for somebody to make a better one of."""
+    """A class name from the words of the message, as a draft."""
     name = ""
     for word in _WORD.findall(literal.lower()):
         if len(name) + 1 + len(word) > NAME_LIMIT:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from exporter.failures.classify import (
     BUILTIN_RULES,
-    MESSAGE_LIMIT,
+    CLASSIFIED_LIMIT,
     TEMPLATE_LIMIT,
     Classifier,
     compile_rule,
@@ -269,8 +269,8 @@ def test_classes_are_in_rule_order_without_duplicates() -> None:
 def test_rules_search_anywhere_and_to_the_bound() -> None:
     """A match may stand anywhere in the first 4,096 characters; what is beyond is not read."""
     classifier = Classifier([("late", "needle")])
-    assert classifier.classify("的" * (MESSAGE_LIMIT - 6) + "needle") == "late"
-    assert classifier.classify("的" * MESSAGE_LIMIT + "needle") == "unclassified"
+    assert classifier.classify("的" * (CLASSIFIED_LIMIT - 6) + "needle") == "late"
+    assert classifier.classify("的" * CLASSIFIED_LIMIT + "needle") == "unclassified"
 
 
 @pytest.mark.parametrize(
@@ -304,7 +304,7 @@ def test_classify_never_fails(text: str) -> None:
 )
 def test_hostile_text_is_cheap(unit: str) -> None:
     """The longest message costs milliseconds at most, whatever it repeats."""
-    text = unit * (MESSAGE_LIMIT // len(unit))
+    text = unit * (CLASSIFIED_LIMIT // len(unit))
     started = time.process_time()
     SHIPPED.classify(text)
     template(text)

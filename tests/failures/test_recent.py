@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from exporter.failures.recent import SHOWN, TEMPLATES, RecentFailures
+from exporter.failures.recent import KEPT_TEMPLATES, SHOWN, RecentFailures
 
 MINUTE = 60_000
 NOW = 30_000_000 * MINUTE
@@ -55,7 +55,7 @@ def test_a_flood_of_different_messages_neither_fills_memory_nor_hides_the_freque
         if number % 100 < 3:
             recent.failed(NOW + number, "unclassified", "the voice is gone")
         recent.committed()
-    assert len(recent._templates) == TEMPLATES
+    assert len(recent._templates) == KEPT_TEMPLATES
     assert len(recent.unclassified()) == SHOWN
     assert recent.unclassified()[0].template == "the voice is gone"
     assert recent.unclassified()[0].jobs == 90

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from exporter.background import OneAtATime
+from exporter.background import SingleFlight
 from exporter.log.writer import LineWriter, drain, dropped_lines
 
 LINE = "x" * 1000
@@ -100,7 +100,7 @@ def test_work_that_hangs_has_one_thread() -> None:
         return 7
 
     async def ask() -> int:
-        once = OneAtATime[int]("work")
+        once = SingleFlight[int]("work")
         for _ in range(3):
             with pytest.raises(TimeoutError):
                 await once.run(work, seconds=0.01)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, Generic, Protocol, TypeVar
 
-from exporter.background import OneAtATime
+from exporter.background import SingleFlight
 from exporter.cloud.auth.request_auth import Credential, Keys, Token
 from exporter.cloud.http.rate_limit import fingerprint
 from exporter.config import values
@@ -52,7 +52,7 @@ class Reading(Generic[T]):
     def __init__(self, *sources: SecretSource | None) -> None:
         """Without any, they come from a file."""
         self._files = not sources or any(isinstance(source, Path) for source in sources)
-        self._background = OneAtATime[T]("credentials")
+        self._background = SingleFlight[T]("credentials")
 
     async def get(self, read: Callable[[], T]) -> T:
         """What ``read`` returns. Raises CredentialsError."""

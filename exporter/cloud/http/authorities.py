@@ -20,7 +20,7 @@ from typing import Final
 import httpx
 
 from exporter import log
-from exporter.background import OneAtATime
+from exporter.background import SingleFlight
 from exporter.errors import NetworkSettingsError
 from exporter.process import exhausted
 
@@ -50,7 +50,7 @@ class Authorities:
         self._folders = tuple(filter(None, environ.get(_FOLDER, "").strip().split(os.pathsep)))
         self._monotonic = monotonic
         self._problem = ""
-        self._reading = OneAtATime[ssl.SSLContext]("authorities")
+        self._reading = SingleFlight[ssl.SSLContext]("authorities")
         self.context = self._read()
         self._looked = monotonic()
 

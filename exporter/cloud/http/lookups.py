@@ -13,7 +13,7 @@ import socket
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
-from exporter.background import OneAtATime
+from exporter.background import SingleFlight
 
 LOOKUP_SECONDS: Final = 6.0
 """How long one asks: less than what a connection may take, so that the error speaks of the name. The lookup
@@ -35,12 +35,12 @@ class EventLoop(asyncio.SelectorEventLoop):
         super().__init__()
         self._look_up = look_up or socket.getaddrinfo
         self._seconds = seconds
-        self._lookups: dict[tuple[Any, ...], OneAtATime[Any]] = {}
+        self._lookups: dict[tuple[Any, ...], SingleFlight[Any]] = {}
 
     async def getaddrinfo(self, host: Any, port: Any, **options: Any) -> Any:  # noqa: ANN401 - as asyncio's
         """As ``socket.getaddrinfo``; that no answer comes is an error of the lookup, too."""
         question = (host, port, *sorted(options.items()))
-        lookup = self._lookups.setdefault(question, OneAtATime("lookup"))
+        lookup = self._lookups.setdefault(question, SingleFlight("lookup"))
         try:
             return await lookup.run(
                 functools.partial(self._look_up, host, port, **options), seconds=self._seconds

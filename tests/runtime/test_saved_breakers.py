@@ -1,0 +1,72 @@
+"""Refusals of credentials, kept across restarts."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from typing import cast
+
+import pytest
+
+from exporter.cloud.connect import Shared
+from exporter.errors import StoreError
+from exporter.runtime.saved_breakers import SavedBreakers
+from exporter.store.base import Store
+
+
+class Breakers:
+    """Those in memory and those in the store."""
+
+    def __init__(self) -> None:
+        self.memory: dict[str, str] = {}
+        self.stored = {"key": "refused"}
+        self.error: StoreError | None = None
+        self.saves = 0
+
+    def states(self) -> dict[str, str]:
+        return dict(self.memory)
+
+    def restore(self, states: dict[str, str]) -> None:
+        self.memory = dict(states)
+
+    def load_breakers(self) -> dict[str, str]:
+        return dict(self.stored)
+
+    def save_breakers(self, states: dict[str, str]) -> None:
+        self.saves += 1
+        if self.error is not None:
+            raise self.error
+        self.stored = states
+
+
+def test_changes_are_stored_once_and_errors_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """What was restored is not stored again; a store that fails is tried again in silence."""
+    breakers = Breakers()
+    rounds = 0
+    saves = []
+
+    async def sleep(_: float) -> None:
+        nonlocal rounds
+        saves.append(breakers.saves)
+        rounds += 1
+        if rounds == 2:
+            breakers.memory, breakers.error = {"key": "other"}, StoreError("disk full")
+        elif rounds == 4:
+            breakers.error = None
+        elif rounds == 6:
+            raise asyncio.CancelledError
+
+    async def run() -> None:
+        with ThreadPoolExecutor(1) as executor:
+            saved = SavedBreakers(cast(Shared, breakers), cast(Store, breakers), executor)
+            await saved.restore()
+            assert breakers.memory == {"key": "refused"}
+            with pytest.raises(asyncio.CancelledError):
+                await saved.run(sleep)
+
+    with caplog.at_level(logging.ERROR):
+        asyncio.run(run())
+    assert saves == [0, 0, 1, 2, 3, 3]
+    assert breakers.stored == {"key": "other"}
+    assert [record.message for record in caplog.records] == ["refused credentials could not be stored"]
