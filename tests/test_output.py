@@ -113,7 +113,7 @@ def test_the_end_waits_for_no_thread() -> None:
         "    threading.Thread(target=time.sleep, args=(50,)).start()\n"
         "    print('done')\n"
         "    return 3\n"
-        "run(command)\n"
+        "run_command(command)\n"
     )
     began = time.monotonic()
     ended = subprocess.run(
