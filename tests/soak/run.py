@@ -65,8 +65,8 @@ Some lack what a job is known by, or have labels that nobody documents. All this
 UNKNOWABLE: Final = msgspec.structs.replace(
     ODDITIES, milliseconds=True, label_change=0.02, regression=0.01, vanish=0.01
 )
-"""Of some jobs nobody who polls can know all: deleted, or shown as open again, before a poll saw their end; and
-a label that changes may be seen before it does, or not. See ``Result.explained``."""
+"""Of some jobs nobody who polls can know all: deleted, or shown as open again, before a poll saw their end.
+And a label that changes may be seen before it does, or not. See ``Result.explained``."""
 LABEL: Final = re.compile(r"[\w.:-]+", re.ASCII)
 
 
