@@ -105,6 +105,7 @@ def connect(
     events: ApiEvents,
     shared: Shared,
     environ: Mapping[str, str] = os.environ,
+    way_out: Network | None = None,
     metadata_url: str = METADATA_URL,
     monotonic: Callable[[], float] = time.monotonic,
     wall: Callable[[], float] = time.time,
@@ -115,10 +116,11 @@ def connect(
 ) -> Client:
     """The client of one target. Asks nobody yet; raises NetworkSettingsError.
 
-    ``masks`` learns each secret before it is sent, also those read from files or renewed.
+    ``way_out`` is what ``network_of`` returned; left out, it is read here, which may block. ``redactor``
+    learns each secret before it is sent, also those read from files or renewed.
     """
     key = credentials_key(target.auth, environ)
-    way_out = network(environ, (target.endpoint, target.iam_endpoint), redactor)
+    way_out = way_out or network_of(target, environ, redactor)
     limiter = shared.limiter(key, target.name, target.rate_limit)
     machine = _Machine(events, environ, metadata_url, way_out, monotonic, wall, jitter, transport, redactor)
     # Its own breaker for a password: a refused password and a refused token are different verdicts.
@@ -139,6 +141,13 @@ def connect(
         transport=transport,
         redactor=redactor,
     )
+
+
+def network_of(
+    target: TargetConfig, environ: Mapping[str, str], redactor: log.Redactor | None = None
+) -> Network:
+    """The way of the target's requests. Reads files, which may block. Raises NetworkSettingsError."""
+    return network(environ, (target.endpoint, target.iam_endpoint), redactor)
 
 
 def _verdict_key(key: str, target: TargetConfig) -> str:

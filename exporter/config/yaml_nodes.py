@@ -392,10 +392,8 @@ def _expanded(node: yaml.Node, known: dict[int, int]) -> int:
     if id(node) in known:
         return known[id(node)]
     known[id(node)] = EXPANDED_LIMIT + 1  # until it is counted: met again inside itself
-    children: list[yaml.Node] = []
+    children: list[yaml.Node] = node.value if isinstance(node, yaml.SequenceNode) else []
     if isinstance(node, yaml.MappingNode):
         children = [child for pair in node.value for child in pair]
-    elif isinstance(node, yaml.SequenceNode):
-        children = node.value
     known[id(node)] = 1 + sum(_expanded(child, known) for child in children)
     return known[id(node)]

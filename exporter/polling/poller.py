@@ -10,6 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final, Literal
+from weakref import WeakMethod
 
 import msgspec
 
@@ -89,7 +90,11 @@ class Poller:
         self._store_problem = ""
         """What was wrong with the store at the end of the last poll."""
         self._run = PollRun(
-            name, clock=source.clock, reader=reader, books=books, committed=self._publish_sometimes
+            name,
+            clock=source.clock,
+            reader=reader,
+            books=books,
+            committed=_weak(self._publish_sometimes),
         )
         self._witnesses = Witnesses(self._run, monotonic, wall, time_filters=settings.time_filters)
         self._start = PollStart(self._run, source, self._witnesses, time_filters=settings.time_filters)
@@ -364,3 +369,14 @@ class Poller:
 
     def _now(self) -> int | None:
         return self._source.clock.now_ms()
+
+
+def _weak(method: Callable[[], None]) -> Callable[[], None]:
+    """Calls a method without keeping its object alive, so that its parts may hold it without a cycle."""
+    reference = WeakMethod(method)
+
+    def call() -> None:
+        if (alive := reference()) is not None:
+            alive()
+
+    return call

@@ -8,7 +8,6 @@ anew from the store, so that no count is lost; targets that did not change are n
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import time
 from collections.abc import Iterable, Iterator
@@ -18,6 +17,7 @@ import msgspec
 
 from exporter import log
 from exporter.cloud.client import Client
+from exporter.cloud.http.network import Network
 from exporter.config.load import Config, TargetConfig
 from exporter.errors import ExporterError, ReloadError
 from exporter.exposition.publisher import Publisher
@@ -30,6 +30,7 @@ from exporter.runtime.target import (
     ledger_scope,
     new_client,
     new_repository,
+    read_networks,
     share_rate,
 )
 from exporter.store.repository import LedgerRepository
@@ -65,9 +66,10 @@ class Fleet:
         """Load and publish the counts of every target. Raises ExporterError."""
         classes = classifier(self.config)
         self._publisher.exchange([target.name for target in self.config.targets], classes.classes)
+        networks = await read_networks(self.config.targets, self._resources)
         for settings in self.config.targets:
             repository = new_repository(self.config, settings, self._resources, classes)
-            client = new_client(settings, self._resources)
+            client = new_client(settings, networks[settings.name], self._resources)
             self._targets[settings.name] = Target(self.config, settings, self._resources, repository, client)
             await repository.load(int(time.time() * SECOND))
             self._publisher.publish(repository.view(now=None, up=False, skew_ms=None))
@@ -93,22 +95,18 @@ class Fleet:
         if problems := (*_storage_problems(self.config, config), *self._scope_problems(config)):
             raise ReloadError(problems)
         classes, change = classifier(config), self._compare(config)
+        networks = await read_networks(change.opened, self._resources)
         stopped = [self._targets[name] for name in change.stopped]
         try:
             await self._pause(change.stopped)
             repositories = await self._load_all(config, change.opened, classes)
-            self._swap(config, change, classes, repositories, self._connect(change))
+            self._swap(config, change, classes, repositories, self._connect(change, networks))
         except BaseException:
             self._resume(change.stopped)
             raise
         for target in stopped:
             await target.client.aclose()
         names = {target.settings.name for target in stopped}
-        if stopped:
-            del stopped, target
-            # Poller and client refer to themselves in circles. Python looks for those only once there are a
-            # quarter more objects than at the last time, which takes some hundred reloads.
-            gc.collect()
         log.info(
             logger,
             "configuration exchanged",
@@ -145,12 +143,15 @@ class Fleet:
             raise ReloadError(tuple(problems))
         return opened
 
-    def _connect(self, change: TargetChanges) -> dict[str, Client]:
+    def _connect(self, change: TargetChanges, networks: dict[str, Network]) -> dict[str, Client]:
         """The clients of the opened targets. On failure the old targets share the rate limits as before."""
         resources = self._resources
         resources.shared.keep(frozenset(self._targets) - frozenset(change.stopped))
         try:
-            return {settings.name: new_client(settings, resources) for settings in change.opened}
+            return {
+                settings.name: new_client(settings, networks[settings.name], resources)
+                for settings in change.opened
+            }
         except ExporterError:
             resources.shared.keep(frozenset(self._targets) - frozenset(change.stopped))
             for name in change.stopped:

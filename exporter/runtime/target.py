@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from typing import NamedTuple
 
 import msgspec
 
 from exporter import log
+from exporter.background import in_background
 from exporter.cloud.auth.sources import credentials_key
 from exporter.cloud.client import Client
-from exporter.cloud.connect import Shared, connect
+from exporter.cloud.connect import Shared, connect, network_of
+from exporter.cloud.http.network import Network
 from exporter.cloud.times import longest_repeat
 from exporter.config.load import Config, TargetConfig
 from exporter.exposition.api_stats import ApiMetrics
@@ -88,13 +90,25 @@ class Target:
         self._budget.leave(self.settings.name)
 
 
-def new_client(settings: TargetConfig, resources: SharedResources) -> Client:
+async def read_networks(targets: Iterable[TargetConfig], resources: SharedResources) -> dict[str, Network]:
+    """By target: its proxies and certificate authorities. Not in the event loop, as their files may be on a
+    disk that hangs. Raises NetworkSettingsError.
+    """
+
+    def read() -> dict[str, Network]:
+        return {target.name: network_of(target, resources.environ, resources.redactor) for target in targets}
+
+    return await in_background(read, name="networks")
+
+
+def new_client(settings: TargetConfig, way_out: Network, resources: SharedResources) -> Client:
     """The target's client. From now on the target counts in its credentials' rate limit. Raises ApiError."""
     return connect(
         settings,
         events=resources.api.target(settings.name),
         shared=resources.shared,
         environ=resources.environ,
+        way_out=way_out,
         redactor=resources.redactor,
     )
 

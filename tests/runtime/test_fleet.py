@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
+import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing
@@ -12,6 +14,7 @@ import pytest
 from msgspec.structs import replace
 
 from exporter.cloud.connect import Shared
+from exporter.cloud.http.authorities import Authorities
 from exporter.config.load import AkskAuth, Config, Secret, StorageConfig, TargetConfig
 from exporter.errors import ReloadError
 from exporter.exposition.api_stats import ApiMetrics
@@ -124,6 +127,29 @@ def test_an_exchange_that_fails_in_the_middle_is_undone(tmp_path: Path) -> None:
             assert stage.rate == 5.0
 
     asyncio.run(scene())
+
+
+def test_certificate_authorities_are_read_in_a_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the start and at a reload: a file system that hangs stops neither scrapes nor signals."""
+    readers: list[threading.Thread] = []
+    read = Authorities._read
+
+    def noting_the_thread(self: Authorities) -> ssl.SSLContext:
+        readers.append(threading.current_thread())
+        return read(self)
+
+    monkeypatch.setattr(Authorities, "_read", noting_the_thread)
+    t = of_target("t")
+
+    async def scene() -> None:
+        async with running(tmp_path, replace(CONFIG, targets=(t,))) as stage:
+            await stage.fleet.reconfigure(replace(CONFIG, targets=(replace(t, rate_limit=2.0),)))
+
+    asyncio.run(scene())
+    assert len(readers) >= 2
+    assert threading.main_thread() not in readers
 
 
 def test_every_reason_to_refuse_is_told_at_once(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def test_reloads_leave_no_former_target_behind(tmp_path: Path) -> None:
 
     gc.collect()
     before = living()
-    gc.disable()  # as between two of its rare runs
+    gc.disable()  # without reference cycles nothing waits for it
     try:
         after = asyncio.run(life())
     finally:
