@@ -1,0 +1,23 @@
+"""What the tests of all rules of counting begin with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from exporter.store.sqlite import SqliteStore
+from tests.fake_api import PollerHarness
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SqliteStore]:
+    books = SqliteStore(tmp_path / "books.db")
+    yield books
+    books.close()
+
+
+@pytest.fixture
+def harness(store: SqliteStore) -> PollerHarness:
+    return PollerHarness(store)
