@@ -21,6 +21,8 @@ MEMORY, FILES = "not enough memory: raise", "too many open files: raise"
 LIMITS = {
     "memory-for-imports": ("RLIMIT_AS", 45 << 20, "memory"),
     "memory-60-mib": ("RLIMIT_AS", 60 << 20, "memory"),
+    "files-4": ("RLIMIT_NOFILE", 4, FILES),
+    "files-5": ("RLIMIT_NOFILE", 5, FILES),
     "files-8": ("RLIMIT_NOFILE", 8, FILES),
     "files-10": ("RLIMIT_NOFILE", 10, FILES),
     "files-11": ("RLIMIT_NOFILE", 11, FILES),

@@ -1,7 +1,7 @@
 """What went wrong, in one place: httpx exceptions, HTTP answers and bodies -> ApiError.
 
 Knows the body shapes (docs/api.md, section 4) and httpx's exception tree; what each code means is in
-``codes.py``. Every text of the cloud's passes the redactor before it enters an error.
+``error_codes.py``. Every text of the cloud's passes the redactor before it enters an error.
 """
 
 from __future__ import annotations

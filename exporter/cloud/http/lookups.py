@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import selectors
 import socket
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
@@ -23,7 +24,15 @@ _T = TypeVar("_T")
 
 
 def run(main: Coroutine[Any, Any, _T]) -> _T:
-    """``asyncio.run`` on this module's event loop."""
+    """``asyncio.run`` on this module's event loop. Raises OSError where it may not open enough files."""
+    try:
+        # Tried first: of a loop that was made by half, Python would print that it cannot be closed.
+        with selectors.DefaultSelector():
+            for end in socket.socketpair():
+                end.close()
+    except OSError:
+        main.close()
+        raise
     with asyncio.Runner(loop_factory=EventLoop) as runner:
         return runner.run(main)
 
