@@ -36,18 +36,18 @@ from exporter.errors import ExporterError, ReloadError
 from exporter.exposition.api_stats import ApiMetrics
 from exporter.exposition.publisher import Publisher
 from exporter.exposition.render import Exposition, process_view
-from exporter.log.writer import dropped_lines
-from exporter.runtime import systemd
-from exporter.runtime.fleet import Fleet
-from exporter.runtime.reload import ReloadProblems, ReloadQueue
-from exporter.runtime.saved_breakers import SavedBreakers
-from exporter.runtime.storage import open_store
-from exporter.runtime.target import SharedResources
+from exporter.log import dropped_lines
+from exporter.runtime import (
+    Fleet,
+    ReloadProblems,
+    ReloadQueue,
+    SavedBreakers,
+    SharedResources,
+    open_store,
+    systemd,
+)
 from exporter.status.model import Reload, Status, status
-from exporter.web.access.reloader import WebConfigReloader
-from exporter.web.app import create_app
-from exporter.web.connections import Limits
-from exporter.web.server import Server
+from exporter.web import Limits, Server, WebConfigReloader, create_app
 
 logger = logging.getLogger(__name__)
 

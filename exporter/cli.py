@@ -20,7 +20,7 @@ from typing import Any, Final
 from exporter import __version__, log
 from exporter.config.load import Config, inline_secrets, load
 from exporter.errors import ExporterError
-from exporter.log.writer import drain
+from exporter.log import drain
 
 logger = logging.getLogger(__name__)
 
@@ -215,7 +215,7 @@ def _run(
 ) -> int:
     from exporter.app import App
     from exporter.cloud.http import lookups
-    from exporter.web.access.reloader import WebConfigReloader
+    from exporter.web import WebConfigReloader
 
     async def life() -> None:
         app = App(

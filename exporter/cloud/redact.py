@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import Final
 
-from exporter.log.redactor import spellings
+from exporter.log import spellings
 
 MESSAGE_LIMIT: Final = 300
 _SCAN_LIMIT: Final = 16_384

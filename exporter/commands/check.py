@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, TextIO, TypeVar
 from exporter.commands.preflight import Flags, findings
 from exporter.config.load import Config, load
 from exporter.errors import ConfigError
-from exporter.web.access import config as webconfig
+from exporter.web import WebConfig, load_web_config
 
 T = TypeVar("T")
 NO_FLAGS: Final = Flags()
@@ -60,7 +60,7 @@ def check(
         print(f"{config_path}: valid, {count} target{'' if count == 1 else 's'}", file=out)
         if estimate:
             _print_estimates(config, out)
-    web = None if web_config_path is None else _tried(lambda: webconfig.load_web_config(web_config_path), out)
+    web = None if web_config_path is None else _tried(lambda: load_web_config(web_config_path), out)
     if web is not None:
         print(f"{web_config_path}: valid, {_describe(web)}", file=out)
     return int(config is None or (web is None and web_config_path is not None))
@@ -75,7 +75,7 @@ def _tried(read: Callable[[], T], out: TextIO) -> T | None:
         return None
 
 
-def _describe(web: webconfig.WebConfig) -> str:
+def _describe(web: WebConfig) -> str:
     count = len(web.users)
     users = f"{count} user{'' if count == 1 else 's'}" if count else "no passwords"
     return f"{'no TLS' if web.tls is None else 'TLS'}, {users}"

@@ -14,10 +14,7 @@ from exporter.app import App
 from exporter.config.load import AkskAuth, Config, PollConfig, Secret, StorageConfig, TargetConfig
 from exporter.errors import ExporterError
 from exporter.process import reason
-from exporter.simulator.api import build_app
-from exporter.simulator.incidents import DEMO_SCRIPT
-from exporter.simulator.server import serve
-from exporter.simulator.simulation import PROJECT_ID, REGION, new_simulation
+from exporter.simulator import DEMO_SCRIPT, PROJECT_ID, REGION, build_app, new_simulation, serve
 
 JOBS_PER_MINUTE = 120.0
 HISTORY_SECONDS = 3600.0

@@ -15,9 +15,8 @@ from exporter.cloud.http import network
 from exporter.config.load import Config, DefaultChain
 from exporter.config.shard import of_shard
 from exporter.errors import CredentialsError, ExporterError, StoreError, StoreLockedError
-from exporter.runtime.storage import examine_store
-from exporter.web import listen
-from exporter.web.app import check_telemetry_path
+from exporter.runtime import examine_store
+from exporter.web import check_telemetry_path, listen
 
 
 class Flags(NamedTuple):

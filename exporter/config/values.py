@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from exporter.config import hosts
 from exporter.config.yaml_nodes import Parser, RefusedError, Value, kind, read_limited
-from exporter.failures.classify import NO_MESSAGE, UNCLASSIFIED, compile_rule
+from exporter.failures import NO_MESSAGE, UNCLASSIFIED, compile_rule
 from exporter.process import exhausted
 
 L = TypeVar("L", bound=str)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from exporter.failures.recent import RecentFailures
+from exporter.failures import RecentFailures
 from exporter.ledger.anomalies import SeenOnce
 from exporter.ledger.changes import MARGIN, Changes, Rules, Sighting
 from exporter.ledger.exemplars import Exemplars

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from exporter.failures.recent import UnclassifiedTemplate
+from exporter.failures import UnclassifiedTemplate
 
 Pair = tuple[str, str]
 """(job_type, tts_service_enum)"""

@@ -15,7 +15,8 @@ from exporter.log.lines import (
     info,
     warn,
 )
-from exporter.log.redactor import Redactor
+from exporter.log.redactor import Redactor, spellings
+from exporter.log.writer import drain, dropped_lines
 
 __all__ = [
     "VALUE_LIMIT",
@@ -26,7 +27,10 @@ __all__ = [
     "Redactor",
     "configure",
     "debug",
+    "drain",
+    "dropped_lines",
     "error",
     "info",
+    "spellings",
     "warn",
 ]

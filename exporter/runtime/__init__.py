@@ -2,3 +2,19 @@
 
 Puts the other packages together for each target; must not know what is counted.
 """
+
+from exporter.runtime.fleet import Fleet
+from exporter.runtime.reload import ReloadProblems, ReloadQueue
+from exporter.runtime.saved_breakers import SavedBreakers
+from exporter.runtime.storage import examine_store, open_store
+from exporter.runtime.target import SharedResources
+
+__all__ = [
+    "Fleet",
+    "ReloadProblems",
+    "ReloadQueue",
+    "SavedBreakers",
+    "SharedResources",
+    "examine_store",
+    "open_store",
+]

@@ -22,7 +22,7 @@ from exporter.cloud.http.network import Network
 from exporter.cloud.times import longest_repeat
 from exporter.config.load import Config, TargetConfig
 from exporter.exposition.api_stats import ApiMetrics
-from exporter.failures.classify import BUILTIN_RULES, Classifier
+from exporter.failures import BUILTIN_RULES, Classifier
 from exporter.ledger.changes import Rules
 from exporter.ledger.snapshot import TargetView
 from exporter.polling.budget import Budget

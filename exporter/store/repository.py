@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 from msgspec.structs import replace
 
 from exporter.errors import ScopeChangedError, StoreCorruptError, StoreError
-from exporter.failures.recent import RecentFailures
+from exporter.failures import RecentFailures
 from exporter.ledger.changes import Rules
 from exporter.ledger.chart import chart_start, last_hour
 from exporter.ledger.gauges import gauge_start, gauges
