@@ -94,7 +94,7 @@ def test_the_simulator_knows_nothing_of_the_exporter(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=module_name)
-def test_each_door_is_opened_in_its_own_room(path: Path) -> None:
+def test_each_kind_of_io_happens_in_its_own_package(path: Path) -> None:
     """For example, only the cloud client knows httpx."""
     wrong = [
         name
@@ -105,7 +105,7 @@ def test_each_door_is_opened_in_its_own_room(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", files("exporter.web"), ids=module_name)
-def test_the_web_knows_neither_cloud_nor_store_nor_books(path: Path) -> None:
+def test_the_web_knows_neither_cloud_nor_store(path: Path) -> None:
     """Serving never waits for them."""
     rooms = {"exporter.cloud", "exporter.store", "exporter.ledger", "exporter.polling.poller"}
     assert [name for name in imports(path) if within(name, rooms)] == []

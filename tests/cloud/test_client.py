@@ -89,7 +89,7 @@ def test_the_sdk_would_sign_the_same(endpoint: str, user: str) -> None:
 
 
 @pytest.mark.parametrize(("job_id", "operation"), [(None, "list_jobs"), ("a", "get_job")])
-def test_operations_are_told_apart(job_id: str | None, operation: Literal["list_jobs", "get_job"]) -> None:
+def test_operations_are_distinguished(job_id: str | None, operation: Literal["list_jobs", "get_job"]) -> None:
     """A list by job_id is reported as a lookup."""
     world = World(lambda request: jobs("a"))
     run(world.list_jobs(JobsQuery(job_id=job_id)))

@@ -22,7 +22,7 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-def test_keys_that_turn_bad_are_signed_with_only_by_requests_under_way() -> None:
+def test_keys_that_turn_bad_sign_only_requests_under_way() -> None:
     """When good keys end, ten concurrent calls cost the two signatures that were on their way, not ten."""
     valid = True
 

@@ -48,7 +48,7 @@ def test_a_single_record_is_read_from_its_begin(way: str) -> None:
 
 
 @WAYS
-def test_a_single_record_without_an_id_at_its_begin_is_malformed(way: str) -> None:
+def test_a_single_record_not_begun_by_its_id_is_malformed(way: str) -> None:
     """Whatever is before it: the same record looks the same beside another count."""
     first, second = (
         listed(json.dumps({"count": count, "data": [{"x": LONG, **JOB}]}).encode(), way, 1).records[0]

@@ -410,7 +410,7 @@ def test_netrc_proxies_and_cookies_leave_loopback_alone(
         assert b"cookie" not in request.lower()
 
 
-def test_requests_cancelled_at_any_moment_leave_no_connection_busy_for_ever() -> None:
+def test_cancelled_requests_leave_no_connection_busy() -> None:
     """The pool of httpcore forgets some of them, and once it is full of them every request waits in vain."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -61,7 +61,7 @@ def test_changed_keys_are_tried_at_once(tmp_path: Path) -> None:
     assert len(world.requests) == 2
 
 
-def test_keys_that_rotated_during_the_request_are_tried_once_more(tmp_path: Path) -> None:
+def test_keys_rotated_during_a_request_are_tried_once_more(tmp_path: Path) -> None:
     """A refusal of keys that the files no longer hold is followed by one request with the new ones."""
     secret = tmp_path / "sk"
     secret.write_text("old-secret")
@@ -208,7 +208,7 @@ def test_a_fault_in_the_corrected_request_does_not_stop_polling(fault: Reply, re
     assert world.time.now < 1060.0
 
 
-def test_refusals_and_faults_in_turn_sign_no_more_than_four_times() -> None:
+def test_refusals_and_faults_in_turn_sign_at_most_four_times() -> None:
     """Each request with the corrected clock fails without a verdict: what was refused still adds up."""
     refusals = 0
 
@@ -231,7 +231,7 @@ def test_refusals_and_faults_in_turn_sign_no_more_than_four_times() -> None:
     assert 2 <= refusals <= 4
 
 
-def test_wrong_keys_and_a_wrong_clock_sign_no_more_than_four_times() -> None:
+def test_wrong_keys_and_a_wrong_clock_sign_at_most_four_times() -> None:
     """Eight endpoints refuse the keys with a date that is not ours: a corrected signature counts like any."""
     world = World(lambda request: gateway(401, "APIG.0301", "no", Date=world.date(7200)))
     clients = [world.connect(target(name=f"t{n}", endpoint=f"https://e{n}.example.com")) for n in range(8)]
@@ -395,7 +395,7 @@ def test_a_token_that_is_refused_fresh_is_not_renewed_again() -> None:
     assert iam.world.events.rejected is True
 
 
-def test_a_token_refused_within_its_first_minute_is_not_replaced() -> None:
+def test_a_token_refused_in_its_first_minute_is_not_replaced() -> None:
     """Tokens that the API refuses as soon as they are made are not made at every poll."""
     iam = Iam()
 
@@ -431,7 +431,7 @@ def test_a_renewal_that_hangs_ends_at_the_deadline() -> None:
     run(scenario())
 
 
-def test_a_renewal_without_room_for_a_second_request_tells_the_refusal() -> None:
+def test_a_renewal_with_no_room_for_a_retry_reports_the_refusal() -> None:
     """When the rate leaves no time to use the new token, the API's own words are the error."""
     iam = Iam()
     iam.world = World(iam.answer, auth=PASSWORD, project_id=None, rate_limit=0.1)

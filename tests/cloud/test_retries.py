@@ -91,7 +91,7 @@ def test_no_request_after_the_deadline(seconds: float) -> None:
 
 
 @pytest.mark.parametrize(("status", "code"), [(429, "APIG.0308"), (503, "APIG.0613")])
-def test_the_last_real_error_is_told_at_once(status: int, code: str) -> None:
+def test_the_last_real_error_is_reported_at_once(status: int, code: str) -> None:
     """When the next wait would pass the deadline, the API's own error is raised without sleeping."""
     world = World(lambda request: gateway(status, code, "slow", Retry_After="30"))
     with pytest.raises(ApiError) as caught:

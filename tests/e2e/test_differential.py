@@ -229,7 +229,7 @@ def wait_for_the_end(cloud: str, witness: Witness) -> None:
         pytest.param(2, {"order": "oldest", "limit_clip": 37}, id="oldest-first-clipped"),
     ],
 )
-def test_every_counter_equals_the_truth_through_faults_late_records_and_kills(
+def test_counters_are_exact_through_faults_and_kills(
     tmp_path: Path, seed: int, options: dict[str, Any]
 ) -> None:
     """Killed at random moments on a faulty API, the exporter counts every job exactly once."""
@@ -238,7 +238,7 @@ def test_every_counter_equals_the_truth_through_faults_late_records_and_kills(
     )
 
 
-def test_every_counter_equals_the_truth_while_records_vanish_and_appear_between_pages(tmp_path: Path) -> None:
+def test_counters_are_exact_while_records_come_and_go_on_pages(tmp_path: Path) -> None:
     """Records that vanish after the exporter was shown them stay counted, and hold nothing up."""
     options = {"limit_clip": 20, "count_respects_filters": False}
     run(tmp_path, seed=3, faults=[DRIFT], kills=False, options=options, seconds=12.0)
@@ -278,7 +278,7 @@ def test_every_counter_equals_the_truth_while_records_vanish_and_appear_between_
         ),
     ],
 )
-def test_every_counter_equals_the_truth_whatever_the_documentation_leaves_open(
+def test_counters_are_exact_whatever_the_documents_leave_open(
     tmp_path: Path,
     options: dict[str, Any],
     world: dict[str, Any],

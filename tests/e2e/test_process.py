@@ -58,7 +58,7 @@ def created(program: Exporter) -> float | None:
 # --- flags, files, exit codes -------------------------------------------------------------------------------
 
 
-def test_the_version_is_told() -> None:
+def test_the_version_is_printed() -> None:
     """What a bug report begins with."""
     done = run(["--version"])
     assert (done.returncode, done.stderr) == (0, "")
@@ -98,7 +98,7 @@ def test_no_secrets_of_tls_are_written_to_disk(command: list[str], name: str, tm
     assert not (tmp_path / "keys").exists()
 
 
-def test_a_configuration_from_a_pipe_that_nobody_writes_to_says_so(tmp_path: Path) -> None:
+def test_a_configuration_pipe_without_a_writer_is_reported(tmp_path: Path) -> None:
     """It waits, as for a slow writer, whose configuration is read."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
@@ -140,7 +140,7 @@ def test_a_missing_configuration_is_named(tmp_path: Path) -> None:
     assert "exporter.yaml: " in one_line(run([], cwd=tmp_path))
 
 
-def test_every_problem_of_a_bad_configuration_is_told_at_once(tmp_path: Path) -> None:
+def test_every_problem_of_a_configuration_is_reported_at_once(tmp_path: Path) -> None:
     """By the start and by ``check`` alike, each with file and line."""
     config = tmp_path / "bad.yaml"
     config.write_text("poll: {interval: never}\nbogus: 1\ntargets: []\n")
@@ -199,7 +199,7 @@ def stop_in_time(program: Exporter, number: int) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 @pytest.mark.parametrize("moment", ["polling", "hanging", "catching-up"])
-def test_a_signal_ends_it_within_two_seconds_and_nothing_is_lost(
+def test_a_signal_ends_it_in_two_seconds_and_nothing_is_lost(
     tmp_path: Path, cloud: str, number: int, moment: str
 ) -> None:
     """Whatever it is doing; what was counted stays counted, what was not is counted after the next start."""
@@ -249,9 +249,7 @@ def everything(cloud: str) -> int:
 # --- refused credentials ------------------------------------------------------------------------------------
 
 
-def test_a_wrong_secret_key_is_tried_once_and_not_again_after_a_kill_and_a_restart(
-    tmp_path: Path, cloud: str
-) -> None:
+def test_a_wrong_secret_key_is_tried_once_also_across_a_kill(tmp_path: Path, cloud: str) -> None:
     """Five bad signatures lock the key, and production may be using it."""
     aksk: dict[str, Any] = {"access_key": ACCESS_KEY, "secret_key": "wrong" * 8}
     config = write_config(tmp_path, cloud, target={"auth": {"aksk": aksk}})

@@ -288,7 +288,7 @@ def test_what_cannot_be_taken_over_changes_nothing(tmp_path: Path, edit: Edit, s
             assert words in program.log().replace('\\"', '"')
 
 
-def test_a_removed_target_takes_its_books_with_it_and_finds_them_again(tmp_path: Path) -> None:
+def test_a_removed_target_finds_its_counts_when_it_comes_back(tmp_path: Path) -> None:
     """Not one series of it stays; added again it goes on, and under its name no other scope is let in."""
     with cloud(tmp_path) as address:
         path = write_config(tmp_path, address)
@@ -319,7 +319,7 @@ def second_with(program: Exporter, least: int) -> Samples | None:
     return mine if total(mine, CREATED) >= least else None
 
 
-def test_reloads_at_the_same_time_are_served_one_after_the_other(tmp_path: Path) -> None:
+def test_simultaneous_reloads_are_served_one_after_the_other(tmp_path: Path) -> None:
     """Twenty at once, while the file changes: each is answered, and the last word is the file's."""
     with cloud(tmp_path) as address:
         path = write_config(tmp_path, address)
@@ -352,7 +352,7 @@ def test_without_the_flag_only_a_signal_reloads(tmp_path: Path) -> None:
             assert of_target(program.samples() or {}, "u")
 
 
-def test_secrets_of_a_new_file_are_masked_too(tmp_path: Path) -> None:
+def test_secrets_of_a_new_file_are_redacted_too(tmp_path: Path) -> None:
     """A key that only the reloaded file holds shows in no log line and in no answer."""
     secret = "n3w-s3cret-k3y"
     with cloud(tmp_path) as address:

@@ -11,7 +11,7 @@ from tests.processes import exporter, get, post, simulator, wait_for, write_conf
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 
 
-def test_what_the_api_says_reaches_the_page_escaped_and_the_json_as_it_is(tmp_path: Path) -> None:
+def test_texts_of_the_api_are_escaped_on_the_page_not_in_json(tmp_path: Path) -> None:
     """A refused request with its code and request id; markup stays text; the keys are nowhere."""
     with simulator(tmp_path, "--rate=600", "--history=0") as cloud:
         path = write_config(tmp_path, cloud)

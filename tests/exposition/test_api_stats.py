@@ -5,7 +5,7 @@ from __future__ import annotations
 from exporter.exposition.api_stats import RECENT_FAILURES, ApiTarget
 
 
-def test_the_last_failures_are_remembered_newest_first_with_what_support_asks_for() -> None:
+def test_last_failures_are_kept_with_what_support_asks_for() -> None:
     """Time, code and request id of each."""
     clock = iter((100.0, 200.0))
     target = ApiTarget("t", 0.0, lambda: next(clock))

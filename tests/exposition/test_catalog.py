@@ -312,7 +312,7 @@ def test_every_fact_shows_in_the_next_view(report: Callable[[ApiEvents], None]) 
     assert msgspec.structs.asdict(before) == copy
 
 
-def test_a_target_keeps_its_api_counts_across_a_reload_until_it_is_removed() -> None:
+def test_a_target_keeps_its_api_counts_until_it_is_removed() -> None:
     """The same name is the same receiver."""
     api = ApiMetrics(0.0)
     api.target("production").request("list_jobs", "200", 0.1)

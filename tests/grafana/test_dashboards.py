@@ -75,7 +75,7 @@ def test_the_others_are_one_click_away(name: str) -> None:
 
 
 @every_dashboard
-def test_variables_choose_any_number_of_targets_types_and_services(name: str) -> None:
+def test_variables_choose_any_number_of_targets_and_types(name: str) -> None:
     """A data source, and three multi-value variables that begin at All."""
     variables = {each["name"]: each for each in model(name)["templating"]["list"]}
     assert variables["datasource"]["type"] == "datasource"

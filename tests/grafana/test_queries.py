@@ -120,9 +120,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Panels]:
     return panels
 
 
-def test_every_query_returns_numbers_that_replicas_do_not_change(
-    tool: Tool, shown: Callable[..., Panels]
-) -> None:
+def test_replicas_do_not_change_what_a_query_returns(tool: Tool, shown: Callable[..., Panels]) -> None:
     """No panel stays empty on the demo's history, and three replicas show what one shows.
 
     One test for all of them: the history takes longer than the questions.
@@ -130,7 +128,7 @@ def test_every_query_returns_numbers_that_replicas_do_not_change(
     check(shown(tool))
 
 
-def test_prometheus_3_shows_the_same_with_histograms_of_either_kind(
+def test_prometheus_3_shows_the_same_with_either_histogram(
     tool: Tool, prometheus_3: Tool, shown: Callable[..., Panels]
 ) -> None:
     """Also where it converts them to native ones, and there is no ``_bucket``, ``_sum`` or ``_count``."""

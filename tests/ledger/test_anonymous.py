@@ -25,7 +25,7 @@ LIFE = st.tuples(
 
 
 @given(st.lists(LIFE, max_size=6), st.randoms(use_true_random=False))
-def test_equal_records_are_counted_by_their_number_in_whatever_order_they_end(
+def test_equal_records_are_counted_whatever_order_they_end_in(
     lives: list[tuple[str, int, int, str]], random: Random
 ) -> None:
     """Which of them is which cannot be told, and need not be: nothing is counted twice, nothing is lost."""
@@ -72,7 +72,7 @@ def show(ledger: Ledger, turn: int, records: list[Record]) -> None:
     Random(2),
 )
 @given(st.lists(OTHER_LIFE, max_size=7), st.integers(0, TURNS), st.randoms(use_true_random=False))
-def test_equals_of_other_lengths_or_services_are_counted_exactly(
+def test_equals_of_other_lengths_or_services_count_exactly(
     lives: list[tuple[int, str, int, int, str]], told: int, random: Random
 ) -> None:
     """Created, finished and characters, by label; also where a text length is told late."""

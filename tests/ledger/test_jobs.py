@@ -23,7 +23,7 @@ STEP = st.tuples(
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(STEP, max_size=40))
-def test_open_jobs_are_counted_by_minute_and_labels_whatever_happens_to_them(
+def test_open_jobs_are_counted_by_minute_and_labels(
     steps: list[tuple[str, int, int, str, str]],
 ) -> None:
     """The gauges are made from these counts: a count left behind would be a job that never ends."""
@@ -56,7 +56,7 @@ def test_open_jobs_are_counted_by_minute_and_labels_whatever_happens_to_them(
     assert book.oldest_open() == oldest
 
 
-def test_a_job_that_is_added_again_is_not_forgotten() -> None:
+def test_a_job_that_is_added_again_is_not_evicted() -> None:
     """One commit holds what became of it last."""
     book = JobIndex()
     for _ in range(2):

@@ -43,7 +43,7 @@ def test_a_job_seen_finished_at_first_is_created_and_finished() -> None:
         pytest.param(record(malformed="abc"), Anomaly.MALFORMED_RECORD, id="malformed"),
     ],
 )
-def test_an_anomaly_is_told_once_however_often_it_is_seen(shown: object, anomaly: Anomaly) -> None:
+def test_an_anomaly_is_counted_once_however_often_it_is_seen(shown: object, anomaly: Anomaly) -> None:
     """A record listed in every poll is one odd record, not hundreds."""
     ledger = new_ledger()
     for number in range(5):
@@ -51,7 +51,7 @@ def test_an_anomaly_is_told_once_however_often_it_is_seen(shown: object, anomaly
     assert ledger.totals.plain(ANOMALIES, anomaly) == 1
 
 
-def test_durations_bracket_the_truth_between_the_last_look_and_the_first_sight_as_finished() -> None:
+def test_a_duration_lies_between_the_last_two_checks() -> None:
     """The API tells no finish time."""
     ledger = new_ledger()
     ledger.see(record(), sighting(START + 8 * SECOND))
@@ -60,7 +60,7 @@ def test_durations_bracket_the_truth_between_the_last_look_and_the_first_sight_a
     assert ledger.totals.values[DURATION_UPPER, *PAIR, "sum"] == 20 * SECOND + 100
 
 
-def test_a_job_that_we_looked_at_too_late_has_no_duration() -> None:
+def test_a_job_that_was_checked_too_late_has_no_duration() -> None:
     """Our own outage would look like slowness of theirs."""
     ledger = new_ledger()
     ledger.see(record(), sighting(START + 8 * SECOND))
@@ -88,7 +88,7 @@ def test_a_job_given_up_as_not_listed_stays_so_over_a_restart(state: str) -> Non
     assert again.times.settled_until == NOW + 2 * MINUTE
 
 
-def test_an_undated_job_that_is_gone_does_not_hold_the_settled_time_for_ever() -> None:
+def test_an_undated_job_that_is_gone_does_not_stop_settling() -> None:
     """No listing can miss it, as nobody knows its window: lookups alone must do, for an hour."""
     ledger = new_ledger()
     ledger.see(record(created=None), sighting(NOW, since=START))
@@ -122,7 +122,7 @@ def test_an_open_job_vanishes_only_by_answers_that_show_others() -> None:
     assert ledger.totals.by_detail(EXPIRED) == {"vanished": 1}
 
 
-def test_two_looks_without_an_open_job_are_not_enough_and_three_are() -> None:
+def test_an_open_job_vanishes_after_three_checks_not_after_two() -> None:
     """However far apart: the API may be wrong twice."""
     ledger = new_ledger()
     ledger.see(record(), sighting(NOW))
@@ -133,7 +133,7 @@ def test_two_looks_without_an_open_job_are_not_enough_and_three_are() -> None:
     assert ledger.totals.by_detail(EXPIRED) == {"vanished": 1}
 
 
-def test_what_empty_answers_miss_vanishes_after_an_hour_and_a_dozen_of_looks() -> None:
+def test_what_empty_answers_miss_vanishes_after_an_hour() -> None:
     """A lone job that was deleted has no neighbours: nothing but time can tell."""
     ledger = new_ledger()
     ledger.see(record(), sighting(NOW))
@@ -168,7 +168,7 @@ def test_answers_far_apart_are_no_silence_of_the_list() -> None:
     assert ledger.times.settled_until == NOW + MINUTE
 
 
-def test_a_missed_open_job_stops_holding_the_settled_time_before_it_vanishes() -> None:
+def test_a_missing_open_job_ends_to_block_before_it_vanishes() -> None:
     """What is settled may be read again when it is shown after all; a held time would stop all alerts."""
     ledger = new_ledger()
     ledger.see(record(), sighting(NOW))
@@ -185,7 +185,7 @@ def test_a_missed_open_job_stops_holding_the_settled_time_before_it_vanishes() -
     assert (ledger.totals.sum(FINISHED), ledger.totals.sum(EXPIRED)) == (1, 0)
 
 
-def test_a_look_that_missed_a_job_bounds_its_duration_from_below_no_more() -> None:
+def test_a_check_that_missed_a_job_is_no_bound_of_its_duration() -> None:
     """It may have ended before that look: nobody saw it open then."""
     ledger = new_ledger()
     ledger.see(record(), sighting(START + 8 * SECOND))
@@ -195,7 +195,7 @@ def test_a_look_that_missed_a_job_bounds_its_duration_from_below_no_more() -> No
     assert ledger.totals.values[DURATION_UPPER, *PAIR, "sum"] == 24 * SECOND + 100
 
 
-def test_one_bad_answer_after_a_silence_of_the_whole_list_gives_nothing_up() -> None:
+def test_one_bad_answer_after_an_empty_list_makes_no_job_vanish() -> None:
     """All the looks of ten silent minutes are one; with one more spurious miss there are two, not three."""
     ledger = new_ledger()
     ledger.see(record(state="SUCCEED"), sighting(NOW))
@@ -209,7 +209,7 @@ def test_one_bad_answer_after_a_silence_of_the_whole_list_gives_nothing_up() -> 
     assert ledger.times.settled_until == START
 
 
-def test_a_list_that_has_shown_nothing_since_a_job_was_missed_does_not_give_it_up() -> None:
+def test_a_list_empty_since_the_first_miss_makes_no_job_vanish() -> None:
     """Also where polls are rare, and a silence is longer than the overlap."""
     ledger = new_ledger(rules(interval=30 * SECOND, overlap=MINUTE))
     ledger.see(record(), sighting(NOW))
@@ -219,7 +219,7 @@ def test_a_list_that_has_shown_nothing_since_a_job_was_missed_does_not_give_it_u
     assert ledger.miss("a", NOW + 62 * SECOND, listing=True, corroborated=False)
 
 
-def test_a_counted_job_that_is_found_before_the_baseline_is_not_counted_again() -> None:
+def test_a_counted_job_found_before_the_baseline_counts_once() -> None:
     """Its first record had no date."""
     ledger = new_ledger()
     ledger.see(record(created=None), sighting(NOW, since=START))
@@ -233,7 +233,7 @@ def test_counting_begins_once() -> None:
         new_ledger().start(NOW)
 
 
-def test_what_is_told_once_is_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_reported_once_is_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rubbish under ever new names must not fill the memory."""
     monkeypatch.setattr("exporter.ledger.anomalies.LIMIT", 3)
     ledger = new_ledger()
@@ -250,7 +250,7 @@ def test_books_that_do_not_balance_are_not_kept() -> None:
         ledger.changes()
 
 
-def test_a_missed_job_holds_the_settled_time_until_it_is_shown_again() -> None:
+def test_a_missing_job_blocks_settling_until_it_is_shown_again() -> None:
     """A window without a job that should be there was not complete."""
     ledger = new_ledger()
     ledger.see(record(state="SUCCEED"), sighting(NOW))
@@ -264,7 +264,7 @@ def test_a_missed_job_holds_the_settled_time_until_it_is_shown_again() -> None:
     assert ledger.times.settled_until == NOW
 
 
-def test_an_expired_job_that_ends_after_all_is_a_regression_not_an_end() -> None:
+def test_an_expired_job_that_ends_after_all_is_a_regression() -> None:
     """It was counted as expired: counting it again would unbalance the books."""
     ledger = new_ledger(rules(max_job_age=MINUTE))
     ledger.see(record(), sighting(START + 2 * MINUTE))
@@ -287,7 +287,7 @@ def test_an_absence_is_measured_from_where_it_surely_had_begun() -> None:
     assert ledger.jobs.open_count == 0
 
 
-def test_the_first_look_without_a_job_counts_whatever_it_showed() -> None:
+def test_the_first_check_that_misses_a_job_counts() -> None:
     """It began before the time it is measured from: not counted, it would hold the books for ever."""
     ledger = new_ledger()
     ledger.see(record(state="SUCCEED"), sighting(NOW))
@@ -297,7 +297,7 @@ def test_the_first_look_without_a_job_counts_whatever_it_showed() -> None:
     assert (job.misses, job.missing_since) == (1, NOW + SECOND)
 
 
-def test_what_is_final_and_old_is_forgotten_and_what_is_open_is_not() -> None:
+def test_old_finished_jobs_are_evicted_and_open_ones_are_not() -> None:
     """Memory is bounded by what may still matter."""
     ledger = new_ledger()
     ledger.see(record("done", state="SUCCEED"), sighting(NOW))
@@ -309,7 +309,7 @@ def test_what_is_final_and_old_is_forgotten_and_what_is_open_is_not() -> None:
     assert ledger.totals.sum(CREATED) == 2
 
 
-def test_a_jump_is_booked_in_milliseconds_and_made_once() -> None:
+def test_a_jump_is_counted_in_milliseconds_and_made_once() -> None:
     """What is never read must be said."""
     ledger = new_ledger(rules(max_catch_up=60 * MINUTE))
     assert ledger.jump(START + 180 * MINUTE) == 120 * MINUTE
@@ -327,7 +327,7 @@ def test_other_buckets_start_one_histogram_anew() -> None:
     assert again.changes().totals == {key: None for key in ledger.totals.values if key[0] == TEXT_LENGTH}
 
 
-def test_pairs_beyond_the_limit_are_booked_under_other_and_counted() -> None:
+def test_label_sets_beyond_the_limit_are_counted_as_other() -> None:
     """One series for each made-up label would be an attack on Prometheus."""
     ledger = new_ledger(rules(max_label_sets=2))
     for number in range(5):
@@ -357,7 +357,7 @@ def test_the_gauges_show_what_is_open_and_since_when() -> None:
     assert shown.jobs == {(*PAIR, "WAITING"): 2, (*PAIR, "SUCCEED"): 1}
 
 
-def test_equal_records_without_an_id_are_counted_by_their_number() -> None:
+def test_equal_records_without_an_id_are_counted_by_number() -> None:
     """Two equal ones cannot be told apart, and need not be."""
     ledger = new_ledger()
     for states in (("WAITING", "WAITING"), ("WAITING", "SUCCEED"), ("SUCCEED", "WAITING"), ("SUCCEED",) * 2):

@@ -103,7 +103,7 @@ class Walk:
 
 
 @pytest.mark.parametrize("seed", range(WALKS))
-def test_the_books_equal_the_model_on_a_long_walk(seed: int) -> None:
+def test_the_ledger_equals_the_model_on_a_long_walk(seed: int) -> None:
     """Many jobs at once, in every state that the rules know."""
     walk = Walk(seed)
     try:

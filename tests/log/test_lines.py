@@ -212,7 +212,7 @@ def test_configure_again_replaces() -> None:
     assert second.getvalue().count("once") == 1
 
 
-def test_renewed_secrets_are_masked_and_bounded() -> None:
+def test_renewed_secrets_are_redacted_and_bounded() -> None:
     """Those of a year of temporary keys are not kept; the latest and the lasting ones always are."""
     redactor = log.Redactor()
     redactor.add("lasting-secret")

@@ -43,7 +43,7 @@ def test_what_the_others_leave_over_may_be_used() -> None:
     assert budget.grant("a") == 69
 
 
-def test_at_a_start_each_of_many_targets_has_its_part_and_no_more() -> None:
+def test_at_a_start_each_of_many_targets_has_just_its_part() -> None:
     """Nobody knows yet who needs what, and all of them begin at once."""
     budget = Budget()
     for number in range(10):
@@ -51,7 +51,7 @@ def test_at_a_start_each_of_many_targets_has_its_part_and_no_more() -> None:
     assert [budget.grant(str(number)) for number in range(10)] == [7] * 10
 
 
-def test_what_is_granted_and_not_yet_spent_is_granted_to_nobody_else() -> None:
+def test_unspent_grants_are_granted_to_nobody_else() -> None:
     """While the first poll is under way it may use all that it was granted; then the rest is free."""
     budget = Budget()
     for number in range(10):
@@ -63,7 +63,7 @@ def test_what_is_granted_and_not_yet_spent_is_granted_to_nobody_else() -> None:
 
 
 @pytest.mark.parametrize("place", [0, 5, 9])
-def test_a_busy_target_among_quiet_ones_gets_nearly_everything_in_whatever_order_they_poll(
+def test_a_busy_target_among_quiet_ones_gets_nearly_everything(
     place: int,
 ) -> None:
     """Within eight polls, all begun at once, though it uses only half of what it gets, as a catch-up does."""
@@ -101,7 +101,7 @@ def polls_at_once(needs: list[int], *, rounds: int, share: float = 1.0) -> tuple
     st.integers(10, 300),
     st.lists(st.tuples(st.integers(0, 11), st.none() | st.integers(0, 300)), max_size=60),
 )
-def test_polls_under_way_never_hold_more_than_the_limit_and_their_parts(
+def test_polls_never_hold_more_than_the_limit_and_their_parts(
     targets: int, whole: int, story: list[tuple[int, int | None]]
 ) -> None:
     """In whatever order polls begin and end, or are cancelled and begin again, and whatever they use."""
@@ -204,7 +204,7 @@ def test_open_jobs_that_do_not_fit_take_turns(harness: PollerHarness) -> None:
     assert harness.clock.ms - begin < 60 * MINUTE
 
 
-def test_what_does_not_fit_in_the_budget_waits_longest_unseen_first(tmp_path: Path) -> None:
+def test_what_exceeds_the_budget_waits_longest_unseen_first(tmp_path: Path) -> None:
     """Forty stuck jobs in dense minutes and six requests a poll: no poll costs more, no job is left out."""
     store = SqliteStore(tmp_path / "books.db")
     harness = PollerHarness(store, budget=400)

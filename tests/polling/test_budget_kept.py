@@ -120,7 +120,7 @@ def test_a_second_of_more_pages_than_a_poll_may_read_is_counted(store: SqliteSto
 
 @pytest.mark.parametrize("budget", [1, 2, 5])
 @pytest.mark.parametrize("newest_first", [True, False], ids=["newest-first", "oldest-first"])
-def test_without_time_filters_the_list_is_read_over_several_polls(
+def test_without_time_filters_a_list_takes_several_polls(
     store: SqliteStore, budget: int, newest_first: bool
 ) -> None:
     """Forty pages: no poll reads more than it may, and each goes on where the last one ended."""
@@ -144,7 +144,7 @@ def test_without_time_filters_the_list_is_read_over_several_polls(
     assert "complete" in harness.outcomes
 
 
-def test_a_list_that_grows_by_pages_between_two_polls_is_read_to_its_end(store: SqliteStore) -> None:
+def test_a_list_that_grows_between_polls_is_read_to_its_end(store: SqliteStore) -> None:
     """The anchor may be pages further on: what comes before it was received, or is for the next reading."""
     harness = BudgetHouse(store, 4, time_filters=False)
     harness.api.time_filters_work = False
@@ -163,7 +163,7 @@ def test_a_list_that_grows_by_pages_between_two_polls_is_read_to_its_end(store: 
 
 
 @pytest.mark.parametrize("growth", [49, 99])
-def test_growth_that_puts_the_anchor_last_on_a_page_ends_nothing(store: SqliteStore, growth: int) -> None:
+def test_growth_that_puts_the_anchor_last_ends_no_reading(store: SqliteStore, growth: int) -> None:
     """Nothing behind the anchor on a full page is no end: open jobs further on would vanish."""
     harness = BudgetHouse(store, 4, time_filters=False)
     harness.api.time_filters_work = False
@@ -207,7 +207,7 @@ def test_small_pages_are_read_to_the_end_of_the_list(
     assert "complete" in harness.outcomes[2:]
 
 
-def test_a_record_that_is_deleted_while_a_reading_waits_hides_no_other(store: SqliteStore) -> None:
+def test_a_record_deleted_while_a_reading_waits_hides_no_other(store: SqliteStore) -> None:
     """The list moved by one: the next page begins behind the anchor, unless it is asked for further back."""
     rng = random.Random(5)
     harness = BudgetHouse(store, 3, time_filters=False)
@@ -233,7 +233,7 @@ def test_a_poll_without_a_request_left_is_not_complete(store: SqliteStore) -> No
     assert "rate_limit or poll.interval" in harness.views[0].problem
 
 
-def test_what_a_window_showed_before_the_budget_ended_is_counted_at_once(store: SqliteStore) -> None:
+def test_what_a_window_showed_counts_though_the_budget_ended(store: SqliteStore) -> None:
     """It may be deleted before the next poll."""
     harness = BudgetHouse(store, 2)
     harness.polls(5)

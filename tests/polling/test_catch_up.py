@@ -38,7 +38,7 @@ def behind(harness: PollerHarness) -> int:
     return harness.clock.ms - harness.view.gauges.counted_until
 
 
-def test_an_open_job_that_finishes_meanwhile_is_seen_long_before_the_end(harness: PollerHarness) -> None:
+def test_an_open_job_that_finishes_in_a_catch_up_counts_soon(harness: PollerHarness) -> None:
     """Reading the backlog first and the open jobs after it would be hours late with them."""
     for job in sorted(harness.api.jobs)[:10]:
         harness.api.finish(job, "FAILED")
@@ -47,7 +47,7 @@ def test_an_open_job_that_finishes_meanwhile_is_seen_long_before_the_end(harness
     assert behind(harness) > 60 * MINUTE
 
 
-def test_a_backlog_that_cannot_be_read_does_not_keep_the_open_jobs_from_being_looked_at(
+def test_a_backlog_that_cannot_be_read_delays_no_recheck(
     harness: PollerHarness,
 ) -> None:
     """One window that fails for ever would otherwise end every poll before the looks."""

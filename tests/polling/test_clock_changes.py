@@ -101,7 +101,7 @@ def test_a_backlog_over_the_change_is_counted_once(store: SqliteStore, name: str
 
 
 @CHANGES
-def test_jobs_open_at_a_first_start_after_the_change_are_counted(
+def test_jobs_open_at_a_first_start_after_a_change_are_counted(
     store: SqliteStore, name: str, change: str
 ) -> None:
     """The time before it is read back over both hours, and each job is dated in its own."""
@@ -137,7 +137,7 @@ def test_without_time_filters_or_ids_the_change_costs_nothing(
 
 @pytest.mark.parametrize("budget", [75, 2], ids=["in-one-poll", "over-several-polls"])
 @pytest.mark.parametrize("minutes", [-40, -3, 3, 40])
-def test_what_ended_before_a_first_start_in_the_repeated_hour_is_never_new(
+def test_jobs_ended_before_a_start_in_the_repeated_hour_are_old(
     store: SqliteStore, minutes: int, budget: int
 ) -> None:
     """Not even once its text may mean a time after it, and after a restart."""

@@ -244,7 +244,7 @@ def test_a_suspended_machine_recovers_by_itself(harness: ClockedHouse, ours: int
 
 
 @pytest.mark.parametrize("ours", [BEHIND, -20 * YEAR], ids=["3h", "20-years"])
-def test_a_quiet_target_with_our_clock_behind_counts_the_first_job(harness: ClockedHouse, ours: int) -> None:
+def test_a_quiet_target_with_a_slow_clock_counts_the_first_job(harness: ClockedHouse, ours: int) -> None:
     """No record shows that the API's clock is right: settling waits for one, and so does no job."""
     harness.clock.ours = ours
     harness.idle(100)

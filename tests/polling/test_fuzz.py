@@ -161,7 +161,7 @@ CLASSIFIER = Classifier((*BUILTIN_RULES, ("own", r"(a|aa)+$"), ("other", r"(.*a)
 @example("text" + " x" * 2000)
 @example("a" * 4000 + "!")
 @example("\ud800")
-def test_a_failure_message_of_any_kind_has_a_class_and_a_template(text: str) -> None:
+def test_any_failure_message_has_a_class_and_a_template(text: str) -> None:
     """Untrusted text on patterns that would take years with backtracking."""
     known = {*CLASSIFIER.classes, UNCLASSIFIED, NO_MESSAGE}
     assert CLASSIFIER.classify(text) in known

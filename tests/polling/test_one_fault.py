@@ -58,7 +58,7 @@ def lists(query: JobsQuery, at: int) -> bool:
 
 @pytest.mark.parametrize("status", [500, 404])
 @pytest.mark.parametrize("way", ["lookup", "listing"])
-def test_a_look_that_always_fails_keeps_no_other_job_waiting(
+def test_a_recheck_that_always_fails_delays_no_other_job(
     harness: PollerHarness, way: str, status: int
 ) -> None:
     """It is the one that waited longest: ending the looks with it would show the end of no other."""
@@ -73,7 +73,7 @@ def test_a_look_that_always_fails_keeps_no_other_job_waiting(
     assert harness.finished("FAILED") == len(stuck) - 1
 
 
-def test_many_looks_that_always_fail_keep_no_other_job_waiting(harness: PollerHarness) -> None:
+def test_many_rechecks_that_always_fail_delay_no_other_job(harness: PollerHarness) -> None:
     """More of them than one poll tries: whoever waited longest must not always be one of these."""
     stuck = stuck_in_the_dense(harness, 8)
     bad = {job: harness.api.jobs[job].create_time or 0 for job in stuck[:5]}
@@ -87,7 +87,7 @@ def test_many_looks_that_always_fail_keep_no_other_job_waiting(harness: PollerHa
     assert harness.finished("FAILED") == 3
 
 
-def test_a_second_that_cannot_be_listed_keeps_none_waiting_that_is_listed_with_it(
+def test_an_unlistable_second_delays_nothing_listed_with_it(
     harness: PollerHarness,
 ) -> None:
     """Few records, one window for all: that fails as a whole until its jobs are asked for alone."""
@@ -104,7 +104,7 @@ def test_a_second_that_cannot_be_listed_keeps_none_waiting_that_is_listed_with_i
     assert harness.finished("FAILED") == 5
 
 
-def test_a_deleted_job_vanishes_although_a_lookup_of_it_is_an_error(harness: PollerHarness) -> None:
+def test_a_deleted_job_vanishes_although_its_lookup_fails(harness: PollerHarness) -> None:
     """An API may answer an id that it does not know with 404: so it is asked for by listing, too."""
     stuck = stuck_in_the_dense(harness, 4)
     del harness.api.jobs[stuck[0]]
@@ -116,7 +116,7 @@ def test_a_deleted_job_vanishes_although_a_lookup_of_it_is_an_error(harness: Pol
     assert run(harness, 10, MINUTE) == "complete"
 
 
-def test_a_short_outage_does_not_make_every_look_one_of_its_own(harness: PollerHarness) -> None:
+def test_after_a_short_outage_jobs_are_still_rechecked_together(harness: PollerHarness) -> None:
     """What fails for all is no reason to ask for each alone."""
     jobs = [harness.api.create(harness.clock.ms - number * SECOND) for number in range(40)]
     run(harness, 60, MINUTE)
@@ -131,7 +131,7 @@ def test_a_short_outage_does_not_make_every_look_one_of_its_own(harness: PollerH
     ]
 
 
-def test_a_deleted_job_vanishes_although_what_lies_around_it_cannot_be_listed(harness: PollerHarness) -> None:
+def test_a_deleted_job_vanishes_beside_an_unlistable_stretch(harness: PollerHarness) -> None:
     """The page that would prove it fails: then looks for the job alone must do."""
     near = harness.api.create(state="SUCCEED")
     run(harness, 40)
@@ -145,9 +145,7 @@ def test_a_deleted_job_vanishes_although_what_lies_around_it_cannot_be_listed(ha
 
 
 @pytest.mark.parametrize("back", [3, 60], ids=["finished a moment ago", "open for an hour"])
-def test_news_comes_although_what_is_read_along_with_it_cannot_be_listed(
-    harness: PollerHarness, back: int
-) -> None:
+def test_new_jobs_are_counted_beside_an_unlistable_stretch(harness: PollerHarness, back: int) -> None:
     """What lies further back is taken along where that costs nothing: it must not cost the news."""
     job = harness.api.create()
     at = harness.api.jobs[job].create_time or 0
@@ -161,7 +159,7 @@ def test_news_comes_although_what_is_read_along_with_it_cannot_be_listed(
     assert harness.created() == 25
 
 
-def test_a_second_that_cannot_be_listed_keeps_no_open_job_waiting(harness: PollerHarness) -> None:
+def test_an_unlistable_second_delays_no_open_job(harness: PollerHarness) -> None:
     """The settled time stops there; what is known to be open can be looked at all the same."""
     job = harness.api.create()
     run(harness, 60)
@@ -174,7 +172,7 @@ def test_a_second_that_cannot_be_listed_keeps_no_open_job_waiting(harness: Polle
     assert harness.finished() == 1
 
 
-def test_a_second_that_cannot_be_listed_is_skipped_after_max_catch_up(store: SqliteStore) -> None:
+def test_an_unlistable_second_is_skipped_after_max_catch_up(store: SqliteStore) -> None:
     """Nothing behind it is settled: without an end to that, no job would ever be counted again."""
     harness = PollerHarness(store, max_catch_up=2 * 60 * MINUTE)
     run(harness, 4)
@@ -191,7 +189,7 @@ def test_a_second_that_cannot_be_listed_is_skipped_after_max_catch_up(store: Sql
     assert harness.view.skipped_ms == skipped
 
 
-def test_an_unsteady_list_around_a_missed_job_costs_no_other_its_looks(store: SqliteStore) -> None:
+def test_an_unsteady_list_around_a_missing_job_delays_no_other(store: SqliteStore) -> None:
     """What lies around it cannot be read to its end: reading half after half of it takes the whole budget."""
     harness = PollerHarness(store, max_catch_up=2 * 60 * MINUTE, trust_count=False)
     api, rng = harness.api, random.Random(3)
@@ -227,7 +225,7 @@ def test_an_unsteady_list_around_a_missed_job_costs_no_other_its_looks(store: Sq
     assert len(api.queries) < 5 * 120
 
 
-def test_a_finished_job_that_only_lookups_show_holds_nothing_up_for_ever(harness: PollerHarness) -> None:
+def test_a_finished_job_only_lookups_show_blocks_nothing(harness: PollerHarness) -> None:
     """Shown by id it would refute the windows that missed it, and be missed by those that are read again."""
     hidden = harness.api.create(state="SUCCEED")
     run(harness, 3)
@@ -245,7 +243,7 @@ def test_a_finished_job_that_only_lookups_show_holds_nothing_up_for_ever(harness
 
 
 @pytest.mark.parametrize("what", ["restart", "refused commit"])
-def test_what_a_late_record_made_to_be_read_again_outlives_a_restart(
+def test_what_a_late_record_has_read_again_outlives_a_restart(
     harness: PollerHarness, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The flag of the record is in the store; where the reading had come to is not."""
@@ -271,7 +269,7 @@ def refuse(*_: object) -> None:
     raise sqlite3.OperationalError("disk full")
 
 
-def test_a_job_that_is_shown_after_all_does_not_end_what_a_late_record_began(store: SqliteStore) -> None:
+def test_a_job_shown_after_all_ends_no_reading_of_a_late_record(store: SqliteStore) -> None:
     """Both make a stretch be read again: the one that begins earlier counts."""
     harness = PollerHarness(store, budget=12)
     harness.api.newest_first = False
@@ -310,7 +308,7 @@ def test_a_probe_between_empty_answers_makes_no_absence_longer(store: SqliteStor
     assert (harness.finished(), harness.expired()) == (20, 0)
 
 
-def test_pages_that_are_cut_to_their_first_record_do_not_end_a_list(harness: PollerHarness) -> None:
+def test_pages_cut_to_their_first_record_do_not_end_a_list(harness: PollerHarness) -> None:
     """``count`` says that there is more, and was found to mean what it says."""
     begin = harness.clock.ms
     cut: list[JobsQuery] = []
@@ -330,7 +328,7 @@ def test_pages_that_are_cut_to_their_first_record_do_not_end_a_list(harness: Pol
     assert harness.created() == 3000
 
 
-def test_a_count_that_means_something_else_ends_no_reading_for_ever(harness: PollerHarness) -> None:
+def test_a_count_of_another_meaning_ends_no_reading_for_ever(harness: PollerHarness) -> None:
     """It seemed to respect the filters, but counts what is never listed: soon nobody believes it."""
     harness.api.answer = lambda query, page: Page(page.records, (page.count or 0) + 3 if page.count else 0)
     for number in range(3000):

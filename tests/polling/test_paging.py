@@ -110,7 +110,7 @@ def test_an_api_that_ignores_the_offset_is_found_out() -> None:
     assert "ignores the offset" in read.reason
 
 
-def test_the_anchor_at_the_end_of_a_page_is_no_end_of_a_list_that_shifts() -> None:
+def test_an_anchor_at_a_page_end_does_not_end_a_shifting_list() -> None:
     """Only an anchor alone is."""
     read = WindowRead(PageMemory(None), shifting=True)
     pages = [page("abc"), page("xyc"), page("cde"), page("vwe"), page("e")]

@@ -81,7 +81,7 @@ def test_no_mix_of_stretches_and_lookups_is_cheaper(
 
 @settings(max_examples=200, deadline=None)
 @given(RECORDS, DUE)
-def test_everything_due_is_looked_at_once(
+def test_everything_due_is_rechecked_once(
     records: list[tuple[int, int]], jobs: list[tuple[int, bool]]
 ) -> None:
     """Every job is in a stretch or looked up, never both; none that needs a listing is."""
@@ -100,7 +100,7 @@ def test_everything_due_is_looked_at_once(
 
 @settings(max_examples=400, deadline=None)
 @given(RECORDS, DUE, st.lists(st.tuples(SECONDS, st.integers(2, 30)), min_size=1, max_size=3))
-def test_stretches_that_overlap_are_planned_as_cheaply_as_can_be(
+def test_stretches_that_overlap_are_planned_at_least_cost(
     records: list[tuple[int, int]], jobs: list[tuple[int, bool]], stretches: list[tuple[int, int]]
 ) -> None:
     """A stretch is listed whole, and what lies within it is listed with it for nothing."""
@@ -115,7 +115,7 @@ def test_stretches_that_overlap_are_planned_as_cheaply_as_can_be(
         assert any(w.since <= stretch.since and stretch.until <= w.until for w in rechecks.windows)
 
 
-def test_a_stretch_that_must_be_listed_takes_the_due_jobs_beside_it_along() -> None:
+def test_a_listed_stretch_takes_the_due_jobs_beside_it_along() -> None:
     """The head is listed anyway: a job next to it costs nothing more."""
     head = Recheck(100 * SECOND, 110 * SECOND, "", listing_only=True)
     rechecks = plan.plan_rechecks([recheck(95), head], counter([95, 100, 105]))
@@ -123,7 +123,7 @@ def test_a_stretch_that_must_be_listed_takes_the_due_jobs_beside_it_along() -> N
 
 
 @given(RECORDS, SECONDS, st.integers(1, 30), SECONDS)
-def test_a_listed_stretch_is_widened_by_what_its_pages_have_room_for(
+def test_a_listed_stretch_is_widened_to_fill_its_pages(
     records: list[tuple[int, int]], since: int, long: int, reach: int
 ) -> None:
     """Never another request, never beyond what is known; and no more than a second short of either."""
@@ -153,7 +153,7 @@ def test_what_waited_longest_comes_first() -> None:
     assert [window.since // SECOND for window in rechecks.windows] == [30, 20, 10]
 
 
-def test_thousands_of_due_jobs_are_planned_in_windows_of_bounded_size() -> None:
+def test_thousands_of_due_jobs_are_planned_in_bounded_windows() -> None:
     """No window is cut larger than the reader takes."""
     created = [second for second in range(3000) for _ in range(7)]
     due = [recheck(second, job_id=f"j{second}") for second in range(3000)]
@@ -187,7 +187,7 @@ def job(created: int, last_checked: int) -> Job:
         pytest.param({-40: 40}, 30, 30, id="others-too-far"),
     ],
 )
-def test_a_missed_open_job_is_looked_for_with_as_much_around_it_as_one_page_holds(
+def test_a_missing_job_is_listed_with_a_page_around_it(
     records: dict[int, int], before: int, after: int
 ) -> None:
     """An answer that shows others, but not this job, proves something; an empty one does not."""
@@ -202,7 +202,7 @@ def test_a_missed_open_job_is_looked_for_with_as_much_around_it_as_one_page_hold
     assert due.until == START + (91 + after) * MINUTE
 
 
-def test_in_a_busy_minute_a_missed_open_job_is_looked_for_within_seconds() -> None:
+def test_in_a_busy_minute_a_missing_job_is_listed_in_seconds() -> None:
     """A whole minute would take many pages; and nothing later than now, or before the known, is asked for."""
     missed = job(START + 90 * MINUTE + 30 * SECOND, START + 91 * MINUTE)
     missed.misses = 1
@@ -217,9 +217,7 @@ def test_in_a_busy_minute_a_missed_open_job_is_looked_for_within_seconds() -> No
 
 
 @given(st.integers(0, 26 * 60 * MINUTE), st.integers(0, 26 * 60 * MINUTE), st.integers(1, 120))
-def test_due_is_when_the_spacing_is_nearly_over_or_the_deadline_has_passed(
-    age: int, unseen: int, interval: int
-) -> None:
+def test_jobs_are_due_near_their_spacing_or_past_a_deadline(age: int, unseen: int, interval: int) -> None:
     """The time computed ahead is the first at which the definition of R9 holds."""
     some, step, limit = job(START, START + age - min(age, unseen)), interval * SECOND, 24 * 60 * MINUTE
 
@@ -260,7 +258,7 @@ def test_the_index_finds_what_a_walk_over_all_jobs_would(
                 ledger.jobs.close(due.job_id, jobs[due.job_id], "SUCCEED")
 
 
-def test_of_too_many_due_jobs_the_longest_unseen_are_taken_and_the_others_stay_due() -> None:
+def test_of_too_many_due_jobs_the_longest_unseen_are_taken() -> None:
     """Carried to the next poll, not lost."""
     jobs = {f"j{number}": job(START, START + number * SECOND) for number in range(50)}
     ledger, now = ledger_of(jobs), START + 60 * MINUTE
@@ -276,9 +274,7 @@ def test_of_too_many_due_jobs_the_longest_unseen_are_taken_and_the_others_stay_d
     [(0, 60, 60), (0, 30, 30), (60, 90, 60), (90, 100, 20), (30, 100, 110)],
     ids=["minute", "half", "newest-minute", "beyond", "across"],
 )
-def test_records_are_counted_by_minute_as_far_as_the_head_and_estimated_beyond(
-    since: int, until: int, records: int
-) -> None:
+def test_records_are_counted_to_the_head_then_estimated(since: int, until: int, records: int) -> None:
     """The newest minute is read in part: its jobs lie before the head."""
     begin = START // MINUTE * MINUTE
     jobs = {
@@ -289,7 +285,7 @@ def test_records_are_counted_by_minute_as_far_as_the_head_and_estimated_beyond(
     assert counts(begin + since * SECOND, begin + until * SECOND) == pytest.approx(records)
 
 
-def test_records_are_counted_to_the_second_as_far_back_as_all_are_remembered() -> None:
+def test_remembered_records_are_counted_to_the_second() -> None:
     """A burst in one second of a minute is where it is; of older ones only the minute is known."""
     begin = START // MINUTE * MINUTE
     burst = {f"j{number}": job(begin + number % 2 * MINUTE + 10 * SECOND, begin) for number in range(120)}
@@ -308,7 +304,7 @@ def test_a_window_that_failed_is_followed_by_a_smaller_one(records: int | None, 
     assert density.span(plan.MANY) == span * 1000
 
 
-def test_a_settle_window_over_known_records_ends_before_the_second_that_would_overfill_it() -> None:
+def test_a_settle_window_ends_before_it_overflows() -> None:
     """One page holds what is known of it, and the reading moves on even where one second is too much."""
     late = START + 10 * MINUTE
     sparse = {f"j{number}": job(START + number * SECOND, START) for number in range(120)}
@@ -320,7 +316,7 @@ def test_a_settle_window_over_known_records_ends_before_the_second_that_would_ov
     assert window == plan.Window(START, START + SECOND)
 
 
-def test_a_dense_settle_window_over_known_records_fills_its_pages() -> None:
+def test_a_dense_settle_window_fills_its_pages() -> None:
     """Nine pages hold 892 records: what is known to the second is cut for all of them but a few."""
     late = START + 10 * MINUTE
     busy = {f"j{number}": job(START + number * SECOND // 12, START) for number in range(2_000)}

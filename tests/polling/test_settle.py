@@ -119,7 +119,7 @@ def deleting_what_it_shows(api: FakeApi) -> set[str]:
     return served
 
 
-def test_what_was_shown_beyond_a_window_that_fails_is_booked(harness: PollerHarness) -> None:
+def test_what_was_shown_beyond_a_failed_window_is_counted(harness: PollerHarness) -> None:
     """These windows are read again later, but what they showed may have been deleted by then."""
     begin, served = settled_until(harness), deleting_what_it_shows(harness.api)
 
@@ -134,7 +134,7 @@ def test_what_was_shown_beyond_a_window_that_fails_is_booked(harness: PollerHarn
     assert settled_until(harness) == begin
 
 
-def test_what_was_shown_when_the_reading_goes_back_is_booked(harness: PollerHarness) -> None:
+def test_what_was_shown_when_the_reading_goes_back_is_counted(harness: PollerHarness) -> None:
     """A late record takes the reading back: the windows under way beyond are answered for nothing else."""
     served, begin = deleting_what_it_shows(harness.api), settled_until(harness)
 
@@ -147,7 +147,7 @@ def test_what_was_shown_when_the_reading_goes_back_is_booked(harness: PollerHarn
     assert harness.created() == len(served) > 0
 
 
-def test_what_was_read_beyond_a_window_that_is_too_large_is_not_read_again(tmp_path: Path) -> None:
+def test_what_was_read_beyond_a_large_window_is_not_read_again(tmp_path: Path) -> None:
     """Bursts that come and go make every few windows too large: those beyond each were answered in vain."""
     harness = harness_with_backlog(tmp_path, lambda: 2, budget=4000)
     begin = harness.clock.ms - BACKLOG
@@ -296,7 +296,7 @@ def test_a_late_record_soon_after_another_is_not_passed_over(harness: PollerHarn
 
 
 @pytest.mark.parametrize("budget", range(4, 44, 6))
-def test_a_budget_that_ends_at_a_window_that_is_too_large_skips_nothing(tmp_path: Path, budget: int) -> None:
+def test_a_budget_that_ends_at_a_large_window_skips_nothing(tmp_path: Path, budget: int) -> None:
     """The windows beyond it have been read: booking them would pass over its jobs for ever."""
     harness = harness_with_backlog(tmp_path, lambda: 1, budget=budget, every=20)
     for hours in (2, 3, 5):
@@ -323,7 +323,7 @@ def test_a_backlog_stays_within_its_half_of_the_budget(tmp_path: Path, budget: i
     harness.store.close()
 
 
-def test_a_missed_job_that_is_shown_after_all_takes_the_reading_back(harness: PollerHarness) -> None:
+def test_a_missing_job_shown_after_all_takes_the_reading_back(harness: PollerHarness) -> None:
     """The windows that did not show it were not complete (R6): whatever else they hid would stay unseen."""
     asyncio.run(harness.poll(30))
     settling, ledger = harness.poller._settling, harness.books.ledger

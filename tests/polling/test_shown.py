@@ -104,7 +104,7 @@ def test_a_record_that_was_shown_is_counted(tmp_path: Path, seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", [8, 17, 22, 36])
-def test_a_record_that_was_shown_without_time_filters_is_counted(tmp_path: Path, seed: int) -> None:
+def test_a_record_shown_without_time_filters_is_counted(tmp_path: Path, seed: int) -> None:
     """Broken reads of the whole list show jobs, too."""
     is_counted(tmp_path, seed, time_filters=False)
 

@@ -268,7 +268,7 @@ def test_an_alert_asks_whether_the_books_are_fresh(alert: Rule) -> None:
         assert ranges - compared <= set(re.findall(rf"{FRESH}(\w+)", alert["expr"]))
 
 
-def test_without_these_clauses_the_alerts_would_fire_on_stale_books(tool: Tool, tmp_path: Path) -> None:
+def test_without_these_clauses_alerts_would_fire_on_old_counts(tool: Tool, tmp_path: Path) -> None:
     """So the outage in ``stale.yaml`` proves something about each of them (NoJobs has a case of its own)."""
     made = {"groups": groups()}
     for group in made["groups"]:

@@ -152,7 +152,7 @@ def test_certificate_authorities_are_read_in_a_thread(
     assert threading.main_thread() not in readers
 
 
-def test_every_reason_to_refuse_is_told_at_once(tmp_path: Path) -> None:
+def test_every_reason_to_refuse_is_reported_at_once(tmp_path: Path) -> None:
     """Storage and scope, each in its own line."""
     t = of_target("t")
 

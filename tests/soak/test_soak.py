@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.soak.run import UNKNOWABLE, soak
 
 
-def test_an_hour_and_a_half_with_faults_and_kills_is_exact_at_the_end(tmp_path: Path) -> None:
+def test_ninety_minutes_with_faults_and_kills_are_exact(tmp_path: Path) -> None:
     """Every counter by label equals the truth, and every publication on the way balanced."""
     result = soak(tmp_path, days=0.0625, jobs_per_day=100_000, seed=11)
     assert result.expected == result.counted
@@ -18,7 +18,7 @@ def test_an_hour_and_a_half_with_faults_and_kills_is_exact_at_the_end(tmp_path: 
     assert result.samples[-1].remembered == 0
 
 
-def test_jobs_that_vanish_go_back_or_change_labels_are_counted_once_or_never_seen(tmp_path: Path) -> None:
+def test_jobs_that_vanish_go_back_or_change_count_at_most_once(tmp_path: Path) -> None:
     """No more is missed than was deleted, or shown as open again, before a poll saw it; nothing doubles."""
     result = soak(tmp_path, days=0.04, jobs_per_day=100_000, seed=12, oddities=UNKNOWABLE)
     assert result.explained

@@ -129,7 +129,7 @@ def test_a_long_lag_is_trouble_though_every_poll_is_complete() -> None:
     assert told.targets[0].state == "behind"
 
 
-def test_the_lag_is_told_on_the_clock_of_the_api() -> None:
+def test_the_lag_is_shown_on_the_clock_of_the_api() -> None:
     """Our own clock being wrong is no lag."""
     assert of_view(well(clock_skew_ms=-30_000)).targets[0].lag_seconds == pytest.approx(370)
 
@@ -256,7 +256,7 @@ def test_why_a_poll_was_not_complete_is_said_until_one_is(tmp_path: Path) -> Non
     store.close()
 
 
-def test_the_status_is_made_once_a_second_however_often_it_is_asked_for() -> None:
+def test_the_status_is_made_at_most_once_a_second() -> None:
     """A page costs milliseconds: a crowd that reloads it must not keep a scrape waiting."""
     made: list[float] = []
     now = 100.0

@@ -146,14 +146,14 @@ def comparable(held: dict[str, Any]) -> dict[str, Any]:
     return held
 
 
-def test_killed_at_every_statement_of_a_poll_the_books_equal_an_uninterrupted_run(tmp_path: Path) -> None:
+def test_a_kill_at_any_statement_of_a_poll_changes_no_count(tmp_path: Path) -> None:
     """Half of a commit, or a commit done twice, would show as a difference."""
     beginning = Story(tmp_path / "beginning.db")
     beginning.begin()
     kill_at_every_statement(beginning, lambda held: held, at_least=50)
 
 
-def test_killed_at_every_statement_of_a_catch_up_every_job_is_counted_once(tmp_path: Path) -> None:
+def test_a_kill_at_any_statement_of_a_catch_up_changes_no_count(tmp_path: Path) -> None:
     """A window is committed while others are under way; which of them were, nobody knows afterwards."""
     beginning = Story(tmp_path / "beginning.db")
     beginning.begin()
@@ -203,9 +203,7 @@ story.poll()
 
 
 @pytest.mark.parametrize("statement", [0, 7, 21, 40, 55])
-def test_a_process_killed_in_the_middle_of_a_commit_leaves_books_that_go_on_exactly(
-    tmp_path: Path, statement: int
-) -> None:
+def test_a_store_killed_in_a_commit_goes_on_exactly(tmp_path: Path, statement: int) -> None:
     """With SIGKILL nothing is rolled back, closed or flushed by anybody: the file is what it is."""
     story = Story(tmp_path / "whole.db")
     story.begin()

@@ -259,7 +259,7 @@ def test_a_log_cut_off_anywhere_is_one_that_ends_there(
         assert version_after(tmp_path / "books.db", database, log[: chance.randrange(len(log))]) <= last
 
 
-def test_a_wrong_index_of_names_hides_no_books(written: Path, tmp_path: Path) -> None:
+def test_a_wrong_index_of_names_hides_no_target(written: Path, tmp_path: Path) -> None:
     """Not found by its name, a target would start anew beside its books."""
     path = tmp_path / "books.db"
     data = bytearray(written.read_bytes())

@@ -109,7 +109,7 @@ def test_another_program_may_empty_the_log(tmp_path: Path) -> None:
     store.close()
 
 
-def test_a_lost_store_is_said_once_and_again_when_it_is_lost_anew(
+def test_a_lost_store_is_reported_once_each_time_it_is_lost(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A line every poll would hide every other; a new loss is news."""

@@ -75,7 +75,7 @@ def test_a_store_changed_from_outside_is_refused_in_one_line(tmp_path: Path, sql
     store.close()
 
 
-def test_stored_books_that_do_not_balance_are_refused(tmp_path: Path) -> None:
+def test_stored_totals_that_do_not_balance_are_refused(tmp_path: Path) -> None:
     """Whoever wrote them wrote them well: no checksum tells."""
     store = SqliteStore(tmp_path / "books.db")
     harness = PollerHarness(store)
@@ -96,7 +96,7 @@ def test_stored_books_that_do_not_balance_are_refused(tmp_path: Path) -> None:
     store.close()
 
 
-def test_a_poll_whose_commit_was_given_up_but_made_is_counted_once(tmp_path: Path) -> None:
+def test_a_poll_committed_after_its_time_limit_is_counted_once(tmp_path: Path) -> None:
     """Cancelled in the middle of its last commit, which the store finishes: the books' successor knows."""
     store = SqliteStore(tmp_path / "books.db")
     harness = PollerHarness(store)
@@ -134,7 +134,7 @@ def test_a_poll_that_no_commit_holds_is_handed_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("made", [True, False], ids=["made", "not-made"])
-def test_polls_are_counted_once_whether_a_failed_commit_was_made_or_not(tmp_path: Path, made: bool) -> None:
+def test_polls_count_once_whether_a_failed_commit_was_made(tmp_path: Path, made: bool) -> None:
     """One poll was in the commit whose answer was lost, the next ended before the books were read again."""
     store = SqliteStore(tmp_path / "books.db")
     harness = PollerHarness(store)

@@ -72,7 +72,7 @@ def test_old_minutes_are_dropped_from_one_target_only(store: SqliteStore) -> Non
     assert minutes(store, "other") == {9: 2, 10: 2, 11: 2}
 
 
-def test_minutes_are_loaded_from_the_books_own_time_on_when_the_clock_is_ahead(store: SqliteStore) -> None:
+def test_minutes_are_loaded_by_the_time_of_the_store(store: SqliteStore) -> None:
     """After downtime the minutes around the settled time are needed, however long ago they were."""
     commit(store, 0, minutes=MINUTES, times=Times.start(10 * MINUTE))
     assert minutes(store, now=1_000 * MINUTE) == {10: 2, 11: 2}

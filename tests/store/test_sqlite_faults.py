@@ -216,7 +216,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def test_a_disk_that_fills_up_stops_the_counting_and_loses_nothing(small_disk: Path) -> None:
+def test_a_full_disk_stops_the_counting_and_loses_nothing(small_disk: Path) -> None:
     """What does not fit is not published; once there is space it is counted, once."""
     store = SqliteStore(small_disk / "books.db")
     harness = PollerHarness(store)
@@ -319,7 +319,7 @@ def test_a_second_exporter_on_the_same_store_is_refused(tmp_path: Path) -> None:
         )
 
 
-def test_what_a_killed_process_left_in_the_write_ahead_log_is_there(tmp_path: Path) -> None:
+def test_what_a_killed_process_left_in_the_log_is_there(tmp_path: Path) -> None:
     """A commit that returned is in the log even when nobody lived to move it into the file."""
     with (
         simulator(tmp_path, "--rate=600") as cloud,
@@ -338,13 +338,13 @@ def test_what_a_killed_process_left_in_the_write_ahead_log_is_there(tmp_path: Pa
 # --- no fault at all ----------------------------------------------------------------------------------------
 
 
-def test_an_empty_file_becomes_new_books(tmp_path: Path) -> None:
+def test_an_empty_file_becomes_a_new_store(tmp_path: Path) -> None:
     """There is nothing in it that could be destroyed: mktemp and container volumes make such files."""
     (tmp_path / "books.db").touch()
     assert books(fill(tmp_path / "books.db"))["totals"]
 
 
-def test_opening_and_closing_a_good_store_keeps_every_byte_of_the_books(path: Path) -> None:
+def test_opening_and_closing_a_good_store_changes_no_byte(path: Path) -> None:
     """What is loaded twice is the same twice."""
     assert books(path) == books(path)
 

@@ -670,7 +670,7 @@ async def three_megabytes(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @pytest.mark.parametrize("trouble", [not_reading, pipelined, silent, half_a_head])
-def test_a_scraper_is_served_beside_hostile_clients_at_its_address(trouble: Trouble) -> None:
+def test_a_scraper_is_served_beside_hostile_clients(trouble: Trouble) -> None:
     """Every time, whole, and on the connection that it keeps; they come again as soon as they are cut off."""
 
     async def run() -> set[tuple[int, int, object]]:

@@ -98,7 +98,7 @@ def test_a_new_place_needs_not_wait_for_those_that_were_refused(breaker: Breaker
 
 
 @pytest.mark.parametrize("under_way", [1, 2, 3])
-def test_good_keys_that_end_everywhere_are_noticed_at_two_places(
+def test_good_keys_that_expire_are_noticed_at_two_places(
     breaker: Breaker, time: FakeTime, under_way: int
 ) -> None:
     """Ten endpoints accepted them: after the requests under way at most two more signatures are made."""

@@ -207,7 +207,7 @@ def test_tls_faults_say_what_to_check() -> None:
     assert "SSL_CERT_FILE" in mapped.message
 
 
-def test_what_others_keep_secret_is_masked_before_the_cut() -> None:
+def test_what_others_keep_secret_is_redacted_before_the_cut() -> None:
     """A secret of another target, or one just replaced, that would have been cut in the middle."""
     known = log.Redactor()
     known.add("another-targets-secret")

@@ -299,7 +299,7 @@ def test_everything_at_once_is_taken(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["{}", "basic_auth_users: {}", "rate_limit: {interval: 0, burst: 0}"])
-def test_open_doors_are_taken_when_meant(folder: Path, text: str) -> None:
+def test_open_access_is_accepted_when_meant(folder: Path, text: str) -> None:
     """No TLS, no users, no limit: ``{}`` says it, an empty file does not."""
     config = load_web_config(write(folder, text))
     assert (config.tls, config.users, config.rate_limit) == (None, {}, None)

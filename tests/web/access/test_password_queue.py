@@ -132,7 +132,7 @@ def test_the_newest_of_all_has_every_other_turn() -> None:
     assert b"right" in asyncio.run(run())
 
 
-def test_among_equals_the_newest_is_compared_and_now_and_then_any() -> None:
+def test_among_equals_the_newest_or_a_random_one_is_compared() -> None:
     """Who came last still waits for the answer; what is random keeps nobody waiting for ever."""
 
     async def run() -> list[bytes]:
