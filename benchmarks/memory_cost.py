@@ -13,7 +13,6 @@ from typing import Final
 
 import msgspec
 
-from benchmarks.harness import MINUTE, SECOND, rules
 from exporter.ledger.changes import Sighting
 from exporter.ledger.gauges import gauges
 from exporter.ledger.ledger import Ledger
@@ -22,6 +21,7 @@ from exporter.ledger.stored import StoredLedger, open_ledger
 from exporter.ledger.watermarks import Times
 from exporter.polling.due import RecordCounts, due_rechecks
 from exporter.polling.planner import plan_rechecks
+from testkit.world import MINUTE, SECOND, rules
 
 START: Final = 1_750_000_020_000
 DAY: Final = 24 * 60 * MINUTE

@@ -24,7 +24,6 @@ from typing import Final
 
 import msgspec
 
-from benchmarks.harness import BenchHarness
 from exporter.cloud.records import Decoder
 from exporter.ledger.changes import Sighting
 from exporter.ledger.record import Page
@@ -32,6 +31,7 @@ from exporter.polling.planner import Window
 from exporter.polling.windows import SeenPage, WindowResult
 from exporter.simulator.world import World
 from exporter.store.sqlite import SqliteStore
+from testkit.world import BenchHarness
 
 START = 1_750_000_020
 PAGES = 396

@@ -14,9 +14,9 @@ from typing import Final
 import msgspec
 
 from benchmarks.bound import Bound
-from benchmarks.harness import SECOND, BenchHarness
 from exporter.simulator.arrivals import Effect, WorldOptions
 from exporter.simulator.world import World
+from testkit.world import SECOND, BenchHarness
 
 START: Final = 1_750_000_020.0
 INTERVAL: Final = 15.0

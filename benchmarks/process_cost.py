@@ -22,7 +22,6 @@ from typing import Final
 
 import msgspec
 
-from benchmarks.harness import rules
 from exporter.ledger.changes import Changes
 from exporter.ledger.job_index import Job
 from exporter.ledger.stored import buckets
@@ -30,7 +29,8 @@ from exporter.ledger.totals import Key
 from exporter.ledger.watermarks import Times
 from exporter.store.base import Commit
 from exporter.store.sqlite import SqliteStore
-from tests.processes import ROOT, Exporter, Samples, get, simulator, total, wait_for, write_config
+from testkit.processes import ROOT, Exporter, Samples, get, simulator, total, wait_for, write_config
+from testkit.world import rules
 
 HOUR: Final = 3600
 PER_MINUTE: Final = 1e6 / 24 / 60

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -24,6 +23,7 @@ from exporter.polling.poller import Poller, PollSettings
 from exporter.polling.windows import Reader
 from exporter.store.base import Store
 from exporter.store.repository import LedgerRepository
+from testkit.world import InlineExecutor
 
 START = 1_750_000_020_000
 """A whole minute."""
@@ -144,18 +144,6 @@ def _as_written(record: Record, zone: str) -> Record:
     created = datetime.fromtimestamp((record.create_time or 0) / 1000, ZoneInfo(zone))
     time, other = parse_time(created.replace(tzinfo=None).isoformat(), ZoneInfo(zone))
     return replace(record, create_time=time, other_time=other)
-
-
-class InlineExecutor(Executor):
-    """Runs what it is given at once, in the caller's thread."""
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except Exception as error:  # noqa: BLE001 - an executor hands every error to whoever waits
-            future.set_exception(error)
-        return future
 
 
 def rules(**changes: Any) -> Rules:

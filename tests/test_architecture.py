@@ -150,3 +150,9 @@ def test_importing_has_no_effects() -> None:
     opened, before, after = json.loads(done.stdout)
     assert opened == []
     assert before == after
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").rglob("*.py")), ids=str)
+def test_benchmarks_need_no_tests(path: Path) -> None:
+    """What both need is in testkit."""
+    assert not [name for name in imports(path) if name.split(".")[0] == "tests"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import ROOT
+from testkit.processes import ROOT
 
 NOT_A_TERMINAL = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]}
 BAD = "check --config.file tests/config/bad/many_at_once.yaml"

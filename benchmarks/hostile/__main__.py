@@ -32,8 +32,8 @@ from typing import Any, Final
 
 from benchmarks.hostile.clients import FLOOD, KINDS, NOBODY
 from benchmarks.process_cost import cpu_seconds, pid_of, resident
-from tests.processes import ROOT, Exporter, free_port, simulator, wait_for, write_config
-from tests.web.certificates import Authority
+from testkit.certificates import Authority
+from testkit.processes import ROOT, Exporter, free_port, simulator, wait_for, write_config
 
 JOBS: Final = 2
 """Scrape jobs of Prometheus, each with a connection of its own and a scrape a second."""

@@ -19,7 +19,7 @@ import msgspec
 
 from benchmarks.scrape.load import Scraper, quantile
 from benchmarks.scrape.servers import ROOT
-from tests.processes import Exporter, get, simulator, total, wait_for, write_config
+from testkit.processes import Exporter, get, simulator, total, wait_for, write_config
 
 PAGES: Final = 1_000
 JOBS_A_MINUTE: Final = 700.0

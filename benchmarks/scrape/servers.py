@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ import msgspec
 from benchmarks.scrape import data
 from exporter.exposition.render import Exposition
 from exporter.exposition.text import Format
+from testkit.processes import free_port
 
 ROOT: Final = Path(__file__).parents[2]
 GO_SOURCE: Final = Path(__file__).parent / "peer_go"
@@ -83,11 +83,6 @@ def _wait(port: int, process: subprocess.Popen[bytes]) -> None:
             return
         time.sleep(0.1)
     raise SystemExit(f"{process.args!r} does not answer on port {port}")
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 @contextlib.contextmanager

@@ -18,8 +18,8 @@ from exporter.config.load import load
 from exporter.errors import StoreError
 from exporter.runtime.storage import open_store
 from exporter.store.sqlite import SqliteStore
+from testkit.processes import free_port
 from tests.paths import ROOT, TESTS
-from tests.processes import free_port
 
 BAD = TESTS / "config" / "bad"
 

@@ -15,8 +15,8 @@ from exporter.cli import main
 from exporter.commands.healthcheck import HEALTHY_PATH, Address, healthcheck, of_listen_address, of_url
 from exporter.errors import ExporterError
 from exporter.web import lifecycle
+from testkit.processes import free_port
 from tests.paths import TESTS
-from tests.processes import free_port
 
 CERTIFICATE = TESTS / "cloud" / "untrusted.pem"
 GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhealthy\n"

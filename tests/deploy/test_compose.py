@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from testkit.processes import free_port, get, wait_for
 from tests.conftest import Tool
 from tests.deploy.files import COMPOSE, DOCKERFILE, ROOT, STATE, USER, load
-from tests.processes import free_port, get, wait_for
 from tests.prometheus.stack import program
 
 SERVICES = load(COMPOSE)["services"]

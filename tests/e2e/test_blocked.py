@@ -14,7 +14,17 @@ import pytest
 
 from exporter.app import LAST_COMMIT_SECONDS
 from exporter.cli import DRAIN_SECONDS
-from tests.processes import ROOT, Exporter, exporter, free_port, get, simulator, total, wait_for, write_config
+from testkit.processes import (
+    ROOT,
+    Exporter,
+    exporter,
+    free_port,
+    get,
+    simulator,
+    total,
+    wait_for,
+    write_config,
+)
 
 BOUND = LAST_COMMIT_SECONDS + DRAIN_SECONDS + 4.0
 """Seconds that the end may take; the rest is for a busy machine."""

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from exporter.failures.classify import BUILTIN_RULES, Classifier
-from tests.processes import (
+from testkit.processes import (
     Exporter,
     Samples,
     end_all,

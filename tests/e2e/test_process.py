@@ -18,8 +18,7 @@ import pytest
 
 from exporter import __version__
 from exporter.simulator.auth import ACCESS_KEY
-from tests.conftest import Tool
-from tests.processes import (
+from testkit.processes import (
     ROOT,
     Exporter,
     Process,
@@ -33,6 +32,7 @@ from tests.processes import (
     wait_for,
     write_config,
 )
+from tests.conftest import Tool
 
 CREATED = "metastudio_tts_jobs_created_total"
 UNUSED = "http://127.0.0.1:9"

@@ -19,10 +19,10 @@ import httpx
 import pytest
 
 from exporter.simulator.auth import Accounts
+from testkit.certificates import Authority, Pair
+from testkit.processes import ROOT, Exporter, simulator, wait_for
 from tests.conftest import Tool
 from tests.e2e.echo_server import BAD_ANSWERS, MARK, EchoServer, echo_server
-from tests.processes import ROOT, Exporter, simulator, wait_for
-from tests.web.certificates import Authority, Pair
 
 IAM = Accounts()
 NAMES = (

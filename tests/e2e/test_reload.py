@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
+from testkit.processes import Exporter, Samples, end_all, get, post, simulator, total, wait_for, write_config
 from tests.e2e.test_differential import COUNTERS, SCALE, counted, expected, normal
-from tests.processes import Exporter, Samples, end_all, get, post, simulator, total, wait_for, write_config
 
 LIFECYCLE = "--web.enable-lifecycle"
 SUCCESSFUL = "metastudio_exporter_config_last_reload_successful"

@@ -14,8 +14,8 @@ import pytest
 from exporter.ledger.record import JobsQuery
 from exporter.process import exhausted
 from exporter.store.sqlite import SqliteStore
+from testkit.processes import ROOT, write_config
 from tests.fake_api import PollerHarness
-from tests.processes import ROOT, write_config
 
 MEMORY, FILES = "not enough memory: raise", "too many open files: raise"
 LIMITS = {

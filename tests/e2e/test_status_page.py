@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.processes import exporter, get, post, simulator, wait_for, write_config
+from testkit.processes import exporter, get, post, simulator, wait_for, write_config
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 

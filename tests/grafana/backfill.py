@@ -15,9 +15,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Final
 
+from testkit.processes import free_port, get, wait_for
 from tests.conftest import Tool
 from tests.grafana.history import Scrape
-from tests.processes import free_port, get, wait_for
 from tests.prometheus.stack import program
 
 EVERY: Final = "10s"

@@ -37,7 +37,7 @@ from exporter.simulator.incidents import Entry, Script
 from exporter.simulator.simulation import new_simulation
 from exporter.store.repository import LedgerRepository
 from exporter.store.sqlite import SqliteStore
-from tests.fake_api import InlineExecutor
+from testkit.world import InlineExecutor
 
 ENDPOINT: Final = "http://127.0.0.1:1"
 """Nobody listens there: requests go straight into the simulator."""

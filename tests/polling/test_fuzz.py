@@ -21,7 +21,7 @@ from exporter.config.load import Config, load
 from exporter.errors import ApiError, ConfigError
 from exporter.failures.classify import BUILTIN_RULES, NO_MESSAGE, UNCLASSIFIED, Classifier, template
 from exporter.ledger.record import FINAL_STATES, OPEN_STATES, Page
-from tests.processes import ROOT
+from testkit.processes import ROOT
 
 # --- pages ------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.processes import free_port, get, wait_for
+from testkit.processes import free_port, get, wait_for
 
 Alert = dict[str, Any]
 

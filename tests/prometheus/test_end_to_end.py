@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from testkit.processes import exporter, post, simulator, total, wait_for, write_config
 from tests.conftest import Tool
-from tests.processes import exporter, post, simulator, total, wait_for, write_config
 from tests.prometheus.rules import quickened
 from tests.prometheus.stack import stack
 

@@ -23,8 +23,8 @@ from exporter.exposition.render import Exposition
 from exporter.runtime.fleet import Fleet
 from exporter.runtime.target import SharedResources
 from exporter.store.sqlite import SqliteStore
+from testkit.processes import free_port
 from tests.exposition.views import PROCESS, STARTED
-from tests.processes import free_port
 
 
 def of_target(name: str, **changes: object) -> TargetConfig:

@@ -11,7 +11,7 @@ from exporter.cloud.client import Client
 from exporter.config.load import Config, load
 from exporter.ledger.ledger import Ledger
 from exporter.polling.poller import Poller
-from tests.processes import write_config
+from testkit.processes import write_config
 
 KINDS = (Client, Ledger, Poller)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from exporter.runtime import systemd
-from tests import processes
+from testkit import processes
 
 
 @contextmanager

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from exporter.store.sqlite import SqliteStore
+from testkit.processes import ROOT
 from tests.fake_api import SECOND, FakeApi, FakeClock, PollerHarness
-from tests.processes import ROOT
 from tests.store.support import books
 
 

@@ -16,8 +16,8 @@ import pytest
 
 from exporter.errors import StoreError
 from exporter.store.sqlite import SqliteStore
+from testkit.processes import ROOT, exporter, simulator, total, wait_for, write_config
 from tests.fake_api import PollerHarness
-from tests.processes import ROOT, exporter, simulator, total, wait_for, write_config
 from tests.store.support import fill, polls
 
 SUFFIXES = ("", "-wal", "-shm", ".lock")

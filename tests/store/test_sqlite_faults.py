@@ -32,8 +32,8 @@ from exporter.ledger.job_index import Job
 from exporter.store import sqlite
 from exporter.store.base import Commit
 from exporter.store.sqlite import SqliteStore
+from testkit.processes import ROOT, exporter, simulator, total, wait_for, write_config
 from tests.fake_api import PollerHarness
-from tests.processes import ROOT, exporter, simulator, total, wait_for, write_config
 from tests.store.support import SCOPE, books, fill, polls
 
 DAMAGED = r"books\.db: the store is damaged and was left as it is: move it away to start new books"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from testkit.certificates import Authority, Pair
 from tests.conftest import Tool
-from tests.web.certificates import Authority, Pair
 
 
 @pytest.fixture(scope="session")

@@ -33,8 +33,8 @@ from exporter.web.handshakes import HandshakeQueue
 from exporter.web.protocol import HttpProtocol
 from exporter.web.responses import SHARED_BODY
 from exporter.web.server import Server
+from testkit.certificates import Authority, Pair
 from tests.web.access.test_tls import config
-from tests.web.certificates import Authority, Pair
 from tests.web.test_server import BODY, large, place, small
 
 QUICK = Limits(connections=40, handshake=0.4, head=0.4, answer=0.6, keep_alive=1)

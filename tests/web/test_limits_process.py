@@ -12,7 +12,7 @@ import pytest
 
 from exporter import cli
 from exporter.web.connections import Limits
-from tests import processes
+from testkit import processes
 
 
 def test_a_flood_beyond_the_limit_of_files_stops_nobody(tmp_path: Path) -> None:

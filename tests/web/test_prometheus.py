@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from exporter.exposition.render import Exposition
 from exporter.ledger.snapshot import Exemplar
 from exporter.web.app import create_app
 from exporter.web.server import Server
+from testkit.processes import free_port
 from tests.conftest import Tool
 from tests.exposition.views import LLM, PROCESS, full_api, full_view, published
 
@@ -33,12 +33,6 @@ scrape_configs:
     static_configs:
       - targets: ["{exporter}"]
 """
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import pytest
 
 from exporter.cloud.http.lookups import EventLoop
-from tests.processes import Process, free_port, get, wait_for, write_config
+from testkit.processes import Process, free_port, get, wait_for, write_config
 
 T = TypeVar("T")
 ADDRESS = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 443))]

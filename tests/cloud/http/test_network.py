@@ -19,9 +19,9 @@ from exporter.cloud.connect import Shared, connect
 from exporter.cloud.http.lookups import EventLoop
 from exporter.errors import ApiError
 from exporter.ledger.record import JobsQuery
+from testkit.certificates import Authority, Pair
 from tests.cloud.world import Events, target
 from tests.conftest import Tool
-from tests.web.certificates import Authority, Pair
 
 T = TypeVar("T")
 NAME = "metastudio.example"

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from exporter.errors import ConfigError
 from exporter.web.access.config import RateLimit, load_web_config
+from testkit.certificates import Authority, Pair
 from tests.conftest import Tool
 from tests.paths import ROOT
-from tests.web.certificates import Authority, Pair
 
 SAMPLE = ROOT / "web-config.yml"
 HASH = "$2y$04$X0h1gDsPszWURQaxFh.zoubFi6DXncSjhoQNJgRrnGs7EsimhC7zG"

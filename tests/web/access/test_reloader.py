@@ -11,8 +11,8 @@ import pytest
 
 from exporter.errors import ConfigError
 from exporter.web.access.reloader import WebConfigReloader
+from testkit.certificates import Authority, Pair
 from tests.web.access.test_config import HASH
-from tests.web.certificates import Authority, Pair
 
 Records = pytest.LogCaptureFixture
 

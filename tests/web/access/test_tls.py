@@ -14,7 +14,7 @@ import pytest
 
 from exporter.web.access.reloader import WebConfigReloader
 from exporter.web.server import Server
-from tests.web.certificates import Authority, Pair
+from testkit.certificates import Authority, Pair
 from tests.web.test_server import ipv6, place, small
 
 OLD_SUITE = "ECDHE-ECDSA-AES128-GCM-SHA256"

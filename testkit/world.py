@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from typing import Any, Final
 
 from exporter.errors import ApiError, ErrorKind
 from exporter.ledger.changes import Rules
@@ -16,12 +18,23 @@ from exporter.simulator.job import SimulatedJob
 from exporter.simulator.world import World
 from exporter.store.base import Commit, Store
 from exporter.store.repository import LedgerRepository
-from tests.fake_api import InlineExecutor
 
 SECOND: Final = 1000
 MINUTE: Final = 60 * SECOND
 REQUEST_SECONDS: Final = 0.2
 """How long a request takes at the default rate limit."""
+
+
+class InlineExecutor(Executor):
+    """Runs what it is given at once, in the caller's thread."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:  # noqa: BLE001 - an executor hands every error to whoever waits
+            future.set_exception(error)
+        return future
 
 
 def rules(interval: float = 15.0) -> Rules:
