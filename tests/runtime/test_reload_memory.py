@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import weakref
+from contextlib import closing
 from pathlib import Path
 
 from exporter.app import App
 from exporter.cloud.client import Client
 from exporter.config.load import Config, load
+from exporter.failures import BUILTIN_RULES, Classifier
 from exporter.ledger.ledger import Ledger
 from exporter.polling.poller import Poller
+from exporter.store.sqlite import SqliteStore
 from testkit.processes import write_config
+from tests.fake_api import PollerHarness
 
 KINDS = (Client, Ledger, Poller)
 
@@ -19,6 +24,22 @@ KINDS = (Client, Ledger, Poller)
 def living() -> dict[str, int]:
     objects = gc.get_objects()
     return {kind.__name__: sum(type(one) is kind for one in objects) for kind in KINDS}
+
+
+def test_poller_and_classifier_have_no_reference_cycle(tmp_path: Path) -> None:
+    """Both are gone as soon as nobody refers to them."""
+    gc.disable()
+    try:
+        with closing(SqliteStore(tmp_path / "books.db")) as store:
+            harness = PollerHarness(store)
+            asyncio.run(harness.poll())
+            classifier = Classifier(BUILTIN_RULES)
+            classifier.classify("timeout")
+            left = weakref.ref(harness.poller), weakref.ref(classifier)
+            del harness.poller, classifier
+            assert [reference() for reference in left] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_reloads_leave_no_former_target_behind(tmp_path: Path) -> None:
@@ -43,7 +64,7 @@ def test_reloads_leave_no_former_target_behind(tmp_path: Path) -> None:
 
     gc.collect()
     before = living()
-    gc.disable()  # without reference cycles nothing waits for it
+    gc.disable()  # as between two of its rare runs
     try:
         after = asyncio.run(life())
     finally:
