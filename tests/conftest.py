@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 Tool = Callable[[str], Path]
+Golden = Callable[[Path, str], None]
 
 PACKAGES = {
     "promtool": "prometheus",
@@ -36,6 +37,25 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("project")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="write the golden files again")
+
+
+@pytest.fixture
+def golden(pytestconfig: pytest.Config) -> Golden:
+    """Compares a text with the file that holds what it must be: ``golden(path, text)``.
+
+    With ``--update-golden`` the file is written first: then read what ``git diff`` shows, users will see it.
+    """
+
+    def compare(path: Path, text: str) -> None:
+        if pytestconfig.getoption("update_golden"):
+            path.write_text(text, encoding="utf-8")
+        assert text == path.read_text(encoding="utf-8"), "if this is meant: pytest --update-golden"
+
+    return compare
 
 
 @pytest.fixture(scope="session")

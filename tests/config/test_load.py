@@ -31,6 +31,7 @@ from exporter.config.load import (
     read_secret,
 )
 from exporter.errors import ConfigError, CredentialsError
+from tests.conftest import Golden
 from tests.paths import ROOT, TESTS
 
 BAD = TESTS / "config" / "bad"
@@ -85,12 +86,12 @@ def _problems(folder: Path, text: str, **options: Any) -> str:
 
 
 @pytest.mark.parametrize("path", sorted(BAD.glob("*.yaml")), ids=lambda path: path.stem)
-def test_bad_file(path: Path) -> None:
+def test_bad_file(path: Path, golden: Golden) -> None:
     """Each bad file is refused in exactly the expected words, with file, line and key path."""
     with pytest.raises(ConfigError) as caught:
         load(path)
     found = str(caught.value).replace(f"{BAD}/", "").replace(str(BAD), "FOLDER") + "\n"
-    assert found == path.with_suffix(".expected").read_text(encoding="utf-8")
+    golden(path.with_suffix(".expected"), found)
     assert "s3cr3t" not in found
 
 

@@ -27,7 +27,7 @@ from exporter.exposition.render import REVISION_VARIABLE, WANTED_SECONDS, Exposi
 from exporter.exposition.samples import Books, Distribution
 from exporter.exposition.text import Format, select
 from exporter.ledger.snapshot import Histogram, JobGauges, Pair, TargetView
-from tests.conftest import Tool
+from tests.conftest import Golden, Tool
 from tests.exposition.views import CLASSES, LLM, PROCESS, STARTED, bare_view, full_api, full_view, published
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -138,12 +138,12 @@ def small_view() -> TargetView:
 
 
 @both_formats
-def test_a_small_exposition_reads_as_it_always_did(form: Format) -> None:
+def test_a_small_exposition_reads_as_it_always_did(form: Format, golden: Golden) -> None:
     """The golden file shows what a user sees; a difference in it is a change of the interface."""
     api = ApiMetrics(STARTED)
     api.target("production").request("list_jobs", "200", 0.3)
     text = exposition(small_view(), api=api).render(form).decode()
-    assert text == (GOLDEN / f"{form.name.lower()}.txt").read_text(encoding="utf-8")
+    golden(GOLDEN / f"{form.name.lower()}.txt", text)
 
 
 @both_formats
