@@ -65,21 +65,30 @@ def get(url: str, timeout: float = 5.0) -> str | None:
         return None
 
 
-def post(url: str, body: object) -> Any:
+def post(url: str, body: object, method: str = "POST") -> Any:
     """Send JSON, read JSON."""
     request = urllib.request.Request(  # noqa: S310 - loopback only
-        url, json.dumps(body).encode(), {"content-type": "application/json"}
+        url, json.dumps(body).encode(), {"content-type": "application/json"}, method=method
     )
     with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - loopback only
         return json.loads(answer.read())
 
 
-def end_all(cloud: str, rate: float) -> None:
-    """Time jumps on over there, so that every job ends; some more at ``rate`` confirm its ``Date`` (R3)."""
+def end_all(cloud: str, rate: float, jump: float = 840.0) -> None:
+    """Time jumps on over there, so that every job ends; a few more at ``rate`` confirm its ``Date`` (R3).
+
+    By less than a signature is good for, 15 minutes, unless the ``Date`` of every refusal is right.
+    """
+
+    def listed() -> int:
+        projects = json.loads(get(f"{cloud}/simulator") or "{}").get("projects", {})
+        return sum(project["listed"] for project in projects.values())
+
     post(f"{cloud}/simulator/rate", {"rate": 0.0})
-    post(f"{cloud}/simulator/clock", {"jump": 900.0})
+    post(f"{cloud}/simulator/clock", {"jump": jump})
+    before = listed()
     post(f"{cloud}/simulator/rate", {"rate": rate})
-    time.sleep(0.5)  # real processes
+    wait_for("a job that confirms the time", lambda: listed() >= before + 2)
     post(f"{cloud}/simulator/rate", {"rate": 0.0})
 
 
