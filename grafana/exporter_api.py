@@ -15,6 +15,7 @@ ERROR_CODES: Final = "metastudio_api_error_codes_total"
 LATENCY: Final = "metastudio_api_request_duration_seconds"
 LIMIT: Final = "metastudio_api_rate_limit_requests_per_second"
 REJECTED: Final = "metastudio_api_credentials_rejected"
+DENIED: Final = "metastudio_api_access_denied"
 EXPIRY: Final = "metastudio_api_credentials_expiry_timestamp_seconds"
 POLLS: Final = "metastudio_exporter_polls_total"
 POLL: Final = "metastudio_exporter_poll_duration_seconds"
@@ -22,6 +23,8 @@ COMPLETE: Final = "metastudio_exporter_last_complete_poll_timestamp_seconds"
 ANOMALIES: Final = "metastudio_exporter_record_anomalies_total"
 SKIPPED: Final = "metastudio_exporter_skipped_seconds_total"
 FOLDED: Final = "metastudio_exporter_label_sets_folded_total"
+DISAGREE: Final = "metastudio_exporter_clocks_disagree"
+DROPPED: Final = "metastudio_exporter_log_lines_dropped_total"
 BUILD: Final = "metastudio_exporter_build_info"
 PER_SECOND: Final = "reqps"
 QUANTILES: Final = ((0.5, "median", GREEN), (0.95, "p95", ORANGE), (0.99, "p99", RED))
@@ -36,9 +39,14 @@ def ours(series: str) -> str:
 
 
 def state(
-    title: str, description: str, expr: str, good: tuple[str, str], bad: tuple[str, str], width: int
+    title: str,
+    description: str,
+    expr: str,
+    good: tuple[str, str],
+    *bad: tuple[str, str],
+    width: int = 3,
 ) -> Panel:
-    """One of two words; each pair is the value and its word."""
+    """One of two words or more; each pair is the value and its word."""
     panel = number(
         title,
         description,
@@ -48,7 +56,7 @@ def state(
         background=True,
         spark=False,
     )
-    return words(panel, {good[0]: (good[1], GREEN), bad[0]: (bad[1], RED)})
+    return words(panel, {good[0]: (good[1], GREEN), **{value: (word, RED) for value, word in bad}})
 
 
 def credentials_end() -> Panel:
@@ -75,7 +83,7 @@ def error_share() -> Panel:
         unit="percentunit",
         steps=((None, GREEN), (0.01, YELLOW), (0.1, RED)),
         decimals=2,
-        size=(4, 4),
+        size=(3, 4),
         spark=False,
     )
 
@@ -88,7 +96,7 @@ def limit_used() -> Panel:
         unit="percentunit",
         steps=((None, GREEN), (0.8, YELLOW), (0.95, RED)),
         decimals=0,
-        size=(4, 4),
+        size=(3, 4),
     )
 
 
@@ -106,13 +114,30 @@ def never_read() -> Panel:
     )
 
 
+def credentials() -> Panel:
+    return state(
+        "Credentials",
+        "Whether the API accepts the credentials of every chosen target, and lets them list jobs. Denied: "
+        "they are valid, and lack a permission in the project or region.",
+        f"max({value(REJECTED)}) + 2 * max({value(DENIED)})",
+        ("0", "Accepted"),
+        ("1", "Refused"),
+        ("2", "Denied"),
+        ("3", "Refused"),
+    )
+
+
 def head() -> list[Panel]:
     answers = "Whether the last poll of every chosen target got a valid answer."
-    accepted = "Whether the API accepts the credentials of every chosen target."
+    clocks = (
+        "Whether the clocks of the API and of the exporter differ by less than poll.overlap. Where they do "
+        "not, jobs are counted late, or not at all if both are wrong: see Clock skew."
+    )
     return [
-        state("API answers", answers, f"min({value('metastudio_up')})", ("1", "Yes"), ("0", "No"), 3),
-        state("Credentials", accepted, f"max({value(REJECTED)})", ("0", "Accepted"), ("1", "Refused"), 4),
+        state("API answers", answers, f"min({value('metastudio_up')})", ("1", "Yes"), ("0", "No")),
+        credentials(),
         credentials_end(),
+        state("Clocks", clocks, f"max({value(DISAGREE)})", ("0", "Agree"), ("1", "Disagree")),
         counting_lag((3, 4)),
         error_share(),
         limit_used(),
@@ -273,6 +298,19 @@ def of_process(title: str, description: str, series: str, unit: str) -> Panel:
     return lines(title, description, [query(ours(series), "{{instance}}")], unit=unit, size=(8, 7))
 
 
+def log_lines_dropped() -> Panel:
+    return number(
+        "Log lines dropped",
+        "In the time shown, because nobody read standard error, or it could not be written. What happened "
+        "then is not in the log.",
+        query(f"sum(increase({DROPPED}[$__range]) and on (job, instance) {BUILD})", at="instant"),
+        unit="short",
+        steps=((None, GREEN), (1, RED)),
+        decimals=0,
+        spark=False,
+    )
+
+
 def process() -> list[Panel]:
     cpu = "rate(process_cpu_seconds_total[$__rate_interval])"
     targets = "max by (target, region, project_id, api_endpoint) (metastudio_exporter_target_info"
@@ -284,12 +322,13 @@ def process() -> list[Panel]:
         of_process(
             "File descriptors", "Files and sockets open in each replica.", "process_open_fds", "short"
         ),
-        state("Configuration", accepted, f"min({loaded})", ("1", "Loaded"), ("0", "Refused"), 4),
+        state("Configuration", accepted, f"min({loaded})", ("1", "Loaded"), ("0", "Refused")),
+        log_lines_dropped(),
         rows(
             "Targets",
             "Where each target is: region, project and endpoint.",
             [query(f'{targets}{{target=~"$target"}})', at="table")],
-            size=(11, 4),
+            size=(10, 4),
             widths={"Target": 90, "Region": 100, "Project": 290},
             columns={
                 "target": "Target",
@@ -302,7 +341,7 @@ def process() -> list[Panel]:
             "Replicas",
             "Which version runs where, and on which Python.",
             [query(f"max by (instance, version, revision, pythonversion) ({BUILD})", at="table")],
-            size=(9, 4),
+            size=(8, 4),
             columns={
                 "instance": "Instance",
                 "version": "Version",
