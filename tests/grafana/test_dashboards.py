@@ -30,6 +30,8 @@ UIDS = {
 
 PROCESS = {"process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds"}
 TABLE = {metric.name: metric for metric in METRICS}
+NOT_SHOWN = {"metastudio_exporter_config_last_reload_success_timestamp_seconds"}
+"""The panel *Configuration* tells whether the last reload succeeded."""
 
 
 def model(name: str) -> dict[str, Any]:
@@ -51,6 +53,12 @@ def test_a_committed_file_is_what_the_code_builds(name: str) -> None:
 def test_there_are_four_files_and_no_forgotten_one() -> None:
     """The folder is what the provider hands to Grafana."""
     assert sorted(path.name for path in FOLDER.iterdir()) == NAMES == sorted(UIDS)
+
+
+@pytest.mark.parametrize("name", sorted(TABLE.keys() - NOT_SHOWN))
+def test_every_metric_is_on_a_panel(name: str) -> None:
+    """What the exporter knows, an operator finds without writing a query."""
+    assert any(name in query.expr for query in queries())
 
 
 @every_dashboard
