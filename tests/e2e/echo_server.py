@@ -1,7 +1,7 @@
-"""An API that repeats the secrets of whoever asks, wherever an answer has room for text.
+"""An API that repeats the secrets of its client wherever an answer has room for text.
 
 One HTTP server on loopback; each target is told apart by its project id and gets one bad answer after the
-other, then good ones. Passwords are passed on to the simulator's IAM, whose tokens it keeps in mind.
+other, then good ones. Passwords are passed on to the simulator's IAM, whose tokens it keeps.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from urllib.parse import quote
 
 from exporter.simulator.simulation import PROJECT_ID
 
-MARK = "SAID-THE-PARROT"
-"""Stands beside every repeated secret: where it is seen, the secret could have been."""
+MARK = "REPEATED-BY-ECHO-SERVER"
+"""Stands beside every repeated secret: where it is seen, the secret could have been, too."""
 
 
 class EchoServer:
-    """What was heard, and what is said next."""
+    """The secrets received so far, and the answers that repeat them."""
 
     def __init__(self, iam: str, secrets: dict[str, list[str]]) -> None:
         """``secrets`` by project id, also those that are never sent."""
@@ -32,13 +32,13 @@ class EchoServer:
         self.secrets = secrets
         self.served: Counter[str] = Counter()
         self.refusing = False
-        """Answer 401 to everybody."""
+        """Answer 401 to every request."""
         self.tokens: list[str] = []
         self.pod_keys: dict[str, str] = {}
         self.url = ""
 
-    def speech(self, request: BaseHTTPRequestHandler, body: str = "") -> str:
-        """All that this client has told or been told, in every spelling that servers use."""
+    def echo(self, request: BaseHTTPRequestHandler, body: str = "") -> str:
+        """All secrets that this client has sent or received, in every spelling that servers use."""
         words = [*self.of(request), *request.headers.values(), body]
         text = " ".join(words)
         return " ".join((MARK, text, quote(text, safe=""), json.dumps(text), html.escape(text), MARK))
@@ -53,7 +53,7 @@ class EchoServer:
         number = self.served[project]
         self.served[project] += 1
         if self.refusing:
-            said = {"error_code": "APIG.0301", "error_msg": self.speech(request)}
+            said = {"error_code": "APIG.0301", "error_msg": self.echo(request)}
             request.say(401, json.dumps(said))
         else:
             BEHAVIOURS[min(number, len(BEHAVIOURS) - 1)](self, request)
@@ -80,21 +80,21 @@ class Handler(BaseHTTPRequestHandler):
         self.echo_server.answer(self)
 
     def do_PUT(self) -> None:
-        self.say(404, self.echo_server.speech(self))
+        self.say(404, self.echo_server.echo(self))
 
     def do_POST(self) -> None:
         echo_server = self.echo_server
         body = self.rfile.read(int(self.headers.get("content-length", "0"))).decode()
         echo_server.served[self.path] += 1
         if echo_server.refusing or echo_server.served[self.path] < 3:
-            said = echo_server.speech(self, body)
+            said = echo_server.echo(self, body)
             self.say(
                 500 if echo_server.served[self.path] == 1 else 400, json.dumps({"error": {"message": said}})
             )
         elif self.path.startswith("/v3/auth/tokens"):
             self.forward(body)
         else:
-            self.say(200, json.dumps({"credential": echo_server.pod_keys, "note": echo_server.speech(self)}))
+            self.say(200, json.dumps({"credential": echo_server.pod_keys, "note": echo_server.echo(self)}))
 
     def forward(self, body: str) -> None:
         body = body.replace("password-project", PROJECT_ID)
@@ -111,43 +111,45 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def _error(echo_server: EchoServer, request: Handler) -> None:
-    said = echo_server.speech(request)
+    said = echo_server.echo(request)
     request.say(400, json.dumps({"error_code": f"MSS.{said}", "error_msg": said}), x_request_id=said[:2000])
 
 
 def _page(echo_server: EchoServer, request: Handler) -> None:
-    request.say(502, f"<html>{echo_server.speech(request)}</html>", content_type="text/html")
+    request.say(502, f"<html>{echo_server.echo(request)}</html>", content_type="text/html")
 
 
 def _redirect(echo_server: EchoServer, request: Handler) -> None:
     request.say(
-        302, echo_server.speech(request), location="https://elsewhere.invalid/?" + echo_server.speech(request)
+        302,
+        echo_server.echo(request),
+        location="https://elsewhere.invalid/?" + echo_server.echo(request),
     )
 
 
 def _no_json(echo_server: EchoServer, request: Handler) -> None:
-    request.say(200, echo_server.speech(request))
+    request.say(200, echo_server.echo(request))
 
 
 def _wrong_json(echo_server: EchoServer, request: Handler) -> None:
-    request.say(200, json.dumps({"count": echo_server.speech(request), "data": echo_server.speech(request)}))
+    request.say(200, json.dumps({"count": echo_server.echo(request), "data": echo_server.echo(request)}))
 
 
 def _error_200(echo_server: EchoServer, request: Handler) -> None:
-    request.say(200, json.dumps({"error_code": "MSS.1", "error_msg": echo_server.speech(request)}))
+    request.say(200, json.dumps({"error_code": "MSS.1", "error_msg": echo_server.echo(request)}))
 
 
 def _encoding(echo_server: EchoServer, request: Handler) -> None:
     request.say(
         200,
         "{}",
-        content_encoding=echo_server.speech(request)[:4000],
-        date=echo_server.speech(request)[:4000],
+        content_encoding=echo_server.echo(request)[:4000],
+        date=echo_server.echo(request)[:4000],
     )
 
 
 def _throttle(echo_server: EchoServer, request: Handler) -> None:
-    said = echo_server.speech(request)
+    said = echo_server.echo(request)
     request.say(429, json.dumps({"error_code": "APIG.0308", "error_msg": said}), retry_after=said[:4000])
 
 
@@ -162,14 +164,14 @@ def _jobs(echo_server: EchoServer, request: Handler) -> None:
             "job_state": "FAILED",
             "text_length": 3,
             "create_time": created,
-            "fail_msg": f"the parrot heard {secret} {MARK}",
+            "fail_msg": f"the server received {secret} {MARK}",
         }
-        for number, secret in enumerate((*echo_server.of(request), echo_server.speech(request)))
+        for number, secret in enumerate((*echo_server.of(request), echo_server.echo(request)))
     ]
     odd = {
         "job_id": "odd",
-        "job_state": echo_server.speech(request),
-        "create_time": echo_server.speech(request),
+        "job_state": echo_server.echo(request),
+        "create_time": echo_server.echo(request),
     }
     request.say(200, json.dumps({"count": len(jobs) + 1, "data": [*jobs, odd]}))
 
@@ -184,16 +186,16 @@ BAD_ANSWERS = BEHAVIOURS.index(_error_200)
 
 @contextmanager
 def echo_server(iam: str, secrets: dict[str, list[str]]) -> Iterator[EchoServer]:
-    """A parrot that listens; ended with the block."""
-    bird = EchoServer(iam, secrets)
-    handler = type("EchoHandler", (Handler,), {"echo_server": bird})
+    """A running server, stopped at the end of the block."""
+    echo = EchoServer(iam, secrets)
+    handler = type("EchoHandler", (Handler,), {"echo_server": echo})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
-    bird.url = f"http://127.0.0.1:{server.server_address[1]}"
+    echo.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:
-        yield bird
+        yield echo
     finally:
         server.shutdown()
         thread.join()

@@ -39,15 +39,15 @@ TOLD = {
     "agency-project": [SECRETS["PodAk"], SECRETS["PodSk"], SECRETS["PodSt"]],
     "chain-project": [SECRETS["EnvAk"], SECRETS["EnvSk"], SECRETS["EnvSt"]],
 }
-"""What the parrot knows of each target."""
+"""What the echo server knows of each target."""
 
 
 class World:
     """One folder with everything that the program is started with."""
 
-    def __init__(self, folder: Path, bird: EchoServer, pair: Pair) -> None:
+    def __init__(self, folder: Path, server: EchoServer, pair: Pair) -> None:
         self.folder = folder
-        self.bird = bird
+        self.server = server
         self.pair = pair
         self.hash = bcrypt.hashpw(SECRETS["Basic"].encode(), bcrypt.gensalt(4)).decode()
         self.outputs: dict[str, str] = {}
@@ -78,8 +78,8 @@ class World:
             {
                 "name": name,
                 "region": "cn-north-4",
-                "endpoint": self.bird.url,
-                "iam_endpoint": self.bird.url,
+                "endpoint": self.server.url,
+                "iam_endpoint": self.server.url,
                 "project_id": f"{name}-project",
                 "rate_limit": 100,
                 **({} if auth is None else {"auth": auth}),
@@ -98,7 +98,7 @@ class World:
     def needles(self) -> dict[str, str]:
         """What must be nowhere."""
         found = {name: value[:26] for name, value in SECRETS.items()}
-        found |= {f"token {n}": token[8:60] for n, token in enumerate(self.bird.tokens)}
+        found |= {f"token {n}": token[8:60] for n, token in enumerate(self.server.tokens)}
         found |= {"password": IAM.password, "hash": self.hash[29:]}
         found["basic"] = base64.b64encode(f"alice:{SECRETS['Basic']}".encode()).decode()[9:40]
         found["private key"] = self.pair.key.read_text().splitlines()[1]
@@ -149,9 +149,9 @@ def misplaced_in_web(world: World) -> None:
 
 
 def errors_while_it_runs(world: World, exporter: Exporter, client: httpx.Client) -> None:
-    """Every answer of the parrot for every target; then bad reloads; then refused credentials."""
+    """Every answer of the echo server for every target; then bad reloads; then refused credentials."""
     projects = [f"{name}-project" for name in world.auths()]
-    served = world.bird.served
+    served = world.server.served
     wait_for("every bad answer", lambda: all(served[p] >= BAD_ANSWERS for p in projects), 60)
     look_around(world, client)
     assert exporter.process is not None
@@ -159,7 +159,7 @@ def errors_while_it_runs(world: World, exporter: Exporter, client: httpx.Client)
     assert world.ask(client, "/-/reload", "POST").status_code == 500
     misplaced_in_web(world)
     wait_for("the web configuration's complaint", lambda: "not reloaded" in exporter.log(), 20)
-    world.bird.refusing = True
+    world.server.refusing = True
     before = dict(served)
     auths = world.auths()
     auths["inline"]["aksk"]["secret_key"] = SECRETS["Rotated"]
@@ -167,7 +167,7 @@ def errors_while_it_runs(world: World, exporter: Exporter, client: httpx.Client)
     world.write(auths)
     assert world.ask(client, "/-/reload", "POST").status_code == 200
     exporter.process.popen.send_signal(signal.SIGHUP)
-    # The others may be left alone already: too many of the parrot's errors look like refused keys.
+    # The others may be left alone already: too many of the server's errors look like refused keys.
     asking = ["inline-project", "files-project"]
     wait_for("refusals", lambda: all(served[p] > before[p] for p in asking), 60)
     look_around(world, client)
@@ -208,12 +208,12 @@ def test_no_secret_is_in_any_output(
     for name, variable in {"EnvAk": "AK", "EnvSk": "SK", "EnvSt": "SECURITY_TOKEN"}.items():
         monkeypatch.setenv(f"HUAWEICLOUD_SDK_{variable}", SECRETS[name])
     pair = authority.issue("server", "IP:127.0.0.1")
-    with simulator(tmp_path) as cloud, echo_server(cloud, TOLD) as bird:
-        monkeypatch.setenv("HC_CONTAINER_CREDENTIALS_FULL_URI", f"{bird.url}/pod/keys")
+    with simulator(tmp_path) as cloud, echo_server(cloud, TOLD) as server:
+        monkeypatch.setenv("HC_CONTAINER_CREDENTIALS_FULL_URI", f"{server.url}/pod/keys")
         monkeypatch.setenv("HC_CONTAINER_AUTHORIZATION_TOKEN_FILE", str(tmp_path / "PodProof"))
         fields = {"access": "PodAk", "secret": "PodSk", "securitytoken": "PodSt"}
-        bird.pod_keys = {field: SECRETS[name] for field, name in fields.items()}
-        world = World(tmp_path, bird, pair)
+        server.pod_keys = {field: SECRETS[name] for field, name in fields.items()}
+        world = World(tmp_path, server, pair)
         exporter = Exporter(world.config, tmp_path)
         exporter.start(
             f"--web.config.file={world.web}", "--web.enable-lifecycle", "--log.level=debug",
@@ -236,8 +236,8 @@ def test_no_secret_is_in_any_output(
             world.outputs[file.name] = file.read_bytes().decode("latin-1")
         commands(world)
         assert MARK in world.outputs["log"]
-        assert any("the parrot heard" in text for text in world.outputs.values())
-        assert bird.tokens
+        assert any("the server received" in text for text in world.outputs.values())
+        assert server.tokens
         leaks = [
             f"{secret} in {name}: …{text[max(0, (at := text.find(needle)) - 200) : at + 20]}"
             for secret, needle in world.needles().items()

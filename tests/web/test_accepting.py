@@ -11,7 +11,7 @@ import pytest
 from exporter.web import accepting
 from exporter.web.accepting import AT_ONCE, Acceptor
 from exporter.web.connections import Limits, OpenConnections
-from tests.web.test_connections import QUICK, serving, stranger, until
+from tests.web.test_connections import QUICK, connect, serving, until
 
 
 def test_many_connections_are_taken_in_one_round() -> None:
@@ -37,7 +37,7 @@ def test_many_connections_are_taken_in_one_round() -> None:
 
 
 def test_memory_is_given_back_by_the_real_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is told of the connections that there are, and that they have gone."""
+    """The trimmer gets the number of connections, also when they have gone."""
     seen: list[int] = []
 
     class Recorder:
@@ -49,7 +49,7 @@ def test_memory_is_given_back_by_the_real_server(monkeypatch: pytest.MonkeyPatch
 
     async def run() -> None:
         async with serving(limits=QUICK._replace(head=20)) as server:
-            streams = [await stranger(server) for _ in range(5)]
+            streams = [await connect(server) for _ in range(5)]
             await until(lambda: seen[-1:] == [5])
             for _, writer in streams:
                 writer.transport.abort()

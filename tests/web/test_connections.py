@@ -58,7 +58,7 @@ async def serving(
             await task
 
 
-async def stranger(server: Server, address: str = "127.0.0.2") -> Stream:
+async def connect(server: Server, address: str = "127.0.0.2") -> Stream:
     """A connection, if not said otherwise from another address than the scrape's, with a small window."""
     return await asyncio.open_connection(*place(server), local_addr=(address, 0), limit=4096)
 
@@ -147,7 +147,7 @@ def test_who_keeps_us_waiting_is_cut_off(trouble: Trouble, least: float, most: f
 
     async def run() -> float:
         async with serving() as server, httpx.AsyncClient() as client:
-            stream = await stranger(server)
+            stream = await connect(server)
             began = time.monotonic()
             troubling = asyncio.create_task(trouble(stream))
             await scrape(server, client)
@@ -166,7 +166,7 @@ def test_who_does_not_read_its_answer_is_cut_off() -> None:
 
     async def run() -> None:
         async with serving(large) as server:
-            stream = await stranger(server)
+            stream = await connect(server)
             stream[0]._transport.pause_reading()  # type: ignore[attr-defined]  # nothing public does this
             stream[1].write(REQUEST)
             await asyncio.sleep(1.5)
@@ -270,7 +270,7 @@ def test_what_is_no_request_is_refused_and_closed(sent: bytes) -> None:
 
     async def run() -> None:
         async with serving() as server, httpx.AsyncClient() as client:
-            stream = await stranger(server)
+            stream = await connect(server)
             with contextlib.suppress(ConnectionError):
                 stream[1].write(sent)
                 await stream[1].drain()
@@ -287,7 +287,7 @@ def test_unknown_methods_and_paths_are_answered(sent: bytes) -> None:
 
     async def run() -> None:
         async with serving(PlainTextResponse("not found\n", 404)) as server:
-            stream = await stranger(server)
+            stream = await connect(server)
             for path in (b"/", b"/nowhere", b"/%00%ff", b"//..//.."):
                 stream[1].write(sent + b" " + path + b" HTTP/1.1\r\nhost: x\r\n\r\n")
                 assert b"404 Not Found" in await stream[0].readuntil(b"\nnot found\n")
@@ -301,7 +301,7 @@ def test_requests_without_end_on_one_connection_stop_nobody() -> None:
 
     async def run() -> None:
         async with serving() as server, httpx.AsyncClient() as client:
-            flooding = [await stranger(server) for _ in range(5)]
+            flooding = [await connect(server) for _ in range(5)]
             for _, writer in flooding:
                 writer.write(REQUEST * 2000)
             assert max([await scrape(server, client) for _ in range(5)]) < 5.0
@@ -325,7 +325,7 @@ def test_a_flood_of_connections_stops_nobody(trouble: Trouble, address: str) -> 
                 first = await early.get(server.urls[0])
                 flood = []
                 for _ in range(400):
-                    flood.append(await stranger(server, address))
+                    flood.append(await connect(server, address))
                     with contextlib.suppress(ConnectionError):
                         await trouble(flood[-1])
                 assert await scrape(server, late) < 5.0
@@ -349,7 +349,7 @@ def test_handshakes_that_never_finish_stop_nobody(
             serving(web_config=web_config, limits=QUICK._replace(handshake=1.0)) as server,
             httpx.AsyncClient(verify=authority.client_context()) as client,
         ):
-            flood = [await stranger(server) for _ in range(200)]
+            flood = [await connect(server) for _ in range(200)]
             for _, writer in flood[::2]:
                 writer.write(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
             assert await scrape(server, client) < 5.0
@@ -381,7 +381,7 @@ def test_a_greeting_that_announces_too_much_is_the_end(
     async def run() -> None:
         patient = Limits(handshake=60)
         async with serving(web_config=web_config, limits=patient) as server:
-            reader, writer = await stranger(server)
+            reader, writer = await connect(server)
             with contextlib.suppress(ConnectionError):
                 for begin in range(0, 12, step):
                     writer.write(sent[begin : begin + step])
@@ -432,7 +432,7 @@ def test_more_handshakes_than_there_is_room_for_wait(
             serving(web_config=web_config, limits=limits) as server,
             httpx.AsyncClient(verify=authority.client_context(), timeout=20) as client,
         ):
-            flood = [await stranger(server) for _ in range(100)]
+            flood = [await connect(server) for _ in range(100)]
             for _, writer in flood:
                 writer.write(HELLO % b"\x00\x01\xfc")
             await until(lambda: len(made) >= 10)
@@ -469,7 +469,7 @@ def test_connections_that_come_and_go_leave_nothing_behind() -> None:
         server, stop = Server(small, ["127.0.0.1:0"], limits=QUICK), asyncio.Event()
         serving = asyncio.create_task(server.serve(stop))
         for n in range(100):
-            _, writer = await stranger(server)
+            _, writer = await connect(server)
             writer.write(REQUEST[: n % (len(REQUEST) + 1)])
             writer.transport.abort()
         deadline = time.monotonic() + 5
@@ -679,7 +679,7 @@ def test_a_scraper_is_served_beside_hostile_clients(trouble: Trouble) -> None:
 
             async def hostile() -> None:
                 while True:
-                    stream = await stranger(server, "127.0.0.1")
+                    stream = await connect(server, "127.0.0.1")
                     try:
                         await trouble(stream)
                         await asyncio.sleep(0.2)
@@ -709,80 +709,80 @@ def test_a_scraper_is_served_beside_hostile_clients(trouble: Trouble) -> None:
     assert len(scrapes) == 1
 
 
-# --- who is dropped -----------------------------------------------------------------------------------------
+# --- who is closed -----------------------------------------------------------------------------------------
 
 
 def connections(*clients: str, limit: int) -> tuple[OpenConnections, list[Connection], list[int]]:
-    """These clients' connections, in order of time, and who was dropped."""
-    everybody, dropped = OpenConnections(limit), []
+    """These clients' connections, in order of time, and who was closed."""
+    open_connections, closed = OpenConnections(limit), []
     found = []
     for n, client in enumerate(clients):
         connection = Connection(client)
-        connection.close = lambda n=n: dropped.append(n)  # type: ignore[misc]  # mypy cannot tell a default's type
-        everybody.add(connection)
+        connection.close = lambda n=n: closed.append(n)  # type: ignore[misc]  # mypy cannot tell a default's type
+        open_connections.add(connection)
         found.append(connection)
-    return everybody, found, dropped
+    return open_connections, found, closed
 
 
 def test_the_client_with_the_most_connections_gives_way() -> None:
     """Its longest silent one, however old the others are."""
-    everybody, _, dropped = connections("prometheus", "mallory", "mallory", "mallory", limit=4)
-    everybody.add(Connection("mallory"))
-    assert dropped == [1]
-    everybody.add(Connection("other"))
-    assert dropped == [1, 2]
-    assert len(everybody) == 4
+    open_connections, _, closed = connections("prometheus", "mallory", "mallory", "mallory", limit=4)
+    open_connections.add(Connection("mallory"))
+    assert closed == [1]
+    open_connections.add(Connection("other"))
+    assert closed == [1, 2]
+    assert len(open_connections) == 4
 
 
 def test_of_those_answered_the_newest_gives_way() -> None:
     """A scraper's old connection stays, also when all others come from its own address."""
-    everybody, found, dropped = connections("a", "a", "a", "a", limit=4)
+    open_connections, found, closed = connections("a", "a", "a", "a", limit=4)
     for connection in found:
-        everybody.mark_answered(connection)
-    everybody.add(Connection("a"))
-    everybody.add(Connection("a"))
-    assert dropped == [3, 2]
+        open_connections.mark_answered(connection)
+    open_connections.add(Connection("a"))
+    open_connections.add(Connection("a"))
+    assert closed == [3, 2]
 
 
 def test_newcomers_and_those_answered_have_half_each() -> None:
     """Neither who holds connections nor who floods keeps the other kind out."""
-    everybody, found, dropped = connections(*"aaaa", limit=4)
+    open_connections, found, closed = connections(*"aaaa", limit=4)
     for connection in found[:2]:
-        everybody.mark_answered(connection)
+        open_connections.mark_answered(connection)
     for _ in range(3):
-        everybody.add(Connection("a"))
-    assert dropped == [2, 3]
+        open_connections.add(Connection("a"))
+    assert closed == [2, 3]
     assert [connection.answered for connection in found] == [True, True, False, False]
 
 
 def test_from_many_addresses_the_longest_silent_gives_way() -> None:
     """One connection each: who was answered before stays, and who comes is heard."""
-    everybody, found, dropped = connections(*"abcd", limit=4)
-    everybody.mark_answered(found[0])
+    open_connections, found, closed = connections(*"abcd", limit=4)
+    open_connections.mark_answered(found[0])
     for client in "efg":
-        everybody.add(Connection(client))
-    assert dropped == [1, 2, 3]
+        open_connections.add(Connection(client))
+    assert closed == [1, 2, 3]
 
 
 def test_who_waits_for_us_stays() -> None:
     """Longer than those that we wait for, and those that came first longest."""
-    everybody, found, dropped = connections(*"aaaa", limit=4)
+    open_connections, found, closed = connections(*"aaaa", limit=4)
     for connection in found[:3]:
         connection.waits_for_us = True
-    everybody.add(Connection("a"))
-    everybody.add(Connection("a"))
-    assert dropped == [3]
-    everybody.make_room()
-    everybody.make_room()
-    assert dropped == [3, 2]
+    open_connections.add(Connection("a"))
+    open_connections.add(Connection("a"))
+    assert closed == [3]
+    open_connections.make_room()
+    open_connections.make_room()
+    assert closed == [3, 2]
 
 
 def test_who_is_gone_is_not_counted() -> None:
     """Removing twice, or answering who is gone, does no harm."""
-    everybody, found, dropped = connections("a", "b", limit=2)
-    everybody.remove(found[0])
-    everybody.remove(found[0])
-    everybody.mark_answered(found[0])
-    assert (len(everybody), dropped) == (1, [])
-    everybody.close_all()
-    assert (len(everybody), dropped) == (0, [1])
+    open_connections, found, closed = connections("a", "b", limit=2)
+    open_connections.remove(found[0])
+    open_connections.remove(found[0])
+    open_connections.mark_answered(found[0])
+    assert (len(open_connections), closed) == (1, [])
+    open_connections.close_all()
+    assert (len(open_connections), closed) == (0, [1])

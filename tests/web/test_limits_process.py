@@ -28,10 +28,10 @@ def test_a_flood_beyond_the_limit_of_files_stops_nobody(tmp_path: Path) -> None:
         try:
             processes.wait_for("an answer", exporter.samples)
             for _ in range(200):
-                stranger = socket.create_connection(
+                connection = socket.create_connection(
                     ("127.0.0.1", exporter.port), timeout=5, source_address=("127.0.0.2", 0)
                 )
-                flood.enter_context(stranger)
+                flood.enter_context(connection)
             samples = exporter.samples()
             assert samples is not None
             assert processes.total(samples, "process_open_fds") < 60

@@ -31,14 +31,14 @@ LATER = STALLED_SECONDS * 2
 def responses(*who: tuple[str, bool], limit: int, memory: int = 1 << 30) -> Found:
     """These clients' responses, begun at 0, 1, 2, ... seconds, and the places of those that were cut off."""
     cut: list[int] = []
-    everybody = LargeResponses(limit, memory)
+    under_way = LargeResponses(limit, memory)
     found = [
         LargeResponse(client, answered_before, lambda n=n: cut.append(n), float(n))  # type: ignore[misc]  # a default's type
         for n, (client, answered_before) in enumerate(who)
     ]
     for n, response in enumerate(found):
-        assert everybody.begin(response, float(n)) == b""
-    return everybody, found, cut
+        assert under_way.begin(response, float(n)) == b""
+    return under_way, found, cut
 
 
 def newcomer(client: str, *, answered_before: bool = False) -> LargeResponse:
@@ -47,9 +47,9 @@ def newcomer(client: str, *, answered_before: bool = False) -> LargeResponse:
 
 def test_a_reader_that_stalls_gives_way() -> None:
     """To the next one that asks, also of the same client."""
-    everybody, found, cut = responses(("a", False), ("a", False), limit=2)
+    under_way, found, cut = responses(("a", False), ("a", False), limit=2)
     found[1].sent = 1
-    assert everybody.begin(newcomer("a"), 1.0 + LATER) == b""
+    assert under_way.begin(newcomer("a"), 1.0 + LATER) == b""
     assert cut == [0]
 
 
@@ -58,27 +58,27 @@ def test_a_reader_that_stalls_gives_way() -> None:
 @pytest.mark.parametrize("limit", [1, 2, 3])
 def test_nobody_who_reads_is_cut_off(client: str, answered_before: bool, limit: int) -> None:
     """Who asks then is refused, whoever it is: what has begun is worth more."""
-    everybody, found, cut = responses(*[("a", False)] * limit, limit=limit)
+    under_way, found, cut = responses(*[("a", False)] * limit, limit=limit)
     for response in found:
         response.sent = 1
-    assert everybody.begin(newcomer(client, answered_before=answered_before), 10.0) == TOO_MANY
-    assert (cut, len(everybody)) == ([], limit)
+    assert under_way.begin(newcomer(client, answered_before=answered_before), 10.0) == TOO_MANY
+    assert (cut, len(under_way)) == ([], limit)
 
 
 def test_of_those_that_stall_the_largest_crowd_gives_way() -> None:
     """Not who is alone at its address, though it has stalled for longer."""
-    everybody, _, cut = responses(("b", True), ("a", False), ("a", False), limit=3)
-    assert everybody.begin(newcomer("c"), 10.0) == b""
+    under_way, _, cut = responses(("b", True), ("a", False), ("a", False), limit=3)
+    assert under_way.begin(newcomer("c"), 10.0) == b""
     assert cut == [1]
 
 
 def test_who_pauses_may_pause_again() -> None:
     """Twice as long as before: a slow network brings much at once, and then nothing for seconds."""
-    everybody, (slow,), cut = responses(("a", False), limit=1)
+    under_way, (slow,), cut = responses(("a", False), limit=1)
     slow.sent = 1
-    assert everybody.begin(newcomer("b"), 4.0) == TOO_MANY
-    assert everybody.begin(newcomer("b"), 11.0) == TOO_MANY
-    assert everybody.begin(newcomer("b"), 12.5) == b""
+    assert under_way.begin(newcomer("b"), 4.0) == TOO_MANY
+    assert under_way.begin(newcomer("b"), 11.0) == TOO_MANY
+    assert under_way.begin(newcomer("b"), 12.5) == b""
     assert cut == [0]
 
 
@@ -97,11 +97,11 @@ def test_what_the_kernel_holds_is_not_taken() -> None:
 
 def test_one_client_leaves_room_for_others() -> None:
     """An eighth of the places, and as many for its own kept connections, though everybody reads."""
-    everybody, found, cut = responses(*[("a", False)] * 6, limit=8)
+    under_way, found, cut = responses(*[("a", False)] * 6, limit=8)
     for response in found:
         response.sent = 1
     refusals = [
-        everybody.begin(LargeResponse(client, answered_before, lambda: None, 10.0), 10.0)
+        under_way.begin(LargeResponse(client, answered_before, lambda: None, 10.0), 10.0)
         for client, answered_before in (("a", False), ("a", True), ("a", True), ("b", False), ("c", False))
     ]
     assert refusals == [TOO_MANY, b"", TOO_MANY, b"", TOO_MANY]
@@ -110,26 +110,26 @@ def test_one_client_leaves_room_for_others() -> None:
 
 def test_beyond_its_share_a_client_has_the_places_of_its_own() -> None:
     """Of a reader that has stalled; others' stay, though there is none to give way."""
-    everybody, found, cut = responses(("b", False), *[("a", False)] * 6, limit=8)
+    under_way, found, cut = responses(("b", False), *[("a", False)] * 6, limit=8)
     for response in found[2:]:
         response.sent = 1
-    assert everybody.begin(newcomer("a"), 10.0) == b""
+    assert under_way.begin(newcomer("a"), 10.0) == b""
     assert cut == [1]
 
 
 def test_no_limit_is_no_limit() -> None:
     """``0``, as in node_exporter."""
-    everybody, _, cut = responses(*[("a", False)] * 1000, limit=0)
-    assert (len(everybody), cut) == (1000, [])
+    under_way, _, cut = responses(*[("a", False)] * 1000, limit=0)
+    assert (len(under_way), cut) == (1000, [])
 
 
 def test_bodies_for_one_reader_are_bounded() -> None:
     """The next one is refused, and nobody cut off: half of the bytes for each client, all of them for all."""
-    everybody, _, cut = responses(limit=0, memory=40)
+    under_way, _, cut = responses(limit=0, memory=40)
 
     def begin(client: str, private: int) -> LargeResponse | None:
         response = newcomer(client)
-        refusal = everybody.begin(response, 100.0, private=private)
+        refusal = under_way.begin(response, 100.0, private=private)
         assert refusal in (b"", TOO_LARGE)
         return None if refusal else response
 
@@ -140,7 +140,7 @@ def test_bodies_for_one_reader_are_bounded() -> None:
     assert begin("b", 20)
     assert not begin("c", 1)
     assert begin("c", 0)
-    everybody.end(last)
+    under_way.end(last)
     assert begin("a", 1000), "whatever its size: it has been made, and may be all that there is"
     assert cut == []
 
