@@ -33,9 +33,7 @@ from exporter.cloud.connect import Shared
 from exporter.config.dump import show
 from exporter.config.load import Config
 from exporter.errors import ExporterError, ReloadError
-from exporter.exposition.api_stats import ApiMetrics
-from exporter.exposition.publisher import Publisher
-from exporter.exposition.render import Exposition, process_view
+from exporter.exposition import ApiMetrics, Exposition, Publisher, process_view
 from exporter.log import dropped_lines
 from exporter.runtime import (
     Fleet,
@@ -46,7 +44,7 @@ from exporter.runtime import (
     open_store,
     systemd,
 )
-from exporter.status.model import Reload, Status, status
+from exporter.status import Reload, Status, status
 from exporter.web import Limits, Server, WebConfigReloader, create_app
 
 logger = logging.getLogger(__name__)

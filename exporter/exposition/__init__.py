@@ -2,3 +2,20 @@
 
 Knows every metric, the two text formats and compression; must not know where the numbers come from.
 """
+
+from exporter.exposition.api_stats import ApiMetrics, ApiView
+from exporter.exposition.publisher import Publisher
+from exporter.exposition.render import Exposition, process_view
+from exporter.exposition.samples import JOB_STATES, ProcessView
+from exporter.exposition.text import Format
+
+__all__ = [
+    "JOB_STATES",
+    "ApiMetrics",
+    "ApiView",
+    "Exposition",
+    "Format",
+    "ProcessView",
+    "Publisher",
+    "process_view",
+]

@@ -21,7 +21,7 @@ from exporter.cloud.client import Client
 from exporter.cloud.http.network import Network
 from exporter.config.load import Config, TargetConfig
 from exporter.errors import ExporterError, ReloadError
-from exporter.exposition.publisher import Publisher
+from exporter.exposition import Publisher
 from exporter.failures import Classifier
 from exporter.ledger.snapshot import PollCost, TargetView
 from exporter.runtime.target import (

@@ -21,14 +21,11 @@ from exporter.cloud.connect import Shared, connect, network_of
 from exporter.cloud.http.network import Network
 from exporter.cloud.times import longest_repeat
 from exporter.config.load import Config, TargetConfig
-from exporter.exposition.api_stats import ApiMetrics
+from exporter.exposition import ApiMetrics
 from exporter.failures import BUILTIN_RULES, Classifier
 from exporter.ledger.changes import Rules
 from exporter.ledger.snapshot import TargetView
-from exporter.polling.budget import Budget
-from exporter.polling.paging import PageMemory
-from exporter.polling.poller import Poller, PollSettings
-from exporter.polling.windows import Reader
+from exporter.polling import Budget, PageMemory, Poller, PollSettings, Reader
 from exporter.store.base import Store
 from exporter.store.repository import LedgerRepository
 from exporter.units import SECOND

@@ -13,8 +13,7 @@ from typing import Final, Literal
 import msgspec
 
 from exporter.config.load import Config
-from exporter.exposition.api_stats import ApiView
-from exporter.exposition.samples import JOB_STATES, ProcessView
+from exporter.exposition import JOB_STATES, ApiView, ProcessView
 from exporter.ledger.record import FAILED, FINAL_STATES
 from exporter.ledger.snapshot import JobGauges, Pair, Published, TargetView
 

@@ -17,8 +17,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from exporter.errors import ExporterError
-from exporter.exposition.render import Exposition
-from exporter.status.model import Status
+from exporter.exposition import Exposition
+from exporter.status import Status
 from exporter.web.lifecycle import (
     HEALTHY_PATH,
     READY_PATH,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from exporter.exposition.text import Format
+from exporter.exposition import Format
 
 _RANGES = {
     "application/openmetrics-text": (Format.OPENMETRICS, 2),

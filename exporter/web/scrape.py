@@ -9,7 +9,7 @@ from __future__ import annotations
 from starlette.datastructures import QueryParams
 from starlette.types import Receive, Scope, Send
 
-from exporter.exposition.render import Exposition
+from exporter.exposition import Exposition
 from exporter.web.negotiation import accepts_gzip, choose_format
 from exporter.web.responses import PIECE_BYTES, SHARED_BODY
 

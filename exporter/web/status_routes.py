@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from exporter.status.model import Status
+from exporter.status import Status
 
 if TYPE_CHECKING:
     from exporter.status.page import StatusPage
