@@ -19,7 +19,7 @@ class Authority:
     """Signs certificates; ``name`` tells two of them apart."""
 
     def __init__(self, openssl: Path, folder: Path, name: str = "authority") -> None:
-        self._openssl = openssl
+        self.openssl = openssl
         self._folder = folder
         self.pair = Pair(folder / f"{name}.pem", folder / f"{name}.key")
         self._run(
@@ -53,4 +53,4 @@ class Authority:
         return ["-newkey", *kind, *out]
 
     def _run(self, *arguments: str) -> None:
-        subprocess.run([str(self._openssl), *arguments], check=True, capture_output=True, timeout=30)
+        subprocess.run([str(self.openssl), *arguments], check=True, capture_output=True, timeout=30)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor, Future
 from typing import Any, Final
 
@@ -11,9 +11,10 @@ from exporter.ledger.changes import Rules
 from exporter.ledger.record import JobsQuery, Page, Record
 from exporter.ledger.snapshot import TargetView
 from exporter.ledger.stored import StoredLedger
+from exporter.polling.budget import Budget
 from exporter.polling.paging import PageMemory
 from exporter.polling.poller import Poller, PollSettings
-from exporter.polling.windows import Reader
+from exporter.polling.windows import JobSource, Reader
 from exporter.simulator.job import SimulatedJob
 from exporter.simulator.world import World
 from exporter.store.base import Commit, Store
@@ -129,6 +130,48 @@ class NoStore:
         pass
 
 
+def assemble(
+    source: JobSource,
+    store: Store,
+    rules: Rules,
+    settings: PollSettings,
+    publish: Callable[[TargetView], None],
+    *,
+    scope: str = "s",
+    retention: int = 30 * 24 * 60 * MINUTE,
+    trust_count: bool | None = None,
+    budget: Budget | None = None,
+    monotonic: Callable[[], float],
+    wall: Callable[[], float],
+    sleep: Callable[[float], Awaitable[None]],
+) -> tuple[LedgerRepository, Reader, Poller]:
+    """What a target is in the running program, after a start; only the store outlives it."""
+    books = LedgerRepository(
+        TargetView(target="t", region="cn-north-4", project_id="", api_endpoint="https://api"),
+        scope=scope,
+        job_type=None,
+        service=None,
+        rules=rules,
+        retention=retention,
+        store=store,
+        executor=InlineExecutor(),
+    )
+    reader = Reader(source, PageMemory(trust_count), split_by_type=True)
+    poller = Poller(
+        "t",
+        settings,
+        source=source,
+        reader=reader,
+        books=books,
+        budget=budget,
+        publish=publish,
+        monotonic=monotonic,
+        wall=wall,
+        sleep=sleep,
+    )
+    return books, reader, poller
+
+
 class BenchHarness:
     """One target."""
 
@@ -139,24 +182,12 @@ class BenchHarness:
         self.world = world
         self.rules = rules(interval)
         self.views: list[TargetView] = []
-        self.books = LedgerRepository(
-            TargetView(target="t", region="r", project_id="", api_endpoint="https://api"),
-            scope="s",
-            job_type=None,
-            service=None,
-            rules=self.rules,
-            retention=30 * 24 * 60 * MINUTE,
-            store=store or NoStore(),
-            executor=InlineExecutor(),
-        )
-        self.reader = Reader(self.source, PageMemory(None), split_by_type=True)
-        self.poller = Poller(
-            "t",
+        self.books, self.reader, self.poller = assemble(
+            self.source,
+            store or NoStore(),
+            self.rules,
             PollSettings(interval=interval, timeout=120.0, budget=budget),
-            source=self.source,
-            reader=self.reader,
-            books=self.books,
-            publish=self._publish,
+            self._publish,
             monotonic=lambda: self.world.now,
             wall=lambda: self.world.now,
             sleep=self._sleep,

@@ -18,12 +18,10 @@ from exporter.errors import ApiError, ErrorKind
 from exporter.ledger.changes import Rules
 from exporter.ledger.record import JobsQuery, Page, Record
 from exporter.ledger.snapshot import TargetView
-from exporter.polling.paging import PageMemory
-from exporter.polling.poller import Poller, PollSettings
-from exporter.polling.windows import Reader
+from exporter.polling.budget import Budget
+from exporter.polling.poller import PollSettings
 from exporter.store.base import Store
-from exporter.store.repository import LedgerRepository
-from testkit.world import InlineExecutor
+from testkit.world import assemble
 
 START = 1_750_000_020_000
 """A whole minute."""
@@ -112,7 +110,7 @@ class FakeApi:
             raise error
         self.before_page(query)
         self.clock.known += 1
-        matching = [] if self.empty else list(self._matching(query))
+        matching = [] if self.empty else list(self.matching(query))
         limit = min(query.limit, self.clip)
         if self.cap is not None and query.offset >= self.cap:
             records: list[Record] = []
@@ -123,7 +121,7 @@ class FakeApi:
         count = len(matching) if self.count_respects_filters else len(self.jobs)
         return self.answer(query, Page(tuple(records), 0 if self.empty else count))
 
-    def _matching(self, query: JobsQuery) -> Iterator[Record]:
+    def matching(self, query: JobsQuery) -> Iterator[Record]:
         order = sorted(self.jobs.items(), key=lambda item: (item[1].create_time or 0, item[0]))
         for job_id, record in reversed(order) if self.newest_first else order:
             created = self.exact.get(job_id, record.create_time or 0)
@@ -177,31 +175,29 @@ class PollerHarness:
         )
         self.trust_count: bool | None = options.pop("trust_count", None)
         self.scope: str = options.pop("scope", "region=cn-north-4")
+        self.retention = 30 * 24 * 60 * MINUTE
+        self.budget: Budget | None = None
+        """Shared with other targets; without one the poller has its own."""
+        self.monotonic: Callable[[], float]
+        self.wall: Callable[[], float]
         self.rules = rules(**options)
         self.restart()
 
     def restart(self) -> None:
         """As after a crash: everything but the store is gone."""
-        self.books = LedgerRepository(
-            TargetView(target="t", region="cn-north-4", project_id="", api_endpoint="https://api"),
-            scope=self.scope,
-            job_type=None,
-            service=None,
-            rules=self.rules,
-            retention=30 * 24 * 60 * MINUTE,
-            store=self.store,
-            executor=InlineExecutor(),
-        )
-        self.reader = Reader(self.api, PageMemory(self.trust_count), split_by_type=True)
-        self.poller = Poller(
-            "t",
+        self.monotonic = self.wall = lambda: self.clock.ms / SECOND
+        self.books, self.reader, self.poller = assemble(
+            self.api,
+            self.store,
+            self.rules,
             self.settings,
-            source=self.api,
-            reader=self.reader,
-            books=self.books,
-            publish=self.views.append,
-            monotonic=lambda: self.clock.ms / SECOND,
-            wall=lambda: self.clock.ms / SECOND,
+            lambda view: self.views.append(view),
+            scope=self.scope,
+            retention=self.retention,
+            trust_count=self.trust_count,
+            budget=self.budget,
+            monotonic=lambda: self.monotonic(),
+            wall=lambda: self.wall(),
             sleep=self._sleep,
         )
 

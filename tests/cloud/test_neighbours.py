@@ -35,7 +35,7 @@ class Pair:
         sick: Mapping[str, object] = ELSEWHERE,
     ) -> None:
         self.answer = answer
-        self.world = World(self._answer)
+        self.world = World(self.respond)
         self.well_events, self.sick_events = Events(), Events()
         both = {} if auth is None else {"auth": auth}
         self.well = self.connect(self.well_events, name="well", **both)
@@ -44,7 +44,7 @@ class Pair:
     def connect(self, events: Events, **options: object) -> Client:
         return self.world.connect(target(**options), events=events)
 
-    def _answer(self, request: httpx.Request) -> httpx.Response:
+    def respond(self, request: httpx.Request) -> httpx.Response:
         if request.url.path == "/v3/auth/tokens" and not is_sick(request):
             return reply(201, {"token": {}}, {"X-Subject-Token": "t0ken"})
         return self.answer(request) if is_sick(request) else jobs("a")
@@ -63,15 +63,15 @@ class Pair:
             end, answered = self.time.now + seconds, []
             while self.time.now < end:
                 due = self.time.now + INTERVAL
-                await self._ask(self.sick, timeout)
-                answered.append(await self._ask(self.well, timeout))
+                await self.ask(self.sick, timeout)
+                answered.append(await self.ask(self.well, timeout))
                 self.time.now = max(self.time.now, due)
             return answered
 
         answered = run(scenario())
         return len(answered), sum(answered)
 
-    async def _ask(self, client: Client, seconds: float) -> bool:
+    async def ask(self, client: Client, seconds: float) -> bool:
         try:
             await client.list_jobs(JobsQuery(), deadline=self.time.now + seconds)
         except ApiError:
@@ -149,7 +149,7 @@ def test_many_refused_tokens_keep_no_other_waiting() -> None:
         other = pair.connect(
             Events(), name=str(number), auth=TokenAuth(Secret("t0ken")), endpoint=f"https://sick{number}"
         )
-        assert not run(pair._ask(other, 10.0))
+        assert not run(pair.ask(other, 10.0))
     assert pair.poll(15) == (1, 1)
 
 
@@ -161,9 +161,9 @@ def test_a_password_is_refused_for_one_project(status: int) -> None:
     def answer(request: httpx.Request) -> httpx.Response:
         if SICK_PROJECT.encode() in request.content:
             return reply(status, {"error": {"message": "no", "code": status}})
-        return pair._answer(request)
+        return pair.respond(request)
 
-    pair.world._handler = answer
+    pair.world.handler = answer
     pair.well = pair.connect(pair.well_events, name="well", auth=PASSWORD)
     pair.sick = pair.connect(pair.sick_events, name="sick", auth=PASSWORD, project_id=SICK_PROJECT)
     assert pair.poll(960) == (64, 64)
@@ -186,14 +186,14 @@ def test_a_throttled_identity_service_throttles_no_list() -> None:
     def answer(request: httpx.Request) -> httpx.Response:
         if SICK_PROJECT.encode() in request.content:
             return reply(429, {"error_code": "IAM.0012", "error_msg": "too many"}, throttle)
-        return pair._answer(request)
+        return pair.respond(request)
 
     pair = Pair(lambda request: jobs("a"), PASSWORD)
-    pair.world._handler = answer
+    pair.world.handler = answer
     same = {"auth": PASSWORD, "iam_endpoint": ENDPOINT}
     pair.well = pair.connect(pair.well_events, name="well", **same)
     pair.sick = pair.connect(pair.sick_events, name="sick", project_id=SICK_PROJECT, **same)
-    assert run(pair._ask(pair.well, 10.0))
+    assert run(pair.ask(pair.well, 10.0))
     assert pair.poll(345) == (23, 23)
 
 

@@ -103,7 +103,7 @@ class World:
         self.events = Events()
         self.requests: list[httpx.Request] = []
         self.environ = environ or {}
-        self._handler = handler
+        self.handler = handler
         self.shared = shared or Shared(
             monotonic=self.time.monotonic, wall=self.time.wall, sleep=self.time.sleep
         )
@@ -122,7 +122,7 @@ class World:
             wall=self.time.wall,
             sleep=self.time.sleep,
             jitter=lambda: 0.5,
-            transport=httpx.MockTransport(self._answer(handler or self._handler)),
+            transport=httpx.MockTransport(self._answer(handler or self.handler)),
         )
 
     def _answer(self, handler: Handler) -> Callable[[httpx.Request], Coroutine[None, None, httpx.Response]]:

@@ -29,7 +29,7 @@ class Grants(Budget):
         return self.requests
 
 
-class BudgetHouse(PollerHarness):
+class BudgetHarness(PollerHarness):
     """Says of each poll what it cost and how it ended."""
 
     def __init__(
@@ -41,9 +41,8 @@ class BudgetHouse(PollerHarness):
         super().__init__(store, api, **options)
 
     def restart(self) -> None:
+        self.budget = Grants(self.requests)
         super().restart()
-        self.poller._budget = Grants(self.requests)
-        self.poller._budget.join("t", self.requests)
 
     def polls(self, number: int, every: int = 15 * SECOND) -> None:
         for _ in range(number):
@@ -70,7 +69,7 @@ def settled_until(harness: PollerHarness) -> int:
 @pytest.mark.parametrize("trusted", [True, False], ids=["count-is-meant", "count-ignores-filters"])
 def test_a_backlog_is_read_to_its_end(store: SqliteStore, budget: int, trusted: bool) -> None:
     """Windows of many pages are gone on with in the next poll: one request a poll gets on, too."""
-    harness = BudgetHouse(store, budget)
+    harness = BudgetHarness(store, budget)
     harness.api.count_respects_filters = trusted
     harness.polls(6)
     begin = harness.clock.ms
@@ -89,7 +88,7 @@ def test_a_backlog_is_read_to_its_end(store: SqliteStore, budget: int, trusted: 
 @BUDGETS
 def test_every_kind_of_read_has_its_turn(store: SqliteStore, budget: int) -> None:
     """News, settled time, open jobs far apart, the time before: none waits for ever behind another."""
-    harness = BudgetHouse(store, budget)
+    harness = BudgetHarness(store, budget)
     for age in range(1, 55):
         harness.api.create(harness.clock.ms - age * MINUTE, "SUCCEED")
     stuck = [harness.api.create(harness.clock.ms - age * MINUTE) for age in range(1, 40, 13)]
@@ -109,7 +108,7 @@ def test_every_kind_of_read_has_its_turn(store: SqliteStore, budget: int) -> Non
 @BUDGETS
 def test_a_second_of_more_pages_than_a_poll_may_read_is_counted(store: SqliteStore, budget: int) -> None:
     """It cannot be made smaller: its passes go on from poll to poll, by type where it comes to that."""
-    harness = BudgetHouse(store, budget, max_catch_up=24 * 60 * MINUTE)
+    harness = BudgetHarness(store, budget, max_catch_up=24 * 60 * MINUTE)
     harness.polls(6)
     for number in range(1100):
         harness.api.create(state="SUCCEED", job_type=("AUDITION", "WEBSOCKET")[number % 2])
@@ -124,7 +123,7 @@ def test_without_time_filters_a_list_takes_several_polls(
     store: SqliteStore, budget: int, newest_first: bool
 ) -> None:
     """Forty pages: no poll reads more than it may, and each goes on where the last one ended."""
-    harness = BudgetHouse(store, budget, time_filters=False)
+    harness = BudgetHarness(store, budget, time_filters=False)
     harness.api.time_filters_work, harness.api.newest_first = False, newest_first
     for number in range(1500 if budget < 5 else 4000):
         harness.api.create(harness.clock.ms - 60 * MINUTE - number * SECOND, "SUCCEED")
@@ -146,7 +145,7 @@ def test_without_time_filters_a_list_takes_several_polls(
 
 def test_a_list_that_grows_between_polls_is_read_to_its_end(store: SqliteStore) -> None:
     """The anchor may be pages further on: what comes before it was received, or is for the next reading."""
-    harness = BudgetHouse(store, 4, time_filters=False)
+    harness = BudgetHarness(store, 4, time_filters=False)
     harness.api.time_filters_work = False
     for number in range(1200):
         harness.api.create(harness.clock.ms - 60 * MINUTE - number * SECOND, "SUCCEED")
@@ -165,7 +164,7 @@ def test_a_list_that_grows_between_polls_is_read_to_its_end(store: SqliteStore) 
 @pytest.mark.parametrize("growth", [49, 99])
 def test_growth_that_puts_the_anchor_last_ends_no_reading(store: SqliteStore, growth: int) -> None:
     """Nothing behind the anchor on a full page is no end: open jobs further on would vanish."""
-    harness = BudgetHouse(store, 4, time_filters=False)
+    harness = BudgetHarness(store, 4, time_filters=False)
     harness.api.time_filters_work = False
     for number in range(700):
         harness.api.create(harness.clock.ms - 60 * MINUTE - number * SECOND, "SUCCEED")
@@ -191,7 +190,7 @@ def test_small_pages_are_read_to_the_end_of_the_list(
     store: SqliteStore, clip: int, budget: int, newest_first: bool
 ) -> None:
     """What is read once more after a pause is less than what a poll reads, however little that is."""
-    harness = BudgetHouse(store, budget, time_filters=False)
+    harness = BudgetHarness(store, budget, time_filters=False)
     harness.api.time_filters_work, harness.api.newest_first, harness.api.clip = False, newest_first, clip
     for number in range(60):
         harness.api.create(harness.clock.ms - 60 * MINUTE - number * SECOND, "SUCCEED")
@@ -210,7 +209,7 @@ def test_small_pages_are_read_to_the_end_of_the_list(
 def test_a_record_deleted_while_a_reading_waits_hides_no_other(store: SqliteStore) -> None:
     """The list moved by one: the next page begins behind the anchor, unless it is asked for further back."""
     rng = random.Random(5)
-    harness = BudgetHouse(store, 3, time_filters=False)
+    harness = BudgetHarness(store, 3, time_filters=False)
     harness.api.time_filters_work = False
     harness.api.newest_first = False
     old = [harness.api.create(harness.clock.ms - (900 - n) * 5 * SECOND, "SUCCEED") for n in range(700)]
@@ -226,7 +225,7 @@ def test_a_record_deleted_while_a_reading_waits_hides_no_other(store: SqliteStor
 
 def test_a_poll_without_a_request_left_is_not_complete(store: SqliteStore) -> None:
     """It says why, and what to change."""
-    harness = BudgetHouse(store, 1)
+    harness = BudgetHarness(store, 1)
     harness.polls(3)
     assert "partial" in harness.outcomes
     assert "complete" not in harness.outcomes[:2]
@@ -235,7 +234,7 @@ def test_a_poll_without_a_request_left_is_not_complete(store: SqliteStore) -> No
 
 def test_what_a_window_showed_counts_though_the_budget_ended(store: SqliteStore) -> None:
     """It may be deleted before the next poll."""
-    harness = BudgetHouse(store, 2)
+    harness = BudgetHarness(store, 2)
     harness.polls(5)
     harness.api.count_respects_filters = False
     for number in range(450):

@@ -88,7 +88,7 @@ class DatedApi(FakeApi):
         return page
 
 
-class ClockedHouse(PollerHarness):
+class ClockedHarness(PollerHarness):
     """The poller with clocks of its own; jobs come all the time."""
 
     api: DatedApi
@@ -100,9 +100,7 @@ class ClockedHouse(PollerHarness):
     def restart(self) -> None:
         super().restart()
         self.clock.restart()
-        self.poller._wall = self.poller._witnesses._wall = self.clock.wall
-        self.poller._witnesses._monotonic = self.clock.monotonic
-        self.poller._monotonic = self.clock.monotonic
+        self.wall, self.monotonic = self.clock.wall, self.clock.monotonic
 
     def history(self, jobs: int = 30, apart: int = MINUTE) -> None:
         """Jobs that ended before the first start."""
@@ -132,9 +130,9 @@ class ClockedHouse(PollerHarness):
 
 
 @pytest.fixture
-def harness(tmp_path: Path) -> Iterator[ClockedHouse]:
+def harness(tmp_path: Path) -> Iterator[ClockedHarness]:
     store = SqliteStore(tmp_path / "books.db")
-    yield ClockedHouse(store)
+    yield ClockedHarness(store)
     store.close()
 
 
@@ -165,7 +163,7 @@ RIGHT, AHEAD, BEHIND = 0, 3 * HOUR, -3 * HOUR
     ],
 )
 def test_a_first_start_with_wrong_clocks_is_exact(
-    harness: ClockedHouse, ours: int, by: int, answers: int
+    harness: ClockedHarness, ours: int, by: int, answers: int
 ) -> None:
     """A baseline in the future ignores every job until then; one in the past counts those that had ended."""
     harness.history()
@@ -197,7 +195,7 @@ def test_a_first_start_with_wrong_clocks_is_exact(
     ],
 )
 def test_wrong_clocks_later_on_are_exact(
-    harness: ClockedHouse, phase: str, ours: int, by: int, answers: int
+    harness: ClockedHarness, phase: str, ours: int, by: int, answers: int
 ) -> None:
     """A settled time in the future passes over every job until then, for ever."""
     harness.history()
@@ -213,7 +211,7 @@ def test_wrong_clocks_later_on_are_exact(
 
 
 @pytest.mark.parametrize("step", [-20 * YEAR, -2 * HOUR, 2 * HOUR, 100 * YEAR], ids=str)
-def test_our_clock_may_be_set_while_it_runs(harness: ClockedHouse, step: int) -> None:
+def test_our_clock_may_be_set_while_it_runs(harness: ClockedHarness, step: int) -> None:
     """To whatever, and back: what counts are the API's answers."""
     harness.idle(1)
     jobs = harness.work(20)
@@ -227,7 +225,7 @@ def test_our_clock_may_be_set_while_it_runs(harness: ClockedHouse, step: int) ->
 
 
 @pytest.mark.parametrize("ours", [RIGHT, AHEAD, BEHIND], ids=["right", "ahead", "behind"])
-def test_a_suspended_machine_recovers_by_itself(harness: ClockedHouse, ours: int) -> None:
+def test_a_suspended_machine_recovers_by_itself(harness: ClockedHarness, ours: int) -> None:
     """The monotonic clock stood still: the time that earlier answers tell is early until others come."""
     harness.clock.ours = ours
     harness.idle(1)
@@ -244,7 +242,7 @@ def test_a_suspended_machine_recovers_by_itself(harness: ClockedHouse, ours: int
 
 
 @pytest.mark.parametrize("ours", [BEHIND, -20 * YEAR], ids=["3h", "20-years"])
-def test_a_quiet_target_with_a_slow_clock_counts_the_first_job(harness: ClockedHouse, ours: int) -> None:
+def test_a_quiet_target_with_a_slow_clock_counts_the_first_job(harness: ClockedHarness, ours: int) -> None:
     """No record shows that the API's clock is right: settling waits for one, and so does no job."""
     harness.clock.ours = ours
     harness.idle(100)
@@ -258,7 +256,7 @@ def test_a_quiet_target_with_a_slow_clock_counts_the_first_job(harness: ClockedH
     assert harness.view.skipped_ms == 0
 
 
-def settled_behind(harness: ClockedHouse) -> int:
+def settled_behind(harness: ClockedHarness) -> int:
     return harness.clock.ms - harness.books.ledger.times.settled_until
 
 
@@ -270,7 +268,7 @@ def settled_behind(harness: ClockedHouse) -> int:
 def test_an_api_without_time_filters_is_exact(tmp_path: Path, ours: int, by: int) -> None:
     """The whole list, with the same baseline and settled time."""
     with closing(SqliteStore(tmp_path / "books.db")) as store:
-        harness = ClockedHouse(store, time_filters=False)
+        harness = ClockedHarness(store, time_filters=False)
         harness.api.time_filters_work = False
         harness.history()
         harness.clock.ours = ours
@@ -284,7 +282,7 @@ def test_an_api_without_time_filters_is_exact(tmp_path: Path, ours: int, by: int
 def test_counting_does_not_begin_by_a_part_of_the_list(tmp_path: Path) -> None:
     """Where clocks differ, an error on the second page leaves the newest job unknown: the next begins."""
     with closing(SqliteStore(tmp_path / "books.db")) as store:
-        harness = ClockedHouse(store, time_filters=False)
+        harness = ClockedHarness(store, time_filters=False)
         harness.api.time_filters_work = False
         for age in range(150):
             harness.api.create(harness.clock.ms - age * SECOND, "SUCCEED")
@@ -298,7 +296,7 @@ def test_counting_does_not_begin_by_a_part_of_the_list(tmp_path: Path) -> None:
 
 
 def test_a_disagreement_is_said_once_and_taken_back_once(
-    harness: ClockedHouse, caplog: pytest.LogCaptureFixture
+    harness: ClockedHarness, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A line per change, not per poll; the view carries it meanwhile."""
     caplog.set_level("INFO")
@@ -314,14 +312,14 @@ def test_a_disagreement_is_said_once_and_taken_back_once(
     assert [text.split()[-1] for text in said] == ["refute", "again"]
 
 
-def test_clocks_within_the_overlap_agree(harness: ClockedHouse) -> None:
+def test_clocks_within_the_overlap_agree(harness: ClockedHarness) -> None:
     """Four minutes are no reason to say anything: overlap is five."""
     harness.clock.ours = 4 * MINUTE
     harness.idle(20)
     assert not harness.view.clocks_disagree
 
 
-def test_books_ahead_of_every_answer_are_said(harness: ClockedHouse) -> None:
+def test_books_ahead_of_every_answer_are_said(harness: ClockedHarness) -> None:
     """The API's clock and ours are set back together: jobs until then are taken for counted."""
     harness.idle(60)
     harness.clock.ms -= 2 * HOUR
@@ -331,7 +329,7 @@ def test_books_ahead_of_every_answer_are_said(harness: ClockedHouse) -> None:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_clocks_that_go_mad_one_at_a_time_lose_nothing(harness: ClockedHouse, seed: int) -> None:
+def test_clocks_that_go_mad_one_at_a_time_lose_nothing(harness: ClockedHarness, seed: int) -> None:
     """Any of them, by any amount, for a while, with restarts: the other two outvote it."""
     rng = random.Random(seed)
     harness.history()

@@ -16,7 +16,7 @@ from exporter.polling.planner import Window
 from exporter.polling.windows import Reader
 from exporter.store.sqlite import SqliteStore
 from tests.fake_api import MINUTE, SECOND, FakeApi, FakeClock, PollerHarness
-from tests.polling.test_budget_kept import BudgetHouse
+from tests.polling.test_budget_kept import BudgetHarness
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_every_other_job_is_counted_once(
     store: SqliteStore, places: list[int], with_id: bool, newest_first: bool
 ) -> None:
     """Five jobs a second for a minute; polls are complete in the end, and malformed counts each once."""
-    harness = BudgetHouse(store, 75)
+    harness = BudgetHarness(store, 75)
     large = harness.api.answer = LargeRecords(with_id=with_id)
     harness.api.newest_first = newest_first
     harness.polls(6)
@@ -91,7 +91,7 @@ def test_every_other_job_is_counted_once(
 @pytest.mark.parametrize("trusted", [True, False], ids=["count-is-meant", "count-ignores-filters"])
 def test_any_budget_gets_past_it(store: SqliteStore, budget: int, trusted: bool) -> None:
     """The smaller pages are list requests like others: what is left of them the next polls read."""
-    harness = BudgetHouse(store, budget)
+    harness = BudgetHarness(store, budget)
     harness.api.count_respects_filters = trusted
     large = harness.api.answer = LargeRecords(with_id=False)
     harness.polls(6)
@@ -135,7 +135,7 @@ def test_a_list_that_shifts_meanwhile_is_not_taken_for_complete(seed: int, newes
 
 def test_an_api_of_which_every_page_is_too_large_fails(store: SqliteStore) -> None:
     """No record is made up for it, and what is asked for is bounded."""
-    harness = BudgetHouse(store, 75)
+    harness = BudgetHarness(store, 75)
     harness.polls(6)
     harness.api.create()
 

@@ -194,7 +194,7 @@ def test_an_unsteady_list_around_a_missing_job_delays_no_other(store: SqliteStor
     harness = PollerHarness(store, max_catch_up=2 * 60 * MINUTE, trust_count=False)
     api, rng = harness.api, random.Random(3)
     api.count_respects_filters = False
-    matching = api._matching
+    matching = api.matching
 
     def shuffled(query: JobsQuery) -> Iterator[Record]:
         """In no order within a minute."""
@@ -202,7 +202,7 @@ def test_an_unsteady_list_around_a_missing_job_delays_no_other(store: SqliteStor
             sorted(matching(query), key=lambda one: (-((one.create_time or 0) // MINUTE), rng.random()))
         )
 
-    api._matching = shuffled  # type: ignore[method-assign]  # a list as bad as that
+    api.matching = shuffled  # type: ignore[method-assign]  # a list as bad as that
     run(harness, 4)
     others = []
     for _ in range(10):
@@ -229,8 +229,8 @@ def test_a_finished_job_only_lookups_show_blocks_nothing(harness: PollerHarness)
     """Shown by id it would refute the windows that missed it, and be missed by those that are read again."""
     hidden = harness.api.create(state="SUCCEED")
     run(harness, 3)
-    matching = harness.api._matching
-    harness.api._matching = lambda query: (  # type: ignore[method-assign]  # lists leave it out
+    matching = harness.api.matching
+    harness.api.matching = lambda query: (  # type: ignore[method-assign]  # lists leave it out
         record for record in matching(query) if query.job_id is not None or record.job_id != hidden
     )
     for _ in range(120):

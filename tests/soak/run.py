@@ -282,7 +282,7 @@ class Soak:
         self.cloud.after_page = self._delete_one
         self.cloud.up_to_date = self._is_up_to_date
         self.store = MortalStore(self._path)
-        api: Any = self.cloud  # all that a House needs of its API
+        api: Any = self.cloud  # all that a PollerHarness needs of its API
         options = {"duration_buckets": (5_000, 60_000, 600_000), "text_length_buckets": (100, 1_000, 10_000)}
         self.harness = PollerHarness(self.store, api, classify=Classifier(BUILTIN_RULES).classify, **options)
         self._reopen()
@@ -298,8 +298,8 @@ class Soak:
         self.harness.views = deque(maxlen=1)  # type: ignore[assignment]  # the last is enough for days
         self.clock.known = 0
         self.clock.frozen_at = None
+        self.harness.retention = DAY
         self.harness.restart()
-        self.harness.books._retention = DAY
 
     async def run(self, days: float, progress: Callable[[Sample], None]) -> Result:
         begun = time.monotonic()

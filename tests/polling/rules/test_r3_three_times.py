@@ -26,7 +26,7 @@ def test_a_wall_clock_that_steps_changes_nothing(harness: PollerHarness) -> None
     """Windows cut by the wall clock would skip or repeat what it stepped over."""
     started(harness)
     wall = iter([10**9 * step for step in (3, 1, 2, 5, 4)] * 100)
-    harness.poller._wall = lambda: float(next(wall))
+    harness.wall = lambda: float(next(wall))
     jobs = [harness.api.create(harness.clock.ms + step * 15 * SECOND) for step in range(60)]
     run(harness, 70)
     assert harness.created() == len(jobs)
@@ -41,7 +41,7 @@ def test_a_wrong_clock_at_a_start_without_the_api_drops_nothing(harness: PollerH
     harness.api.fail = outage
     harness.clock.known = 0
     harness.restart()
-    harness.poller._wall = lambda: harness.clock.ms / SECOND + 40 * 86_400
+    harness.wall = lambda: harness.clock.ms / SECOND + 40 * 86_400
     run(harness, 2)
     harness.api.fail = lambda query: None
     harness.restart()

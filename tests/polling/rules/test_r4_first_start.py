@@ -74,7 +74,7 @@ def set_wall(harness: PollerHarness, step: int) -> None:
     def wall() -> float:
         return (harness.clock.ms + step) / SECOND
 
-    harness.poller._wall = harness.poller._witnesses._wall = wall
+    harness.wall = wall
 
 
 @pytest.mark.parametrize("restart", [False, True], ids=["one-process", "restarted"])

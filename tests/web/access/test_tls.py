@@ -233,7 +233,7 @@ def test_certificates_that_do_not_verify_open_nothing(
     if usage == "clientAuth":
         folder = tmp_path / "stranger"
         folder.mkdir()
-        signer = Authority(authority._openssl, folder)
+        signer = Authority(authority.openssl, folder)
     context = authority.client_context(signer.issue(f"bad-{usage}-{policy}", "DNS:a", usage))
     lines = [f"client_auth_type: {policy}", f"client_ca_file: {authority.pair.cert}"]
 
@@ -287,7 +287,7 @@ def test_a_resumed_session_does_not_slip_past_a_new_authority(
     client = authority.issue("client-resume", "DNS:a", "clientAuth")
     folder = tmp_path / "other"
     folder.mkdir()
-    other = Authority(authority._openssl, folder, "other")
+    other = Authority(authority.openssl, folder, "other")
     policy = "client_auth_type: RequireAndVerifyClientCert"
     web_config = WebConfigReloader(
         config(tmp_path, server_pair, policy, f"client_ca_file: {authority.pair.cert}")
