@@ -18,7 +18,7 @@ from exporter.ledger.snapshot import PollCost
 from exporter.polling.due import Recheck, due_rechecks
 from exporter.polling.planner import MIN_AHEAD, Density, Window
 from exporter.polling.windows import ApiClock, LookupIgnoredError, Reader, SeenPage, WindowResult
-from exporter.store.repository import LedgerRepository
+from exporter.store import LedgerRepository
 from exporter.units import SECOND
 
 logger = logging.getLogger(__name__)

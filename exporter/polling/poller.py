@@ -31,7 +31,7 @@ from exporter.polling.start import PollStart
 from exporter.polling.windows import BudgetSpentError, JobSource, Reader, WindowResult
 from exporter.polling.witnesses import Witnesses
 from exporter.process import exhausted
-from exporter.store.repository import LedgerRepository
+from exporter.store import LedgerRepository
 from exporter.units import SECOND
 
 logger = logging.getLogger(__name__)

@@ -34,7 +34,7 @@ from exporter.runtime.target import (
     read_networks,
     share_rate,
 )
-from exporter.store.repository import LedgerRepository
+from exporter.store import LedgerRepository
 from exporter.units import SECOND
 
 logger = logging.getLogger(__name__)

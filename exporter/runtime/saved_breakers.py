@@ -14,7 +14,7 @@ from typing import Final
 from exporter import log
 from exporter.cloud.connect import Shared
 from exporter.errors import StoreError
-from exporter.store.base import Store
+from exporter.store import Store
 
 logger = logging.getLogger(__name__)
 

@@ -9,9 +9,7 @@ from pathlib import Path
 
 from exporter.config.load import Config
 from exporter.errors import StoreError
-from exporter.store import sqlite
-from exporter.store.base import Store
-from exporter.store.sqlite import SqliteStore
+from exporter.store import SqliteStore, Store, examine
 
 
 def open_store(config: Config) -> Store:
@@ -21,7 +19,7 @@ def open_store(config: Config) -> Store:
 
 def examine_store(config: Config) -> None:
     """Raises StoreError when it could not be opened; changes nothing."""
-    sqlite.examine(_sqlite_file(config))
+    examine(_sqlite_file(config))
 
 
 def _sqlite_file(config: Config) -> Path:

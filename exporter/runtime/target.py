@@ -26,8 +26,7 @@ from exporter.failures import BUILTIN_RULES, Classifier
 from exporter.ledger.changes import Rules
 from exporter.ledger.snapshot import TargetView
 from exporter.polling import Budget, PageMemory, Poller, PollSettings, Reader
-from exporter.store.base import Store
-from exporter.store.repository import LedgerRepository
+from exporter.store import LedgerRepository, Store
 from exporter.units import SECOND
 
 

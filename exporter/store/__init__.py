@@ -2,3 +2,9 @@
 
 Knows SQL and files; must not know what the numbers mean.
 """
+
+from exporter.store.base import Store
+from exporter.store.repository import LedgerRepository
+from exporter.store.sqlite import SqliteStore, examine
+
+__all__ = ["LedgerRepository", "SqliteStore", "Store", "examine"]
