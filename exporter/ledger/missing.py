@@ -148,6 +148,13 @@ class MissingJobs:
         job.last_checked = NEVER
         self._shown_after_all |= self.blocking.pop(job_id, -1) >= settled_until
 
+    def clock_jumped(self, by: int) -> None:
+        """The API's time was stale, and came right: nobody was missing for longer because of that."""
+        for job_id, job in self._jobs.items():
+            if job.misses:
+                job.missing_since += by
+                self._jobs.changed(job_id)
+
     def showed_something(self, at: int) -> None:
         """The answer to a request made at ``at`` was not empty: the API lists at all."""
         if self._silent():

@@ -33,6 +33,11 @@ OF_ONE_REQUEST: Final = (
 )
 """Errors that another request need not meet."""
 
+JUMP: Final = 10 * SECOND
+FASTEST: Final = 10
+"""A ``Date`` had been stale where the API's time gains more than that of a clock so many times as fast as
+ours, and ``JUMP`` (milliseconds) beyond."""
+
 
 class ClockError(ExporterError):
     """The API's answers do not tell the time."""
@@ -48,13 +53,17 @@ class PollRun:
         clock: ApiClock,
         reader: Reader,
         books: LedgerRepository,
+        monotonic: Callable[[], float],
         committed: Callable[[], None],
     ) -> None:
         self.name = name
         self.clock = clock
         self.reader = reader
         self.books = books
+        self._monotonic = monotonic
         self._committed = committed
+        self._last_times: tuple[int, float] | None = None
+        """The API's time and ours (monotonic) at the last answer that was looked at."""
         self.deadline = 0.0
         self.budget = 0
         self._spent = 0
@@ -115,6 +124,7 @@ class PollRun:
         Between two pages, scrapes have their turn: a window may have ten pages, a page takes a millisecond.
         """
         ledger = self.ledger
+        self._notice_jump()
         self.doubt_times(result, ledger.times.evicted_until)
         while result.pages:
             self._see(result.pages.pop(0))
@@ -181,8 +191,18 @@ class PollRun:
             raise
         self._see(seen)
         if not seen.records:
+            self._notice_jump()
             self._miss(job_id, seen.sighting.begun, listing=False, corroborated=False)
         self.reads += 1
+
+    def _notice_jump(self) -> None:
+        """Where the API's time was stale until now, what was measured with it was shorter by as much (R6)."""
+        now, monotonic = self.now(), self._monotonic()
+        if self._last_times is not None:
+            gained, passed = now - self._last_times[0], int((monotonic - self._last_times[1]) * SECOND)
+            if gained > JUMP + FASTEST * passed:
+                self.ledger.missing_jobs.clock_jumped(gained - passed)
+        self._last_times = now, monotonic
 
     def _miss(self, job_id: str, begun: int, *, listing: bool, corroborated: bool) -> None:
         gone = self.ledger.miss(job_id, begun, now=self.now(), listing=listing, corroborated=corroborated)

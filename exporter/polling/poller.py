@@ -94,6 +94,7 @@ class Poller:
             clock=source.clock,
             reader=reader,
             books=books,
+            monotonic=monotonic,
             committed=_weak(self._publish_sometimes),
         )
         self._witnesses = Witnesses(self._run, monotonic, wall, time_filters=settings.time_filters)
