@@ -7,10 +7,11 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignor
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-lowest lint bench bench-scrape bench-hostile soak docs dashboards manifests lock image-test tools clean
+.PHONY: help demo check test test-lowest lint bench bench-scrape bench-hostile soak docs dashboards manifests lock image-test tools clean
 
 help:
 	@echo "make demo   run the exporter against the bundled simulator"
+	@echo "make check  lint, and every test that is quick"
 	@echo "make test   run every check: ruff, layers of packages, mypy, pytest"
 	@echo "make test-lowest  the tests of the program, with the lowest versions that pyproject.toml allows"
 	@echo "make lint   ruff, layers of packages, mypy"
@@ -28,8 +29,13 @@ help:
 demo: $(VENV)/installed
 	@exec $(BIN)/metastudio-tts-exporter demo
 
+check: lint
+	$(BIN)/pytest -n auto -m 'not slow and not e2e'
+
+# Coverage costs time and is measured on what is quick: slow tests and whole programs run without.
 test: tools lint
-	$(BIN)/pytest -n auto
+	$(BIN)/pytest -n auto -m 'not slow and not e2e' --cov --cov-report=term-missing --cov-fail-under=95
+	$(BIN)/pytest -n auto -m 'slow or e2e'
 
 # Left out: what needs other programs, or is about files that are no part of the program.
 LOWEST := $(VENV)/lowest

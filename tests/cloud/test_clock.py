@@ -84,6 +84,7 @@ def test_the_least_of_ten_wins_and_is_forgotten_after_ten() -> None:
     assert clock.now_ms() == START * 1000
 
 
+@pytest.mark.slow
 @given(
     steps=st.lists(st.tuples(st.floats(0, 100), st.floats(0, 5), st.floats(0, 1)), min_size=2, max_size=30),
     later=st.floats(0, 100),

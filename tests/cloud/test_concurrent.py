@@ -70,6 +70,7 @@ def test_a_throttled_call_silences_the_others() -> None:
     assert world.events.retries == ["list_jobs"] * 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "endpoint", ["https://e{}.example.com", ENDPOINT], ids=["elsewhere", "same_endpoint"]
 )
@@ -142,6 +143,7 @@ def test_keys_that_end_everywhere_cost_few_signatures() -> None:
     assert len(world.requests) - 10 <= 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("auth", ["keys", "password"])
 @pytest.mark.parametrize("known", [False, True], ids=["fresh_start", "ended_while_running"])
 def test_slow_refusals_of_ten_targets_are_few(auth: str, known: bool) -> None:

@@ -410,6 +410,7 @@ def test_netrc_proxies_and_cookies_leave_loopback_alone(
         assert b"cookie" not in request.lower()
 
 
+@pytest.mark.slow
 def test_cancelled_requests_leave_no_connection_busy() -> None:
     """The pool of httpcore forgets some of them, and once it is full of them every request waits in vain."""
 

@@ -206,6 +206,7 @@ THROTTLED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("headers", "text"), THROTTLED)
 @pytest.mark.parametrize("status", [429, 503])
 def test_an_endpoint_that_throttles_concerns_itself(status: int, headers: dict[str, str], text: str) -> None:
@@ -215,6 +216,7 @@ def test_an_endpoint_that_throttles_concerns_itself(status: int, headers: dict[s
     assert (answered, pair.well_events.waited < 1.0) == (polls, True)
 
 
+@pytest.mark.slow
 def test_an_absurd_pause_ends_after_an_hour() -> None:
     """Whatever number or date Retry-After holds."""
     for value in ("9" * 50, "1" + "0" * 11, "86400.5", "Wed, 19 Nov 2099 08:00:00 GMT"):
@@ -240,6 +242,7 @@ def test_a_pause_says_who_throttles_and_what_it_said() -> None:
     run(scenario())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pause", [5, 600], ids=["short", "longer_than_a_poll"])
 def test_after_a_pause_others_come_before_the_throttled(pause: int) -> None:
     """One is throttled whenever it asks: once the other was answered in between, it alone keeps quiet."""
@@ -250,6 +253,7 @@ def test_after_a_pause_others_come_before_the_throttled(pause: int) -> None:
     assert pair.sent_by_the_sick() >= 3600 / (pause + 60.0)
 
 
+@pytest.mark.slow
 def test_a_quota_that_all_share_makes_all_keep_quiet() -> None:
     """Both are throttled by turns: neither asks before its own pause is over."""
     pair = Pair(keep_saying(429, "APIG.0308", "", Retry_After="60"), sick={"project_id": SICK_PROJECT})

@@ -345,6 +345,7 @@ def test_quotes_that_do_not_pair_up_cost_no_record(odd: bytes, every: int, rest:
     assert page_of(odd, every, rest) == Page(hundred(), 100)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("odd", [rb'"x":"\ud83d"', b'"x":"5" long"'], ids=["half a pair", "a quote within"])
 @pytest.mark.parametrize(
     "harmless",
@@ -392,6 +393,7 @@ def test_an_odd_page_can_hide_no_error() -> None:
     assert caught.value.code == "APIG.0308"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "data",
     [
@@ -454,6 +456,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
     elements=st.lists(
@@ -472,6 +475,7 @@ def test_no_element_costs_its_page(elements: list[object], count: object) -> Non
         json.dumps(str(record)).encode()
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(body=st.binary(max_size=60) | JSON.map(lambda value: json.dumps(value).encode()))
 def test_any_bytes_are_a_page_or_an_api_error(body: bytes) -> None:

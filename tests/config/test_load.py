@@ -85,6 +85,7 @@ def _problems(folder: Path, text: str, **options: Any) -> str:
     return str(caught.value).replace(f"{folder}/", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", sorted(BAD.glob("*.yaml")), ids=lambda path: path.stem)
 def test_bad_file(path: Path, golden: Golden) -> None:
     """Each bad file is refused in exactly the expected words, with file, line and key path."""

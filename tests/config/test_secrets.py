@@ -63,6 +63,7 @@ SYNTAX = (
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=600, deadline=None)
 @given(
     st.lists(
@@ -139,6 +140,7 @@ def _refusal(folder: Path, data: bytes) -> list[str]:
     return []
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(
     st.text(st.characters() | st.sampled_from("\n :-[]{}*&!\"'"), max_size=60)

@@ -99,6 +99,7 @@ def ask(url: str) -> Any:
     return None if text is None else json.loads(text)["data"]
 
 
+@pytest.mark.e2e
 def test_the_parts_work_together(release: Tool, tmp_path: Path) -> None:
     """As compose.yaml starts them: Prometheus scrapes the demo, evaluates every rule, has whom to tell."""
     exporter, prometheus, alertmanager = (f"127.0.0.1:{free_port()}" for _ in range(3))

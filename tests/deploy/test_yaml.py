@@ -23,6 +23,7 @@ def run(*command: str | Path) -> tuple[int, str]:
     return done.returncode, done.stdout.decode()
 
 
+@pytest.mark.slow
 def test_yamllint_finds_nothing(tool: Tool) -> None:
     """No duplicate key, no stray indentation (.yamllint)."""
     code, said = run(tool("yamllint"), "--strict", *(path.relative_to(ROOT) for path in FILES))

@@ -47,6 +47,7 @@ def up(program: Exporter) -> bool:
     return total(program.samples() or {}, "metastudio_up") == 1
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("secret", ["access_key", "secret_key"])
 def test_a_secret_that_becomes_a_fifo_stops_only_its_target(tmp_path: Path, secret: str) -> None:
     """Opening a FIFO waits for its writer, for ever."""
@@ -79,6 +80,7 @@ def slow_disk(tmp_path: Path) -> str:
     return str(library)
 
 
+@pytest.mark.e2e
 def test_a_slow_disk_does_not_hold_up_the_end(
     tmp_path: Path, slow_disk: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,6 +98,7 @@ def test_a_slow_disk_does_not_hold_up_the_end(
             assert end(program) < BOUND
 
 
+@pytest.mark.e2e
 def test_a_log_that_nobody_reads_stops_nothing(tmp_path: Path) -> None:
     """A pipe holds 64 KiB; what waits is bounded, what was dropped is counted, and the end is in time."""
     port = free_port()
@@ -120,6 +123,7 @@ def test_a_log_that_nobody_reads_stops_nothing(tmp_path: Path) -> None:
     os.close(read)
 
 
+@pytest.mark.e2e
 def test_lines_before_the_end_are_there_and_in_order(tmp_path: Path) -> None:
     """The thread that writes them is waited for as long as somebody reads."""
     with simulator(tmp_path) as cloud, exporter(write_config(tmp_path, cloud), tmp_path) as program:

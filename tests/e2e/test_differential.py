@@ -255,6 +255,7 @@ def wait_for_the_end(cloud: str, witness: Witness) -> None:
         ) from None
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("seed", "options"),
     [
@@ -271,18 +272,21 @@ def test_counters_are_exact_through_faults_and_kills(
     )
 
 
+@pytest.mark.e2e
 def test_counters_are_exact_while_records_come_and_go_on_pages(tmp_path: Path) -> None:
     """Records that vanish after the exporter was shown them stay counted, and hold nothing up."""
     options = {"limit_clip": 20, "count_respects_filters": False}
     run(tmp_path, seed=3, faults=[DRIFT], kills=False, options=options, seconds=10.0)
 
 
+@pytest.mark.e2e
 def test_every_counter_equals_the_truth_with_odd_records_answers_and_dates(tmp_path: Path) -> None:
     """Records that lack what they are known by, answers that trickle or are huge, dates that stand still."""
     faults = [*ODD_ANSWERS, LATE_NEIGHBOURS]
     run(tmp_path, seed=5, faults=faults, kills=False, options={}, seconds=12.0, world=ODD_RECORDS)
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("options", "world", "target", "epoch"),
     [

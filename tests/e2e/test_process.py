@@ -197,6 +197,7 @@ def stop_in_time(program: Exporter, number: int) -> None:
     assert "Traceback" not in program.log()
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 @pytest.mark.parametrize("moment", ["polling", "hanging", "catching-up"])
 def test_a_signal_ends_it_in_two_seconds_and_nothing_is_lost(
@@ -249,6 +250,7 @@ def everything(cloud: str) -> int:
 # --- refused credentials ------------------------------------------------------------------------------------
 
 
+@pytest.mark.e2e
 def test_a_wrong_secret_key_is_tried_once_also_across_a_kill(tmp_path: Path, cloud: str) -> None:
     """Five bad signatures lock the key, and production may be using it."""
     aksk: dict[str, Any] = {"access_key": ACCESS_KEY, "secret_key": "wrong" * 8}
@@ -314,6 +316,7 @@ def test_promtool_finds_nothing_wrong_with_the_metrics(demo: str, tool: Tool) ->
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
+@pytest.mark.e2e
 def test_a_real_prometheus_scrapes_it_and_answers(demo: str, tool: Tool, tmp_path: Path) -> None:
     """From the demo to a query, with nothing in between."""
     job = {"job_name": "tts", "scrape_interval": "1s", "static_configs": [{"targets": [demo[7:]]}]}

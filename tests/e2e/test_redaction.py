@@ -200,6 +200,7 @@ def commands(world: World) -> None:
     assert world.outputs["check bad"].startswith("1 ")
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("style", ["logfmt", "json"])
 def test_no_secret_is_in_any_output(
     tmp_path: Path, authority: Authority, style: str, monkeypatch: pytest.MonkeyPatch

@@ -144,6 +144,7 @@ def remove_second(config: dict[str, Any]) -> None:
     config["targets"].pop()
 
 
+@pytest.mark.e2e
 def test_every_kind_of_change_again_and_again_loses_no_count(tmp_path: Path) -> None:
     """Under load and continuous scraping: each target ends with exactly what the simulator knows."""
     world = json.dumps({"late": 0.1, "late_seconds": 40.0, "stuck": 0.0, "rhythm": 0.0})
@@ -201,6 +202,7 @@ def new_buckets(config: dict[str, Any]) -> None:
     config["metrics"] = {"text_length_buckets": [7, 70]}
 
 
+@pytest.mark.e2e
 def test_new_buckets_start_a_new_histogram_and_nothing_else(tmp_path: Path) -> None:
     """No old bucket stays, no bucket holds what another one counted, and the counters go on."""
     with cloud(tmp_path) as address:
@@ -261,6 +263,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(("edit", "said"), REFUSED.values(), ids=REFUSED)
 def test_what_cannot_be_taken_over_changes_nothing(tmp_path: Path, edit: Edit, said: tuple[str, ...]) -> None:
     """500 with every problem, the metrics say so, polling goes on as before; a good file ends it."""

@@ -39,6 +39,7 @@ runpy.run_module("exporter", run_name="__main__", alter_sys=True)
 """
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(("limit", "value", "missing"), LIMITS.values(), ids=LIMITS)
 def test_a_start_without_resources_says_what_is_missing(
     tmp_path: Path, limit: str, value: int, missing: str

@@ -6,11 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from testkit.processes import exporter, get, post, simulator, wait_for, write_config
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 
 
+@pytest.mark.e2e
 def test_texts_of_the_api_are_escaped_on_the_page_not_in_json(tmp_path: Path) -> None:
     """A refused request with its code and request id; markup stays text; the keys are nowhere."""
     with simulator(tmp_path, "--rate=600", "--history=0") as cloud:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from exporter.exposition.checksum import Crc
 
 
+@pytest.mark.slow
 @given(parts=st.lists(st.binary(max_size=300), max_size=8))
 @settings(max_examples=200)
 def test_parts_give_the_checksum_of_the_whole(parts: list[bytes]) -> None:

@@ -39,6 +39,7 @@ def plain_of(parts: list[list[list[str]]]) -> bytes:
     return "".join(block for families in parts for family in families for block in family).encode()
 
 
+@pytest.mark.slow
 @given(parts=texts, fresh=st.binary(max_size=2_000))
 @settings(max_examples=100, deadline=None)
 def test_packed_is_plain(parts: list[list[list[str]]], fresh: bytes) -> None:
@@ -49,6 +50,7 @@ def test_packed_is_plain(parts: list[list[list[str]]], fresh: bytes) -> None:
     assert next(body.gzip(b"1").shared) is next(body.gzip(b"2").shared)
 
 
+@pytest.mark.slow
 @given(history=st.lists(families, min_size=1, max_size=5))
 @settings(max_examples=60, deadline=None)
 def test_a_text_made_from_its_predecessor_equals_one_made_anew(history: list[list[list[str]]]) -> None:

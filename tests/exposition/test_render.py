@@ -59,6 +59,7 @@ def values(families: Iterable[Family]) -> dict[tuple[str, frozenset[tuple[str, s
     }
 
 
+@pytest.mark.slow
 @both_formats
 @pytest.mark.parametrize("created", [False, True], ids=["plain", "created"])
 def test_parsers_read_back_every_number(form: Format, created: bool) -> None:
@@ -146,6 +147,7 @@ def test_a_small_exposition_reads_as_it_always_did(form: Format, golden: Golden)
     golden(GOLDEN / f"{form.name.lower()}.txt", text)
 
 
+@pytest.mark.slow
 @both_formats
 def test_text_is_made_again_only_for_the_target_that_changed(form: Format) -> None:
     """And what changed shows at the next scrape: views, classes, API facts, reloads."""
@@ -275,6 +277,7 @@ def publications(draw: st.DrawFn) -> list[tuple[TargetView, ...]]:
     return history
 
 
+@pytest.mark.slow
 @given(history=publications(), form=st.sampled_from(Format), scrape_between=st.booleans())
 @settings(max_examples=40, deadline=None)
 def test_what_was_kept_equals_what_would_be_made_anew(

@@ -137,6 +137,7 @@ def inputs(draw: st.DrawFn) -> tuple[Metric[Any], list[Source]]:
     return metric, draw(st.lists(source, max_size=3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("created", [False, True], ids=["plain", "created"])
 @pytest.mark.parametrize("form", Format, ids=lambda form: form.name)
 @given(drawn=inputs())

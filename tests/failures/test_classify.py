@@ -291,6 +291,7 @@ def test_refused_pattern(pattern: str, reason: str, capfd: pytest.CaptureFixture
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(ANY_TEXT)
 def test_classify_never_fails(text: str) -> None:
@@ -354,6 +355,7 @@ def test_template(text: str, masked: str) -> None:
     assert template(text) == masked
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(ANY_TEXT | st.from_regex(r"[0-9a-f:/.TZ -]{0,80}"))
 def test_template_is_one_bounded_line(text: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from exporter.failures.recent import KEPT_TEMPLATES, SHOWN, RecentFailures
 
 MINUTE = 60_000
@@ -46,6 +48,7 @@ def test_failures_are_those_of_the_last_hour() -> None:
     assert recent.failures(NOW + 300 * MINUTE) == {}
 
 
+@pytest.mark.slow
 def test_a_flood_of_messages_is_bounded() -> None:
     """The rarest make room."""
     recent = RecentFailures()

@@ -58,6 +58,7 @@ def test_a_pasted_rule_takes_the_message_and_its_siblings(
     assert classifier.classify("something else 99") == "unclassified"
 
 
+@pytest.mark.slow
 @given(st.text(min_size=1, max_size=400).filter(lambda text: text.strip() != ""))
 @example("\ud800 broken \x00 text\u202e\ufeff")
 @example("x" * 5000)
@@ -72,6 +73,7 @@ def test_every_rule_matches_its_message(message: str) -> None:
     assert text.replace("\n", "").isprintable()
 
 
+@pytest.mark.slow
 @given(st.text(alphabet=st.characters(codec="utf-8"), min_size=1, max_size=80).filter(lambda t: t.strip()))
 def test_every_rule_loads(tmp_path_factory: pytest.TempPathFactory, message: str) -> None:
     """From a real file, by the real loader."""

@@ -120,6 +120,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Panels]:
     return panels
 
 
+@pytest.mark.e2e
 def test_replicas_do_not_change_what_a_query_returns(tool: Tool, shown: Callable[..., Panels]) -> None:
     """No panel stays empty on the demo's history, and three replicas show what one shows.
 
@@ -128,6 +129,7 @@ def test_replicas_do_not_change_what_a_query_returns(tool: Tool, shown: Callable
     check(shown(tool))
 
 
+@pytest.mark.e2e
 def test_prometheus_3_shows_the_same_with_either_histogram(
     tool: Tool, prometheus_3: Tool, shown: Callable[..., Panels]
 ) -> None:

@@ -50,6 +50,7 @@ def test_the_bound_is_what_the_best_of_all_plans_costs(
     assert all(any(since <= at <= until for since, until in stretches) for at in due)
 
 
+@pytest.mark.slow
 def test_looks_at_stuck_jobs_fill_the_pages_they_cost() -> None:
     """A page shows a hundred jobs for one request: listing only what is due leaves a fifth of that unused."""
     workload = Workload("stuck", 60.0, warm_up=2 * HOUR, measured=HOUR / 2, stuck=0.02)

@@ -69,6 +69,7 @@ async def count(harness: PollerHarness, traffic: Traffic, polls: int) -> None:
     await harness.poll(30)
 
 
+@pytest.mark.slow
 @INCLUSIVE
 @pytest.mark.parametrize("rounding", ROUNDINGS)
 def test_bounds_and_roundings_cost_no_job(
@@ -107,6 +108,7 @@ def test_a_window_shows_every_job_that_says_it_is_in_it(
         assert {record.job_id for record in result.inside} == expected
 
 
+@pytest.mark.slow
 @INCLUSIVE
 def test_bounds_cost_no_job_of_a_backlog(store: SqliteStore, since: bool, until: bool) -> None:
     """Its windows are read once, one after the other: what lies between two of them would be lost."""
@@ -121,6 +123,7 @@ def test_bounds_cost_no_job_of_a_backlog(store: SqliteStore, since: bool, until:
     assert harness.created() == 3600
 
 
+@pytest.mark.slow
 @INCLUSIVE
 def test_bounds_hide_no_open_job_at_the_first_start(store: SqliteStore, since: bool, until: bool) -> None:
     """The time before it is read in windows, too: what lies at an edge would be in no gauge."""

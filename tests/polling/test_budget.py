@@ -73,6 +73,7 @@ def test_a_busy_target_among_quiet_ones_gets_nearly_everything(
     assert sum(used) <= 75
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(0, 200), min_size=1, max_size=12))
 def test_polls_begun_at_once_soon_keep_to_the_limit_together(needs: list[int]) -> None:
     """However many are busy; and each is sure of its part."""
@@ -96,6 +97,7 @@ def polls_at_once(needs: list[int], *, rounds: int, share: float = 1.0) -> tuple
     return granted, used
 
 
+@pytest.mark.slow
 @given(
     st.integers(1, 12),
     st.integers(10, 300),
@@ -171,6 +173,7 @@ def harness(tmp_path: Path) -> Iterator[PollerHarness]:
     store.close()
 
 
+@pytest.mark.slow
 def test_a_poll_keeps_to_its_budget_and_says_what_it_used(harness: PollerHarness) -> None:
     """However many open jobs are due."""
     asyncio.run(harness.poll(4))
@@ -186,6 +189,7 @@ def test_a_poll_keeps_to_its_budget_and_says_what_it_used(harness: PollerHarness
     assert old
 
 
+@pytest.mark.slow
 def test_open_jobs_that_do_not_fit_take_turns(harness: PollerHarness) -> None:
     """Twenty-five stuck jobs far apart, a budget of twenty: each is looked at again and again."""
     asyncio.run(harness.poll(4))
@@ -204,6 +208,7 @@ def test_open_jobs_that_do_not_fit_take_turns(harness: PollerHarness) -> None:
     assert harness.clock.ms - begin < 60 * MINUTE
 
 
+@pytest.mark.slow
 def test_what_exceeds_the_budget_waits_longest_unseen_first(tmp_path: Path) -> None:
     """Forty stuck jobs in dense minutes and six requests a poll: no poll costs more, no job is left out."""
     store = SqliteStore(tmp_path / "books.db")

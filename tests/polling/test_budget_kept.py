@@ -65,6 +65,7 @@ def settled_until(harness: PollerHarness) -> int:
     return harness.books.ledger.times.settled_until
 
 
+@pytest.mark.slow
 @BUDGETS
 @pytest.mark.parametrize("trusted", [True, False], ids=["count-is-meant", "count-ignores-filters"])
 def test_a_backlog_is_read_to_its_end(store: SqliteStore, budget: int, trusted: bool) -> None:
@@ -85,6 +86,7 @@ def test_a_backlog_is_read_to_its_end(store: SqliteStore, budget: int, trusted: 
     assert ("partial" in harness.outcomes) == (budget < 17)
 
 
+@pytest.mark.slow
 @BUDGETS
 def test_every_kind_of_read_has_its_turn(store: SqliteStore, budget: int) -> None:
     """News, settled time, open jobs far apart, the time before: none waits for ever behind another."""
@@ -105,6 +107,7 @@ def test_every_kind_of_read_has_its_turn(store: SqliteStore, budget: int) -> Non
     assert settled_until(harness) > harness.clock.ms - 12 * MINUTE
 
 
+@pytest.mark.slow
 @BUDGETS
 def test_a_second_of_more_pages_than_a_poll_may_read_is_counted(store: SqliteStore, budget: int) -> None:
     """It cannot be made smaller: its passes go on from poll to poll, by type where it comes to that."""
@@ -117,6 +120,7 @@ def test_a_second_of_more_pages_than_a_poll_may_read_is_counted(store: SqliteSto
     assert settled_until(harness) > harness.clock.ms - 25 * MINUTE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("budget", [1, 2, 5])
 @pytest.mark.parametrize("newest_first", [True, False], ids=["newest-first", "oldest-first"])
 def test_without_time_filters_a_list_takes_several_polls(
@@ -143,6 +147,7 @@ def test_without_time_filters_a_list_takes_several_polls(
     assert "complete" in harness.outcomes
 
 
+@pytest.mark.slow
 def test_a_list_that_grows_between_polls_is_read_to_its_end(store: SqliteStore) -> None:
     """The anchor may be pages further on: what comes before it was received, or is for the next reading."""
     harness = BudgetHarness(store, 4, time_filters=False)
@@ -161,6 +166,7 @@ def test_a_list_that_grows_between_polls_is_read_to_its_end(store: SqliteStore) 
     assert settled_until(harness) > harness.clock.ms - 25 * MINUTE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("growth", [49, 99])
 def test_growth_that_puts_the_anchor_last_ends_no_reading(store: SqliteStore, growth: int) -> None:
     """Nothing behind the anchor on a full page is no end: open jobs further on would vanish."""
@@ -183,6 +189,7 @@ def test_growth_that_puts_the_anchor_last_ends_no_reading(store: SqliteStore, gr
     assert (harness.created(), harness.finished(), harness.expired()) == (created, created, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clip", [2, 5, 20])
 @pytest.mark.parametrize("budget", [1, 10])
 @pytest.mark.parametrize("newest_first", [True, False], ids=["newest-first", "oldest-first"])
@@ -206,6 +213,7 @@ def test_small_pages_are_read_to_the_end_of_the_list(
     assert "complete" in harness.outcomes[2:]
 
 
+@pytest.mark.slow
 def test_a_record_deleted_while_a_reading_waits_hides_no_other(store: SqliteStore) -> None:
     """The list moved by one: the next page begins behind the anchor, unless it is asked for further back."""
     rng = random.Random(5)

@@ -65,6 +65,7 @@ def test_a_backlog_that_cannot_be_read_delays_no_recheck(
     assert outcomes[0] == "partial"
 
 
+@pytest.mark.slow
 def test_every_window_of_the_backlog_is_committed_on_its_own(harness: PollerHarness) -> None:
     """A catch-up that breaks off goes on where it was."""
     asyncio.run(harness.poll(3))
@@ -80,6 +81,7 @@ def test_every_window_of_the_backlog_is_committed_on_its_own(harness: PollerHarn
     assert harness.created() == 10 + 6 * 60 * 20
 
 
+@pytest.mark.slow
 def test_progress_is_logged_with_an_estimate(
     harness: PollerHarness, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -72,6 +72,7 @@ def assert_exact(harness: PollerHarness) -> None:
         assert job.created == harness.api.jobs[job_id].create_time
 
 
+@pytest.mark.slow
 @CHANGES
 def test_jobs_are_counted_once_while_the_clocks_change(store: SqliteStore, name: str, change: str) -> None:
     """Reading the second hour as the first would find every job outside the window asked for."""
@@ -85,6 +86,7 @@ def test_jobs_are_counted_once_while_the_clocks_change(store: SqliteStore, name:
     assert_exact(harness)
 
 
+@pytest.mark.slow
 @CHANGES
 def test_a_backlog_over_the_change_is_counted_once(store: SqliteStore, name: str, change: str) -> None:
     """A window that holds both hours does not tell which of them a job is of: a smaller one does."""
@@ -100,6 +102,7 @@ def test_a_backlog_over_the_change_is_counted_once(store: SqliteStore, name: str
     assert_exact(harness)
 
 
+@pytest.mark.slow
 @CHANGES
 def test_jobs_open_at_a_first_start_after_a_change_are_counted(
     store: SqliteStore, name: str, change: str
@@ -114,6 +117,7 @@ def test_jobs_open_at_a_first_start_after_a_change_are_counted(
     assert_exact(harness)
 
 
+@pytest.mark.slow
 @CHANGES
 def test_without_time_filters_or_ids_the_change_costs_nothing(
     store: SqliteStore, name: str, change: str
@@ -135,6 +139,7 @@ def test_without_time_filters_or_ids_the_change_costs_nothing(
     assert (harness.created(), harness.finished(), harness.expired()) == (jobs, jobs, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("budget", [75, 2], ids=["in-one-poll", "over-several-polls"])
 @pytest.mark.parametrize("minutes", [-40, -3, 3, 40])
 def test_jobs_ended_before_a_start_in_the_repeated_hour_are_old(

@@ -145,6 +145,7 @@ RIGHT, AHEAD, BEHIND = 0, 3 * HOUR, -3 * HOUR
 """Our own clock, minus the truth."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ours", "by", "answers"),
     [
@@ -175,6 +176,7 @@ def test_a_first_start_with_wrong_clocks_is_exact(
     assert harness.counted() == (jobs, jobs, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("phase", "ours", "by", "answers"),
     [
@@ -210,6 +212,7 @@ def test_wrong_clocks_later_on_are_exact(
     assert harness.counted() == (jobs, jobs, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [-20 * YEAR, -2 * HOUR, 2 * HOUR, 100 * YEAR], ids=str)
 def test_our_clock_may_be_set_while_it_runs(harness: ClockedHarness, step: int) -> None:
     """To whatever, and back: what counts are the API's answers."""
@@ -224,6 +227,7 @@ def test_our_clock_may_be_set_while_it_runs(harness: ClockedHarness, step: int) 
     assert harness.counted() == (jobs, jobs, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ours", [RIGHT, AHEAD, BEHIND], ids=["right", "ahead", "behind"])
 def test_a_suspended_machine_recovers_by_itself(harness: ClockedHarness, ours: int) -> None:
     """The monotonic clock stood still: the time that earlier answers tell is early until others come."""
@@ -241,6 +245,7 @@ def test_a_suspended_machine_recovers_by_itself(harness: ClockedHarness, ours: i
     assert harness.counted() == (jobs, jobs, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ours", [BEHIND, -20 * YEAR], ids=["3h", "20-years"])
 def test_a_quiet_target_with_a_slow_clock_counts_the_first_job(harness: ClockedHarness, ours: int) -> None:
     """No record shows that the API's clock is right: settling waits for one, and so does no job."""
@@ -260,6 +265,7 @@ def settled_behind(harness: ClockedHarness) -> int:
     return harness.clock.ms - harness.books.ledger.times.settled_until
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ours", "by"),
     [(RIGHT, 2 * HOUR), (RIGHT, -2 * HOUR), (AHEAD, 0), (BEHIND, 0)],
@@ -295,6 +301,7 @@ def test_counting_does_not_begin_by_a_part_of_the_list(tmp_path: Path) -> None:
         assert harness.books.ledger.started
 
 
+@pytest.mark.slow
 def test_a_disagreement_is_said_once_and_taken_back_once(
     harness: ClockedHarness, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -328,6 +335,7 @@ def test_books_ahead_of_every_answer_are_said(harness: ClockedHarness) -> None:
     assert harness.view.clocks_disagree
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6))
 def test_clocks_that_go_mad_one_at_a_time_lose_nothing(harness: ClockedHarness, seed: int) -> None:
     """Any of them, by any amount, for a while, with restarts: the other two outvote it."""

@@ -60,6 +60,7 @@ PLACES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("places", PLACES.values(), ids=list(PLACES))
 @pytest.mark.parametrize("with_id", [True, False], ids=["with-id", "without-id"])
 @pytest.mark.parametrize("newest_first", [True, False], ids=["newest-first", "oldest-first"])

@@ -56,6 +56,7 @@ def lists(query: JobsQuery, at: int) -> bool:
     return query.job_id is None and query.since is not None and query.since <= at <= (query.until or 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [500, 404])
 @pytest.mark.parametrize("way", ["lookup", "listing"])
 def test_a_recheck_that_always_fails_delays_no_other_job(
@@ -73,6 +74,7 @@ def test_a_recheck_that_always_fails_delays_no_other_job(
     assert harness.finished("FAILED") == len(stuck) - 1
 
 
+@pytest.mark.slow
 def test_many_rechecks_that_always_fail_delay_no_other_job(harness: PollerHarness) -> None:
     """More of them than one poll tries: whoever waited longest must not always be one of these."""
     stuck = stuck_in_the_dense(harness, 8)
@@ -104,6 +106,7 @@ def test_an_unlistable_second_delays_nothing_listed_with_it(
     assert harness.finished("FAILED") == 5
 
 
+@pytest.mark.slow
 def test_a_deleted_job_vanishes_although_its_lookup_fails(harness: PollerHarness) -> None:
     """An API may answer an id that it does not know with 404: so it is asked for by listing, too."""
     stuck = stuck_in_the_dense(harness, 4)
@@ -189,6 +192,7 @@ def test_an_unlistable_second_is_skipped_after_max_catch_up(store: SqliteStore) 
     assert harness.view.skipped_ms == skipped
 
 
+@pytest.mark.slow
 def test_an_unsteady_list_around_a_missing_job_delays_no_other(store: SqliteStore) -> None:
     """What lies around it cannot be read to its end: reading half after half of it takes the whole budget."""
     harness = PollerHarness(store, max_catch_up=2 * 60 * MINUTE, trust_count=False)
@@ -269,6 +273,7 @@ def refuse(*_: object) -> None:
     raise sqlite3.OperationalError("disk full")
 
 
+@pytest.mark.slow
 def test_a_job_shown_after_all_ends_no_reading_of_a_late_record(store: SqliteStore) -> None:
     """Both make a stretch be read again: the one that begins earlier counts."""
     harness = PollerHarness(store, budget=12)

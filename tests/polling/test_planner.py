@@ -63,6 +63,7 @@ RECORDS = st.lists(st.tuples(SECONDS, st.integers(1, 60)), max_size=12)
 DUE = st.lists(st.tuples(SECONDS, st.booleans()), min_size=1, max_size=9)
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(RECORDS, DUE, st.floats(0.1, 1.0))
 def test_no_mix_of_stretches_and_lookups_is_cheaper(

@@ -10,6 +10,7 @@ SHORT = [workload for workload in WORKLOADS if workload.name != "stuck"]
 """The other takes half a minute; ``test_bound`` plays a part of it."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workload", SHORT, ids=lambda workload: workload.name)
 def test_polls_cost_at_most_a_fifth_more_than_the_rules_force(workload: Workload) -> None:
     """Requests are counted, not timed, and the seed is fixed: every run gives the same numbers."""

@@ -147,6 +147,7 @@ def test_what_was_shown_when_the_reading_goes_back_is_counted(harness: PollerHar
     assert harness.created() == len(served) > 0
 
 
+@pytest.mark.slow
 def test_what_was_read_beyond_a_large_window_is_not_read_again(tmp_path: Path) -> None:
     """Bursts that come and go make every few windows too large: those beyond each were answered in vain."""
     harness = harness_with_backlog(tmp_path, lambda: 2, budget=4000)
@@ -168,6 +169,7 @@ def test_what_was_read_beyond_a_large_window_is_not_read_again(tmp_path: Path) -
     harness.store.close()
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32))
 def test_every_job_is_counted_once_whatever_overtakes_what(
@@ -231,6 +233,7 @@ def test_what_a_failed_commit_held_is_read_again(tmp_path: Path, failing: int) -
     harness.store.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", [3, 7, 23])
 def test_commits_that_fail_again_and_again_lose_no_late_record(tmp_path: Path, every: int) -> None:
     """Up to date, a record that is listed late is seen by one settle read, whose commit may be the one."""
@@ -295,6 +298,7 @@ def test_a_late_record_soon_after_another_is_not_passed_over(harness: PollerHarn
     assert again == [True, False, True]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("budget", range(4, 44, 6))
 def test_a_budget_that_ends_at_a_large_window_skips_nothing(tmp_path: Path, budget: int) -> None:
     """The windows beyond it have been read: booking them would pass over its jobs for ever."""

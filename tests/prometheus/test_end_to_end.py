@@ -29,6 +29,7 @@ def end_incidents(cloud: str) -> None:
         pass
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("programs", "native"),
     [pytest.param("tool", False, id="system"), pytest.param("prometheus_3", True, id="prometheus-3-native")],

@@ -67,6 +67,7 @@ def test_the_sample_configuration_is_valid(release: Tool) -> None:
     assert "2 rule files found" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", TEST_FILES, ids=lambda path: path.stem)
 def test_the_rules_do_as_their_tests_say(release: Tool, path: Path) -> None:
     """Firing and silent cases, labels and annotations."""
@@ -78,6 +79,7 @@ WITH_HISTOGRAMS: Final = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", WITH_HISTOGRAMS, ids=lambda path: path.stem)
 def test_native_histograms_give_the_same_alerts(prometheus_3: Tool, path: Path, tmp_path: Path) -> None:
     """Also where Prometheus converts classic ones, and keeps no ``_bucket``, ``_sum`` and ``_count``."""
@@ -268,6 +270,7 @@ def test_an_alert_asks_whether_the_books_are_fresh(alert: Rule) -> None:
         assert ranges - compared <= set(re.findall(rf"{FRESH}(\w+)", alert["expr"]))
 
 
+@pytest.mark.slow
 def test_without_these_clauses_alerts_would_fire_on_old_counts(tool: Tool, tmp_path: Path) -> None:
     """So the outage in ``stale.yaml`` proves something about each of them (NoJobs has a case of its own)."""
     made = {"groups": groups()}
@@ -288,6 +291,7 @@ def test_without_these_clauses_alerts_would_fire_on_old_counts(tool: Tool, tmp_p
 # --- replicas ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_one_replica_and_three_give_the_same_numbers(release: Tool, tmp_path: Path) -> None:
     """Books are the same on each of them, a process' requests are divided among them."""
     compare_replicas(release("promtool"), tmp_path, series)

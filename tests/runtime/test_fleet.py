@@ -106,6 +106,7 @@ def test_an_unchanged_target_is_not_disturbed(tmp_path: Path) -> None:
     asyncio.run(scene())
 
 
+@pytest.mark.slow
 def test_an_exchange_that_fails_in_the_middle_is_undone(tmp_path: Path) -> None:
     """A removed name comes back with another scope: the changed target polls on as before."""
     t, u = of_target("t"), of_target("u")

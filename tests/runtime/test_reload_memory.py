@@ -8,6 +8,8 @@ import weakref
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from exporter.app import App
 from exporter.cloud.client import Client
 from exporter.config.load import Config, load
@@ -42,6 +44,7 @@ def test_poller_and_classifier_have_no_reference_cycle(tmp_path: Path) -> None:
         gc.enable()
 
 
+@pytest.mark.slow
 def test_reloads_leave_no_former_target_behind(tmp_path: Path) -> None:
     """Changed again and again, one target is one poller, one client and at most one ledger."""
     rates = iter(range(100, 200))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.soak.run import UNKNOWABLE, soak
 
 
+@pytest.mark.slow
 def test_ninety_minutes_with_faults_and_kills_are_exact(tmp_path: Path) -> None:
     """Every counter by label equals the truth, and every publication on the way balanced."""
     result = soak(tmp_path, days=0.0625, jobs_per_day=100_000, seed=11)
@@ -18,6 +21,7 @@ def test_ninety_minutes_with_faults_and_kills_are_exact(tmp_path: Path) -> None:
     assert result.samples[-1].remembered == 0
 
 
+@pytest.mark.slow
 def test_jobs_that_vanish_go_back_or_change_count_at_most_once(tmp_path: Path) -> None:
     """No more is missed than was deleted, or shown as open again, before a poll saw it; nothing doubles."""
     result = soak(tmp_path, days=0.04, jobs_per_day=100_000, seed=12, oddities=UNKNOWABLE)

@@ -146,6 +146,7 @@ def comparable(held: dict[str, Any]) -> dict[str, Any]:
     return held
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_statement_of_a_poll_changes_no_count(tmp_path: Path) -> None:
     """Half of a commit, or a commit done twice, would show as a difference."""
     beginning = Story(tmp_path / "beginning.db")
@@ -153,6 +154,7 @@ def test_a_kill_at_any_statement_of_a_poll_changes_no_count(tmp_path: Path) -> N
     kill_at_every_statement(beginning, lambda held: held, at_least=50)
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_statement_of_a_catch_up_changes_no_count(tmp_path: Path) -> None:
     """A window is committed while others are under way; which of them were, nobody knows afterwards."""
     beginning = Story(tmp_path / "beginning.db")

@@ -78,6 +78,7 @@ def loaded(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     return books(path), breakers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [flip_a_bit, zero_16_bytes, swap_16_bytes, swap_pages])
 def test_a_damaged_file_is_refused_or_loads_what_was_written(
     written: Path, tmp_path: Path, damage: Callable[[bytearray, random.Random], None]

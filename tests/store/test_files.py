@@ -225,6 +225,7 @@ def test_a_fifo_in_place_of_a_file_is_named(tmp_path: Path, suffix: str) -> None
 # --- the real program -------------------------------------------------------------------------------------
 
 
+@pytest.mark.e2e
 def test_the_program_goes_on_serving_and_says_what_is_gone(tmp_path: Path) -> None:
     """Committed counts stay on show, ``up`` is 0, and a restart starts new books."""
     with (

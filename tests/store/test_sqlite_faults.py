@@ -282,6 +282,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.e2e
 def test_another_sqlite_program_that_holds_the_file_is_named(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -298,6 +299,7 @@ def test_another_sqlite_program_that_holds_the_file_is_named(
     SqliteStore(path).close()
 
 
+@pytest.mark.e2e
 def test_a_second_exporter_on_the_same_store_is_refused(tmp_path: Path) -> None:
     """Two real processes on one file would each add the same jobs; the first one goes on."""
     with (
@@ -319,6 +321,7 @@ def test_a_second_exporter_on_the_same_store_is_refused(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.e2e
 def test_what_a_killed_process_left_in_the_log_is_there(tmp_path: Path) -> None:
     """A commit that returned is in the log even when nobody lived to move it into the file."""
     with (

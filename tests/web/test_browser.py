@@ -205,6 +205,7 @@ def test_everything_works_without_javascript(visit: Open) -> None:
     assert json.loads(here.page.inner_text("body"))["ready"] is True
 
 
+@pytest.mark.e2e
 def test_the_page_comes_again_by_itself(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
     """The browser loads it again and again; while it is paused, it does not ask to."""
     monkeypatch.setattr(page, "REFRESH_SECONDS", 1)

@@ -176,6 +176,7 @@ def test_who_does_not_read_its_answer_is_cut_off() -> None:
     asyncio.run(run())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 def test_a_slow_reader_gets_everything(
     tls: bool, tmp_path: Path, authority: Authority, server_pair: Pair
@@ -202,6 +203,7 @@ def test_a_slow_reader_gets_everything(
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_what_the_kernel_sends_on_is_progress() -> None:
     """It holds megabytes, and takes the next piece only when a third of them are gone: that may take longer
     than a client may take nothing.

@@ -15,6 +15,7 @@ from exporter.web.connections import Limits
 from testkit import processes
 
 
+@pytest.mark.e2e
 def test_a_flood_beyond_the_limit_of_files_stops_nobody(tmp_path: Path) -> None:
     """With 64 files, 200 connections that say nothing: scrapes and polls go on."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import msgspec
+import pytest
 
 from exporter.exposition.render import Exposition
 from exporter.ledger.snapshot import Exemplar
@@ -93,6 +94,7 @@ async def ask(client: httpx.AsyncClient, query: str) -> float | None:
     return float(result[0]["value"][1]) if result else None
 
 
+@pytest.mark.e2e
 def test_prometheus_scrapes_and_answers(release: Tool, tmp_path: Path) -> None:
     """Every number arrives, nothing is dropped, and what is published next arrives as well."""
     program = release("prometheus")
@@ -159,6 +161,7 @@ async def eventually_exemplars(
     assert found == expected, query
 
 
+@pytest.mark.e2e
 def test_exemplars_arrive(release: Tool, tmp_path: Path) -> None:
     """From a failure or a slow bucket, Prometheus leads to the job; the next one is added to the first."""
     program = release("prometheus")

@@ -85,6 +85,7 @@ HEADER_NAME = st.from_regex(r"X-[A-Za-z][A-Za-z0-9_-]{0,10}", fullmatch=True).fi
 HEADER_VALUE = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=20)
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(
     method=st.sampled_from(["GET", "POST", "put", "Delete"]),

@@ -64,6 +64,7 @@ def worst_window(times: Iterable[float]) -> int:
     return max(sum(start <= at < start + FIVE_MINUTES for at in times) for start in times)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("places", [1, 2, 3, 8, 40])
 def test_wrong_keys_never_sign_more_than_thrice_in_five_minutes(
     breaker: Breaker, time: FakeTime, places: int

@@ -106,6 +106,7 @@ def test_no_spelling_of_a_secret_passes(secret: str, wrap: str) -> None:
     assert secret not in redact(wrap.replace("{}", secret), limit=10**6)
 
 
+@pytest.mark.slow
 @given(
     text=st.text(), before=st.integers(16_300, 16_390), secret=st.text("abcXYZ0189", min_size=8, max_size=60)
 )

@@ -127,6 +127,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.e2e
 def test_the_program_ends_although_a_lookup_does_not(tmp_path: Path) -> None:
     """SIGTERM while the name server is silent: the end comes within seconds, not after the lookup."""
     config = write_config(tmp_path, "https://metastudio.example")

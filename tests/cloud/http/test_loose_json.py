@@ -18,6 +18,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(values=st.lists(JSON, max_size=5))
 def test_an_array_is_cut_where_its_elements_end(values: list[object]) -> None:
@@ -26,6 +27,7 @@ def test_an_array_is_cut_where_its_elements_end(values: list[object]) -> None:
     assert [json.loads(element) for element in loosejson.elements(array, 10)[1:]] == values
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(values=st.dictionaries(st.text(max_size=6), JSON, max_size=5))
 def test_an_object_is_cut_where_its_members_end(values: dict[str, object]) -> None:
@@ -37,6 +39,7 @@ def test_an_object_is_cut_where_its_members_end(values: dict[str, object]) -> No
     }
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(text=st.text(alphabet='[]{},:"\\\\u0aN \x00', max_size=40))
 def test_any_text_is_taken_apart_or_a_value_error(text: str) -> None:
@@ -51,6 +54,7 @@ def test_any_text_is_taken_apart_or_a_value_error(text: str) -> None:
             take(text.encode())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "hostile",
     [

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.fake_api import SECOND, PollerHarness, outage
 from tests.polling.rules.support import run, started
 
 
+@pytest.mark.slow
 def test_every_publication_balances_through_a_faulty_hour(harness: PollerHarness) -> None:
     """Counters kept apart from the list of open jobs drift from it."""
     started(harness)
@@ -30,6 +33,7 @@ def test_every_publication_balances_through_a_faulty_hour(harness: PollerHarness
     assert harness.created() == 240
 
 
+@pytest.mark.slow
 def test_memory_is_bounded_by_what_is_open_and_recent(harness: PollerHarness) -> None:
     """Remembering every id ever seen would grow for ever."""
     started(harness)

@@ -13,6 +13,7 @@ from tests.fake_api import MINUTE, SECOND, PollerHarness, outage
 from tests.polling.rules.support import run, started
 
 
+@pytest.mark.slow
 def test_a_job_that_finishes_after_hours_is_counted(harness: PollerHarness) -> None:
     """Watching only a recent window would leave it open for ever."""
     job = started(harness).api.create()
@@ -22,6 +23,7 @@ def test_a_job_that_finishes_after_hours_is_counted(harness: PollerHarness) -> N
     assert (harness.finished("FAILED"), harness.open()) == (1, 0)
 
 
+@pytest.mark.slow
 def test_a_job_expires_only_after_a_recheck_past_its_deadline(store: SqliteStore) -> None:
     """Expiring by the clock alone would give up a job that finished while we did not look."""
     harness = started(PollerHarness(store, max_job_age=60 * MINUTE))
@@ -55,6 +57,7 @@ def test_an_open_job_vanishes_after_three_rechecks_over_overlap(
     assert harness.balanced()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("empty", [0.5, 0.8, 0.95])
 def test_a_list_that_is_often_empty_makes_no_job_vanish(store: SqliteStore, empty: float) -> None:
     """Three empty answers in five minutes say nothing about a job when many answers are empty."""
@@ -98,6 +101,7 @@ def test_a_lone_job_vanishes_by_its_neighbours_or_after_an_hour(
     assert harness.view.gauges.counted_until > harness.clock.ms - 4 * harness.rules.overlap
 
 
+@pytest.mark.slow
 def test_a_missing_job_in_a_skipped_stretch_delays_no_other(store: SqliteStore) -> None:
     """What lies around it was skipped, and is far more than a page: listing it would take every request."""
     harness = started(PollerHarness(store, max_catch_up=2 * 60 * MINUTE))
@@ -145,6 +149,7 @@ def test_jobs_among_many_unknown_ones_are_looked_up_alone(harness: PollerHarness
     assert harness.books.ledger.missing_jobs.look_up_alone == set(jobs)
 
 
+@pytest.mark.slow
 def test_a_missing_old_job_is_not_asked_for_in_every_poll(
     harness: PollerHarness,
 ) -> None:
@@ -178,6 +183,7 @@ def test_a_full_second_of_unknown_jobs_is_read_in_one_pass(store: SqliteStore) -
     assert [query.offset for query in alone[:5]] == [0, 99, 198, 297, 0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", [True, False], ids=["errors", "stopped"])
 def test_an_hour_without_answers_makes_no_job_vanish(harness: PollerHarness, asked: bool) -> None:
     """Empty answers before and after it are no hour of empty answers."""
@@ -201,6 +207,7 @@ def test_an_hour_without_answers_makes_no_job_vanish(harness: PollerHarness, ask
     assert (harness.finished(), harness.expired(), harness.open()) == (50, 0, 0)
 
 
+@pytest.mark.slow
 def test_a_deleted_job_vanishes_also_where_rechecks_are_rare(harness: PollerHarness) -> None:
     """Neither minutes without a question nor neighbours that are seldom listed are a silence of the list."""
     started(harness).api.create(state="SUCCEED")
@@ -214,6 +221,7 @@ def test_a_deleted_job_vanishes_also_where_rechecks_are_rare(harness: PollerHarn
     assert (harness.expired("vanished"), harness.open()) == (1, 0)
 
 
+@pytest.mark.slow
 def test_a_lookup_answered_with_another_job_is_no_answer(harness: PollerHarness) -> None:
     """Taking whatever comes back would finish the wrong job, or vanish the right one."""
     job = started(harness).api.create()
