@@ -74,10 +74,10 @@ def post(url: str, body: object, method: str = "POST") -> Any:
         return json.loads(answer.read())
 
 
-def end_all(cloud: str, rate: float, jump: float = 840.0) -> None:
+def end_all(cloud: str, rate: float, jump: float = 600.0) -> None:
     """Time jumps on over there, so that every job ends; a few more at ``rate`` confirm its ``Date`` (R3).
 
-    By less than a signature is good for, 15 minutes, unless the ``Date`` of every refusal is right.
+    By much less than a signature is good for, 15 minutes, unless the ``Date`` of every refusal is right.
     """
 
     def listed() -> int:

@@ -210,7 +210,7 @@ def run(
                 program.start()
                 next_kill = time.monotonic() + rng.uniform(0.7, 3.5)
         # Out of the hour that happens twice: a time that may mean two confirms no Date.
-        end_all(cloud, 360.0, jump=840.0 if epoch is None else 3700.0)
+        end_all(cloud, 360.0, jump=600.0 if epoch is None else 3700.0)
         wait_for_the_end(cloud, witness)
         final = witness.look()
         assert final is not None
