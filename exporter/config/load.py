@@ -1,7 +1,7 @@
 """exporter.yaml -> frozen typed configuration, every problem at once with file:line and key path.
 
-Knows which keys there are, their defaults and which values contradict each other; must not know what
-they are used for. ``configfile.py`` knows YAML, ``configvalues.py`` single values.
+Knows which values depend on or contradict each other; must not know what they are used for. ``model.py``
+declares the keys, ``yaml_nodes.py`` knows YAML, ``values.py`` single values.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -58,6 +59,7 @@ __all__ = [
 ]
 
 N = TypeVar("N", int, float)
+S = TypeVar("S", bound=msgspec.Struct)
 
 MAX_CLASSES: Final = 50
 MAX_BUCKETS: Final = 50
@@ -81,13 +83,14 @@ def load(
     iam = _iam_from_environment(environ or {}, problems)
     with place.section() as top:
         poll = _poll(top)
-        config = Config(
-            storage=_storage(top, folder),
-            poll=poll,
-            metrics=_metrics(top),
-            fail_msg_classes=_classes(top),
-            builtin_fail_msg_classes=top.value("builtin_fail_msg_classes", values.boolean, True),
-            targets=_targets(top, folder, iam, poll),
+        config = _read(
+            top,
+            Config,
+            storage=lambda: _storage(top, folder),
+            poll=lambda: poll,
+            metrics=lambda: _metrics(top),
+            fail_msg_classes=lambda: _classes(top),
+            targets=lambda: _targets(top, folder, iam, poll),
         )
     problems.raise_if_any()
     _check_retention(top, config)
@@ -126,14 +129,32 @@ def _iam_from_environment(environ: Mapping[str, str], problems: Problems) -> str
         return None
 
 
+@cache
+def _fields(struct: type[msgspec.Struct]) -> tuple[tuple[str, Parser[Any] | None, object], ...]:
+    """Name, parser if the field is annotated with one, and default."""
+    return tuple(
+        (field.name, next(iter(getattr(field.type, "__metadata__", ())), None), field.default)
+        for field in msgspec.structs.fields(struct)
+    )
+
+
+def _read(section: Section, struct: type[S], **others: Callable[[], object]) -> S:
+    """The keys of a section in their struct's order; ``others`` reads the fields without a parser."""
+    read: dict[str, Any] = {
+        name: others[name]() if name in others or parse is None else section.value(name, parse, default)
+        for name, parse, default in _fields(struct)
+    }
+    return struct(**read)
+
+
 def _storage(top: Section, folder: Path) -> StorageConfig:
     default = values.storage_url(folder)("sqlite:///metastudio-tts-exporter.db")
     with top.section("storage", private=True) as section:
-        storage = StorageConfig(
-            url=section.value("url", values.storage_url(folder), default),
-            password=_secret(section, "password", folder, values.ANY_LINE),
-            lease=section.value("lease", values.duration("1s"), 15.0),
-            retention=section.value("retention", values.duration("1h"), 30 * 86400.0),
+        storage = _read(
+            section,
+            StorageConfig,
+            url=lambda: section.value("url", values.storage_url(folder), default),
+            password=lambda: _secret(section, "password", folder, values.ANY_LINE),
         )
         if storage.password is not None and storage.url.startswith("sqlite:"):
             section.place.refuse(
@@ -143,17 +164,9 @@ def _storage(top: Section, folder: Path) -> StorageConfig:
 
 
 def _poll(top: Section) -> PollConfig:
-    default = PollConfig()
     with top.section("poll") as section:
         before = section.place.problems.count
-        poll = PollConfig(
-            interval=section.value("interval", values.duration("1s"), default.interval),
-            timeout=section.value("timeout", values.duration("1s"), default.timeout),
-            window=section.value("window", values.duration("1m"), default.window),
-            overlap=section.value("overlap", values.duration("5s"), default.overlap),
-            max_job_age=section.value("max_job_age", values.duration("1m"), default.max_job_age),
-            max_catch_up=section.value("max_catch_up", values.duration("10s"), default.max_catch_up),
-        )
+        poll = _read(section, PollConfig)
         if section.place.problems.count == before:
             _check_poll(section, poll)
     return poll
@@ -177,15 +190,14 @@ def _check_poll(section: Section, poll: PollConfig) -> None:
 def _metrics(top: Section) -> MetricsConfig:
     default = MetricsConfig()
     with top.section("metrics") as section:
-        length = values.integer(1, 10**9)
-        return MetricsConfig(
-            text_length_buckets=_buckets(section, "text_length_buckets", length, default.text_length_buckets),
-            duration_buckets=_buckets(
-                section, "duration_buckets", values.duration("1ms"), default.duration_buckets
+        return _read(
+            section,
+            MetricsConfig,
+            text_length_buckets=lambda: _buckets(
+                section, "text_length_buckets", values.integer(1, 10**9), default.text_length_buckets
             ),
-            max_label_sets=section.value("max_label_sets", values.integer(1, 10_000), default.max_label_sets),
-            created_timestamps=section.value(
-                "created_timestamps", values.boolean, default.created_timestamps
+            duration_buckets=lambda: _buckets(
+                section, "duration_buckets", values.duration("1ms"), default.duration_buckets
             ),
         )
 
@@ -245,30 +257,28 @@ def _targets(top: Section, folder: Path, iam: str | None, poll: PollConfig) -> t
 def _target(place: Place, folder: Path, iam: str | None, poll: PollConfig) -> TargetConfig:
     with place.section() as section:
         region = section.require("region", values.region_name, "", "its books belong to one region")
-        return TargetConfig(
-            name=section.require("name", values.plain_text, "", "it becomes the label target"),
-            region=region,
-            endpoint=section.value("endpoint", values.origin, values.metastudio_endpoint(region)),
-            iam_endpoint=section.value("iam_endpoint", values.origin, iam or values.iam_endpoint(region)),
-            project_id=section.value("project_id", values.project_id, None),
-            app_user_id=section.value("app_user_id", values.user_id, None),
-            auth=_auth(section, folder),
-            filters=_filters(section),
-            rate_limit=_rate_limit(section, poll),
-            trust_count=section.value("trust_count", values.choice("auto", "true", "false"), "auto"),
-            time_filters=section.value("time_filters", values.boolean, True),
-            time_zone=_time_zone(section),
-            time_format=section.value("time_format", values.choice("rfc3339", "unix", "unix_ms"), "rfc3339"),
+        target = _read(
+            section,
+            TargetConfig,
+            region=lambda: region,
+            name=lambda: section.require("name", values.plain_text, "", "it becomes the label target"),
+            endpoint=lambda: section.value("endpoint", values.origin, values.metastudio_endpoint(region)),
+            iam_endpoint=lambda: section.value(
+                "iam_endpoint", values.origin, iam or values.iam_endpoint(region)
+            ),
+            auth=lambda: _auth(section, folder),
+            filters=lambda: _filters(section),
+            time_zone=lambda: _time_zone(section),
         )
+        _check_rate_limit(section, target, poll)
+        return target
 
 
-def _rate_limit(section: Section, poll: PollConfig) -> float:
-    limit = section.value("rate_limit", values.number(0.001, 1000), 5.0)
-    if limit * poll.interval < 1 and (place := section.get("rate_limit")) is not None:
+def _check_rate_limit(section: Section, target: TargetConfig, poll: PollConfig) -> None:
+    if target.rate_limit * poll.interval < 1 and (place := section.get("rate_limit")) is not None:
         place.refuse(
             f"allows less than one request per poll ({spelled(poll.interval)}): raise it or poll.interval"
         )
-    return limit
 
 
 def _time_zone(section: Section) -> str:
@@ -286,11 +296,7 @@ def _time_zone(section: Section) -> str:
 
 def _filters(target: Section) -> Filters:
     with target.section("filters") as section:
-        return Filters(
-            job_type=section.value("job_type", values.filter_value, None),
-            tts_service_enum=section.value("tts_service_enum", values.filter_value, None),
-            business_type=section.value("business_type", values.filter_value, None),
-        )
+        return _read(section, Filters)
 
 
 def _auth(target: Section, folder: Path) -> Auth:

@@ -1,14 +1,18 @@
 """What a checked configuration is: frozen values. Durations are seconds (float).
 
-Knows no file format and not what the values are used for. Import these names from ``exporter.config.load``.
+A field annotated with a parser is a key of the file with the field's name: type, parser, bounds and default
+stand here alone. A field without one depends on more than its own value; ``load.py`` reads it.
+Knows not what the values are used for. Import these names from ``exporter.config.load``.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+
+from exporter.config import values
 
 
 class Secret:
@@ -66,9 +70,9 @@ Auth = AkskAuth | TokenAuth | PasswordAuth | AgencyAuth | DefaultChain
 
 
 class Filters(msgspec.Struct, frozen=True):
-    job_type: str | None = None
-    tts_service_enum: str | None = None
-    business_type: str | None = None
+    job_type: Annotated[str | None, values.filter_value] = None
+    tts_service_enum: Annotated[str | None, values.filter_value] = None
+    business_type: Annotated[str | None, values.filter_value] = None
 
 
 class TargetConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,24 +81,26 @@ class TargetConfig(msgspec.Struct, frozen=True, kw_only=True):
     endpoint: str
     """Scheme and host (and port), no trailing slash: from ``region`` unless given."""
     iam_endpoint: str
-    project_id: str | None = None
-    app_user_id: str | None = None
+    project_id: Annotated[str | None, values.project_id] = None
+    app_user_id: Annotated[str | None, values.user_id] = None
     auth: Auth = DefaultChain()
     filters: Filters = Filters()
-    rate_limit: float = 5.0
-    trust_count: Literal["auto", "true", "false"] = "auto"
-    time_filters: bool = True
+    rate_limit: Annotated[float, values.number(0.001, 1000)] = 5.0
+    trust_count: Annotated[Literal["auto", "true", "false"], values.choice("auto", "true", "false")] = "auto"
+    time_filters: Annotated[bool, values.boolean] = True
     time_zone: str = "UTC"
     """IANA name or ``+08:00``; checked."""
-    time_format: Literal["rfc3339", "unix", "unix_ms"] = "rfc3339"
+    time_format: Annotated[
+        Literal["rfc3339", "unix", "unix_ms"], values.choice("rfc3339", "unix", "unix_ms")
+    ] = "rfc3339"
 
 
 class StorageConfig(msgspec.Struct, frozen=True, kw_only=True):
     url: str
     """``sqlite:////ABSOLUTE/PATH`` (made absolute from the file's folder) or ``postgresql://…``."""
     password: SecretSource | None = None
-    lease: float = 15.0
-    retention: float = 30 * 86400.0
+    lease: Annotated[float, values.duration("1s")] = 15.0
+    retention: Annotated[float, values.duration("1h")] = 30 * 86400.0
 
     @property
     def sqlite_file(self) -> Path | None:
@@ -103,12 +109,12 @@ class StorageConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PollConfig(msgspec.Struct, frozen=True, kw_only=True):
-    interval: float = 15.0
-    timeout: float = 120.0
-    window: float = 3600.0
-    overlap: float = 300.0
-    max_job_age: float = 86400.0
-    max_catch_up: float = 86400.0
+    interval: Annotated[float, values.duration("1s")] = 15.0
+    timeout: Annotated[float, values.duration("1s")] = 120.0
+    window: Annotated[float, values.duration("1m")] = 3600.0
+    overlap: Annotated[float, values.duration("5s")] = 300.0
+    max_job_age: Annotated[float, values.duration("1m")] = 86400.0
+    max_catch_up: Annotated[float, values.duration("10s")] = 86400.0
 
 
 class MetricsConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,8 +122,8 @@ class MetricsConfig(msgspec.Struct, frozen=True, kw_only=True):
     duration_buckets: tuple[float, ...] = (
         5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 10800.0, 43200.0, 86400.0,
     )  # fmt: skip
-    max_label_sets: int = 100
-    created_timestamps: bool = False
+    max_label_sets: Annotated[int, values.integer(1, 10_000)] = 100
+    created_timestamps: Annotated[bool, values.boolean] = False
 
 
 class ClassRule(msgspec.Struct, frozen=True):
@@ -131,5 +137,5 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     poll: PollConfig = PollConfig()
     metrics: MetricsConfig = MetricsConfig()
     fail_msg_classes: tuple[ClassRule, ...] = ()
-    builtin_fail_msg_classes: bool = True
+    builtin_fail_msg_classes: Annotated[bool, values.boolean] = True
     targets: tuple[TargetConfig, ...] = ()
