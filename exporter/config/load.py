@@ -34,7 +34,7 @@ from exporter.config.model import (
     TokenAuth,
 )
 from exporter.config.values import spelled
-from exporter.config.yaml_nodes import Parser, Place, Problems, RefusedError, Section, read_yaml
+from exporter.config.yaml_nodes import Parser, Place, Problems, Section, ValueRefusedError, read_yaml
 from exporter.errors import CredentialsError, Problem
 
 __all__ = [
@@ -106,7 +106,7 @@ def read_secret(source: SecretSource) -> str:
         return source.reveal()
     try:
         return values.read_secret_file(source)
-    except RefusedError as refused:
+    except ValueRefusedError as refused:
         raise CredentialsError(f"{source} {refused}") from None
 
 
@@ -124,7 +124,7 @@ def _iam_from_environment(environ: Mapping[str, str], problems: Problems) -> str
         return None
     try:
         return values.origin(given)
-    except RefusedError as refused:
+    except ValueRefusedError as refused:
         problems.add(0, "", f"the environment variable {IAM_ENDPOINT_VARIABLE} {refused}")
         return None
 

@@ -1,4 +1,4 @@
-"""Parsers of single configuration values: what the file says -> what the program uses, or RefusedError.
+"""Parsers of single configuration values: what the file says -> what the program uses, or ValueRefusedError.
 
 Knows which values can work and how to say so; must not know where in the file a value stands.
 Messages show a value only where nobody could have written a secret by accident, cut and escaped.
@@ -15,7 +15,7 @@ from typing import Final, NamedTuple, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 from exporter.config import hosts
-from exporter.config.yaml_nodes import Parser, RefusedError, Value, kind, read_limited
+from exporter.config.yaml_nodes import Parser, Value, ValueRefusedError, kind, read_limited
 from exporter.failures import NO_MESSAGE, UNCLASSIFIED, compile_rule
 from exporter.process import exhausted
 
@@ -59,7 +59,7 @@ def duration(at_least: str, at_most: float = _LONGEST) -> Parser[float]:
         text = _text(value, "a duration such as 30s or 1h30m")
         seconds = _seconds(text)
         if not least <= seconds <= at_most:
-            raise RefusedError(f"must be from {at_least} to {spelled(at_most)}, not {shown(text)}")
+            raise ValueRefusedError(f"must be from {at_least} to {spelled(at_most)}, not {shown(text)}")
         return seconds
 
     return parse
@@ -68,7 +68,9 @@ def duration(at_least: str, at_most: float = _LONGEST) -> Parser[float]:
 def _seconds(text: str) -> float:
     match = _DURATION.fullmatch(text)
     if not text or match is None:
-        raise RefusedError(f"must be a duration such as 500ms, 30s, 5m, 1h, 7d or 1h30m, not {shown(text)}")
+        raise ValueRefusedError(
+            f"must be a duration such as 500ms, 30s, 5m, 1h, 7d or 1h30m, not {shown(text)}"
+        )
     sizes = zip(match.groups(), _UNITS.values(), strict=True)
     return sum(int(count) * size for count, size in sizes if count) / 1000
 
@@ -77,9 +79,9 @@ def integer(least: int, most: int) -> Parser[int]:
     def parse(value: Value) -> int:
         if not isinstance(value, int) or isinstance(value, bool):
             given = "a fraction" if isinstance(value, float) else kind(value)
-            raise RefusedError(f"must be a whole number, not {given}")
+            raise ValueRefusedError(f"must be a whole number, not {given}")
         if not least <= value <= most:
-            raise RefusedError(f"must be from {least} to {most}, not {value}")
+            raise ValueRefusedError(f"must be from {least} to {most}, not {value}")
         return value
 
     return parse
@@ -88,9 +90,9 @@ def integer(least: int, most: int) -> Parser[int]:
 def number(least: float, most: float) -> Parser[float]:
     def parse(value: Value) -> float:
         if not isinstance(value, int | float) or isinstance(value, bool):
-            raise RefusedError(f"must be a number, not {kind(value)}")
+            raise ValueRefusedError(f"must be a number, not {kind(value)}")
         if math.isnan(value) or not least <= value <= most:
-            raise RefusedError(f"must be from {least:g} to {most:g}, not {value:g}")
+            raise ValueRefusedError(f"must be from {least:g} to {most:g}, not {value:g}")
         return float(value)
 
     return parse
@@ -98,7 +100,7 @@ def number(least: float, most: float) -> Parser[float]:
 
 def boolean(value: Value) -> bool:
     if not isinstance(value, bool):
-        raise RefusedError(f"must be true or false, not {kind(value)}")
+        raise ValueRefusedError(f"must be true or false, not {kind(value)}")
     return value
 
 
@@ -109,11 +111,11 @@ def choice(*options: L) -> Parser[L]:
     def parse(value: Value) -> L:
         text = str(value).lower() if isinstance(value, bool) else value
         if not isinstance(text, str):
-            raise RefusedError(f"{expected}, not {kind(value)}")
+            raise ValueRefusedError(f"{expected}, not {kind(value)}")
         for option in options:
             if option == text:
                 return option
-        raise RefusedError(f"{expected}, not {shown(text)}")
+        raise ValueRefusedError(f"{expected}, not {shown(text)}")
 
     return parse
 
@@ -125,7 +127,7 @@ def matching(pattern: str, what: str) -> Parser[str]:
     def parse(value: Value) -> str:
         text = _text(value, what, quotes=True)
         if not compiled.fullmatch(text):
-            raise RefusedError(f"must be {what}")
+            raise ValueRefusedError(f"must be {what}")
         return text
 
     return parse
@@ -135,9 +137,9 @@ def plain_text(value: Value) -> str:
     """A name as people write them, in any script."""
     text = _text(value, "text", quotes=True)
     if not 1 <= len(text) <= 128 or not text.isprintable() or text != text.strip():
-        raise RefusedError("must be 1 to 128 characters, no control characters, no blanks at its ends")
+        raise ValueRefusedError("must be 1 to 128 characters, no control characters, no blanks at its ends")
     if "${" in text:
-        raise RefusedError(_UNFILLED)
+        raise ValueRefusedError(_UNFILLED)
     _refuse_placeholder(text)
     return text
 
@@ -161,7 +163,7 @@ def user_id(value: Value) -> str:
 def failure_class(value: Value) -> str:
     name = class_name(value)
     if name in (UNCLASSIFIED, NO_MESSAGE):
-        raise RefusedError(f"{name} is for messages that no rule matches: choose another name")
+        raise ValueRefusedError(f"{name} is for messages that no rule matches: choose another name")
     return name
 
 
@@ -169,11 +171,11 @@ def pattern(value: Value) -> str:
     # A block (``match: |``) ends in a line break that nobody means; it would match nothing.
     text = _text(value, "an RE2 pattern in quotes").removesuffix("\n")
     if not text:
-        raise RefusedError("must not be empty: it would match every message")
+        raise ValueRefusedError("must not be empty: it would match every message")
     try:
         compile_rule(text)
     except ValueError as error:
-        raise RefusedError(f"is no RE2 pattern: {_escaped(str(error)[:100])}") from None
+        raise ValueRefusedError(f"is no RE2 pattern: {_escaped(str(error)[:100])}") from None
     return text
 
 
@@ -185,11 +187,11 @@ def time_zone(value: Value) -> str:
         zoneinfo.ZoneInfo(text)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
         if missing := exhausted(error):
-            raise RefusedError(f"the time zone's data cannot be read: {missing}") from None
+            raise ValueRefusedError(f"the time zone's data cannot be read: {missing}") from None
         none = (
             "" if zoneinfo.available_timezones() else " (this machine has no time zone data: use an offset)"
         )
-        raise RefusedError(
+        raise ValueRefusedError(
             f"must be a time zone such as UTC, Asia/Shanghai or +08:00, not {shown(text)}{none}"
         ) from None
     return text
@@ -213,17 +215,17 @@ def origin(value: Value) -> str:
         parts = urlsplit(text)
         host, port = parts.hostname or "", parts.port
     except ValueError:
-        raise RefusedError("must be a URL such as https://HOST or https://HOST:PORT") from None
+        raise ValueRefusedError("must be a URL such as https://HOST or https://HOST:PORT") from None
     if not re.fullmatch("[!-~]+", text) or parts.scheme not in ("https", "http") or not _is_host(host):
-        raise RefusedError("must be a URL such as https://HOST or https://HOST:PORT")
+        raise ValueRefusedError("must be a URL such as https://HOST or https://HOST:PORT")
     if port == 0:
-        raise RefusedError("must have a port from 1 to 65535, or none")
+        raise ValueRefusedError("must have a port from 1 to 65535, or none")
     if "@" in parts.netloc:
-        raise RefusedError("must not hold a user name or password: credentials belong under auth")
+        raise ValueRefusedError("must not hold a user name or password: credentials belong under auth")
     if parts.path not in ("", "/") or "?" in text or "#" in text:
-        raise RefusedError("must end after the host and port: no path, query or fragment")
+        raise ValueRefusedError("must end after the host and port: no path, query or fragment")
     if parts.scheme == "http" and not hosts.is_loopback(host):
-        raise RefusedError(
+        raise ValueRefusedError(
             "must be https://: http:// would show credentials to the network and is for loopback only"
         )
     # As certificates know it. A name server may be asked for "localhost.", and answer what it likes.
@@ -249,7 +251,7 @@ def storage_url(folder: Path) -> Parser[str]:
             return _sqlite_url(text, folder)
         if text.startswith(("postgresql://", "postgres://")):
             return _postgres_url(text)
-        raise RefusedError("must be sqlite:///FILE or postgresql://USER@HOST/DATABASE")
+        raise ValueRefusedError("must be sqlite:///FILE or postgresql://USER@HOST/DATABASE")
 
     return parse
 
@@ -257,11 +259,11 @@ def storage_url(folder: Path) -> Parser[str]:
 def _sqlite_url(text: str, folder: Path) -> str:
     name = text.removeprefix("sqlite:///")
     if name == text or not name.strip("/") or name.endswith("/") or not name.isprintable():
-        raise RefusedError("must name a file: sqlite:///FILE beside this one, or sqlite:////FOLDER/FILE")
+        raise ValueRefusedError("must name a file: sqlite:///FILE beside this one, or sqlite:////FOLDER/FILE")
     if name == ":memory:":
-        raise RefusedError("must name a file: what is only in memory is lost at every restart")
+        raise ValueRefusedError("must name a file: what is only in memory is lost at every restart")
     if "?" in name or "#" in name:
-        raise RefusedError("takes no options: no ? or # in the file's name")
+        raise ValueRefusedError("takes no options: no ? or # in the file's name")
     return f"sqlite:///{folder / name}"
 
 
@@ -271,11 +273,11 @@ def _postgres_url(text: str) -> str:
         _ = parts.port
         options = parse_qsl(parts.query, keep_blank_values=True)
     except ValueError:
-        raise RefusedError("must be postgresql://USER@HOST:PORT/DATABASE") from None
+        raise ValueRefusedError("must be postgresql://USER@HOST:PORT/DATABASE") from None
     if not re.fullmatch("[!-~]+", text):
-        raise RefusedError("must be printable ASCII without blanks: write others as %XX")
+        raise ValueRefusedError("must be printable ASCII without blanks: write others as %XX")
     if parts.password is not None or any("password" in name.lower() for name, _ in options):
-        raise RefusedError("must not hold a password: use storage.password_file")
+        raise ValueRefusedError("must not hold a password: use storage.password_file")
     return text
 
 
@@ -298,7 +300,7 @@ def secret_text(charset: Charset) -> Parser[str]:
 
     def parse(value: Value) -> str:
         if not isinstance(value, str):
-            raise RefusedError(f"must be text, not {kind(value)}: put it in quotes")
+            raise ValueRefusedError(f"must be text, not {kind(value)}: put it in quotes")
         return clean_secret(value, charset)
 
     return parse
@@ -310,31 +312,31 @@ def secret_file(folder: Path, charset: Charset) -> Parser[Path]:
     def parse(value: Value) -> Path:
         name = _text(value, "the path of a file")
         if not name or not name.isprintable():
-            raise RefusedError("must be the path of a file, without control characters")
+            raise ValueRefusedError("must be the path of a file, without control characters")
         path = folder / name
         try:
             read_secret_file(path, charset)
-        except RefusedError as refused:
+        except ValueRefusedError as refused:
             where = "" if Path(name).is_absolute() else f" (looked for from {folder})"
-            raise RefusedError(f"the file {refused}{where}") from None
+            raise ValueRefusedError(f"the file {refused}{where}") from None
         return path
 
     return parse
 
 
 def read_secret_file(path: Path, charset: Charset = ANY_LINE) -> str:
-    """The secret in a file, without the white space around it. Raises RefusedError."""
+    """The secret in a file, without the white space around it. Raises ValueRefusedError."""
     return clean_secret(read_limited(path, _SECRET_LIMIT, regular=True), charset)
 
 
 def clean_secret(text: str, charset: Charset) -> str:
-    """What every secret goes through, wherever it comes from. Raises RefusedError."""
+    """What every secret goes through, wherever it comes from. Raises ValueRefusedError."""
     stripped = clean_variable(text)
     if not stripped:
-        raise RefusedError("is empty")
+        raise ValueRefusedError("is empty")
     _refuse_placeholder(stripped)
     if not re.fullmatch(charset.pattern, stripped):
-        raise RefusedError(charset.message)
+        raise ValueRefusedError(charset.message)
     return stripped
 
 
@@ -345,14 +347,14 @@ def clean_variable(text: str | None) -> str:
 
 def _refuse_placeholder(text: str) -> None:
     if _PLACEHOLDER.fullmatch(text):
-        raise RefusedError(_UNFILLED)
+        raise ValueRefusedError(_UNFILLED)
 
 
 def _text(value: Value, what: str, *, quotes: bool = False) -> str:
     if isinstance(value, str):
         return value
     remedy = ": put it in quotes" if quotes and isinstance(value, bool | int | float) else ""
-    raise RefusedError(f"must be {what}, not {kind(value)}{remedy}")
+    raise ValueRefusedError(f"must be {what}, not {kind(value)}{remedy}")
 
 
 # IAM serves these regions under their own names, every other one under the global name (table of the official

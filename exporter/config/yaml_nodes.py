@@ -36,7 +36,7 @@ class Structure(NamedTuple):
 
 Value = str | int | float | bool | None | Structure
 Parser = Callable[[Value], T]
-"""Takes what the file says, returns what the program uses; raises RefusedError."""
+"""Takes what the file says, returns what the program uses; raises ValueRefusedError."""
 
 FILE_LIMIT: Final = 1024 * 1024
 EXPANDED_LIMIT: Final = 200_000
@@ -53,7 +53,7 @@ _QUOTED: Final = re.compile(r"""(['"])(?!<)(?:(?!\1).){2,}\1""")
 """A word of the file in PyYAML's message, unlike '<stream end>' or ':'."""
 
 
-class RefusedError(Exception):
+class ValueRefusedError(Exception):
     """A parser's answer to a value it cannot take; the message is a clause such as ``must be ...``."""
 
     def __init__(self, message: str, line: int = 0) -> None:
@@ -111,7 +111,7 @@ class Place:
         """The parsed value, or ``default`` after noting what is wrong with it."""
         try:
             return parse(_read(self._node))
-        except RefusedError as refused:
+        except ValueRefusedError as refused:
             self.refuse(str(refused))
             return default
 
@@ -296,7 +296,7 @@ def read_yaml(path: Path, problems: Problems, *, empty: str = "at least one targ
 
 
 def read_limited(path: Path, limit: int, *, regular: bool = False) -> str:
-    """A text file's content without its byte order mark. Raises RefusedError.
+    """A text file's content without its byte order mark. Raises ValueRefusedError.
 
     ``regular`` refuses pipes and devices, which cannot be read twice; opening one does not wait for its
     other end, nor does it take a terminal.
@@ -305,14 +305,14 @@ def read_limited(path: Path, limit: int, *, regular: bool = False) -> str:
         with open(path, "rb", opener=_open_regular if regular else None) as file:
             data = file.read(limit + 1)
     except OSError as error:
-        raise RefusedError(f"cannot be read: {reason(error)}") from None
+        raise ValueRefusedError(f"cannot be read: {reason(error)}") from None
     if len(data) > limit:
-        raise RefusedError(f"is larger than {limit // 1024} KiB")
+        raise ValueRefusedError(f"is larger than {limit // 1024} KiB")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise RefusedError("is not UTF-8 text", line) from None
+        raise ValueRefusedError("is not UTF-8 text", line) from None
 
 
 def _open_regular(path: str, flags: int) -> int:
@@ -320,7 +320,7 @@ def _open_regular(path: str, flags: int) -> int:
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         return descriptor
     os.close(descriptor)
-    raise RefusedError("is not a regular file")
+    raise ValueRefusedError("is not a regular file")
 
 
 def kind(value: Value) -> str:
@@ -344,7 +344,7 @@ def _read_text(path: Path, problems: Problems) -> str:
             return read_limited(path, FILE_LIMIT)
     except OSError as error:
         problems.stop(0, f"cannot be read: {reason(error)}")
-    except RefusedError as refused:
+    except ValueRefusedError as refused:
         problems.stop(refused.line, str(refused))
 
 

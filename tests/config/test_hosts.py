@@ -6,7 +6,7 @@ import pytest
 
 from exporter.config.hosts import address, is_loopback
 from exporter.config.values import origin
-from exporter.config.yaml_nodes import RefusedError
+from exporter.config.yaml_nodes import ValueRefusedError
 
 LOOPBACK = [
     "127.0.0.1", "127.1", "127.255.255.254", "0177.0.0.1", "0x7f.1", "0x7f000001", "2130706433", "::1",
@@ -33,7 +33,7 @@ def test_this_machine_however_it_is_spelled(host: str) -> None:
 def test_what_may_be_another_machine(host: str) -> None:
     """Whatever it looks like: nothing goes there in the clear."""
     assert not is_loopback(host)
-    with pytest.raises(RefusedError):
+    with pytest.raises(ValueRefusedError):
         origin(f"http://[{host}]" if ":" in host else f"http://{host}")
 
 
@@ -54,5 +54,5 @@ def test_an_endpoint_is_written_in_one_way(given: str, expected: str) -> None:
 @pytest.mark.parametrize("host", [".", "..", "a..", ".a", "a..b", "10.0.0.1.", "x" * 254, "x" * 254 + "."])
 def test_no_host(host: str) -> None:
     """One dot at the end of a name, and no other that is in excess."""
-    with pytest.raises(RefusedError):
+    with pytest.raises(ValueRefusedError):
         origin(f"https://{host}")

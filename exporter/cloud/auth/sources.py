@@ -24,7 +24,7 @@ from exporter.config.load import (
     TokenAuth,
     read_secret,
 )
-from exporter.config.yaml_nodes import FILE_LIMIT, RefusedError, read_limited
+from exporter.config.yaml_nodes import FILE_LIMIT, ValueRefusedError, read_limited
 from exporter.errors import ApiError, CredentialsError
 
 T = TypeVar("T")
@@ -80,7 +80,7 @@ def _checked(text: str, place: str) -> Secret:
     """A secret must fit into a header."""
     try:
         return Secret(values.clean_secret(text, values.ASCII_LINE))
-    except RefusedError as refused:
+    except ValueRefusedError as refused:
         raise CredentialsError(f"{place} {refused}") from None
 
 
@@ -89,7 +89,7 @@ def _project_id(text: str | None, place: str) -> str | None:
         return None
     try:
         return values.project_id(text)
-    except RefusedError as refused:
+    except ValueRefusedError as refused:
         raise CredentialsError(f"{place} {refused}") from None
 
 
@@ -171,7 +171,7 @@ class ProfileSource:
         parser = configparser.ConfigParser(interpolation=None)
         try:
             parser.read_string(read_limited(path, FILE_LIMIT, regular=True))
-        except RefusedError as refused:
+        except ValueRefusedError as refused:
             reason = str(refused)
         except configparser.Error:
             reason = "is not a valid INI file"  # the parser's own text quotes the line, secret and all

@@ -17,9 +17,9 @@ from exporter.config.model import Secret
 from exporter.config.yaml_nodes import (
     Parser,
     Problems,
-    RefusedError,
     Section,
     Value,
+    ValueRefusedError,
     kind,
     read_limited,
     read_yaml,
@@ -160,13 +160,13 @@ def _pem(section: Section, key: str, folder: Path, files: list[Path], label: str
 def _read(path: Path) -> str:
     try:
         return read_limited(path, _PEM_LIMIT, regular=True)
-    except RefusedError as refused:
-        raise RefusedError(f"the file {refused}") from None
+    except ValueRefusedError as refused:
+        raise ValueRefusedError(f"the file {refused}") from None
 
 
 def _checked_pem(text: str, label: str, has: str) -> str:
     if not re.search(rf"-----BEGIN (?:[A-Z]+ )?{label}-----", text):
-        raise RefusedError(f"{has} no PEM block {label}")
+        raise ValueRefusedError(f"{has} no PEM block {label}")
     return text
 
 
@@ -174,7 +174,7 @@ def _path(folder: Path) -> Parser[Path | None]:
     def parse(value: Value) -> Path:
         name = _text(value)
         if not name or not name.isprintable():
-            raise RefusedError("must be the path of a file, without control characters")
+            raise ValueRefusedError("must be the path of a file, without control characters")
         return folder / name
 
     return parse
@@ -183,7 +183,7 @@ def _path(folder: Path) -> Parser[Path | None]:
 def _text(value: Value) -> str:
     if isinstance(value, str):
         return value
-    raise RefusedError(f"must be text, not {kind(value)}")
+    raise ValueRefusedError(f"must be text, not {kind(value)}")
 
 
 def _list(section: Section, key: str, parse: Parser[str], what: str) -> tuple[str, ...]:
@@ -211,9 +211,9 @@ def _header(name: str) -> Parser[str]:
     def parse(value: Value) -> str:
         text = "" if value is None else _text(value)
         if text and options is not None and text not in options:
-            raise RefusedError(f"must be {' or '.join(options)}, or empty to leave the header out")
+            raise ValueRefusedError(f"must be {' or '.join(options)}, or empty to leave the header out")
         if not re.fullmatch("(?:[!-~](?:[ -~]*[!-~])?)?", text):
-            raise RefusedError("must be one line of printable ASCII without blanks at its ends")
+            raise ValueRefusedError("must be one line of printable ASCII without blanks at its ends")
         return text
 
     return parse
@@ -243,10 +243,10 @@ def _go_duration(value: Value) -> float:
     if text == "0":
         return 0.0
     if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise RefusedError("must be a duration with a unit such as 1s or 100ms, or 0 for no limit")
+        raise ValueRefusedError("must be a duration with a unit such as 1s or 100ms, or 0 for no limit")
     seconds = sum(float(number) * _GO_UNITS[unit] for number, unit in parts)
     if seconds > 86400:
-        raise RefusedError("must be at most 24h")
+        raise ValueRefusedError("must be at most 24h")
     return seconds
 
 
@@ -263,9 +263,9 @@ def _users(top: Section) -> dict[bytes, bytes]:
 def _bcrypt(value: Value) -> str:
     match = _HASH.fullmatch(value) if isinstance(value, str) else None
     if match is None:
-        raise RefusedError(
+        raise ValueRefusedError(
             'must be a bcrypt hash ($2a$, $2b$ or $2y$, 60 characters), as from: htpasswd -nBC 10 ""'
         )
     if not 4 <= int(match[1]) <= MAX_COST:
-        raise RefusedError(f"must have a cost from 4 to {MAX_COST}, not {int(match[1])}")
+        raise ValueRefusedError(f"must have a cost from 4 to {MAX_COST}, not {int(match[1])}")
     return match[0]

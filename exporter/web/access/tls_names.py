@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from exporter.config.values import choice
-from exporter.config.yaml_nodes import RefusedError, Value
+from exporter.config.yaml_nodes import Value, ValueRefusedError
 
 CURVES: Final = {
     "CurveP256": "prime256v1",
@@ -43,14 +43,14 @@ _client_auth = choice(
 def tls_version(value: Value) -> str:
     name = _version(value)
     if name in ("TLS10", "TLS11"):
-        raise RefusedError(f"must be TLS12 or TLS13: {name} was retired (RFC 8996) and is not offered")
+        raise ValueRefusedError(f"must be TLS12 or TLS13: {name} was retired (RFC 8996) and is not offered")
     return name
 
 
 def client_auth_type(value: Value) -> str:
     name = _client_auth(value)
     if name in ("RequestClientCert", "RequireAnyClientCert", "RequireClientCert"):
-        raise RefusedError(
+        raise ValueRefusedError(
             f"{name} is not offered: a certificate that nobody verifies protects nothing, and Python's TLS"
             " library always verifies; use RequireAndVerifyClientCert or VerifyClientCertIfGiven"
         )
@@ -60,7 +60,9 @@ def client_auth_type(value: Value) -> str:
 def cipher_suite(value: Value) -> str:
     """The OpenSSL name of a suite for TLS 1.2."""
     if isinstance(value, str) and value in _FIXED:
-        raise RefusedError("is a suite of TLS 1.3, which are always all on: remove it (Go ignores it)")
+        raise ValueRefusedError("is a suite of TLS 1.3, which are always all on: remove it (Go ignores it)")
     if not isinstance(value, str) or value not in SUITES:
-        raise RefusedError("is no cipher suite for TLS 1.2 that is still safe; known: " + ", ".join(SUITES))
+        raise ValueRefusedError(
+            "is no cipher suite for TLS 1.2 that is still safe; known: " + ", ".join(SUITES)
+        )
     return SUITES[value]
