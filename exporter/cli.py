@@ -54,10 +54,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """No abbreviated flags, in commands neither: they would break with the next flag that begins alike."""
+    """No abbreviated flags, in commands neither: they would break with the next flag that begins alike.
+
+    A flag has no default of its own: a command's would replace what stands before the command.
+    """
 
     def __init__(self, **options: Any) -> None:  # noqa: ANN401 - whatever argparse takes
-        super().__init__(**{"allow_abbrev": False, **options})
+        super().__init__(**{"allow_abbrev": False, "argument_default": argparse.SUPPRESS, **options})
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -68,20 +71,33 @@ def _parser() -> argparse.ArgumentParser:
     version = f"metastudio-tts-exporter {__version__} (Python {platform.python_version()})"
     parser.add_argument("--version", action="version", version=version)
     _add_serve_flags(parser)
-    parser.set_defaults(run=_serve)
+    parser.set_defaults(
+        run=_serve,
+        config_file=Path("exporter.yaml"),
+        listen_addresses=None,
+        telemetry_path="/metrics",
+        log_level="info",
+        log_format="logfmt",
+        web_config_file=None,
+        max_requests=MAX_REQUESTS,
+        lifecycle=False,
+        shard=(0, 1),
+        estimate=False,
+        url=None,
+    )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     serve = commands.add_parser("serve", help="poll the configured targets and serve /metrics (the default)")
-    _add_serve_flags(serve, again=True)
+    _add_serve_flags(serve)
     serve.set_defaults(run=_serve)
     demo = commands.add_parser("demo", help="the exporter on a bundled MetaStudio simulator, in one process")
-    _add_web_flags(demo, again=True)
+    _add_web_flags(demo)
     demo.set_defaults(run=_demo)
     check = commands.add_parser("check", help="print every problem of the configuration")
-    _add_serve_flags(check, again=True)  # what it will be started with
+    _add_serve_flags(check)  # what it will be started with
     check.add_argument("--estimate", action="store_true", help="also the requests a minute it will cost")
     check.set_defaults(run=_check)
     healthcheck = commands.add_parser("healthcheck", help="exit 0 if the exporter on this machine answers")
-    _add_listen_flag(healthcheck, again=True)
+    _add_listen_flag(healthcheck)
     healthcheck.add_argument("--url", metavar="URL", help="ask there instead; the path may be left out")
     healthcheck.set_defaults(run=_healthcheck)
     simulate = commands.add_parser("simulate", help="only the simulator", add_help=False)
@@ -89,77 +105,67 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_config_flag(parser: argparse.ArgumentParser, *, again: bool = False) -> None:
+def _add_config_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config.file",
         dest="config_file",
         type=Path,
         metavar="FILE",
-        default=argparse.SUPPRESS if again else Path("exporter.yaml"),
         help="configuration file (default: exporter.yaml)",
     )
 
 
-def _add_listen_flag(parser: argparse.ArgumentParser, *, again: bool = False) -> None:
+def _add_listen_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--web.listen-address",
         dest="listen_addresses",
         action="append",
         metavar="ADDRESS",
-        default=argparse.SUPPRESS if again else None,
         help=f"HOST:PORT to listen on, repeatable (default: {DEFAULT_LISTEN})",
     )
 
 
-def _add_web_flags(parser: argparse.ArgumentParser, *, again: bool = False) -> None:
-    def default(value: object) -> object:
-        return argparse.SUPPRESS if again else value
-
-    _add_listen_flag(parser, again=again)
+def _add_web_flags(parser: argparse.ArgumentParser) -> None:
+    _add_listen_flag(parser)
     parser.add_argument(
         "--web.telemetry-path",
         dest="telemetry_path",
         metavar="PATH",
-        default=default("/metrics"),
         help="path of the metrics (default: /metrics)",
     )
     parser.add_argument(
         "--log.level",
         dest="log_level",
         choices=("debug", "info", "warn", "error"),
-        default=default("info"),
         help="log messages of this level and above (default: info)",
     )
     parser.add_argument(
         "--log.format",
         dest="log_format",
         choices=("logfmt", "json"),
-        default=default("logfmt"),
         help="format of log messages (default: logfmt)",
     )
 
 
-def _add_web_config_flag(parser: argparse.ArgumentParser, *, again: bool = False) -> None:
+def _add_web_config_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--web.config.file",
         dest="web_config_file",
         type=Path,
         metavar="FILE",
-        default=argparse.SUPPRESS if again else None,
         help="TLS, passwords, response headers and rate limit, in exporter-toolkit's format (default: none)",
     )
 
 
-def _add_serve_flags(parser: argparse.ArgumentParser, *, again: bool = False) -> None:
-    _add_config_flag(parser, again=again)
-    _add_web_flags(parser, again=again)
-    _add_web_config_flag(parser, again=again)
+def _add_serve_flags(parser: argparse.ArgumentParser) -> None:
+    _add_config_flag(parser)
+    _add_web_flags(parser)
+    _add_web_config_flag(parser)
     parser.add_argument(
         "--web.max-requests",
         dest="max_requests",
         type=_count,
         metavar="N",
-        default=argparse.SUPPRESS if again else MAX_REQUESTS,
         help="scrapes at a time, the next one is answered 503; answers up to 32 KiB do not count; "
         f"0: any number (default: {MAX_REQUESTS})",
     )
@@ -167,14 +173,12 @@ def _add_serve_flags(parser: argparse.ArgumentParser, *, again: bool = False) ->
         "--web.enable-lifecycle",
         dest="lifecycle",
         action="store_true",
-        default=argparse.SUPPRESS if again else False,
         help="allow a reload by POST or PUT to /-/reload (SIGHUP always does)",
     )
     parser.add_argument(
         "--shard",
         type=_shard,
         metavar="I/N",
-        default=argparse.SUPPRESS if again else (0, 1),
         help="poll only every N-th target, by name; I counts from 0 (default: 0/1)",
     )
 
