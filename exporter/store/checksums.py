@@ -114,6 +114,14 @@ def check_sum(db: sqlite3.Connection, target: int) -> None:
         raise ChecksumError
 
 
+def check_all(db: sqlite3.Connection) -> None:
+    """Every row of every target, and their sums. Raises ChecksumError, sqlite3.Error."""
+    for table in _OWNED:
+        check(db, table)
+    for (target,) in db.execute("SELECT id FROM targets").fetchall():
+        check_sum(db, target)
+
+
 def check_owners(db: sqlite3.Connection) -> None:
     """Do all rows belong to a target? Raises ChecksumError, sqlite3.Error."""
     known = set(db.execute("SELECT id FROM targets"))

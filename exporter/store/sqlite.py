@@ -241,7 +241,7 @@ def _times(stamps: list[int | None]) -> Times | None:
 
 
 def examine(path: Path) -> None:
-    """What would keep ``SqliteStore`` from opening it, found without changing it. Raises StoreError.
+    """What would keep ``SqliteStore`` from opening or loading it, without changing it. Raises StoreError.
 
     What a log beside the database holds is not looked at.
     """
@@ -253,6 +253,7 @@ def examine(path: Path) -> None:
             checksums.register(db)
             if _version(db, path) == schema.SCHEMA_VERSION:
                 _verify(db)
+                checksums.check_all(db)
 
 
 def _check(db: sqlite3.Connection, path: Path) -> None:

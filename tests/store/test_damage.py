@@ -15,7 +15,7 @@ from exporter.errors import StoreError
 from exporter.ledger.changes import Changes
 from exporter.store import checksums
 from exporter.store.base import Commit
-from exporter.store.sqlite import SqliteStore
+from exporter.store.sqlite import SqliteStore, examine
 from tests.fake_api import PollerHarness
 from tests.store.support import SCOPE, books, fill, polls
 
@@ -147,6 +147,23 @@ def test_a_row_that_is_gone_is_named_as_damage(written: Path, tmp_path: Path) ->
             db.commit()
         with pytest.raises(StoreError, match="damaged"):
             books(path)
+
+
+@pytest.mark.parametrize("table", OWNED)
+@pytest.mark.parametrize(
+    "change", ["DELETE FROM {0} WHERE crc = {1}", "UPDATE {0} SET crc = 1 WHERE crc = {1}"]
+)
+def test_a_check_finds_what_a_start_would(written: Path, tmp_path: Path, table: str, change: str) -> None:
+    """A row that is gone, or is not the one that was written; and nothing in a good store."""
+    path = tmp_path / "books.db"
+    path.write_bytes(written.read_bytes())
+    examine(path)
+    with closing(sqlite3.connect(path)) as db:
+        (crc,) = db.execute(f"SELECT crc FROM {table}").fetchone()  # noqa: S608 - our own words
+        db.execute(change.format(table, crc))
+        db.commit()
+    with pytest.raises(StoreError, match="damaged"):
+        examine(path)
 
 
 @pytest.mark.parametrize("table", ["totals", "jobs", "minutes"])
