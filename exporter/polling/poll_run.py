@@ -71,7 +71,7 @@ class PollRun:
         self.reads = 0
         """Reads of this poll that succeeded."""
         self.problem: ExporterError | None = None
-        """The first read of this poll that did not, where the others could go on."""
+        """The first error of this poll that did not keep its other reads from going on; see ``note``."""
         self.missed = False
         """A remembered job was not listed, and is waited for: it is not asked yet if anything is listed."""
         self.unread: dict[str, WindowResult] = {}
@@ -88,6 +88,11 @@ class PollRun:
         self.deadline, self.budget, self._spent = deadline, budget, self.reader.requests
         self.reader.last_request = self._spent + budget
         self.reads, self.problem = 0, None
+
+    def note(self, error: ExporterError) -> None:
+        """A read failed and the others go on: the poll ends with its first error when they are done."""
+        if self.problem is None:
+            self.problem = error
 
     @property
     def ledger(self) -> Ledger:
@@ -242,4 +247,4 @@ class PollRun:
         self.suspicious = True
         since = result.window.since // SECOND
         problem = f"jobs created at {since} (Unix time) could not be listed completely: {result.reason}"
-        self.problem = self.problem or ApiError(ErrorKind.OTHER, problem, operation="list_jobs")
+        self.note(ApiError(ErrorKind.OTHER, problem, operation="list_jobs"))

@@ -233,7 +233,7 @@ class Poller:
         try:
             await self._settling.read(limit, self._head)
         except ApiError as error:
-            self._run.problem = self._run.problem or error
+            self._run.note(error)
 
     async def _read_settled(self) -> None:
         if not self._settling.lagging:
@@ -296,7 +296,7 @@ class Poller:
         error = result.error
         if not isinstance(error, ApiError) or error.kind not in OF_ONE_REQUEST:
             return False
-        self._run.problem = self._run.problem or error
+        self._run.note(error)
         return True
 
     def _more_than_expected(self, gap: plan.Window, window: plan.Window, count: int) -> bool:

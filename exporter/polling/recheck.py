@@ -51,7 +51,7 @@ async def recheck(run: PollRun, head: int) -> None:
             if error.kind not in OF_ONE_REQUEST:
                 raise
             failures += 1
-            run.problem = run.problem or error
+            run.note(error)
             failed += [job.job_id for job in _jobs(step, due)]
     if run.reads:  # otherwise it is not these jobs that the API cannot show
         run.rechecks_failed(failed)
@@ -71,7 +71,7 @@ async def _go_on(run: PollRun, unread: WindowResult, due: list[Recheck]) -> Budg
     except ApiError as error:
         if error.kind not in OF_ONE_REQUEST:
             raise
-        run.problem = run.problem or error
+        run.note(error)
     return None
 
 

@@ -342,3 +342,21 @@ def test_a_count_of_another_meaning_ends_no_reading_for_ever(harness: PollerHarn
     run(harness, 60)
     assert harness.created() == 3000
     assert run(harness, 10) == "complete"
+
+
+def test_a_poll_reports_the_first_of_its_errors(harness: PollerHarness) -> None:
+    """Reads that go further back fail, those of the newest stretch do not: what failed first is the cause."""
+    harness.api.create()
+    run(harness, 61, MINUTE)
+    faults: list[str] = []
+
+    def fail(query: JobsQuery) -> ApiError | None:
+        if query.since is not None and query.since > harness.clock.ms - 6 * MINUTE:
+            return None
+        faults.append(f"fault {len(faults) + 1}")
+        return ApiError(ErrorKind.SERVER, faults[-1], operation="list_jobs")
+
+    harness.api.fail = fail
+    assert run(harness) == "partial"
+    assert len(faults) > 1
+    assert "fault 1 " in harness.view.problem
