@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from exporter.cloud.events import OPERATIONS
+from exporter.errors import ApiError, ErrorKind
 from exporter.exposition import catalog as metrics
 from exporter.exposition.api_stats import ApiMetrics
 from exporter.exposition.samples import Books, Distribution, ProcessView
@@ -105,7 +106,7 @@ def api(size: Size) -> ApiMetrics:
         events = made.target(f"target-{number}")
         for _ in range(20):
             events.request(OPERATIONS[0], "200", 0.3)
-        events.error(OPERATIONS[0], "throttled", "APIG.0308")
+        events.error(ApiError(ErrorKind.THROTTLED, "", operation=OPERATIONS[0], code="APIG.0308"))
         events.rate_limit(5.0)
     return made
 

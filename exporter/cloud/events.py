@@ -4,30 +4,20 @@ from __future__ import annotations
 
 from typing import Literal, Protocol
 
+from exporter.errors import ApiError
+
 Operation = Literal["list_jobs", "get_job", "create_token", "get_project", "get_credentials"]
 OPERATIONS: tuple[Operation, ...] = ("list_jobs", "get_job", "create_token", "get_project", "get_credentials")
 
 
 class ApiEvents(Protocol):
-    """Receiver of one target's API facts. ``apimetrics.ApiMetrics(...).target(name)`` makes one."""
+    """Receiver of one target's API facts. ``exposition.ApiMetrics(...).target(name)`` makes one."""
 
     def request(self, operation: str, code: str, seconds: float) -> None:
         """One attempt ended after ``seconds``; ``code`` is the HTTP status, or ``none`` without an answer."""
 
-    def error(
-        self,
-        operation: str,
-        kind: str,
-        error_code: str | None,
-        *,
-        status: int | None = None,
-        request_id: str | None = None,
-        message: str = "",
-    ) -> None:
-        """One attempt failed; ``error_code`` is the API's own, such as ``APIG.0308``.
-
-        ``message`` and ``request_id`` are bounded and hold no secret; they are what the API said.
-        """
+    def error(self, error: ApiError) -> None:
+        """One attempt at ``error.operation`` failed. Copy what is needed: it keeps its stack alive."""
 
     def retry(self, operation: str) -> None:
         """One more attempt is about to be made."""

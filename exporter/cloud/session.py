@@ -63,7 +63,7 @@ class Session:
         try:
             credential = await self._credentials.get()
         except CredentialsError as error:
-            self._events.error("get_credentials", ErrorKind.AUTH, None, message=str(error))
+            self._events.error(ApiError(ErrorKind.AUTH, str(error), operation="get_credentials"))
             raise
         except ApiError as error:
             self._report(error)

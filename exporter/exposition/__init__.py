@@ -3,7 +3,7 @@
 Knows every metric, the two text formats and compression; must not know where the numbers come from.
 """
 
-from exporter.exposition.api_stats import ApiMetrics, ApiView
+from exporter.exposition.api_stats import ApiMetrics, ApiView, FailedRequest
 from exporter.exposition.publisher import Publisher
 from exporter.exposition.render import Exposition, process_view
 from exporter.exposition.samples import JOB_STATES, ProcessView
@@ -14,6 +14,7 @@ __all__ = [
     "ApiMetrics",
     "ApiView",
     "Exposition",
+    "FailedRequest",
     "Format",
     "ProcessView",
     "Publisher",

@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from exporter.cloud.events import OPERATIONS
-from exporter.errors import ErrorKind
+from exporter.errors import ApiError, ErrorKind
 from exporter.ledger.record import OTHER
 
 REQUEST_SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -35,16 +35,20 @@ _STATUS: Final = re.compile(r"[1-9][0-9]{2}|none", re.ASCII)
 _KINDS: Final = frozenset(ErrorKind)
 
 
-class ApiFailure(msgspec.Struct, frozen=True, kw_only=True):
-    """One failed attempt. What the API said is untrusted text, bounded here."""
+class FailedRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One failed attempt, as ``api_errors`` of docs/status-api.md shows it.
 
-    at: float
+    What the API said is untrusted text, bounded here.
+    """
+
+    time: float
     """Unix seconds, our clock."""
+    target: str
     operation: str
     kind: str
-    status: int | None
-    """HTTP status; ``None`` without an answer."""
-    code: str
+    http_status: int | None
+    """``None`` without an answer."""
+    error_code: str
     """The API's own; empty when it gave none."""
     request_id: str
     """What Huawei's support asks for; empty when there was none."""
@@ -71,7 +75,7 @@ class ApiView(msgspec.Struct, frozen=True, kw_only=True):
     credentials_rejected: bool
     access_denied: bool
     credentials_expiry: float | None
-    recent_failures: tuple[ApiFailure, ...] = ()
+    recent_failures: tuple[FailedRequest, ...] = ()
     """The last ones, newest first."""
 
 
@@ -82,7 +86,7 @@ class ApiTarget:
         self._target = target
         self._created = created
         self._wall = wall
-        self._failures: deque[ApiFailure] = deque(maxlen=RECENT_FAILURES)
+        self._failures: deque[FailedRequest] = deque(maxlen=RECENT_FAILURES)
         self._requests: Counter[tuple[str, str]] = Counter()
         self._errors: Counter[tuple[str, str]] = Counter()
         self._error_codes: Counter[str] = Counter()
@@ -104,30 +108,23 @@ class ApiTarget:
         self._duration_sums[operation] += seconds
         self._view = None
 
-    def error(
-        self,
-        operation: str,
-        kind: str,
-        error_code: str | None,
-        *,
-        status: int | None = None,
-        request_id: str | None = None,
-        message: str = "",
-    ) -> None:
+    def error(self, error: ApiError) -> None:
+        operation, kind, code = error.operation, error.kind, error.code or ""
         if operation in self._durations:
             self._errors[operation, kind if kind in _KINDS else OTHER] += 1
-        if error_code:
-            self._error_codes[self._bounded(error_code)] += 1
-        told = ApiFailure(
-            at=self._wall(),
+        if code:
+            self._error_codes[self._bounded(code)] += 1
+        failed = FailedRequest(
+            time=self._wall(),
+            target=self._target,
             operation=operation,
             kind=str(kind),
-            status=status,
-            code=(error_code or "")[:_CODE_LIMIT],
-            request_id=(request_id or "")[:_CODE_LIMIT],
-            message=message[:_MESSAGE_LIMIT],
+            http_status=error.status,
+            error_code=code[:_CODE_LIMIT],
+            request_id=(error.request_id or "")[:_CODE_LIMIT],
+            message=error.message[:_MESSAGE_LIMIT],
         )
-        self._failures.append(told)
+        self._failures.append(failed)
         self._view = None
 
     def retry(self, operation: str) -> None:

@@ -13,7 +13,7 @@ from typing import Final, Literal
 import msgspec
 
 from exporter.config.load import Config
-from exporter.exposition import JOB_STATES, ApiView, ProcessView
+from exporter.exposition import JOB_STATES, ApiView, FailedRequest, ProcessView
 from exporter.ledger.record import FAILED, FINAL_STATES
 from exporter.ledger.snapshot import JobGauges, Pair, Published, TargetView
 
@@ -110,19 +110,6 @@ class TargetStatus(msgspec.Struct, frozen=True, kw_only=True):
     last_hour: tuple[Minute, ...]
 
 
-class ApiError(msgspec.Struct, frozen=True, kw_only=True):
-    """One failed request."""
-
-    time: float
-    target: str
-    operation: str
-    kind: str
-    http_status: int | None
-    error_code: str
-    request_id: str
-    message: str
-
-
 class Reload(msgspec.Struct, frozen=True):
     """The configuration in force, and why a newer one is not."""
 
@@ -141,7 +128,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     python: str
     reload: Reload
     targets: tuple[TargetStatus, ...]
-    api_errors: tuple[ApiError, ...]
+    api_errors: tuple[FailedRequest, ...]
     """Newest first."""
     configuration: str
     """In force, as YAML; every secret is ``<secret>``."""
@@ -161,7 +148,7 @@ def status(
 ) -> Status:
     facts = {view.target: view for view in api}
     targets = tuple(_target(view, facts.get(view.target), config, now) for view in published.targets)
-    errors = [error for view in facts.values() for error in _api_errors(view)]
+    errors = [error for view in facts.values() for error in view.recent_failures]
     return Status(
         now=now,
         started=started,
@@ -288,20 +275,6 @@ def _last_hour(view: TargetView) -> tuple[Minute, ...]:
         )
         for start, succeeded, failed, expired, still_open in view.activity.minutes
     )
-
-
-def _api_errors(view: ApiView) -> Iterable[ApiError]:
-    for failure in view.recent_failures:
-        yield ApiError(
-            time=failure.at,
-            target=view.target,
-            operation=failure.operation,
-            kind=failure.kind,
-            http_status=failure.status,
-            error_code=failure.code,
-            request_id=failure.request_id,
-            message=failure.message,
-        )
 
 
 def _seconds(milliseconds: int | None) -> float | None:

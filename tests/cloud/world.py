@@ -13,6 +13,7 @@ import httpx
 from exporter.cloud.client import Client
 from exporter.cloud.connect import Shared, connect
 from exporter.config.load import AkskAuth, Secret, TargetConfig
+from exporter.errors import ApiError
 from exporter.ledger.record import JobsQuery, Page
 
 START = 1_763_539_200.0  # 2025-11-19T08:00:00Z
@@ -65,9 +66,11 @@ class Events:
         assert seconds >= 0
         self.requests.append((operation, code))
 
-    def error(self, operation: str, kind: str, error_code: str | None, **details: object) -> None:
-        self.errors.append((operation, str(kind), error_code))
-        self.error_details.append(details)
+    def error(self, error: ApiError) -> None:
+        self.errors.append((error.operation, str(error.kind), error.code))
+        self.error_details.append(
+            {"status": error.status, "request_id": error.request_id, "message": error.message}
+        )
 
     def retry(self, operation: str) -> None:
         self.retries.append(operation)

@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 from exporter.exposition.api_stats import RECENT_FAILURES, ApiTarget
+from tests.exposition.views import api_error
 
 
 def test_last_failures_are_kept_with_what_support_asks_for() -> None:
     """Time, code and request id of each."""
     clock = iter((100.0, 200.0))
     target = ApiTarget("t", 0.0, lambda: next(clock))
-    target.error("list_jobs", "server", None, status=503, request_id="first", message="try later")
-    target.error("get_job", "auth", "APIG.0308", status=401, request_id="second")
+    target.error(api_error("list_jobs", "server", None, status=503, request_id="first", message="try later"))
+    target.error(api_error("get_job", "auth", "APIG.0308", status=401, request_id="second"))
     newest, oldest = target.view().recent_failures
-    assert (newest.at, newest.operation, newest.status, newest.code, newest.request_id) == (
+    assert (newest.time, newest.operation, newest.http_status, newest.error_code, newest.request_id) == (
         200.0,
         "get_job",
         401,
         "APIG.0308",
         "second",
     )
-    assert (oldest.at, oldest.kind, oldest.code, oldest.message) == (100.0, "server", "", "try later")
+    assert (oldest.time, oldest.kind, oldest.error_code, oldest.message) == (100.0, "server", "", "try later")
 
 
 def test_failures_and_their_texts_are_bounded() -> None:
     """However many and however long: they come from outside."""
     target = ApiTarget("t", 0.0, lambda: 1.0)
     for _ in range(RECENT_FAILURES + 5):
-        target.error("list_jobs", "server", "c" * 9999, request_id="r" * 9999, message="m" * 9999)
+        target.error(api_error("list_jobs", "server", "c" * 9999, request_id="r" * 9999, message="m" * 9999))
     failures = target.view().recent_failures
     assert len(failures) == RECENT_FAILURES
-    assert max(len(failures[0].code), len(failures[0].request_id), len(failures[0].message)) <= 500
+    assert max(len(failures[0].error_code), len(failures[0].request_id), len(failures[0].message)) <= 500

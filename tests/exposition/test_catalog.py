@@ -16,7 +16,7 @@ from exporter.exposition.catalog import METRICS, Metric
 from exporter.exposition.samples import Books, Distribution
 from exporter.ledger.record import Anomaly
 from exporter.ledger.snapshot import Histogram, JobGauges, TargetView
-from tests.exposition.views import CLASSES, LLM, PAIRS, PROCESS, bare_view, full_api, full_view
+from tests.exposition.views import CLASSES, LLM, PAIRS, PROCESS, api_error, bare_view, full_api, full_view
 
 Values = dict[tuple[str, ...], float | Distribution]
 
@@ -233,7 +233,7 @@ def test_api_facts_are_counted_where_they_belong() -> None:
     events: ApiEvents = api.target("production")
     events.request("list_jobs", "200", 0.1)
     events.request("list_jobs", "none", 60.0)
-    events.error("list_jobs", "timeout", None)
+    events.error(api_error("list_jobs", "timeout", None))
     events.throttle_wait(1.5)
     events.throttle_wait(0.5)
     events.credentials_expiry(1_700_000_000.0)
@@ -256,7 +256,7 @@ def test_api_facts_are_counted_where_they_belong() -> None:
 def test_a_malformed_error_code_is_no_label(code: str) -> None:
     """Error codes come from outside."""
     api = ApiMetrics(0.0)
-    api.target("production").error("list_jobs", "server", code)
+    api.target("production").error(api_error("list_jobs", "server", code))
     expected = {("production", "other"): 1} if code else {}
     assert api_samples("metastudio_api_error_codes_total", api) == expected
 
@@ -265,10 +265,10 @@ def test_error_codes_are_bounded() -> None:
     """An API that makes up codes cannot make up series; the codes known before go on."""
     api = ApiMetrics(0.0)
     events = api.target("production")
-    events.error("list_jobs", "server", "not a code")
+    events.error(api_error("list_jobs", "server", "not a code"))
     for number in range(MAX_ERROR_CODES + 10):
-        events.error("list_jobs", "server", f"MSS.{number}")
-    events.error("list_jobs", "server", "MSS.0")
+        events.error(api_error("list_jobs", "server", f"MSS.{number}"))
+    events.error(api_error("list_jobs", "server", "MSS.0"))
     found = api_samples("metastudio_api_error_codes_total", api)
     assert len(found) == MAX_ERROR_CODES + 1
     assert found["production", "other"] == 11
@@ -280,7 +280,7 @@ def test_unknown_words_from_the_client_fold() -> None:
     api = ApiMetrics(0.0)
     events = api.target("production")
     events.request("list_jobs", "abc", 0.1)
-    events.error("list_jobs", "surprise", None)
+    events.error(api_error("list_jobs", "surprise", None))
     events.request("surprise", "200", 0.1)
     events.retry("surprise")
     assert api_samples("metastudio_api_requests_total", api) == {("production", "list_jobs", "other"): 1}
@@ -292,7 +292,7 @@ def test_unknown_words_from_the_client_fold() -> None:
     "report",
     [
         pytest.param(lambda events: events.request("list_jobs", "200", 0.1), id="request"),
-        pytest.param(lambda events: events.error("list_jobs", "tls", None), id="error"),
+        pytest.param(lambda events: events.error(api_error("list_jobs", "tls", None)), id="error"),
         pytest.param(lambda events: events.retry("list_jobs"), id="retry"),
         pytest.param(lambda events: events.throttle_wait(1.0), id="throttle-wait"),
         pytest.param(lambda events: events.rate_limit(5.0), id="rate-limit"),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
+from typing import Any, cast
 
 from exporter.cloud.events import OPERATIONS
 from exporter.config.dump import show
 from exporter.config.load import Config, StorageConfig
-from exporter.errors import ErrorKind
+from exporter.errors import ApiError, ErrorKind
 from exporter.exposition.api_stats import ApiMetrics
 from exporter.exposition.catalog import POLL_OUTCOMES
 from exporter.exposition.samples import JOB_STATES, ProcessView
@@ -96,6 +97,12 @@ def full_view(target: str = "production", pairs: tuple[Pair, ...] = PAIRS) -> Ta
     )
 
 
+def api_error(operation: str, kind: str, code: str | None = None, **details: Any) -> ApiError:
+    """What the client reports of one failed attempt; ``kind`` may be one that no client knows."""
+    message = details.pop("message", "")
+    return ApiError(cast("ErrorKind", kind), message, operation=operation, code=code, **details)
+
+
 def full_api(*targets: str) -> ApiMetrics:
     """Every API series at least once."""
     api = ApiMetrics(STARTED)
@@ -105,7 +112,7 @@ def full_api(*targets: str) -> ApiMetrics:
             events.request(operation, "200", 0.3)
             events.retry(operation)
             for kind in ErrorKind:
-                events.error(operation, kind, "APIG.0308")
+                events.error(api_error(operation, kind, "APIG.0308"))
         events.throttle_wait(2.5)
         events.rate_limit(5.0)
         events.credentials_rejected(True)

@@ -35,7 +35,7 @@ from exporter.status.model import State, Status
 from exporter.status.page import StatusPage, bars, clock, number, span
 from exporter.store.sqlite import SqliteStore
 from exporter.web.status_routes import StatusRoutes
-from tests.exposition.views import LLM, STARTED, bare_view, full_api, full_status, full_view
+from tests.exposition.views import LLM, STARTED, api_error, bare_view, full_api, full_status, full_view
 from tests.fake_api import PollerHarness
 from tests.paths import ROOT
 
@@ -152,7 +152,9 @@ def test_the_lag_goes_by_the_time_that_is_believed() -> None:
 def test_what_an_operator_asks_first_is_there() -> None:
     """Requests and budget, open jobs and the oldest, failures by class, API errors with their request ids."""
     api = full_api("production")
-    api.target("production").error("list_jobs", "server", "APIG.0201", status=503, request_id="id-1")
+    api.target("production").error(
+        api_error("list_jobs", "server", "APIG.0201", status=503, request_id="id-1")
+    )
     view = replace(
         full_view(), activity=Activity(failures={"unclassified": 7}), last_poll_requests=3, poll_budget=75
     )

@@ -21,7 +21,7 @@ from exporter.status.model import Status
 from exporter.web.app import create_app
 from exporter.web.server import Server
 from tests.conftest import Tool
-from tests.exposition.views import PROCESS, full_api, full_status, full_view, published
+from tests.exposition.views import PROCESS, api_error, full_api, full_status, full_view, published
 
 HOSTILE: Final = (
     "<script>document.title='owned'</script>",
@@ -56,7 +56,7 @@ def hostile_view() -> TargetView:
 def hostile_status() -> Status:
     api = full_api(HOSTILE[0])
     for text in HOSTILE:
-        api.target(HOSTILE[0]).error(text, text, text, status=500, request_id=text, message=text)
+        api.target(HOSTILE[0]).error(api_error(text, text, text, status=500, request_id=text, message=text))
     rules = tuple(ClassRule("x", text) for text in HOSTILE if "\ud800" not in text)
     config = Config(storage=StorageConfig(url="sqlite:////books.db"), fail_msg_classes=rules)
     told = full_status(hostile_view(), api=api, config=config)

@@ -98,20 +98,10 @@ class Exchange:
                 raise
         except ApiError as error:
             error.operation = operation
-            self._report(operation, error)
+            self._events.error(error)
             # The name may have moved and the old address be left with errors: connect anew next time.
             await self._connections.close_idle()
             raise
-
-    def _report(self, operation: Operation, error: ApiError) -> None:
-        self._events.error(
-            operation,
-            error.kind,
-            error.code,
-            status=error.status,
-            request_id=error.request_id,
-            message=error.message,
-        )
 
     async def _send(
         self,
