@@ -23,13 +23,13 @@ from exporter.cloud.clock import ApiClock
 from exporter.cloud.events import ApiEvents, Operation
 from exporter.cloud.http.breaker import Breaker
 from exporter.cloud.http.destination import Destination, place
-from exporter.cloud.http.errors import RefusedError
-from exporter.cloud.http.exchange import PAGE_LIMIT, Answer, Exchange, too_large
+from exporter.cloud.http.errors import ApiRefusedError
+from exporter.cloud.http.exchange import MAX_LIST_BYTES, Exchange, HttpAnswer, too_large
 from exporter.cloud.http.network import Network
 from exporter.cloud.http.pool import Connections
 from exporter.cloud.http.rate_limit import NoTimeLeft, RateLimiter
 from exporter.cloud.records import Decoder
-from exporter.cloud.redact import Redactor
+from exporter.cloud.redact import MessageRedactor
 from exporter.cloud.session import Session
 from exporter.cloud.times import format_time
 from exporter.config.load import TargetConfig
@@ -176,10 +176,10 @@ class Client:
         )
         return _checked_project(found)
 
-    def _read_page(self, answer: Answer, redact: Redactor, query: JobsQuery) -> Page:
+    def _read_page(self, answer: HttpAnswer, redact: MessageRedactor, query: JobsQuery) -> Page:
         try:
             if answer.cut:
-                raise too_large(answer.status, PAGE_LIMIT)
+                raise too_large(answer.status, MAX_LIST_BYTES)
             page = self._decoder.decode(answer.body, redact=redact)
         except ApiError as error:
             alone = query.limit == 1 and error.kind is ErrorKind.TOO_LARGE
@@ -249,7 +249,7 @@ class Client:
         if error.kind is not ErrorKind.THROTTLED:
             return self._jitter() * min(_FIRST_BACKOFF * growth, _MAX_BACKOFF)
         wait = _THROTTLED_LEAST + self._jitter() * min(_THROTTLED_SPREAD * growth, _MAX_BACKOFF)
-        window = error.window if isinstance(error, RefusedError) else None
+        window = error.window if isinstance(error, ApiRefusedError) else None
         return wait if window is None else min(wait, window)
 
     @staticmethod

@@ -131,7 +131,7 @@ def connect(
         target,
         credentials=credentials,
         limiter=limiter,
-        breaker=shared.breaker(_verdict_key(key, target)),
+        breaker=shared.breaker(_breaker_key(key, target)),
         events=events,
         network=way_out,
         monotonic=monotonic,
@@ -150,7 +150,7 @@ def network_of(
     return network(environ, (target.endpoint, target.iam_endpoint), redactor)
 
 
-def _verdict_key(key: str, target: TargetConfig) -> str:
+def _breaker_key(key: str, target: TargetConfig) -> str:
     """Nothing locks a token, and each is for one project: its refusal concerns nobody else."""
     tokens = isinstance(target.auth, TokenAuth | PasswordAuth)
     return fingerprint(key, scope(target)) if tokens else key

@@ -15,7 +15,7 @@ import msgspec
 
 from exporter.cloud.http import loose_json as loosejson
 from exporter.cloud.http.errors import bad_page
-from exporter.cloud.redact import Redactor
+from exporter.cloud.redact import MessageRedactor
 from exporter.cloud.times import parse_time, zone
 from exporter.errors import ApiError, ErrorKind
 from exporter.ledger import record as model
@@ -62,12 +62,12 @@ class _Signs(msgspec.Struct, gc=False):
     error: msgspec.Raw = _ABSENT
 
 
-class _Answer(_Signs, gc=False):
+class _ListAnswer(_Signs, gc=False):
     count: int | None = None
     data: list[_Job] | None = None
 
 
-_answer: Final = msgspec.json.Decoder(_Answer)
+_answer: Final = msgspec.json.Decoder(_ListAnswer)
 _job: Final = msgspec.json.Decoder(_Job)
 _whole: Final = msgspec.json.Decoder(int)
 _number: Final = msgspec.json.Decoder(int | float)
@@ -79,7 +79,7 @@ class Decoder:
     def __init__(self, time_zone: str) -> None:
         self._zone = zone(time_zone)
 
-    def decode(self, body: bytes, *, redact: Redactor = Redactor()) -> Page:  # noqa: B008 - immutable
+    def decode(self, body: bytes, *, redact: MessageRedactor = MessageRedactor()) -> Page:  # noqa: B008 - immutable
         """The page, its elements in the order sent.
 
         Raises ApiError when the body is no list answer: kind ``decode``, or what the error object inside
@@ -99,7 +99,7 @@ class Decoder:
         local = self._zone
         return Page(tuple([_record(job, local, redact) for job in answer.data]), _sane_count(answer.count))
 
-    def decode_begin(self, body: bytes, *, redact: Redactor = Redactor()) -> Record | None:  # noqa: B008
+    def decode_begin(self, body: bytes, *, redact: MessageRedactor = MessageRedactor()) -> Record | None:  # noqa: B008
         """The one record of a list answer that is too large, by what stands at its begin.
 
         ``None`` where that is no list, or one of several records. Of equal names, the first one is read.
@@ -111,7 +111,7 @@ class Decoder:
         element = body[begin : begin + _BEGIN_LIMIT].lstrip()
         return None if loosejson.begins_again(element) else self._plain(element, redact)
 
-    def _decode_loosely(self, body: bytes, redact: Redactor) -> Page:
+    def _decode_loosely(self, body: bytes, redact: MessageRedactor) -> Page:
         """Record by record and field by field: what cannot be decoded costs only its own place."""
         body = body.removeprefix(loosejson.BYTE_ORDER_MARK).strip()
         try:
@@ -126,7 +126,7 @@ class Decoder:
             return _without_data(body, signs, count, redact)
         return Page(tuple([self._element(element, redact) for element in elements]), count)
 
-    def _element(self, element: bytes, redact: Redactor) -> Record:
+    def _element(self, element: bytes, redact: MessageRedactor) -> Record:
         try:
             return _record(_job.decode(element), self._zone, redact)
         except _UNDECODABLE:
@@ -137,7 +137,7 @@ class Decoder:
             return self._plain(element, redact)
         return self._read(sent, redact)
 
-    def _plain(self, element: bytes, redact: Redactor) -> Record:
+    def _plain(self, element: bytes, redact: MessageRedactor) -> Record:
         """Of an element that cannot be taken apart: a record all the same where it shows an id."""
         if element.startswith(b"{"):
             record = self._read(loosejson.plain_members(element), redact)
@@ -145,7 +145,7 @@ class Decoder:
                 return record
         return _malformed(element)
 
-    def _read(self, sent: dict[str, bytes], redact: Redactor) -> Record:
+    def _read(self, sent: dict[str, bytes], redact: MessageRedactor) -> Record:
         job = _Job(
             job_id=_text(sent.get("job_id")) or _field(_whole, sent.get("job_id")),
             create_time=_text(sent.get("create_time")) or _field(_number, sent.get("create_time")),
@@ -172,7 +172,7 @@ def _taken_apart(body: bytes) -> tuple[dict[str, bytes], list[bytes] | None]:
         return loosejson.unpaired(body, RECORDS_LIMIT)
 
 
-def _without_data(body: bytes, signs: tuple[bytes, ...], count: int | None, redact: Redactor) -> Page:
+def _without_data(body: bytes, signs: tuple[bytes, ...], count: int | None, redact: MessageRedactor) -> Page:
     """An empty list may be sent as ``count`` 0 alone; anything else without data is no list."""
     if count == 0 and not _has_error(signs):
         return Page((), 0)
@@ -184,7 +184,7 @@ def _too_many() -> ApiError:
     return ApiError(ErrorKind.TOO_LARGE, text, status=200)
 
 
-def _record(job: _Job, local: tzinfo, redact: Redactor) -> Record:
+def _record(job: _Job, local: tzinfo, redact: MessageRedactor) -> Record:
     state, length, message = job.job_state, job.text_length, job.fail_msg
     job_type, service = job.job_type, job.tts_service_enum
     created, other = parse_time(job.create_time, local)

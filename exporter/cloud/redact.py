@@ -20,7 +20,7 @@ _MASK: Final = "***"
 _AUTHORIZATION: Final = re.compile(r"SDK-HMAC-SHA256\s+Access=.*?Signature=\w*", re.DOTALL)
 
 
-class Redactor:
+class MessageRedactor:
     """Masks the given secrets, also where a server echoes them in another spelling."""
 
     def __init__(self, secrets: Iterable[str] = (), known: Callable[[str], str] = str) -> None:

@@ -13,17 +13,17 @@ from typing import Final, NamedTuple, TypeVar
 
 import httpx
 
-from exporter.cloud.auth.request_auth import Credential, Keys, auth_for
+from exporter.cloud.auth.request_auth import Credential, KeyPair, auth_for
 from exporter.cloud.auth.sources import CredentialSource
 from exporter.cloud.clock import ApiClock
 from exporter.cloud.events import ApiEvents, Operation
 from exporter.cloud.http.breaker import Use
 from exporter.cloud.http.destination import Destination
 from exporter.cloud.http.error_codes import Remedy
-from exporter.cloud.http.errors import RefusedError
-from exporter.cloud.http.exchange import Answer, Exchange
+from exporter.cloud.http.errors import ApiRefusedError
+from exporter.cloud.http.exchange import Exchange, HttpAnswer
 from exporter.cloud.http.rate_limit import NoTimeLeft
-from exporter.cloud.redact import Redactor
+from exporter.cloud.redact import MessageRedactor
 from exporter.errors import ApiError, CredentialsError, ErrorKind
 
 _NOTABLE: Final = 60.0
@@ -80,7 +80,7 @@ class Session:
         self,
         operation: Operation,
         request: Callable[[], httpx.Request],
-        read: Callable[[Answer, Redactor], _T],
+        read: Callable[[HttpAnswer, MessageRedactor], _T],
         *,
         to: Destination,
         credential: Credential,
@@ -124,7 +124,7 @@ class Session:
         offset, self._corrected = self._offset(), None
         try:
             result = await send(credential, offset)
-        except RefusedError as refusal:
+        except ApiRefusedError as refusal:
             async with asyncio.timeout(max(deadline - self._monotonic(), 0.0)):
                 second = await self._second_attempt(refusal, credential, offset)
             if second is None:
@@ -136,9 +136,9 @@ class Session:
             try:
                 result = await send(credential, second.offset)
             except BaseException as error:
-                if isinstance(error, RefusedError) and error.remedy is not Remedy.NONE:
+                if isinstance(error, ApiRefusedError) and error.remedy is not Remedy.NONE:
                     self._credentials.forget(credential)
-                if isinstance(error, RefusedError) and error.kind is ErrorKind.AUTH:
+                if isinstance(error, ApiRefusedError) and error.kind is ErrorKind.AUTH:
                     to.refused(credential.fingerprint, error, signatures=signatures)
                 elif signatures > 1:  # no verdict on the corrected clock: only the first refusal counts
                     self._corrected = self._wall() + second.offset - self._monotonic()
@@ -154,10 +154,10 @@ class Session:
         return result
 
     async def _second_attempt(
-        self, refusal: RefusedError, credential: Credential, offset: float
+        self, refusal: ApiRefusedError, credential: Credential, offset: float
     ) -> _Attempt | None:
         """What to try at once, or ``None``: never the same keys with the same clock again."""
-        if refusal.kind is ErrorKind.AUTH and isinstance(credential, Keys):
+        if refusal.kind is ErrorKind.AUTH and isinstance(credential, KeyPair):
             # Whatever words it has for it: a signature of another time than theirs is refused.
             better = self._better_offset(refusal, offset)
             if better is not None:
@@ -169,7 +169,7 @@ class Session:
         fresh = await self.credential()
         return _Attempt(fresh, offset) if fresh != credential else None
 
-    def _better_offset(self, refusal: RefusedError, used: float) -> float | None:
+    def _better_offset(self, refusal: ApiRefusedError, used: float) -> float | None:
         """The clock of the refusal itself, else our own: whichever the refused signature did not use."""
         candidates = [0.0] if refusal.date is None else [refusal.date - self._wall(), 0.0]
         return next((offset for offset in candidates if abs(offset - used) > _NOTABLE), None)

@@ -55,12 +55,12 @@ def format_time(ms: int, style: TimeFormat, *, up: bool) -> str:
     return (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-Times = tuple[int | None, int | None]
+PossibleTimes = tuple[int | None, int | None]
 """Milliseconds that a text means, and the later time that it may mean as well: mostly ``None``."""
-_UNREADABLE: Final[Times] = (None, None)
+_UNREADABLE: Final[PossibleTimes] = (None, None)
 
 
-def parse_time(value: str | int | float | None, local: tzinfo) -> Times:
+def parse_time(value: str | int | float | None, local: tzinfo) -> PossibleTimes:
     """Milliseconds of a ``create_time`` in any format of docs/api.md, section 3; ``None`` when unreadable.
 
     ``local`` is the zone of a text that names none. Where that zone sets its clocks back, such a text means
@@ -88,7 +88,7 @@ def parse_http_date(text: str | None) -> float | None:
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
-def _parse_text(text: str, local: tzinfo) -> Times:
+def _parse_text(text: str, local: tzinfo) -> PossibleTimes:
     if not _TIMESTAMP.fullmatch(text):
         text = text.strip()
         if _NUMBER.fullmatch(text):

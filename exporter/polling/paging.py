@@ -1,6 +1,7 @@
 """When is a window of the list completely read? (Rule R6.)
 
-Pure: pages go in, the next offset or a verdict comes out. Nothing here knows what the records mean.
+Pure: pages go in; whether more must be read, and from which offset, comes out. Nothing here knows what
+the records mean.
 
 The list API pages by record offset over a list that may shift between two requests, in an order nobody
 documents, with a ``count`` that may or may not respect the filters. A window that fits on one page cannot
@@ -30,7 +31,9 @@ SHORT_ENDS = 5
 """Lists in a row that end before their ``count``, though that was found to mean something: it does not."""
 
 
-class Verdict(Enum):
+class ReadState(Enum):
+    """Where one pass over a window stands after a page."""
+
     MORE = "more"
     COMPLETE = "complete"
     DOUBT = "doubt"
@@ -109,7 +112,7 @@ class WindowRead:
         """Where the next page begins: at the last record received."""
         return max(0, self.elements - 1)
 
-    def add(self, page: Page) -> Verdict:
+    def add(self, page: Page) -> ReadState:
         """Take the page that was asked for at ``offset``; ``reason`` explains a DOUBT."""
         self._memory.observe(page)
         self.count = page.count
@@ -121,11 +124,11 @@ class WindowRead:
         position = self._anchor(page)
         if position is None and self._is_before_anchor(page):
             self.elements += len(page.records) - 1
-            return Verdict.MORE
+            return ReadState.MORE
         if position is None:
             return self._doubt("the list shifted between two pages")
         if not self._take(page, position + 1):
-            return Verdict.DOUBT
+            return ReadState.DOUBT
         if len(page.records) == 1:
             return self._ended()
         self._same_pages = self._same_pages + 1 if page.records == before else 0
@@ -134,7 +137,7 @@ class WindowRead:
         # The anchor may be the last record of a page: the list grew by just as much.
         return self._go_on()
 
-    def _collect(self, page: Page) -> Verdict:
+    def _collect(self, page: Page) -> ReadState:
         ended = len(page.records) <= min(1, self.elements)
         anchored = bool(page.records and self.elements) and page.records[0].key == self._anchor_key
         for record in page.records[1 if anchored else 0 :]:
@@ -143,14 +146,14 @@ class WindowRead:
                 self.records.append(record)
         self._advance(page)
         if not ended and self.elements > self._max_records:
-            return Verdict.TOO_LARGE
-        return Verdict.COMPLETE if ended else Verdict.MORE
+            return ReadState.TOO_LARGE
+        return ReadState.COMPLETE if ended else ReadState.MORE
 
-    def _first(self, page: Page) -> Verdict:
+    def _first(self, page: Page) -> ReadState:
         if not page.records:
             if page.count and self._memory.trust_count:
                 return self._doubt(f"count is {page.count} but the page is empty")
-            return Verdict.COMPLETE
+            return ReadState.COMPLETE
         self._take(page, 0)
         return self._go_on()
 
@@ -188,28 +191,28 @@ class WindowRead:
         if page.records:
             self._anchor_key = page.records[-1].key
 
-    def _go_on(self) -> Verdict:
+    def _go_on(self) -> ReadState:
         collected = self.elements
         counted = self.count if self._memory.trust_count is not False else None
         if counted == collected and len(self._last_page) < self._memory.longest:
             self._memory.short_ends = 0
-            return Verdict.COMPLETE
+            return ReadState.COMPLETE
         if collected > self._max_records or (counted is not None and counted > self._max_records):
-            return Verdict.TOO_LARGE
-        return Verdict.MORE
+            return ReadState.TOO_LARGE
+        return ReadState.MORE
 
-    def _ended(self) -> Verdict:
+    def _ended(self) -> ReadState:
         """A page with only its anchor: the end, unless ``count`` says more and is known to mean it."""
         memory = self._memory
         if self.count is None or self.count <= self.elements:
             memory.short_ends = 0
-            return Verdict.COMPLETE
+            return ReadState.COMPLETE
         memory.short_ends += 1
         if memory.trust_count and (memory.fixed or memory.short_ends < SHORT_ENDS):
             return self._doubt(f"count is {self.count} but the list ends after {self.elements}")
         memory.learn_count(False)
-        return Verdict.COMPLETE
+        return ReadState.COMPLETE
 
-    def _doubt(self, reason: str) -> Verdict:
+    def _doubt(self, reason: str) -> ReadState:
         self.reason = reason
-        return Verdict.DOUBT
+        return ReadState.DOUBT

@@ -17,7 +17,7 @@ from exporter.ledger.ledger import Ledger
 from exporter.ledger.snapshot import PollCost
 from exporter.polling.due import Recheck, due_rechecks
 from exporter.polling.planner import MIN_AHEAD, Density, Window
-from exporter.polling.windows import ApiClock, LookupIgnoredError, Reader, SeenPage, WindowResult
+from exporter.polling.windows import LookupIgnoredError, Reader, SeenPage, SourceClock, WindowResult
 from exporter.store import LedgerRepository
 from exporter.units import SECOND
 
@@ -50,7 +50,7 @@ class PollRun:
         self,
         name: str,
         *,
-        clock: ApiClock,
+        clock: SourceClock,
         reader: Reader,
         books: LedgerRepository,
         monotonic: Callable[[], float],

@@ -23,7 +23,7 @@ from exporter.polling import planner as plan
 from exporter.polling.budget import Budget
 from exporter.polling.due import RecordCounts
 from exporter.polling.history import read_history
-from exporter.polling.paging import MAX_WINDOW_RECORDS, PAGE_LIMIT, Verdict
+from exporter.polling.paging import MAX_WINDOW_RECORDS, PAGE_LIMIT, ReadState
 from exporter.polling.poll_run import OF_ONE_REQUEST, PollRun
 from exporter.polling.recheck import recheck
 from exporter.polling.settle import Backlog, SettleReads
@@ -285,7 +285,7 @@ class Poller:
                 reach = False
                 self._reach_density.shrink(plan.Window(window.since, past))
             elif past - head <= 2 * SECOND:
-                if result.reason != Verdict.TOO_LARGE.value:
+                if result.reason != ReadState.TOO_LARGE.value:
                     self._run.doubt(result)
                 return  # a burst in this very second is read by the next poll
             else:

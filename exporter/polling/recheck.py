@@ -10,14 +10,14 @@ from exporter.ledger.changes import MARGIN
 from exporter.ledger.watermarks import floor_second
 from exporter.polling import planner as plan
 from exporter.polling.due import FAR, Recheck, RecordCounts
-from exporter.polling.paging import MAX_WINDOW_RECORDS, PAGE_LIMIT, Verdict
+from exporter.polling.paging import MAX_WINDOW_RECORDS, PAGE_LIMIT, ReadState
 from exporter.polling.planner import Window
 from exporter.polling.poll_run import OF_ONE_REQUEST, PollRun
 from exporter.polling.windows import BudgetSpentError, WindowResult
 from exporter.units import MINUTE, SECOND
 
-LOOKS: Final = "looks"
-FAILURES: Final = 3
+RECHECKS: Final = "rechecks"
+MAX_FAILED_RECHECKS: Final = 3
 """Looks of one poll that may fail, one after the other, before the rest waits for the next."""
 
 
@@ -28,7 +28,7 @@ async def recheck(run: PollRun, head: int) -> None:
     is due and the poll has no request left.
     """
     due = run.due()
-    unread = run.unread.pop(LOOKS, None)
+    unread = run.unread.pop(RECHECKS, None)
     failed: list[str] = []
     failures = 0
     spent: BudgetSpentError | None = None
@@ -36,7 +36,7 @@ async def recheck(run: PollRun, head: int) -> None:
         spent = await _go_on(run, unread, due)
         due = run.due()
     for step, most in _steps(run, due, head) if spent is None else ():
-        if failures >= FAILURES:
+        if failures >= MAX_FAILED_RECHECKS:
             break
         try:
             if isinstance(step, Window):
@@ -120,12 +120,14 @@ async def _list(run: PollRun, window: Window | WindowResult, due: list[Recheck],
         if result.complete:
             missing_jobs.asked(jobs, result.begun)
         if isinstance(result.error, BudgetSpentError):
-            run.unread[LOOKS] = result
+            run.unread[RECHECKS] = result
         await run.commit_read(result)
         middle = floor_second((part.since + part.until) // 2)
         if result.complete:
             continue
-        if not short and (result.reason == Verdict.TOO_LARGE.value or any(job.uncertain for job in rechecks)):
+        if not short and (
+            result.reason == ReadState.TOO_LARGE.value or any(job.uncertain for job in rechecks)
+        ):
             missing_jobs.look_up_alone.update(jobs)
         elif part.since < middle:
             stack += [Window(part.since, middle), Window(middle, part.until)]

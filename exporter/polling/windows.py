@@ -16,7 +16,7 @@ from exporter.errors import ApiError, ErrorKind, ExporterError
 from exporter.ledger.changes import MARGIN, Sighting
 from exporter.ledger.record import JOB_TYPES, JobsQuery, Page, Record
 from exporter.ledger.watermarks import floor_second
-from exporter.polling.paging import MAX_WINDOW_RECORDS, PAGE_LIMIT, PageMemory, Verdict, WindowRead
+from exporter.polling.paging import MAX_WINDOW_RECORDS, PAGE_LIMIT, PageMemory, ReadState, WindowRead
 from exporter.polling.planner import Window
 from exporter.units import SECOND
 
@@ -40,7 +40,7 @@ class BudgetSpentError(ExporterError):
     """The poll has made all the list requests that it may make."""
 
 
-class ApiClock(Protocol):
+class SourceClock(Protocol):
     """The API's time, in milliseconds since 1970, as its answers tell it."""
 
     def now_ms(self) -> int | None:
@@ -66,7 +66,7 @@ class JobSource(Protocol):
     """Where pages come from. Raises ApiError or CredentialsError after its own retries."""
 
     @property
-    def clock(self) -> ApiClock: ...
+    def clock(self) -> SourceClock: ...
 
     @property
     def project_id(self) -> str | None: ...
@@ -87,9 +87,9 @@ class _Fetched(msgspec.Struct, frozen=True):
     ended: int
 
 
-_Answer = _Fetched | ApiError | None
+_PageReply = _Fetched | ApiError | None
 
-Steps = Generator[JobsQuery, _Answer, None]
+Steps = Generator[JobsQuery, _PageReply, None]
 """Reads a window: yields one request after the other and is sent its answer, or ``None`` to be asked anew.
 
 The answer is an error where the page is too large to be read.
@@ -241,8 +241,8 @@ class Reader:
         return result
 
     def _window(self, result: WindowResult, most: int) -> Steps:
-        verdict = yield from self._pass(result, WindowRead(self.memory, max_records=most))
-        if verdict is not Verdict.COMPLETE and result.window.until - result.window.since <= SECOND:
+        state = yield from self._pass(result, WindowRead(self.memory, max_records=most))
+        if state is not ReadState.COMPLETE and result.window.until - result.window.since <= SECOND:
             yield from self._second(result)
 
     def _everything(self, result: WindowResult) -> Steps:
@@ -256,12 +256,12 @@ class Reader:
         *,
         unfiltered: bool = False,
         job_type: str | None = None,
-    ) -> Generator[JobsQuery, _Answer, Verdict]:
+    ) -> Generator[JobsQuery, _PageReply, ReadState]:
         """Page by page, each of 100 records, or of fewer where one of them makes the page too large."""
         since, until = (None, None) if unfiltered else (result.window.since - MARGIN, result.window.until)
         query = JobsQuery(since, until, job_type=job_type)
-        verdict, limit = Verdict.MORE, PAGE_LIMIT
-        while verdict is Verdict.MORE:
+        state, limit = ReadState.MORE, PAGE_LIMIT
+        while state is ReadState.MORE:
             page = yield from self._page(result, replace(query, limit=limit, offset=read.offset))
             if page is None:
                 read.go_on_later()
@@ -273,16 +273,16 @@ class Reader:
                 continue
             else:
                 page = yield from self._page_of_two(result, query, read)
-            verdict = read.add(page)
-        result.complete = verdict is Verdict.COMPLETE
+            state = read.add(page)
+        result.complete = state is ReadState.COMPLETE
         result.listing = tuple(read.records)
         result.count = read.count if self.memory.trust_count is not False else None
-        result.reason = read.reason or verdict.value
-        return verdict
+        result.reason = read.reason or state.value
+        return state
 
     def _page(
         self, result: WindowResult, query: JobsQuery
-    ) -> Generator[JobsQuery, _Answer, Page | ApiError | None]:
+    ) -> Generator[JobsQuery, _PageReply, Page | ApiError | None]:
         """What one request brings, shown to the result."""
         fetched = yield query
         if not isinstance(fetched, _Fetched):
@@ -297,7 +297,7 @@ class Reader:
 
     def _page_of_two(
         self, result: WindowResult, query: JobsQuery, read: WindowRead
-    ) -> Generator[JobsQuery, _Answer, Page]:
+    ) -> Generator[JobsQuery, _PageReply, Page]:
         """The anchor and the next record, each asked for alone: what is too large even so has no page.
 
         The anchor comes last: had the list shifted in between, another record would be in its place (R6).
@@ -332,7 +332,7 @@ class Reader:
         elements = 0
         for job_type in JOB_TYPES:
             read = WindowRead(self.memory, max_records=SECOND_LIMIT)
-            if (yield from self._pass(result, read, job_type=job_type)) is not Verdict.COMPLETE:
+            if (yield from self._pass(result, read, job_type=job_type)) is not ReadState.COMPLETE:
                 return
             listing += read.records
             elements += read.elements

@@ -65,7 +65,9 @@ class Template(msgspec.Struct, frozen=True):
     rule: str
 
 
-class Credentials(msgspec.Struct, frozen=True, kw_only=True):
+class CredentialsStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What the API thinks of a target's credentials."""
+
     rejected: bool
     denied: bool
     """Known to the API, and not allowed what this target asks for."""
@@ -94,7 +96,7 @@ class TargetStatus(msgspec.Struct, frozen=True, kw_only=True):
     poll_budget: int
     open_jobs: int
     oldest_open_job: float | None
-    credentials: Credentials
+    credentials: CredentialsStatus
     clock_skew_seconds: float | None
     clocks_disagree: bool
     """By more than ``poll.overlap``; or the books are ahead of what the API's clock tells."""
@@ -165,7 +167,7 @@ def status(
 
 def _target(view: TargetView, api: ApiView | None, config: Config, now: float) -> TargetStatus:
     gauges = view.gauges
-    credentials = Credentials(
+    credentials = CredentialsStatus(
         rejected=api is not None and api.credentials_rejected,
         denied=api is not None and api.access_denied,
         expires=api.credentials_expiry if api is not None else None,
@@ -210,7 +212,7 @@ def _api_ahead(view: TargetView) -> float:
 
 
 def _state(
-    view: TargetView, credentials: Credentials, lag: float | None, config: Config, now: float
+    view: TargetView, credentials: CredentialsStatus, lag: float | None, config: Config, now: float
 ) -> State:
     """The worst that is true."""
     poll = config.poll

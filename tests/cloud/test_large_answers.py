@@ -9,13 +9,13 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from exporter.cloud.http.exchange import PAGE_LIMIT
+from exporter.cloud.http.exchange import MAX_LIST_BYTES
 from exporter.errors import ApiError
 from exporter.ledger.record import JobsQuery, Page
 from tests.cloud.world import World, run
 
 JOB = {"job_id": "a", "job_state": "SUCCEED", "text_length": 7}
-LONG = "h" * (PAGE_LIMIT + 1)
+LONG = "h" * (MAX_LIST_BYTES + 1)
 
 
 def listed(body: bytes, way: str, limit: int) -> Page:

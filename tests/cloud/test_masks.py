@@ -44,7 +44,7 @@ def test_secrets_from_files_and_their_successors_are_masked(tmp_path: Path) -> N
 def test_a_text_is_not_cut_before_its_secrets_are_masked() -> None:
     """A token is longer than the piece of an odd answer that a message shows."""
     from exporter.cloud.http.errors import bad_page
-    from exporter.cloud.redact import Redactor
+    from exporter.cloud.redact import MessageRedactor
 
     token = "MIIS" + "0123456789abcdef" * 100
-    assert "MIIS" not in str(bad_page(b"odd words " + token.encode(), Redactor([token])))
+    assert "MIIS" not in str(bad_page(b"odd words " + token.encode(), MessageRedactor([token])))

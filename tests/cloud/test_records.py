@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.cloud.records import Decoder
-from exporter.cloud.redact import Redactor
+from exporter.cloud.redact import MessageRedactor
 from exporter.cloud.times import TimeFormat, format_time, parse_http_date, zone
 from exporter.errors import ApiError
 from exporter.ledger.record import Page, Record
@@ -208,7 +208,7 @@ def test_fail_msg_is_cut_and_cleaned() -> None:
 def test_a_secret_echoed_in_fail_msg_is_masked(other: dict[str, object]) -> None:
     """Whether or not the rest of its record is as documented."""
     body = json.dumps({"count": 1, "data": [{"fail_msg": "bad token Secret123456", **other}]}).encode()
-    page = Decoder("UTC").decode(body, redact=Redactor(["Secret123456"]))
+    page = Decoder("UTC").decode(body, redact=MessageRedactor(["Secret123456"]))
     assert page.records[0].fail_msg == "bad token ***"
 
 

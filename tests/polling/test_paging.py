@@ -1,4 +1,4 @@
-"""When a window is completely read: the verdicts, page by page."""
+"""When a window is completely read: the states, page by page."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.ledger.record import Page, Record
-from exporter.polling.paging import SAME_PAGES, PageMemory, Verdict, WindowRead
+from exporter.polling.paging import SAME_PAGES, PageMemory, ReadState, WindowRead
 from tests.ledger.support import record
 
-MORE, COMPLETE, DOUBT, TOO_LARGE = Verdict.MORE, Verdict.COMPLETE, Verdict.DOUBT, Verdict.TOO_LARGE
+MORE, COMPLETE, DOUBT, TOO_LARGE = ReadState.MORE, ReadState.COMPLETE, ReadState.DOUBT, ReadState.TOO_LARGE
 
 
 def page(names: str, count: int | None = None) -> Page:
@@ -18,7 +18,7 @@ def page(names: str, count: int | None = None) -> Page:
 
 
 @pytest.mark.parametrize(
-    ("trust", "pages", "verdicts"),
+    ("trust", "pages", "states"),
     [
         pytest.param(None, [page("")], [COMPLETE], id="empty"),
         pytest.param(True, [page("", 3)], [DOUBT], id="empty-but-counted"),
@@ -35,10 +35,10 @@ def page(names: str, count: int | None = None) -> Page:
         pytest.param(None, [page("abc", 5000)], [TOO_LARGE], id="count-too-large"),
     ],
 )
-def test_the_verdict_after_each_page(trust: bool | None, pages: list[Page], verdicts: list[Verdict]) -> None:
+def test_the_state_after_each_page(trust: bool | None, pages: list[Page], states: list[ReadState]) -> None:
     """Only what cannot have shifted is complete."""
     read = WindowRead(PageMemory(trust))
-    assert [read.add(one) for one in pages] == verdicts
+    assert [read.add(one) for one in pages] == states
 
 
 @given(st.integers(0, 60), st.integers(1, 20), st.booleans(), st.sampled_from((None, True, False)))
@@ -49,14 +49,14 @@ def test_a_list_that_stands_still_is_read_whole(
     names = [f"{number}" for number in range(size)]
     records: list[Record] = [record(name) for name in names]
     read = WindowRead(PageMemory(trust))
-    verdict, pages = MORE, 0
+    state, pages = MORE, 0
     clip = max(clip, 2)
-    while verdict is MORE:
+    while state is MORE:
         part = records[read.offset : read.offset + clip]
-        verdict = read.add(Page(tuple(part), size if counted else None))
+        state = read.add(Page(tuple(part), size if counted else None))
         pages += 1
         assert pages <= size + 2
-    assert verdict is COMPLETE
+    assert state is COMPLETE
     assert [one.job_id for one in read.records] == names
 
 
@@ -75,16 +75,16 @@ def assert_read_whole(clip: int, budget: int, growth: int, *, newest_first: bool
     old = [record(f"old-{number}") for number in range(3 * clip + 7)]
     new: list[Record] = []
     read = WindowRead(PageMemory(None), shifting=True, max_records=1 << 62)
-    verdict, requests = MORE, 0
-    while verdict is MORE:
+    state, requests = MORE, 0
+    while state is MORE:
         if requests and requests % budget == 0:
             new += [record(f"new-{len(new) + number}") for number in range(growth)]
             read.go_on_later()
         records = [*reversed(new), *old] if newest_first else [*old, *new]
-        verdict = read.add(Page(tuple(records[read.offset : read.offset + clip]), len(records)))
+        state = read.add(Page(tuple(records[read.offset : read.offset + clip]), len(records)))
         requests += 1
         assert requests < 2_000, growth
-    assert verdict is COMPLETE, (growth, read.reason)
+    assert state is COMPLETE, (growth, read.reason)
     assert {one.job_id for one in old} <= {one.job_id for one in read.records}, growth
 
 
@@ -93,20 +93,20 @@ def test_growth_within_one_poll_ends_nothing(growth: int) -> None:
     """Between two requests of one poll, too, the anchor may move to the end of its page."""
     records = [record(f"old-{number}") for number in range(700)]
     read = WindowRead(PageMemory(None), shifting=True, max_records=1 << 62)
-    verdict = read.add(Page(tuple(records[:100]), None))
-    verdict = read.add(Page(tuple(records[read.offset : read.offset + 100]), None))
+    state = read.add(Page(tuple(records[:100]), None))
+    state = read.add(Page(tuple(records[read.offset : read.offset + 100]), None))
     listed = [record(f"new-{number}") for number in range(growth)] + records
-    while verdict is MORE:
-        verdict = read.add(Page(tuple(listed[read.offset : read.offset + 100]), None))
-    assert verdict is COMPLETE
+    while state is MORE:
+        state = read.add(Page(tuple(listed[read.offset : read.offset + 100]), None))
+    assert state is COMPLETE
     assert len(read.records) == 700
 
 
 def test_an_api_that_ignores_the_offset_is_found_out() -> None:
     """The same page for ever is neither a list that grows nor its end."""
     read = WindowRead(PageMemory(None), shifting=True, max_records=1 << 62)
-    verdicts = [read.add(page("abcd")) for _ in range(SAME_PAGES + 1)]
-    assert verdicts == [MORE] * SAME_PAGES + [DOUBT]
+    states = [read.add(page("abcd")) for _ in range(SAME_PAGES + 1)]
+    assert states == [MORE] * SAME_PAGES + [DOUBT]
     assert "ignores the offset" in read.reason
 
 

@@ -16,14 +16,14 @@ from exporter.background import in_background
 from exporter.cloud.auth import signing
 from exporter.cloud.auth.renewing import Lease, LeasedSource
 from exporter.cloud.auth.request_auth import Token
-from exporter.cloud.auth.sources import Reading, header_secret
+from exporter.cloud.auth.sources import SecretReader, header_secret
 from exporter.cloud.events import ApiEvents
 from exporter.cloud.http.destination import Destination
-from exporter.cloud.http.errors import RefusedError, undecodable
-from exporter.cloud.http.exchange import Answer, Exchange
+from exporter.cloud.http.errors import ApiRefusedError, undecodable
+from exporter.cloud.http.exchange import Exchange, HttpAnswer
 from exporter.cloud.http.pool import Connections
 from exporter.cloud.http.rate_limit import fingerprint
-from exporter.cloud.redact import Redactor
+from exporter.cloud.redact import MessageRedactor
 from exporter.cloud.times import parse_expiry, parse_http_date
 from exporter.config.load import PasswordAuth, Secret, TargetConfig
 from exporter.errors import ApiError, ErrorKind
@@ -84,7 +84,7 @@ def password_source(
                         secrets=(password,),
                         expected=(201, 200),
                     )
-            except RefusedError as error:
+            except ApiRefusedError as error:
                 to.refused(owner, error)  # IAM locks a user after a few wrong passwords
                 raise
             use.accept()
@@ -95,7 +95,7 @@ def password_source(
 
 def _password_reader(auth: PasswordAuth) -> Callable[[], Awaitable[tuple[str, str]]]:
     """Gives the password, and what the store may remember of it should it be refused."""
-    reading = Reading[Secret](auth.password)
+    reading = SecretReader[Secret](auth.password)
     known: dict[str, str] = {}
 
     async def read() -> tuple[str, str]:
@@ -134,7 +134,7 @@ def _token_request(
     )
 
 
-def _read_token(answer: Answer, owner: str, password: Secret, now: float) -> Lease[Token]:
+def _read_token(answer: HttpAnswer, owner: str, password: Secret, now: float) -> Lease[Token]:
     token = answer.headers.get("x-subject-token", "").strip()
     if not token or not token.isascii() or not token.isprintable():
         raise undecodable("the answer holds no token (X-Subject-Token); check iam_endpoint", answer.status)
@@ -165,7 +165,7 @@ def project_url(target: TargetConfig) -> str:
     return f"{target.iam_endpoint}/v3/projects?{signing.canonical_query([('name', target.region)])}"
 
 
-def read_project(answer: Answer, redact: Redactor, region: str) -> str:
+def read_project(answer: HttpAnswer, redact: MessageRedactor, region: str) -> str:
     """The one project of that region. Raises ApiError when there is none, or more than one."""
     try:
         projects = msgspec.json.decode(answer.body, type=_ProjectsAnswer).projects

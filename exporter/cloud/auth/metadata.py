@@ -13,13 +13,13 @@ import httpx
 import msgspec
 
 from exporter.cloud.auth.renewing import Lease, LeasedSource
-from exporter.cloud.auth.request_auth import Keys
+from exporter.cloud.auth.request_auth import KeyPair
 from exporter.cloud.auth.sources import POD_URI, header_secret
 from exporter.cloud.http.errors import undecodable
-from exporter.cloud.http.exchange import Answer, Exchange
+from exporter.cloud.http.exchange import Exchange, HttpAnswer
 from exporter.cloud.http.network import Network
 from exporter.cloud.http.pool import Connections
-from exporter.cloud.redact import Redactor
+from exporter.cloud.redact import MessageRedactor
 from exporter.cloud.times import parse_expiry, parse_http_date
 from exporter.config.load import Secret
 from exporter.errors import ApiError, CredentialsError
@@ -53,15 +53,15 @@ def agency_source(
     wall: Callable[[], float],
     jitter: Callable[[], float],
     transport: httpx.AsyncBaseTransport | None,
-) -> LeasedSource[Keys]:
+) -> LeasedSource[KeyPair]:
     """Keys of the pod's identity when its environment is set, else of the machine's agency."""
 
-    async def fetch() -> Lease[Keys]:
+    async def fetch() -> Lease[KeyPair]:
         # For a moment: they are needed once in fifty minutes.
         async with Connections(network, transport=transport, timeouts=_TIMEOUTS) as connections:
             exchange = open_exchange(connections)
 
-            def read(answer: Answer, redact: Redactor) -> Lease[Keys]:
+            def read(answer: HttpAnswer, redact: MessageRedactor) -> Lease[KeyPair]:
                 return _read_keys(answer, wall())
 
             if environ.get(POD_URI):
@@ -71,12 +71,12 @@ def agency_source(
     return LeasedSource(fetch, lambda life: 300.0 + 180.0 * jitter(), monotonic)
 
 
-_Read = Callable[[Answer, Redactor], Lease[Keys]]
+_Read = Callable[[HttpAnswer, MessageRedactor], Lease[KeyPair]]
 
 
 async def _from_pod(
     connections: Connections, exchange: Exchange, environ: Mapping[str, str], read: _Read
-) -> Lease[Keys]:
+) -> Lease[KeyPair]:
     file = environ.get(_POD_TOKEN_FILE)
     if not file:
         raise CredentialsError(f"pod identity: {POD_URI} is set but {_POD_TOKEN_FILE} is not")
@@ -93,7 +93,9 @@ async def _from_pod(
     return await exchange.call("get_credentials", request, read, secrets=(proof,))
 
 
-async def _from_machine(connections: Connections, exchange: Exchange, base: str, read: _Read) -> Lease[Keys]:
+async def _from_machine(
+    connections: Connections, exchange: Exchange, base: str, read: _Read
+) -> Lease[KeyPair]:
     headers = {}
     token = await _metadata_token(connections, exchange, base)
     if token:
@@ -113,7 +115,7 @@ async def _from_machine(connections: Connections, exchange: Exchange, base: str,
 async def _metadata_token(connections: Connections, exchange: Exchange, base: str) -> str:
     """A token of the newer protocol; empty where the machine does not speak it."""
 
-    def read(answer: Answer, redact: Redactor) -> str:
+    def read(answer: HttpAnswer, redact: MessageRedactor) -> str:
         if answer.status in _UNSUPPORTED:
             return ""
         text = answer.body.decode("utf-8", "replace").strip()
@@ -127,7 +129,7 @@ async def _metadata_token(connections: Connections, exchange: Exchange, base: st
     return await exchange.call("get_credentials", request, read, expected=(200, *_UNSUPPORTED))
 
 
-def _read_keys(answer: Answer, now: float) -> Lease[Keys]:
+def _read_keys(answer: HttpAnswer, now: float) -> Lease[KeyPair]:
     try:
         top: Any = msgspec.json.decode(answer.body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -142,7 +144,7 @@ def _read_keys(answer: Answer, now: float) -> Lease[Keys]:
     expires = parse_expiry(found["expires"])
     # Date is the clock that wrote expires_at; ours may be wrong.
     clock = parse_http_date(answer.headers.get("date")) or now
-    keys = Keys(Secret(found["access"]), Secret(found["secret"]), Secret(found["token"]), expires)
+    keys = KeyPair(Secret(found["access"]), Secret(found["secret"]), Secret(found["token"]), expires)
     return Lease(keys, max(expires - clock, _LEAST_LIFE) if expires is not None else _UNKNOWN_LIFE)
 
 

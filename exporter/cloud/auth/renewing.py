@@ -10,13 +10,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final, Generic, NamedTuple, TypeVar
 
-from exporter.cloud.auth.request_auth import Keys, Token
+from exporter.cloud.auth.request_auth import KeyPair, Token
 from exporter.errors import ApiError, CredentialsError
 
 _PAUSE: Final = 60.0
 """Renewal is tried at most once a minute while there is something to go on with."""
 
-_C = TypeVar("_C", bound=Keys | Token)
+_C = TypeVar("_C", bound=KeyPair | Token)
 
 
 class Lease(NamedTuple, Generic[_C]):
@@ -57,7 +57,7 @@ class LeasedSource(Generic[_C]):
                     return self._held
                 raise
 
-    def forget(self, refused: Keys | Token) -> None:
+    def forget(self, refused: KeyPair | Token) -> None:
         """Renew at the next ``get``, unless that has been done meanwhile or less than a minute ago."""
         if refused == self._held and not self._tried_lately():
             self._held = None

@@ -29,7 +29,7 @@ _SIGNED: Final = (
 """Only headers that we set ourselves: a proxy may change the others (User-Agent, Accept-Encoding)."""
 
 
-class Keys(msgspec.Struct, frozen=True):
+class KeyPair(msgspec.Struct, frozen=True):
     """An access key pair, permanent or temporary."""
 
     access_key: Secret
@@ -73,17 +73,17 @@ class Token(msgspec.Struct, frozen=True):
         return (self.token.reveal(), *password)
 
 
-Credential = Keys | Token
+Credential = KeyPair | Token
 
 
 def auth_for(credential: Credential, project_id: str | None, now: Callable[[], float]) -> httpx.Auth:
     """The proof that these credentials need; ``now`` gives Unix seconds on the API's clock."""
     if isinstance(credential, Token):
-        return TokenAuth(credential)
+        return TokenHeaderAuth(credential)
     return SdkHmacAuth(credential, project_id, now)
 
 
-class TokenAuth(httpx.Auth):
+class TokenHeaderAuth(httpx.Auth):
     """``X-Auth-Token``."""
 
     def __init__(self, token: Token) -> None:
@@ -99,7 +99,7 @@ class SdkHmacAuth(httpx.Auth):
 
     requires_request_body = True
 
-    def __init__(self, keys: Keys, project_id: str | None, now: Callable[[], float]) -> None:
+    def __init__(self, keys: KeyPair, project_id: str | None, now: Callable[[], float]) -> None:
         self._keys = keys
         self._project_id = project_id
         self._now = now

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, Generic, Protocol, TypeVar
 
 from exporter.background import SingleFlight
-from exporter.cloud.auth.request_auth import Credential, Keys, Token
+from exporter.cloud.auth.request_auth import Credential, KeyPair, Token
 from exporter.cloud.http.rate_limit import fingerprint
 from exporter.config import values
 from exporter.config.load import (
@@ -46,7 +46,7 @@ class CredentialSource(Protocol):
         """The API says that these ended: give others next time, if there can be any."""
 
 
-class Reading(Generic[T]):
+class SecretReader(Generic[T]):
     """Reads secrets for one source, in a thread where files may have to be read: their disk may hang."""
 
     def __init__(self, *sources: SecretSource | None) -> None:
@@ -98,14 +98,14 @@ class AkskSource:
 
     def __init__(self, auth: AkskAuth) -> None:
         self._auth = auth
-        self._reading = Reading[Keys](auth.access_key, auth.secret_key, auth.security_token)
+        self._reading = SecretReader[KeyPair](auth.access_key, auth.secret_key, auth.security_token)
 
-    async def get(self) -> Keys:
+    async def get(self) -> KeyPair:
         return await self._reading.get(self._read)
 
-    def _read(self) -> Keys:
+    def _read(self) -> KeyPair:
         token = self._auth.security_token
-        return Keys(
+        return KeyPair(
             header_secret(self._auth.access_key, "access_key"),
             header_secret(self._auth.secret_key, "secret_key"),
             header_secret(token, "security_token") if token is not None else None,
@@ -120,7 +120,7 @@ class TokenSource:
 
     def __init__(self, auth: TokenAuth) -> None:
         self._auth = auth
-        self._reading = Reading[Token](auth.token)
+        self._reading = SecretReader[Token](auth.token)
 
     async def get(self) -> Token:
         return await self._reading.get(lambda: Token(header_secret(self._auth.token, "token")))
@@ -135,15 +135,15 @@ class EnvironmentSource:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
 
-    async def get(self) -> Keys:
+    async def get(self) -> KeyPair:
         return self.read()
 
-    def read(self) -> Keys:
+    def read(self) -> KeyPair:
         missing = [name for name in _ENVIRONMENT if not self._environ.get(name)]
         if missing:
             raise CredentialsError(f"environment: {' and '.join(missing)} not set")
         token = self._environ.get("HUAWEICLOUD_SDK_SECURITY_TOKEN")
-        return Keys(
+        return KeyPair(
             _checked(self._environ[_ENVIRONMENT[0]], _ENVIRONMENT[0]),
             _checked(self._environ[_ENVIRONMENT[1]], _ENVIRONMENT[1]),
             _checked(token, "HUAWEICLOUD_SDK_SECURITY_TOKEN") if token else None,
@@ -159,12 +159,12 @@ class ProfileSource:
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
-        self._reading = Reading[Keys]()
+        self._reading = SecretReader[KeyPair]()
 
-    async def get(self) -> Keys:
+    async def get(self) -> KeyPair:
         return await self._reading.get(self.read)
 
-    def read(self) -> Keys:
+    def read(self) -> KeyPair:
         path = self._path()
         if path is None:
             raise CredentialsError("credentials file: set HUAWEICLOUD_SDK_CREDENTIALS_FILE or HOME")
@@ -190,12 +190,12 @@ class ProfileSource:
         return Path(home) / ".huaweicloud" / "credentials" if home else None
 
     @staticmethod
-    def _keys(parser: configparser.ConfigParser, path: Path) -> Keys:
+    def _keys(parser: configparser.ConfigParser, path: Path) -> KeyPair:
         if not parser.has_section("basic"):
             raise CredentialsError(f"credentials file {path}: section [basic] is missing")
         section = parser["basic"]
         token = section.get("security_token")
-        return Keys(
+        return KeyPair(
             _checked(section.get("ak", ""), f"credentials file {path}: ak"),
             _checked(section.get("sk", ""), f"credentials file {path}: sk"),
             _checked(token, f"credentials file {path}: security_token") if token else None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from exporter.cloud.http.breaker import Breaker
-from exporter.cloud.http.errors import RefusedError
+from exporter.cloud.http.errors import ApiRefusedError
 from exporter.cloud.http.rate_limit import EndpointLimiter, fingerprint
 from exporter.errors import ErrorKind
 
@@ -19,7 +19,7 @@ class Destination(NamedTuple):
     """What a refusal concerns, see ``place``."""
 
     def refused(
-        self, credential: str, refusal: RefusedError, *, signatures: int = 1, correctable: bool = False
+        self, credential: str, refusal: ApiRefusedError, *, signatures: int = 1, correctable: bool = False
     ) -> None:
         """Take note of a refusal that speaks of the credentials with this fingerprint."""
         if refusal.denied:

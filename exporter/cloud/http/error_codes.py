@@ -27,7 +27,9 @@ class Remedy(Enum):
     """A new token or new temporary keys."""
 
 
-class Verdict(NamedTuple):
+class ErrorMeaning(NamedTuple):
+    """What one refusal means, and what the operator can do about it."""
+
     kind: ErrorKind
     retryable: bool
     remedy: Remedy
@@ -167,18 +169,18 @@ _ADVICE: Final = {
 }
 
 
-def judge(status: int, code: str, text: str) -> Verdict:
+def judge(status: int, code: str, text: str) -> ErrorMeaning:
     """The meaning of one refusal; an unknown code is judged by its status alone."""
     number = normal(code)
     for rule, pattern, codes in _COMPILED:
         fits = not rule.statuses or status in rule.statuses or status == 200
         if fits and (number in codes or (pattern is not None and pattern.search(text))):
             denied = status == 403 if rule.denied is None else rule.denied
-            return Verdict(rule.kind, rule.retryable, rule.remedy, rule.advice, denied)
+            return ErrorMeaning(rule.kind, rule.retryable, rule.remedy, rule.advice, denied)
     if status == 200:
         return _inside_200(number)
     kind, retryable = _by_status(status)
-    return Verdict(kind, retryable, Remedy.NONE, _ADVICE.get(status, ""), denied=status == 403)
+    return ErrorMeaning(kind, retryable, Remedy.NONE, _ADVICE.get(status, ""), denied=status == 403)
 
 
 def normal(code: str) -> str:
@@ -206,11 +208,11 @@ def _by_status(status: int) -> tuple[ErrorKind, bool]:
     return ErrorKind.DECODE, True
 
 
-def _inside_200(number: str) -> Verdict:
+def _inside_200(number: str) -> ErrorMeaning:
     for codes, kind, retryable in _INSIDE_200:
         if number in codes.split():
-            return Verdict(kind, retryable, Remedy.NONE, "", denied=False)
-    return Verdict(ErrorKind.DECODE, True, Remedy.NONE, "", denied=False)
+            return ErrorMeaning(kind, retryable, Remedy.NONE, "", denied=False)
+    return ErrorMeaning(ErrorKind.DECODE, True, Remedy.NONE, "", denied=False)
 
 
 _COMPILED: Final = tuple(

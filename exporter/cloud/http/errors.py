@@ -16,9 +16,9 @@ import httpx
 import msgspec
 
 from exporter.cloud.http import loose_json as loosejson
-from exporter.cloud.http.error_codes import Remedy, Verdict, judge
+from exporter.cloud.http.error_codes import ErrorMeaning, Remedy, judge
 from exporter.cloud.http.proxies import Proxy
-from exporter.cloud.redact import Redactor
+from exporter.cloud.redact import MessageRedactor
 from exporter.cloud.times import parse_http_date
 from exporter.errors import ApiError, ErrorKind
 
@@ -34,7 +34,7 @@ _RETRY_AFTER_LIMIT: Final = 3600.0
 """A larger ``Retry-After`` is a mistake; obeying it would silence the exporter for good."""
 
 
-class RefusedError(ApiError):
+class ApiRefusedError(ApiError):
     """An answer that says no. ``remedy`` is what could be done about it at once, ``date`` its clock.
 
     ``window`` is the length in seconds of the throttling window that the message named.
@@ -54,31 +54,31 @@ class Said(NamedTuple):
 
 
 def refusal(
-    status: int, headers: Mapping[str, str], body: bytes, redact: Redactor, now: float | None = None
-) -> RefusedError:
+    status: int, headers: Mapping[str, str], body: bytes, redact: MessageRedactor, now: float | None = None
+) -> ApiRefusedError:
     """The error for an answer whose status is not the one asked for. ``now``: Unix seconds, for dates."""
     said = read_body(body)
-    verdict = judge(status, said.code, said.text)
+    meaning = judge(status, said.code, said.text)
     text = said.text or _looks_like(body) or _phrase(status)
-    if verdict.kind is ErrorKind.REDIRECT:
+    if meaning.kind is ErrorKind.REDIRECT:
         text = f"redirected to {headers.get('location', 'nowhere')}"
     date = parse_http_date(headers.get("date"))
     wait = retry_after(headers.get("retry-after"), date or now)
-    if verdict.kind is ErrorKind.THROTTLED and wait is not None:
-        verdict = verdict._replace(advice=f"{verdict.advice} (Retry-After: {wait:.0f} s)")
-    error = _build(verdict, said, text, redact, status, headers.get("x-request-id", ""))
+    if meaning.kind is ErrorKind.THROTTLED and wait is not None:
+        meaning = meaning._replace(advice=f"{meaning.advice} (Retry-After: {wait:.0f} s)")
+    error = _build(meaning, said, text, redact, status, headers.get("x-request-id", ""))
     error.date = date
     error.retry_after = wait
     return error
 
 
-def bad_page(body: bytes, redact: Redactor) -> ApiError:
+def bad_page(body: bytes, redact: MessageRedactor) -> ApiError:
     """The error for an answer with status 200 that is no list: what it says inside, or ``decode``."""
     said = read_body(body)
     if said.code or said.text:
-        verdict = judge(200, said.code, said.text)
+        meaning = judge(200, said.code, said.text)
         text = f"an error inside an answer with status 200: {said.text or said.code}"
-        return _build(verdict, said, text, redact, 200, "")
+        return _build(meaning, said, text, redact, 200, "")
     what = _looks_like(body) or "JSON that is not a list of jobs"
     return ApiError(
         ErrorKind.DECODE,
@@ -109,7 +109,7 @@ def transport_error(
         )
     elif unresolved:
         text = "cannot resolve the name; check region, endpoint and DNS"
-    return ApiError(kind, Redactor()(f"{host}: {text}"), retryable=retryable)
+    return ApiError(kind, MessageRedactor()(f"{host}: {text}"), retryable=retryable)
 
 
 def _proxy_fault(error: Exception, host: str, proxy: Proxy, *, unresolved: bool) -> tuple[str, bool] | None:
@@ -165,24 +165,24 @@ def read_body(body: bytes) -> Said:
 
 
 def _build(
-    verdict: Verdict, said: Said, text: str, redact: Redactor, status: int, request_id: str
-) -> RefusedError:
+    meaning: ErrorMeaning, said: Said, text: str, redact: MessageRedactor, status: int, request_id: str
+) -> ApiRefusedError:
     # The remedy for the operator comes first in the bound: the cloud's own text is cut, not our advice.
-    room = 300 - len(verdict.advice) - 2 if verdict.advice else 300
+    room = 300 - len(meaning.advice) - 2 if meaning.advice else 300
     message = redact(text, room)
     code = redact(said.code)
     known = redact(request_id or said.request_id, 128)
-    error = RefusedError(
-        verdict.kind,
-        f"{message}; {verdict.advice}" if verdict.advice else message,
+    error = ApiRefusedError(
+        meaning.kind,
+        f"{message}; {meaning.advice}" if meaning.advice else message,
         status=status,
         code=code if _CODE.fullmatch(code) and code != str(status) else None,
         request_id=known or None,
-        retryable=verdict.retryable,
-        denied=verdict.kind is ErrorKind.AUTH and verdict.denied,
+        retryable=meaning.retryable,
+        denied=meaning.kind is ErrorKind.AUTH and meaning.denied,
     )
-    error.remedy = verdict.remedy
-    if verdict.kind is ErrorKind.THROTTLED:
+    error.remedy = meaning.remedy
+    if meaning.kind is ErrorKind.THROTTLED:
         error.window = _window(said.text)
     return error
 
@@ -276,9 +276,9 @@ def _tls_error(fault: ssl.SSLError, host: str, proxy: Proxy | None) -> ApiError:
             f"certificate not trusted ({getattr(fault, 'verify_message', 'verification failed')}); "
             "check endpoint, or name your own authority in SSL_CERT_FILE"
         )
-        return ApiError(ErrorKind.TLS, Redactor()(f"{host}: {text}{through}"), retryable=False)
+        return ApiError(ErrorKind.TLS, MessageRedactor()(f"{host}: {text}{through}"), retryable=False)
     reason = fault.reason or "handshake failed"
     text = f"no TLS connection ({reason}); check that endpoint and proxy speak HTTPS"
     if proxy is not None and proxy.url.scheme == "https":
         through += f"; most proxies want http:// in {proxy.variable}"
-    return ApiError(ErrorKind.TLS, Redactor()(f"{host}: {text}{through}"), retryable=True)
+    return ApiError(ErrorKind.TLS, MessageRedactor()(f"{host}: {text}{through}"), retryable=True)

@@ -16,12 +16,12 @@ from exporter import log
 from exporter.cloud.events import ApiEvents, Operation
 from exporter.cloud.http.errors import refusal, transport_error, undecodable
 from exporter.cloud.http.pool import Connections
-from exporter.cloud.redact import Redactor
+from exporter.cloud.redact import MessageRedactor
 from exporter.errors import ApiError, ErrorKind
 
-PAGE_LIMIT: Final = 4 * 1024 * 1024
+MAX_LIST_BYTES: Final = 4 * 1024 * 1024
 """Bytes of a list answer, inflated: forty times what a page of a hundred jobs takes."""
-SMALL_LIMIT: Final = 256 * 1024
+MAX_OTHER_BYTES: Final = 256 * 1024
 """Of every other answer."""
 _BEGIN: Final = 64 * 1024
 """Bytes that are read of a larger body."""
@@ -36,7 +36,7 @@ _OTHER_ENCODINGS: Final = ("br", "zstd", "compress", "x-compress", "dcb", "dcz")
 _T = TypeVar("_T")
 
 
-class Answer(NamedTuple):
+class HttpAnswer(NamedTuple):
     """One answer with its whole body, decompressed. Times are on the monotonic clock."""
 
     status: int
@@ -45,7 +45,7 @@ class Answer(NamedTuple):
     sent: float
     received: float
     cut: bool = False
-    """There is more: a list larger than ``PAGE_LIMIT``, of which ``body`` is the begin."""
+    """There is more: a list larger than ``MAX_LIST_BYTES``, of which ``body`` is the begin."""
 
 
 class Exchange:
@@ -70,7 +70,7 @@ class Exchange:
         self,
         operation: Operation,
         request: httpx.Request,
-        read: Callable[[Answer, Redactor], _T],
+        read: Callable[[HttpAnswer, MessageRedactor], _T],
         *,
         auth: httpx.Auth | None = None,
         secrets: Iterable[str] = (),
@@ -86,7 +86,7 @@ class Exchange:
             self._redactor.add_renewed(secret)
         try:
             answer = await self._send(operation, request, auth, expected, deadline)
-            redact = Redactor((*secrets, *_carried(request)), self._redactor.redact)
+            redact = MessageRedactor((*secrets, *_carried(request)), self._redactor.redact)
             if answer.status not in expected:
                 raise refusal(answer.status, answer.headers, answer.body, redact, self._wall())
             try:
@@ -110,7 +110,7 @@ class Exchange:
         auth: httpx.Auth | None,
         expected: tuple[int, ...],
         deadline: float | None,
-    ) -> Answer:
+    ) -> HttpAnswer:
         sent = self._monotonic()
         seconds = _ATTEMPT_SECONDS if deadline is None else min(_ATTEMPT_SECONDS, deadline - sent)
         code = "none"
@@ -121,7 +121,7 @@ class Exchange:
                 code = str(response.status_code)
                 try:
                     is_list = operation in ("list_jobs", "get_job")
-                    limit = PAGE_LIMIT if is_list else SMALL_LIMIT
+                    limit = MAX_LIST_BYTES if is_list else MAX_OTHER_BYTES
                     body, cut = await _read_body(response, limit)
                     if cut and not (is_list and response.status_code in expected):
                         raise too_large(response.status_code, limit)
@@ -142,7 +142,7 @@ class Exchange:
             raise transport_error(error, request.url.host, proxy) from None
         finally:
             self._events.request(operation, code, self._monotonic() - sent)
-        return Answer(response.status_code, response.headers, body, sent, received, cut)
+        return HttpAnswer(response.status_code, response.headers, body, sent, received, cut)
 
 
 async def _read_body(response: httpx.Response, limit: int) -> tuple[bytes, bool]:

@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter import log
-from exporter.cloud.auth.request_auth import Keys, Token
+from exporter.cloud.auth.request_auth import KeyPair, Token
 from exporter.cloud.http import errors as mapping
 from exporter.cloud.http.errors import read_body, transport_error
-from exporter.cloud.redact import Redactor
+from exporter.cloud.redact import MessageRedactor
 from exporter.config.load import AkskAuth, Auth, PasswordAuth, Secret, TokenAuth
 from exporter.errors import ApiError, ErrorKind, ExporterError
 from tests.cloud.world import AK, SK, World, reply, run
@@ -101,7 +101,7 @@ SECRETS = [AK, SK, "ST+token/==", "MIIF-token-value", 'p4ss"w<rd-example', "meta
 )
 def test_no_spelling_of_a_secret_passes(secret: str, wrap: str) -> None:
     """A secret is masked wherever it stands, also percent-encoded, and no part of it is left by a cut."""
-    redact = Redactor(SECRETS)
+    redact = MessageRedactor(SECRETS)
     assert secret not in redact(wrap.replace("{}", secret))
     assert secret not in redact(wrap.replace("{}", secret), limit=10**6)
 
@@ -112,7 +112,7 @@ def test_no_spelling_of_a_secret_passes(secret: str, wrap: str) -> None:
 )
 def test_a_cut_leaves_no_beginning_of_a_secret(text: str, before: int, secret: str) -> None:
     """Even when the scanned part ends within a secret, no more than three characters of it remain."""
-    shown = Redactor([secret])("." * before + secret + text, limit=10**6)
+    shown = MessageRedactor([secret])("." * before + secret + text, limit=10**6)
     tail = shown.rstrip("…")[-60:]
     assert not any(tail.endswith(secret[:size]) for size in range(4, len(secret) + 1))
 
@@ -120,7 +120,7 @@ def test_a_cut_leaves_no_beginning_of_a_secret(text: str, before: int, secret: s
 @given(st.text())
 def test_messages_are_one_printable_line(text: str) -> None:
     """Whatever the text, the message is printable, bounded and on one line."""
-    shown = Redactor()(text)
+    shown = MessageRedactor()(text)
     assert shown.isprintable() or shown == ""
     assert len(shown) <= 300
 
@@ -191,7 +191,7 @@ def test_no_secret_in_faults_of_the_way(fault: type[httpx.TransportError]) -> No
 
 def test_secrets_are_not_shown_by_their_holders() -> None:
     """The repr of keys and tokens shows nothing."""
-    shown = repr(Keys(Secret(AK), Secret(SK), Secret("ST"))) + repr(Token(Secret("MIIF")))
+    shown = repr(KeyPair(Secret(AK), Secret(SK), Secret("ST"))) + repr(Token(Secret("MIIF")))
     assert AK not in shown
     assert SK not in shown
     assert "MIIF" not in shown
@@ -213,5 +213,6 @@ def test_what_others_keep_secret_is_redacted_before_the_cut() -> None:
     known = log.Redactor()
     known.add("another-targets-secret")
     assert (
-        Redactor(["own"], known.redact)("x" * 20 + " another-targets-secret", limit=30) == "x" * 20 + " ***"
+        MessageRedactor(["own"], known.redact)("x" * 20 + " another-targets-secret", limit=30)
+        == "x" * 20 + " ***"
     )
