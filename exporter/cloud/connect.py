@@ -27,12 +27,13 @@ from exporter.cloud.auth.sources import (
 )
 from exporter.cloud.client import Client, scope
 from exporter.cloud.events import ApiEvents
-from exporter.cloud.http.breaker import TRIALS, Breaker, Refused
+from exporter.cloud.http.breaker import TRIALS, Breaker
 from exporter.cloud.http.destination import Destination, place
 from exporter.cloud.http.exchange import Exchange
 from exporter.cloud.http.network import Network, network
 from exporter.cloud.http.pool import Connections
 from exporter.cloud.http.rate_limit import RateLimiter, fingerprint
+from exporter.cloud.http.refusals import PlaceRecord
 from exporter.config.load import AgencyAuth, AkskAuth, PasswordAuth, TargetConfig, TokenAuth
 
 _IAM: Final = "iam:"
@@ -96,7 +97,7 @@ class Shared:
         """Take over what a store kept; what cannot be read is dropped: at worst some more bad signatures."""
         for key, text in states.items():
             with suppress(msgspec.DecodeError):
-                self.breaker(key).restore(msgspec.json.decode(text, type=tuple[Refused, ...]))
+                self.breaker(key).restore(msgspec.json.decode(text, type=tuple[PlaceRecord, ...]))
 
 
 def connect(

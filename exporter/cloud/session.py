@@ -17,7 +17,7 @@ from exporter.cloud.auth.request_auth import Credential, KeyPair, auth_for
 from exporter.cloud.auth.sources import CredentialSource
 from exporter.cloud.clock import ApiClock
 from exporter.cloud.events import ApiEvents, Operation
-from exporter.cloud.http.breaker import Use
+from exporter.cloud.http.breaker import CredentialUse
 from exporter.cloud.http.destination import Destination
 from exporter.cloud.http.error_codes import Remedy
 from exporter.cloud.http.errors import ApiRefusedError
@@ -89,7 +89,7 @@ class Session:
     ) -> _T:
         """One attempt, and at most one more where a refusal says what was wrong. Raises ApiError."""
 
-        async def send(use: Use, with_: Credential, offset: float) -> _T:
+        async def send(use: CredentialUse, with_: Credential, offset: float) -> _T:
             use.credential = with_.fingerprint
             async with to.limiter.slot(self._target, deadline, use) as waited:
                 if waited > 0:
@@ -116,7 +116,7 @@ class Session:
         self,
         operation: Operation,
         send: Callable[[Credential, float], Awaitable[_T]],
-        use: Use,
+        use: CredentialUse,
         to: Destination,
         credential: Credential,
         deadline: float,

@@ -1,8 +1,37 @@
 """Keeps refused credentials from being tried again too soon, and from being locked.
 
-A refusal speaks of the place it came from: an endpoint, with the project and user asked for. Elsewhere the
-same credentials go on. But bad signatures lock an access key, and wrong passwords a user, wherever they are
-sent: all places together are allowed only a few of those, and each request without an answer may be one.
+Five bad signatures in a row lock an access key for five minutes, and wrong passwords lock a user, whatever
+endpoint they are sent to (docs/api.md, section 5). So all requests with the same credentials share a breaker.
+A *signature* is a signed request, or a password sent. A *place* is an endpoint with the project and user
+asked for there: a refusal stops its own place, and elsewhere the same credentials go on.
+``N`` is ``trials``: 3 for signatures, 2 for passwords.
+
+What counts, as signatures that may be bad:
+
+    refused (401)         its signatures, for 300 s; meanwhile its own place sends nothing
+    denied (403)          nothing; for 60 s its own place sends nothing
+    sent, not answered    its signatures, until there is an answer or the request ends
+    accepted              nothing: the place's own refusal is forgotten, and what other places refused before
+                          this was sent is *settled*: it speaks of those places alone
+
+What may be sent. Each line that applies must hold; counts are those before the new signature:
+
+    all places together   unsettled refusals and signatures under way: fewer than N, or than N + 1 once
+                          something is refused. But fewer than N at an endpoint that refused, while another
+                          one, that did not, accepts the credentials: the last signature is kept for that one,
+                          as it shows whether they are good
+    a place that does     all refusals, and signatures under way to such places:
+    not accept them         never refused             fewer than N
+                            refused before            none, and it is its turn: the place refused longest ago
+                                                      has a minute for it, then any
+                            other credentials than    fewer than N + 1: somebody corrected them
+                            were refused
+                            a corrected clock         fewer than N + 1: the same request once more
+    under way at once     at one endpoint fewer than N - 1; to an *unproven* place (it does not accept them,
+                          or left its last request unanswered) none at its endpoint that is unproven, too,
+                          and fewer than N - 1 such at all endpoints. A corrected request is under way already
+
+Requests without room wait in order of arrival, those to endpoints that did not answer behind all others.
 Knows no HTTP; clocks are arguments.
 """
 
@@ -11,70 +40,48 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
-from exporter.errors import ApiError, ErrorKind
+from exporter.cloud.http.refusals import PlaceRecord, Refusal, refused_elsewhere, refused_here
+from exporter.errors import ApiError
 
-_COOLDOWN: Final = 300.0
-"""Five bad signatures in a row lock an access key for five minutes (APIG FAQ)."""
-_DENIED: Final = 60.0
-"""Permissions take minutes to arrive: asking more often would only be impolite."""
 TRIALS: Final = 3
-"""Signatures under way, and refusals within five minutes, of all places together. One more is kept for an
-endpoint that accepted the credentials and has not refused them since: it tells whether they are good."""
-_PATIENCE: Final = 2.0
-"""Seconds after which a request that ended without an answer makes its place a silent one."""
-_TURN: Final = 60.0
-"""Seconds that a place has to take its turn before another one may."""
+"""``N`` for signatures."""
+_REFUSED_SECONDS: Final = 300.0
+"""As long as a lock lasts (APIG FAQ)."""
+_DENIED_SECONDS: Final = 60.0
+"""Permissions take minutes to arrive: asking more often would only be impolite."""
+_SILENT_SECONDS: Final = 2.0
+"""A request that ends without an answer after so long makes its place a silent one."""
+_TURN_SECONDS: Final = 60.0
+"""How long a place has to take its turn before another one may."""
 _REMEMBERED: Final = 64
+"""Places of each kind."""
 
 _K = TypeVar("_K")
 _T = TypeVar("_T")
 
 
-class Refused(msgspec.Struct, frozen=True):
-    """Credentials that the API refused at one place, as a store may keep it: no secret in it."""
-
-    fingerprint: str
-    until: float
-    """Unix seconds; after that they may be tried again."""
-    reason: str
-    place: str = ""
-    """Empty in what an older version stored: it counts, and concerns no place of today."""
-    signatures: int = 1
-    """Bad signatures, or wrong passwords, that it took to learn this."""
-    denied: bool = False
-    """The credentials are good, but not allowed to do this: a matter of permissions."""
-    accepted: bool = False
-    """Nothing of the kind: the place accepted them, whatever others say. Then no fingerprint is kept."""
-    settled: bool = False
-    """Some place accepted the credentials afterwards: the refusal speaks of its own place alone."""
-    correctable: bool = False
-    """A corrected clock may help, and no answer has said yet whether it does: it may be tried at once."""
-
-
-class _Held(NamedTuple):
-    refused: Refused
-    ends: float
-    """As ``until``, on the monotonic clock: a step of the wall clock changes nothing."""
-    number: int = 0
-    """Of all refusals, in order of arrival."""
-
-
-class Use:
-    """Credentials in use at one place, until it is known what became of them there."""
+class CredentialUse:
+    """One request with credentials at one place, until it is known what became of them there."""
 
     def __init__(self, breaker: Breaker, credential: str, place: str) -> None:
         self.credential = credential
+        """Their fingerprint."""
         self.place = place
         self.signatures = 0
         """Sent or about to be sent, and not yet known to be good or bad."""
-        self.began = 0
-        """Refusals that had arrived when the latest was sent."""
-        self.sent = 0.0
+        self.refusals_before = 0
+        """Refusals that had arrived when the latest of them was sent."""
+        self.sent_at = 0.0
+        """When that was, on the monotonic clock."""
         self._breaker = breaker
+
+    @property
+    def endpoint(self) -> str:
+        return _endpoint(self.place)
 
     async def begin(self, seconds: float) -> None:
         """Wait at most so long until one signature may be sent.
@@ -83,22 +90,17 @@ class Use:
         """
         await self._breaker.wait_for_room(self, seconds)
 
-    def back(self) -> None:
-        """It was not sent after all."""
+    def not_sent(self) -> None:
+        """The signature that ``begin`` allowed was not sent after all."""
         self._breaker.take_back(self)
 
     def accept(self) -> None:
-        """The API took them."""
-        self._breaker.accept(self.credential, self.place, began=self.began)
+        """The API accepted the credentials."""
+        self._breaker.accept(self.credential, self.place, refusals_before=self.refusals_before)
 
 
 class Breaker:
-    """Of all targets with the same credentials.
-
-    Nothing tells a request that is never answered from one that will be refused late. So few are under way at
-    a time: three, two of them at one endpoint. Of those to places that have not accepted the credentials, or
-    did not answer last time, at most two, one of them at one endpoint: what hangs leaves room for the others.
-    """
+    """Of all targets with the same credentials: the tables of the module, and who waits for room."""
 
     def __init__(
         self, *, wall: Callable[[], float], monotonic: Callable[[], float], trials: int = TRIALS
@@ -106,48 +108,53 @@ class Breaker:
         self._wall = wall
         self._monotonic = monotonic
         self._trials = trials
-        self._refused: dict[tuple[str, str], _Held] = {}
+        self._refusals: dict[tuple[str, str], Refusal] = {}
         """By credentials and place, also when their time is over; the longest ago first."""
+        self._refusals_arrived = 0
         self._accepted: dict[str, str | None] = {}
         """By place, the credentials that it accepted last; ``None`` when that was before a restart."""
         self._silent: dict[str, None] = {}
         """Places whose last request was not answered."""
-        self._refusals = 0
-        self._under_way: dict[Use, None] = {}
-        self._waiting: dict[Use, asyncio.Future[None]] = {}
+        self._under_way: dict[CredentialUse, None] = {}
+        self._waiting: dict[CredentialUse, asyncio.Future[None]] = {}
         """In order of arrival."""
 
+    # --- across restarts ------------------------------------------------------------------------------
+
     @property
-    def state(self) -> tuple[Refused, ...]:
+    def state(self) -> tuple[PlaceRecord, ...]:
         """Plain data for a store."""
         now = self._monotonic()
-        refused = (held.refused for held in self._refused.values() if held.ends > now)
         return (
-            *refused,
-            *(Refused("", 0.0, "", place, signatures=0, accepted=True) for place in self._accepted),
+            *(refusal.record for refusal in self._refusals.values() if refusal.ends > now),
+            *(PlaceRecord("", 0.0, "", place, signatures=0, accepted=True) for place in self._accepted),
         )
 
-    def restore(self, state: Iterable[Refused]) -> None:
+    def restore(self, state: Iterable[PlaceRecord]) -> None:
         """Take over what a store kept; what is known already wins."""
         now, wall = self._monotonic(), self._wall()
         state = tuple(state)
-        accepted: dict[str, str | None] = {known.place: None for known in state if known.accepted}
+        accepted: dict[str, str | None] = {record.place: None for record in state if record.accepted}
         self._accepted = accepted | self._accepted
-        kept = {
-            (refused.fingerprint, refused.place): _Held(refused, now + min(refused.until - wall, _COOLDOWN))
-            for refused in state
-            if refused.until > wall
+        refusals = {
+            (record.fingerprint, record.place): Refusal(
+                record, now + min(record.until - wall, _REFUSED_SECONDS)
+            )
+            for record in state
+            if record.until > wall
         }
-        self._refused = kept | self._refused
+        self._refusals = refusals | self._refusals
+
+    # --- one request ----------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def use(self, credential: str, place: str) -> AsyncIterator[Use]:
+    async def use(self, credential: str, place: str) -> AsyncIterator[CredentialUse]:
         """Enter to use the credentials with this fingerprint at ``place``.
 
         What came of it is reported before leaving. Raises ApiError (kind auth) while they are refused.
         """
         self.check(credential, place)
-        use = Use(self, credential, place)
+        use = CredentialUse(self, credential, place)
         answered = True
         try:
             yield use
@@ -158,105 +165,63 @@ class Breaker:
             if use in self._under_way:
                 self._note_silence(use, answered=answered)
                 del self._under_way[use]
-            self._let_in()
+            self._admit_waiting()
 
-    def _note_silence(self, use: Use, *, answered: bool) -> None:
+    def _note_silence(self, use: CredentialUse, *, answered: bool) -> None:
         if answered:
             self._silent.pop(use.place, None)
-        elif self._monotonic() - use.sent > _PATIENCE:
+        elif self._monotonic() - use.sent_at > _SILENT_SECONDS:
             _remember(self._silent, use.place, None)
 
-    async def wait_for_room(self, use: Use, seconds: float) -> None:
-        """For ``Use.begin``."""
-        self._waiting[use] = waiting = asyncio.get_running_loop().create_future()
-        self._let_in()
+    async def wait_for_room(self, use: CredentialUse, seconds: float) -> None:
+        """For ``CredentialUse.begin``."""
+        self._waiting[use] = admitted = asyncio.get_running_loop().create_future()
+        self._admit_waiting()
         try:
             async with asyncio.timeout(max(seconds, 0.0)):
-                await waiting
+                await admitted
         finally:
             self._waiting.pop(use, None)
 
-    def take_back(self, use: Use) -> None:
-        """For ``Use.back``."""
+    def take_back(self, use: CredentialUse) -> None:
+        """For ``CredentialUse.not_sent``."""
         use.signatures -= 1
         if not use.signatures:
             self._under_way.pop(use, None)
-        self._let_in()
+        self._admit_waiting()
 
-    def _let_in(self) -> None:
-        """Those that wait and have room now; whoever has none keeps nobody behind him waiting.
+    def _admit_waiting(self) -> None:
+        """Those that wait and have room now; one that has none keeps nobody behind it waiting.
 
         Endpoints that did not answer come last: a target that is new must not wait behind all of theirs.
         """
         silent = {_endpoint(place) for place in self._silent}
-        for use, waiting in sorted(
-            self._waiting.items(), key=lambda item: _endpoint(item[0].place) in silent
-        ):
-            if waiting.done():
+        for use, admitted in sorted(self._waiting.items(), key=lambda item: item[0].endpoint in silent):
+            if admitted.done():
                 continue
             try:
-                self._check(use.credential, use.place, again=use.signatures > 0)
+                self._check(use.credential, use.place, corrected=use.signatures > 0)
             except ApiError as error:
-                waiting.set_exception(error)
+                admitted.set_exception(error)
                 continue
             if self._has_room(use):
                 use.signatures += 1
-                use.began, use.sent = self._refusals, self._monotonic()
+                use.refusals_before, use.sent_at = self._refusals_arrived, self._monotonic()
                 self._under_way[use] = None
-                waiting.set_result(None)
+                admitted.set_result(None)
 
-    def _has_room(self, use: Use) -> bool:
-        under_way, now = list(self._under_way), self._monotonic()
-        counted = [held for held in self._refused.values() if held.refused.signatures and held.ends > now]
-        in_doubt = [held.refused for held in counted if not held.refused.settled]
-        spent = sum(refused.signatures for refused in in_doubt) + sum(other.signatures for other in under_way)
-        if spent >= self._limit(use, in_doubt):
-            return False
-        if not self._accepts(use.credential, use.place):
-            trials = sum(held.refused.signatures for held in counted) + sum(
-                other.signatures for other in under_way if not self._accepts(other.credential, other.place)
-            )
-            if trials >= self._allowed(use.credential, use.place, again=use.signatures > 0):
-                return False
-        if use.signatures:
-            return True
-        few = self._trials - 1
-        here = [other for other in under_way if _endpoint(other.place) == _endpoint(use.place)]
-        if self._is_unsure(use):
-            unsure_here = sum(map(self._is_unsure, here))
-            return not unsure_here and len(here) < few and sum(map(self._is_unsure, under_way)) < few
-        return len(here) < few
+    # --- what the API said ----------------------------------------------------------------------------
 
-    def _limit(self, use: Use, in_doubt: list[Refused]) -> int:
-        """Bad signatures that there may be, with those under way, before this one is sent."""
-        refusing = {_endpoint(refused.place) for refused in in_doubt}
-        if use.signatures:
-            refusing.add(_endpoint(use.place))
-        if not refusing:
-            return self._trials
-        others = any(
-            _endpoint(place) not in refusing
-            for place in self._accepted
-            if self._accepts(use.credential, place)
-        )
-        return self._trials if others and _endpoint(use.place) in refusing else self._trials + 1
-
-    def _accepts(self, credential: str, place: str) -> bool:
-        return place in self._accepted and self._accepted[place] in (credential, None)
-
-    def _is_unsure(self, use: Use) -> bool:
-        return use.place in self._silent or not self._accepts(use.credential, use.place)
-
-    def accept(self, credential: str, place: str, *, began: int | None = None) -> None:
-        """The API took them, in a request that was sent after so many refusals had arrived; ``None``: all."""
-        self._refused.pop((credential, place), None)
+    def accept(self, credential: str, place: str, *, refusals_before: int | None = None) -> None:
+        """The API accepted them, in a request sent after so many refusals had arrived; ``None``: all."""
+        self._refusals.pop((credential, place), None)
         _remember(self._accepted, place, credential)
-        for key, held in self._refused.items():
-            if not held.refused.settled and (began is None or held.number <= began):
-                self._refused[key] = held._replace(
-                    refused=msgspec.structs.replace(held.refused, settled=True)
+        for key, refusal in self._refusals.items():
+            if not refusal.record.settled and (refusals_before is None or refusal.number <= refusals_before):
+                self._refusals[key] = refusal._replace(
+                    record=msgspec.structs.replace(refusal.record, settled=True)
                 )
-        self._let_in()
+        self._admit_waiting()
 
     def refuse(
         self, credential: str, place: str, reason: str, *, signatures: int = 1, correctable: bool = False
@@ -267,79 +232,124 @@ class Breaker:
         """
         if self._accepts(credential, place):
             del self._accepted[place]
-        self._refusals += 1
-        before = self._refused.get((credential, place))
+        self._refusals_arrived += 1
+        before = self._refusals.get((credential, place))
         if before is not None and before.ends > self._monotonic():
-            signatures += before.refused.signatures
+            signatures += before.record.signatures
         correctable = correctable and signatures < self._trials
-        until = self._wall() + _COOLDOWN
-        refused = Refused(credential, until, reason, place, signatures, correctable=correctable)
-        self._hold(refused, seconds=_COOLDOWN)
+        until = self._wall() + _REFUSED_SECONDS
+        record = PlaceRecord(credential, until, reason, place, signatures, correctable=correctable)
+        self._note_refusal(record, seconds=_REFUSED_SECONDS)
 
     def deny(self, credential: str, place: str, reason: str) -> None:
         """The API knows them and does not allow what was asked there, for ``reason``."""
-        refused = Refused(credential, self._wall() + _DENIED, reason, place, signatures=0, denied=True)
-        self._hold(refused, seconds=_DENIED)
+        until = self._wall() + _DENIED_SECONDS
+        record = PlaceRecord(credential, until, reason, place, signatures=0, denied=True)
+        self._note_refusal(record, seconds=_DENIED_SECONDS)
+
+    def _note_refusal(self, record: PlaceRecord, *, seconds: float) -> None:
+        _remember(
+            self._refusals,
+            (record.fingerprint, record.place),
+            Refusal(record, self._monotonic() + seconds, self._refusals_arrived),
+        )
+        self._admit_waiting()
+
+    # --- what may be sent -----------------------------------------------------------------------------
 
     def check(self, credential: str, place: str) -> None:
-        """Raises ApiError (kind auth) while they are refused: ask again after a wait, before sending."""
-        self._check(credential, place, again=False)
+        """Raises ApiError (kind auth) while they are refused: ask again after a wait, before sending.
 
-    def _check(self, credential: str, place: str, *, again: bool) -> None:
+        Goes by refusals alone; whether there is room beside what is under way is for ``begin``.
+        """
+        self._check(credential, place, corrected=False)
+
+    def _check(self, credential: str, place: str, *, corrected: bool) -> None:
+        """``corrected``: the request was refused once and is signed again with another time."""
         now = self._monotonic()
-        mine = self._refused.get((credential, place))
-        if mine is not None and mine.ends > now and not mine.refused.correctable:
-            raise _error(mine, now)
-        counted = [held for held in self._refused.values() if held.refused.signatures]
-        allowed = self._allowed(credential, place, again=again)
+        mine = self._refusals.get((credential, place))
+        if mine is not None and mine.ends > now and not mine.record.correctable:
+            raise refused_here(mine, now)
+        counted = [refusal for refusal in self._refusals.values() if refusal.counts]
         if self._accepts(credential, place):
-            counted = [held for held in counted if not held.refused.settled]
+            counted = [refusal for refusal in counted if not refusal.record.settled]
             allowed = self._trials + 1
-        spent = [held for held in counted if held.ends > now]
-        if sum(held.refused.signatures for held in spent) >= allowed:
-            left = min((held.ends - now for held in spent), default=_TURN)
-            text = (
-                "credentials were refused for other targets and, so that they are not locked, are not tried "
-                f"for this one for {left:.0f} s or until they change: {counted[-1].refused.reason}"
+        else:
+            allowed = self._allowed_unless_accepted(credential, place, corrected=corrected)
+        current = [refusal for refusal in counted if refusal.ends > now]
+        if _signatures(current) >= allowed:
+            left = min((refusal.ends - now for refusal in current), default=_TURN_SECONDS)
+            raise refused_elsewhere(counted[-1].record.reason, left)
+
+    def _has_room(self, use: CredentialUse) -> bool:
+        """Beside what is under way, for one more signature."""
+        under_way, now = list(self._under_way), self._monotonic()
+        refusals = [refusal for refusal in self._refusals.values() if refusal.counts and refusal.ends > now]
+        unsettled = [refusal for refusal in refusals if not refusal.record.settled]
+        in_doubt = _signatures(unsettled) + sum(other.signatures for other in under_way)
+        if in_doubt >= self._allowed_altogether(use, unsettled):
+            return False
+        if not self._accepts(use.credential, use.place):
+            trials = _signatures(refusals) + sum(
+                other.signatures for other in under_way if not self._accepts(other.credential, other.place)
             )
-            raise ApiError(ErrorKind.AUTH, text)
+            corrected = use.signatures > 0
+            if trials >= self._allowed_unless_accepted(use.credential, use.place, corrected=corrected):
+                return False
+        return use.signatures > 0 or self._is_among_few(use, under_way)
 
-    def _allowed(self, credential: str, place: str, *, again: bool) -> int:
-        """How many refusals of all places together still leave a place its trial that did not accept them."""
-        counted = [held for held in self._refused.values() if held.refused.signatures]
-        mine = self._refused.get((credential, place))
-        again = again or (mine is not None and mine.refused.correctable)
-        if again or all(held.refused.fingerprint != credential for held in counted):
-            # a corrected clock, or others than those refused: somebody corrected them
-            return self._trials + 1
-        if mine is None or not mine.refused.signatures:
+    def _is_among_few(self, use: CredentialUse, under_way: list[CredentialUse]) -> bool:
+        """What is never answered looks like what will be refused late: so few are under way at a time.
+
+        Fewer still of unproven places, so that what hangs leaves room for the others.
+        """
+        few = self._trials - 1
+        here = [other for other in under_way if other.endpoint == use.endpoint]
+        if len(here) >= few:
+            return False
+        if not self._is_unproven(use):
+            return True
+        return not any(map(self._is_unproven, here)) and sum(map(self._is_unproven, under_way)) < few
+
+    def _allowed_altogether(self, use: CredentialUse, unsettled: list[Refusal]) -> int:
+        """Signatures of all places that may be in doubt before this one is sent."""
+        refusing = {_endpoint(refusal.record.place) for refusal in unsettled}
+        if use.signatures:  # it was refused just now
+            refusing.add(use.endpoint)
+        if not refusing:
             return self._trials
-        mine_next = counted[0] is mine or self._monotonic() >= max(held.ends for held in counted) + _TURN
-        return 1 if mine_next else 0
-
-    def _hold(self, refused: Refused, *, seconds: float) -> None:
-        _remember(
-            self._refused,
-            (refused.fingerprint, refused.place),
-            _Held(refused, self._monotonic() + seconds, self._refusals),
+        others_accept = any(
+            _endpoint(place) not in refusing
+            for place in self._accepted
+            if self._accepts(use.credential, place)
         )
-        self._let_in()
+        return self._trials if others_accept and use.endpoint in refusing else self._trials + 1
+
+    def _allowed_unless_accepted(self, credential: str, place: str, *, corrected: bool) -> int:
+        """How many refusals of all places still leave a trial to this one, which did not accept them."""
+        counted = [refusal for refusal in self._refusals.values() if refusal.counts]
+        mine = self._refusals.get((credential, place))
+        corrected = corrected or (mine is not None and mine.record.correctable)
+        if corrected or all(refusal.record.fingerprint != credential for refusal in counted):
+            return self._trials + 1
+        if mine is None or not mine.counts:
+            return self._trials
+        turn_missed = max(refusal.ends for refusal in counted) + _TURN_SECONDS
+        return 1 if counted[0] is mine or self._monotonic() >= turn_missed else 0
+
+    def _accepts(self, credential: str, place: str) -> bool:
+        return place in self._accepted and self._accepted[place] in (credential, None)
+
+    def _is_unproven(self, use: CredentialUse) -> bool:
+        return use.place in self._silent or not self._accepts(use.credential, use.place)
 
 
 def _endpoint(place: str) -> str:
     return place.partition("/")[0]
 
 
-def _error(held: _Held, now: float) -> ApiError:
-    left, refused = held.ends - now, held.refused
-    if refused.denied:
-        text = f"access is denied and asked for again in {left:.0f} s: {refused.reason}"
-    else:
-        text = (
-            f"credentials were refused and are not tried again for {left:.0f} s or until they change: "
-            f"{refused.reason}"
-        )
-    return ApiError(ErrorKind.AUTH, text, denied=refused.denied)
+def _signatures(refusals: Iterable[Refusal]) -> int:
+    return sum(refusal.record.signatures for refusal in refusals)
 
 
 def _remember(known: dict[_K, _T], key: _K, value: _T) -> None:

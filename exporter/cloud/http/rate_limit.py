@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Set
 from contextlib import asynccontextmanager
 from typing import Final
 
-from exporter.cloud.http.breaker import Use
+from exporter.cloud.http.breaker import CredentialUse
 from exporter.errors import ApiError, ErrorKind
 
 _GIVE_WAY: Final = 60.0
@@ -117,7 +117,9 @@ class EndpointLimiter:
             me.waits_until = until + min(seconds, _GIVE_WAY)
 
     @asynccontextmanager
-    async def slot(self, target: str, deadline: float, use: Use | None = None) -> AsyncIterator[float]:
+    async def slot(
+        self, target: str, deadline: float, use: CredentialUse | None = None
+    ) -> AsyncIterator[float]:
         """Room for one request; gives the seconds waited for the rate and for pauses.
 
         ``use`` has begun then. Raises NoTimeLeft, TimeoutError; what ``use.begin`` raises.
@@ -129,7 +131,7 @@ class EndpointLimiter:
         yield self._monotonic() - began
         me.answered = self._monotonic()
 
-    async def _sent(self, me: _Target, deadline: float, use: Use | None) -> bool:
+    async def _sent(self, me: _Target, deadline: float, use: CredentialUse | None) -> bool:
         """Wait for the turn of one request; false when a pause has begun in the meantime."""
         await self._wait(lambda: me.waits_until, deadline)
         async with self._turn(deadline):
@@ -141,7 +143,7 @@ class EndpointLimiter:
                 await self._credentials.token(deadline)
         paused = self._paused(me)
         if paused and use is not None:
-            use.back()
+            use.not_sent()
         return not paused
 
     def _paused(self, me: _Target) -> bool:

@@ -9,7 +9,8 @@ from contextlib import suppress
 import msgspec
 import pytest
 
-from exporter.cloud.http.breaker import Breaker, Refused
+from exporter.cloud.http.breaker import Breaker
+from exporter.cloud.http.refusals import PlaceRecord
 from exporter.errors import ApiError
 from tests.cloud.world import FakeTime, run
 
@@ -159,7 +160,7 @@ def test_a_step_of_the_wall_clock_changes_no_wait(breaker: Breaker, time: FakeTi
 
 def restored(time: FakeTime, stored: bytes) -> Breaker:
     breaker = Breaker(wall=time.wall, monotonic=time.monotonic)
-    breaker.restore(msgspec.json.decode(stored, type=tuple[Refused, ...]))
+    breaker.restore(msgspec.json.decode(stored, type=tuple[PlaceRecord, ...]))
     return breaker
 
 
@@ -278,7 +279,7 @@ def test_refusals_that_take_their_time_are_few(
     if restart:
         stored = msgspec.json.encode(breaker.state)
         breaker = Breaker(wall=time.wall, monotonic=time.monotonic, trials=trials)
-        breaker.restore(msgspec.json.decode(stored, type=tuple[Refused, ...]))
+        breaker.restore(msgspec.json.decode(stored, type=tuple[PlaceRecord, ...]))
 
     async def scenario() -> int:
         gateway = Gateway(breaker)
