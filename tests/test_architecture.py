@@ -33,6 +33,7 @@ LEDGER_MAY_IMPORT = {
     "re2",
     "types",
     "typing",
+    "exporter.bounded",
     "exporter.errors",
     "exporter.failures",
     "exporter.ledger",

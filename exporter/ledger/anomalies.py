@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from exporter.bounded import BoundedDict
 from exporter.ledger.record import Anomaly
 
 LIMIT: Final = 10_000
@@ -16,14 +17,12 @@ class SeenOnce:
     """See the module."""
 
     def __init__(self) -> None:
-        self._seen_once: dict[str, None] = {}
+        self._seen_once = BoundedDict[str, None](limit=LIMIT)
 
     def first_time(self, anomaly: Anomaly, key: str) -> bool:
         """Whether this is the first time; it is not, from now on."""
         told = f"{anomaly}:{key}"
         if told in self._seen_once:
             return False
-        if len(self._seen_once) >= LIMIT:
-            del self._seen_once[next(iter(self._seen_once))]
-        self._seen_once[told] = None
+        self._seen_once.remember(told, None)
         return True

@@ -10,6 +10,8 @@ import json
 from typing import Final
 from urllib.parse import quote
 
+from exporter.bounded import BoundedDict
+
 REDACTED: Final = "***"
 _RENEWED_LIMIT: Final = 200
 """Some hours of every target's temporary keys; older ones have expired."""
@@ -20,7 +22,7 @@ class Redactor:
 
     def __init__(self) -> None:
         self._lasting: set[str] = set()
-        self._renewed: dict[str, None] = {}
+        self._renewed = BoundedDict[str, None](limit=_RENEWED_LIMIT)
         self._spellings: tuple[str, ...] = ()
 
     def add(self, secret: str) -> None:
@@ -31,10 +33,7 @@ class Redactor:
     def add_renewed(self, secret: str) -> None:
         """Like ``add``, for a temporary secret that is added again at every use: only the latest are kept."""
         known = secret in self._renewed
-        if not known and len(self._renewed) >= _RENEWED_LIMIT:
-            del self._renewed[next(iter(self._renewed))]
-        self._renewed.pop(secret, None)
-        self._renewed[secret] = None
+        self._renewed.remember(secret, None)
         if not known:
             self._collect_spellings()
 

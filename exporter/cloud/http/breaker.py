@@ -44,6 +44,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from exporter.bounded import BoundedDict
 from exporter.cloud.http.refusals import PlaceRecord, Refusal, refused_elsewhere, refused_here
 from exporter.errors import ApiError
 
@@ -58,10 +59,10 @@ _SILENT_SECONDS: Final = 2.0
 _TURN_SECONDS: Final = 60.0
 """How long a place has to take its turn before another one may."""
 _REMEMBERED: Final = 64
-"""Places of each kind."""
+"""Places of each kind: temporary keys change every hour for years."""
 
 _K = TypeVar("_K")
-_T = TypeVar("_T")
+_V = TypeVar("_V")
 
 
 class CredentialUse:
@@ -108,12 +109,12 @@ class Breaker:
         self._wall = wall
         self._monotonic = monotonic
         self._trials = trials
-        self._refusals: dict[tuple[str, str], Refusal] = {}
+        self._refusals = BoundedDict[tuple[str, str], Refusal](limit=_REMEMBERED)
         """By credentials and place, also when their time is over; the longest ago first."""
         self._refusals_arrived = 0
-        self._accepted: dict[str, str | None] = {}
+        self._accepted = BoundedDict[str, str | None](limit=_REMEMBERED)
         """By place, the credentials that it accepted last; ``None`` when that was before a restart."""
-        self._silent: dict[str, None] = {}
+        self._silent = BoundedDict[str, None](limit=_REMEMBERED)
         """Places whose last request was not answered."""
         self._under_way: dict[CredentialUse, None] = {}
         self._waiting: dict[CredentialUse, asyncio.Future[None]] = {}
@@ -135,7 +136,7 @@ class Breaker:
         now, wall = self._monotonic(), self._wall()
         state = tuple(state)
         accepted: dict[str, str | None] = {record.place: None for record in state if record.accepted}
-        self._accepted = accepted | self._accepted
+        _put_before(self._accepted, accepted)
         refusals = {
             (record.fingerprint, record.place): Refusal(
                 record, now + min(record.until - wall, _REFUSED_SECONDS)
@@ -143,7 +144,7 @@ class Breaker:
             for record in state
             if record.until > wall
         }
-        self._refusals = refusals | self._refusals
+        _put_before(self._refusals, refusals)
 
     # --- one request ----------------------------------------------------------------------------------
 
@@ -171,7 +172,7 @@ class Breaker:
         if answered:
             self._silent.pop(use.place, None)
         elif self._monotonic() - use.sent_at > _SILENT_SECONDS:
-            _remember(self._silent, use.place, None)
+            self._silent.remember(use.place, None)
 
     async def wait_for_room(self, use: CredentialUse, seconds: float) -> None:
         """For ``CredentialUse.begin``."""
@@ -215,7 +216,7 @@ class Breaker:
     def accept(self, credential: str, place: str, *, refusals_before: int | None = None) -> None:
         """The API accepted them, in a request sent after so many refusals had arrived; ``None``: all."""
         self._refusals.pop((credential, place), None)
-        _remember(self._accepted, place, credential)
+        self._accepted.remember(place, credential)
         for key, refusal in self._refusals.items():
             if not refusal.record.settled and (refusals_before is None or refusal.number <= refusals_before):
                 self._refusals[key] = refusal._replace(
@@ -248,11 +249,8 @@ class Breaker:
         self._note_refusal(record, seconds=_DENIED_SECONDS)
 
     def _note_refusal(self, record: PlaceRecord, *, seconds: float) -> None:
-        _remember(
-            self._refusals,
-            (record.fingerprint, record.place),
-            Refusal(record, self._monotonic() + seconds, self._refusals_arrived),
-        )
+        refusal = Refusal(record, self._monotonic() + seconds, self._refusals_arrived)
+        self._refusals.remember((record.fingerprint, record.place), refusal)
         self._admit_waiting()
 
     # --- what may be sent -----------------------------------------------------------------------------
@@ -344,17 +342,17 @@ class Breaker:
         return use.place in self._silent or not self._accepts(use.credential, use.place)
 
 
+def _put_before(known: BoundedDict[_K, _V], older: dict[_K, _V]) -> None:
+    """Add what was remembered before all that is known; the values known stay."""
+    merged = {**older, **known}
+    known.clear()
+    for key, value in merged.items():
+        known.remember(key, value)
+
+
 def _endpoint(place: str) -> str:
     return place.partition("/")[0]
 
 
 def _signatures(refusals: Iterable[Refusal]) -> int:
     return sum(refusal.record.signatures for refusal in refusals)
-
-
-def _remember(known: dict[_K, _T], key: _K, value: _T) -> None:
-    """Newest last, bounded: temporary keys change every hour for years."""
-    known.pop(key, None)
-    known[key] = value
-    while len(known) > _REMEMBERED:
-        del known[next(iter(known))]

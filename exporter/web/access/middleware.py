@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
@@ -16,6 +15,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from exporter.bounded import BoundedDict
 from exporter.web.access.basic_auth import AuthResult, BasicAuth
 from exporter.web.access.clients import client_of
 from exporter.web.access.config import RateLimit, WebConfig
@@ -33,17 +33,15 @@ class ClientRateLimiter:
     def __init__(self, limit: RateLimit, monotonic: Callable[[], float]) -> None:
         self.limit = limit
         self._monotonic = monotonic
-        self._buckets: OrderedDict[BucketKey, tuple[float, float]] = OrderedDict()
+        self._buckets = BoundedDict[BucketKey, tuple[float, float]](limit=MAX_CLIENTS)
 
     def wait(self, key: BucketKey) -> float:
         """Takes a token and returns 0, or returns the seconds until there is one."""
         now = self._monotonic()
-        tokens, then = self._buckets.pop(key, (float(self.limit.burst), now))
+        tokens, then = self._buckets.get(key, (float(self.limit.burst), now))
         tokens = min(self.limit.burst, tokens + (now - then) / self.limit.interval)
         enough = tokens >= 1
-        self._buckets[key] = (tokens - 1 if enough else tokens, now)
-        if len(self._buckets) > MAX_CLIENTS:
-            self._buckets.popitem(last=False)
+        self._buckets.remember(key, (tokens - 1 if enough else tokens, now))
         return 0.0 if enough else (1 - tokens) * self.limit.interval
 
 

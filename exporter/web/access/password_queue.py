@@ -24,12 +24,14 @@ import contextlib
 import os
 import random
 import threading
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
 import bcrypt
+
+from exporter.bounded import BoundedDict
 
 PASSWORD_LIMIT: Final = 72
 """Bytes that bcrypt uses."""
@@ -59,15 +61,12 @@ class _LastFailures:
     """The latest failure of each key, as a number that grows with each failure; 0 for keys without one."""
 
     def __init__(self) -> None:
-        self._failed: OrderedDict[Hashable, int] = OrderedDict()
+        self._failed = BoundedDict[Hashable, int](limit=_KEPT_KEYS)
         self._count = 0
 
     def add(self, key: Hashable) -> None:
         self._count += 1
-        self._failed[key] = self._count
-        self._failed.move_to_end(key)
-        if len(self._failed) > _KEPT_KEYS:
-            self._failed.popitem(last=False)
+        self._failed.remember(key, self._count)
 
     def __getitem__(self, key: Hashable) -> int:
         return self._failed.get(key, 0)

@@ -1,0 +1,23 @@
+"""The bounded dictionary: which entry makes room."""
+
+from __future__ import annotations
+
+from exporter.bounded import BoundedDict
+
+
+def test_the_entry_remembered_longest_ago_makes_room() -> None:
+    """Remembering an entry again makes it the newest."""
+    kept = BoundedDict[str, int](limit=2)
+    for key, value in (("a", 1), ("b", 2), ("a", 3), ("c", 4)):
+        kept.remember(key, value)
+    assert list(kept.items()) == [("a", 3), ("c", 4)]
+
+
+def test_a_value_set_in_place_makes_nothing_newer() -> None:
+    """Else what is merely noted of an old entry would keep it."""
+    kept = BoundedDict[str, int](limit=2)
+    kept.remember("a", 1)
+    kept.remember("b", 2)
+    kept["a"] = 3
+    kept.remember("c", 4)
+    assert list(kept) == ["b", "c"]
