@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from exporter.cloud.http import loose_json as loosejson
+from exporter.cloud.http import loose_json
 from exporter.cloud.http.errors import bad_page
 from exporter.cloud.redact import MessageRedactor
 from exporter.cloud.times import parse_time, zone
@@ -34,7 +34,6 @@ _ID_LIMIT: Final = 256
 _MESSAGE_LIMIT: Final = 4096
 _LENGTH_LIMIT: Final = 2**31 - 1
 _NO_ERROR: Final = (b"null", b'""', b'"0"', b"0", b"{}", b"false")
-_UNDECODABLE: Final = loosejson.REFUSED
 _ABSENT: Final = msgspec.Raw(b"null")
 
 _T = TypeVar("_T")
@@ -89,7 +88,7 @@ class Decoder:
             return self._decode_loosely(body, redact)
         try:
             answer = _answer.decode(body)
-        except _UNDECODABLE:
+        except loose_json.UNDECODABLE:
             return self._decode_loosely(body, redact)
         signs = (bytes(answer.error_code), bytes(answer.errorCode), bytes(answer.error))
         if answer.data is None or _has_error(signs):
@@ -104,19 +103,19 @@ class Decoder:
 
         ``None`` where that is no list, or one of several records. Of equal names, the first one is read.
         """
-        body = body.removeprefix(loosejson.BYTE_ORDER_MARK)
-        begin = loosejson.begin_of_list(body)
+        body = body.removeprefix(loose_json.BYTE_ORDER_MARK)
+        begin = loose_json.begin_of_list(body)
         if begin is None:
             return None
         element = body[begin : begin + _BEGIN_LIMIT].lstrip()
-        return None if loosejson.begins_again(element) else self._plain(element, redact)
+        return None if loose_json.begins_again(element) else self._plain(element, redact)
 
     def _decode_loosely(self, body: bytes, redact: MessageRedactor) -> Page:
         """Record by record and field by field: what cannot be decoded costs only its own place."""
-        body = body.removeprefix(loosejson.BYTE_ORDER_MARK).strip()
+        body = body.removeprefix(loose_json.BYTE_ORDER_MARK).strip()
         try:
             answer, elements = _taken_apart(body)
-        except loosejson.TooManyError:
+        except loose_json.TooManyError:
             raise _too_many() from None
         except ValueError as error:
             raise bad_page(body, redact) from error
@@ -129,10 +128,10 @@ class Decoder:
     def _element(self, element: bytes, redact: MessageRedactor) -> Record:
         try:
             return _record(_job.decode(element), self._zone, redact)
-        except _UNDECODABLE:
+        except loose_json.UNDECODABLE:
             pass
         try:
-            sent = loosejson.members(element)
+            sent = loose_json.members(element)
         except ValueError:
             return self._plain(element, redact)
         return self._read(sent, redact)
@@ -140,7 +139,7 @@ class Decoder:
     def _plain(self, element: bytes, redact: MessageRedactor) -> Record:
         """Of an element that cannot be taken apart: a record all the same where it shows an id."""
         if element.startswith(b"{"):
-            record = self._read(loosejson.plain_members(element), redact)
+            record = self._read(loose_json.plain_members(element), redact)
             if record.job_id is not None:
                 return record
         return _malformed(element)
@@ -163,13 +162,13 @@ class Decoder:
 def _taken_apart(body: bytes) -> tuple[dict[str, bytes], list[bytes] | None]:
     """The members of an answer and its records, as they are written. Raises ValueError."""
     try:
-        answer = loosejson.members(body)
+        answer = loose_json.members(body)
         data = answer.get("data", b"null")
-        return answer, None if data == b"null" else loosejson.elements(data, RECORDS_LIMIT)
-    except loosejson.TooManyError:
+        return answer, None if data == b"null" else loose_json.elements(data, RECORDS_LIMIT)
+    except loose_json.TooManyError:
         raise
     except ValueError:
-        return loosejson.unpaired(body, RECORDS_LIMIT)
+        return loose_json.unpaired(body, RECORDS_LIMIT)
 
 
 def _without_data(body: bytes, signs: tuple[bytes, ...], count: int | None, redact: MessageRedactor) -> Page:
@@ -226,13 +225,13 @@ def _malformed(element: bytes) -> Record:
 
 
 def _text(value: bytes | None) -> str | None:
-    return loosejson.text(value) if value is not None else None
+    return loose_json.text(value) if value is not None else None
 
 
 def _field(decoder: msgspec.json.Decoder[_T], value: bytes | None) -> _T | None:
     try:
         return decoder.decode(value) if value is not None else None
-    except _UNDECODABLE:
+    except loose_json.UNDECODABLE:
         return None
 
 

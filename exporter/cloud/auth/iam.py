@@ -21,6 +21,7 @@ from exporter.cloud.events import ApiEvents
 from exporter.cloud.http.destination import Destination
 from exporter.cloud.http.errors import ApiRefusedError, undecodable
 from exporter.cloud.http.exchange import Exchange, HttpAnswer
+from exporter.cloud.http.loose_json import UNDECODABLE
 from exporter.cloud.http.pool import Connections
 from exporter.cloud.http.rate_limit import fingerprint
 from exporter.cloud.redact import MessageRedactor
@@ -31,7 +32,6 @@ from exporter.errors import ApiError, ErrorKind
 _UNKNOWN_LIFE: Final = 3600.0
 _LEAST_LIFE: Final = 60.0
 _WAIT: Final = 60.0
-_UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class _Project(msgspec.Struct):
@@ -140,7 +140,7 @@ def _read_token(answer: HttpAnswer, owner: str, password: Secret, now: float) ->
         raise undecodable("the answer holds no token (X-Subject-Token); check iam_endpoint", answer.status)
     try:
         facts = msgspec.json.decode(answer.body, type=_TokenAnswer).token or _TokenFacts()
-    except _UNDECODABLE:
+    except UNDECODABLE:
         facts = _TokenFacts()  # the token is in the header; without the body its end is guessed
     expires = parse_expiry(facts.expires_at or "")
     # Date is the clock that wrote expires_at; ours may be wrong.
@@ -169,7 +169,7 @@ def read_project(answer: HttpAnswer, redact: MessageRedactor, region: str) -> st
     """The one project of that region. Raises ApiError when there is none, or more than one."""
     try:
         projects = msgspec.json.decode(answer.body, type=_ProjectsAnswer).projects
-    except _UNDECODABLE:
+    except UNDECODABLE:
         projects = None
     if projects is None:
         raise undecodable("the answer is no list of projects; check iam_endpoint", answer.status)

@@ -17,6 +17,7 @@ from exporter.cloud.auth.request_auth import KeyPair
 from exporter.cloud.auth.sources import POD_URI, header_secret
 from exporter.cloud.http.errors import undecodable
 from exporter.cloud.http.exchange import Exchange, HttpAnswer
+from exporter.cloud.http.loose_json import UNDECODABLE
 from exporter.cloud.http.network import Network
 from exporter.cloud.http.pool import Connections
 from exporter.cloud.redact import MessageRedactor
@@ -132,7 +133,7 @@ async def _metadata_token(connections: Connections, exchange: Exchange, base: st
 def _read_keys(answer: HttpAnswer, now: float) -> Lease[KeyPair]:
     try:
         top: Any = msgspec.json.decode(answer.body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNDECODABLE:
         raise undecodable("the temporary keys are not JSON", answer.status) from None
     top = top if isinstance(top, dict) else {}
     inner = next(

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 import httpx
 import msgspec
 
-from exporter.cloud.http import loose_json as loosejson
+from exporter.cloud.http import loose_json
 from exporter.cloud.http.error_codes import ErrorMeaning, Remedy, judge
 from exporter.cloud.http.proxies import Proxy
 from exporter.cloud.redact import MessageRedactor
@@ -151,7 +151,7 @@ def read_body(body: bytes) -> Said:
     if not body or len(body) > _BODY_LIMIT:
         return Said()
     try:
-        value: Any = loosejson.decode(body)
+        value: Any = loose_json.decode(body)
     except ValueError:
         return Said()
     if not isinstance(value, dict):

@@ -16,8 +16,8 @@ from typing import Any, Final
 import msgspec
 
 BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
-REFUSED: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What msgspec raises for a text that it does not decode."""
+UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for JSON that it does not decode, or not as the type asked for."""
 _STRING: Final = rb'"(?:[^"\\]++|\\.)*+"(?=\s*+[,:\]}])'
 """Quotes pair up wrongly where something else follows."""
 _TOKEN: Final = re.compile(_STRING + rb'|[\[{]++|[\]}]++|[,"]', re.DOTALL)
@@ -50,7 +50,7 @@ def decode(body: bytes) -> Any:  # noqa: ANN401 - whatever was sent
     body = body.removeprefix(BYTE_ORDER_MARK)
     try:
         return msgspec.json.decode(body)
-    except REFUSED:
+    except UNDECODABLE:
         pass
     try:
         return json.loads(body.decode("utf-8", "replace"), strict=False)
@@ -140,7 +140,7 @@ def text(value: bytes) -> str | None:
     """
     try:
         return _text.decode(value)
-    except REFUSED:
+    except UNDECODABLE:
         pass
     if value[:1] != b'"' or len(value) > _TEXT_LIMIT:
         return None

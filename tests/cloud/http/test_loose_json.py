@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.cloud.http import loose_json as loosejson
+from exporter.cloud.http import loose_json
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=6),
@@ -24,7 +24,7 @@ JSON = st.recursive(
 def test_an_array_is_cut_where_its_elements_end(values: list[object]) -> None:
     """Beside an element that no decoder takes, each other is found as it was written."""
     array = b"[ NaN ," + json.dumps(values).encode()[1:]
-    assert [json.loads(element) for element in loosejson.elements(array, 10)[1:]] == values
+    assert [json.loads(element) for element in loose_json.elements(array, 10)[1:]] == values
 
 
 @pytest.mark.slow
@@ -33,7 +33,7 @@ def test_an_array_is_cut_where_its_elements_end(values: list[object]) -> None:
 def test_an_object_is_cut_where_its_members_end(values: dict[str, object]) -> None:
     """Beside a member that no decoder takes, each other is found under its name."""
     sent = b'{ "NaN" : NaN ,' + json.dumps(values).encode()[1:]
-    found = loosejson.members(sent)
+    found = loose_json.members(sent)
     assert {name: json.loads(value) for name, value in found.items() if value != b"NaN"} == {
         name: value for name, value in values.items() if name != "NaN" or name in found
     }
@@ -45,10 +45,10 @@ def test_an_object_is_cut_where_its_members_end(values: dict[str, object]) -> No
 def test_any_text_is_taken_apart_or_a_value_error(text: str) -> None:
     """Nothing else is ever raised."""
     for take in (
-        loosejson.decode,
-        loosejson.members,
-        loosejson.text,
-        lambda body: loosejson.elements(body, 3),
+        loose_json.decode,
+        loose_json.members,
+        loose_json.text,
+        lambda body: loose_json.elements(body, 3),
     ):
         with contextlib.suppress(ValueError):
             take(text.encode())
@@ -70,4 +70,4 @@ def test_any_text_is_taken_apart_or_a_value_error(text: str) -> None:
 def test_time_grows_with_the_length_at_most(hostile: bytes) -> None:
     """Four megabytes of the worst are refused or cut while they are read once."""
     with pytest.raises(ValueError):  # noqa: PT011 - which one is of no matter
-        loosejson.elements(hostile, 500)
+        loose_json.elements(hostile, 500)
