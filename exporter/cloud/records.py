@@ -16,7 +16,8 @@ import msgspec
 from exporter.cloud.http import loose_json
 from exporter.cloud.http.errors import bad_page
 from exporter.cloud.redact import MessageRedactor
-from exporter.cloud.times import parse_time, zone
+from exporter.cloud.times import parse_time
+from exporter.config.zones import zone
 from exporter.errors import ApiError, ErrorKind
 from exporter.ledger import record as model
 from exporter.ledger.record import Page, Record

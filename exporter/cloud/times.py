@@ -6,11 +6,10 @@ Pure. Milliseconds since 1970 UTC for what the books need, Unix seconds for head
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Final, Literal
-from zoneinfo import ZoneInfo
 
 TimeFormat = Literal["rfc3339", "unix", "unix_ms"]
 
@@ -23,26 +22,6 @@ _TIMESTAMP: Final = re.compile(
     r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})? ?(?:[Zz]|[+-]\d\d:?\d\d)?", re.ASCII
 )
 _NUMBER: Final = re.compile(r"\d{9,14}(?:\.\d{1,9})?", re.ASCII)
-_OFFSET: Final = re.compile(r"([+-])(\d\d):?(\d\d)", re.ASCII)
-
-
-def zone(name: str) -> tzinfo:
-    """``UTC``, an offset such as ``+08:00``, or an IANA name. Raises ValueError for anything else."""
-    if name.upper() in ("UTC", "Z"):
-        return UTC
-    offset = _OFFSET.fullmatch(name)
-    try:
-        if offset:
-            minutes = int(offset[2]) * 60 + int(offset[3])
-            return timezone(timedelta(minutes=-minutes if offset[1] == "-" else minutes))
-        return ZoneInfo(name)
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{name!r} is neither UTC, an offset such as +08:00, nor a known zone") from error
-
-
-def longest_repeat(name: str) -> float:
-    """How many seconds a zone may set its clocks back: two hours at most, by any rule in force today."""
-    return 0.0 if isinstance(zone(name), timezone) else 7200.0
 
 
 def format_time(ms: int, style: TimeFormat, *, up: bool) -> str:

@@ -35,6 +35,7 @@ from exporter.config.model import (
 )
 from exporter.config.values import spelled
 from exporter.config.yaml_nodes import Parser, Place, Problems, Section, ValueRefusedError, read_yaml
+from exporter.config.zones import has_daylight_saving
 from exporter.errors import CredentialsError, Problem
 
 __all__ = [
@@ -286,7 +287,7 @@ def _time_zone(section: Section) -> str:
     if place is None:
         return "UTC"
     zone = place.written(values.time_zone, "UTC")
-    if values.has_daylight_saving(zone, datetime.now(UTC).year):
+    if has_daylight_saving(zone, datetime.now(UTC).year):
         place.warn(
             "has daylight saving time: an hour of each autumn comes twice, and its times can be read wrong;"
             " give an offset such as +08:00 if the API's clock does not change"

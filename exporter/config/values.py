@@ -9,12 +9,11 @@ from __future__ import annotations
 import math
 import re
 import zoneinfo
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
-from exporter.config import hosts
+from exporter.config import hosts, zones
 from exporter.config.yaml_nodes import Parser, Value, ValueRefusedError, kind, read_limited
 from exporter.failures import NO_MESSAGE, UNCLASSIFIED, compile_rule
 from exporter.process import exhausted
@@ -181,12 +180,10 @@ def pattern(value: Value) -> str:
 
 def time_zone(value: Value) -> str:
     text = _text(value, "a time zone such as UTC, Asia/Shanghai or +08:00")
-    if text == "UTC" or re.fullmatch(r"[+-](?:0[0-9]|1[0-3]):[0-5][0-9]|[+-]14:00", text):
-        return text
     try:
-        zoneinfo.ZoneInfo(text)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
-        if missing := exhausted(error):
+        zones.zone(text)
+    except ValueError as error:
+        if error.__cause__ is not None and (missing := exhausted(error.__cause__)):
             raise ValueRefusedError(f"the time zone's data cannot be read: {missing}") from None
         none = (
             "" if zoneinfo.available_timezones() else " (this machine has no time zone data: use an offset)"
@@ -195,14 +192,6 @@ def time_zone(value: Value) -> str:
             f"must be a time zone such as UTC, Asia/Shanghai or +08:00, not {shown(text)}{none}"
         ) from None
     return text
-
-
-def has_daylight_saving(zone: str, year: int) -> bool:
-    """Whether its clocks change in that year."""
-    if re.fullmatch("UTC|[+-].*", zone):
-        return False
-    days = (datetime(year, 1, 1, tzinfo=zoneinfo.ZoneInfo(zone)) + timedelta(days=day) for day in range(365))
-    return len({day.utcoffset() for day in days}) > 1
 
 
 def origin(value: Value) -> str:

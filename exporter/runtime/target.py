@@ -19,8 +19,8 @@ from exporter.cloud.auth.sources import credentials_key
 from exporter.cloud.client import Client
 from exporter.cloud.connect import Shared, connect, network_of
 from exporter.cloud.http.network import Network
-from exporter.cloud.times import longest_repeat
 from exporter.config.load import Config, TargetConfig
+from exporter.config.zones import longest_repeat
 from exporter.exposition import ApiMetrics
 from exporter.failures import BUILTIN_RULES, Classifier
 from exporter.ledger.changes import Rules

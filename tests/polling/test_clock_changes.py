@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from exporter.cloud.times import parse_time, zone
+from exporter.cloud.times import parse_time
+from exporter.config.zones import zone
 from exporter.store.sqlite import SqliteStore
 from tests.fake_api import MINUTE, SECOND, PollerHarness
 

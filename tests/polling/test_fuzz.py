@@ -16,8 +16,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from exporter.cloud.records import Decoder
-from exporter.cloud.times import parse_expiry, parse_http_date, parse_time, zone
+from exporter.cloud.times import parse_expiry, parse_http_date, parse_time
 from exporter.config.load import Config, load
+from exporter.config.zones import zone
 from exporter.errors import ApiError, ConfigError
 from exporter.failures.classify import BUILTIN_RULES, NO_MESSAGE, UNCLASSIFIED, Classifier, template
 from exporter.ledger.record import FINAL_STATES, OPEN_STATES, Page
