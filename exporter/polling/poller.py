@@ -21,14 +21,13 @@ from exporter.ledger.snapshot import TargetView
 from exporter.ledger.watermarks import floor_second
 from exporter.polling import planner as plan
 from exporter.polling.budget import Budget
-from exporter.polling.due import RecordCounts
+from exporter.polling.head import HeadReads
 from exporter.polling.history import read_history
-from exporter.polling.paging import MAX_WINDOW_RECORDS, PAGE_LIMIT, ReadState
-from exporter.polling.poll_run import OF_ONE_REQUEST, PollRun
+from exporter.polling.poll_run import PollRun
 from exporter.polling.recheck import recheck
 from exporter.polling.settle import Backlog, SettleReads
 from exporter.polling.start import PollStart
-from exporter.polling.windows import BudgetSpentError, JobSource, Reader, WindowResult
+from exporter.polling.windows import BudgetSpentError, JobSource, Reader
 from exporter.polling.witnesses import Witnesses
 from exporter.process import exhausted
 from exporter.store import LedgerRepository
@@ -76,11 +75,8 @@ class Poller:
         self._budget.join(name, settings.budget)
         self._publish_view = publish
         self._monotonic, self._wall, self._sleep = monotonic, wall, sleep
-        densities = (plan.Density(books.rules.overlap) for _ in range(3))
-        self._head_density, self._reach_density, self._history_density = densities
+        self._history_density = plan.Density(books.rules.overlap)
         self._backlog: Backlog | None = None
-        self._head = 0
-        """Up to where head reads have come."""
         self._first = 0
         """The kind of reads that comes first in the next poll: the last budget left nothing for it."""
         self._loads = 0  # of the books, when the reading of the whole list began
@@ -99,6 +95,7 @@ class Poller:
         )
         self._witnesses = Witnesses(self._run, monotonic, wall, time_filters=settings.time_filters)
         self._start = PollStart(self._run, source, self._witnesses, time_filters=settings.time_filters)
+        self._head = HeadReads(self._run, books.rules.overlap)
         self._settling = SettleReads(self._run, books.rules.overlap)
 
     # --- the cycle ------------------------------------------------------------------------------------
@@ -189,7 +186,7 @@ class Poller:
     async def _read_windows(self) -> None:
         """All kinds of reads in turn; first the one that the last poll's budget left nothing for (R8)."""
         if self._settling.begin():
-            self._head = 0
+            self._head.read_until = 0
             self._run.unread.clear()
         history = partial(read_history, self._run, self._history_density)
         news = (self._catch_up, self._read_head, self._read_settled)
@@ -231,7 +228,7 @@ class Poller:
     async def _settle(self, limit: int) -> None:
         """Where it fails, looks at open jobs go on: a stretch that cannot be read must not starve them."""
         try:
-            await self._settling.read(limit, self._head)
+            await self._settling.read(limit, self._head.read_until)
         except ApiError as error:
             self._run.note(error)
 
@@ -241,7 +238,7 @@ class Poller:
 
     async def _look(self) -> None:
         try:
-            await recheck(self._run, max(self._head, self._settling.read_until))
+            await recheck(self._run, max(self._head.read_until, self._settling.read_until))
         finally:
             if self._books.loaded:
                 self._settling.advance(self._run.now())
@@ -252,67 +249,8 @@ class Poller:
             await self._run.ask_for_any()
 
     async def _read_head(self) -> None:
-        """News of the newest stretch, every poll (R5), and of what is due and costs least with it."""
-        if self._settling.lagging:
-            return
-        self._head = max(self._head, self._settling.read_until)
-        reach = True
-        while True:
-            now = self._run.now()
-            backlog = plan.backlog_window(self._head_density, self._head, now)
-            window = backlog or self._newest(now, reach=reach)
-            head, past = self._head, min(window.until, floor_second(now) + SECOND)
-            most = PAGE_LIMIT if window.until > past else MAX_WINDOW_RECORDS
-            result = await self._run.reader.read(window, self._run.deadline, most=most)
-            await self._run.book(result)
-            if reach and window.since < head and self._may_be_further_back(result):
-                await self._run.commit()
-                reach = False
-                continue
-            if isinstance(result.error, BudgetSpentError) and result.requests:
-                self._head_density.shrink(plan.Window(head, past))  # the next poll reads a part of it
-            await self._run.commit_read(result)
-            if result.complete:
-                self._head = max(head, min(past, floor_second(now)))
-                fresh = sum(1 for record in result.listing if (record.create_time or now) > head)
-                self._head_density.learn(plan.Window(head, past), fresh)
-                if backlog is None:
-                    self._reach_density.learn(plan.Window(window.since, past), 0)
-                    return
-            elif reach and result.count is not None and result.count > most:
-                reach = self._more_than_expected(plan.Window(head, past), window, result.count)
-            elif window.since < head:
-                reach = False
-                self._reach_density.shrink(plan.Window(window.since, past))
-            elif past - head <= 2 * SECOND:
-                if result.reason != ReadState.TOO_LARGE.value:
-                    self._run.doubt(result)
-                return  # a burst in this very second is read by the next poll
-            else:
-                self._head_density.shrink(plan.Window(head, past))
-
-    def _may_be_further_back(self, result: WindowResult) -> bool:
-        """Was it an error that a read of nothing but the newest stretch need not meet?"""
-        error = result.error
-        if not isinstance(error, ApiError) or error.kind not in OF_ONE_REQUEST:
-            return False
-        self._run.note(error)
-        return True
-
-    def _more_than_expected(self, gap: plan.Window, window: plan.Window, count: int) -> bool:
-        """A burst. Returns whether the next window will be another one for knowing it."""
-        known = RecordCounts(self._books.ledger, window.since, gap.since, 0.0)(window.since, gap.since)
-        before = self._head_density.per_ms
-        self._head_density.found(gap, int(count - known))
-        return self._head_density.per_ms > 1.1 * before
-
-    def _newest(self, now: int, *, reach: bool) -> plan.Window:
-        ledger, density, head = self._books.ledger, self._head_density, self._head
-        due = [job for job in self._run.due() if not job.uncertain] if reach else []
-        window = plan.head_window(ledger, density, head, now, due, self._run.furthest)
-        if not reach:
-            return window
-        return plan.filled(ledger, density, window, head, now, self._reach_density.most)
+        if not self._settling.lagging:
+            await self._head.read(self._settling.read_until)
 
     async def _read_everything(self) -> None:
         """For an API that ignores the time filters: the whole list is one window (R7).
