@@ -94,8 +94,8 @@ class Bench:
         self.decoder = Decoder("UTC")
         self.parts = {name: Part() for name in ("decode", "ledger", "changes", "store", "after")}
         self.harness.source.requests = 2  # so many answers tell the API's clock
-        asyncio.run(self.harness.books.load(0))
-        self.harness.books.ledger.start(self.now)
+        asyncio.run(self.harness.repository.load(0))
+        self.harness.repository.ledger.start(self.now)
         self._patch_commit()
 
     @property
@@ -108,7 +108,7 @@ class Bench:
 
     def _patch_commit(self) -> None:
         """Time the store apart from what surrounds it."""
-        store, parts = self.harness.books._store, self.parts
+        store, parts = self.harness.repository._store, self.parts
         commit = store.commit
 
         def timed(*arguments: object) -> None:
@@ -124,7 +124,7 @@ class Bench:
         with self.parts["ledger"]:
             asyncio_run(self.run.book(self._result(pages, first)))
         with self.parts["changes"]:
-            asyncio_run(self.harness.books.commit(self.now))
+            asyncio_run(self.harness.repository.commit(self.now))
 
     def _result(self, pages: list[Page], first: int) -> WindowResult:
         since = START + first * PAGE_SECONDS
@@ -149,7 +149,7 @@ class Bench:
         }
 
     def settle(self) -> None:
-        ledger = self.harness.books.ledger
+        ledger = self.harness.repository.ledger
         with self.parts["after"]:
             ledger.settle(self.now - ledger.rules.overlap, self.now)
 

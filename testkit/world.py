@@ -146,7 +146,7 @@ def assemble(
     sleep: Callable[[float], Awaitable[None]],
 ) -> tuple[LedgerRepository, Reader, Poller]:
     """What a target is in the running program, after a start; only the store outlives it."""
-    books = LedgerRepository(
+    repository = LedgerRepository(
         TargetView(target="t", region="cn-north-4", project_id="", api_endpoint="https://api"),
         scope=scope,
         job_type=None,
@@ -162,14 +162,14 @@ def assemble(
         settings,
         source=source,
         reader=reader,
-        books=books,
+        repository=repository,
         budget=budget,
         publish=publish,
         monotonic=monotonic,
         wall=wall,
         sleep=sleep,
     )
-    return books, reader, poller
+    return repository, reader, poller
 
 
 class BenchHarness:
@@ -182,7 +182,7 @@ class BenchHarness:
         self.world = world
         self.rules = rules(interval)
         self.views: list[TargetView] = []
-        self.books, self.reader, self.poller = assemble(
+        self.repository, self.reader, self.poller = assemble(
             self.source,
             store or NoStore(),
             self.rules,

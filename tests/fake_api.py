@@ -186,7 +186,7 @@ class PollerHarness:
     def restart(self) -> None:
         """As after a crash: everything but the store is gone."""
         self.monotonic = self.wall = lambda: self.clock.ms / SECOND
-        self.books, self.reader, self.poller = assemble(
+        self.repository, self.reader, self.poller = assemble(
             self.api,
             self.store,
             self.rules,

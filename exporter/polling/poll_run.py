@@ -52,14 +52,14 @@ class PollRun:
         *,
         clock: SourceClock,
         reader: Reader,
-        books: LedgerRepository,
+        repository: LedgerRepository,
         monotonic: Callable[[], float],
         committed: Callable[[], None],
     ) -> None:
         self.name = name
         self.clock = clock
         self.reader = reader
-        self.books = books
+        self.repository = repository
         self._monotonic = monotonic
         self._committed = committed
         self._last_times: tuple[int, float] | None = None
@@ -96,7 +96,7 @@ class PollRun:
 
     @property
     def ledger(self) -> Ledger:
-        return self.books.ledger
+        return self.repository.ledger
 
     @property
     def cost(self) -> PollCost:
@@ -121,7 +121,7 @@ class PollRun:
     @property
     def ahead(self) -> int:
         """The latest believable time of creation."""
-        return self.furthest + max(MIN_AHEAD, self.books.rules.overlap)
+        return self.furthest + max(MIN_AHEAD, self.repository.rules.overlap)
 
     async def book(self, result: WindowResult) -> None:
         """Book what a window showed and, when it was read to its end, what it should have shown (R6).
@@ -231,7 +231,7 @@ class PollRun:
             raise result.error
 
     async def commit(self) -> None:
-        await self.books.commit(self.now())
+        await self.repository.commit(self.now())
         self._committed()
 
     def halve(self, density: Density, window: Window, result: WindowResult) -> bool:

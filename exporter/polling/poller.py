@@ -61,7 +61,7 @@ class Poller:
         *,
         source: JobSource,
         reader: Reader,
-        books: LedgerRepository,
+        repository: LedgerRepository,
         budget: Budget | None = None,
         publish: Callable[[TargetView], None],
         monotonic: Callable[[], float],
@@ -70,12 +70,12 @@ class Poller:
     ) -> None:
         self._name = name
         self._settings = settings
-        self._source, self._reader, self._books = source, reader, books
+        self._source, self._reader, self._repository = source, reader, repository
         self._budget = budget or Budget()
         self._budget.join(name, settings.budget)
         self._publish_view = publish
         self._monotonic, self._wall, self._sleep = monotonic, wall, sleep
-        self._history_density = plan.Density(books.rules.overlap)
+        self._history_density = plan.Density(repository.rules.overlap)
         self._backlog: Backlog | None = None
         self._first = 0
         """The kind of reads that comes first in the next poll: the last budget left nothing for it."""
@@ -89,14 +89,14 @@ class Poller:
             name,
             clock=source.clock,
             reader=reader,
-            books=books,
+            repository=repository,
             monotonic=monotonic,
             committed=_weak(self._publish_sometimes),
         )
         self._witnesses = Witnesses(self._run, monotonic, wall, time_filters=settings.time_filters)
         self._start = PollStart(self._run, source, self._witnesses, time_filters=settings.time_filters)
-        self._head = HeadReads(self._run, books.rules.overlap)
-        self._settling = SettleReads(self._run, books.rules.overlap)
+        self._head = HeadReads(self._run, repository.rules.overlap)
+        self._settling = SettleReads(self._run, repository.rules.overlap)
 
     # --- the cycle ------------------------------------------------------------------------------------
 
@@ -128,7 +128,7 @@ class Poller:
         except Exception as error:  # noqa: BLE001 - a defect ends neither the program nor the other targets
             # Nothing doubtful is kept: the books are loaded anew.
             outcome = "failed"
-            self._books.drop()
+            self._repository.drop()
             if missing := exhausted(error):
                 problem = missing
                 log.error(logger, "poll failed", target=self._name, error=missing)
@@ -149,18 +149,18 @@ class Poller:
     async def _finish(self, outcome: Outcome, seconds: float, problem: str, *, up: bool) -> None:
         wall = int(self._wall() * SECOND)
         self._budget.spent(self._name, self._run.cost.requests)
-        self._books.poll_ended(outcome, int(seconds * SECOND), wall)
-        self._books.problem = problem
+        self._repository.poll_ended(outcome, int(seconds * SECOND), wall)
+        self._repository.problem = problem
         try:
-            if not self._books.loaded:
-                await self._books.load(wall)
-            await self._books.commit(self._now())
+            if not self._repository.loaded:
+                await self._repository.load(wall)
+            await self._repository.commit(self._now())
             self._witnesses.compare()
             self._store_problem = ""
         except (ExporterError, RuntimeError, MemoryError) as error:
             # RuntimeError: stored books that do not balance, or no thread to write them in.
-            self._books.problem = exhausted(error) or str(error)
-            self._store_failed(self._books.problem)
+            self._repository.problem = exhausted(error) or str(error)
+            self._store_failed(self._repository.problem)
         self._publish(up=up)
 
     def _store_failed(self, problem: str) -> None:
@@ -170,8 +170,8 @@ class Poller:
             log.error(logger, "the books could not be read or written", target=self._name, error=problem)
 
     async def _cycle(self) -> None:
-        if not self._books.loaded:
-            await self._books.load(int(self._wall() * SECOND))
+        if not self._repository.loaded:
+            await self._repository.load(int(self._wall() * SECOND))
         await self._witnesses.opened()
         await self._start.learn()
         await self._start.begin()
@@ -240,7 +240,7 @@ class Poller:
         try:
             await recheck(self._run, max(self._head.read_until, self._settling.read_until))
         finally:
-            if self._books.loaded:
+            if self._repository.loaded:
                 self._settling.advance(self._run.now())
 
     async def _ask_for_any(self) -> None:
@@ -258,10 +258,10 @@ class Poller:
         Where it takes more requests than a poll may make, the next poll goes on. What was listed when its
         reading began is settled when it ends.
         """
-        if self._loads != self._books.loads:
-            self._loads = self._books.loads
+        if self._loads != self._repository.loads:
+            self._loads = self._repository.loads
             self._run.unread.clear()
-        ledger = self._books.ledger
+        ledger = self._repository.ledger
         result = self._run.unread.pop(EVERYTHING, None)
         if result is not None:
             await self._reader.go_on(result, self._run.deadline)
@@ -296,7 +296,7 @@ class Poller:
         self._published_at = self._monotonic()
         wall, now = self._wall(), self._now()
         skew = self._source.clock.skew(wall)
-        view = self._books.view(
+        view = self._repository.view(
             now=now,
             up=up,
             skew_ms=None if skew is None else round(skew * SECOND),

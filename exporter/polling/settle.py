@@ -78,9 +78,9 @@ class SettleReads:
         After a commit that failed they know nothing of what it held: that is read once more (R10).
         Returns whether it is so.
         """
-        books, times = self._run.books, self._run.ledger.times
-        if self._loads != books.loads or self.read_until < times.evicted_until:
-            self._loads, self.read_until, self._reread_at = books.loads, times.settled_until, 0
+        repository, times = self._run.repository, self._run.ledger.times
+        if self._loads != repository.loads or self.read_until < times.evicted_until:
+            self._loads, self.read_until, self._reread_at = repository.loads, times.settled_until, 0
             self._unread = None
             return True
         return False
@@ -104,7 +104,7 @@ class SettleReads:
             try:
                 await self._read_in_order(under_way, limit + self._run.cost.requests, head)
             except ExporterError:
-                if self._run.books.loaded:
+                if self._run.repository.loaded:
                     await self._book_shown(under_way)
                 raise
             await self._book_shown(under_way)

@@ -50,12 +50,12 @@ class PollStart:
             raise ClockError("the API's answers carry no usable Date header: nothing can be counted")
         for _ in range(MORE_PROBES):
             if self._run.budget_left <= 1 or not self._source.clock.undecided(
-                self._run.books.rules.overlap / SECOND
+                self._run.repository.rules.overlap / SECOND
             ):
                 break
             await self._probe()
         if self._source.project_id:
-            self._run.books.claim_project(self._source.project_id)
+            self._run.repository.claim_project(self._source.project_id)
 
     async def _probe(self) -> None:
         self._probed += await self._run.reader.probe(self._run.deadline, time_filters=self._time_filters)
@@ -65,16 +65,16 @@ class PollStart:
         now = self._run.now()
         ended = self._source.clock.latest_ms() or now
         for record in self._probed:
-            self._run.books.ledger.see(record, Sighting(0, ended, None, self._run.ahead))
+            self._run.repository.ledger.see(record, Sighting(0, ended, None, self._run.ahead))
         self._probed.clear()
 
     async def begin(self) -> None:
         """R4: the first start, committed before anything is counted. R8: give up what is too far back."""
-        ledger = self._run.books.ledger
+        ledger = self._run.repository.ledger
         if not ledger.started:
             now, waited = await self._witnesses.begin(), self._witnesses.waited()
             ledger.start(now, waited)
-            await self._run.books.commit(self._run.now())
+            await self._run.repository.commit(self._run.now())
             log.info(
                 logger,
                 "counting begins",
@@ -89,7 +89,7 @@ class PollStart:
                 return
             await self._probe()
             if skipped := ledger.jump(self._run.now()):
-                await self._run.books.commit(self._run.now())
+                await self._run.repository.commit(self._run.now())
                 log.warn(
                     logger,
                     "a stretch of time will never be read: downtime exceeded poll.max_catch_up",

@@ -56,7 +56,7 @@ class Witnesses:
             self._first_try = self._monotonic()
             self._tried_before = ledger.totals.plain(FIRST_TRIED_MS) > 0
             ledger.try_start(int(self._wall() * SECOND))
-            await self._run.books.commit(None)  # or a restart would move it
+            await self._run.repository.commit(None)  # or a restart would move it
 
     def waited(self) -> int:
         """Milliseconds since the first start was first tried and failed: those are counted from there (R4).
@@ -99,7 +99,7 @@ class Witnesses:
     async def begin(self) -> int:
         """Now (R4). Where the clocks disagree, after the newest job at least: those there count as old."""
         run = self._run
-        now, furthest, rules = run.now(), run.furthest, run.books.rules
+        now, furthest, rules = run.now(), run.furthest, run.repository.rules
         if furthest - now <= rules.overlap and not self._disagree():
             return now
         until = min(max(furthest, int(self._wall() * SECOND)), furthest + rules.max_catch_up)

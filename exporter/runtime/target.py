@@ -73,7 +73,7 @@ class Target:
             ),
             source=client,
             reader=Reader(client, PageMemory(trust_count), split_by_type=settings.filters.job_type is None),
-            books=repository,
+            repository=repository,
             budget=self._budget,
             publish=resources.publish,
             monotonic=time.monotonic,

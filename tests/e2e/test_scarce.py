@@ -106,8 +106,8 @@ def test_books_that_cannot_be_written_for_want_of_resources(tmp_path: Path, name
         raise error
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(harness.books, "commit", fail)
+        patch.setattr(harness.repository, "commit", fail)
         asyncio.run(harness.poll())
-    assert harness.books.problem.startswith(said)
+    assert harness.repository.problem.startswith(said)
     assert asyncio.run(harness.poll(2)) == "complete"
     harness.store.close()

@@ -125,14 +125,14 @@ class Recorder:
             PollSettings(poll.interval, poll.timeout, budget=300),
             source=self.client,
             reader=Reader(self.client, PageMemory(None), split_by_type=True),
-            books=self._books(),
+            repository=self._repository(),
             publish=lambda view: self.exposition.publish(Published((view,), self.classes.classes)),
             monotonic=clock,
             wall=clock,
             sleep=clock.sleep,
         )
 
-    def _books(self) -> LedgerRepository:
+    def _repository(self) -> LedgerRepository:
         identity = TargetView(
             target=self.target.name,
             region=self.target.region,

@@ -51,45 +51,45 @@ def ledger() -> Ledger:
     return made
 
 
-def see(books: Ledger, job_id: str | None, state: str, at: int, created: int = START) -> None:
+def see(counted: Ledger, job_id: str | None, state: str, at: int, created: int = START) -> None:
     """The job as one answer, ``at`` seconds after the start, shows it."""
     record = Record(job_id, created, state, *PAIR, text_length=10)
     begun = START + at * SECOND
     name = job_id or "\x00anonymous"
-    books.see_as(
+    counted.see_as(
         name, record, Sighting(begun=begun, ended=begun + 500, since=START, until=START + 60 * SECOND)
     )
 
 
 def test_a_failure_points_to_the_latest_job_of_its_class() -> None:
     """The second failure of a class takes the place of the first."""
-    books = ledger()
-    see(books, "first", FAILED, 1)
-    see(books, "second", FAILED, 2)
+    counted = ledger()
+    see(counted, "first", FAILED, 1)
+    see(counted, "second", FAILED, 2)
     expected = {(*PAIR, "no_message"): Exemplar("second", 1, START + 2_500)}
-    assert books.exemplars.of(FAILURES) == expected
+    assert counted.exemplars.of(FAILURES) == expected
 
 
 def test_a_job_is_behind_the_buckets_it_was_counted_in() -> None:
     """Upper and lower bound apart, each with its own value, in milliseconds."""
-    books = ledger()
-    see(books, "job", PROCESSING, 4)
-    see(books, "job", SUCCEED, 8)
+    counted = ledger()
+    see(counted, "job", PROCESSING, 4)
+    see(counted, "job", SUCCEED, 8)
     at = START + 8_500
-    assert books.exemplars.of(DURATION_UPPER) == {(*PAIR, "60000"): Exemplar("job", 8_500, at)}
-    assert books.exemplars.of(DURATION_LOWER) == {(*PAIR, "5000"): Exemplar("job", 4_000, at)}
+    assert counted.exemplars.of(DURATION_UPPER) == {(*PAIR, "60000"): Exemplar("job", 8_500, at)}
+    assert counted.exemplars.of(DURATION_LOWER) == {(*PAIR, "5000"): Exemplar("job", 4_000, at)}
 
 
 def test_what_is_not_counted_has_no_exemplar() -> None:
     """Seen again, seen too late for a duration, or without an id that could be looked up."""
-    books = ledger()
-    see(books, "job", FAILED, 1)
-    see(books, "job", FAILED, 9)
-    see(books, None, FAILED, 9)
-    see(books, "late", SUCCEED, 3_000)
-    assert [found.job_id for found in books.exemplars.of(FAILURES).values()] == ["job"]
-    assert books.exemplars.of(FAILURES)[(*PAIR, "no_message")].at == START + 1_500
-    assert books.exemplars.of(DURATION_UPPER) == {}
+    counted = ledger()
+    see(counted, "job", FAILED, 1)
+    see(counted, "job", FAILED, 9)
+    see(counted, None, FAILED, 9)
+    see(counted, "late", SUCCEED, 3_000)
+    assert [found.job_id for found in counted.exemplars.of(FAILURES).values()] == ["job"]
+    assert counted.exemplars.of(FAILURES)[(*PAIR, "no_message")].at == START + 1_500
+    assert counted.exemplars.of(DURATION_UPPER) == {}
 
 
 def test_histograms_carry_them_by_place() -> None:

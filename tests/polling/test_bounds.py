@@ -28,9 +28,9 @@ ROUNDINGS: dict[str, Callable[[int], int]] = {
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[SqliteStore]:
-    books = SqliteStore(tmp_path / "books.db")
-    yield books
-    books.close()
+    store = SqliteStore(tmp_path / "books.db")
+    yield store
+    store.close()
 
 
 class Traffic:
@@ -151,7 +151,7 @@ def test_a_job_in_the_margin_is_counted_and_not_missed(store: SqliteStore) -> No
     run = harness.poller._run
     result = asyncio.run(harness.reader.read(Window(since, since + SECOND), run.deadline))
     asyncio.run(run.book(result))
-    jobs = harness.books.ledger.jobs
+    jobs = harness.repository.ledger.jobs
     assert [query for query in harness.api.queries[-1:] if query.since == since - SECOND]
     assert [job.misses for name in (beside, hidden) if (job := jobs.get(name))] == [0, 0]
     assert harness.created() == 2

@@ -227,7 +227,9 @@ def test_what_exceeds_the_budget_waits_longest_unseen_first(tmp_path: Path) -> N
         asyncio.run(harness.poll())
         assert harness.reader.requests - before <= 6
     last_checked = [
-        job.last_checked for job_id in stuck if (job := harness.books.ledger.jobs.get(job_id)) is not None
+        job.last_checked
+        for job_id in stuck
+        if (job := harness.repository.ledger.jobs.get(job_id)) is not None
     ]
     assert len(last_checked) == 40
     assert min(last_checked) > harness.clock.ms - 4 * MINUTE

@@ -56,13 +56,13 @@ class BudgetHarness(PollerHarness):
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[SqliteStore]:
-    books = SqliteStore(tmp_path / "books.db")
-    yield books
-    books.close()
+    store = SqliteStore(tmp_path / "books.db")
+    yield store
+    store.close()
 
 
 def settled_until(harness: PollerHarness) -> int:
-    return harness.books.ledger.times.settled_until
+    return harness.repository.ledger.times.settled_until
 
 
 @pytest.mark.slow

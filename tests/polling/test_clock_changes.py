@@ -32,9 +32,9 @@ CHANGES = pytest.mark.parametrize(
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[SqliteStore]:
-    books = SqliteStore(tmp_path / "books.db")
-    yield books
-    books.close()
+    store = SqliteStore(tmp_path / "books.db")
+    yield store
+    store.close()
 
 
 def house_before(store: SqliteStore, name: str, change: str, ahead: int, **options: Any) -> PollerHarness:
@@ -69,7 +69,7 @@ def assert_exact(harness: PollerHarness) -> None:
     assert jobs > 100
     assert (harness.created(), harness.finished(), harness.expired()) == (jobs, jobs, 0)
     assert not any(harness.view.anomalies.get(name) for name in ("outside_window", "bad_create_time"))
-    for job_id, job in harness.books.ledger.jobs.items():
+    for job_id, job in harness.repository.ledger.jobs.items():
         assert job.created == harness.api.jobs[job_id].create_time
 
 

@@ -262,7 +262,7 @@ def test_a_quiet_target_with_a_slow_clock_counts_the_first_job(harness: ClockedH
 
 
 def settled_behind(harness: ClockedHarness) -> int:
-    return harness.clock.ms - harness.books.ledger.times.settled_until
+    return harness.clock.ms - harness.repository.ledger.times.settled_until
 
 
 @pytest.mark.slow
@@ -295,10 +295,10 @@ def test_counting_does_not_begin_by_a_part_of_the_list(tmp_path: Path) -> None:
         harness.clock.tell(ahead(2 * HOUR, 40))
         harness.api.fail = lambda query: outage(query) if query.offset else None
         harness.idle(1)
-        assert not harness.books.ledger.started
+        assert not harness.repository.ledger.started
         harness.api.fail = lambda query: None
         harness.idle(1)
-        assert harness.books.ledger.started
+        assert harness.repository.ledger.started
 
 
 @pytest.mark.slow

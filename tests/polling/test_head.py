@@ -45,7 +45,7 @@ def test_one_wide_request_brings_the_news(harness: PollerHarness) -> None:
     head = harness.api.queries[0]
     assert (head.since or now) < now - 5 * MINUTE
     assert (head.until or 0) > now
-    assert harness.books.ledger.jobs.get(job) is not None
+    assert harness.repository.ledger.jobs.get(job) is not None
 
 
 @pytest.mark.parametrize("kind", [ErrorKind.SERVER, ErrorKind.TOO_LARGE, ErrorKind.DECODE])

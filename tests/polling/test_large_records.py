@@ -21,9 +21,9 @@ from tests.polling.test_budget_kept import BudgetHarness
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[SqliteStore]:
-    books = SqliteStore(tmp_path / "books.db")
-    yield books
-    books.close()
+    store = SqliteStore(tmp_path / "books.db")
+    yield store
+    store.close()
 
 
 def too_large() -> ApiError:
@@ -103,7 +103,7 @@ def test_any_budget_gets_past_it(store: SqliteStore, budget: int, trusted: bool)
     harness.polls(max(40, 300 // budget))
     assert harness.created() == 89
     assert malformed(harness) == 1
-    assert harness.books.ledger.times.settled_until > harness.clock.ms - 25 * MINUTE
+    assert harness.repository.ledger.times.settled_until > harness.clock.ms - 25 * MINUTE
 
 
 @pytest.mark.parametrize("newest_first", [True, False], ids=["newest-first", "oldest-first"])

@@ -14,9 +14,9 @@ from tests.fake_api import MINUTE, SECOND, PollerHarness
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[SqliteStore]:
-    books = SqliteStore(tmp_path / "books.db")
-    yield books
-    books.close()
+    store = SqliteStore(tmp_path / "books.db")
+    yield store
+    store.close()
 
 
 async def stale(harness: PollerHarness, minutes: int, hidden_for: int) -> str:

@@ -335,7 +335,7 @@ class Soak:
                 self.cloud.happened["kills"] += 1
                 self._reopen()
             self.clock.ms = max(self.clock.ms, due)
-            if self.clock.ms >= next_sample and self.harness.books.loaded:
+            if self.clock.ms >= next_sample and self.harness.repository.loaded:
                 self.result.samples.append(self._sample())
                 progress(self.result.samples[-1])
                 next_sample += every
@@ -369,9 +369,9 @@ class Soak:
 
     def _delete_one(self) -> None:
         """A record that is in the books vanishes from the list, between two pages or two polls."""
-        if self._rng.random() > 0.02 or not self.harness.books.loaded:
+        if self._rng.random() > 0.02 or not self.harness.repository.loaded:
             return
-        jobs = self.harness.books.ledger.jobs
+        jobs = self.harness.repository.ledger.jobs
         second = self.clock.ms - self._rng.randrange(10 * MINUTE)
         for job_id, job in jobs.created_in(second, second + SECOND):
             if not job.open and job_id not in jobs.dirty:
@@ -380,14 +380,14 @@ class Soak:
                 return
 
     def _is_up_to_date(self) -> bool:
-        books = self.harness.books
-        if not (books.loaded and books.ledger.started):
+        repository = self.harness.repository
+        if not (repository.loaded and repository.ledger.started):
             return False
-        return self.clock.ms - books.ledger.times.settled_until < 3 * books.rules.overlap
+        return self.clock.ms - repository.ledger.times.settled_until < 3 * repository.rules.overlap
 
     def _sample(self) -> Sample:
         files = (self._path, self._path.with_name(self._path.name + "-wal"))
-        usage, ledger = resource.getrusage(resource.RUSAGE_SELF), self.harness.books.ledger
+        usage, ledger = resource.getrusage(resource.RUSAGE_SELF), self.harness.repository.ledger
         return Sample(
             hours=(self.clock.ms - START) / (60 * MINUTE),
             jobs=self.harness.created(),

@@ -36,7 +36,7 @@ def fill(path: Path) -> Path:
     return path
 
 
-def books(path: Path) -> dict[str, Any]:
+def stored(path: Path) -> dict[str, Any]:
     """Everything a store holds for the target, but the number of its version."""
     store = SqliteStore(path)
     try:

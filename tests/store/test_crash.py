@@ -20,7 +20,7 @@ import pytest
 from exporter.store.sqlite import SqliteStore
 from testkit.processes import ROOT
 from tests.fake_api import SECOND, FakeApi, FakeClock, PollerHarness
-from tests.store.support import books
+from tests.store.support import stored
 
 
 class Killed(BaseException):
@@ -135,9 +135,9 @@ class Story:
         for _ in range(3):
             self.poll()
             self.api.clock.ms += 15 * SECOND
-        assert harness.books.ledger.imbalance() == 0
+        assert harness.repository.ledger.imbalance() == 0
         harness.store.close()
-        return comparable(books(self.path))
+        return comparable(stored(self.path))
 
 
 def comparable(held: dict[str, Any]) -> dict[str, Any]:

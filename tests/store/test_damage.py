@@ -17,7 +17,7 @@ from exporter.store import checksums
 from exporter.store.base import Commit
 from exporter.store.sqlite import SqliteStore, examine
 from tests.fake_api import PollerHarness
-from tests.store.support import SCOPE, books, fill, polls
+from tests.store.support import SCOPE, fill, polls, stored
 
 SEED = 20
 DAMAGES = 250
@@ -75,7 +75,7 @@ def loaded(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         breakers = store.load_breakers()
     finally:
         store.close()
-    return books(path), breakers
+    return stored(path), breakers
 
 
 @pytest.mark.slow
@@ -146,7 +146,7 @@ def test_a_row_that_is_gone_is_named_as_damage(written: Path, tmp_path: Path) ->
             db.execute(f"DELETE FROM {table} WHERE crc = {crc}")  # noqa: S608 - our own words
             db.commit()
         with pytest.raises(StoreError, match="damaged"):
-            books(path)
+            stored(path)
 
 
 @pytest.mark.parametrize("table", OWNED)
@@ -178,7 +178,7 @@ def test_other_rows_with_right_checksums_are_named(written: Path, tmp_path: Path
         db.execute(f"UPDATE {table} SET crc = row_crc({checksums.COLUMNS[table]})")  # noqa: S608 - our own words
         db.commit()
     with pytest.raises(StoreError, match="damaged"):
-        books(path)
+        stored(path)
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +204,7 @@ def test_a_write_that_the_disk_lost_is_named(
     former, now = some_time
     path = tmp_path / "books.db"
     path.write_bytes(now)
-    right = books(path)
+    right = stored(path)
     refused = 0
     for number, old in enumerate(former):
         for place in range(0, len(old), size):
@@ -212,7 +212,7 @@ def test_a_write_that_the_disk_lost_is_named(
                 continue
             path.write_bytes(now[:place] + old[place : place + size] + now[place + size :])
             try:
-                found = books(path)
+                found = stored(path)
             except StoreError:
                 refused += 1
             else:

@@ -65,7 +65,7 @@ def test_a_file_lost_while_running_stops_the_counting(
     assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 1
     assert harness.created() == seen
     assert not harness.view.up
-    assert str(beside(path, suffix)) in harness.books.problem
+    assert str(beside(path, suffix)) in harness.repository.problem
     harness.store.close()
 
 
@@ -89,7 +89,7 @@ def test_a_file_made_smaller_while_running_stops_the_counting(
         harness.api.create()
         assert asyncio.run(harness.poll()) == "failed"
     assert harness.created() == seen
-    assert harness.books.problem.startswith(f"{file}: was made smaller while the exporter runs")
+    assert harness.repository.problem.startswith(f"{file}: was made smaller while the exporter runs")
     assert len(caplog.records) == 1
     store.close()
 
@@ -178,8 +178,8 @@ def test_a_second_exporter_on_a_new_file_is_left_alone(tmp_path: Path) -> None:
     assert beside(path, "-wal").stat().st_size > 0
     other.store.close()
     again = PollerHarness(SqliteStore(path))
-    asyncio.run(again.books.load(0))
-    assert len(again.books.ledger.jobs) == len(other.api.jobs)
+    asyncio.run(again.repository.load(0))
+    assert len(again.repository.ledger.jobs) == len(other.api.jobs)
     again.store.close()
 
 

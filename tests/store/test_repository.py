@@ -25,9 +25,9 @@ def test_books_that_do_not_balance_are_never_written(
     asyncio.run(harness.poll(3))
     harness.api.create()
     asyncio.run(harness.poll())
-    harness.books.ledger.totals.add(CREATED, ("AUDITION", "TTS_LLM"))
+    harness.repository.ledger.totals.add(CREATED, ("AUDITION", "TTS_LLM"))
     with pytest.raises(RuntimeError, match="is 1: wrong books are not kept"):
-        asyncio.run(harness.books.commit(harness.clock.ms))
+        asyncio.run(harness.repository.commit(harness.clock.ms))
     asyncio.run(harness.poll(2))
     assert (harness.created(), harness.open()) == (1, 1)
     store.close()
@@ -70,7 +70,7 @@ def test_a_store_changed_from_outside_is_refused_in_one_line(tmp_path: Path, sql
     store._db.execute(sql)
     harness.restart()
     with pytest.raises(StoreCorruptError, match="the store is damaged") as caught:
-        asyncio.run(harness.books.load(harness.clock.ms))
+        asyncio.run(harness.repository.load(harness.clock.ms))
     assert "\n" not in str(caught.value)
     store.close()
 
@@ -82,7 +82,7 @@ def test_stored_totals_that_do_not_balance_are_refused(tmp_path: Path) -> None:
     asyncio.run(harness.poll(3))
     changes = Changes(None, {}, (), {(CREATED, "ASYNC_JOB", "TTS_LLM", ""): 5}, {}, ())
     commit = Commit(
-        version=harness.books._version,
+        version=harness.repository._version,
         changes=changes,
         project_id="p1",
         last_complete_poll=None,
@@ -92,7 +92,7 @@ def test_stored_totals_that_do_not_balance_are_refused(tmp_path: Path) -> None:
     store.commit("t", "region=cn-north-4", commit)
     harness.restart()
     with pytest.raises(StoreCorruptError, match=r"do not balance \(by 5\)"):
-        asyncio.run(harness.books.load(harness.clock.ms))
+        asyncio.run(harness.repository.load(harness.clock.ms))
     store.close()
 
 
@@ -101,7 +101,7 @@ def test_a_poll_committed_after_its_time_limit_is_counted_once(tmp_path: Path) -
     store = SqliteStore(tmp_path / "books.db")
     harness = PollerHarness(store)
     asyncio.run(harness.poll(3))
-    before = harness.books
+    before = harness.repository
 
     async def give_up_after(work: Callable[[], object]) -> object:
         done = work()
@@ -113,7 +113,7 @@ def test_a_poll_committed_after_its_time_limit_is_counted_once(tmp_path: Path) -
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(harness.poller.poll())
     harness.restart()
-    harness.books.succeed(before)
+    harness.repository.succeed(before)
     asyncio.run(harness.poll())
     assert harness.views[-1].polls == {"complete": 5}
     store.close()
@@ -124,10 +124,10 @@ def test_a_poll_that_no_commit_holds_is_handed_on(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "books.db")
     harness = PollerHarness(store)
     asyncio.run(harness.poll(3))
-    harness.books.poll_ended("failed", 10, harness.clock.ms)
-    before = harness.books
+    harness.repository.poll_ended("failed", 10, harness.clock.ms)
+    before = harness.repository
     harness.restart()
-    harness.books.succeed(before)
+    harness.repository.succeed(before)
     asyncio.run(harness.poll())
     assert harness.views[-1].polls == {"complete": 4, "failed": 1}
     store.close()
@@ -147,15 +147,18 @@ def test_polls_count_once_whether_a_failed_commit_was_made(tmp_path: Path, made:
         raise StoreError("the answer was lost")
 
     store.commit = lose  # type: ignore[method-assign]  # a store that fails after its COMMIT cannot be had otherwise
-    harness.books.poll_ended("failed", 10, harness.clock.ms)
+    harness.repository.poll_ended("failed", 10, harness.clock.ms)
     with pytest.raises(StoreError):
-        asyncio.run(harness.books.commit(harness.clock.ms))
-    assert not harness.books.loaded
+        asyncio.run(harness.repository.commit(harness.clock.ms))
+    assert not harness.repository.loaded
     store.commit = answer  # type: ignore[method-assign]
-    harness.books.poll_ended("failed", 20, harness.clock.ms)
-    asyncio.run(harness.books.load(harness.clock.ms))
-    asyncio.run(harness.books.commit(harness.clock.ms))
-    assert harness.books.view(now=harness.clock.ms, up=True, skew_ms=0).polls == {"complete": 3, "failed": 2}
+    harness.repository.poll_ended("failed", 20, harness.clock.ms)
+    asyncio.run(harness.repository.load(harness.clock.ms))
+    asyncio.run(harness.repository.commit(harness.clock.ms))
+    assert harness.repository.view(now=harness.clock.ms, up=True, skew_ms=0).polls == {
+        "complete": 3,
+        "failed": 2,
+    }
     store.close()
 
 

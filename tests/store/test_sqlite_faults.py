@@ -34,7 +34,7 @@ from exporter.store.base import Commit
 from exporter.store.sqlite import SqliteStore
 from testkit.processes import ROOT, exporter, simulator, total, wait_for, write_config
 from tests.fake_api import PollerHarness
-from tests.store.support import SCOPE, books, fill, polls
+from tests.store.support import SCOPE, fill, polls, stored
 
 DAMAGED = r"books\.db: the store is damaged and was left as it is: move it away to start new books"
 LOCK_HELD = r"books\.db: another program holds a lock on the store: end it"
@@ -233,7 +233,7 @@ def test_a_full_disk_stops_the_counting_and_loses_nothing(small_disk: Path) -> N
     asyncio.run(harness.poll(2))
     assert harness.created() == len(harness.api.jobs) > created
     store.close()
-    assert books(small_disk / "books.db")["times"] is not None
+    assert stored(small_disk / "books.db")["times"] is not None
 
 
 def test_a_program_that_starts_on_a_full_disk_says_so(small_disk: Path, tmp_path: Path) -> None:
@@ -248,15 +248,15 @@ def test_a_program_that_starts_on_a_full_disk_says_so(small_disk: Path, tmp_path
 
 def test_a_commit_that_does_not_fit_changes_nothing(path: Path) -> None:
     """Half a commit would be books that do not balance; SQLite's own limit stands in for the disk."""
-    before = books(path)
+    before = stored(path)
     store = SqliteStore(path)
     pages = store._db.execute("PRAGMA page_count").fetchone()[0]
     store._db.execute(f"PRAGMA max_page_count = {pages}")
     harness = PollerHarness(store)
-    asyncio.run(harness.books.load(0))
+    asyncio.run(harness.repository.load(0))
     many = Changes(None, {f"job-{n:09}": Job(0, "WAITING", "a", "b") for n in range(2000)}, (), {}, {}, ())
     commit = Commit(
-        version=harness.books._version,
+        version=harness.repository._version,
         changes=many,
         project_id="p1",
         last_complete_poll=None,
@@ -266,7 +266,7 @@ def test_a_commit_that_does_not_fit_changes_nothing(path: Path) -> None:
     with pytest.raises(StoreError, match=r"books\.db: no space left on the device: nothing was changed"):
         store.commit("t", SCOPE, commit)
     store.close()
-    assert books(path) == before
+    assert stored(path) == before
 
 
 # --- somebody else ----------------------------------------------------------------------------------------
@@ -334,7 +334,7 @@ def test_what_a_killed_process_left_in_the_log_is_there(tmp_path: Path) -> None:
         )
         program.kill()
     assert (tmp_path / "books.db-wal").stat().st_size > 0
-    held = books(tmp_path / "books.db")
+    held = stored(tmp_path / "books.db")
     assert sum(value for key, value in held["totals"].items() if key[0] == "created") >= seen
 
 
@@ -344,12 +344,12 @@ def test_what_a_killed_process_left_in_the_log_is_there(tmp_path: Path) -> None:
 def test_an_empty_file_becomes_a_new_store(tmp_path: Path) -> None:
     """There is nothing in it that could be destroyed: mktemp and container volumes make such files."""
     (tmp_path / "books.db").touch()
-    assert books(fill(tmp_path / "books.db"))["totals"]
+    assert stored(fill(tmp_path / "books.db"))["totals"]
 
 
 def test_opening_and_closing_a_good_store_changes_no_byte(path: Path) -> None:
     """What is loaded twice is the same twice."""
-    assert books(path) == books(path)
+    assert stored(path) == stored(path)
 
 
 def test_closing_twice_is_harmless(path: Path) -> None:

@@ -13,9 +13,9 @@ from tests.fake_api import PollerHarness
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[SqliteStore]:
-    books = SqliteStore(tmp_path / "books.db")
-    yield books
-    books.close()
+    store = SqliteStore(tmp_path / "books.db")
+    yield store
+    store.close()
 
 
 @pytest.fixture

@@ -56,5 +56,5 @@ def test_a_restart_in_the_middle_of_everything_repeats_nothing(harness: PollerHa
 def test_before_the_store_is_read_nothing_is_published_as_zero(store: SqliteStore) -> None:
     """Zeros from an unread store would look like a counter reset."""
     harness = PollerHarness(store)
-    view = harness.books.view(now=None, up=False, skew_ms=None)
+    view = harness.repository.view(now=None, up=False, skew_ms=None)
     assert (view.pairs, view.gauges, view.created) == ((), None, {})

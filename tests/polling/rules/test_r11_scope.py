@@ -18,7 +18,7 @@ def test_a_target_name_reused_for_something_else_is_refused(store: SqliteStore) 
     started(PollerHarness(store, scope="region=cn-north-4"))
     other = PollerHarness(store, scope="region=cn-east-3")
     with pytest.raises(ScopeChangedError, match="use a new target name"):
-        asyncio.run(other.books.load(0))
+        asyncio.run(other.repository.load(0))
 
 
 def test_another_project_behind_the_same_name_is_refused(store: SqliteStore) -> None:

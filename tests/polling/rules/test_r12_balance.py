@@ -43,4 +43,4 @@ def test_memory_is_bounded_by_what_is_open_and_recent(harness: PollerHarness) ->
         if len(harness.api.jobs) > 200:
             del harness.api.jobs[min(harness.api.jobs)]
     assert harness.created() == 600
-    assert len(harness.books.ledger.jobs) < 50
+    assert len(harness.repository.ledger.jobs) < 50

@@ -214,7 +214,7 @@ def test_a_window_that_was_not_read_to_its_end_misses_nothing(harness: PollerHar
     harness.api.clip = 2  # the third is on a page of its own
     harness.api.fail = lambda query: outage(query) if query.offset else None
     run(harness, 10)
-    assert [job.misses for job_id in jobs if (job := harness.books.ledger.jobs.get(job_id))] == [0, 0, 0]
+    assert [job.misses for job_id in jobs if (job := harness.repository.ledger.jobs.get(job_id))] == [0, 0, 0]
 
 
 @pytest.mark.parametrize("state", ["WAITING", "SUCCEED"])

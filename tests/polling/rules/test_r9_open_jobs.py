@@ -144,9 +144,9 @@ def test_jobs_among_many_unknown_ones_are_looked_up_alone(harness: PollerHarness
         return sorted(query.job_id or "listing" for query in harness.api.queries)
 
     listings = queries()
-    harness.books.ledger.missing_jobs.look_up_alone.update([*jobs, "ended"])
+    harness.repository.ledger.missing_jobs.look_up_alone.update([*jobs, "ended"])
     assert [*queries(), "listing"] == [*jobs, *listings]
-    assert harness.books.ledger.missing_jobs.look_up_alone == set(jobs)
+    assert harness.repository.ledger.missing_jobs.look_up_alone == set(jobs)
 
 
 @pytest.mark.slow
