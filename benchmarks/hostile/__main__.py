@@ -38,6 +38,8 @@ from testkit.processes import ROOT, Exporter, free_port, simulator, wait_for, wr
 JOBS: Final = 2
 """Scrape jobs of Prometheus, each with a connection of its own and a scrape a second."""
 AFTER_SECONDS: Final = 10.0
+QUIET_SECONDS: Final = 2.0
+"""Before each kind."""
 PROBE_SECONDS: Final = 0.2
 WARM_SECONDS: Final = 15.0
 """After the first polls: what the books take at their start is not what clients take."""
@@ -96,7 +98,7 @@ def wanted(kind: str, parts: list[str]) -> bool:
 
 
 def row(kind: str, pid: int, port: int, querying: str, chosen: argparse.Namespace) -> str:
-    time.sleep(2.0)
+    time.sleep(QUIET_SECONDS)
     before, _ = resident(pid)
     cpu = cpu_seconds(pid)
     Path(f"/proc/{pid}/clear_refs").write_text("5")  # the highest begins anew

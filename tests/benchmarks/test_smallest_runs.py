@@ -1,0 +1,81 @@
+"""Each benchmark runs to its end, with as little to measure as there can be."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import memory_cost, page_cost, poll_cost, process_cost
+from benchmarks.hostile import __main__ as hostile
+from benchmarks.scrape import __main__ as scrape
+from benchmarks.scrape import data
+from benchmarks.scrape import poll as scrape_poll
+from benchmarks.scrape.servers import SERVERS
+from tests.conftest import Tool
+
+Printed = pytest.CaptureFixture[str]
+
+
+def called_with(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["benchmark", *arguments])
+
+
+def test_the_benchmark_of_polls_runs(monkeypatch: pytest.MonkeyPatch, capsys: Printed) -> None:
+    quiet = poll_cost.Workload("quiet", per_minute=1.0, warm_up=60.0, measured=60.0)
+    monkeypatch.setattr(poll_cost, "WORKLOADS", (quiet,))
+    called_with(monkeypatch, "quiet")
+    poll_cost.main()
+    assert '"workload":"quiet"' in capsys.readouterr().out
+
+
+def test_the_benchmark_of_pages_runs(monkeypatch: pytest.MonkeyPatch, capsys: Printed) -> None:
+    monkeypatch.setattr(page_cost, "PAGES", 18)
+    page_cost.main()
+    assert "settle and forget" in capsys.readouterr().out
+
+
+def test_the_benchmark_of_memory_runs(monkeypatch: pytest.MonkeyPatch, capsys: Printed) -> None:
+    called_with(monkeypatch, "1000")
+    memory_cost.main()
+    assert '"open jobs":1000' in capsys.readouterr().out
+
+
+@pytest.mark.e2e
+def test_the_benchmark_of_the_process_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(process_cost, "STORED_JOBS", 1000)
+    monkeypatch.setattr(process_cost, "STARTS", 1)
+    monkeypatch.setenv("PYTHONPYCACHEPREFIX", "")  # the benchmark sets it: it is set back afterwards
+    for name in ("catch-up", "start"):
+        (tmp_path / name).mkdir()
+    assert process_cost.catch_up(tmp_path / "catch-up", hours=0.3, watch=0.1)["jobs"] > 0
+    assert process_cost.start(tmp_path / "start")["seconds, best"] > 0
+
+
+@pytest.mark.e2e
+def test_the_benchmark_of_scrapes_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The peers in Go and nginx need programs that few have."""
+    names = [scrape.OURS, "prometheus-client"]
+    monkeypatch.setattr(scrape, "SERVERS", {name: SERVERS[name] for name in names})
+    cells = scrape.row(data.SIZES[0], True, 0.1, tmp_path)
+    assert [cell.server for cell in cells] == names
+
+
+@pytest.mark.e2e
+def test_the_benchmark_of_scrapes_during_a_poll_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(scrape_poll, "AWAY_SECONDS", 600)
+    monkeypatch.setattr(scrape_poll, "PAUSE", 0.0)
+    assert scrape_poll.run(tmp_path).scrapes > 0
+
+
+@pytest.mark.e2e
+def test_the_benchmark_of_hostile_clients_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: Printed, tool: Tool
+) -> None:
+    tool("prometheus")
+    for name in ("WARM_SECONDS", "AFTER_SECONDS", "QUIET_SECONDS"):
+        monkeypatch.setattr(hostile, name, 0.1)
+    called_with(monkeypatch, "--targets=1", "--clients=2", "--seconds=1", "--kind=half closes")
+    hostile.main()
+    assert capsys.readouterr().out.count("\n| ") >= 2
