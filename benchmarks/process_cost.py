@@ -219,7 +219,7 @@ def write_store(path: Path) -> None:
         evicted=(),
         totals=totals,
         minutes=minutes,
-        pairs=(),
+        label_sets=(),
     )
     store = SqliteStore(path)
     project = "5a1de0000000000000000000000000a1"

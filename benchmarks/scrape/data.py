@@ -16,8 +16,8 @@ from exporter.exposition import catalog as metrics
 from exporter.exposition.api_stats import ApiMetrics
 from exporter.exposition.samples import Books, Distribution, ProcessView
 from exporter.failures.classify import BUILTIN_RULES, Classifier
-from exporter.ledger.snapshot import Histogram, JobGauges, Pair, Published, TargetView
-from exporter.ledger.totals import documented_pairs
+from exporter.ledger.snapshot import Histogram, JobGauges, LabelSet, Published, TargetView
+from exporter.ledger.totals import documented_label_sets
 
 CLASSES: Final = Classifier(BUILTIN_RULES).classes
 TEXT_BUCKETS: Final = (50, 100, 200, 500, 1_000, 2_000, 3_000, 5_000, 10_000)
@@ -35,7 +35,7 @@ class Size(msgspec.Struct, frozen=True):
 
     series: int
     targets: int
-    pairs: int
+    label_sets: int
     seen: int
 
 
@@ -63,24 +63,24 @@ class Family(msgspec.Struct):
 
 def view(target: str, size: Size) -> TargetView:
     """A target in the middle of its life."""
-    pairs = documented_pairs(None, None)[: size.pairs]
-    seen = pairs[: size.seen]
+    label_sets = documented_label_sets(None, None)[: size.label_sets]
+    seen = label_sets[: size.seen]
 
-    def histograms(bounds: tuple[int, ...]) -> dict[Pair, Histogram]:
+    def histograms(bounds: tuple[int, ...]) -> dict[LabelSet, Histogram]:
         counts = tuple(1 + place % 3 for place in range(len(bounds) + 1))
-        return {pair: Histogram(bounds, counts, 5 * bounds[-1]) for pair in seen}
+        return {label_set: Histogram(bounds, counts, 5 * bounds[-1]) for label_set in seen}
 
-    waiting = {(*pair, "WAITING"): 1_234 for pair in seen}
+    waiting = {(*label_set, "WAITING"): 1_234 for label_set in seen}
     return TargetView(
         target=target,
         region="cn-north-4",
         project_id="0f" * 16,
         api_endpoint="https://metastudio.cn-north-4.myhuaweicloud.com",
-        pairs=pairs,
+        label_sets=label_sets,
         counting_since=1_699_999_000_250,
         created=dict.fromkeys(seen, 123456),
-        finished={(*pair, state): 61_234 for pair, state in product(seen, ("SUCCEED", "FAILED"))},
-        failures={(*pair, name): 1_021 for pair, name in product(seen, CLASSES)},
+        finished={(*label_set, state): 61_234 for label_set, state in product(seen, ("SUCCEED", "FAILED"))},
+        failures={(*label_set, name): 1_021 for label_set, name in product(seen, CLASSES)},
         synthesized_characters=dict.fromkeys(seen, 12345678),
         text_length=histograms(TEXT_BUCKETS),
         duration_upper_bound=histograms(DURATION_BUCKETS),

@@ -70,7 +70,7 @@ JOBS: Final[tuple[Metric[Books], ...]] = (
         "counter",
         "Jobs seen for the first time.",
         _J,
-        lambda books: sampling.each_pair(books.view, books.view.created),
+        lambda books: sampling.each_label_set(books.view, books.view.created),
     ),
     Metric(
         "metastudio_tts_jobs_finished_total",
@@ -106,7 +106,7 @@ JOBS: Final[tuple[Metric[Books], ...]] = (
         "counter",
         "Text length of jobs that succeeded: an estimate of billed characters.",
         _J,
-        lambda books: sampling.each_pair(books.view, books.view.synthesized_characters),
+        lambda books: sampling.each_label_set(books.view, books.view.synthesized_characters),
     ),
     Metric(
         "metastudio_tts_job_duration_upper_bound_seconds",

@@ -17,7 +17,7 @@ from exporter.errors import ErrorKind
 from exporter.exposition.api_stats import REQUEST_SECONDS, ApiView
 from exporter.ledger import snapshot as published
 from exporter.ledger.record import FINAL_STATES, OPEN_STATES, PROCESSING, UNKNOWN, WAITING
-from exporter.ledger.snapshot import Histogram, Pair, TargetView
+from exporter.ledger.snapshot import Histogram, LabelSet, TargetView
 
 JOB_STATES: Final = (WAITING, PROCESSING, *FINAL_STATES, UNKNOWN)
 
@@ -91,25 +91,26 @@ def _each(view: TargetView, known: Iterable[K], counts: Mapping[K, float]) -> Sa
         yield (view.target, *labels), counts.get(labels, 0)
 
 
-def each_pair(view: TargetView, counts: Mapping[Pair, int]) -> Samples:
-    return _each(view, view.pairs, counts)
+def each_label_set(view: TargetView, counts: Mapping[LabelSet, int]) -> Samples:
+    return _each(view, view.label_sets, counts)
 
 
 def each_value(
     view: TargetView, counts: Mapping[tuple[str, str, str], int], values: Iterable[str]
 ) -> Samples:
-    """``values`` is the closed set of the label that follows the pair."""
-    return _each(view, ((*pair, value) for pair, value in product(view.pairs, tuple(values))), counts)
+    """``values`` is the closed set of the label that follows the label set."""
+    known = product(view.label_sets, tuple(values))
+    return _each(view, ((*label_set, value) for label_set, value in known), counts)
 
 
 def each_name(view: TargetView, counts: Mapping[str, int], names: Iterable[str]) -> Samples:
     return _each(view, ((name,) for name in names), {(name,): count for name, count in counts.items()})
 
 
-def distributions(view: TargetView, histograms: Mapping[Pair, Histogram], per_unit: int) -> Samples:
-    """Only the pairs that were seen: zero histograms of all documented pairs would be 1,000 series."""
-    for pair, histogram in sorted(histograms.items()):
-        yield (view.target, *pair), _distribution(histogram, per_unit)
+def distributions(view: TargetView, histograms: Mapping[LabelSet, Histogram], per_unit: int) -> Samples:
+    """Only the label sets that were seen: zero histograms of all documented ones would be 1,000 series."""
+    for label_set, histogram in sorted(histograms.items()):
+        yield (view.target, *label_set), _distribution(histogram, per_unit)
 
 
 def _distribution(histogram: Histogram, per_unit: int) -> Distribution:

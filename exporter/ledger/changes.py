@@ -9,7 +9,7 @@ import msgspec
 
 from exporter.ledger.job_index import Job
 from exporter.ledger.minutes import MinuteKey
-from exporter.ledger.snapshot import Pair
+from exporter.ledger.snapshot import LabelSet
 from exporter.ledger.totals import Key
 from exporter.ledger.watermarks import Times
 
@@ -77,4 +77,4 @@ class Changes(msgspec.Struct, frozen=True):
     totals: dict[Key, int | None]
     """``None``: the total is gone (its histogram started anew)."""
     minutes: dict[MinuteKey, tuple[int, int]]
-    pairs: tuple[Pair, ...]
+    label_sets: tuple[LabelSet, ...]

@@ -1,4 +1,4 @@
-"""The latest job behind a number: one for each failure class and each duration bucket of each pair.
+"""The latest job behind a number: one for each failure class and each duration bucket of each label set.
 
 Pure. Kept in memory only: what a restart loses is a pointer for whoever looks into a spike, and no count.
 Addressed by the total that the job was added to, so there are never more exemplars than totals.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from exporter.ledger.snapshot import Exemplar, Labels
+from exporter.ledger.snapshot import Exemplar, SeriesLabels
 from exporter.ledger.totals import Key
 
 
@@ -23,7 +23,7 @@ class Exemplars:
         if job_id is not None:
             self._latest[key[0]][key] = (job_id, value, at)
 
-    def of(self, name: str) -> dict[Labels, Exemplar]:
+    def of(self, name: str) -> dict[SeriesLabels, Exemplar]:
         """A copy, to be published."""
         latest = self._latest.get(name, {})
         return {key[1:]: Exemplar(*found) for key, found in latest.items()}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 from exporter.ledger.ledger import Ledger
-from exporter.ledger.snapshot import JobGauges, Labels
+from exporter.ledger.snapshot import JobGauges, SeriesLabels
 from exporter.units import MINUTE
 
 
@@ -36,7 +36,7 @@ def gauges(ledger: Ledger, now: int) -> JobGauges | None:
     times = ledger.times
     window_start = gauge_start(ledger, now)
     recent = ledger.minutes.since(window_start)
-    open_jobs: dict[Labels, int] = defaultdict(int)
+    open_jobs: dict[SeriesLabels, int] = defaultdict(int)
     for minute, counts in ledger.jobs.open_by_minute.items():
         for labels, jobs in counts.items():
             open_jobs[labels] += jobs

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from exporter.ledger.record import OPEN_STATES, Anomaly
-from exporter.ledger.snapshot import Labels, Pair
+from exporter.ledger.snapshot import LabelSet, SeriesLabels
 from exporter.units import MINUTE
 
 EXPIRED: Final = "expired"
@@ -60,11 +60,11 @@ class Job(msgspec.Struct, gc=False, array_like=True):
         return self.state in OPEN_STATES
 
     @property
-    def pair(self) -> Pair:
+    def label_set(self) -> LabelSet:
         return self.job_type, self.tts_service_enum
 
     @property
-    def labels(self) -> Labels:
+    def labels(self) -> SeriesLabels:
         return self.job_type, self.tts_service_enum, self.state
 
     def spacing(self, now: int, interval: int) -> int:
@@ -112,7 +112,7 @@ class JobIndex:
     def __init__(self, jobs: dict[str, Job] | None = None) -> None:
         self._jobs = dict(jobs or {})
         self._slots: dict[int, dict[str, Job]] = {}
-        self.open_by_minute: dict[int, dict[Labels, int]] = {}
+        self.open_by_minute: dict[int, dict[SeriesLabels, int]] = {}
         """Open jobs by minute of creation and (job_type, tts_service_enum, state)."""
         self.open_count = 0
         self.due = DueIndex()
@@ -163,10 +163,10 @@ class JobIndex:
         jobs = self._jobs
         return {job_id: jobs[job_id] for job_id in self.dirty if job_id in jobs}
 
-    def relabel(self, job: Job, pair: Pair, state: str) -> None:
+    def relabel(self, job: Job, label_set: LabelSet, state: str) -> None:
         """An open job shows other labels, or another state."""
         self._count_open(job, -1)
-        (job.job_type, job.tts_service_enum), job.state = pair, state
+        (job.job_type, job.tts_service_enum), job.state = label_set, state
         self._count_open(job, 1)
 
     def close(self, job_id: str, job: Job, state: str) -> None:
@@ -225,13 +225,13 @@ class JobIndex:
         """How many jobs are open that were created in the minutes of [since, until]."""
         return sum(self.open_in(minute) for minute in range(since // MINUTE, until // MINUTE + 1))
 
-    def oldest_open(self) -> dict[Labels, int]:
+    def oldest_open(self) -> dict[SeriesLabels, int]:
         """Creation time of the oldest open job by (job_type, tts_service_enum, state)."""
-        oldest: dict[Labels, int] = {}
+        oldest: dict[SeriesLabels, int] = {}
         for minute in sorted(self.open_by_minute):
             if self.open_by_minute[minute].keys() <= oldest.keys():
                 continue
-            in_minute: dict[Labels, int] = {}
+            in_minute: dict[SeriesLabels, int] = {}
             for _, job in self.created_in(minute * MINUTE, (minute + 1) * MINUTE):
                 if job.open:
                     in_minute[job.labels] = min(in_minute.get(job.labels, job.created), job.created)

@@ -17,7 +17,7 @@ from exporter.ledger.job_index import EXEMPT, EXPIRED, FLAGS, UNDATED, Job, JobI
 from exporter.ledger.minutes import MinuteTable
 from exporter.ledger.missing import MissingJobs, MissVerdict
 from exporter.ledger.record import FAILED, FINAL_STATES, OPEN_STATES, UNKNOWN, Anomaly, Record
-from exporter.ledger.snapshot import Pair
+from exporter.ledger.snapshot import LabelSet
 from exporter.ledger.totals import (
     ANOMALIES,
     CREATED,
@@ -26,7 +26,7 @@ from exporter.ledger.totals import (
     FINISHED,
     FIRST_TRIED_MS,
     FOLDED,
-    FOLDED_PAIR,
+    FOLDED_LABEL_SET,
     SKIPPED_MS,
     SYNTHESIZED,
     TEXT_LENGTH,
@@ -49,14 +49,14 @@ class Ledger:
         times: Times | None,
         jobs: JobIndex,
         totals: Totals,
-        labels: LabelSets,
+        label_sets: LabelSets,
         minutes: MinuteTable,
     ) -> None:
         self.rules = rules
         self._times = times
         self.jobs = jobs
         self.totals = totals
-        self.labels = labels
+        self.label_sets = label_sets
         self.minutes = minutes
         self.exemplars = Exemplars()
         self.recent = RecentFailures()
@@ -144,12 +144,12 @@ class Ledger:
 
     def _count_created(self, job_id: str, created: int, record: Record, sighting: Sighting) -> None:
         shown = (record.job_type, record.tts_service_enum)
-        pair = self.labels.fit(shown)
-        if pair != shown:
+        label_set = self.label_sets.fit(shown)
+        if label_set != shown:
             self.totals.add_plain(FOLDED)
-        job = Job(created, record.job_state, *pair)
+        job = Job(created, record.job_state, *label_set)
         self.jobs.add(job_id, job)
-        self.totals.add(CREATED, pair)
+        self.totals.add(CREATED, label_set)
         if record.job_id is None:
             self._flag(job, Anomaly.MISSING_JOB_ID)
         if record.create_time is None:
@@ -184,14 +184,14 @@ class Ledger:
             self._count_finished(job_id, job, record, sighting)
             return
         if state != job.state:
-            self.jobs.relabel(job, job.pair, state)
+            self.jobs.relabel(job, job.label_set, state)
         self.jobs.changed(job_id)
         self._record_open(job_id, job, sighting)
 
     def _take_labels(self, job: Job, record: Record) -> None:
         """An event is counted under the labels that the record shows then; a folded job stays folded."""
-        if job.pair != FOLDED_PAIR:
-            self.jobs.relabel(job, self.labels.fit((record.job_type, record.tts_service_enum)), job.state)
+        if job.label_set != FOLDED_LABEL_SET:
+            self.jobs.relabel(job, self.label_sets.fit((record.job_type, record.tts_service_enum)), job.state)
             self._flag(job, Anomaly.LABEL_CHANGED)
 
     def _take_text(self, job: Job, length: int | None) -> None:
@@ -200,7 +200,7 @@ class Ledger:
             self._flag(job, Anomaly.MISSING_TEXT_LENGTH)
         elif job.text_length < 0:
             job.text_length = length
-            self.totals.observe(TEXT_LENGTH, job.pair, self.rules.text_length_buckets, length)
+            self.totals.observe(TEXT_LENGTH, job.label_set, self.rules.text_length_buckets, length)
 
     def _record_open(self, job_id: str, job: Job, sighting: Sighting) -> None:
         """A job was seen open: it stays so, unless it is too old."""
@@ -212,22 +212,27 @@ class Ledger:
 
     def _count_finished(self, job_id: str, job: Job, record: Record, sighting: Sighting) -> None:
         """Count a job whose state in the job index is final now."""
-        pair, state, ended, characters = job.pair, job.state, sighting.ended, max(0, job.text_length)
-        self.totals.add(FINISHED, pair, state)
+        label_set, state, ended, characters = (
+            job.label_set,
+            job.state,
+            sighting.ended,
+            max(0, job.text_length),
+        )
+        self.totals.add(FINISHED, label_set, state)
         fail_class = ""
         if state == FAILED:
             fail_class = self.rules.classify(record.fail_msg)
-            total = self.totals.add(FAILURES_TOTAL, pair, fail_class)
+            total = self.totals.add(FAILURES_TOTAL, label_set, fail_class)
             self.recent.failed(ended, fail_class, record.fail_msg)
             self.exemplars.take(total, record.job_id, 1, ended)
         else:
-            self.totals.add(SYNTHESIZED, pair, amount=characters)
+            self.totals.add(SYNTHESIZED, label_set, amount=characters)
             if not job.flags & UNDATED:
-                self._observe_duration(job, pair, record.job_id, ended)
-        self.minutes.add(job.created, pair, state, fail_class, characters)
+                self._observe_duration(job, label_set, record.job_id, ended)
+        self.minutes.add(job.created, label_set, state, fail_class, characters)
         self._evict_if_old(job_id, job)
 
-    def _observe_duration(self, job: Job, pair: Pair, job_id: str | None, ended: int) -> None:
+    def _observe_duration(self, job: Job, label_set: LabelSet, job_id: str | None, ended: int) -> None:
         """Observe both bounds of the duration, unless we checked so late that our delay would show."""
         created, last_checked = job.created, max(job.last_checked, job.created)
         if ended - last_checked > 2 * job.spacing(ended, self.rules.interval):
@@ -237,12 +242,12 @@ class Ledger:
             (DURATION_UPPER, max(0, ended - created)),
             (DURATION_LOWER, last_checked - created),
         ):
-            bucket = self.totals.observe(name, pair, buckets, duration)
+            bucket = self.totals.observe(name, label_set, buckets, duration)
             self.exemplars.take(bucket, job_id, duration, ended)
 
     def _count_expired(self, job_id: str, job: Job, reason: str) -> None:
-        self.totals.add(EXPIRED_TOTAL, job.pair, reason)
-        self.minutes.add(job.created, job.pair, job.state, reason, max(0, job.text_length))
+        self.totals.add(EXPIRED_TOTAL, job.label_set, reason)
+        self.minutes.add(job.created, job.label_set, job.state, reason, max(0, job.text_length))
         self.jobs.close(job_id, job, EXPIRED)
         self._evict_if_old(job_id, job)
 
@@ -344,8 +349,8 @@ class Ledger:
             elif record.job_state in OPEN_STATES and record.job_id is not None:
                 self._count_created(record.job_id, created, record, sighting)
             elif record.job_state in FINAL_STATES:
-                pair = self.labels.fit((record.job_type, record.tts_service_enum))
-                self.minutes.add_uncounted(created, pair, record.job_state)
+                label_set = self.label_sets.fit((record.job_type, record.tts_service_enum))
+                self.minutes.add_uncounted(created, label_set, record.job_state)
         if sighting.since is None:
             remember_uncounted(records, self.times, self.jobs)
         self.times.history = since
@@ -362,7 +367,7 @@ class Ledger:
             evicted=tuple(self.jobs.evicted),
             totals={key: self.totals.values.get(key) for key in self.totals.dirty},
             minutes=dict(self.minutes.pending),
-            pairs=tuple(self.labels.added),
+            label_sets=tuple(self.label_sets.added),
         )
 
     def committed(self) -> None:
@@ -372,7 +377,7 @@ class Ledger:
         self.jobs.evicted.clear()
         self.totals.dirty.clear()
         self.minutes.pending.clear()
-        self.labels.added.clear()
+        self.label_sets.added.clear()
 
     def imbalance(self) -> int:
         """Jobs created less those finished, expired and open (R12): anything but 0 is a defect."""

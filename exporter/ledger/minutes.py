@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from exporter.ledger.snapshot import Labels, Pair
+from exporter.ledger.snapshot import LabelSet, SeriesLabels
 from exporter.units import MINUTE
 
 MinuteKey = tuple[int, str, str, str, str]
@@ -21,29 +21,29 @@ class MinuteTable:
     """Jobs that are no longer open, by minute of creation, labels and last state."""
 
     def __init__(self) -> None:
-        self.rows: dict[int, dict[Labels, int]] = {}
+        self.rows: dict[int, dict[SeriesLabels, int]] = {}
         self._jobs: dict[int, int] = {}
         self.pending: dict[MinuteKey, tuple[int, int]] = {}
         """Increments (jobs, characters) for the next commit."""
 
-    def load(self, minute: int, pair: Pair, state: str, jobs: int) -> None:
+    def load(self, minute: int, label_set: LabelSet, state: str, jobs: int) -> None:
         """A stored count."""
-        self._add(minute, (*pair, state), jobs)
+        self._add(minute, (*label_set, state), jobs)
 
-    def add(self, created: int, pair: Pair, state: str, detail: str, characters: int) -> None:
+    def add(self, created: int, label_set: LabelSet, state: str, detail: str, characters: int) -> None:
         """One job finished or expired."""
         minute = created // MINUTE
-        job_type, service = pair
+        job_type, service = label_set
         self._add(minute, (job_type, service, state), 1)
         key = (minute, job_type, service, state, detail)
         jobs, total = self.pending.get(key, (0, 0))
         self.pending[key] = (jobs + 1, total + characters)
 
-    def add_uncounted(self, created: int, pair: Pair, state: str) -> None:
+    def add_uncounted(self, created: int, label_set: LabelSet, state: str) -> None:
         """One job that was finished before counting began."""
-        self.add(created, pair, state, UNCOUNTED, 0)
+        self.add(created, label_set, state, UNCOUNTED, 0)
 
-    def _add(self, minute: int, labels: Labels, jobs: int) -> None:
+    def _add(self, minute: int, labels: SeriesLabels, jobs: int) -> None:
         row = self.rows.get(minute)
         if row is None:
             row = self.rows[minute] = {}
@@ -59,9 +59,9 @@ class MinuteTable:
         for minute in [minute for minute in self._jobs if minute < first]:
             del self._jobs[minute]
 
-    def since(self, start: int) -> dict[Labels, int]:
+    def since(self, start: int) -> dict[SeriesLabels, int]:
         """Counts of the minutes from the one holding ``start`` on."""
-        counts: dict[Labels, int] = defaultdict(int)
+        counts: dict[SeriesLabels, int] = defaultdict(int)
         for minute, row in self.rows.items():
             if minute >= start // MINUTE:
                 for labels, jobs in row.items():

@@ -12,10 +12,10 @@ import msgspec
 
 from exporter.failures import UnclassifiedTemplate
 
-Pair = tuple[str, str]
+LabelSet = tuple[str, str]
 """(job_type, tts_service_enum)"""
-Labels = tuple[str, str, str]
-"""(job_type, tts_service_enum, one more label's value)"""
+SeriesLabels = tuple[str, str, str]
+"""(job_type, tts_service_enum, value of the metric's third label): which series of a metric is meant"""
 
 
 class Exemplar(NamedTuple):
@@ -45,10 +45,10 @@ class Histogram(NamedTuple):
 class JobGauges(msgspec.Struct, frozen=True):
     """Present states; known only once the books have a baseline."""
 
-    jobs: Mapping[Labels, int] | None
-    """(pair, job_state): jobs created in the last ``poll.window``; ``None`` until that time has been read."""
-    open_jobs: Mapping[Labels, int]
-    oldest_open: Mapping[Labels, int]
+    jobs: Mapping[SeriesLabels, int] | None
+    """By (..., job_state): created in the last ``poll.window``; ``None`` until that time has been read."""
+    open_jobs: Mapping[SeriesLabels, int]
+    oldest_open: Mapping[SeriesLabels, int]
     """Creation time of the oldest open job; no key where there is none."""
     counted_until: int
     """F: everything created before it, and listed within ``overlap``, is counted."""
@@ -83,25 +83,25 @@ class TargetView(msgspec.Struct, frozen=True, kw_only=True):
     project_id: str
     """Empty until it is known."""
     api_endpoint: str
-    pairs: tuple[Pair, ...] = ()
+    label_sets: tuple[LabelSet, ...] = ()
     """Every label set in use: the documented ones that the filters allow, then those seen, in order."""
 
     first_tried: int | None = None
     """By our own clock, while counting has not begun: it will begin from there (R4)."""
     counting_since: int | None = None
     """When the counters below began (B), for ``_created`` series; ``None`` when that is not known."""
-    created: Mapping[Pair, int] = {}
-    finished: Mapping[Labels, int] = {}
-    failures: Mapping[Labels, int] = {}
-    """(pair, fail_msg_class)"""
-    failure_exemplars: Mapping[Labels, Exemplar] = {}
-    """(pair, fail_msg_class); only since this process started."""
-    expired: Mapping[Labels, int] = {}
-    """(pair, reason)"""
-    synthesized_characters: Mapping[Pair, int] = {}
-    text_length: Mapping[Pair, Histogram] = {}
-    duration_upper_bound: Mapping[Pair, Histogram] = {}
-    duration_lower_bound: Mapping[Pair, Histogram] = {}
+    created: Mapping[LabelSet, int] = {}
+    finished: Mapping[SeriesLabels, int] = {}
+    failures: Mapping[SeriesLabels, int] = {}
+    """By (..., fail_msg_class)"""
+    failure_exemplars: Mapping[SeriesLabels, Exemplar] = {}
+    """By (..., fail_msg_class); only since this process started."""
+    expired: Mapping[SeriesLabels, int] = {}
+    """By (..., reason)"""
+    synthesized_characters: Mapping[LabelSet, int] = {}
+    text_length: Mapping[LabelSet, Histogram] = {}
+    duration_upper_bound: Mapping[LabelSet, Histogram] = {}
+    duration_lower_bound: Mapping[LabelSet, Histogram] = {}
     gauges: JobGauges | None = None
 
     anomalies: Mapping[str, int] = {}

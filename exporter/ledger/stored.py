@@ -12,7 +12,7 @@ from exporter.ledger.changes import Rules
 from exporter.ledger.job_index import Job, JobIndex
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.minutes import MinuteTable
-from exporter.ledger.snapshot import Pair
+from exporter.ledger.snapshot import LabelSet
 from exporter.ledger.totals import DURATION_LOWER, DURATION_UPPER, TEXT_LENGTH, Key, LabelSets, Totals
 from exporter.ledger.watermarks import Times
 
@@ -26,7 +26,7 @@ class StoredLedger(msgspec.Struct, kw_only=True):
     times: Times | None = None
     jobs: dict[str, Job] = msgspec.field(default_factory=dict)
     totals: dict[Key, int] = msgspec.field(default_factory=dict)
-    pairs: tuple[Pair, ...] = ()
+    label_sets: tuple[LabelSet, ...] = ()
     minutes: tuple[tuple[int, str, str, str, int], ...] = ()
     """(minute since 1970, job_type, tts_service_enum, state, jobs)"""
     last_complete_poll: int | None = None
@@ -34,7 +34,7 @@ class StoredLedger(msgspec.Struct, kw_only=True):
     """Histogram name -> the upper bounds it was counted with."""
 
 
-def open_ledger(stored: StoredLedger, rules: Rules, documented: tuple[Pair, ...]) -> Ledger:
+def open_ledger(stored: StoredLedger, rules: Rules, documented: tuple[LabelSet, ...]) -> Ledger:
     """A ledger on what the store holds."""
     totals = Totals(stored.totals)
     for name, bounds in buckets(rules).items():
@@ -48,7 +48,7 @@ def open_ledger(stored: StoredLedger, rules: Rules, documented: tuple[Pair, ...]
         times=stored.times,
         jobs=JobIndex(stored.jobs),
         totals=totals,
-        labels=LabelSets(documented, stored.pairs, rules.max_label_sets),
+        label_sets=LabelSets(documented, stored.label_sets, rules.max_label_sets),
         minutes=minutes,
     )
 

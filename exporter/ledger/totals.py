@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Final
 
 from exporter.ledger.record import JOB_TYPES, OTHER, TTS_SERVICES
-from exporter.ledger.snapshot import Exemplar, Histogram, Labels, Pair
+from exporter.ledger.snapshot import Exemplar, Histogram, LabelSet, SeriesLabels
 
 Key = tuple[str, str, str, str]
 
@@ -35,8 +35,8 @@ POLL_DURATION: Final = "poll_duration"
 
 INF: Final = "+Inf"
 SUM: Final = "sum"
-FOLDED_PAIR: Final[Pair] = (OTHER, OTHER)
-NO_EXEMPLARS: Final[Mapping[Labels, Exemplar]] = MappingProxyType({})
+FOLDED_LABEL_SET: Final[LabelSet] = (OTHER, OTHER)
+NO_EXEMPLARS: Final[Mapping[SeriesLabels, Exemplar]] = MappingProxyType({})
 
 
 class Totals:
@@ -49,9 +49,9 @@ class Totals:
         for key, value in self.values.items():
             self._sums[key[0]] += value
 
-    def add(self, name: str, pair: Pair, detail: str = "", amount: int = 1) -> Key:
+    def add(self, name: str, label_set: LabelSet, detail: str = "", amount: int = 1) -> Key:
         """Add to a total. Returns which one."""
-        key = (name, pair[0], pair[1], detail)
+        key = (name, label_set[0], label_set[1], detail)
         values = self.values
         values[key] = values.get(key, 0) + amount
         self.dirty.add(key)
@@ -62,11 +62,11 @@ class Totals:
         """Add to a total that has no job labels."""
         self.add(name, ("", ""), detail, amount)
 
-    def observe(self, name: str, pair: Pair, bounds: tuple[int, ...], value: int) -> Key:
+    def observe(self, name: str, label_set: LabelSet, bounds: tuple[int, ...], value: int) -> Key:
         """Put ``value`` into the first bucket whose upper bound is not below it. Returns its total."""
         # The two calls of ``add``, written out: three of four additions are made here.
         index = bisect_left(bounds, value)
-        job_type, service = pair
+        job_type, service = label_set
         bucket = (name, job_type, service, str(bounds[index]) if index < len(bounds) else INF)
         total = (name, job_type, service, SUM)
         values, dirty = self.values, self.dirty
@@ -90,9 +90,9 @@ class Totals:
     def by_detail(self, name: str) -> dict[str, int]:
         return {key[3]: value for key, value in self.values.items() if key[0] == name}
 
-    def grouped(self) -> dict[str, dict[Labels, int]]:
+    def grouped(self) -> dict[str, dict[SeriesLabels, int]]:
         """By name: (job_type, tts_service_enum, detail) and value."""
-        groups: dict[str, dict[Labels, int]] = defaultdict(dict)
+        groups: dict[str, dict[SeriesLabels, int]] = defaultdict(dict)
         for (name, job_type, service, detail), value in self.values.items():
             groups[name][job_type, service, detail] = value
         return groups
@@ -102,59 +102,61 @@ class Totals:
         return self._sums[name]
 
 
-def by_pair(values: dict[Labels, int]) -> dict[Pair, int]:
+def by_label_set(values: dict[SeriesLabels, int]) -> dict[LabelSet, int]:
     """Totals without a further label."""
     return {(job_type, service): value for (job_type, service, _), value in values.items()}
 
 
 def histograms(
-    values: Mapping[Labels, int], bounds: tuple[int, ...], exemplars: Mapping[Labels, Exemplar] = NO_EXEMPLARS
-) -> dict[Pair, Histogram]:
-    """The histogram of every pair that has one."""
+    values: Mapping[SeriesLabels, int],
+    bounds: tuple[int, ...],
+    exemplars: Mapping[SeriesLabels, Exemplar] = NO_EXEMPLARS,
+) -> dict[LabelSet, Histogram]:
+    """The histogram of every label set that has one."""
     details = [str(bound) for bound in bounds] + [INF]
-    pairs = {(job_type, service) for job_type, service, _ in values}
+    label_sets = {(job_type, service) for job_type, service, _ in values}
     return {
-        pair: Histogram(
+        label_set: Histogram(
             bounds,
-            tuple(values.get((*pair, detail), 0) for detail in details),
-            values.get((*pair, SUM), 0),
+            tuple(values.get((*label_set, detail), 0) for detail in details),
+            values.get((*label_set, SUM), 0),
             {
-                place: exemplars[*pair, detail]
+                place: exemplars[*label_set, detail]
                 for place, detail in enumerate(details)
-                if (*pair, detail) in exemplars
+                if (*label_set, detail) in exemplars
             },
         )
-        for pair in pairs
+        for label_set in label_sets
     }
 
 
 class LabelSets:
-    """Which (job_type, tts_service_enum) pairs have series of their own: first come, up to a limit."""
+    """Which label sets have series of their own: first come, first served, up to a limit."""
 
-    def __init__(self, documented: Iterable[Pair], seen: Iterable[Pair], limit: int) -> None:
-        self._pairs: dict[Pair, None] = dict.fromkeys(documented)
-        self._pairs.update(dict.fromkeys(seen))
+    def __init__(self, documented: Iterable[LabelSet], seen: Iterable[LabelSet], limit: int) -> None:
+        self._known: dict[LabelSet, None] = dict.fromkeys(documented)
+        self._known.update(dict.fromkeys(seen))
         self._limit = limit
-        self.added: list[Pair] = []
+        self.added: list[LabelSet] = []
 
-    def fit(self, pair: Pair) -> Pair:
-        """The pair to book under: itself, or other/other once the limit is reached."""
-        if pair in self._pairs:
-            return pair
-        if len(self._pairs) - (FOLDED_PAIR in self._pairs) >= self._limit:
-            pair = FOLDED_PAIR
-        if pair not in self._pairs:
-            self._pairs[pair] = None
-            self.added.append(pair)
-        return pair
+    def fit(self, label_set: LabelSet) -> LabelSet:
+        """The label set to count under: itself, or other/other once the limit is reached."""
+        if label_set in self._known:
+            return label_set
+        if len(self._known) - (FOLDED_LABEL_SET in self._known) >= self._limit:
+            label_set = FOLDED_LABEL_SET
+        if label_set not in self._known:
+            self._known[label_set] = None
+            self.added.append(label_set)
+        return label_set
 
     @property
-    def pairs(self) -> tuple[Pair, ...]:
-        return tuple(self._pairs)
+    def known(self) -> tuple[LabelSet, ...]:
+        return tuple(self._known)
 
 
-def documented_pairs(job_type: str | None, service: str | None) -> tuple[Pair, ...]:
-    """The documented pairs that the target's filters let through."""
+def documented_label_sets(job_type: str | None, service: str | None) -> tuple[LabelSet, ...]:
+    """The documented label sets that the target's filters let through."""
     return tuple(
         (documented_type, documented_service)
         for documented_type in ((job_type,) if job_type else JOB_TYPES)

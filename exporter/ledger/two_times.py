@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from exporter.ledger.changes import Sighting
 from exporter.ledger.job_index import EXEMPT, EXPIRED, FLAGS, Job, JobIndex
 from exporter.ledger.record import OPEN_STATES, Anomaly, Record
-from exporter.ledger.totals import FOLDED_PAIR
+from exporter.ledger.totals import FOLDED_LABEL_SET
 from exporter.ledger.watermarks import Times
 
 
@@ -42,4 +42,4 @@ def remember_uncounted(records: Iterable[Record], times: Times, jobs: JobIndex) 
         if created < times.baseline and later >= times.evicted_until:
             # Neither waited for nor told when it ends: nothing of it was booked.
             flags = EXEMPT | FLAGS[Anomaly.STATE_REGRESSION]
-            jobs.add(job_id, Job(later, EXPIRED, *FOLDED_PAIR, flags=flags))
+            jobs.add(job_id, Job(later, EXPIRED, *FOLDED_LABEL_SET, flags=flags))

@@ -15,7 +15,7 @@ import msgspec
 from exporter.config.load import Config
 from exporter.exposition import JOB_STATES, ApiView, FailedRequest, ProcessView
 from exporter.ledger.record import FAILED, FINAL_STATES
-from exporter.ledger.snapshot import JobGauges, Pair, Published, TargetView
+from exporter.ledger.snapshot import JobGauges, LabelSet, Published, TargetView
 
 State = Literal["ok", "behind", "clock", "failing", "refused", "denied", "starting"]
 """ok: read in time; behind: read, but late; clock: the API's clock and ours differ by more than
@@ -234,11 +234,11 @@ def _state(
 def _jobs(gauges: JobGauges | None) -> tuple[Jobs, ...] | None:
     if gauges is None or gauges.jobs is None:
         return None
-    pairs: dict[Pair, dict[str, int]] = {}
+    label_sets: dict[LabelSet, dict[str, int]] = {}
     for (job_type, service, state), count in gauges.jobs.items():
         if count:
-            pairs.setdefault((job_type, service), dict.fromkeys(JOB_STATES, 0))[state] = count
-    rows = [Jobs(*pair, states) for pair, states in sorted(pairs.items())]
+            label_sets.setdefault((job_type, service), dict.fromkeys(JOB_STATES, 0))[state] = count
+    rows = [Jobs(*label_set, states) for label_set, states in sorted(label_sets.items())]
     return tuple(sorted(rows, key=_trouble, reverse=True))
 
 

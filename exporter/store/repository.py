@@ -37,8 +37,8 @@ from exporter.ledger.totals import (
     SKIPPED_MS,
     SYNTHESIZED,
     TEXT_LENGTH,
-    by_pair,
-    documented_pairs,
+    by_label_set,
+    documented_label_sets,
     histograms,
 )
 from exporter.store.base import Commit, Store
@@ -71,7 +71,7 @@ class LedgerRepository:
     ) -> None:
         self._view = identity
         self._scope = scope
-        self._documented = documented_pairs(job_type, service)
+        self._documented = documented_label_sets(job_type, service)
         self.rules = rules
         self._retention = retention
         self._store = store
@@ -224,13 +224,13 @@ class LedgerRepository:
         return replace(
             self._view,
             project_id=self._project_id,
-            pairs=ledger.labels.pairs,
-            created=by_pair(groups.get(CREATED, {})),
+            label_sets=ledger.label_sets.known,
+            created=by_label_set(groups.get(CREATED, {})),
             finished=groups.get(FINISHED, {}),
             failures=groups.get(FAILURES, {}),
             failure_exemplars=exemplars.of(FAILURES),
             expired=groups.get(EXPIRED, {}),
-            synthesized_characters=by_pair(groups.get(SYNTHESIZED, {})),
+            synthesized_characters=by_label_set(groups.get(SYNTHESIZED, {})),
             text_length=histograms(groups.get(TEXT_LENGTH, {}), rules.text_length_buckets),
             duration_upper_bound=histograms(
                 groups.get(DURATION_UPPER, {}), rules.duration_buckets, exemplars.of(DURATION_UPPER)

@@ -116,7 +116,7 @@ class SqliteStore:
                     (name, job_type, service, detail): int(value)
                     for name, job_type, service, detail, value in self._db.execute(schema.GET_TOTALS, (key,))
                 },
-                pairs=tuple(
+                label_sets=tuple(
                     self._db.execute(
                         "SELECT job_type, tts_service_enum FROM label_sets WHERE target = ? ORDER BY place",
                         (key,),
@@ -196,7 +196,7 @@ class SqliteStore:
             schema.DELETE_TOTAL, ((key, *total) for total, value in changes.totals.items() if value is None)
         )
         db.executemany(schema.ADD_MINUTE, ((key, *minute, *add) for minute, add in changes.minutes.items()))
-        db.executemany(schema.PUT_LABEL_SET, ((key, *pair) for pair in changes.pairs))
+        db.executemany(schema.PUT_LABEL_SET, ((key, *label_set) for label_set in changes.label_sets))
         db.execute(schema.PRUNE_MINUTES, (key, commit.keep_minutes_since // MINUTE))
         held = (commit.project_id, *stamps, commit.last_complete_poll, buckets)
         if db.execute(schema.UPDATE_TARGET, (*held, self._sum.change, key, commit.version)).rowcount != 1:

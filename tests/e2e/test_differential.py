@@ -123,21 +123,21 @@ def expected(cloud: str) -> dict[str, Counter[tuple[str, ...]]]:
         name: Counter() for name in ("created", "finished", "failures", "synthesized", "length", "length_sum")
     }
     for job in told["jobs"]:
-        pair = (_label(job["job_type"]), _label(job["tts_service_enum"]))
-        sums["created"][pair] += 1
-        sums["finished"][(*pair, job["final_state"])] += 1
+        label_set = (_label(job["job_type"]), _label(job["tts_service_enum"]))
+        sums["created"][label_set] += 1
+        sums["finished"][(*label_set, job["final_state"])] += 1
         length = job["text_length"]
         if "text_length" in job["lacks"]:
             length = 0
         else:
-            sums["length_sum"][pair] += length
+            sums["length_sum"][label_set] += length
             for bound in BUCKETS:
-                sums["length"][(*pair, f"{float(bound)}")] += length <= bound
-            sums["length"][(*pair, "+Inf")] += 1
+                sums["length"][(*label_set, f"{float(bound)}")] += length <= bound
+            sums["length"][(*label_set, "+Inf")] += 1
         if job["final_state"] == "FAILED":
-            sums["failures"][(*pair, classify(job["fail_msg"]))] += 1
+            sums["failures"][(*label_set, classify(job["fail_msg"]))] += 1
         else:
-            sums["synthesized"][pair] += length
+            sums["synthesized"][label_set] += length
     return sums
 
 

@@ -16,7 +16,16 @@ from exporter.exposition.catalog import METRICS, Metric
 from exporter.exposition.samples import Books, Distribution
 from exporter.ledger.record import Anomaly
 from exporter.ledger.snapshot import Histogram, JobGauges, TargetView
-from tests.exposition.views import CLASSES, LLM, PAIRS, PROCESS, api_error, bare_view, full_api, full_view
+from tests.exposition.views import (
+    CLASSES,
+    LABEL_SETS,
+    LLM,
+    PROCESS,
+    api_error,
+    bare_view,
+    full_api,
+    full_view,
+)
 
 Values = dict[tuple[str, ...], float | Distribution]
 
@@ -104,7 +113,7 @@ def test_every_metric_is_well_formed(metric: Metric[Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "per_pair"),
+    ("name", "per_label_set"),
     [
         ("metastudio_tts_jobs_created_total", 1),
         ("metastudio_tts_jobs_finished_total", 2),
@@ -113,10 +122,10 @@ def test_every_metric_is_well_formed(metric: Metric[Any]) -> None:
         ("metastudio_tts_synthesized_characters_total", 1),
     ],
 )
-def test_known_label_sets_are_at_zero_before_anything_happens(name: str, per_pair: int) -> None:
+def test_known_label_sets_are_at_zero_before_anything_happens(name: str, per_label_set: int) -> None:
     """So that increase() sees the first event of each."""
-    found = samples(name, bare_view(pairs=PAIRS))
-    assert len(found) == per_pair * len(PAIRS)
+    found = samples(name, bare_view(label_sets=LABEL_SETS))
+    assert len(found) == per_label_set * len(LABEL_SETS)
     assert set(found.values()) == {0}
 
 
@@ -154,7 +163,7 @@ def test_what_is_not_known_is_absent(name: str) -> None:
 
 
 def test_gauges_fill_their_states_once_they_are_known() -> None:
-    """All states of every pair, and an oldest job only where there is one."""
+    """All states of every label set, and an oldest job only where there is one."""
     oldest = {(*LLM, "WAITING"): 1_700_000_000_500}
     gauges = JobGauges({(*LLM, "FAILED"): 2}, {(*LLM, "WAITING"): 1}, oldest, 1_700_000_001_000)
     view = msgspec.structs.replace(bare_view(), gauges=gauges)

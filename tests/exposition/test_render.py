@@ -26,7 +26,7 @@ from exporter.exposition.catalog import METRICS, Metric
 from exporter.exposition.render import REVISION_VARIABLE, WANTED_SECONDS, Exposition, process_view
 from exporter.exposition.samples import Books, Distribution
 from exporter.exposition.text import Format, select
-from exporter.ledger.snapshot import Histogram, JobGauges, Pair, TargetView
+from exporter.ledger.snapshot import Histogram, JobGauges, LabelSet, TargetView
 from tests.conftest import Golden, Tool
 from tests.exposition.views import CLASSES, LLM, PROCESS, STARTED, bare_view, full_api, full_view, published
 
@@ -179,12 +179,12 @@ def test_text_is_made_again_only_for_the_target_that_changed(form: Format) -> No
 
 def test_a_view_that_did_not_change_is_not_written_again() -> None:
     """What a poll of one target costs does not grow with the number of targets."""
-    reads: list[Pair] = []
+    reads: list[LabelSet] = []
 
-    class Created(UserDict[Pair, int]):
-        def __getitem__(self, pair: Pair) -> int:
-            reads.append(pair)
-            return super().__getitem__(pair)
+    class Created(UserDict[LabelSet, int]):
+        def __getitem__(self, label_set: LabelSet) -> int:
+            reads.append(label_set)
+            return super().__getitem__(label_set)
 
     quiet = msgspec.structs.replace(bare_view("quiet"), created=Created({LLM: 1}))
     made = exposition(quiet, bare_view("busy"))
@@ -218,12 +218,12 @@ def test_exemplars_are_in_openmetrics_alone(form: Format) -> None:
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
 def test_what_was_asked_for_once_is_made_at_publication(form: Format, packed: bool) -> None:
     """So that no later scrape waits for it; and once only, however many scrapes follow."""
-    reads: list[Pair] = []
+    reads: list[LabelSet] = []
 
-    class Created(UserDict[Pair, int]):
-        def __getitem__(self, pair: Pair) -> int:
-            reads.append(pair)
-            return super().__getitem__(pair)
+    class Created(UserDict[LabelSet, int]):
+        def __getitem__(self, label_set: LabelSet) -> int:
+            reads.append(label_set)
+            return super().__getitem__(label_set)
 
     def publish() -> None:
         made.publish(published(msgspec.structs.replace(bare_view(), created=Created({LLM: 1}))))
@@ -242,12 +242,12 @@ def test_what_was_asked_for_once_is_made_at_publication(form: Format, packed: bo
 
 def test_what_nobody_asks_for_any_more_is_no_longer_made() -> None:
     """One look with a browser does not cost at every publication from then on."""
-    reads: list[Pair] = []
+    reads: list[LabelSet] = []
 
-    class Created(UserDict[Pair, int]):
-        def __getitem__(self, pair: Pair) -> int:
-            reads.append(pair)
-            return super().__getitem__(pair)
+    class Created(UserDict[LabelSet, int]):
+        def __getitem__(self, label_set: LabelSet) -> int:
+            reads.append(label_set)
+            return super().__getitem__(label_set)
 
     now = 1_000.0
     made = Exposition(full_api(), PROCESS, registry=CollectorRegistry(), monotonic=lambda: now)

@@ -21,12 +21,20 @@ from exporter.ledger.record import (
     TTS_SERVICES,
     Anomaly,
 )
-from exporter.ledger.snapshot import Exemplar, Histogram, JobGauges, Labels, Pair, Published, TargetView
+from exporter.ledger.snapshot import (
+    Exemplar,
+    Histogram,
+    JobGauges,
+    LabelSet,
+    Published,
+    SeriesLabels,
+    TargetView,
+)
 from exporter.status.model import Reload, Status, status
 
 CLASSES = ("sensitive_text", "unclassified", "no_message")
-PAIRS: tuple[Pair, ...] = tuple(product(JOB_TYPES, TTS_SERVICES))
-LLM: Pair = ("ASYNC_JOB", "TTS_LLM")
+LABEL_SETS: tuple[LabelSet, ...] = tuple(product(JOB_TYPES, TTS_SERVICES))
+LLM: LabelSet = ("ASYNC_JOB", "TTS_LLM")
 
 STARTED = 1_700_000_000.5
 PROCESS = ProcessView(
@@ -34,34 +42,35 @@ PROCESS = ProcessView(
 )
 
 
-def bare_view(target: str = "production", pairs: tuple[Pair, ...] = (LLM,)) -> TargetView:
+def bare_view(target: str = "production", label_sets: tuple[LabelSet, ...] = (LLM,)) -> TargetView:
     """Loaded, and nothing counted yet; no baseline, so no gauges."""
     return TargetView(
         target=target,
         region="cn-north-4",
         project_id="0f" * 16,
         api_endpoint="https://metastudio.cn-north-4.myhuaweicloud.com",
-        pairs=pairs,
+        label_sets=label_sets,
     )
 
 
-def full_view(target: str = "production", pairs: tuple[Pair, ...] = PAIRS) -> TargetView:
+def full_view(target: str = "production", label_sets: tuple[LabelSet, ...] = LABEL_SETS) -> TargetView:
     """Every series there can be, each with a number of its own."""
     numbers = iter(range(1, 100_000))
 
-    def count(values: Sequence[str]) -> dict[Labels, int]:
-        return {(*pair, value): next(numbers) for pair in pairs for value in values}
+    def count(values: Sequence[str]) -> dict[SeriesLabels, int]:
+        return {(*label_set, value): next(numbers) for label_set in label_sets for value in values}
 
-    def histograms(bounds: tuple[int, ...]) -> dict[Pair, Histogram]:
-        return {pair: histogram(bounds) for pair in pairs}
+    def histograms(bounds: tuple[int, ...]) -> dict[LabelSet, Histogram]:
+        return {label_set: histogram(bounds) for label_set in label_sets}
 
     def histogram(bounds: tuple[int, ...]) -> Histogram:
         return Histogram(bounds, tuple(next(numbers) for _ in range(len(bounds) + 1)), next(numbers))
 
-    def durations() -> dict[Pair, Histogram]:
+    def durations() -> dict[LabelSet, Histogram]:
         slow = {1: Exemplar("slow-job", 61_500, 1_700_000_000_250)}
         return {
-            pair: found._replace(exemplars=slow) for pair, found in histograms((5_000, 86_400_000)).items()
+            label_set: found._replace(exemplars=slow)
+            for label_set, found in histograms((5_000, 86_400_000)).items()
         }
 
     return TargetView(
@@ -69,14 +78,14 @@ def full_view(target: str = "production", pairs: tuple[Pair, ...] = PAIRS) -> Ta
         region="cn-north-4",
         project_id="0f" * 16,
         api_endpoint="https://metastudio.cn-north-4.myhuaweicloud.com",
-        pairs=pairs,
+        label_sets=label_sets,
         counting_since=1_699_999_000_250,
-        created={pair: next(numbers) for pair in pairs},
+        created={label_set: next(numbers) for label_set in label_sets},
         finished=count(FINAL_STATES),
         failures=count(CLASSES),
         failure_exemplars={(*LLM, CLASSES[0]): Exemplar("failed-job", 1, 1_700_000_000_125)},
         expired=count(EXPIRED_REASONS),
-        synthesized_characters={pair: 1_000_000 + next(numbers) for pair in pairs},
+        synthesized_characters={label_set: 1_000_000 + next(numbers) for label_set in label_sets},
         text_length=histograms((50, 100, 10_000)),
         duration_upper_bound=durations(),
         duration_lower_bound=durations(),

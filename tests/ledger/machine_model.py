@@ -13,7 +13,7 @@ from exporter.ledger.changes import Sighting
 from exporter.ledger.job_index import CORROBORATED, EXEMPT, FLAGS, NEVER, UNDATED, UNLISTED, Job
 from exporter.ledger.job_index import EXPIRED as GIVEN_UP
 from exporter.ledger.record import FAILED, FINAL_STATES, OPEN_STATES, SUCCEED, UNKNOWN, Anomaly, Record
-from exporter.ledger.snapshot import JobGauges, Labels, Pair
+from exporter.ledger.snapshot import JobGauges, LabelSet, SeriesLabels
 from exporter.ledger.totals import (
     ANOMALIES,
     CREATED,
@@ -23,7 +23,7 @@ from exporter.ledger.totals import (
     FAILURES,
     FINISHED,
     FOLDED,
-    FOLDED_PAIR,
+    FOLDED_LABEL_SET,
     INF,
     SKIPPED_MS,
     SUM,
@@ -54,7 +54,7 @@ class Account:
     """One counted job."""
 
     created: int
-    pair: Pair
+    label_set: LabelSet
     state: str = UNKNOWN
     """The open state shown last."""
     end: str = ""
@@ -86,7 +86,7 @@ class Model:
         self.totals: Counter[Key] = Counter()
         self.minutes: Counter[MinuteKey] = Counter()
         self.characters: Counter[MinuteKey] = Counter()
-        self.pairs: list[Pair] = []
+        self.label_sets: list[LabelSet] = []
         self.baseline = self.settled_until = self.evicted = self.history = 0
         self.catching_up = 0
         self.lose_memory()
@@ -156,11 +156,11 @@ class Model:
 
     def _count(self, name: str, created: int, record: Record, seen: Sighting) -> None:
         assert name not in self.accounts, "counted twice"
-        pair = self._book(record)
-        if pair != (record.job_type, record.tts_service_enum):
+        label_set = self._book(record)
+        if label_set != (record.job_type, record.tts_service_enum):
             self.totals[FOLDED, "", "", ""] += 1
-        account = self.accounts[name] = Account(created, pair)
-        self.totals[CREATED, *pair, ""] += 1
+        account = self.accounts[name] = Account(created, label_set)
+        self.totals[CREATED, *label_set, ""] += 1
         if record.create_time is None:
             account.undated = True
             self._flag(account, Anomaly.BAD_CREATE_TIME)
@@ -169,14 +169,14 @@ class Model:
             self.late = True
         self._take(account, record, seen)
 
-    def _book(self, record: Record) -> Pair:
+    def _book(self, record: Record) -> LabelSet:
         """First come, first served."""
-        pair = (record.job_type, record.tts_service_enum)
-        if pair != FOLDED_PAIR and pair not in self.pairs:
-            if len(self.pairs) >= RULES.max_label_sets:
-                return FOLDED_PAIR
-            self.pairs.append(pair)
-        return pair
+        label_set = (record.job_type, record.tts_service_enum)
+        if label_set != FOLDED_LABEL_SET and label_set not in self.label_sets:
+            if len(self.label_sets) >= RULES.max_label_sets:
+                return FOLDED_LABEL_SET
+            self.label_sets.append(label_set)
+        return label_set
 
     def _show_again(self, account: Account, record: Record, seen: Sighting) -> None:
         if account.waited_for and account.created >= self.settled_until:
@@ -191,8 +191,8 @@ class Model:
             if record.job_state != account.end if ended else record.job_state in FINAL_STATES:
                 self._flag(account, Anomaly.STATE_REGRESSION)
             return
-        if account.pair not in (FOLDED_PAIR, (record.job_type, record.tts_service_enum)):
-            account.pair = self._book(record)
+        if account.label_set not in (FOLDED_LABEL_SET, (record.job_type, record.tts_service_enum)):
+            account.label_set = self._book(record)
             self._flag(account, Anomaly.LABEL_CHANGED)
         self._take(account, record, seen)
 
@@ -201,7 +201,7 @@ class Model:
             self._flag(account, Anomaly.MISSING_TEXT_LENGTH)
         elif account.characters is None:
             account.characters = record.text_length
-            self._observe(TEXT_LENGTH, account.pair, RULES.text_length_buckets, record.text_length)
+            self._observe(TEXT_LENGTH, account.label_set, RULES.text_length_buckets, record.text_length)
         if record.job_state in FINAL_STATES:
             self._finish(account, record, seen)
             return
@@ -216,13 +216,13 @@ class Model:
 
     def _finish(self, account: Account, record: Record, seen: Sighting) -> None:
         account.end = record.job_state
-        self.totals[FINISHED, *account.pair, account.end] += 1
+        self.totals[FINISHED, *account.label_set, account.end] += 1
         fail_class = ""
         if account.end == FAILED:
             fail_class = RULES.classify(record.fail_msg)
-            self.totals[FAILURES, *account.pair, fail_class] += 1
+            self.totals[FAILURES, *account.label_set, fail_class] += 1
         if account.end == SUCCEED:
-            self.totals[SYNTHESIZED, *account.pair, ""] += account.characters or 0
+            self.totals[SYNTHESIZED, *account.label_set, ""] += account.characters or 0
             self._time(account, seen)
         self._note(account, account.end, fail_class)
 
@@ -230,24 +230,24 @@ class Model:
         age = seen.ended - account.created
         unseen = seen.ended - max(account.last_checked, account.created)
         if not account.undated and unseen <= 2 * max(RULES.interval, age // 20):
-            self._observe(DURATION_UPPER, account.pair, RULES.duration_buckets, age)
+            self._observe(DURATION_UPPER, account.label_set, RULES.duration_buckets, age)
             before = max(0, account.last_checked - account.created)
-            self._observe(DURATION_LOWER, account.pair, RULES.duration_buckets, before)
+            self._observe(DURATION_LOWER, account.label_set, RULES.duration_buckets, before)
 
     def _expire(self, account: Account, reason: str) -> None:
         account.end = reason
-        self.totals[EXPIRED, *account.pair, reason] += 1
+        self.totals[EXPIRED, *account.label_set, reason] += 1
         self._note(account, account.state, reason)
 
     def _note(self, account: Account, state: str, detail: str) -> None:
-        key = (account.created // MINUTE, *account.pair, state, detail)
+        key = (account.created // MINUTE, *account.label_set, state, detail)
         self.minutes[key] += 1
         self.characters[key] += account.characters or 0
 
-    def _observe(self, name: str, pair: Pair, bounds: tuple[int, ...], value: int) -> None:
+    def _observe(self, name: str, label_set: LabelSet, bounds: tuple[int, ...], value: int) -> None:
         bucket = next((str(bound) for bound in bounds if value <= bound), INF)
-        self.totals[name, *pair, bucket] += 1
-        self.totals[name, *pair, SUM] += value
+        self.totals[name, *label_set, bucket] += 1
+        self.totals[name, *label_set, SUM] += value
 
     # --- not shown ------------------------------------------------------------------------------------
 
@@ -324,15 +324,15 @@ class Model:
 
     def gauges(self, now: int) -> JobGauges:
         start = whole(now - RULES.window, MINUTE)
-        recent: Counter[Labels] = Counter()
-        oldest: dict[Labels, int] = {}
-        open_jobs: Counter[Labels] = Counter()
+        recent: Counter[SeriesLabels] = Counter()
+        oldest: dict[SeriesLabels, int] = {}
+        open_jobs: Counter[SeriesLabels] = Counter()
         for (minute, job_type, service, state, _), jobs in self.minutes.items():
             if minute * MINUTE >= start:
                 recent[job_type, service, state] += jobs
         for account in self.accounts.values():
             if not account.end:
-                labels = (*account.pair, account.state)
+                labels = (*account.label_set, account.state)
                 open_jobs[labels] += 1
                 recent[labels] += account.created >= start
                 oldest[labels] = min(oldest.get(labels, account.created), account.created)
@@ -365,7 +365,7 @@ def remembered(account: Account) -> Job:
     return Job(
         account.created,
         state,
-        *account.pair,
+        *account.label_set,
         text_length=NEVER if account.characters is None else account.characters,
         last_checked=account.last_checked,
         misses=len(account.rechecks),

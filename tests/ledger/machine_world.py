@@ -7,7 +7,7 @@ from typing import NamedTuple
 from hypothesis import strategies as st
 
 from exporter.ledger.record import FINAL_STATES, OPEN_STATES, Record
-from exporter.ledger.snapshot import Pair
+from exporter.ledger.snapshot import LabelSet
 from tests.fake_api import SECOND, START
 from tests.ledger.machine_model import OVERLAP
 
@@ -16,7 +16,7 @@ MANY = st.lists(st.integers(0, 10**6), min_size=1, max_size=8)
 STATES = (*FINAL_STATES, *FINAL_STATES, *OPEN_STATES)
 FIRST_STATES = (*OPEN_STATES, *OPEN_STATES, *FINAL_STATES)
 DELAYS = (0, 0, 0, 20, 60, 70, 90, 200)
-PAIRS = (
+LABEL_SETS = (
     *[("AUDITION", "TTS_LLM"), ("AUDITION", "TTS_LLM"), ("ASYNC_JOB", "TTS_LLM"), ("ASYNC_JOB", "TTS_LAB")],
     *[("AUDITION", "NEW"), ("NEW", "NEW"), ("other", "NEW"), ("other", "other")],
 )
@@ -31,7 +31,7 @@ class Wanted(NamedTuple):
     state: str
     delay: int
     """Seconds until it is listed."""
-    pair: Pair
+    label_set: LabelSet
     length: int | None
     dated: bool
 
@@ -40,7 +40,7 @@ JOBS = st.builds(
     Wanted,
     state=st.sampled_from(FIRST_STATES),
     delay=st.sampled_from(DELAYS),
-    pair=st.sampled_from(PAIRS),
+    label_set=st.sampled_from(LABEL_SETS),
     length=st.sampled_from(LENGTHS),
     dated=st.sampled_from(DATED),
 )
@@ -71,7 +71,7 @@ class World:
     def make(self, created: int, wanted: Wanted) -> None:
         name = f"job-{len(self.things):04d}"
         shown = created if wanted.dated else None
-        record = Record(name, shown, wanted.state, *wanted.pair, text_length=wanted.length)
+        record = Record(name, shown, wanted.state, *wanted.label_set, text_length=wanted.length)
         self.things[name] = Thing(record, created, created + wanted.delay * SECOND)
 
     def pick(self, pick: int) -> Thing:

@@ -10,13 +10,17 @@ from exporter.ledger.record import Record
 from exporter.ledger.stored import StoredLedger, buckets, open_ledger
 from tests.fake_api import START, rules
 
-PAIR = ("ASYNC_JOB", "TTS_LLM")
+LABEL_SET = ("ASYNC_JOB", "TTS_LLM")
 
 
 def record(
     job_id: str | None = "a", created: int | None = START, state: str = "WAITING", **more: Any
 ) -> Record:
-    values: dict[str, Any] = {"job_type": PAIR[0], "tts_service_enum": PAIR[1], "text_length": 10} | more
+    values: dict[str, Any] = {
+        "job_type": LABEL_SET[0],
+        "tts_service_enum": LABEL_SET[1],
+        "text_length": 10,
+    } | more
     return Record(job_id, created, state, **values)
 
 
@@ -26,7 +30,7 @@ def sighting(at: int, since: int | None = START - 3_600_000, until: int | None =
 
 def new_ledger(settings: Rules | None = None, at: int = START) -> Ledger:
     """Empty books, counting since ``at``."""
-    ledger = open_ledger(StoredLedger(), settings or rules(), (PAIR,))
+    ledger = open_ledger(StoredLedger(), settings or rules(), (LABEL_SET,))
     ledger.start(at)
     return ledger
 
@@ -39,7 +43,7 @@ def reopened(ledger: Ledger, settings: Rules | None = None) -> Ledger:
         times=ledger.times,
         jobs=dict(ledger.jobs.items()),
         totals=dict(ledger.totals.values),
-        pairs=ledger.labels.pairs,
+        label_sets=ledger.label_sets.known,
         buckets=buckets(ledger.rules),
     )
-    return open_ledger(stored, held, (PAIR,))
+    return open_ledger(stored, held, (LABEL_SET,))

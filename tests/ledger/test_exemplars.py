@@ -22,7 +22,7 @@ from exporter.ledger.watermarks import Times
 
 SECOND = 1000
 START = 1_700_000_000_000
-PAIR = ("ASYNC_JOB", "TTS_LLM")
+LABEL_SET = ("ASYNC_JOB", "TTS_LLM")
 BUCKETS = (5 * SECOND, 60 * SECOND)
 
 
@@ -43,7 +43,7 @@ def ledger() -> Ledger:
         times=None,
         jobs=JobIndex(),
         totals=Totals(),
-        labels=LabelSets((PAIR,), (), 100),
+        label_sets=LabelSets((LABEL_SET,), (), 100),
         minutes=MinuteTable(),
     )
     made.start(START)
@@ -53,7 +53,7 @@ def ledger() -> Ledger:
 
 def see(counted: Ledger, job_id: str | None, state: str, at: int, created: int = START) -> None:
     """The job as one answer, ``at`` seconds after the start, shows it."""
-    record = Record(job_id, created, state, *PAIR, text_length=10)
+    record = Record(job_id, created, state, *LABEL_SET, text_length=10)
     begun = START + at * SECOND
     name = job_id or "\x00anonymous"
     counted.see_as(
@@ -66,7 +66,7 @@ def test_a_failure_points_to_the_latest_job_of_its_class() -> None:
     counted = ledger()
     see(counted, "first", FAILED, 1)
     see(counted, "second", FAILED, 2)
-    expected = {(*PAIR, "no_message"): Exemplar("second", 1, START + 2_500)}
+    expected = {(*LABEL_SET, "no_message"): Exemplar("second", 1, START + 2_500)}
     assert counted.exemplars.of(FAILURES) == expected
 
 
@@ -76,8 +76,8 @@ def test_a_job_is_behind_the_buckets_it_was_counted_in() -> None:
     see(counted, "job", PROCESSING, 4)
     see(counted, "job", SUCCEED, 8)
     at = START + 8_500
-    assert counted.exemplars.of(DURATION_UPPER) == {(*PAIR, "60000"): Exemplar("job", 8_500, at)}
-    assert counted.exemplars.of(DURATION_LOWER) == {(*PAIR, "5000"): Exemplar("job", 4_000, at)}
+    assert counted.exemplars.of(DURATION_UPPER) == {(*LABEL_SET, "60000"): Exemplar("job", 8_500, at)}
+    assert counted.exemplars.of(DURATION_LOWER) == {(*LABEL_SET, "5000"): Exemplar("job", 4_000, at)}
 
 
 def test_what_is_not_counted_has_no_exemplar() -> None:
@@ -88,23 +88,23 @@ def test_what_is_not_counted_has_no_exemplar() -> None:
     see(counted, None, FAILED, 9)
     see(counted, "late", SUCCEED, 3_000)
     assert [found.job_id for found in counted.exemplars.of(FAILURES).values()] == ["job"]
-    assert counted.exemplars.of(FAILURES)[(*PAIR, "no_message")].at == START + 1_500
+    assert counted.exemplars.of(FAILURES)[(*LABEL_SET, "no_message")].at == START + 1_500
     assert counted.exemplars.of(DURATION_UPPER) == {}
 
 
 def test_histograms_carry_them_by_place() -> None:
     """Places are those of the counts; a bucket that is no longer configured shows none."""
     exemplar = Exemplar("job", 70_000, START)
-    values = {(*PAIR, "5000"): 1, (*PAIR, "+Inf"): 1, (*PAIR, "sum"): 71_000}
-    exemplars = {(*PAIR, "+Inf"): exemplar, (*PAIR, "777"): exemplar}
+    values = {(*LABEL_SET, "5000"): 1, (*LABEL_SET, "+Inf"): 1, (*LABEL_SET, "sum"): 71_000}
+    exemplars = {(*LABEL_SET, "+Inf"): exemplar, (*LABEL_SET, "777"): exemplar}
     expected = Histogram(BUCKETS, (1, 0, 1), 71_000, {2: exemplar})
-    assert histograms(values, BUCKETS, exemplars) == {PAIR: expected}
+    assert histograms(values, BUCKETS, exemplars) == {LABEL_SET: expected}
 
 
 def test_what_is_handed_out_does_not_change_any_more() -> None:
     """It is published, and published state is immutable."""
     exemplars = Exemplars()
-    exemplars.take(("failures", *PAIR, "x"), "one", 1, START)
+    exemplars.take(("failures", *LABEL_SET, "x"), "one", 1, START)
     before = exemplars.of("failures")
-    exemplars.take(("failures", *PAIR, "x"), "two", 1, START + 1)
-    assert before == {(*PAIR, "x"): Exemplar("one", 1, START)}
+    exemplars.take(("failures", *LABEL_SET, "x"), "two", 1, START + 1)
+    assert before == {(*LABEL_SET, "x"): Exemplar("one", 1, START)}

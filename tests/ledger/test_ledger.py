@@ -20,7 +20,7 @@ from exporter.ledger.totals import (
     TEXT_LENGTH,
 )
 from tests.fake_api import MINUTE, SECOND, START, rules
-from tests.ledger.support import PAIR, new_ledger, record, reopened, sighting
+from tests.ledger.support import LABEL_SET, new_ledger, record, reopened, sighting
 
 NOW = START + MINUTE
 
@@ -56,8 +56,8 @@ def test_a_duration_lies_between_the_last_two_checks() -> None:
     ledger = new_ledger()
     ledger.see(record(), sighting(START + 8 * SECOND))
     ledger.see(record(state="SUCCEED"), sighting(START + 20 * SECOND))
-    assert ledger.totals.values[DURATION_LOWER, *PAIR, "sum"] == 8 * SECOND
-    assert ledger.totals.values[DURATION_UPPER, *PAIR, "sum"] == 20 * SECOND + 100
+    assert ledger.totals.values[DURATION_LOWER, *LABEL_SET, "sum"] == 8 * SECOND
+    assert ledger.totals.values[DURATION_UPPER, *LABEL_SET, "sum"] == 20 * SECOND + 100
 
 
 def test_a_job_that_was_checked_too_late_has_no_duration() -> None:
@@ -191,8 +191,8 @@ def test_a_check_that_missed_a_job_is_no_bound_of_its_duration() -> None:
     ledger.see(record(), sighting(START + 8 * SECOND))
     ledger.miss("a", START + 16 * SECOND, listing=False, corroborated=False)
     ledger.see(record(state="SUCCEED"), sighting(START + 24 * SECOND))
-    assert ledger.totals.values[DURATION_LOWER, *PAIR, "sum"] == 0
-    assert ledger.totals.values[DURATION_UPPER, *PAIR, "sum"] == 24 * SECOND + 100
+    assert ledger.totals.values[DURATION_LOWER, *LABEL_SET, "sum"] == 0
+    assert ledger.totals.values[DURATION_UPPER, *LABEL_SET, "sum"] == 24 * SECOND + 100
 
 
 def test_one_bad_answer_after_an_empty_list_makes_no_job_vanish() -> None:
@@ -245,7 +245,7 @@ def test_what_was_reported_once_is_remembered_within_bounds(monkeypatch: pytest.
 def test_books_that_do_not_balance_are_not_kept() -> None:
     """A defect must stop the counting, not spoil the store."""
     ledger = new_ledger()
-    ledger.totals.add(CREATED, PAIR)
+    ledger.totals.add(CREATED, LABEL_SET)
     with pytest.raises(RuntimeError, match="is 1: wrong books"):
         ledger.changes()
 
@@ -332,7 +332,7 @@ def test_label_sets_beyond_the_limit_are_counted_as_other() -> None:
     ledger = new_ledger(rules(max_label_sets=2))
     for number in range(5):
         ledger.see(record(f"{number}", tts_service_enum=f"NEW_{number}"), sighting(NOW))
-    assert ledger.labels.pairs == (PAIR, ("ASYNC_JOB", "NEW_0"), ("other", "other"))
+    assert ledger.label_sets.known == (LABEL_SET, ("ASYNC_JOB", "NEW_0"), ("other", "other"))
     assert ledger.totals.values[CREATED, "other", "other", ""] == 4
     assert ledger.totals.plain(FOLDED) == 4
     ledger.see(record("4", state="SUCCEED", tts_service_enum="NEW_0"), sighting(NOW))
@@ -348,13 +348,13 @@ def test_the_gauges_show_what_is_open_and_since_when() -> None:
     ledger.see(record("c", state="SUCCEED"), sighting(NOW))
     shown = gauges(ledger, NOW)
     assert shown is not None
-    assert shown.open_jobs == {(*PAIR, "WAITING"): 2}
-    assert shown.oldest_open == {(*PAIR, "WAITING"): START + 2 * SECOND}
+    assert shown.open_jobs == {(*LABEL_SET, "WAITING"): 2}
+    assert shown.oldest_open == {(*LABEL_SET, "WAITING"): START + 2 * SECOND}
     assert shown.jobs is None
     ledger.see_history([], START - 3_600_000, sighting(NOW))
     shown = gauges(ledger, NOW)
     assert shown is not None
-    assert shown.jobs == {(*PAIR, "WAITING"): 2, (*PAIR, "SUCCEED"): 1}
+    assert shown.jobs == {(*LABEL_SET, "WAITING"): 2, (*LABEL_SET, "SUCCEED"): 1}
 
 
 def test_equal_records_without_an_id_are_counted_by_number() -> None:

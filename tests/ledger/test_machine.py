@@ -20,7 +20,7 @@ from exporter.ledger.gauges import gauges
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.record import Record
 from exporter.ledger.stored import buckets, open_ledger
-from exporter.ledger.totals import FOLDED_PAIR
+from exporter.ledger.totals import FOLDED_LABEL_SET
 from exporter.ledger.watermarks import Times
 from exporter.store.base import Commit
 from exporter.store.sqlite import SqliteStore
@@ -94,8 +94,8 @@ class Machine(RuleBasedStateMachine):
             thing.record = replace(
                 thing.record,
                 job_state=state,
-                job_type=wanted.pair[0],
-                tts_service_enum=wanted.pair[1],
+                job_type=wanted.label_set[0],
+                tts_service_enum=wanted.label_set[1],
                 text_length=wanted.length,
                 fail_msg=message,
             )
@@ -317,9 +317,9 @@ class Machine(RuleBasedStateMachine):
         stored, changes = self.store.load("t", "scope", 0, 0), self.ledger.changes()
         assert stored.jobs == dict(self.ledger.jobs.items())
         assert stored.totals == self.ledger.totals.values
-        assert stored.pairs == self.ledger.labels.pairs
+        assert stored.label_sets == self.ledger.label_sets.known
         assert stored.times == self.ledger.times
-        assert not any((changes.jobs, changes.evicted, changes.totals, changes.minutes, changes.pairs))
+        assert not any((changes.jobs, changes.evicted, changes.totals, changes.minutes, changes.label_sets))
 
     @rule(committed=st.booleans())
     def crash(self, committed: bool) -> None:
@@ -349,8 +349,10 @@ class Machine(RuleBasedStateMachine):
         """Totals by label, histograms and anomalies included."""
         counted = {key: value for key, value in self.ledger.totals.values.items() if value}
         assert counted == {key: value for key, value in self.model.totals.items() if value}
-        pairs = [pair for pair in self.ledger.labels.pairs if pair != FOLDED_PAIR]
-        assert pairs == self.model.pairs
+        label_sets = [
+            label_set for label_set in self.ledger.label_sets.known if label_set != FOLDED_LABEL_SET
+        ]
+        assert label_sets == self.model.label_sets
 
     @invariant()
     def nothing_visible_within_the_overlap_is_lost(self) -> None:

@@ -13,9 +13,9 @@ from tests.ledger.machine_world import (
     DATED,
     DELAYS,
     FIRST_STATES,
+    LABEL_SETS,
     LENGTHS,
     MESSAGES,
-    PAIRS,
     STATES,
     Wanted,
 )
@@ -38,7 +38,9 @@ class Walk:
 
     def _wanted(self) -> Wanted:
         choose = self.dice.choice
-        return Wanted(choose(FIRST_STATES), choose(DELAYS), choose(PAIRS), choose(LENGTHS), choose(DATED))
+        return Wanted(
+            choose(FIRST_STATES), choose(DELAYS), choose(LABEL_SETS), choose(LENGTHS), choose(DATED)
+        )
 
     def _some(self) -> list[Wanted]:
         return [self._wanted() for _ in range(self.dice.randint(1, 4))]

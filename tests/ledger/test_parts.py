@@ -32,15 +32,15 @@ def test_the_three_times_never_go_back_and_keep_their_order(start: int, steps: l
 
 
 @given(st.lists(st.tuples(NAMES, NAMES), max_size=60), st.integers(1, 6))
-def test_label_sets_never_exceed_their_limit(pairs: list[tuple[str, str]], limit: int) -> None:
-    """First come, first served; a pair keeps what it got, also over a restart."""
+def test_label_sets_never_exceed_their_limit(label_sets: list[tuple[str, str]], limit: int) -> None:
+    """First come, first served; a label set keeps what it got, also over a restart."""
     labels = LabelSets((), (), limit)
-    booked = {pair: labels.fit(pair) for pair in pairs}
-    assert len([pair for pair in labels.pairs if pair != ("other", "other")]) <= limit
-    assert all(labels.fit(pair) == got for pair, got in booked.items())
-    assert all(got in (pair, ("other", "other")) for pair, got in booked.items())
-    again = LabelSets((), labels.pairs, limit)
-    assert {pair: again.fit(pair) for pair in pairs} == booked
+    booked = {label_set: labels.fit(label_set) for label_set in label_sets}
+    assert len([label_set for label_set in labels.known if label_set != ("other", "other")]) <= limit
+    assert all(labels.fit(label_set) == got for label_set, got in booked.items())
+    assert all(got in (label_set, ("other", "other")) for label_set, got in booked.items())
+    again = LabelSets((), labels.known, limit)
+    assert {label_set: again.fit(label_set) for label_set in label_sets} == booked
 
 
 @given(st.lists(st.integers(0, 200)), st.lists(st.integers(1, 150), min_size=1, unique=True).map(sorted))

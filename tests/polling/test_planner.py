@@ -170,7 +170,7 @@ def ledger_of(jobs: dict[str, Job]) -> Ledger:
         times=Times.start(START),
         jobs=JobIndex(jobs),
         totals=Totals(),
-        labels=LabelSets((), (), 100),
+        label_sets=LabelSets((), (), 100),
         minutes=MinuteTable(),
     )
 

@@ -81,7 +81,7 @@ class Tally:
         self._classify = Classifier(BUILTIN_RULES).classify
 
     def add(self, job: SimulatedJob) -> None:
-        pair = tuple(
+        label_set = tuple(
             name if LABEL.fullmatch(name) else "other" for name in (job.job_type, job.tts_service_enum)
         )
         if job.quirk is not None and job.quirk.regress_at < float("inf"):
@@ -89,16 +89,16 @@ class Tally:
         if job.deleted < float("inf"):
             self.sums["vanishing",] += 1
         length = 0 if job.lacks("text_length") else job.text_length
-        self.sums["created", *pair] += 1
-        self.sums["text_length", *pair] += length
+        self.sums["created", *label_set] += 1
+        self.sums["text_length", *label_set] += length
         if job.finished == float("inf"):
-            self.sums["expired", *pair] += 1
+            self.sums["expired", *label_set] += 1
             return
-        self.sums["finished", *pair, job.final_state] += 1
+        self.sums["finished", *label_set, job.final_state] += 1
         if job.final_state == FAILED:
-            self.sums["failures", *pair, self._classify(job.fail_msg)] += 1
+            self.sums["failures", *label_set, self._classify(job.fail_msg)] += 1
         if job.final_state == SUCCEED:
-            self.sums["synthesized", *pair] += length
+            self.sums["synthesized", *label_set] += length
 
 
 def serve_world(seed: int, oddities: WorldOptions, connection: Connection) -> None:
@@ -403,11 +403,15 @@ class Soak:
     def _counted(self) -> dict[tuple[str, ...], int]:
         view = self.harness.view
         counted: Counter[tuple[str, ...]] = Counter()
-        counted.update({("created", *pair): value for pair, value in view.created.items()})
+        counted.update({("created", *label_set): value for label_set, value in view.created.items()})
         counted.update({("finished", *labels): value for labels, value in view.finished.items()})
         counted.update({("failures", *labels): value for labels, value in view.failures.items()})
-        counted.update({("synthesized", *pair): value for pair, value in view.synthesized_characters.items()})
-        counted.update({("text_length", *pair): value.sum for pair, value in view.text_length.items()})
+        counted.update(
+            {("synthesized", *label_set): value for label_set, value in view.synthesized_characters.items()}
+        )
+        counted.update(
+            {("text_length", *label_set): value.sum for label_set, value in view.text_length.items()}
+        )
         for (job_type, service, _), value in view.expired.items():
             counted["expired", job_type, service] += value
         return {key: value for key, value in counted.items() if value}

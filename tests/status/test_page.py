@@ -232,7 +232,7 @@ def test_numbers_and_times_are_for_reading() -> None:
 def test_bars_stay_inside_their_chart(values: list[int]) -> None:
     """The highest fills it; zeros are not drawn."""
     minutes = [MinuteCounts(index * 60_000, value, 0, 0, 0) for index, value in enumerate(values)]
-    told = full_status(replace(bare_view(), pairs=(LLM,), activity=Activity(minutes=tuple(minutes))))
+    told = full_status(replace(bare_view(), label_sets=(LLM,), activity=Activity(minutes=tuple(minutes))))
     drawn = bars(told.targets[0].last_hour, "created")
     path = str(drawn["path"])
     assert path.count("z") == sum(value > 0 for value in values)

@@ -17,10 +17,10 @@ from exporter.store.sqlite import SqliteStore
 from exporter.units import MINUTE
 from tests.store.support import SCOPE
 
-NOTHING = Changes(times=None, jobs={}, evicted=(), totals={}, minutes={}, pairs=())
-PAIR = ("ASYNC_JOB", "TTS_LLM")
-MINUTES = {(minute, *PAIR, "SUCCEED", ""): (2, 30) for minute in (9, 10, 11)}
-JOB = Job(1, "WAITING", *PAIR)
+NOTHING = Changes(times=None, jobs={}, evicted=(), totals={}, minutes={}, label_sets=())
+LABEL_SET = ("ASYNC_JOB", "TTS_LLM")
+MINUTES = {(minute, *LABEL_SET, "SUCCEED", ""): (2, 30) for minute in (9, 10, 11)}
+JOB = Job(1, "WAITING", *LABEL_SET)
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_the_times_come_back_with_the_catch_up_under_way(store: SqliteStore) -> 
 
 def test_a_total_that_is_gone_does_not_come_back(store: SqliteStore) -> None:
     """A histogram with other buckets starts anew; its neighbours stay."""
-    gone, kept = ("text_length", *PAIR, "100"), ("created", *PAIR, "")
+    gone, kept = ("text_length", *LABEL_SET, "100"), ("created", *LABEL_SET, "")
     commit(store, 0, totals={gone: 3, kept: 5})
     commit(store, 1, totals={gone: None})
     assert store.load("t", SCOPE, 0, 0).totals == {kept: 5}
@@ -95,10 +95,10 @@ def test_a_total_that_is_gone_does_not_come_back(store: SqliteStore) -> None:
 
 def test_label_sets_keep_the_order_in_which_they_were_met(store: SqliteStore) -> None:
     """Who came first has a place within ``max_label_sets``: not by the alphabet."""
-    pairs = (("Z", "Z"), ("A", "A"), ("M", "M"))
-    commit(store, 0, pairs=pairs[:2])
-    commit(store, 1, pairs=pairs[1:])
-    assert store.load("t", SCOPE, 0, 0).pairs == pairs
+    label_sets = (("Z", "Z"), ("A", "A"), ("M", "M"))
+    commit(store, 0, label_sets=label_sets[:2])
+    commit(store, 1, label_sets=label_sets[1:])
+    assert store.load("t", SCOPE, 0, 0).label_sets == label_sets
 
 
 def test_a_job_forgotten_and_seen_again_in_one_commit_stays(store: SqliteStore) -> None:

@@ -103,15 +103,15 @@ def test_prometheus_scrapes_and_answers(release: Tool, tmp_path: Path) -> None:
     exposition = Exposition(full_api("production"), PROCESS)
     exposition.publish(published(view))
     text_length = view.text_length[LLM]
-    pair = f'job_type="{LLM[0]}",tts_service_enum="{LLM[1]}"'
+    label_set = f'job_type="{LLM[0]}",tts_service_enum="{LLM[1]}"'
     expected = {
         "up": 1.0,
         "metastudio_up": 1.0,
         "sum(metastudio_tts_jobs_created_total)": float(sum(view.created.values())),
         "sum(metastudio_tts_job_failures_total)": float(sum(view.failures.values())),
         "count(metastudio_tts_open_jobs)": float(len(view.gauges.open_jobs)),
-        f"metastudio_tts_text_length_characters_count{{{pair}}}": float(sum(text_length.counts)),
-        f"sum(metastudio_tts_text_length_characters_bucket{{{pair},le=~'100(.0)?'}})": float(
+        f"metastudio_tts_text_length_characters_count{{{label_set}}}": float(sum(text_length.counts)),
+        f"sum(metastudio_tts_text_length_characters_bucket{{{label_set},le=~'100(.0)?'}})": float(
             sum(text_length.counts[:2])
         ),
         "metastudio_tts_counted_until_timestamp_seconds": 1_700_000_000.125,
@@ -173,7 +173,7 @@ def test_exemplars_arrive(release: Tool, tmp_path: Path) -> None:
     first, slow = ("failed-job", 1.0, 1_700_000_000.125), ("slow-job", 61.5, 1_700_000_000.25)
     key = next(iter(view.failure_exemplars))
     later = Exemplar("next-job", 1, 1_700_000_060_000)
-    of_one_type = sum(pair[0] == LLM[0] for pair in view.duration_upper_bound)
+    of_one_type = sum(label_set[0] == LLM[0] for label_set in view.duration_upper_bound)
 
     async def run() -> None:
         async with serving(exposition) as exporter:

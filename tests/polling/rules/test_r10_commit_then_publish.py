@@ -57,4 +57,4 @@ def test_before_the_store_is_read_nothing_is_published_as_zero(store: SqliteStor
     """Zeros from an unread store would look like a counter reset."""
     harness = PollerHarness(store)
     view = harness.repository.view(now=None, up=False, skew_ms=None)
-    assert (view.pairs, view.gauges, view.created) == ((), None, {})
+    assert (view.label_sets, view.gauges, view.created) == ((), None, {})
