@@ -1,6 +1,6 @@
 """The configuration in force -> YAML to look at, every secret hidden.
 
-Knows which values are durations; shows files of secrets by their path, never by what is in them.
+Shows values as one writes them in the file, and files of secrets by their path, never by what is in them.
 """
 
 from __future__ import annotations
@@ -12,64 +12,46 @@ from typing import Any, Final
 import msgspec
 import yaml
 
-from exporter.config.load import AgencyAuth, AkskAuth, Auth, Config, PasswordAuth, Secret, TokenAuth
-from exporter.config.values import spelled
+from exporter.config.keys import Key, keys
+from exporter.config.model import AUTH_METHODS, Config, DefaultChain, Secret
+from exporter.config.values import Ascending, ValueType
 
 HIDDEN: Final = "<secret>"
-_METHODS: Final[dict[type, str]] = {
-    AkskAuth: "aksk",
-    TokenAuth: "token",
-    PasswordAuth: "password",
-    AgencyAuth: "agency",
-}
+_METHODS: Final = {method: name for name, method in AUTH_METHODS.items()}
 
 
 @lru_cache(maxsize=1)
 def show(config: Config) -> str:
     """The whole configuration, defaults included. Remembered: a thousand targets take their time."""
-    storage, poll, metrics = config.storage, config.poll, config.metrics
-    shown: dict[str, Any] = {
-        "storage": {
-            **_plain(storage),
-            "lease": spelled(storage.lease),
-            "retention": spelled(storage.retention),
-        },
-        "poll": {name: spelled(value) for name, value in msgspec.structs.asdict(poll).items()},
-        "metrics": {
-            **_plain(metrics),
-            "duration_buckets": [spelled(one) for one in metrics.duration_buckets],
-        },
-        "fail_msg_classes": [
-            {"class": rule.class_name, "match": rule.match} for rule in config.fail_msg_classes
-        ],
-        "builtin_fail_msg_classes": config.builtin_fail_msg_classes,
-        "targets": [
-            {**_plain(target, without="auth"), "filters": _plain(target.filters), "auth": _auth(target.auth)}
-            for target in config.targets
-        ],
-    }
-    return yaml.safe_dump(shown, sort_keys=False, allow_unicode=True, width=100, default_flow_style=None)
+    return yaml.safe_dump(
+        _section(config), sort_keys=False, allow_unicode=True, width=100, default_flow_style=None
+    )
 
 
-def _auth(auth: Auth) -> Any:  # noqa: ANN401 - plain data for YAML
-    name = _METHODS.get(type(auth))
-    return "environment, credentials file or agency" if name is None else {name: _plain(auth)}
+def _section(struct: msgspec.Struct) -> dict[str, Any]:
+    """Plain data for YAML; what is not set is left out."""
+    shown: dict[str, Any] = {}
+    for key in keys(type(struct)):
+        value = getattr(struct, key.field)
+        if value is not None:
+            shown[f"{key.name}_file" if isinstance(value, Path) else key.name] = _value(key, value)
+    return shown
 
 
-def _plain(struct: msgspec.Struct, without: str = "") -> dict[str, Any]:
-    """Lists, texts and numbers; what is not set is left out."""
-    values = {name: value for name, value in msgspec.structs.asdict(struct).items() if name != without}
-    plain: dict[str, Any] = msgspec.to_builtins(values, enc_hook=_hidden)
-    return {
-        name if not isinstance(values[name], Path) else f"{name}_file": value
-        for name, value in plain.items()
-        if value is not None and value != {}
-    }
-
-
-def _hidden(value: object) -> str:
-    if isinstance(value, Secret):
-        return HIDDEN
-    if isinstance(value, Path):
-        return str(value)
-    raise NotImplementedError(type(value).__name__)
+def _value(key: Key, value: Any) -> Any:  # noqa: ANN401 - plain data for YAML
+    match key.type, value:
+        case ValueType(), _:
+            return key.type.spell(value)
+        case Ascending(), _:
+            return [key.type.item.spell(bound) for bound in value]
+        case _, Secret():
+            return HIDDEN
+        case _, Path():
+            return str(value)
+        case _, DefaultChain():
+            return "environment, credentials file or agency"
+        case _, tuple():
+            return [_section(one) for one in value]
+        case _:
+            shown = _section(value)
+            return {_METHODS[type(value)]: shown} if type(value) in _METHODS else shown

@@ -1,14 +1,14 @@
 """What a checked configuration is: frozen values. Durations are seconds (float).
 
-A field annotated with a parser is a key of the file with the field's name: type, parser, bounds and default
-stand here alone. A field without one depends on more than its own value; ``load.py`` reads it.
-Knows not what the values are used for. Import these names from ``exporter.config.load``.
+A struct is a section of the file, a field is a key. Type (of ``values.py``), bounds and default of a key
+stand here alone; the text beside the type of some says why they must be given.
+Must not know what the values are used for.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -41,24 +41,30 @@ class Secret:
 SecretSource = Secret | Path
 """Given inline, or the file (the ``*_file`` twin) to read it from whenever it is needed: files rotate."""
 
-
-class AkskAuth(msgspec.Struct, frozen=True):
-    access_key: SecretSource
-    secret_key: SecretSource
-    security_token: SecretSource | None = None
+_HEADER_WORD: Final = values.SecretType(values.HEADER_WORD)
 
 
-class TokenAuth(msgspec.Struct, frozen=True):
-    token: SecretSource
+class PrivateSection(msgspec.Struct, frozen=True):
+    """No message shows a wrong key here: a slip of the pen turns a secret into one."""
 
 
-class PasswordAuth(msgspec.Struct, frozen=True):
-    domain: str
-    username: str
-    password: SecretSource
+class AkskAuth(PrivateSection, frozen=True):
+    access_key: Annotated[SecretSource, _HEADER_WORD]
+    secret_key: Annotated[SecretSource, _HEADER_WORD]
+    security_token: Annotated[SecretSource | None, _HEADER_WORD] = None
 
 
-class AgencyAuth(msgspec.Struct, frozen=True):
+class TokenAuth(PrivateSection, frozen=True):
+    token: Annotated[SecretSource, _HEADER_WORD]
+
+
+class PasswordAuth(PrivateSection, frozen=True):
+    domain: Annotated[str, values.plain_text, "the account's name"]
+    username: Annotated[str, values.plain_text, "the IAM user's name"]
+    password: Annotated[SecretSource, values.SecretType(values.ASCII_LINE)]
+
+
+class AgencyAuth(PrivateSection, frozen=True):
     pass
 
 
@@ -66,6 +72,13 @@ class DefaultChain(msgspec.Struct, frozen=True):
     """No ``auth`` in the file: environment, credentials file, agency."""
 
 
+AUTH_METHODS: Final[dict[str, type[PrivateSection]]] = {
+    "aksk": AkskAuth,
+    "token": TokenAuth,
+    "password": PasswordAuth,
+    "agency": AgencyAuth,
+}
+"""By key: ``auth`` has one of them."""
 Auth = AkskAuth | TokenAuth | PasswordAuth | AgencyAuth | DefaultChain
 
 
@@ -76,11 +89,11 @@ class Filters(msgspec.Struct, frozen=True):
 
 
 class TargetConfig(msgspec.Struct, frozen=True, kw_only=True):
-    name: str
-    region: str
-    endpoint: str
-    """Scheme and host (and port), no trailing slash: from ``region`` unless given."""
-    iam_endpoint: str
+    name: Annotated[str, values.plain_text, "it becomes the label target"]
+    region: Annotated[str, values.region_name, "its books belong to one region"]
+    endpoint: Annotated[str, values.origin]
+    """Scheme and host (and port), no trailing slash. Like ``iam_endpoint`` the region's, unless given."""
+    iam_endpoint: Annotated[str, values.origin]
     project_id: Annotated[str | None, values.project_id] = None
     app_user_id: Annotated[str | None, values.user_id] = None
     auth: Auth = DefaultChain()
@@ -88,24 +101,23 @@ class TargetConfig(msgspec.Struct, frozen=True, kw_only=True):
     rate_limit: Annotated[float, values.number(0.001, 1000)] = 5.0
     trust_count: Annotated[Literal["auto", "true", "false"], values.choice("auto", "true", "false")] = "auto"
     time_filters: Annotated[bool, values.boolean] = True
-    time_zone: str = "UTC"
-    """IANA name or ``+08:00``; checked."""
+    time_zone: Annotated[str, values.time_zone] = "UTC"
+    """IANA name or ``+08:00``."""
     time_format: Annotated[
         Literal["rfc3339", "unix", "unix_ms"], values.choice("rfc3339", "unix", "unix_ms")
     ] = "rfc3339"
 
 
-class StorageConfig(msgspec.Struct, frozen=True, kw_only=True):
-    url: str
-    """``sqlite:////ABSOLUTE/PATH`` (made absolute from the file's folder) or ``postgresql://…``."""
-    password: SecretSource | None = None
+class StorageConfig(PrivateSection, frozen=True, kw_only=True):
+    url: Annotated[str, values.storage_url] = "sqlite:///metastudio-tts-exporter.db"
+    """``sqlite:////ABSOLUTE/PATH`` once it is loaded: a relative path begins in the file's folder."""
     lease: Annotated[float, values.duration("1s")] = 15.0
+    """Of no effect: for several replicas, which SQLite cannot serve."""
     retention: Annotated[float, values.duration("1h")] = 30 * 86400.0
 
     @property
-    def sqlite_file(self) -> Path | None:
-        """The store's absolute path; ``None`` for PostgreSQL."""
-        return Path(self.url.removeprefix("sqlite:///")) if self.url.startswith("sqlite:") else None
+    def sqlite_file(self) -> Path:
+        return Path(self.url.removeprefix("sqlite:///"))
 
 
 class PollConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,18 +130,20 @@ class PollConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MetricsConfig(msgspec.Struct, frozen=True, kw_only=True):
-    text_length_buckets: tuple[int, ...] = (50, 100, 200, 500, 1000, 2000, 3000, 5000, 10000)
-    duration_buckets: tuple[float, ...] = (
+    text_length_buckets: Annotated[tuple[int, ...], values.Ascending(values.integer(1, 10**9), most=50)] = (
+        50, 100, 200, 500, 1000, 2000, 3000, 5000, 10000,
+    )  # fmt: skip
+    duration_buckets: Annotated[tuple[float, ...], values.Ascending(values.duration("1ms"), most=50)] = (
         5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 10800.0, 43200.0, 86400.0,
     )  # fmt: skip
     max_label_sets: Annotated[int, values.integer(1, 10_000)] = 100
     created_timestamps: Annotated[bool, values.boolean] = False
 
 
-class ClassRule(msgspec.Struct, frozen=True):
-    class_name: str
-    match: str
-    """RE2, searched anywhere; checked."""
+class ClassRule(msgspec.Struct, frozen=True, rename={"class_name": "class"}):
+    class_name: Annotated[str, values.failure_class, "the class of messages that match"]
+    match: Annotated[str, values.pattern, "an RE2 pattern"]
+    """Searched anywhere in the message."""
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""Parsers of single configuration values: what the file says -> what the program uses, or ValueRefusedError.
+"""Types of configuration values: what the file says -> what the program uses, or ValueRefusedError.
 
 Knows which values can work and how to say so; must not know where in the file a value stands.
 Messages show a value only where nobody could have written a secret by accident, cut and escaped.
@@ -9,15 +9,18 @@ from __future__ import annotations
 import math
 import re
 import zoneinfo
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, NamedTuple, TypeVar
-from urllib.parse import parse_qsl, urlsplit
+from typing import Any, Final, Generic, NamedTuple, TypeVar
+from urllib.parse import urlsplit
 
 from exporter.config import hosts, zones
 from exporter.config.yaml_nodes import Parser, Value, ValueRefusedError, kind, read_limited
 from exporter.failures import NO_MESSAGE, UNCLASSIFIED, compile_rule
 from exporter.process import exhausted
 
+T = TypeVar("T")
 L = TypeVar("L", bound=str)
 
 _UNITS: Final = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
@@ -30,6 +33,30 @@ _PLACEHOLDER: Final = re.compile(r"\$[A-Z_][A-Z0-9_]*|\$[{(].*[})]|\{\{.*\}\}|%[
 _UNFILLED: Final = "holds a variable or a placeholder, and nothing here fills it in: write the value itself"
 _SHOWN: Final = 19
 """Longer values stay unseen: access keys begin at 20 characters."""
+
+
+@dataclass(frozen=True)
+class ValueType(Generic[T]):
+    """What one value can be. Called with what the file says, it returns what the program uses."""
+
+    parse: Parser[T]
+    schema: Mapping[str, Any]
+    """The same for editors, as JSON Schema: it lets pass what only the parser can refuse."""
+    spell: Callable[[T], object] = lambda value: value
+    """The value as one writes it in the file."""
+    as_written: bool = False
+    """Not as YAML reads it, which takes +10:00 for a number to the base of 60."""
+
+    def __call__(self, value: Value) -> T:
+        """Raises ValueRefusedError."""
+        return self.parse(value)
+
+
+class Ascending(NamedTuple):
+    """A list of upper bounds, each greater than the one before."""
+
+    item: ValueType[Any]
+    most: int
 
 
 def shown(text: str) -> str:
@@ -50,7 +77,7 @@ def spelled(seconds: float) -> str:
     return text or "0s"
 
 
-def duration(at_least: str, at_most: float = _LONGEST) -> Parser[float]:
+def duration(at_least: str, at_most: float = _LONGEST) -> ValueType[float]:
     """Seconds from ``500ms``, ``30s``, ``5m``, ``1h``, ``7d`` or several such, largest first."""
     least = _seconds(at_least)
 
@@ -61,7 +88,7 @@ def duration(at_least: str, at_most: float = _LONGEST) -> Parser[float]:
             raise ValueRefusedError(f"must be from {at_least} to {spelled(at_most)}, not {shown(text)}")
         return seconds
 
-    return parse
+    return ValueType(parse, {"type": "string", "pattern": f"^(?=.){_DURATION.pattern}$"}, spell=spelled)
 
 
 def _seconds(text: str) -> float:
@@ -74,7 +101,7 @@ def _seconds(text: str) -> float:
     return sum(int(count) * size for count, size in sizes if count) / 1000
 
 
-def integer(least: int, most: int) -> Parser[int]:
+def integer(least: int, most: int) -> ValueType[int]:
     def parse(value: Value) -> int:
         if not isinstance(value, int) or isinstance(value, bool):
             given = "a fraction" if isinstance(value, float) else kind(value)
@@ -83,10 +110,10 @@ def integer(least: int, most: int) -> Parser[int]:
             raise ValueRefusedError(f"must be from {least} to {most}, not {value}")
         return value
 
-    return parse
+    return ValueType(parse, {"type": "integer", "minimum": least, "maximum": most})
 
 
-def number(least: float, most: float) -> Parser[float]:
+def number(least: float, most: float) -> ValueType[float]:
     def parse(value: Value) -> float:
         if not isinstance(value, int | float) or isinstance(value, bool):
             raise ValueRefusedError(f"must be a number, not {kind(value)}")
@@ -94,16 +121,19 @@ def number(least: float, most: float) -> Parser[float]:
             raise ValueRefusedError(f"must be from {least:g} to {most:g}, not {value:g}")
         return float(value)
 
-    return parse
+    return ValueType(parse, {"type": "number", "minimum": least, "maximum": most})
 
 
-def boolean(value: Value) -> bool:
+def _boolean(value: Value) -> bool:
     if not isinstance(value, bool):
         raise ValueRefusedError(f"must be true or false, not {kind(value)}")
     return value
 
 
-def choice(*options: L) -> Parser[L]:
+boolean: Final = ValueType(_boolean, {"type": "boolean"})
+
+
+def choice(*options: L) -> ValueType[L]:
     """One of the given words; YAML's own true and false count as words here."""
     expected = f"must be one of {', '.join(options)}"
 
@@ -116,10 +146,11 @@ def choice(*options: L) -> Parser[L]:
                 return option
         raise ValueRefusedError(f"{expected}, not {shown(text)}")
 
-    return parse
+    own = [value for value in (True, False) if str(value).lower() in options]
+    return ValueType(parse, {"enum": [*options, *own]})
 
 
-def matching(pattern: str, what: str) -> Parser[str]:
+def matching(pattern: str, what: str) -> ValueType[str]:
     """Text that fully matches a pattern; ``what`` describes it."""
     compiled = re.compile(pattern)
 
@@ -129,10 +160,10 @@ def matching(pattern: str, what: str) -> Parser[str]:
             raise ValueRefusedError(f"must be {what}")
         return text
 
-    return parse
+    return ValueType(parse, {"type": "string", "pattern": f"^(?:{pattern})$"})
 
 
-def plain_text(value: Value) -> str:
+def _plain_text(value: Value) -> str:
     """A name as people write them, in any script."""
     text = _text(value, "text", quotes=True)
     if not 1 <= len(text) <= 128 or not text.isprintable() or text != text.strip():
@@ -143,6 +174,7 @@ def plain_text(value: Value) -> str:
     return text
 
 
+plain_text: Final = ValueType(_plain_text, {"type": "string", "minLength": 1, "maxLength": 128})
 class_name: Final = matching("[a-z0-9_]{1,64}", "1 to 64 lower-case letters, digits or _")
 region_name: Final = matching("[a-z0-9]+(?:-[a-z0-9]+)*", "a region such as cn-north-4")
 project_id: Final = matching("[A-Za-z0-9_-]{1,64}", "1 to 64 letters, digits, _ or -")
@@ -153,20 +185,26 @@ _user_id: Final = matching(
 filter_value: Final = matching("[A-Za-z0-9_.-]{1,64}", "1 to 64 letters, digits, _, . or -")
 
 
-def user_id(value: Value) -> str:
+def _filled_user_id(value: Value) -> str:
     text = _user_id(value)
     _refuse_placeholder(text)
     return text
 
 
-def failure_class(value: Value) -> str:
+def _failure_class(value: Value) -> str:
     name = class_name(value)
     if name in (UNCLASSIFIED, NO_MESSAGE):
         raise ValueRefusedError(f"{name} is for messages that no rule matches: choose another name")
     return name
 
 
-def pattern(value: Value) -> str:
+user_id: Final = replace(_user_id, parse=_filled_user_id)
+failure_class: Final = ValueType(
+    _failure_class, {**class_name.schema, "not": {"enum": [UNCLASSIFIED, NO_MESSAGE]}}
+)
+
+
+def _pattern(value: Value) -> str:
     # A block (``match: |``) ends in a line break that nobody means; it would match nothing.
     text = _text(value, "an RE2 pattern in quotes").removesuffix("\n")
     if not text:
@@ -178,7 +216,10 @@ def pattern(value: Value) -> str:
     return text
 
 
-def time_zone(value: Value) -> str:
+pattern: Final = ValueType(_pattern, {"type": "string", "minLength": 1})
+
+
+def _time_zone(value: Value) -> str:
     text = _text(value, "a time zone such as UTC, Asia/Shanghai or +08:00")
     try:
         zones.zone(text)
@@ -194,7 +235,12 @@ def time_zone(value: Value) -> str:
     return text
 
 
-def origin(value: Value) -> str:
+time_zone: Final = ValueType(
+    _time_zone, {"type": "string", "pattern": "^([+-][0-9]{2}:[0-9]{2}|[A-Za-z].*)$"}, as_written=True
+)
+
+
+def _origin(value: Value) -> str:
     """``https://HOST[:PORT]`` in lower case; ``http://`` to this machine only. The value is never shown.
 
     A final dot of the host, which keeps name servers from trying other domains first, stays.
@@ -223,6 +269,9 @@ def origin(value: Value) -> str:
     return f"{parts.scheme}://{bracketed}" + (f":{port}" if port else "")
 
 
+origin: Final = ValueType(_origin, {"type": "string", "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://[!-~]+$"})
+
+
 def _is_host(host: str) -> bool:
     name = host.removesuffix(".")
     if hosts.address(name) is not None:
@@ -231,21 +280,13 @@ def _is_host(host: str) -> bool:
     return len(name) <= 253 and re.fullmatch(rf"{label}(?:\.{label})*", name) is not None
 
 
-def storage_url(folder: Path) -> Parser[str]:
-    """``sqlite:////ABSOLUTE/PATH`` or a ``postgresql://`` URL as written. The value is never shown."""
-
-    def parse(value: Value) -> str:
-        text = _text(value, "a URL: sqlite:///FILE or postgresql://USER@HOST/DATABASE")
-        if text.startswith("sqlite://"):
-            return _sqlite_url(text, folder)
-        if text.startswith(("postgresql://", "postgres://")):
-            return _postgres_url(text)
-        raise ValueRefusedError("must be sqlite:///FILE or postgresql://USER@HOST/DATABASE")
-
-    return parse
-
-
-def _sqlite_url(text: str, folder: Path) -> str:
+def _storage_url(value: Value) -> str:
+    """``sqlite:///FILE`` as written. The value is never shown."""
+    text = _text(value, "a URL: sqlite:///FILE")
+    if text.startswith(("postgresql://", "postgres://")):
+        raise ValueRefusedError("must be sqlite:///FILE: this version cannot use PostgreSQL")
+    if not text.startswith("sqlite://"):
+        raise ValueRefusedError("must be sqlite:///FILE")
     name = text.removeprefix("sqlite:///")
     if name == text or not name.strip("/") or name.endswith("/") or not name.isprintable():
         raise ValueRefusedError("must name a file: sqlite:///FILE beside this one, or sqlite:////FOLDER/FILE")
@@ -253,21 +294,10 @@ def _sqlite_url(text: str, folder: Path) -> str:
         raise ValueRefusedError("must name a file: what is only in memory is lost at every restart")
     if "?" in name or "#" in name:
         raise ValueRefusedError("takes no options: no ? or # in the file's name")
-    return f"sqlite:///{folder / name}"
-
-
-def _postgres_url(text: str) -> str:
-    try:
-        parts = urlsplit(text)
-        _ = parts.port
-        options = parse_qsl(parts.query, keep_blank_values=True)
-    except ValueError:
-        raise ValueRefusedError("must be postgresql://USER@HOST:PORT/DATABASE") from None
-    if not re.fullmatch("[!-~]+", text):
-        raise ValueRefusedError("must be printable ASCII without blanks: write others as %XX")
-    if parts.password is not None or any("password" in name.lower() for name, _ in options):
-        raise ValueRefusedError("must not hold a password: use storage.password_file")
     return text
+
+
+storage_url: Final = ValueType(_storage_url, {"type": "string", "pattern": "^sqlite:///[^?#]*[^?#/]$"})
 
 
 class Charset(NamedTuple):
@@ -284,33 +314,33 @@ ANY_LINE: Final = Charset(
 )
 
 
-def secret_text(charset: Charset) -> Parser[str]:
-    """A secret, without the white space around it; no message shows it."""
+class SecretType(NamedTuple):
+    """A secret, given under its key, or in the file that the key's ``*_file`` twin names."""
 
-    def parse(value: Value) -> str:
+    charset: Charset
+
+    def text(self, value: Value) -> str:
+        """The secret without the white space around it; no message shows it. Raises ValueRefusedError."""
         if not isinstance(value, str):
             raise ValueRefusedError(f"must be text, not {kind(value)}: put it in quotes")
-        return clean_secret(value, charset)
+        return clean_secret(value, self.charset)
 
-    return parse
+    def file(self, folder: Path) -> Parser[Path]:
+        """The path of a file that holds a usable secret now; it is read again whenever it is needed."""
 
+        def parse(value: Value) -> Path:
+            name = _text(value, "the path of a file")
+            if not name or not name.isprintable():
+                raise ValueRefusedError("must be the path of a file, without control characters")
+            path = folder / name
+            try:
+                read_secret_file(path, self.charset)
+            except ValueRefusedError as refused:
+                where = "" if Path(name).is_absolute() else f" (looked for from {folder})"
+                raise ValueRefusedError(f"the file {refused}{where}") from None
+            return path
 
-def secret_file(folder: Path, charset: Charset) -> Parser[Path]:
-    """The path of a file that holds a usable secret now; it is read again whenever it is needed."""
-
-    def parse(value: Value) -> Path:
-        name = _text(value, "the path of a file")
-        if not name or not name.isprintable():
-            raise ValueRefusedError("must be the path of a file, without control characters")
-        path = folder / name
-        try:
-            read_secret_file(path, charset)
-        except ValueRefusedError as refused:
-            where = "" if Path(name).is_absolute() else f" (looked for from {folder})"
-            raise ValueRefusedError(f"the file {refused}{where}") from None
-        return path
-
-    return parse
+        return parse
 
 
 def read_secret_file(path: Path, charset: Charset = ANY_LINE) -> str:

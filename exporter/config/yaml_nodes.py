@@ -181,14 +181,6 @@ class Section:
         place = self.get(key)
         return default if place is None else place.value(parse, default)
 
-    def require(self, key: str, parse: Parser[T], placeholder: T, why: str) -> T:
-        """Like ``value``; a missing key is refused."""
-        if (place := self.get(key)) is not None:
-            return place.value(parse, placeholder)
-        if self.usable:
-            self.place.refuse(f"{key} is missing: {why}")
-        return placeholder
-
     def section(self, key: str, *, private: bool = False) -> Section:
         """The mapping under a key; an empty one when the key is missing."""
         if (place := self.get(key)) is not None:

@@ -234,7 +234,7 @@ class Fleet:
 
 
 def _storage_problems(old: Config, new: Config) -> Iterator[str]:
-    for key in ("url", "password", "lease"):
+    for key in ("url", "lease"):
         if getattr(old.storage, key) != getattr(new.storage, key):
             yield f"storage.{key} cannot change while the exporter runs: restart it"
 

@@ -19,8 +19,8 @@ from exporter.config import model
 from exporter.exposition import ApiMetrics
 from exporter.runtime.target import SharedResources, Target, classifier, new_client, new_repository
 
-WITHOUT_EFFECT = {"storage.password", "storage.lease"}
-"""They belong to PostgreSQL, which this version refuses."""
+WITHOUT_EFFECT = {"storage.lease"}
+"""For several replicas, which SQLite cannot serve."""
 READ_LATER = {"targets.time_zone", "targets.time_format"}
 """The client keeps the target's settings and reads these for each request: tests/cloud/test_client.py."""
 CHANGED: dict[str, Any] = {

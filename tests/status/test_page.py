@@ -63,13 +63,12 @@ AUTHS: dict[str, Auth] = {
 @pytest.mark.parametrize("auth", AUTHS.values(), ids=AUTHS)
 def test_the_configuration_is_shown_without_its_secrets(auth: Auth) -> None:
     """In YAML, in JSON and on the page; where a secret comes from is shown."""
-    storage = StorageConfig(url="postgresql://u@h/d", password=Secret(SECRET))
-    config = Config(storage=storage, targets=(of_target(auth),))
+    config = Config(storage=StorageConfig(url="sqlite:////b.db"), targets=(of_target(auth),))
     told = full_status(config=config)
     page = StatusPage({}).render(told, refresh=True)
     for text in (told.configuration, msgspec.json.encode(told).decode(), page):
         assert SECRET not in text
-        assert "postgresql://u@h/d" in text
+        assert "sqlite:////b.db" in text
     if isinstance(auth, AkskAuth) and isinstance(auth.access_key, Path):
         assert "access_key_file: /run/ak" in told.configuration
         assert "security_token" not in told.configuration
