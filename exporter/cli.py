@@ -72,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=version)
     _add_serve_flags(parser)
     parser.set_defaults(
-        run=_serve,
+        run=serve,
         config_file=Path("exporter.yaml"),
         listen_addresses=None,
         telemetry_path="/metrics",
@@ -86,9 +86,11 @@ def _parser() -> argparse.ArgumentParser:
         url=None,
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    serve = commands.add_parser("serve", help="poll the configured targets and serve /metrics (the default)")
-    _add_serve_flags(serve)
-    serve.set_defaults(run=_serve)
+    serving = commands.add_parser(
+        "serve", help="poll the configured targets and serve /metrics (the default)"
+    )
+    _add_serve_flags(serving)
+    serving.set_defaults(run=serve)
     demo = commands.add_parser("demo", help="the exporter on a bundled MetaStudio simulator, in one process")
     _add_web_flags(demo)
     demo.set_defaults(run=_demo)
@@ -196,7 +198,8 @@ def _shard(text: str) -> tuple[int, int]:
     raise argparse.ArgumentTypeError(f"{text!r} is not I/N with 0 <= I < N, such as 0/3")
 
 
-def _serve(flags: argparse.Namespace) -> int:
+def serve(flags: argparse.Namespace) -> int:
+    """The exporter, until a signal ends it."""
     redactor = _log(flags)
 
     def read_config() -> Config:

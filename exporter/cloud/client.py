@@ -194,7 +194,7 @@ class Client:
             headers.get("age"),
             answer.sent,
             answer.received,
-            _newest(page, query),
+            latest_created(page, query),
         )
         return page
 
@@ -267,7 +267,7 @@ def scope(target: TargetConfig) -> str:
     return place(target.endpoint, target.region, target.project_id or "", target.app_user_id or "")
 
 
-def _newest(page: Page, query: JobsQuery) -> int | None:
+def latest_created(page: Page, query: JobsQuery) -> int | None:
     """The latest ``create_time`` (milliseconds) that a list shows where it was asked for (R7)."""
     times = (record.create_time for record in page.records if query.job_id is None)
     since, until = query.since or 0, query.until or (1 << 62)

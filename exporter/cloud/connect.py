@@ -57,7 +57,7 @@ class Shared:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.breakers: dict[str, Breaker] = {}
-        self._limiters: dict[str, RateLimiter] = {}
+        self.limiters: dict[str, RateLimiter] = {}
         self._rates: dict[str, dict[str, float]] = {}
         self._monotonic = monotonic
         self._wall = wall
@@ -67,10 +67,10 @@ class Shared:
         """The one limiter of these credentials; the lowest rate that a target asks for is in force."""
         rates = self._rates.setdefault(key, {})
         rates[target] = rate
-        limiter = self._limiters.get(key)
+        limiter = self.limiters.get(key)
         if limiter is None:
             limiter = RateLimiter(rate, monotonic=self._monotonic, sleep=self._sleep)
-            self._limiters[key] = limiter
+            self.limiters[key] = limiter
         limiter.rate = min(rates.values())
         return limiter
 
@@ -84,9 +84,9 @@ class Shared:
         """After a reload: targets that are gone no longer hold a shared rate down."""
         for key, rates in self._rates.items():
             self._rates[key] = {name: rate for name, rate in rates.items() if name in targets}
-            self._limiters[key].keep(targets)
+            self.limiters[key].keep(targets)
             if self._rates[key]:
-                self._limiters[key].rate = min(self._rates[key].values())
+                self.limiters[key].rate = min(self._rates[key].values())
 
     def states(self) -> dict[str, str]:
         """What a store must keep so that a restart does not try refused credentials again."""

@@ -35,7 +35,7 @@ _LEVELS: Final[dict[LogLevel, int]] = {
     "warn": logging.WARNING,
     "error": logging.ERROR,
 }
-_QUIET: Final = ("asyncio", "httpcore", "httpx", "uvicorn", "uvicorn.access", "uvicorn.error")
+QUIET_LOGGERS: Final = ("asyncio", "httpcore", "httpx", "uvicorn", "uvicorn.access", "uvicorn.error")
 """Libraries that log every request or start: of these only warnings and errors are written."""
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_.:/@%+,*()<>\[\]{}~^$!?&;|-]+")
 """A value that logfmt writes without quotes."""
@@ -82,7 +82,7 @@ def configure(
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(_LEVELS[level])
-    for name in _QUIET:
+    for name in QUIET_LOGGERS:
         library = logging.getLogger(name)
         library.handlers.clear()
         library.propagate = True

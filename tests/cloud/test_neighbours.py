@@ -274,7 +274,7 @@ def test_turns_at_an_endpoint_are_taken_in_order() -> None:
     clients = {str(n): world.connect(target(name=str(n), app_user_id=str(n))) for n in range(10)}
 
     async def scenario() -> None:
-        limiter = next(iter(world.shared._limiters.values())).at("metastudio.cn-north-4.myhuaweicloud.com")
+        limiter = next(iter(world.shared.limiters.values())).at("metastudio.cn-north-4.myhuaweicloud.com")
         limiter.pause("somebody", 30.0, "why")
         await asyncio.gather(
             *(client.list_jobs(JobsQuery(), deadline=world.time.now + 600.0) for client in clients.values())

@@ -55,7 +55,7 @@ def raised(error: Exception) -> Exception:
 @contextmanager
 def libraries_restored() -> Iterator[None]:
     """Leaves the process's own loggers as they were."""
-    loggers = [logging.getLogger(name) for name in ("", *lines._QUIET)]
+    loggers = [logging.getLogger(name) for name in ("", *lines.QUIET_LOGGERS)]
     before = [(logger.level, logger.handlers[:], logger.propagate) for logger in loggers]
     try:
         yield

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.cloud.client import _newest
+from exporter.cloud.client import latest_created
 from exporter.cloud.clock import ApiClock
 from exporter.ledger.record import JobsQuery, Page
 from exporter.store.sqlite import SqliteStore
@@ -84,7 +84,7 @@ class DatedApi(FakeApi):
 
     async def list_jobs(self, query: JobsQuery, *, deadline: float) -> Page:
         page = await super().list_jobs(query, deadline=deadline)
-        self.clock.answered(_newest(page, query))
+        self.clock.answered(latest_created(page, query))
         return page
 
 

@@ -59,7 +59,7 @@ class Stage:
     @property
     def rate(self) -> float:
         """In force for the credentials that all targets share."""
-        (limiter,) = self.resources.shared._limiters.values()
+        (limiter,) = self.resources.shared.limiters.values()
         return limiter.rate
 
 

@@ -64,7 +64,7 @@ def test_the_flag_bounds_scrapes_at_a_time(
         found.append(flags)
         return 0
 
-    monkeypatch.setattr(cli, "_serve", serve)
+    monkeypatch.setattr(cli, "serve", serve)
     assert cli.main(arguments) == 0
     assert found[0].max_requests == expected
     assert Limits().requests == 40

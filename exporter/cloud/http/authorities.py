@@ -30,9 +30,9 @@ _FILE: Final = "SSL_CERT_FILE"
 _FOLDER: Final = "SSL_CERT_DIR"
 _HASHED: Final = re.compile(r"[0-9a-f]{8}\.[0-9]+")
 """How OpenSSL finds a certificate in a folder: by the hash of its subject."""
-_AGAIN: Final = 1.0
+CHECK_SECONDS: Final = 1.0
 """Seconds between two looks at the files."""
-_PATIENCE: Final = 1.0
+READ_SECONDS: Final = 1.0
 """Seconds that a request waits for files that hang."""
 
 _Stamp = tuple[tuple[str, int, int, int, int], ...]
@@ -56,12 +56,12 @@ class Authorities:
 
     async def refresh(self) -> ssl.SSLContext:
         """The context of now; that of before as long as the files cannot be used, or hang."""
-        if self._monotonic() - self._looked < _AGAIN:
+        if self._monotonic() - self._looked < CHECK_SECONDS:
             return self.context
         self._looked = self._monotonic()
         problem = ""
         try:
-            self.context = await self._reading.run(self._read, seconds=_PATIENCE)
+            self.context = await self._reading.run(self._read, seconds=READ_SECONDS)
         except TimeoutError:
             problem = "they cannot be read in time"
         except NetworkSettingsError as error:

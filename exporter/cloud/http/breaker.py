@@ -54,7 +54,7 @@ _REFUSED_SECONDS: Final = 300.0
 """As long as a lock lasts (APIG FAQ)."""
 _DENIED_SECONDS: Final = 60.0
 """Permissions take minutes to arrive: asking more often would only be impolite."""
-_SILENT_SECONDS: Final = 2.0
+SILENT_SECONDS: Final = 2.0
 """A request that ends without an answer after so long makes its place a silent one."""
 _TURN_SECONDS: Final = 60.0
 """How long a place has to take its turn before another one may."""
@@ -171,7 +171,7 @@ class Breaker:
     def _note_silence(self, use: CredentialUse, *, answered: bool) -> None:
         if answered:
             self._silent.pop(use.place, None)
-        elif self._monotonic() - use.sent_at > _SILENT_SECONDS:
+        elif self._monotonic() - use.sent_at > SILENT_SECONDS:
             self._silent.remember(use.place, None)
 
     async def wait_for_room(self, use: CredentialUse, seconds: float) -> None:

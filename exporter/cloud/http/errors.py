@@ -97,7 +97,7 @@ def transport_error(
     error: httpx.HTTPError | httpx.InvalidURL | httpx.StreamError, host: str, proxy: Proxy | None = None
 ) -> ApiError:
     """The error for a request to ``host``, perhaps through ``proxy``, that got no whole answer."""
-    _, kind, text, retryable = next(row for row in _TRANSPORT if isinstance(error, row[0]))
+    _, kind, text, retryable = next(row for row in TRANSPORT_ERRORS if isinstance(error, row[0]))
     tls = _tls_fault(error)
     if kind is ErrorKind.CONNECT and tls is not None:
         return _tls_error(tls, host, proxy)
@@ -232,7 +232,7 @@ def _phrase(status: int) -> str:
         return "unknown status"
 
 
-_TRANSPORT: Final[tuple[tuple[tuple[type[Exception], ...], ErrorKind, str, bool], ...]] = (
+TRANSPORT_ERRORS: Final[tuple[tuple[tuple[type[Exception], ...], ErrorKind, str, bool], ...]] = (
     ((httpx.ConnectTimeout,), ErrorKind.TIMEOUT, "no connection in time; check endpoint and firewall", True),
     ((httpx.PoolTimeout,), ErrorKind.TIMEOUT, "no free connection in time", True),
     ((httpx.TimeoutException,), ErrorKind.TIMEOUT, "no answer in time", True),

@@ -162,7 +162,7 @@ def test_files_that_hang_hold_up_nobody(tmp_path: Path, monkeypatch: pytest.Monk
         await asyncio.Event().wait()
 
     monkeypatch.setattr("exporter.background.in_background", hang)
-    monkeypatch.setattr("exporter.cloud.http.authorities._PATIENCE", 0.001)
+    monkeypatch.setattr("exporter.cloud.http.authorities.READ_SECONDS", 0.001)
 
     async def scene() -> None:
         authorities = Authorities({"SSL_CERT_FILE": str(file)}, monotonic=time.monotonic)

@@ -300,7 +300,7 @@ def test_authorities_that_change_are_followed(
     authority: Authority, pair: Pair, tool: Tool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server shows a certificate of another authority, and the file follows: no restart is needed."""
-    monkeypatch.setattr("exporter.cloud.http.authorities._AGAIN", 0.0)
+    monkeypatch.setattr("exporter.cloud.http.authorities.CHECK_SECONDS", 0.0)
     bundle = tmp_path / "ca.pem"
     shutil.copy(authority.pair.cert, bundle)
     other = Authority(tool("openssl"), tmp_path, "other")
