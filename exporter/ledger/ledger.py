@@ -15,7 +15,7 @@ from exporter.ledger.changes import MARGIN, Changes, Rules, Sighting
 from exporter.ledger.exemplars import Exemplars
 from exporter.ledger.job_index import EXEMPT, EXPIRED, FLAGS, UNDATED, Job, JobIndex
 from exporter.ledger.minutes import MinuteTable
-from exporter.ledger.missing import MissingJobs, MissVerdict
+from exporter.ledger.missing import MissedBy, MissingJobs, MissVerdict
 from exporter.ledger.record import FAILED, FINAL_STATES, OPEN_STATES, UNKNOWN, Anomaly, Record
 from exporter.ledger.snapshot import LabelSet
 from exporter.ledger.totals import (
@@ -168,7 +168,7 @@ class Ledger:
         if job.misses:
             # Windows that were settled without this job may lack others, too.
             self._late |= bool(job.flags & EXEMPT) and job.created >= self.times.evicted_until
-            self.missing_jobs.end(job_id, job, self.times.settled_until)
+            self.missing_jobs.shown_again(job_id, job, self.times.settled_until)
         state = record.job_state
         if job.state not in OPEN_STATES:
             regressed = state != job.state if job.state != EXPIRED else state in FINAL_STATES
@@ -267,21 +267,18 @@ class Ledger:
             if job_id not in seen and not job.flags & UNDATED and (job.open or not job.flags & EXEMPT)
         ]
 
-    def miss(self, job_id: str, begun: int, *, listing: bool, corroborated: bool, now: int = 0) -> bool:
+    def miss(self, job_id: str, begun: int, missed_by: MissedBy, now: int = 0) -> bool:
         """An answer to a request made at ``begun`` should have shown this job and did not (R6, R9).
 
-        ``listing``: it was a listing, not a lookup by id. ``corroborated``: it showed other jobs. ``now``, if
-        later, is surely not before that answer. Returns whether reading may go on without the job.
+        ``now``, if later, is surely not before that answer. Returns whether windows are complete without it.
         """
         job = self.jobs.get(job_id)
         if job is None:
             return True
-        verdict = self.missing_jobs.missed(
-            job_id, job, begun, max(begun, now), listing=listing, corroborated=corroborated
-        )
+        verdict = self.missing_jobs.missed(job_id, job, begun, max(begun, now), missed_by)
         if verdict is MissVerdict.GONE and job.open:
             self._count_expired(job_id, job, "vanished")
-        return verdict is not MissVerdict.WAITED_FOR
+        return verdict is not MissVerdict.UNCERTAIN
 
     def take_late(self) -> bool:
         """Was a record created before "settled until" found since the last call?"""

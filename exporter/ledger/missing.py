@@ -1,36 +1,46 @@
-"""Missing jobs: remembered ones that an answer should have shown and did not (R6, R9 of docs/counting.md).
+"""Missing jobs: remembered ones that an answer should have shown and did not (R6, R9, docs/counting.md).
 
 Pure. Such a job was deleted, or the list is wrong for a while. Two decisions depend on which it is: may
 "settled until" pass the job, and is an open job given up as vanished? The second cannot be taken back, so it
 needs corroboration: answers that show other jobs where this one should be.
 
-A miss is one answer without the job; those of empty answers count only when they are spread over time.
-Decided after each miss, from the top:
+A miss is one answer without the job. How it is counted, the first line that fits:
 
-| misses | absent for | others are shown | verdict |
-| --- | --- | --- | --- |
-| fewer than 3, or only by lookups | any time | any | WAITED_FOR: blocks "settled until" |
-| 3 or more | less than ``overlap`` | any | WAITED_FOR |
-| 3 or more | ``overlap`` or more | in this very answer | GONE: an open job has vanished |
-| 12 or more | an hour and three ``overlap`` or more | no | GONE |
-| 3 or more | ``overlap`` or more | lately, in other windows | EXEMPT: blocks nothing, stays open |
-| 3 or more | an hour and three ``overlap`` or more | no | EXEMPT |
-| 3 or more | ``overlap`` or more | no | WAITED_FOR: an API that lists nothing at all is at fault |
+    misses so far              missed by                   it counts
+    -------------------------  --------------------------  ----------------------------------------------
+    none                       any answer                  as the first miss
+    none of them corroborated  a listing; the job is open  as the first miss: those before count no more
+    any                        a listing                   as one more
+    any                        an empty listing, a lookup  as one more when they are spread (``_spacing``)
 
-A job that is exempt already and final is GONE at once; an exempt one never blocks again until it is shown.
+What the job is from then on, the first line that fits:
+
+    missing                                       other jobs are shown  verdict
+    --------------------------------------------  --------------------  ---------------------------------
+    BRIEFLY: fewer than 3 misses, for less than   anywhere or nowhere   UNCERTAIN
+    ``overlap``, or only by lookups
+    LASTINGLY: LONG, and 12 misses or more        anywhere or nowhere   GONE
+    ENOUGH or LONG                                HERE, in this answer  GONE
+    ENOUGH or LONG                                ELSEWHERE, since the  EXEMPT
+                                                  first miss
+    LONG: for an hour and three ``overlap``       NOWHERE               EXEMPT
+    ENOUGH: for less than that                    NOWHERE               UNCERTAIN: an API that lists nothing
+                                                                        at all is at fault
+
+An exempt job never becomes uncertain again, until it is shown; one that is final as well is gone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from enum import Enum
+from enum import Enum, auto
 from typing import Final
 
 from exporter.ledger.changes import Rules
 from exporter.ledger.job_index import CORROBORATED, EXEMPT, NEVER, UNDATED, UNLISTED, Job, JobIndex
 
 ENOUGH: Final = 3
-"""Misses in a row, spread over ``overlap``, after which a job is no longer waited for."""
+"""Misses in a row, spread over ``overlap``, after which a job may be exempt or gone."""
 PATIENCE: Final = 3_600_000
 """A list that shows nothing at all is believed only after this long (milliseconds)."""
 NO_END: Final = 1 << 62
@@ -38,18 +48,59 @@ EMPTY_ENOUGH: Final = 12
 """Misses in a row, spread over ``PATIENCE``, after which empty answers alone make an open job vanish."""
 
 
-class MissVerdict(Enum):
-    """What one more miss means: see the table above."""
+class MissedBy(Enum):
+    """Which answer did not show the job."""
 
-    WAITED_FOR = "waited for"
-    EXEMPT = "waived"
+    LOOKUP = auto()
+    """One to a question for its id."""
+    EMPTY_LISTING = auto()
+    """A window that showed nothing."""
+    LISTING = auto()
+    """A window that showed other jobs: that corroborates the miss."""
+
+
+class Absence(Enum):
+    """How long, and how often, a job is missing."""
+
+    BRIEFLY = auto()
+    ENOUGH = auto()
+    LONG = auto()
+    LASTINGLY = auto()
+
+
+class Others(Enum):
+    """Where the list shows other jobs."""
+
+    HERE = auto()
+    ELSEWHERE = auto()
+    NOWHERE = auto()
+
+
+class MissVerdict(Enum):
+    """What a missing job is."""
+
+    UNCERTAIN = auto()
+    """No window is complete without it: it blocks "settled until"."""
+    EXEMPT = auto()
     """Windows are complete without it; an open job stays open and is still checked."""
-    GONE = "gone"
+    GONE = auto()
     """It is not listed any more: an open job has vanished."""
 
 
+def miss_verdict(absence: Absence, others: Others) -> MissVerdict:
+    """The second table above."""
+    match absence, others:
+        case Absence.BRIEFLY, _:
+            return MissVerdict.UNCERTAIN
+        case (Absence.LASTINGLY, _) | (_, Others.HERE):
+            return MissVerdict.GONE
+        case (_, Others.ELSEWHERE) | (Absence.LONG, _):
+            return MissVerdict.EXEMPT
+    return MissVerdict.UNCERTAIN
+
+
 class MissingJobs:
-    """See the module."""
+    """The missing jobs of one target, and what is known of the list that misses them."""
 
     def __init__(self, rules: Rules, jobs: JobIndex) -> None:
         self._overlap = rules.overlap
@@ -57,11 +108,11 @@ class MissingJobs:
         self.blocking = {
             name: job.created for name, job in jobs.items() if job.misses and not job.flags & EXEMPT
         }
-        """Jobs that are waited for, with their time of creation: "settled until" does not pass them (R6)."""
+        """Uncertain jobs, with their time of creation: "settled until" does not pass the earliest (R6)."""
         self.look_up_alone: set[str] = set()
         """Open jobs to look up by id: around them the API lists far more than is known, or fails."""
         self.last_nonempty = 0
-        """When an answer last had anything in it."""
+        """When an answer last showed anything."""
         self.silence: tuple[int, int] | None = (0, NO_END)
         """The first and the last empty answer since then; unknown before a start, so as long as can be."""
         self._quiet = max(rules.overlap // 3, 3 * rules.interval)
@@ -69,40 +120,42 @@ class MissingJobs:
         self._shown_after_all = False
         self._exempt: list[str] = []
 
-    def missed(
-        self, job_id: str, job: Job, begun: int, now: int, *, listing: bool, corroborated: bool
-    ) -> MissVerdict:
+    def missed(self, job_id: str, job: Job, begun: int, now: int, missed_by: MissedBy) -> MissVerdict:
         """Take note of a miss, in an answer to a request made at ``begun``.
-
-        ``listing``: it was a listing, not a lookup by id. ``corroborated``: it showed other jobs.
 
         ``now`` is surely not before ``begun``: what is measured from there is never too long.
         """
         if job.flags & EXEMPT and not job.open:
             return MissVerdict.GONE
-        if corroborated and job.open and not job.flags & CORROBORATED:
-            # Misses in empty answers before this one no longer count.
-            job.misses, job.flags = 0, job.flags | CORROBORATED
+        corroborated = missed_by is MissedBy.LISTING
         if not corroborated:
             self.silence = (begun if self.silence is None else self.silence[0], begun)
+        self._count(job, begun, now, missed_by)
+        if job.open and missed_by is not MissedBy.EMPTY_LISTING:
+            job.last_checked = max(job.last_checked, begun)
+        self._jobs.changed(job_id)
+        verdict = miss_verdict(self._absence(job, begun), self._others(job, missed_by))
+        if job.flags & EXEMPT:
+            return MissVerdict.EXEMPT if verdict is MissVerdict.UNCERTAIN else verdict
+        if verdict is MissVerdict.UNCERTAIN:
+            self.blocking[job_id] = job.created
+        else:
+            self.blocking.pop(job_id, None)
+            job.flags |= EXEMPT
+            self._exempt.append(job_id)
+        return verdict
+
+    def _count(self, job: Job, begun: int, now: int, missed_by: MissedBy) -> None:
+        """The first table above."""
+        corroborated = missed_by is MissedBy.LISTING
+        if corroborated and job.open and not job.flags & CORROBORATED:
+            job.misses, job.flags = 0, job.flags | CORROBORATED
         if not job.misses:
             job.misses, job.missing_since = 1, now
         elif corroborated or begun >= job.missing_since + self._spacing(job.misses):
             job.misses += 1
-        if listing or job.flags & UNDATED:
+        if missed_by is not MissedBy.LOOKUP or job.flags & UNDATED:
             job.flags |= UNLISTED
-        if job.open and (corroborated or not listing):
-            job.last_checked = max(job.last_checked, begun)
-        self._jobs.changed(job_id)
-        verdict = self._judge(job, begun, corroborated=corroborated)
-        if verdict is MissVerdict.WAITED_FOR and not job.flags & EXEMPT:
-            self.blocking[job_id] = job.created
-            return verdict
-        self.blocking.pop(job_id, None)
-        if not job.flags & EXEMPT:
-            job.flags |= EXEMPT
-            self._exempt.append(job_id)
-        return verdict if verdict is MissVerdict.GONE else MissVerdict.EXEMPT
 
     def asked(self, job_ids: Iterable[str], begun: int) -> None:
         """A window with these jobs was listed at ``begun``: missing open ones are not due again at once."""
@@ -127,20 +180,23 @@ class MissingJobs:
         """
         return misses * (self._overlap // ENOUGH if misses < ENOUGH else PATIENCE // EMPTY_ENOUGH)
 
-    def _judge(self, job: Job, now: int, *, corroborated: bool) -> MissVerdict:
+    def _absence(self, job: Job, now: int) -> Absence:
         absent = now - job.missing_since
         if job.misses < ENOUGH or absent < self._overlap or not job.flags & UNLISTED:
-            return MissVerdict.WAITED_FOR
-        patient = absent >= max(PATIENCE, 3 * self._overlap)
-        if corroborated or (patient and job.misses >= EMPTY_ENOUGH):
-            return MissVerdict.GONE
-        # A list that shows nothing at all says little about one job: ten minutes of empty answers
-        # are a fault of the API, not the end of every job.
-        alive = self.last_nonempty > job.missing_since and not self._silent()
-        return MissVerdict.EXEMPT if alive or patient else MissVerdict.WAITED_FOR
+            return Absence.BRIEFLY
+        if absent < max(PATIENCE, 3 * self._overlap):
+            return Absence.ENOUGH
+        return Absence.LASTINGLY if job.misses >= EMPTY_ENOUGH else Absence.LONG
 
-    def end(self, job_id: str, job: Job, settled_until: int) -> None:
-        """The job was shown after all."""
+    def _others(self, job: Job, missed_by: MissedBy) -> Others:
+        if missed_by is MissedBy.LISTING:
+            return Others.HERE
+        # Ten minutes of empty answers are a fault of the API, not the end of every job.
+        alive = self.last_nonempty > job.missing_since and not self._silent()
+        return Others.ELSEWHERE if alive else Others.NOWHERE
+
+    def shown_again(self, job_id: str, job: Job, settled_until: int) -> None:
+        """The job is missing no longer."""
         self._jobs.changed(job_id)
         job.misses, job.missing_since = 0, 0
         job.flags &= ~(UNLISTED | EXEMPT | CORROBORATED)
@@ -171,11 +227,11 @@ class MissingJobs:
         return self.silence is not None and self.silence[1] - self.silence[0] >= self._quiet
 
     def take_shown_after_all(self) -> bool:
-        """Was a job that is waited for shown? Then the windows that missed it were not complete (R6)."""
+        """Was an uncertain job shown? Then the windows that missed it were not complete (R6)."""
         refuted, self._shown_after_all = self._shown_after_all, False
         return refuted
 
     def take_exempt(self) -> list[str]:
-        """Ids that are no longer waited for, since the last call."""
+        """Ids that became exempt or are gone, since the last call."""
         exempt, self._exempt = self._exempt, []
         return exempt

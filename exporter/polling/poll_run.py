@@ -14,6 +14,7 @@ from exporter import log
 from exporter.errors import ApiError, ErrorKind, ExporterError
 from exporter.ledger.anonymous import identify
 from exporter.ledger.ledger import Ledger
+from exporter.ledger.missing import MissedBy
 from exporter.ledger.snapshot import PollCost
 from exporter.polling.due import Recheck, due_rechecks
 from exporter.polling.planner import MIN_AHEAD, Density, Window
@@ -140,9 +141,9 @@ class PollRun:
         for name, record in identify(result.inside, ledger.jobs):
             shown.add(name)
             ledger.see_as(name, record, result.sighting)
-        corroborated = bool(result.listing)
+        missed_by = MissedBy.LISTING if result.listing else MissedBy.EMPTY_LISTING
         for job_id in ledger.missing(result.window.since, result.window.until, shown):
-            self._miss(job_id, result.begun, listing=True, corroborated=corroborated)
+            self._miss(job_id, result.begun, missed_by)
         for job_id in ledger.missing_jobs.take_exempt():
             log.warn(logger, "a job is no longer listed", target=self.name, job_id=job_id)
 
@@ -197,7 +198,7 @@ class PollRun:
         self._see(seen)
         if not seen.records:
             self._notice_jump()
-            self._miss(job_id, seen.sighting.begun, listing=False, corroborated=False)
+            self._miss(job_id, seen.sighting.begun, MissedBy.LOOKUP)
         self.reads += 1
 
     def _notice_jump(self) -> None:
@@ -209,9 +210,8 @@ class PollRun:
                 self.ledger.missing_jobs.clock_jumped(gained - passed)
         self._last_times = now, monotonic
 
-    def _miss(self, job_id: str, begun: int, *, listing: bool, corroborated: bool) -> None:
-        gone = self.ledger.miss(job_id, begun, now=self.now(), listing=listing, corroborated=corroborated)
-        self.missed |= not gone
+    def _miss(self, job_id: str, begun: int, missed_by: MissedBy) -> None:
+        self.missed |= not self.ledger.miss(job_id, begun, missed_by, self.now())
 
     async def ask_for_any(self) -> None:
         """Is there any job at all in the list? Tells jobs that are not listed from a list that is silent."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from exporter.ledger.changes import Sighting
 from exporter.ledger.job_index import CORROBORATED, EXEMPT, FLAGS, NEVER, UNDATED, UNLISTED, Job
 from exporter.ledger.job_index import EXPIRED as GIVEN_UP
+from exporter.ledger.missing import MissedBy
 from exporter.ledger.record import FAILED, FINAL_STATES, OPEN_STATES, SUCCEED, UNKNOWN, Anomaly, Record
 from exporter.ledger.snapshot import JobGauges, LabelSet, SeriesLabels
 from exporter.ledger.totals import (
@@ -262,9 +263,10 @@ class Model:
             and not account.undated
         }
 
-    def miss(self, name: str, at: int, *, listing: bool, corroborated: bool) -> bool:
-        """A look that did not show the job. Returns whether it is no longer waited for."""
+    def miss(self, name: str, at: int, missed_by: MissedBy) -> bool:
+        """An answer that did not show the job. Returns whether it is no longer waited for."""
         account = self.accounts[name]
+        corroborated, lookup = missed_by is MissedBy.LISTING, missed_by is MissedBy.LOOKUP
         if not self.remembers(name) or (account.given_up and account.end):
             return True
         if corroborated and not account.end and not account.proven:
@@ -273,8 +275,8 @@ class Model:
             self.empty = [*self.empty[:1], at]
         if not account.rechecks or corroborated or at - account.rechecks[0] >= SPACING[len(account.rechecks)]:
             account.rechecks.append(at)
-        account.listed |= listing or account.undated
-        if not account.end and (corroborated or not listing):
+        account.listed |= not lookup or account.undated
+        if not account.end and (corroborated or lookup):
             account.last_checked = max(account.last_checked, at)
         first, last = account.rechecks[0], max(self.answers)
         often = len(account.rechecks) >= 3 and at - first >= OVERLAP and account.listed

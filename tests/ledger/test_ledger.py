@@ -6,6 +6,7 @@ import pytest
 
 from exporter.ledger.anonymous import identify
 from exporter.ledger.gauges import gauges
+from exporter.ledger.missing import MissedBy
 from exporter.ledger.record import Anomaly
 from exporter.ledger.totals import (
     ANOMALIES,
@@ -77,13 +78,13 @@ def test_a_job_given_up_as_not_listed_stays_so_over_a_restart(state: str) -> Non
     ledger.see(record("b"), sighting(NOW))
     for look in range(12):
         ledger.missing_jobs.showed_something(NOW + look * 30 * SECOND)
-        gone = ledger.miss("a", NOW + look * 30 * SECOND, listing=True, corroborated=True)
+        gone = ledger.miss("a", NOW + look * 30 * SECOND, MissedBy.LISTING)
     assert gone
     assert ledger.missing_jobs.blocking == {}
     again = reopened(ledger)
     assert again.missing_jobs.blocking == {}
     assert again.missing(START, NOW, ["b"]) == []
-    assert again.miss("a", NOW + 60 * MINUTE, listing=False, corroborated=False)
+    assert again.miss("a", NOW + 60 * MINUTE, MissedBy.LOOKUP)
     again.settle(NOW + 2 * MINUTE, NOW + 60 * MINUTE)
     assert again.times.settled_until == NOW + 2 * MINUTE
 
@@ -96,12 +97,12 @@ def test_an_undated_job_that_is_gone_does_not_stop_settling() -> None:
         at = NOW + (look + 1) * 5 * MINUTE
         ledger.missing_jobs.showed_something(at)
         assert ledger.missing(START, at, []) == []
-        gone = ledger.miss("a", at, listing=False, corroborated=False)
+        gone = ledger.miss("a", at, MissedBy.LOOKUP)
     assert gone
     ledger.settle(NOW + 2 * MINUTE, at + 5 * MINUTE)
     assert ledger.times.settled_until == NOW + 2 * MINUTE
     assert ledger.totals.sum(EXPIRED) == 0
-    assert ledger.miss("a", NOW + 66 * MINUTE, listing=False, corroborated=False)
+    assert ledger.miss("a", NOW + 66 * MINUTE, MissedBy.LOOKUP)
     assert ledger.totals.by_detail(EXPIRED) == {"vanished": 1}
 
 
@@ -112,13 +113,13 @@ def test_an_open_job_vanishes_only_by_answers_that_show_others() -> None:
     for look in range(1, 100):
         at = NOW + look * 30 * SECOND
         ledger.missing_jobs.showed_something(at - 1)
-        ledger.miss("a", at, listing=True, corroborated=False)
+        ledger.miss("a", at, MissedBy.EMPTY_LISTING)
     assert ledger.totals.sum(EXPIRED) == 0
     # The first look that proves anything begins the count anew.
     for look in range(10):
         assert ledger.totals.sum(EXPIRED) == 0
-        ledger.miss("a", at + (look + 1) * 30 * SECOND, listing=look % 2 == 0, corroborated=look % 2 == 0)
-    ledger.miss("a", at + 30 * SECOND + 5 * MINUTE, listing=True, corroborated=True)
+        ledger.miss("a", at + (look + 1) * 30 * SECOND, MissedBy.LOOKUP if look % 2 else MissedBy.LISTING)
+    ledger.miss("a", at + 30 * SECOND + 5 * MINUTE, MissedBy.LISTING)
     assert ledger.totals.by_detail(EXPIRED) == {"vanished": 1}
 
 
@@ -127,9 +128,9 @@ def test_an_open_job_vanishes_after_three_checks_not_after_two() -> None:
     ledger = new_ledger()
     ledger.see(record(), sighting(NOW))
     for look in range(2):
-        assert not ledger.miss("a", NOW + look * 60 * MINUTE, listing=True, corroborated=True)
+        assert not ledger.miss("a", NOW + look * 60 * MINUTE, MissedBy.LISTING)
     assert ledger.totals.sum(EXPIRED) == 0
-    assert ledger.miss("a", NOW + 61 * MINUTE, listing=True, corroborated=True)
+    assert ledger.miss("a", NOW + 61 * MINUTE, MissedBy.LISTING)
     assert ledger.totals.by_detail(EXPIRED) == {"vanished": 1}
 
 
@@ -139,7 +140,7 @@ def test_what_empty_answers_miss_vanishes_after_an_hour() -> None:
     ledger.see(record(), sighting(NOW))
     for look in range(4 * 60 + 1):
         assert ledger.totals.sum(EXPIRED) == 0
-        ledger.miss("a", NOW + look * 15 * SECOND, listing=True, corroborated=False)
+        ledger.miss("a", NOW + look * 15 * SECOND, MissedBy.EMPTY_LISTING)
     assert ledger.totals.by_detail(EXPIRED) == {"vanished": 1}
 
 
@@ -148,9 +149,9 @@ def test_an_hour_in_which_nobody_asked_makes_no_job_vanish() -> None:
     ledger = new_ledger()
     ledger.see(record(), sighting(NOW))
     for look in range(40):
-        ledger.miss("a", NOW + look * 15 * SECOND, listing=look % 2 == 0, corroborated=False)
+        ledger.miss("a", NOW + look * 15 * SECOND, MissedBy.LOOKUP if look % 2 else MissedBy.EMPTY_LISTING)
     for look in range(8):
-        ledger.miss("a", NOW + 70 * MINUTE + look * 15 * SECOND, listing=True, corroborated=False)
+        ledger.miss("a", NOW + 70 * MINUTE + look * 15 * SECOND, MissedBy.EMPTY_LISTING)
     assert ledger.totals.sum(EXPIRED) == 0
 
 
@@ -161,7 +162,7 @@ def test_answers_far_apart_are_no_silence_of_the_list() -> None:
         ledger.see(record(name, state="SUCCEED"), sighting(NOW))
     for look in range(3):
         at = NOW + (look + 1) * 4 * MINUTE
-        gone = ledger.miss("a", at, listing=True, corroborated=look > 0)
+        gone = ledger.miss("a", at, MissedBy.LISTING if look else MissedBy.EMPTY_LISTING)
         ledger.missing_jobs.showed_something(at)
     assert gone
     ledger.settle(NOW + MINUTE, NOW + 20 * MINUTE)
@@ -175,7 +176,7 @@ def test_a_missing_open_job_ends_to_block_before_it_vanishes() -> None:
     for look in range(11):
         at = NOW + look * 30 * SECOND
         ledger.missing_jobs.showed_something(at)
-        gone = ledger.miss("a", at, listing=True, corroborated=False)
+        gone = ledger.miss("a", at, MissedBy.EMPTY_LISTING)
     assert (gone, ledger.missing_jobs.take_exempt(), ledger.totals.sum(EXPIRED)) == (True, ["a"], 0)
     ledger.settle(NOW + MINUTE, NOW + 20 * MINUTE)
     assert ledger.times.settled_until == NOW + MINUTE
@@ -189,7 +190,7 @@ def test_a_check_that_missed_a_job_is_no_bound_of_its_duration() -> None:
     """It may have ended before that look: nobody saw it open then."""
     ledger = new_ledger()
     ledger.see(record(), sighting(START + 8 * SECOND))
-    ledger.miss("a", START + 16 * SECOND, listing=False, corroborated=False)
+    ledger.miss("a", START + 16 * SECOND, MissedBy.LOOKUP)
     ledger.see(record(state="SUCCEED"), sighting(START + 24 * SECOND))
     assert ledger.totals.values[DURATION_LOWER, *LABEL_SET, "sum"] == 0
     assert ledger.totals.values[DURATION_UPPER, *LABEL_SET, "sum"] == 24 * SECOND + 100
@@ -199,12 +200,12 @@ def test_one_bad_answer_after_an_empty_list_makes_no_job_vanish() -> None:
     """All the looks of ten silent minutes are one; with one more spurious miss there are two, not three."""
     ledger = new_ledger()
     ledger.see(record(state="SUCCEED"), sighting(NOW))
-    assert not ledger.miss("a", NOW + SECOND, listing=True, corroborated=False)
+    assert not ledger.miss("a", NOW + SECOND, MissedBy.EMPTY_LISTING)
     ledger.missing_jobs.showed_something(NOW + 2 * SECOND)
     for look in range(1, 40):
-        assert not ledger.miss("a", NOW + look * 15 * SECOND, listing=True, corroborated=False)
+        assert not ledger.miss("a", NOW + look * 15 * SECOND, MissedBy.EMPTY_LISTING)
     ledger.see(record("b"), sighting(NOW + 11 * MINUTE))
-    assert not ledger.miss("a", NOW + 11 * MINUTE + SECOND, listing=True, corroborated=False)
+    assert not ledger.miss("a", NOW + 11 * MINUTE + SECOND, MissedBy.EMPTY_LISTING)
     ledger.settle(NOW + 5 * MINUTE, NOW + 20 * MINUTE)
     assert ledger.times.settled_until == START
 
@@ -214,9 +215,9 @@ def test_a_list_empty_since_the_first_miss_makes_no_job_vanish() -> None:
     ledger = new_ledger(rules(interval=30 * SECOND, overlap=MINUTE))
     ledger.see(record(), sighting(NOW))
     for look in range(3):
-        assert not ledger.miss("a", NOW + look * 30 * SECOND, listing=True, corroborated=False)
+        assert not ledger.miss("a", NOW + look * 30 * SECOND, MissedBy.EMPTY_LISTING)
     ledger.missing_jobs.showed_something(NOW + 61 * SECOND)
-    assert ledger.miss("a", NOW + 62 * SECOND, listing=True, corroborated=False)
+    assert ledger.miss("a", NOW + 62 * SECOND, MissedBy.EMPTY_LISTING)
 
 
 def test_a_counted_job_found_before_the_baseline_counts_once() -> None:
@@ -254,7 +255,7 @@ def test_a_missing_job_blocks_settling_until_it_is_shown_again() -> None:
     """A window without a job that should be there was not complete."""
     ledger = new_ledger()
     ledger.see(record(state="SUCCEED"), sighting(NOW))
-    assert not ledger.miss("a", NOW, listing=True, corroborated=True)
+    assert not ledger.miss("a", NOW, MissedBy.LISTING)
     ledger.settle(NOW, NOW + 20 * MINUTE)
     assert ledger.times.settled_until == START
     ledger.see(record(state="SUCCEED"), sighting(NOW + MINUTE))
@@ -279,11 +280,11 @@ def test_an_absence_is_measured_from_where_it_surely_had_begun() -> None:
     ledger = new_ledger()
     ledger.see(record(), sighting(NOW))
     later = NOW + 20 * MINUTE
-    ledger.miss("a", NOW, now=later, listing=True, corroborated=True)
+    ledger.miss("a", NOW, MissedBy.LISTING, now=later)
     for seconds in (10, 20, 299):
-        ledger.miss("a", later + seconds * SECOND, listing=True, corroborated=True)
+        ledger.miss("a", later + seconds * SECOND, MissedBy.LISTING)
     assert ledger.jobs.open_count == 1
-    ledger.miss("a", later + 300 * SECOND, listing=True, corroborated=True)
+    ledger.miss("a", later + 300 * SECOND, MissedBy.LISTING)
     assert ledger.jobs.open_count == 0
 
 
@@ -291,7 +292,7 @@ def test_the_first_check_that_misses_a_job_counts() -> None:
     """It began before the time it is measured from: not counted, it would hold the books for ever."""
     ledger = new_ledger()
     ledger.see(record(state="SUCCEED"), sighting(NOW))
-    ledger.miss("a", NOW, now=NOW + SECOND, listing=True, corroborated=False)
+    ledger.miss("a", NOW, MissedBy.EMPTY_LISTING, now=NOW + SECOND)
     job = ledger.jobs.get("a")
     assert job is not None
     assert (job.misses, job.missing_since) == (1, NOW + SECOND)

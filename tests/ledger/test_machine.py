@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from exporter.ledger.changes import Sighting
 from exporter.ledger.gauges import gauges
 from exporter.ledger.ledger import Ledger
+from exporter.ledger.missing import MissedBy
 from exporter.ledger.record import Record
 from exporter.ledger.stored import buckets, open_ledger
 from exporter.ledger.totals import FOLDED_LABEL_SET
@@ -164,7 +165,7 @@ class Machine(RuleBasedStateMachine):
         missing = self.ledger.missing(since, until, shown)
         assert set(missing) == self.model.missing(since, until, shown)
         for name in missing:
-            self._miss(name, listing=True, corroborated=bool(listed))
+            self._miss(name, MissedBy.LISTING if listed else MissedBy.EMPTY_LISTING)
 
     @rule(which=MANY, up_to=st.booleans())
     def read_edge(self, which: list[int], up_to: bool) -> None:
@@ -174,10 +175,10 @@ class Machine(RuleBasedStateMachine):
             since = second - 30 * SECOND if up_to else second
             self._read(since, since + 30 * SECOND)
 
-    def _miss(self, name: str, *, listing: bool, corroborated: bool) -> None:
+    def _miss(self, name: str, missed_by: MissedBy) -> None:
         before = self.model.accounts[name].given_up
-        gone = self.model.miss(name, self.world.now, listing=listing, corroborated=corroborated)
-        assert self.ledger.miss(name, self.world.now, listing=listing, corroborated=corroborated) == gone
+        gone = self.model.miss(name, self.world.now, missed_by)
+        assert self.ledger.miss(name, self.world.now, missed_by) == gone
         news = self.model.accounts[name].given_up and not before
         assert self.ledger.missing_jobs.take_exempt() == ([name] if news else [])
 
@@ -249,7 +250,7 @@ class Machine(RuleBasedStateMachine):
     def _look_up(self, name: str) -> None:
         thing = self.world.things[name]
         if thing.deleted or thing.listed > self.world.now:
-            self._miss(name, listing=False, corroborated=False)
+            self._miss(name, MissedBy.LOOKUP)
         else:
             self._show(thing.record, self._sighting(None, None))
 
