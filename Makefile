@@ -19,7 +19,7 @@ help:
 	@echo "make bench-scrape  what a scrape costs, beside a Go exporter and nginx (three minutes; see docs/benchmarks.md)"
 	@echo "make bench-hostile  what hostile clients cost (needs prometheus; fifteen minutes; see docs/security.md)"
 	@echo "make soak   ten simulated days of a million jobs each, with faults (half an hour; see docs/proof.md)"
-	@echo "make docs   write docs/metrics.md again"
+	@echo "make docs   write docs/metrics.md and exporter.schema.json again"
 	@echo "make dashboards   write grafana/dashboards/*.json again"
 	@echo "make manifests   write the PrometheusRule of deploy/kubernetes again"
 	@echo "make lock   write requirements*.lock again, the image's packages: newest versions, with hashes"

@@ -1,4 +1,8 @@
-"""Writes ``docs/metrics.md`` from the tables in ``exporter/exposition/catalog.py``: ``make docs``."""
+"""Writes what is generated from the program, for people and editors: ``make docs``.
+
+``docs/metrics.md`` from ``exporter/exposition/catalog.py``, and ``exporter.schema.json`` from
+``exporter/config/model.py``.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from exporter.config import schema
 from exporter.exposition import catalog as metrics
 from exporter.exposition.catalog import Metric
 
@@ -51,7 +56,9 @@ def main() -> None:
     if sys.argv[1:] == ["--print"]:
         sys.stdout.writelines(lines())
     else:
-        Path(__file__).with_name("metrics.md").write_text("".join(lines()), encoding="utf-8")
+        folder = Path(__file__).parent
+        (folder / "metrics.md").write_text("".join(lines()), encoding="utf-8")
+        (folder.parent / "exporter.schema.json").write_text(schema.text(), encoding="utf-8")
 
 
 if __name__ == "__main__":

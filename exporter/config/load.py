@@ -147,8 +147,7 @@ def _value(section: Section, key: Key, folder: Path) -> object:
             return _ascending(section, key, bounds)
         case values.SecretType() as secret:
             return _secret(section, key, secret, folder)
-        case None:
-            struct: type[msgspec.Struct] = type(key.default)
+        case struct:
             with section.section(key.name, private=is_private(struct)) as inner:
                 return _read(inner, struct, folder)
 

@@ -152,4 +152,4 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     metrics: MetricsConfig = MetricsConfig()
     fail_msg_classes: tuple[ClassRule, ...] = ()
     builtin_fail_msg_classes: Annotated[bool, values.boolean] = True
-    targets: tuple[TargetConfig, ...] = ()
+    targets: Annotated[tuple[TargetConfig, ...], "at least one must be given"] = ()

@@ -24,9 +24,7 @@ T = TypeVar("T")
 L = TypeVar("L", bound=str)
 
 _UNITS: Final = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
-_DURATION: Final = re.compile(
-    "(?:([0-9]{1,9})d)?(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m)?(?:([0-9]{1,9})s)?(?:([0-9]{1,9})ms)?"
-)
+_DURATION: Final = re.compile("".join(f"(?:([0-9]{{1,9}}){unit})?" for unit in _UNITS))
 _LONGEST: Final = 3650 * 86400.0
 _SECRET_LIMIT: Final = 64 * 1024
 _PLACEHOLDER: Final = re.compile(r"\$[A-Z_][A-Z0-9_]*|\$[{(].*[})]|\{\{.*\}\}|%[A-Z_]+%|<[A-Za-z0-9 _-]*>")
@@ -88,7 +86,12 @@ def duration(at_least: str, at_most: float = _LONGEST) -> ValueType[float]:
             raise ValueRefusedError(f"must be from {at_least} to {spelled(at_most)}, not {shown(text)}")
         return seconds
 
-    return ValueType(parse, {"type": "string", "pattern": f"^(?=.){_DURATION.pattern}$"}, spell=spelled)
+    schema = {
+        "type": "string",
+        "description": "a duration such as 30s or 1h30m",
+        "pattern": f"^(?=.){_DURATION.pattern}$",
+    }
+    return ValueType(parse, schema, spell=spelled)
 
 
 def _seconds(text: str) -> float:
@@ -297,7 +300,9 @@ def _storage_url(value: Value) -> str:
     return text
 
 
-storage_url: Final = ValueType(_storage_url, {"type": "string", "pattern": "^sqlite:///[^?#]*[^?#/]$"})
+storage_url: Final = ValueType(
+    _storage_url, {"type": "string", "pattern": "^sqlite:///(?!:memory:$)[^?#]*[^?#/]$"}
+)
 
 
 class Charset(NamedTuple):
