@@ -74,9 +74,10 @@ class Acceptor:
 
     def _listen(self, listener: socket.socket) -> None:
         if listener in self._listeners:
-            asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+            asyncio.get_running_loop().add_reader(listener, self.accept, listener)
 
-    def _accept(self, listener: socket.socket) -> None:
+    def accept(self, listener: socket.socket) -> None:
+        """Take the connections that wait, a round of them."""
         loop = asyncio.get_running_loop()
         now = loop.time()
         for _ in range(AT_ONCE):

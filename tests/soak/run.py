@@ -163,6 +163,12 @@ class Cloud:
     def tell(self, kind: str, value: object) -> None:
         self._world.send((kind, self.clock.ms / 1000, value))
 
+    def truth(self) -> dict[tuple[str, ...], int]:
+        """What every counter must say."""
+        self.tell("truth", None)
+        expected: dict[tuple[str, ...], int] = self._world.recv()
+        return expected
+
     async def list_jobs(self, query: JobsQuery, *, deadline: float) -> Page:
         self.requests += 1
         if self.kill_after is not None:
@@ -309,8 +315,7 @@ class Soak:
         self.cloud.tell("rate", 0.0)
         # All that is open ends or expires, and what was listed late is settled.
         await self._polls(self.clock.ms + DAY + 60 * MINUTE, progress, every=DAY, faults=False)
-        self.cloud.tell("truth", None)
-        expected = self.cloud._world.recv()
+        expected = self.cloud.truth()
         self.result.regressing = expected.pop(("regressing",), 0)
         self.result.vanishing = expected.pop(("vanishing",), 0)
         self.result.expected = expected

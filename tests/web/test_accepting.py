@@ -27,7 +27,7 @@ def test_many_connections_are_taken_in_one_round() -> None:
             for _ in range(AT_ONCE + 10):
                 sockets.enter_context(socket.create_connection(listener.getsockname()))
             for _ in range(2):
-                acceptor._accept(listener)
+                acceptor.accept(listener)
                 taken.append(len(connections))
             acceptor.close()
         return taken

@@ -15,7 +15,7 @@ import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -61,6 +61,11 @@ async def serving(
 async def connect(server: Server, address: str = "127.0.0.2") -> Stream:
     """A connection, if not said otherwise from another address than the scrape's, with a small window."""
     return await asyncio.open_connection(*place(server), local_addr=(address, 0), limit=4096)
+
+
+def transport(stream: Stream) -> asyncio.Transport:
+    """Which can also be told not to read."""
+    return cast("asyncio.Transport", stream[1].transport)
 
 
 async def scrape(server: Server, client: httpx.AsyncClient) -> float:
@@ -167,10 +172,10 @@ def test_who_does_not_read_its_answer_is_cut_off() -> None:
     async def run() -> None:
         async with serving(large) as server:
             stream = await connect(server)
-            stream[0]._transport.pause_reading()  # type: ignore[attr-defined]  # nothing public does this
+            transport(stream).pause_reading()
             stream[1].write(REQUEST)
             await asyncio.sleep(1.5)
-            stream[0]._transport.resume_reading()  # type: ignore[attr-defined]  # as above
+            transport(stream).resume_reading()
             assert len(await ended(stream)) < len(BODY)
 
     asyncio.run(run())
@@ -512,7 +517,7 @@ async def answered(stream: Stream) -> None:
 
 async def not_reading(stream: Stream) -> None:
     """The answer is under way."""
-    stream[0]._transport.pause_reading()  # type: ignore[attr-defined]  # nothing public does this
+    transport(stream).pause_reading()
     stream[1].write(REQUEST)
     await asyncio.sleep(0.1)
 
@@ -524,7 +529,7 @@ async def without_answer(stream: Stream) -> None:
 
 async def pipelined(stream: Stream) -> None:
     """Many requests are waiting for their turn."""
-    stream[0]._transport.pause_reading()  # type: ignore[attr-defined]  # nothing public does this
+    transport(stream).pause_reading()
     stream[1].write(REQUEST.replace(b"/", b"/large", 1) * 100)
     await asyncio.sleep(0.1)
 

@@ -59,7 +59,7 @@ class BasicAuth:
     def __init__(self, queue: PasswordQueue | None = None) -> None:
         self.queue = queue or PasswordQueue()
         self._key = secrets.token_bytes(32)
-        self._accepted: dict[bytes, bytes] = {}
+        self.accepted: dict[bytes, bytes] = {}
         """By user: digest of the name, the password and the hash that it matched."""
 
     def known_user(self, users: Mapping[bytes, bytes], header: str) -> bytes | None:
@@ -76,32 +76,33 @@ class BasicAuth:
             return AuthResult.ACCEPTED
         hashed = users.get(given.user)
         matches = await self.queue.matches(
-            self._digest(client.encode(), *given, hashed or b""),
+            self.digest(client.encode(), *given, hashed or b""),
             client=client,
-            user=self._digest(given.user),
+            user=self.digest(given.user),
             password=given.password,
-            hashed=hashed or self._decoy_hash(users, given.user),
+            hashed=hashed or self.decoy_hash(users, given.user),
         )
         if matches is None:
             return AuthResult.TOO_MANY_WAIT
         if not matches or hashed is None:
             return AuthResult.REFUSED
-        self._accepted = {user: digest for user, digest in self._accepted.items() if user in users}
-        self._accepted[given.user] = self._digest(*given, hashed)
+        self.accepted = {user: digest for user, digest in self.accepted.items() if user in users}
+        self.accepted[given.user] = self.digest(*given, hashed)
         return AuthResult.ACCEPTED
 
     def _is_accepted(self, users: Mapping[bytes, bytes], given: UserPassword) -> bool:
-        digest = self._digest(*given, users.get(given.user, b""))
-        return hmac.compare_digest(digest, self._accepted.get(given.user, b""))
+        digest = self.digest(*given, users.get(given.user, b""))
+        return hmac.compare_digest(digest, self.accepted.get(given.user, b""))
 
-    def _digest(self, *parts: bytes) -> bytes:
+    def digest(self, *parts: bytes) -> bytes:
+        """Of these parts and where each of them ends; another process gives another one."""
         digest = hashlib.blake2b(key=self._key, digest_size=32)
         for part in parts:
             digest.update(len(part).to_bytes(8, "big") + part)
         return digest.digest()
 
-    def _decoy_hash(self, users: Mapping[bytes, bytes], user: bytes) -> bytes:
+    def decoy_hash(self, users: Mapping[bytes, bytes], user: bytes) -> bytes:
         """A hash for a user that does not exist: always the same for a name, and as costly as a real one."""
         costs = sorted(hashed[_COST] for hashed in users.values())
-        cost = costs[int.from_bytes(self._digest(user)[:8], "big") % len(costs)]
+        cost = costs[int.from_bytes(self.digest(user)[:8], "big") % len(costs)]
         return b"$2b$" + cost + b"$" + b"." * 53

@@ -35,6 +35,10 @@ class ClientRateLimiter:
         self._monotonic = monotonic
         self._buckets = BoundedDict[BucketKey, tuple[float, float]](limit=MAX_CLIENTS)
 
+    def __len__(self) -> int:
+        """Clients that are remembered."""
+        return len(self._buckets)
+
     def wait(self, key: BucketKey) -> float:
         """Takes a token and returns 0, or returns the seconds until there is one."""
         now = self._monotonic()

@@ -235,6 +235,11 @@ class Gateway:
         while waiting := [place for place in self.sent if not self._answers[place].is_set()]:
             await self.answer(*waiting)
 
+    async def cancel(self, *places: str) -> None:
+        for place in places:
+            self._tasks[place].cancel()
+        await self._settle()
+
     async def hang_up(self) -> None:
         for task in self._tasks.values():
             task.cancel()
@@ -365,9 +370,7 @@ def test_new_places_come_before_silent_endpoints(breaker: Breaker, time: FakeTim
         gateway = Gateway(breaker)
         await gateway.ask(*(f"{endpoint}/{number}" for number in range(4) for endpoint in "abc"), "well/1")
         time.now += 30.0
-        for place in gateway.sent[:2]:
-            gateway._tasks[place].cancel()
-        await gateway._settle()
+        await gateway.cancel(*gateway.sent[:2])
         assert "well/1" in gateway.sent
         await gateway.hang_up()
 

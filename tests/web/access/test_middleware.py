@@ -143,7 +143,7 @@ def test_buckets_are_bounded() -> None:
     buckets = ClientRateLimiter(RateLimit(1.0, 1), Clock())
     for n in range(MAX_CLIENTS + 100):
         buckets.wait((str(n), None))
-    assert len(buckets._buckets) == MAX_CLIENTS
+    assert len(buckets) == MAX_CLIENTS
 
 
 @pytest.mark.parametrize(
