@@ -82,15 +82,14 @@ def load(
     folder = path.absolute().parent
     iam = _iam_from_environment(environ or {}, problems)
     with place.section() as top:
-        poll = _poll(top, folder)
         config = _read(
             top,
             Config,
             folder,
-            storage=lambda: _storage(top, folder),
-            poll=lambda: poll,
-            fail_msg_classes=lambda: _classes(top, folder),
-            targets=lambda: _targets(top, folder, iam, poll),
+            storage=lambda _: _storage(top, folder),
+            poll=lambda _: _poll(top, folder),
+            fail_msg_classes=lambda _: _classes(top, folder),
+            targets=lambda read: _targets(top, folder, iam, read["poll"]),
         )
     problems.raise_if_any()
     _check_retention(top, config)
@@ -128,14 +127,15 @@ def _iam_from_environment(environ: Mapping[str, str], problems: Problems) -> str
         return None
 
 
-def _read(section: Section, struct: type[S], folder: Path, **given: Callable[[], object]) -> S:
-    """The keys of a section in their struct's order; ``given`` reads those that depend on other values."""
-    return struct(
-        **{
-            key.field: given[key.field]() if key.field in given else _value(section, key, folder)
-            for key in keys(struct)
-        }
-    )
+def _read(
+    section: Section, struct: type[S], folder: Path, **special: Callable[[Mapping[str, Any]], object]
+) -> S:
+    """The keys of a section in their struct's order. ``special`` reads a key by what was read before it."""
+    read: dict[str, Any] = {}
+    for key in keys(struct):
+        by = special.get(key.field)
+        read[key.field] = _value(section, key, folder) if by is None else by(read)
+    return struct(**read)
 
 
 def _value(section: Section, key: Key, folder: Path) -> object:
@@ -260,17 +260,17 @@ def _target(place: Place, folder: Path, iam: str | None, poll: PollConfig) -> Ta
             section,
             TargetConfig,
             folder,
-            endpoint=lambda: section.value("endpoint", values.origin, ""),
-            iam_endpoint=lambda: section.value("iam_endpoint", values.origin, iam or ""),
-            auth=lambda: _auth(section, folder),
+            endpoint=lambda read: section.value(
+                "endpoint", values.origin, values.metastudio_endpoint(read["region"])
+            ),
+            iam_endpoint=lambda read: section.value(
+                "iam_endpoint", values.origin, iam or values.iam_endpoint(read["region"])
+            ),
+            auth=lambda _: _auth(section, folder),
         )
         _check_rate_limit(section, target, poll)
         _check_time_zone(section, target)
-        return msgspec.structs.replace(
-            target,
-            endpoint=target.endpoint or values.metastudio_endpoint(target.region),
-            iam_endpoint=target.iam_endpoint or values.iam_endpoint(target.region),
-        )
+        return target
 
 
 def _check_rate_limit(section: Section, target: TargetConfig, poll: PollConfig) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from exporter.config.keys import keys
@@ -85,13 +86,36 @@ def _problems(folder: Path, text: str, **options: Any) -> str:
     return str(caught.value).replace(f"{folder}/", "")
 
 
+SECTIONS: dict[str, type[msgspec.Struct]] = {
+    "the file": Config,
+    "poll": PollConfig,
+    "storage": StorageConfig,
+    "aksk": AkskAuth,
+}
+
+
+def without_lists(text: str) -> str:
+    """The name of a section in place of all its keys, so that no golden file changes with a new key."""
+    for name, struct in SECTIONS.items():
+        text = text.replace(f"known here: {', '.join(names(struct))}\n", f"known here: <keys of {name}>\n")
+    return text
+
+
+def names(struct: type[msgspec.Struct]) -> Iterator[str]:
+    """Its keys, secrets with their twins."""
+    for key in keys(struct):
+        yield key.name
+        if isinstance(key.type, SecretType):
+            yield f"{key.name}_file"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", sorted(BAD.glob("*.yaml")), ids=lambda path: path.stem)
 def test_bad_file(path: Path, golden: Golden) -> None:
     """Each bad file is refused in exactly the expected words, with file, line and key path."""
     with pytest.raises(ConfigError) as caught:
         load(path)
-    found = str(caught.value).replace(f"{BAD}/", "").replace(str(BAD), "FOLDER") + "\n"
+    found = without_lists(f"{caught.value}\n").replace(f"{BAD}/", "").replace(str(BAD), "FOLDER")
     golden(path.with_suffix(".expected"), found)
     assert "s3cr3t" not in found
 
@@ -184,14 +208,11 @@ def test_sample_names_every_key() -> None:
 
 
 def _keys() -> Iterator[str]:
-    """Every key as the types know it; secrets with their twins."""
-    structs = (Config, StorageConfig, PollConfig, MetricsConfig, ClassRule, TargetConfig, Filters)
-    for struct in (*structs, *AUTH_METHODS.values()):
-        for key in keys(struct):
-            yield key.name
-            if isinstance(key.type, SecretType):
-                yield f"{key.name}_file"
-    yield from AUTH_METHODS
+    """Every key as the types know it."""
+    for struct in (Config, StorageConfig, PollConfig, MetricsConfig, ClassRule, TargetConfig, Filters):
+        yield from names(struct)
+    for name, method in AUTH_METHODS.items():
+        yield from (name, *names(method))
 
 
 def test_sample_suggestions_are_valid(tmp_path: Path) -> None:
