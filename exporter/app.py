@@ -29,7 +29,7 @@ from msgspec.structs import replace
 
 from exporter import log
 from exporter.background import in_background
-from exporter.cloud.connect import Shared
+from exporter.cloud import SharedLimits
 from exporter.config.dump import show
 from exporter.config.load import Config
 from exporter.errors import ExporterError, ReloadError
@@ -83,7 +83,7 @@ class App:
         self._last_reload = Reload(loaded=started, last_attempt=started, problems=())
         self.reloads = ReloadQueue(self._reload)
 
-        self.shared = Shared()
+        self.shared = SharedLimits()
         self.api = ApiMetrics(started)
         self.exposition = Exposition(
             self.api, self._process, created_timestamps=config.metrics.created_timestamps

@@ -221,7 +221,7 @@ def _run(
     config: Config, read_config: Callable[[], Config], flags: argparse.Namespace, redactor: log.Redactor
 ) -> int:
     from exporter.app import App
-    from exporter.cloud.http import lookups
+    from exporter.cloud import run_event_loop
     from exporter.web import WebConfigReloader
 
     async def life() -> None:
@@ -241,17 +241,17 @@ def _run(
 
     # Until somebody listens to it, a wish to reload must not end the program.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    lookups.run(life())
+    run_event_loop(life())
     return 0
 
 
 def _demo(flags: argparse.Namespace) -> int:
-    from exporter.cloud.http import lookups
+    from exporter.cloud import run_event_loop
     from exporter.commands.demo import demo
 
     _log(flags)
     addresses = flags.listen_addresses or [DEFAULT_LISTEN]
-    lookups.run(demo(stop_event, listen_addresses=addresses, telemetry_path=flags.telemetry_path))
+    run_event_loop(demo(stop_event, listen_addresses=addresses, telemetry_path=flags.telemetry_path))
     return 0
 
 

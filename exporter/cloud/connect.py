@@ -30,7 +30,7 @@ from exporter.cloud.events import ApiEvents
 from exporter.cloud.http.breaker import TRIALS, Breaker
 from exporter.cloud.http.destination import Destination, place
 from exporter.cloud.http.exchange import Exchange
-from exporter.cloud.http.network import Network, network
+from exporter.cloud.http.network import Network, read_network
 from exporter.cloud.http.pool import Connections
 from exporter.cloud.http.rate_limit import RateLimiter, fingerprint
 from exporter.cloud.http.refusals import PlaceRecord
@@ -43,7 +43,7 @@ _PASSWORDS: Final = 2
 """Wrong passwords within five minutes: fewer than bad signatures, as a lock may count those of fifteen."""
 
 
-class Shared:
+class SharedLimits:
     """Limiters and breakers by credentials: targets with the same credentials share them.
 
     Outlives reloads. ``breakers`` is there to be stored: ``states`` and ``restore``.
@@ -100,11 +100,11 @@ class Shared:
                 self.breaker(key).restore(msgspec.json.decode(text, type=tuple[PlaceRecord, ...]))
 
 
-def connect(
+def client_of(
     target: TargetConfig,
     *,
     events: ApiEvents,
-    shared: Shared,
+    shared: SharedLimits,
     environ: Mapping[str, str] = os.environ,
     way_out: Network | None = None,
     metadata_url: str = METADATA_URL,
@@ -148,7 +148,7 @@ def network_of(
     target: TargetConfig, environ: Mapping[str, str], redactor: log.Redactor | None = None
 ) -> Network:
     """The way of the target's requests. Reads files, which may block. Raises NetworkSettingsError."""
-    return network(environ, (target.endpoint, target.iam_endpoint), redactor)
+    return read_network(environ, (target.endpoint, target.iam_endpoint), redactor)
 
 
 def _breaker_key(key: str, target: TargetConfig) -> str:

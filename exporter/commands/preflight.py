@@ -10,8 +10,7 @@ import errno
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from exporter.cloud.auth.sources import POD_URI, EnvironmentSource, ProfileSource
-from exporter.cloud.http import network
+from exporter.cloud import POD_URI, EnvironmentSource, ProfileSource, check_network
 from exporter.config.load import Config, DefaultChain
 from exporter.config.shard import of_shard
 from exporter.errors import CredentialsError, ExporterError, StoreError, StoreLockedError
@@ -38,7 +37,7 @@ class Findings(NamedTuple):
 
 def findings(config: Config, environ: Mapping[str, str], flags: Flags) -> Findings:
     """Everything that can be known now, by the user who asks."""
-    parts = (_store(config), network.findings(environ, config), _addresses(flags.listen_addresses))
+    parts = (_store(config), check_network(environ, config), _addresses(flags.listen_addresses))
     problems = [problem for part in parts for problem in part[0]]
     warnings = [*_credentials(config, environ), *(warning for part in parts for warning in part[1])]
     for test in (lambda: check_telemetry_path(flags.telemetry_path), lambda: of_shard(config, *flags.shard)):

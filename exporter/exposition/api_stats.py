@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from exporter.cloud.events import OPERATIONS
+from exporter.cloud import OPERATIONS
 from exporter.errors import ApiError, ErrorKind
 from exporter.ledger.record import OTHER
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Literal, TypeVar
 
-from exporter.cloud.events import OPERATIONS
+from exporter.cloud import OPERATIONS
 from exporter.exposition import samples as sampling
 from exporter.exposition.api_stats import ApiView
 from exporter.exposition.samples import Books, Exemplars, ProcessView, Samples

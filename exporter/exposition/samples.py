@@ -12,7 +12,7 @@ from typing import ClassVar, Final, NamedTuple, TypeVar
 
 import msgspec
 
-from exporter.cloud.events import OPERATIONS
+from exporter.cloud import OPERATIONS
 from exporter.errors import ErrorKind
 from exporter.exposition.api_stats import REQUEST_SECONDS, ApiView
 from exporter.ledger import snapshot as published

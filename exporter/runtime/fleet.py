@@ -17,8 +17,7 @@ from typing import NamedTuple
 import msgspec
 
 from exporter import log
-from exporter.cloud.client import Client
-from exporter.cloud.http.network import Network
+from exporter.cloud import Client, Network
 from exporter.config.load import Config, TargetConfig
 from exporter.errors import ExporterError, ReloadError
 from exporter.exposition import Publisher

@@ -12,7 +12,7 @@ from concurrent.futures import Executor
 from typing import Final
 
 from exporter import log
-from exporter.cloud.connect import Shared
+from exporter.cloud import SharedLimits
 from exporter.errors import StoreError
 from exporter.store import Store
 
@@ -25,7 +25,7 @@ SAVE_SECONDS: Final = 1.0
 class SavedBreakers:
     """The breakers of all credentials, as they are in memory and as they are in the store."""
 
-    def __init__(self, shared: Shared, store: Store, executor: Executor) -> None:
+    def __init__(self, shared: SharedLimits, store: Store, executor: Executor) -> None:
         self._shared = shared
         self._store = store
         self._executor = executor

@@ -15,10 +15,7 @@ import msgspec
 
 from exporter import log
 from exporter.background import in_background
-from exporter.cloud.auth.sources import credentials_key
-from exporter.cloud.client import Client
-from exporter.cloud.connect import Shared, connect, network_of
-from exporter.cloud.http.network import Network
+from exporter.cloud import Client, Network, SharedLimits, client_of, credentials_key, network_of
 from exporter.config.load import Config, TargetConfig
 from exporter.config.zones import longest_repeat
 from exporter.exposition import ApiMetrics
@@ -36,7 +33,7 @@ class SharedResources(NamedTuple):
     store: Store
     executor: Executor
     """The store's own thread."""
-    shared: Shared
+    shared: SharedLimits
     budgets: dict[str, Budget]
     """By credentials: targets with the same ones share the requests of a poll."""
     api: ApiMetrics
@@ -99,7 +96,7 @@ async def read_networks(targets: Iterable[TargetConfig], resources: SharedResour
 
 def new_client(settings: TargetConfig, way_out: Network, resources: SharedResources) -> Client:
     """The target's client. From now on the target counts in its credentials' rate limit. Raises ApiError."""
-    return connect(
+    return client_of(
         settings,
         events=resources.api.target(settings.name),
         shared=resources.shared,

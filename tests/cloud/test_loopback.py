@@ -19,8 +19,8 @@ import httpx
 import pytest
 
 from exporter.cloud.client import Client
-from exporter.cloud.connect import Shared, connect
-from exporter.cloud.http.network import network
+from exporter.cloud.connect import SharedLimits, client_of
+from exporter.cloud.http.network import read_network
 from exporter.cloud.http.pool import Connections
 from exporter.errors import ApiError
 from exporter.ledger.record import JobsQuery, Page
@@ -78,10 +78,10 @@ def poll(
     async def scenario() -> None:
         server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
         port = server.sockets[0].getsockname()[1]
-        client: Client = connect(
+        client: Client = client_of(
             target(endpoint=f"{scheme}://127.0.0.1:{port}"),
             events=outcome.events,
-            shared=Shared(),
+            shared=SharedLimits(),
             environ={},
             jitter=lambda: 0.0,
         )
@@ -197,7 +197,9 @@ def test_nobody_listens() -> None:
         with socket.socket() as held:
             held.bind(("127.0.0.1", 0))  # bound and not listening: nobody else can take the port
             config = target(endpoint=f"http://127.0.0.1:{held.getsockname()[1]}")
-            client = connect(config, events=outcome.events, shared=Shared(), environ={}, jitter=lambda: 0.0)
+            client = client_of(
+                config, events=outcome.events, shared=SharedLimits(), environ={}, jitter=lambda: 0.0
+            )
             with pytest.raises(ApiError, match="cannot connect; check endpoint, firewall and proxy"):
                 await client.list_jobs(JobsQuery(), deadline=time.monotonic() + 5.0)
             await client.aclose()
@@ -302,7 +304,7 @@ def test_plain_http_where_tls_was_meant() -> None:
     async def scenario() -> ApiError:
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         config = target(endpoint=f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-        client = connect(config, events=events, shared=Shared(), environ={}, jitter=lambda: 0.0)
+        client = client_of(config, events=events, shared=SharedLimits(), environ={}, jitter=lambda: 0.0)
         with pytest.raises(ApiError) as caught:
             await client.list_jobs(JobsQuery(), deadline=time.monotonic() + 5.0)
         await client.aclose()
@@ -353,7 +355,7 @@ def test_certificates_are_read_once_for_all_connections(
 
     async def scenario() -> None:
         url = httpx.URL("https://127.0.0.1:9")
-        connections = Connections(network({"SSL_CERT_FILE": str(certificates)}, ()))
+        connections = Connections(read_network({"SSL_CERT_FILE": str(certificates)}, ()))
         async with connections, connections.client(url) as first, connections.client(url) as second:
             assert first is not second
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 
 from exporter import log
-from exporter.cloud.connect import Shared, connect
+from exporter.cloud.connect import SharedLimits, client_of
 from exporter.config.load import AkskAuth, Secret
 from exporter.ledger.record import JobsQuery
 from tests.cloud.world import Events, jobs, run, target
@@ -24,10 +24,10 @@ def test_secrets_from_files_and_their_successors_are_masked(tmp_path: Path) -> N
         return jobs("a")
 
     async def scenario() -> None:
-        client = connect(
+        client = client_of(
             target(auth=AkskAuth(Secret("access-key"), path)),
             events=Events(),
-            shared=Shared(),
+            shared=SharedLimits(),
             environ={},
             transport=httpx.MockTransport(answer),
             redactor=redactor,

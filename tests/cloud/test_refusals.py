@@ -11,7 +11,7 @@ import httpx
 import msgspec
 import pytest
 
-from exporter.cloud.connect import Shared
+from exporter.cloud.connect import SharedLimits
 from exporter.cloud.http.breaker import Breaker
 from exporter.cloud.http.rate_limit import fingerprint
 from exporter.config.load import AkskAuth, PasswordAuth, Secret, TokenAuth
@@ -100,7 +100,7 @@ def test_the_breaker_survives_a_restart_as_plain_data() -> None:
     assert SK not in str(stored)
     time = FakeTime()
     time.now += 10
-    shared = Shared(monotonic=time.monotonic, wall=time.wall, sleep=time.sleep)
+    shared = SharedLimits(monotonic=time.monotonic, wall=time.wall, sleep=time.sleep)
     shared.restore(stored)
     reborn = World(lambda request: jobs("a"), shared=shared)
     with pytest.raises(ApiError, match="not tried again for 290 s"):
@@ -118,7 +118,7 @@ def test_a_stored_state_that_cannot_be_read_is_dropped(text: str) -> None:
         run(world.list_jobs())
     (key,) = world.shared.states()
     time = FakeTime()
-    shared = Shared(monotonic=time.monotonic, wall=time.wall, sleep=time.sleep)
+    shared = SharedLimits(monotonic=time.monotonic, wall=time.wall, sleep=time.sleep)
     shared.restore({key: text, "other": text})
     run(World(lambda request: jobs("a"), shared=shared).list_jobs())
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.cloud.connect import Shared
+from exporter.cloud.connect import SharedLimits
 from exporter.cloud.http.rate_limit import EndpointLimiter, NoTimeLeft, RateLimiter
 from exporter.errors import ApiError
 from exporter.ledger.record import JobsQuery
@@ -258,7 +258,7 @@ def test_after_a_pause_requests_go_as_they_came(wake: Callable[[list[Sleeper]], 
 
 def test_targets_share_the_lowest_rate_until_they_are_gone() -> None:
     """Targets with the same credentials share one limiter; a removed target no longer slows the other."""
-    shared = Shared()
+    shared = SharedLimits()
     limiter = shared.limiter("key", "a", 5.0)
     assert shared.limiter("key", "b", 2.0) is limiter
     assert limiter.rate == 2.0

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import httpx
 
 from exporter.cloud.client import Client
-from exporter.cloud.connect import Shared, connect
+from exporter.cloud.connect import SharedLimits, client_of
 from exporter.config.load import AkskAuth, Secret, TargetConfig
 from exporter.errors import ApiError
 from exporter.ledger.record import JobsQuery, Page
@@ -98,7 +98,7 @@ class World:
         self,
         handler: Handler,
         *,
-        shared: Shared | None = None,
+        shared: SharedLimits | None = None,
         environ: Mapping[str, str] | None = None,
         **options: object,
     ) -> None:
@@ -107,7 +107,7 @@ class World:
         self.requests: list[httpx.Request] = []
         self.environ = environ or {}
         self.handler = handler
-        self.shared = shared or Shared(
+        self.shared = shared or SharedLimits(
             monotonic=self.time.monotonic, wall=self.time.wall, sleep=self.time.sleep
         )
         self.client = self.connect(target(**options))
@@ -116,7 +116,7 @@ class World:
         self, config: TargetConfig, handler: Handler | None = None, events: Events | None = None
     ) -> Client:
         """One more client in this world."""
-        return connect(
+        return client_of(
             config,
             events=events or self.events,
             shared=self.shared,

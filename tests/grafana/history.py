@@ -21,7 +21,7 @@ from typing import Final, NamedTuple
 import httpx
 from msgspec.structs import replace
 
-from exporter.cloud.connect import Shared, connect
+from exporter.cloud.connect import SharedLimits, client_of
 from exporter.commands.demo import configuration
 from exporter.exposition.api_stats import ApiMetrics
 from exporter.exposition.render import Exposition, process_view
@@ -105,10 +105,10 @@ class Recorder:
         self.store = SqliteStore(folder / "books.db")
         api = ApiMetrics(clock())
         self.exposition = Exposition(api, process_view({}, loaded_at=clock()))
-        self.client = connect(
+        self.client = client_of(
             self.target,
             events=api.target(self.target.name),
-            shared=Shared(monotonic=clock, wall=clock, sleep=clock.sleep),
+            shared=SharedLimits(monotonic=clock, wall=clock, sleep=clock.sleep),
             environ={},
             monotonic=clock,
             wall=clock,

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from exporter.cloud.connect import Shared
+from exporter.cloud.connect import SharedLimits
 from exporter.cloud.http.authorities import Authorities
 from exporter.config.load import AkskAuth, Config, Secret, StorageConfig, TargetConfig
 from exporter.errors import ReloadError
@@ -70,7 +70,7 @@ async def running(tmp_path: Path, config: Config) -> AsyncIterator[Stage]:
     exposition = Exposition(api, PROCESS)
     publisher = Publisher(exposition)
     with closing(store), ThreadPoolExecutor(1) as executor:
-        resources = SharedResources(store, executor, Shared(), {}, api, {}, publisher.publish)
+        resources = SharedResources(store, executor, SharedLimits(), {}, api, {}, publisher.publish)
         fleet = Fleet(config, resources, publisher)
         await fleet.load()
         async with asyncio.TaskGroup() as tasks:

@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 
-from exporter.cloud.connect import Shared
+from exporter.cloud.connect import SharedLimits
 from exporter.errors import StoreError
 from exporter.runtime.saved_breakers import SavedBreakers
 from exporter.store.base import Store
@@ -59,7 +59,7 @@ def test_changes_are_stored_once_and_errors_are_logged_once(caplog: pytest.LogCa
 
     async def run() -> None:
         with ThreadPoolExecutor(1) as executor:
-            saved = SavedBreakers(cast(Shared, breakers), cast(Store, breakers), executor)
+            saved = SavedBreakers(cast(SharedLimits, breakers), cast(Store, breakers), executor)
             await saved.restore()
             assert breakers.memory == {"key": "refused"}
             with pytest.raises(asyncio.CancelledError):

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from exporter.app import App
-from exporter.cloud.connect import Shared, network_of
+from exporter.cloud.connect import SharedLimits, network_of
 from exporter.config import model
 from exporter.exposition import ApiMetrics
 from exporter.runtime.target import SharedResources, Target, classifier, new_client, new_repository
@@ -152,7 +152,7 @@ def built(settings: model.Config) -> dict[str, str]:
     try:
         (target,) = settings.targets
         resources = SharedResources(
-            app.store, app.executor, Shared(), {}, ApiMetrics(0.0), {}, lambda _: None
+            app.store, app.executor, SharedLimits(), {}, ApiMetrics(0.0), {}, lambda _: None
         )
         client = new_client(target, network_of(target, {}), resources)
         repository = new_repository(settings, target, resources, classifier(settings))

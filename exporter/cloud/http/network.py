@@ -25,10 +25,12 @@ class Network(NamedTuple):
         return self._replace(proxies=Proxies({}))
 
 
-def network(environ: Mapping[str, str], urls: Iterable[str], redactor: log.Redactor | None = None) -> Network:
+def read_network(
+    environ: Mapping[str, str], urls: Iterable[str], redactor: log.Redactor | None = None
+) -> Network:
     """For requests to ``urls``. Raises NetworkSettingsError when the environment cannot be used for them.
 
-    ``masks`` learns the password of the proxy.
+    ``redactor`` learns the password of the proxy.
     """
     proxies = Proxies(environ)
     for url in urls:
@@ -38,7 +40,7 @@ def network(environ: Mapping[str, str], urls: Iterable[str], redactor: log.Redac
     return Network(proxies, Authorities(environ))
 
 
-def findings(environ: Mapping[str, str], config: Config) -> tuple[list[str], list[str]]:
+def check_network(environ: Mapping[str, str], config: Config) -> tuple[list[str], list[str]]:
     """What keeps the targets from being polled, and what may be a mistake; one line each."""
     urls = {url for target in config.targets for url in (target.endpoint, target.iam_endpoint)}
     proxies = Proxies(environ)

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 import pytest
 
 from exporter.cloud.client import Client
-from exporter.cloud.connect import Shared, connect
-from exporter.cloud.http.lookups import EventLoop
+from exporter.cloud.connect import SharedLimits, client_of
+from exporter.cloud.http.event_loop import EventLoop
 from exporter.errors import ApiError
 from exporter.ledger.record import JobsQuery
 from testkit.certificates import Authority, Pair
@@ -135,10 +135,10 @@ def run(names: Names, main: Coroutine[Any, Any, T]) -> T:
 
 @contextlib.contextmanager
 def client(endpoint: str, environ: Mapping[str, str]) -> Iterator[Client]:
-    yield connect(
+    yield client_of(
         target(endpoint=endpoint),
         events=Events(),
-        shared=Shared(),
+        shared=SharedLimits(),
         environ=environ,
         jitter=lambda: 0.0,
     )

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from exporter.cloud.http.lookups import EventLoop
+from exporter.cloud.http.event_loop import EventLoop
 from testkit.processes import Process, free_port, get, wait_for, write_config
 
 T = TypeVar("T")

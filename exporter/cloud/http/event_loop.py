@@ -23,7 +23,7 @@ itself goes on, and who asks next learns its result."""
 _T = TypeVar("_T")
 
 
-def run(main: Coroutine[Any, Any, _T]) -> _T:
+def run_event_loop(main: Coroutine[Any, Any, _T]) -> _T:
     """``asyncio.run`` on this module's event loop. Raises OSError where it may not open enough files."""
     try:
         # Tried first: of a loop that was made by half, Python would print that it cannot be closed.
