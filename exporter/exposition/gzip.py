@@ -92,22 +92,22 @@ class EncodedBody:
 
     def __init__(self, texts: tuple[ChunkedText, ...]) -> None:
         self.texts = texts
-        self._chunks = [chunk for text in texts for chunk in text.chunks]
+        self.chunks = [chunk for text in texts for chunk in text.chunks]
 
     @cached_property
     def _started(self) -> bytes:
-        return HEADER + b"".join([chunk.deflated for chunk in self._chunks])
+        return HEADER + b"".join([chunk.deflated for chunk in self.chunks])
 
     @cached_property
     def _crc(self) -> int:
         crc = 0
-        for chunk in self._chunks:
+        for chunk in self.chunks:
             crc = chunk.crc.behind(crc)
         return crc
 
     @cached_property
     def _size(self) -> int:
-        return sum(chunk.size for chunk in self._chunks)
+        return sum(chunk.size for chunk in self.chunks)
 
     def prepare(self, *, packed: bool) -> None:
         """Make now what the next scrape would have to make."""
@@ -117,7 +117,7 @@ class EncodedBody:
 
     def plain(self, fresh: bytes = b"") -> Parts:
         """The text, chunk by chunk, and what is fresh behind it."""
-        return Parts(self._size + len(fresh), (chunk.plain for chunk in self._chunks), fresh)
+        return Parts(self._size + len(fresh), (chunk.plain for chunk in self.chunks), fresh)
 
     def gzip(self, fresh: bytes = b"") -> Parts:
         """The same as one gzip member; only ``fresh`` is compressed now."""
@@ -128,8 +128,8 @@ class EncodedBody:
 
     def replaced_by(self, later: EncodedBody) -> list[ref[Chunk]]:
         """The chunks that are in this one only."""
-        kept = set(later._chunks)
-        return [ref(chunk) for chunk in self._chunks if chunk not in kept]
+        kept = set(later.chunks)
+        return [ref(chunk) for chunk in self.chunks if chunk not in kept]
 
 
 def _cut(families: Iterable[Sequence[str]]) -> Iterator[tuple[str, ...]]:

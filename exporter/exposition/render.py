@@ -114,7 +114,7 @@ class Exposition:
             fresh, body = chosen + select(fresh, names), EncodedBody(())
         else:
             self._wanted[form, packed] = self._monotonic()
-            body = self._body(form)
+            body = self.body(form)
         end = (fresh + END if form is Format.OPENMETRICS else fresh).encode()
         return body.gzip(end) if packed else body.plain(end)
 
@@ -127,8 +127,8 @@ class Exposition:
             (self._process_sheet, (self._process,)),
         )
 
-    def _body(self, form: Format) -> EncodedBody:
-        """Everything but the fresh part; the same object until something changes."""
+    def body(self, form: Format) -> EncodedBody:
+        """The text of everything but the fresh part; the same object until something changes."""
         texts = tuple(sheet.text(sources, form) for sheet, sources in self._sheets())
         body = self._bodies.get(form)
         if body is None or not _all_same(body.texts, texts):
@@ -150,7 +150,7 @@ class Exposition:
         since = self._monotonic() - WANTED_SECONDS
         self._wanted = {wanted: at for wanted, at in self._wanted.items() if at >= since}
         for form, packed in self._wanted:
-            self._body(form).prepare(packed=packed)
+            self.body(form).prepare(packed=packed)
 
 
 class _Written(NamedTuple, Generic[S]):

@@ -40,8 +40,9 @@ class RecentFailures:
 
     def __init__(self) -> None:
         self._pending: list[tuple[int, str, str]] = []
-        self._minutes: dict[int, Counter[str]] = {}
-        self._templates: dict[str, _Template] = {}
+        self.minutes: dict[int, Counter[str]] = {}
+        """By minute: how many FAILED jobs of each class were seen."""
+        self.templates: dict[str, _Template] = {}
         """By suggested rule: messages that differ only in a small number are one template."""
 
     def failed(self, at: int, fail_class: str, message: str) -> None:
@@ -50,12 +51,12 @@ class RecentFailures:
 
     def committed(self) -> None:
         for at, fail_class, message in self._pending:
-            self._minutes.setdefault(at // MINUTE, Counter())[fail_class] += 1
+            self.minutes.setdefault(at // MINUTE, Counter())[fail_class] += 1
             if fail_class == UNCLASSIFIED:
                 self._remember(at, message)
         self._pending.clear()
-        for minute in sorted(self._minutes)[:-KEPT_MINUTES]:
-            del self._minutes[minute]
+        for minute in sorted(self.minutes)[:-KEPT_MINUTES]:
+            del self.minutes[minute]
 
     def dropped(self) -> None:
         """The commit failed: these failures will be seen again."""
@@ -63,37 +64,37 @@ class RecentFailures:
 
     def reclassify(self, classify: Callable[[str], str]) -> None:
         """The rules changed: forget the templates that have a class now."""
-        self._templates = {
-            name: seen for name, seen in self._templates.items() if classify(seen.sample) == UNCLASSIFIED
+        self.templates = {
+            name: seen for name, seen in self.templates.items() if classify(seen.sample) == UNCLASSIFIED
         }
 
     def _remember(self, at: int, message: str) -> None:
         name = as_yaml(suggest(message))
-        if name not in self._templates:
-            if len(self._templates) >= KEPT_TEMPLATES:
-                rarest = min(self._templates, key=lambda name: self._rank(name))
-                del self._templates[rarest]
-            self._templates[name] = _Template(message)
-        seen = self._templates[name]
+        if name not in self.templates:
+            if len(self.templates) >= KEPT_TEMPLATES:
+                rarest = min(self.templates, key=lambda name: self._rank(name))
+                del self.templates[rarest]
+            self.templates[name] = _Template(message)
+        seen = self.templates[name]
         seen.jobs += 1
         seen.last = max(seen.last, at)
 
     def _rank(self, name: str) -> tuple[int, int]:
-        seen = self._templates[name]
+        seen = self.templates[name]
         return seen.jobs, seen.last
 
     def failures(self, now: int) -> dict[str, int]:
         """FAILED jobs seen in the last hour, by class, most frequent first."""
         counts: Counter[str] = Counter()
-        for minute, classes in self._minutes.items():
+        for minute, classes in self.minutes.items():
             if minute > now // MINUTE - KEPT_MINUTES:
                 counts.update(classes)
         return dict(counts.most_common())
 
     def unclassified(self) -> tuple[UnclassifiedTemplate, ...]:
         """The most frequent templates, with a rule for each."""
-        rules = heapq.nlargest(SHOWN, self._templates, key=self._rank)
-        return tuple(self._shown(rule, self._templates[rule]) for rule in rules)
+        rules = heapq.nlargest(SHOWN, self.templates, key=self._rank)
+        return tuple(self._shown(rule, self.templates[rule]) for rule in rules)
 
     @staticmethod
     def _shown(rule: str, seen: _Template) -> UnclassifiedTemplate:

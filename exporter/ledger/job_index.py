@@ -111,7 +111,8 @@ class JobIndex:
 
     def __init__(self, jobs: dict[str, Job] | None = None) -> None:
         self._jobs = dict(jobs or {})
-        self._slots: dict[int, dict[str, Job]] = {}
+        self.slots: dict[int, dict[str, Job]] = {}
+        """By time of creation, see ``SLOT``; none is empty."""
         self.open_by_minute: dict[int, dict[SeriesLabels, int]] = {}
         """Open jobs by minute of creation and (job_type, tts_service_enum, state)."""
         self.open_count = 0
@@ -141,7 +142,7 @@ class JobIndex:
 
     def _index(self, jobs: dict[str, Job]) -> None:
         """One job, or all of them: a start waits for this, so the loop avoids every needless call."""
-        slots, put_due, count_open = self._slots, self.due.put, self._count_open
+        slots, put_due, count_open = self.slots, self.due.put, self._count_open
         for job_id, job in jobs.items():
             created = job.created
             slot = created // SLOT
@@ -192,10 +193,10 @@ class JobIndex:
     def evict(self, job_id: str) -> None:
         job = self._jobs.pop(job_id)
         slot = job.created // SLOT
-        jobs = self._slots[slot]
+        jobs = self.slots[slot]
         del jobs[job_id]
         if not jobs:
-            del self._slots[slot]
+            del self.slots[slot]
         self.dirty.discard(job_id)
         self.evicted.add((job_id, job.created))
 
@@ -209,10 +210,10 @@ class JobIndex:
         """Jobs created in [since, until)."""
         first, last = since // SLOT, until // SLOT
         slots: Iterator[int] | range = range(first, last + 1)
-        if last - first > len(self._slots):
-            slots = (slot for slot in self._slots if first <= slot <= last)
+        if last - first > len(self.slots):
+            slots = (slot for slot in self.slots if first <= slot <= last)
         for slot in slots:
-            for job_id, job in self._slots.get(slot, {}).items():
+            for job_id, job in self.slots.get(slot, {}).items():
                 if since <= job.created < until:
                     yield job_id, job
 

@@ -64,11 +64,11 @@ class Ledger:
         self._seen_once = SeenOnce()
         if times is not None:  # it may have been remembered for longer under other rules
             jobs.evict_finals(0, self._remembered_since)
-        # The re-reading that a late record asks for may not have happened before the last stop.
         late = FLAGS[Anomaly.LATE_RECORD]
-        self._late = any(
+        self.late = any(
             job.flags & late and job.created >= self.times.evicted_until for _, job in jobs.items()
         )
+        """Was a late record seen since ``take_late``? Also if it was before the last stop."""
 
     @property
     def started(self) -> bool:
@@ -157,7 +157,7 @@ class Ledger:
             self._flag(job, Anomaly.BAD_CREATE_TIME)
         elif (times := self.times).baseline <= created < times.settled_until:
             self._flag(job, Anomaly.LATE_RECORD)
-            self._late = True
+            self.late = True
         self._take_text(job, record.text_length)
         if job.open:
             self._record_open(job_id, job, sighting)
@@ -167,7 +167,7 @@ class Ledger:
     def _see_again(self, job_id: str, job: Job, record: Record, sighting: Sighting) -> None:
         if job.misses:
             # Windows that were settled without this job may lack others, too.
-            self._late |= bool(job.flags & EXEMPT) and job.created >= self.times.evicted_until
+            self.late |= bool(job.flags & EXEMPT) and job.created >= self.times.evicted_until
             self.missing_jobs.shown_again(job_id, job, self.times.settled_until)
         state = record.job_state
         if job.state not in OPEN_STATES:
@@ -282,7 +282,7 @@ class Ledger:
 
     def take_late(self) -> bool:
         """Was a record created before "settled until" found since the last call?"""
-        late, self._late = self._late, False
+        late, self.late = self.late, False
         return late
 
     # --- progress -------------------------------------------------------------------------------------

@@ -117,7 +117,8 @@ class MissingJobs:
         """The first and the last empty answer since then; unknown before a start, so as long as can be."""
         self._quiet = max(rules.overlap // 3, 3 * rules.interval)
         """How long (milliseconds) a list that shows nothing at all is taken for a quiet one."""
-        self._shown_after_all = False
+        self.shown_after_all = False
+        """Was an uncertain job shown since ``take_shown_after_all``?"""
         self._exempt: list[str] = []
 
     def missed(self, job_id: str, job: Job, begun: int, now: int, missed_by: MissedBy) -> MissVerdict:
@@ -202,7 +203,7 @@ class MissingJobs:
         job.flags &= ~(UNLISTED | EXEMPT | CORROBORATED)
         # Nobody knows when it ended: answers that missed it did not show it open either.
         job.last_checked = NEVER
-        self._shown_after_all |= self.blocking.pop(job_id, -1) >= settled_until
+        self.shown_after_all |= self.blocking.pop(job_id, -1) >= settled_until
 
     def clock_jumped(self, by: int) -> None:
         """The API's time was stale, and came right: nobody was missing for longer because of that."""
@@ -228,7 +229,7 @@ class MissingJobs:
 
     def take_shown_after_all(self) -> bool:
         """Was an uncertain job shown? Then the windows that missed it were not complete (R6)."""
-        refuted, self._shown_after_all = self._shown_after_all, False
+        refuted, self.shown_after_all = self.shown_after_all, False
         return refuted
 
     def take_exempt(self) -> list[str]:

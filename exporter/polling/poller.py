@@ -96,7 +96,7 @@ class Poller:
         self._witnesses = Witnesses(self._run, monotonic, wall, time_filters=settings.time_filters)
         self._start = PollStart(self._run, source, self._witnesses, time_filters=settings.time_filters)
         self._head = HeadReads(self._run, repository.rules.overlap)
-        self._settling = SettleReads(self._run, repository.rules.overlap)
+        self.settling = SettleReads(self._run, repository.rules.overlap)
 
     # --- the cycle ------------------------------------------------------------------------------------
 
@@ -185,7 +185,7 @@ class Poller:
 
     async def _read_windows(self) -> None:
         """All kinds of reads in turn; first the one that the last poll's budget left nothing for (R8)."""
-        if self._settling.begin():
+        if self.settling.begin():
             self._head.read_until = 0
             self._run.unread.clear()
         history = partial(read_history, self._run, self._history_density)
@@ -210,16 +210,16 @@ class Poller:
 
     async def _catch_up(self) -> None:
         """While far behind: settle reads, strictly in order, within half the budget (R5, R8)."""
-        if not self._settling.lagging:
+        if not self.settling.lagging:
             self._backlog = None
             return
         now = self._run.now()
-        self._backlog = self._backlog or Backlog(self._monotonic(), self._settling.read_until, now)
+        self._backlog = self._backlog or Backlog(self._monotonic(), self.settling.read_until, now)
         await self._settle(max(1, self._run.budget_left // 2))
-        now, read_until = self._run.now(), self._settling.read_until
+        now, read_until = self._run.now(), self.settling.read_until
         log.info(
             logger,
-            "catching up" if self._settling.lagging else "caught up",
+            "catching up" if self.settling.lagging else "caught up",
             target=self._name,
             behind_seconds=(now - read_until) // SECOND,
             seconds_left=self._backlog.seconds_left(self._monotonic(), read_until, now),
@@ -228,20 +228,20 @@ class Poller:
     async def _settle(self, limit: int) -> None:
         """Where it fails, looks at open jobs go on: a stretch that cannot be read must not starve them."""
         try:
-            await self._settling.read(limit, self._head.read_until)
+            await self.settling.read(limit, self._head.read_until)
         except ApiError as error:
             self._run.note(error)
 
     async def _read_settled(self) -> None:
-        if not self._settling.lagging:
+        if not self.settling.lagging:
             await self._settle(self._run.budget_left)
 
     async def _look(self) -> None:
         try:
-            await recheck(self._run, max(self._head.read_until, self._settling.read_until))
+            await recheck(self._run, max(self._head.read_until, self.settling.read_until))
         finally:
             if self._repository.loaded:
-                self._settling.advance(self._run.now())
+                self.settling.advance(self._run.now())
 
     async def _ask_for_any(self) -> None:
         """Deleted, or does the API list nothing at all at the moment? (R6, R9)"""
@@ -249,8 +249,8 @@ class Poller:
             await self._run.ask_for_any()
 
     async def _read_head(self) -> None:
-        if not self._settling.lagging:
-            await self._head.read(self._settling.read_until)
+        if not self.settling.lagging:
+            await self._head.read(self.settling.read_until)
 
     async def _read_everything(self) -> None:
         """For an API that ignores the time filters: the whole list is one window (R7).
@@ -277,8 +277,8 @@ class Poller:
             start = history_start(ledger, now)
             if ledger.times.history > start:
                 ledger.see_history(result.listing, start, result.sighting)
-            self._settling.read_until = floor_second(now - ledger.rules.overlap)
-            self._settling.advance(now)
+            self.settling.read_until = floor_second(now - ledger.rules.overlap)
+            self.settling.advance(now)
         elif isinstance(result.error, BudgetSpentError):
             self._run.unread[EVERYTHING] = result
         await self._run.commit_read(result)

@@ -67,7 +67,7 @@ class SettleReads:
         """Up to where everything was read: the settled time, or beyond it while missed jobs hold that."""
         self._loads = 0
         """Of the books, when reading began from the settled time."""
-        self._reread_at = 0
+        self.reread_at = 0
         """When a late record last made the stretch behind the settled time be read again."""
         self._unread: tuple[_Reading, WindowResult] | None = None
         """The window that the last poll's budget ended, and what of it was read."""
@@ -80,7 +80,7 @@ class SettleReads:
         """
         repository, times = self._run.repository, self._run.ledger.times
         if self._loads != repository.loads or self.read_until < times.evicted_until:
-            self._loads, self.read_until, self._reread_at = repository.loads, times.settled_until, 0
+            self._loads, self.read_until, self.reread_at = repository.loads, times.settled_until, 0
             self._unread = None
             return True
         return False
@@ -194,9 +194,9 @@ class SettleReads:
         ledger = self._run.ledger
         if ledger.missing_jobs.take_shown_after_all():
             self.read_until = min(self.read_until, ledger.times.settled_until)
-        if now - self._reread_at >= ledger.rules.overlap and ledger.take_late():
+        if now - self.reread_at >= ledger.rules.overlap and ledger.take_late():
             # The stretch behind the settled time did not show it when it was read: what else did it not show?
-            self._reread_at, self.read_until = now, ledger.times.evicted_until
+            self.reread_at, self.read_until = now, ledger.times.evicted_until
         ledger.settle(self.read_until, now)
 
     async def _book_shown(self, under_way: list[_Reading]) -> None:

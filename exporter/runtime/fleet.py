@@ -55,7 +55,8 @@ class Fleet:
         self.config = config
         self._resources = resources
         self._publisher = publisher
-        self._targets: dict[str, Target] = {}
+        self.targets: dict[str, Target] = {}
+        """By name."""
         self._polling: dict[str, asyncio.Task[None]] = {}
         self._tasks: asyncio.TaskGroup | None = None
         """Where pollers run; ``None`` before the start and once the end has begun."""
@@ -70,13 +71,13 @@ class Fleet:
         for settings in self.config.targets:
             repository = new_repository(self.config, settings, self._resources, classes)
             client = new_client(settings, networks[settings.name], self._resources)
-            self._targets[settings.name] = Target(self.config, settings, self._resources, repository, client)
+            self.targets[settings.name] = Target(self.config, settings, self._resources, repository, client)
             await repository.load(int(time.time() * SECOND))
             self._publisher.publish(repository.view(now=None, up=False, skew_ms=None))
 
     def start(self, tasks: asyncio.TaskGroup) -> None:
         self._tasks = tasks
-        self._resume(self._targets)
+        self._resume(self.targets)
 
     def stop(self) -> None:
         """End all polling. What is not committed will be read again after the next start."""
@@ -85,7 +86,7 @@ class Fleet:
             task.cancel()
 
     async def close(self) -> None:
-        for target in self._targets.values():
+        for target in self.targets.values():
             await target.client.aclose()
 
     # --- reload ---------------------------------------------------------------------------------------
@@ -96,7 +97,7 @@ class Fleet:
             raise ReloadError(problems)
         classes, change = classifier(config), self._compare(config)
         networks = await read_networks(change.opened, self._resources)
-        stopped = [self._targets[name] for name in change.stopped]
+        stopped = [self.targets[name] for name in change.stopped]
         try:
             await self._pause(change.stopped)
             repositories = await self._load_all(config, change.opened, classes)
@@ -118,7 +119,7 @@ class Fleet:
             "configuration exchanged",
             added=sum(settings.name not in names for settings in change.opened),
             changed=sum(settings.name in names for settings in change.opened),
-            removed=sum(name not in self._targets for name in names),
+            removed=sum(name not in self.targets for name in names),
         )
 
     def _compare(self, config: Config) -> TargetChanges:
@@ -138,7 +139,7 @@ class Fleet:
         problems = []
         for settings in targets:
             repository = new_repository(config, settings, self._resources, classes)
-            if (old := self._targets.get(settings.name)) is not None:
+            if (old := self.targets.get(settings.name)) is not None:
                 repository.succeed(old.repository)
             try:
                 await repository.load(int(time.time() * SECOND))
@@ -152,18 +153,18 @@ class Fleet:
     def _connect(self, change: TargetChanges, networks: dict[str, Network]) -> dict[str, Client]:
         """The clients of the opened targets. On failure the old targets share the rate limits as before."""
         resources = self._resources
-        resources.shared.keep(frozenset(self._targets) - frozenset(change.stopped))
+        resources.shared.keep(frozenset(self.targets) - frozenset(change.stopped))
         try:
             return {
                 settings.name: new_client(settings, networks[settings.name], resources)
                 for settings in change.opened
             }
         except ExporterError:
-            resources.shared.keep(frozenset(self._targets) - frozenset(change.stopped))
+            resources.shared.keep(frozenset(self.targets) - frozenset(change.stopped))
             for name in change.stopped:
-                share_rate(self._targets[name].settings, resources)
+                share_rate(self.targets[name].settings, resources)
             for settings in change.opened:
-                if settings.name not in self._targets:
+                if settings.name not in self.targets:
                     resources.api.remove(settings.name)
             raise
 
@@ -178,12 +179,12 @@ class Fleet:
         """Nothing in here waits or fails, so that each scrape sees either the old targets or the new ones."""
         views = [self._first_view(name, opened) for name, opened in repositories.items()]
         for name in change.stopped:
-            self._targets.pop(name).leave_budget()
+            self.targets.pop(name).leave_budget()
             if name not in repositories:
                 self._resources.api.remove(name)
         for settings in change.opened:
             name = settings.name
-            self._targets[name] = Target(config, settings, self._resources, repositories[name], clients[name])
+            self.targets[name] = Target(config, settings, self._resources, repositories[name], clients[name])
         names = [target.name for target in config.targets]
         self._publisher.exchange(names, classes.classes, views)
         self.config = config
@@ -191,7 +192,7 @@ class Fleet:
 
     def _first_view(self, name: str, repository: LedgerRepository) -> TargetView:
         """What a changed target shows until its next poll: what its last poll found out."""
-        old, before = self._targets.get(name), self._publisher.view(name)
+        old, before = self.targets.get(name), self._publisher.view(name)
         if old is None or before is None:
             return repository.view(now=None, up=False, skew_ms=None)
         return repository.view(
@@ -205,7 +206,7 @@ class Fleet:
 
     def _scope_problems(self, config: Config) -> Iterator[str]:
         for settings in config.targets:
-            if (old := self._targets.get(settings.name)) is None:
+            if (old := self.targets.get(settings.name)) is None:
                 continue
             view = self._publisher.view(settings.name)
             project = (view.project_id if view else "") or settings.project_id
@@ -221,7 +222,8 @@ class Fleet:
     def _resume(self, names: Iterable[str]) -> None:
         if self._tasks is not None:
             for name in names:
-                self._polling[name] = self._tasks.create_task(self._targets[name].poller.run())
+                poller = self.targets[name].poller
+                self._polling[name] = self._tasks.create_task(poller.run(), name=f"poller of {name}")
 
     async def _pause(self, names: Iterable[str]) -> None:
         """End these pollers wherever they are: what they have not committed will be read again."""

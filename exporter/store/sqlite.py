@@ -74,9 +74,10 @@ class SqliteStore:
             # Before SQLite sees the log: it would empty it.
             if wal.has_lost_commits(self._path.with_name(self._path.name + "-wal")):
                 raise ChecksumError
-            self._db = db = sqlite3.connect(
+            self.db = db = sqlite3.connect(
                 self._path, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False
             )
+            """The only connection to the file; whoever writes by it must keep the checksums right."""
             self._sum = checksums.RowsSum(db)
             _check(db, self._path)
             db.execute("PRAGMA journal_mode = WAL")
@@ -89,12 +90,12 @@ class SqliteStore:
     def load(self, target: str, scope: str, now: int, keep: int) -> StoredLedger:
         self._files.check()
         with _reading(self._path):
-            row = self._db.execute(schema.GET_TARGET, (target,)).fetchone()
+            row = self.db.execute(schema.GET_TARGET, (target,)).fetchone()
             if row is None:
                 return StoredLedger()
             key, stored_scope, project_id, version, *stamps, last_complete_poll, buckets = row
-            checksums.check(self._db, "targets", "id = ?", key)
-            checksums.check_sum(self._db, key)
+            checksums.check(self.db, "targets", "id = ?", key)
+            checksums.check_sum(self.db, key)
             if stored_scope != scope:
                 raise ScopeChangedError(
                     f"{self._path}: target {target!r} was counted for {stored_scope} and is now configured"
@@ -104,9 +105,9 @@ class SqliteStore:
             times = _times(stamps)
             # After downtime, or with a wrong clock of ours, what is kept follows the books' own time.
             since = ((now if times is None else min(now, times.settled_until)) - keep) // MINUTE
-            checksums.check(self._db, "totals", "target = ?", key)
-            checksums.check(self._db, "label_sets", "target = ?", key)
-            checksums.check(self._db, "minutes", "target = ? AND minute >= ?", key, since)
+            checksums.check(self.db, "totals", "target = ?", key)
+            checksums.check(self.db, "label_sets", "target = ?", key)
+            checksums.check(self.db, "minutes", "target = ? AND minute >= ?", key, since)
             return StoredLedger(
                 version=version,
                 project_id=project_id,
@@ -114,15 +115,15 @@ class SqliteStore:
                 jobs=self._jobs(key),
                 totals={
                     (name, job_type, service, detail): int(value)
-                    for name, job_type, service, detail, value in self._db.execute(schema.GET_TOTALS, (key,))
+                    for name, job_type, service, detail, value in self.db.execute(schema.GET_TOTALS, (key,))
                 },
                 label_sets=tuple(
-                    self._db.execute(
+                    self.db.execute(
                         "SELECT job_type, tts_service_enum FROM label_sets WHERE target = ? ORDER BY place",
                         (key,),
                     )
                 ),
-                minutes=tuple(self._db.execute(schema.GET_MINUTES, (key, since))),
+                minutes=tuple(self.db.execute(schema.GET_MINUTES, (key, since))),
                 last_complete_poll=last_complete_poll,
                 buckets=msgspec.json.decode(buckets, type=dict[str, tuple[int, ...]]),
             )
@@ -132,10 +133,10 @@ class SqliteStore:
         jobs: dict[str, Job] = {}
         texts: dict[str, str] = {}
         same = texts.setdefault
-        rows = self._db.execute("SELECT count(*) FROM jobs WHERE target = ?", (key,)).fetchone()[0]
+        rows = self.db.execute("SELECT count(*) FROM jobs WHERE target = ?", (key,)).fetchone()[0]
         last = (-(2**63), "")
         for _ in range(0, rows, STEP):
-            ids, fields, crcs = self._db.execute(schema.GET_JOBS, (key, *last, STEP)).fetchone()
+            ids, fields, crcs = self.db.execute(schema.GET_JOBS, (key, *last, STEP)).fetchone()
             names, step = _IDS.decode(ids), _JOBS.decode(fields)
             if not step or checksums.row_crcs(key, names, step) != _CRCS.decode(crcs):
                 raise ChecksumError
@@ -162,16 +163,16 @@ class SqliteStore:
         self._ids[target] = key
 
     def _create(self, target: str, scope: str) -> int:
-        if self._db.execute("SELECT 1 FROM targets WHERE name = ?", (target,)).fetchone():
+        if self.db.execute("SELECT 1 FROM targets WHERE name = ?", (target,)).fetchone():
             raise StoreConflictError(f"{self._path}: target {target!r} was started by somebody else")
-        cursor = self._db.execute(
+        cursor = self.db.execute(
             "INSERT INTO targets (name, scope, project_id, version, buckets) VALUES (?, ?, '', 0, '{}')",
             (target, scope),
         )
         return int(cursor.lastrowid or 0)
 
     def _write(self, key: int, commit: Commit) -> None:
-        changes, db = commit.changes, self._db
+        changes, db = commit.changes, self.db
         times = changes.times
         stamps: tuple[int | None, ...] = (None,) * 5
         if times is not None:
@@ -206,30 +207,30 @@ class SqliteStore:
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         self._files.check()
-        self._db.execute("BEGIN IMMEDIATE")
+        self.db.execute("BEGIN IMMEDIATE")
         self._sum.change = 0
         try:
             yield
             self._files.check()
-            self._db.execute("COMMIT")
+            self.db.execute("COMMIT")
             self._files.committed()
         except BaseException:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
+            if self.db.in_transaction:
+                self.db.execute("ROLLBACK")
             raise
 
     def load_breakers(self) -> dict[str, str]:
         with _reading(self._path):
-            return dict(self._db.execute("SELECT credentials, state FROM breakers"))
+            return dict(self.db.execute("SELECT credentials, state FROM breakers"))
 
     def save_breakers(self, breakers: dict[str, str]) -> None:
         with _errors(self._path), self._transaction():
-            self._db.execute("DELETE FROM breakers")
-            self._db.executemany(schema.PUT_BREAKER, breakers.items())
+            self.db.execute("DELETE FROM breakers")
+            self.db.executemany(schema.PUT_BREAKER, breakers.items())
 
     def close(self) -> None:
-        if hasattr(self, "_db"):
-            self._db.close()
+        if hasattr(self, "db"):
+            self.db.close()
         self._files.close()
 
 

@@ -354,7 +354,7 @@ def test_who_reads_slowly_gets_what_was_published_when_it_began(form: Format) ->
     parts = made.parts(form)
     shared = parts.shared
     sent = [next(shared)]
-    chunks = made._bodies[form]._chunks
+    chunks = made.body(form).chunks
     for number in range(1, 4):
         made.publish(
             published(msgspec.structs.replace(full_view(), up=bool(number % 2), created={LLM: number}))
@@ -362,5 +362,5 @@ def test_who_reads_slowly_gets_what_was_published_when_it_began(form: Format) ->
         made.render(form)
     unpacked = {chunk for chunk in chunks if chunk.blocks}
     assert unpacked < set(chunks)
-    assert unpacked <= set(made._bodies[form]._chunks)
+    assert unpacked <= set(made.body(form).chunks)
     assert b"".join([*sent, *shared, parts.fresh]) == expected

@@ -44,7 +44,7 @@ def test_failures_are_those_of_the_last_hour() -> None:
         recent.failed(NOW + minute * MINUTE, "timeout", "")
         recent.committed()
     assert recent.failures(NOW + 199 * MINUTE) == {"timeout": 60}
-    assert len(recent._minutes) == 60
+    assert len(recent.minutes) == 60
     assert recent.failures(NOW + 300 * MINUTE) == {}
 
 
@@ -58,7 +58,7 @@ def test_a_flood_of_messages_is_bounded() -> None:
         if number % 100 < 3:
             recent.failed(NOW + number, "unclassified", "the voice is gone")
         recent.committed()
-    assert len(recent._templates) == KEPT_TEMPLATES
+    assert len(recent.templates) == KEPT_TEMPLATES
     assert len(recent.unclassified()) == SHOWN
     assert recent.unclassified()[0].template == "the voice is gone"
     assert recent.unclassified()[0].jobs == 90

@@ -64,4 +64,4 @@ def test_a_job_that_is_added_again_is_not_evicted() -> None:
         assert (book.dirty, book.evicted) == ({"a"}, set())
         book.evict("a")
         assert (book.dirty, book.evicted) == (set(), {("a", START)})
-    assert not book._slots, "an index of nothing is memory for nothing"
+    assert not book.slots, "an index of nothing is memory for nothing"

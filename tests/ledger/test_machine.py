@@ -37,7 +37,7 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
         self.store = SqliteStore(Path(self.folder.name) / "books.db")
-        self.store._db.execute("PRAGMA synchronous = OFF")  # nobody pulls the plug here: be quick
+        self.store.db.execute("PRAGMA synchronous = OFF")  # nobody pulls the plug here: be quick
         self.world = World()
         self.model, self.saved = Model(), Model()
         self.shown: list[tuple[Record, Sighting]] = []
@@ -332,7 +332,7 @@ class Machine(RuleBasedStateMachine):
 
     def _stored_minutes(self) -> tuple[Counter[MinuteKey], Counter[MinuteKey]]:
         """Jobs and characters."""
-        rows = self.store._db.execute(
+        rows = self.store.db.execute(
             "SELECT minute, job_type, tts_service_enum, state, detail, jobs, characters FROM minutes"
         ).fetchall()
         return Counter({tuple(row[:5]): row[5] for row in rows}), Counter(

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from exporter.polling.planner import Window
+from exporter.polling.poll_run import PollRun
 from exporter.store.sqlite import SqliteStore
 from tests.fake_api import MINUTE, SECOND, PollerHarness
 
@@ -148,7 +149,15 @@ def test_a_job_in_the_margin_is_counted_and_not_missed(store: SqliteStore) -> No
     harness.api.appears[hidden] = since + MINUTE
     asyncio.run(harness.poll(20))
     harness.api.appears[hidden] = harness.clock.ms + MINUTE
-    run = harness.poller._run
+    run = PollRun(
+        "t",
+        clock=harness.clock,
+        reader=harness.reader,
+        repository=harness.repository,
+        monotonic=harness.monotonic,
+        committed=lambda: None,
+    )
+    run.begin(harness.monotonic() + 60.0, budget=75)
     result = asyncio.run(harness.reader.read(Window(since, since + SECOND), run.deadline))
     asyncio.run(run.book(result))
     jobs = harness.repository.ledger.jobs

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from exporter.errors import ApiError, ErrorKind
+from exporter.errors import ApiError, ErrorKind, StoreError
 from exporter.ledger.record import JobsQuery, Page, Record
 from exporter.store.sqlite import SqliteStore
 from tests.fake_api import MINUTE, SECOND, PollerHarness
@@ -263,14 +262,14 @@ def test_what_a_late_record_has_read_again_outlives_a_restart(
         harness.restart()
     else:
         with monkeypatch.context() as patch:
-            patch.setattr(SqliteStore, "_write", refuse)
+            patch.setattr(SqliteStore, "commit", refuse)
             run(harness)
     run(harness, 60)
     assert harness.created() == 1200
 
 
 def refuse(*_: object) -> None:
-    raise sqlite3.OperationalError("disk full")
+    raise StoreError("disk full")
 
 
 @pytest.mark.slow

@@ -91,16 +91,16 @@ def test_an_unchanged_target_is_not_disturbed(tmp_path: Path) -> None:
 
     async def scene() -> None:
         async with running(tmp_path, replace(CONFIG, targets=(t, u))) as stage:
-            kept, changed = stage.fleet._targets["t"], stage.fleet._targets["u"]
+            kept, changed = stage.fleet.targets["t"], stage.fleet.targets["u"]
             await stage.fleet.reconfigure(replace(CONFIG, targets=(v, t, replace(u, rate_limit=2.0))))
             assert stage.names == ["v", "t", "u"]
-            assert stage.fleet._targets["t"] is kept
-            assert stage.fleet._targets["u"] is not changed
+            assert stage.fleet.targets["t"] is kept
+            assert stage.fleet.targets["u"] is not changed
             assert stage.rate == 2.0
             await stage.fleet.reconfigure(replace(CONFIG, targets=(t,)))
             assert stage.names == ["t"]
             assert [view.target for view in stage.resources.api.views()] == ["t"]
-            assert stage.fleet._targets["t"] is kept
+            assert stage.fleet.targets["t"] is kept
             assert stage.rate == 5.0
 
     asyncio.run(scene())
@@ -115,14 +115,14 @@ def test_an_exchange_that_fails_in_the_middle_is_undone(tmp_path: Path) -> None:
         async with running(tmp_path, replace(CONFIG, targets=(t, u))) as stage:
             await stage.committed()
             await stage.fleet.reconfigure(replace(CONFIG, targets=(t,)))
-            old = stage.fleet._targets["t"]
+            old = stage.fleet.targets["t"]
             wrong = (replace(t, rate_limit=1.0), replace(u, app_user_id="somebody"))
             with pytest.raises(ReloadError, match="use a new target name") as refused:
                 await stage.fleet.reconfigure(replace(CONFIG, targets=wrong))
             assert len(refused.value.problems) == 1
-            assert stage.fleet._targets == {"t": old}
+            assert stage.fleet.targets == {"t": old}
             assert stage.fleet.config.targets == (t,)
-            assert not stage.fleet._polling["t"].done()
+            assert "poller of t" in {task.get_name() for task in asyncio.all_tasks()}
             assert stage.names == ["t"]
             assert [view.target for view in stage.resources.api.views()] == ["t"]
             assert stage.rate == 5.0
@@ -135,13 +135,13 @@ def test_certificate_authorities_are_read_in_a_thread(
 ) -> None:
     """At the start and at a reload: a file system that hangs stops neither scrapes nor signals."""
     readers: list[threading.Thread] = []
-    read = Authorities._read
+    read = Authorities.read
 
     def noting_the_thread(self: Authorities) -> ssl.SSLContext:
         readers.append(threading.current_thread())
         return read(self)
 
-    monkeypatch.setattr(Authorities, "_read", noting_the_thread)
+    monkeypatch.setattr(Authorities, "read", noting_the_thread)
     t = of_target("t")
 
     async def scene() -> None:

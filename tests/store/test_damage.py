@@ -190,7 +190,7 @@ def some_time(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[bytes], by
     former = []
     for number in range(12):
         polls(harness, rounds=2, service=f"TTS_{number % 4}_")
-        store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        store.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         former.append(path.read_bytes())
     store.close()
     return former[:-1], path.read_bytes()
@@ -227,7 +227,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes, int]
     store = SqliteStore(path)
     harness = PollerHarness(store)
     polls(harness, rounds=4)
-    store._db.execute("PRAGMA wal_checkpoint(PASSIVE)")  # the log begins anew, before what it held
+    store.db.execute("PRAGMA wal_checkpoint(PASSIVE)")  # the log begins anew, before what it held
     polls(harness, rounds=2)
     left = path.read_bytes(), path.with_name("books.db-wal").read_bytes()
     version = store.load("t", SCOPE, 0, 0).version

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from exporter.errors import StoreCorruptError, StoreError
 from exporter.ledger.changes import Changes
-from exporter.ledger.totals import CREATED
+from exporter.ledger.totals import CREATED, POLLS
 from exporter.store.base import Commit
 from exporter.store.sqlite import SqliteStore
 from tests.fake_api import PollerHarness, outage
@@ -67,7 +66,7 @@ def test_a_store_changed_from_outside_is_refused_in_one_line(tmp_path: Path, sql
     asyncio.run(harness.poll(2))
     harness.api.create()
     asyncio.run(harness.poll(2))
-    store._db.execute(sql)
+    store.db.execute(sql)
     harness.restart()
     with pytest.raises(StoreCorruptError, match="the store is damaged") as caught:
         asyncio.run(harness.repository.load(harness.clock.ms))
@@ -82,7 +81,7 @@ def test_stored_totals_that_do_not_balance_are_refused(tmp_path: Path) -> None:
     asyncio.run(harness.poll(3))
     changes = Changes(None, {}, (), {(CREATED, "ASYNC_JOB", "TTS_LLM", ""): 5}, {}, ())
     commit = Commit(
-        version=harness.repository._version,
+        version=store.load("t", "region=cn-north-4", 0, 0).version,
         changes=changes,
         project_id="p1",
         last_complete_poll=None,
@@ -96,22 +95,27 @@ def test_stored_totals_that_do_not_balance_are_refused(tmp_path: Path) -> None:
     store.close()
 
 
+class InterruptedStore(SqliteStore):
+    """The poll is cancelled while the store makes its last commit, the one that counts it."""
+
+    interrupted = False
+
+    def commit(self, target: str, scope: str, commit: Commit) -> None:
+        super().commit(target, scope, commit)
+        if self.interrupted and any(key[0] == POLLS for key in commit.changes.totals):
+            raise asyncio.CancelledError
+
+
 def test_a_poll_committed_after_its_time_limit_is_counted_once(tmp_path: Path) -> None:
     """Cancelled in the middle of its last commit, which the store finishes: the books' successor knows."""
-    store = SqliteStore(tmp_path / "books.db")
+    store = InterruptedStore(tmp_path / "books.db")
     harness = PollerHarness(store)
     asyncio.run(harness.poll(3))
     before = harness.repository
-
-    async def give_up_after(work: Callable[[], object]) -> object:
-        done = work()
-        if before._unsaved:
-            raise asyncio.CancelledError
-        return done
-
-    before._in_thread = give_up_after  # type: ignore[method-assign, assignment]  # the moment cannot be met otherwise
+    store.interrupted = True
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(harness.poller.poll())
+    store.interrupted = False
     harness.restart()
     harness.repository.succeed(before)
     asyncio.run(harness.poll())

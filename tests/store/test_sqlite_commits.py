@@ -49,8 +49,8 @@ def minutes(store: SqliteStore, target: str = "t", now: int = 0) -> dict[int, in
 
 def test_a_commit_that_returned_is_on_the_disk(store: SqliteStore) -> None:
     """A write-ahead log, synchronised at every commit (2: FULL): a power cut loses nothing that was told."""
-    (journal,) = store._db.execute("PRAGMA journal_mode").fetchone()
-    (synchronous,) = store._db.execute("PRAGMA synchronous").fetchone()
+    (journal,) = store.db.execute("PRAGMA journal_mode").fetchone()
+    (synchronous,) = store.db.execute("PRAGMA synchronous").fetchone()
     assert (journal, synchronous) == ("wal", 2)
 
 
@@ -59,7 +59,7 @@ def test_minute_counts_of_two_commits_add_up(store: SqliteStore) -> None:
     commit(store, 0, minutes=MINUTES)
     commit(store, 1, minutes=MINUTES)
     assert minutes(store) == {9: 4, 10: 4, 11: 4}
-    characters = store._db.execute("SELECT DISTINCT characters FROM minutes").fetchall()
+    characters = store.db.execute("SELECT DISTINCT characters FROM minutes").fetchall()
     assert characters == [(60,)]
 
 

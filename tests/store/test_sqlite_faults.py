@@ -250,13 +250,13 @@ def test_a_commit_that_does_not_fit_changes_nothing(path: Path) -> None:
     """Half a commit would be books that do not balance; SQLite's own limit stands in for the disk."""
     before = stored(path)
     store = SqliteStore(path)
-    pages = store._db.execute("PRAGMA page_count").fetchone()[0]
-    store._db.execute(f"PRAGMA max_page_count = {pages}")
+    pages = store.db.execute("PRAGMA page_count").fetchone()[0]
+    store.db.execute(f"PRAGMA max_page_count = {pages}")
     harness = PollerHarness(store)
     asyncio.run(harness.repository.load(0))
     many = Changes(None, {f"job-{n:09}": Job(0, "WAITING", "a", "b") for n in range(2000)}, (), {}, {}, ())
     commit = Commit(
-        version=harness.repository._version,
+        version=store.load("t", SCOPE, 0, 0).version,
         changes=many,
         project_id="p1",
         last_complete_poll=None,

@@ -50,8 +50,8 @@ class Authorities:
         self._folders = tuple(filter(None, environ.get(_FOLDER, "").strip().split(os.pathsep)))
         self._monotonic = monotonic
         self._problem = ""
-        self._reading = SingleFlight[ssl.SSLContext]("authorities")
-        self.context = self._read()
+        self.reading = SingleFlight[ssl.SSLContext]("authorities")
+        self.context = self.read()
         self._looked = monotonic()
 
     async def refresh(self) -> ssl.SSLContext:
@@ -61,7 +61,7 @@ class Authorities:
         self._looked = self._monotonic()
         problem = ""
         try:
-            self.context = await self._reading.run(self._read, seconds=READ_SECONDS)
+            self.context = await self.reading.run(self.read, seconds=READ_SECONDS)
         except TimeoutError:
             problem = "they cannot be read in time"
         except NetworkSettingsError as error:
@@ -71,7 +71,8 @@ class Authorities:
         self._problem = problem
         return self.context
 
-    def _read(self) -> ssl.SSLContext:
+    def read(self) -> ssl.SSLContext:
+        """What the files say now. Blocks; raises NetworkSettingsError."""
         try:
             stamp = (*(_stamp(Path(self._file)) if self._file else ()), *self._stamps())
         except OSError as error:

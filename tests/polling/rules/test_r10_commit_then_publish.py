@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
 
 import pytest
 
-from exporter.errors import StoreLockedError
+from exporter.errors import StoreError, StoreLockedError
 from exporter.store.sqlite import SqliteStore
 from tests.fake_api import PollerHarness
 from tests.polling.rules.support import run, started
@@ -20,15 +19,14 @@ def test_what_was_not_committed_is_not_published_and_not_lost(
     started(harness)
     harness.api.create()
     seen = harness.created()
-    full = SqliteStore._write
 
-    def disk_full(self: SqliteStore, *args: object) -> None:
-        raise sqlite3.OperationalError("database or disk is full")
+    def disk_full(*_: object) -> None:
+        raise StoreError("database or disk is full")
 
-    monkeypatch.setattr(SqliteStore, "_write", disk_full)
-    run(harness, 3)
+    with monkeypatch.context() as patch:
+        patch.setattr(SqliteStore, "commit", disk_full)
+        run(harness, 3)
     assert harness.created() == seen
-    monkeypatch.setattr(SqliteStore, "_write", full)
     run(harness, 2)
     assert harness.created() == seen + 1
 
