@@ -14,9 +14,9 @@ from exporter.cloud.events import OPERATIONS
 from exporter.errors import ApiError, ErrorKind
 from exporter.exposition import catalog as metrics
 from exporter.exposition.api_stats import ApiMetrics
-from exporter.exposition.samples import Books, Distribution, ProcessView
+from exporter.exposition.samples import ProcessView
 from exporter.failures.classify import BUILTIN_RULES, Classifier
-from exporter.ledger.snapshot import Histogram, JobGauges, LabelSet, Published, TargetView
+from exporter.ledger.snapshot import Histogram, JobGauges, LabelSet, TargetView
 from exporter.ledger.totals import documented_label_sets
 
 CLASSES: Final = Classifier(BUILTIN_RULES).classes
@@ -31,7 +31,7 @@ PROCESS: Final = ProcessView(
 
 
 class Size(msgspec.Struct, frozen=True):
-    """So many series: targets, documented pairs of each, and how many of those were seen."""
+    """So many series: targets, documented label sets of each, and how many of those were seen."""
 
     series: int
     targets: int
@@ -77,6 +77,7 @@ def view(target: str, size: Size) -> TargetView:
         project_id="0f" * 16,
         api_endpoint="https://metastudio.cn-north-4.myhuaweicloud.com",
         label_sets=label_sets,
+        classes=CLASSES,
         counting_since=1_699_999_000_250,
         created=dict.fromkeys(seen, 123456),
         finished={(*label_set, state): 61_234 for label_set, state in product(seen, ("SUCCEED", "FAILED"))},
@@ -94,9 +95,9 @@ def view(target: str, size: Size) -> TargetView:
     )
 
 
-def published(size: Size) -> Published:
+def published(size: Size) -> tuple[TargetView, ...]:
     """One publication of that size."""
-    return Published(tuple(view(f"target-{number}", size) for number in range(size.targets)), CLASSES)
+    return tuple(view(f"target-{number}", size) for number in range(size.targets))
 
 
 def api(size: Size) -> ApiMetrics:
@@ -113,10 +114,9 @@ def api(size: Size) -> ApiMetrics:
 
 def families(size: Size) -> list[Family]:
     """The same numbers for a client library of Prometheus."""
-    state = published(size)
-    books = [Books(found, state.classes) for found in state.targets]
+    views = published(size)
     tables: list[tuple[Any, Any]] = [
-        *((metric, books) for metric in (*metrics.JOBS, *metrics.POLLS)),
+        *((metric, views) for metric in (*metrics.JOBS, *metrics.POLLS)),
         *((metric, api(size).views()) for metric in metrics.API),
         *((metric, [PROCESS]) for metric in metrics.PROCESS),
     ]
@@ -127,9 +127,9 @@ def _family(metric: metrics.Metric[Any], sources: list[Any]) -> Family:
     family = Family(metric.name, metric.type, metric.help, metric.labels, (), [])
     for source in sources:
         for labels, value in metric.samples(source):
-            if isinstance(value, Distribution):
-                family.bounds = value.bounds
+            if isinstance(value, Histogram):
+                family.bounds = tuple(bound / metric.per_unit for bound in value.bounds)
                 family.series.append(Series(labels, counts=value.counts))
             else:
-                family.series.append(Series(labels, value=value))
+                family.series.append(Series(labels, value=value / metric.per_unit))
     return family

@@ -18,6 +18,7 @@ import msgspec
 from exporter.cloud import OPERATIONS
 from exporter.errors import ApiError, ErrorKind
 from exporter.ledger.record import OTHER
+from exporter.ledger.snapshot import Histogram
 
 REQUEST_SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Upper bounds of ``metastudio_api_request_duration_seconds``."""
@@ -67,9 +68,8 @@ class ApiView(msgspec.Struct, frozen=True, kw_only=True):
     """By operation and kind."""
     error_codes: Mapping[str, int]
     retries: Mapping[str, int]
-    duration_counts: Mapping[str, tuple[int, ...]]
-    """By operation: observations per bucket of ``REQUEST_SECONDS``, not cumulated, the last one +Inf."""
-    duration_sums: Mapping[str, float]
+    durations: Mapping[str, Histogram]
+    """By operation, in seconds."""
     throttle_wait: float
     rate_limit: float | None
     credentials_rejected: bool
@@ -162,8 +162,10 @@ class ApiTarget:
                 errors=dict(self._errors),
                 error_codes=dict(self._error_codes),
                 retries=dict(self._retries),
-                duration_counts={name: tuple(counts) for name, counts in self._durations.items()},
-                duration_sums=dict(self._duration_sums),
+                durations={
+                    name: Histogram(REQUEST_SECONDS, tuple(counts), self._duration_sums[name])
+                    for name, counts in self._durations.items()
+                },
                 throttle_wait=self._throttle_wait,
                 rate_limit=self._rate_limit,
                 credentials_rejected=self._rejected,

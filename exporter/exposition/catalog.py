@@ -13,14 +13,16 @@ from typing import Any, Final, Generic, Literal, TypeVar
 from exporter.cloud import OPERATIONS
 from exporter.exposition import samples as sampling
 from exporter.exposition.api_stats import ApiView
-from exporter.exposition.samples import Books, Exemplars, ProcessView, Samples
+from exporter.exposition.samples import ProcessView, SampleExemplars, Samples
 from exporter.ledger.record import EXPIRED_REASONS, FINAL_STATES, Anomaly
+from exporter.ledger.snapshot import TargetView
+from exporter.units import SECOND
 
 POLL_OUTCOMES: Final = ("complete", "partial", "failed")
 
 _J: Final = ("target", "job_type", "tts_service_enum")
 
-S = TypeVar("S", Books, ApiView, ProcessView)
+S = TypeVar("S", TargetView, ApiView, ProcessView)
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,10 @@ class Metric(Generic[S]):
     samples: Callable[[S], Samples]
     scope: Literal["books", "process"] = "books"
     """``books``: the same on every replica; ``process``: each replica's own."""
-    exemplars: Callable[[S], Exemplars] = sampling.no_exemplars
+    exemplars: Callable[[S], SampleExemplars] = sampling.no_exemplars
     """A counter's. (A histogram's come with its samples.) Shown in OpenMetrics only."""
+    per_unit: int = 1
+    """What its values are divided by where they are written: ``SECOND`` for milliseconds shown in seconds."""
 
     @property
     def family(self) -> str:
@@ -43,7 +47,7 @@ class Metric(Generic[S]):
         return self.name.removesuffix("_total") if self.type == "counter" else self.name
 
 
-JOBS: Final[tuple[Metric[Books], ...]] = (
+JOBS: Final[tuple[Metric[TargetView], ...]] = (
     Metric(
         "metastudio_tts_jobs",
         "gauge",
@@ -64,27 +68,28 @@ JOBS: Final[tuple[Metric[Books], ...]] = (
         "Creation time of the oldest open job; absent when there is none.",
         (*_J, "job_state"),
         sampling.oldest_open,
+        per_unit=SECOND,
     ),
     Metric(
         "metastudio_tts_jobs_created_total",
         "counter",
         "Jobs seen for the first time.",
         _J,
-        lambda books: sampling.each_label_set(books.view, books.view.created),
+        lambda view: sampling.each_label_set(view, view.created),
     ),
     Metric(
         "metastudio_tts_jobs_finished_total",
         "counter",
         "Jobs seen to reach SUCCEED or FAILED.",
         (*_J, "job_state"),
-        lambda books: sampling.each_value(books.view, books.view.finished, FINAL_STATES),
+        lambda view: sampling.each_value(view, view.finished, FINAL_STATES),
     ),
     Metric(
         "metastudio_tts_job_failures_total",
         "counter",
         "FAILED jobs by class of fail_msg: unclassified when no rule matches, no_message when it is empty.",
         (*_J, "fail_msg_class"),
-        lambda books: sampling.each_value(books.view, books.view.failures, books.classes),
+        lambda view: sampling.each_value(view, view.failures, view.classes),
         exemplars=sampling.failure_exemplars,
     ),
     Metric(
@@ -92,35 +97,37 @@ JOBS: Final[tuple[Metric[Books], ...]] = (
         "counter",
         "Open jobs given up: unfinished at poll.max_job_age, or vanished from the list.",
         (*_J, "reason"),
-        lambda books: sampling.each_value(books.view, books.view.expired, EXPIRED_REASONS),
+        lambda view: sampling.each_value(view, view.expired, EXPIRED_REASONS),
     ),
     Metric(
         "metastudio_tts_text_length_characters",
         "histogram",
         "Text length of created jobs.",
         _J,
-        lambda books: sampling.distributions(books.view, books.view.text_length, 1),
+        lambda view: sampling.histograms(view, view.text_length),
     ),
     Metric(
         "metastudio_tts_synthesized_characters_total",
         "counter",
         "Text length of jobs that succeeded: an estimate of billed characters.",
         _J,
-        lambda books: sampling.each_label_set(books.view, books.view.synthesized_characters),
+        lambda view: sampling.each_label_set(view, view.synthesized_characters),
     ),
     Metric(
         "metastudio_tts_job_duration_upper_bound_seconds",
         "histogram",
         "Succeeded jobs: from creation to the first sighting as finished. True durations are not longer.",
         _J,
-        lambda books: sampling.distributions(books.view, books.view.duration_upper_bound, 1000),
+        lambda view: sampling.histograms(view, view.duration_upper_bound),
+        per_unit=SECOND,
     ),
     Metric(
         "metastudio_tts_job_duration_lower_bound_seconds",
         "histogram",
         "The same jobs: from creation to the last sighting as open. True durations are not shorter.",
         _J,
-        lambda books: sampling.distributions(books.view, books.view.duration_lower_bound, 1000),
+        lambda view: sampling.histograms(view, view.duration_lower_bound),
+        per_unit=SECOND,
     ),
     Metric(
         "metastudio_tts_counted_until_timestamp_seconds",
@@ -128,6 +135,7 @@ JOBS: Final[tuple[Metric[Books], ...]] = (
         "Every job created before this time, and listed within poll.overlap, is counted.",
         ("target",),
         sampling.counted_until,
+        per_unit=SECOND,
     ),
 )
 
@@ -210,20 +218,20 @@ API: Final[tuple[Metric[ApiView], ...]] = (
     ),
 )
 
-POLLS: Final[tuple[Metric[Books], ...]] = (
+POLLS: Final[tuple[Metric[TargetView], ...]] = (
     Metric(
         "metastudio_up",
         "gauge",
         "1 if the last poll got at least one valid list answer, 0 otherwise and before the first.",
         ("target",),
-        lambda books: sampling.one(books.view.target, float(books.view.up)),
+        lambda view: sampling.one(view.target, float(view.up)),
     ),
     Metric(
         "metastudio_exporter_polls_total",
         "counter",
         "Polls: complete when every read they planned succeeded, partial when some did, failed when none.",
         ("target", "outcome"),
-        lambda books: sampling.each_name(books.view, books.view.polls, POLL_OUTCOMES),
+        lambda view: sampling.each_name(view, view.polls, POLL_OUTCOMES),
     ),
     Metric(
         "metastudio_exporter_poll_duration_seconds",
@@ -231,34 +239,38 @@ POLLS: Final[tuple[Metric[Books], ...]] = (
         "Duration of polls.",
         ("target",),
         sampling.poll_duration,
+        per_unit=SECOND,
     ),
     Metric(
         "metastudio_exporter_last_complete_poll_timestamp_seconds",
         "gauge",
         "When the last complete poll ended.",
         ("target",),
-        lambda books: sampling.one(books.view.target, books.view.last_complete_poll, 1000),
+        lambda view: sampling.one(view.target, view.last_complete_poll),
+        per_unit=SECOND,
     ),
     Metric(
         "metastudio_exporter_record_anomalies_total",
         "counter",
         "Records that are not as documented, once per record and anomaly where it can be told apart.",
         ("target", "anomaly"),
-        lambda books: sampling.each_name(books.view, books.view.anomalies, Anomaly),
+        lambda view: sampling.each_name(view, view.anomalies, Anomaly),
     ),
     Metric(
         "metastudio_exporter_skipped_seconds_total",
         "counter",
         "Stretches of time never read because downtime exceeded poll.max_catch_up.",
         ("target",),
-        lambda books: sampling.one(books.view.target, books.view.skipped_ms, 1000),
+        lambda view: sampling.one(view.target, view.skipped_ms),
+        per_unit=SECOND,
     ),
     Metric(
         "metastudio_exporter_clock_skew_seconds",
         "gauge",
         "Clock of the API minus ours.",
         ("target",),
-        lambda books: sampling.one(books.view.target, books.view.clock_skew_ms, 1000),
+        lambda view: sampling.one(view.target, view.clock_skew_ms),
+        per_unit=SECOND,
     ),
     Metric(
         "metastudio_exporter_clocks_disagree",
@@ -273,7 +285,7 @@ POLLS: Final[tuple[Metric[Books], ...]] = (
         "counter",
         "Jobs booked under other/other because metrics.max_label_sets was reached.",
         ("target",),
-        lambda books: sampling.one(books.view.target, books.view.label_sets_folded),
+        lambda view: sampling.one(view.target, view.label_sets_folded),
     ),
     Metric(
         "metastudio_exporter_target_info",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from exporter.exposition.render import Exposition
-from exporter.ledger.snapshot import Published, TargetView
+from exporter.ledger.snapshot import TargetView
 
 
 class Publisher:
@@ -13,7 +13,6 @@ class Publisher:
 
     def __init__(self, exposition: Exposition) -> None:
         self._exposition = exposition
-        self._classes: tuple[str, ...] = ()
         self._views: dict[str, TargetView | None] = {}
 
     def view(self, target: str) -> TargetView | None:
@@ -24,15 +23,11 @@ class Publisher:
         self._views[view.target] = view
         self._hand_over()
 
-    def exchange(
-        self, names: Sequence[str], classes: tuple[str, ...], views: Iterable[TargetView] = ()
-    ) -> None:
-        """From now on these targets and classes, with these new views, in one publication."""
+    def exchange(self, names: Sequence[str], views: Iterable[TargetView] = ()) -> None:
+        """From now on these targets, with these new views, in one publication."""
         fresh = {view.target: view for view in views}
         self._views = {name: fresh.get(name, self._views.get(name)) for name in names}
-        self._classes = classes
         self._hand_over()
 
     def _hand_over(self) -> None:
-        views = tuple(view for view in self._views.values() if view is not None)
-        self._exposition.publish(Published(targets=views, classes=self._classes))
+        self._exposition.publish(tuple(view for view in self._views.values() if view is not None))

@@ -23,9 +23,10 @@ from exporter.exposition.api_stats import ApiMetrics, ApiView
 from exporter.exposition.catalog import Metric
 from exporter.exposition.gzip import ChunkedText, EncodedBody, Parts
 from exporter.exposition.process import SelfMetrics, self_registry
-from exporter.exposition.samples import Books, ProcessView
-from exporter.exposition.text import END, Block, Format, Source, select, write_block, write_family
-from exporter.ledger.snapshot import Published
+from exporter.exposition.samples import ProcessView
+from exporter.exposition.text import END, Block, Format, select, write_block, write_family
+from exporter.ledger.snapshot import TargetView
+from exporter.units import SECOND
 
 REVISION_VARIABLE: Final = "METASTUDIO_EXPORTER_REVISION"
 """Environment variable with the commit that an image was built from."""
@@ -33,7 +34,7 @@ REVISION_VARIABLE: Final = "METASTUDIO_EXPORTER_REVISION"
 WANTED_SECONDS: Final = 300.0
 """How long after a scrape its format is still made ahead of the next one."""
 
-S = TypeVar("S", bound=Source)
+S = TypeVar("S", TargetView, ApiView, ProcessView)
 
 
 def process_view(environ: Mapping[str, str], *, loaded_at: float) -> ProcessView:
@@ -61,8 +62,7 @@ class Exposition:
         self._api = api
         self._process = process
         self._self = SelfMetrics(self_registry() if registry is None else registry)
-        self._published = Published()
-        self._books: tuple[Books, ...] = ()
+        self._published: tuple[TargetView, ...] = ()
         self.show_created(created_timestamps)
         self._bodies: dict[Format, EncodedBody] = {}
         self._monotonic = monotonic
@@ -71,22 +71,18 @@ class Exposition:
 
     def show_created(self, wanted: bool) -> None:
         """Whether there are ``_created`` series, from now on: a reload may change it."""
-        self._jobs_sheet = _FamilyCache[Books](metrics.JOBS, wanted)
-        self._api_sheet = _FamilyCache[ApiView](metrics.API, wanted)
-        self._polls_sheet = _FamilyCache[Books](metrics.POLLS, wanted)
-        self._process_sheet = _FamilyCache[ProcessView](metrics.PROCESS, wanted)
+        self._job_families = _FamilyCache(metrics.JOBS, wanted, _counting_since)
+        self._api_families = _FamilyCache(metrics.API, wanted, _api_created)
+        self._poll_families = _FamilyCache(metrics.POLLS, wanted, _counting_since)
+        self._process_families = _FamilyCache(metrics.PROCESS, wanted, _process_created)
 
     @property
-    def published(self) -> Published:
+    def published(self) -> tuple[TargetView, ...]:
         return self._published
 
-    def publish(self, published: Published) -> None:
-        """Replace what is shown. Views that did not change (the same objects) keep their text."""
-        known = {id(books.view): books for books in self._books if books.classes == published.classes}
-        self._books = tuple(
-            known.get(id(view)) or Books(view, published.classes) for view in published.targets
-        )
-        self._published = published
+    def publish(self, views: tuple[TargetView, ...]) -> None:
+        """Replace what is shown: all targets that have been loaded. The same objects keep their text."""
+        self._published = views
         self._prepare()
 
     def config_loaded(self, successful: bool, at: float) -> None:
@@ -110,7 +106,7 @@ class Exposition:
         """The same in parts; with ``names`` nothing of it is shared."""
         fresh = self._self.text(form)
         if names:
-            chosen = "".join(sheet.select(sources, form, names) for sheet, sources in self._sheets())
+            chosen = "".join(cache.select(sources, form, names) for cache, sources in self._families())
             fresh, body = chosen + select(fresh, names), EncodedBody(())
         else:
             self._wanted[form, packed] = self._monotonic()
@@ -118,18 +114,18 @@ class Exposition:
         end = (fresh + END if form is Format.OPENMETRICS else fresh).encode()
         return body.gzip(end) if packed else body.plain(end)
 
-    def _sheets(self) -> tuple[tuple[_FamilyCache[Any], tuple[Any, ...]], ...]:
+    def _families(self) -> tuple[tuple[_FamilyCache[Any], tuple[Any, ...]], ...]:
         """Every table and its sources, in the order of the text."""
         return (
-            (self._jobs_sheet, self._books),
-            (self._api_sheet, self._api.views()),
-            (self._polls_sheet, self._books),
-            (self._process_sheet, (self._process,)),
+            (self._job_families, self._published),
+            (self._api_families, self._api.views()),
+            (self._poll_families, self._published),
+            (self._process_families, (self._process,)),
         )
 
     def body(self, form: Format) -> EncodedBody:
         """The text of everything but the fresh part; the same object until something changes."""
-        texts = tuple(sheet.text(sources, form) for sheet, sources in self._sheets())
+        texts = tuple(cache.text(sources, form) for cache, sources in self._families())
         body = self._bodies.get(form)
         if body is None or not _all_same(body.texts, texts):
             body = EncodedBody(texts)
@@ -165,9 +161,13 @@ class _Written(NamedTuple, Generic[S]):
 class _FamilyCache(Generic[S]):
     """The text of one table of metrics, with what was written before."""
 
-    def __init__(self, table: Sequence[Metric[Any]], created_timestamps: bool) -> None:
-        self._table = table
-        self._created = created_timestamps
+    def __init__(
+        self, table: Sequence[Metric[S]], show_created: bool, created: Callable[[S], float | None]
+    ) -> None:
+        """``created``: when a source's counters began (Unix seconds), as far as that is known."""
+        self._table: Sequence[Metric[S]] = table
+        self._show_created = show_created
+        self._created: Callable[[S], float | None] = created
         self._written: dict[Format, _Written[S]] = {}
 
     def text(self, sources: tuple[S, ...], form: Format) -> ChunkedText:
@@ -198,7 +198,20 @@ class _FamilyCache(Generic[S]):
         return written
 
     def _blocks(self, source: S, form: Format) -> tuple[Block, ...]:
-        return tuple(write_block(metric, source, form, created=self._created) for metric in self._table)
+        created = self._created(source) if self._show_created else None
+        return tuple(write_block(metric, source, form, created) for metric in self._table)
+
+
+def _counting_since(view: TargetView) -> float | None:
+    return None if view.counting_since is None else view.counting_since / SECOND
+
+
+def _api_created(api: ApiView) -> float:
+    return api.created
+
+
+def _process_created(process: ProcessView) -> None:
+    """Its one counter begins with the process, whose start is a metric of its own."""
 
 
 def _all_same(some: Sequence[object], others: Sequence[object]) -> bool:

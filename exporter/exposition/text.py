@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from functools import cache, lru_cache
 from itertools import accumulate
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 from prometheus_client.exposition import generate_latest as generate_prometheus
 from prometheus_client.metrics_core import Metric as Family
@@ -20,7 +20,8 @@ from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
 from exporter.exposition.catalog import Metric
-from exporter.exposition.samples import Distribution, Exemplar
+from exporter.ledger.snapshot import Exemplar, Histogram
+from exporter.units import SECOND
 
 END = "# EOF\n"
 """Last line of OpenMetrics, and of nothing else."""
@@ -28,6 +29,9 @@ END = "# EOF\n"
 
 EXEMPLAR_LIMIT: Final = 128
 """Characters of all label names and values of an exemplar (OpenMetrics 1.0.0, "Exemplars")."""
+
+_JOB_ID: Final = "job_id"
+"""The label of an exemplar."""
 
 
 REMEMBERED: Final = 32_768
@@ -41,14 +45,6 @@ class Format(Enum):
     OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 
-class Source(Protocol):
-    """What a metric's samples are made of."""
-
-    @property
-    def created(self) -> float | None:
-        """When its counters began, Unix seconds."""
-
-
 class Block(NamedTuple):
     """One source's lines of one family."""
 
@@ -57,20 +53,22 @@ class Block(NamedTuple):
     """0.0.4 has ``_created`` in a family of its own, which must not come between the others' samples."""
 
 
-def write_block(metric: Metric[Any], source: Source, form: Format, *, created: bool = False) -> Block:
-    """``created``: with ``_created`` samples, as far as the source knows when its counters began."""
-    counts_from = source.created if created and metric.type != "gauge" else None
+def write_block(metric: Metric[Any], source: Any, form: Format, created: float | None = None) -> Block:  # noqa: ANN401
+    """``created``: when the source's counters began (Unix seconds), for ``_created`` samples."""
+    counts_from = created if metric.type != "gauge" else None
+    per_unit = metric.per_unit
     lines: list[str] = []
     created_lines: list[str] = []
     exemplars = metric.exemplars(source) if form is Format.OPENMETRICS else {}
     into = lines if form is Format.OPENMETRICS else created_lines
     for values, value in metric.samples(source):
-        if isinstance(value, Distribution):
+        if isinstance(value, Histogram):
             lines.extend(_histogram(metric, values, value, form))
         else:
             labels = _labels(metric.labels)(values)
-            exemplar = _exemplar(exemplars.get(values))
-            lines.append(f"{metric.name}{labels} {number(value)}{exemplar}\n")
+            exemplar = _exemplar(exemplars.get(values), per_unit)
+            shown = number(value if per_unit == 1 else value / per_unit)
+            lines.append(f"{metric.name}{labels} {shown}{exemplar}\n")
         if counts_from is not None:
             labels = _labels(metric.labels)(values)
             into.append(f"{metric.family}_created{labels} {floatToGoString(counts_from)}\n")
@@ -123,32 +121,34 @@ def _selected(lines: Iterable[str], names: frozenset[str]) -> Iterator[str]:
             metadata = []
 
 
-def _histogram(
-    metric: Metric[Any], values: tuple[str, ...], value: Distribution, form: Format
-) -> Iterator[str]:
+def _histogram(metric: Metric[Any], values: tuple[str, ...], value: Histogram, form: Format) -> Iterator[str]:
     bucket = _labels((*metric.labels, "le"))
-    name = metric.name
+    name, per_unit = metric.name, metric.per_unit
     total = 0
     exemplars = value.exemplars if form is Format.OPENMETRICS else {}
     totals = enumerate(accumulate(value.counts))
-    for bound, (place, total) in zip((*value.bounds, float("inf")), totals, strict=True):
-        labels = bucket((*values, floatToGoString(bound)))
-        yield f"{name}_bucket{labels} {number(total)}{_exemplar(exemplars.get(place))}\n"
+    for bound, (place, total) in zip(_bounds(value.bounds, per_unit), totals, strict=True):
+        labels = bucket((*values, bound))
+        yield f"{name}_bucket{labels} {number(total)}{_exemplar(exemplars.get(place), per_unit)}\n"
     labels = _labels(metric.labels)(values)
     yield f"{name}_count{labels} {number(total)}\n"
-    yield f"{name}_sum{labels} {floatToGoString(value.sum)}\n"
+    yield f"{name}_sum{labels} {floatToGoString(value.sum / per_unit)}\n"
 
 
-def _exemplar(exemplar: Exemplar | None) -> str:
-    """What follows the sample's value; nothing when the labels are longer than allowed, or not printable."""
+@lru_cache
+def _bounds(bounds: tuple[float, ...], per_unit: int) -> tuple[str, ...]:
+    """Values of ``le``."""
+    return (*(floatToGoString(bound / per_unit) for bound in bounds), "+Inf")
+
+
+def _exemplar(exemplar: Exemplar | None, per_unit: int) -> str:
+    """What follows the sample's value; nothing when the id is longer than allowed, or not printable."""
     if exemplar is None:
         return ""
-    texts = [text for label in exemplar.labels for text in label]
-    if sum(map(len, texts)) > EXEMPLAR_LIMIT or not all(map(str.isprintable, texts)):
+    job_id, value, at = exemplar
+    if len(_JOB_ID) + len(job_id) > EXEMPLAR_LIMIT or not job_id.isprintable():
         return ""
-    names, values = zip(*exemplar.labels, strict=True)
-    value = floatToGoString(exemplar.value)
-    return f" # {_labels(names)(values)} {value} {exemplar.timestamp}"
+    return f" # {_labels((_JOB_ID,))((job_id,))} {floatToGoString(value / per_unit)} {at / SECOND}"
 
 
 @cache

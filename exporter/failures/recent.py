@@ -15,7 +15,7 @@ import msgspec
 
 from exporter.failures.classify import UNCLASSIFIED, template
 from exporter.failures.suggest import as_yaml, suggest
-from exporter.units import MINUTE
+from exporter.units import MINUTE, SECOND
 
 KEPT_MINUTES: Final = 60
 KEPT_TEMPLATES: Final = 200
@@ -24,7 +24,7 @@ SHOWN: Final = 10
 SAMPLE_LIMIT: Final = 1024
 
 
-class _Template:
+class _Messages:
     """Messages that one rule would match: how many, when last, and the first of them."""
 
     __slots__ = ("jobs", "last", "sample")
@@ -42,7 +42,7 @@ class RecentFailures:
         self._pending: list[tuple[int, str, str]] = []
         self.minutes: dict[int, Counter[str]] = {}
         """By minute: how many FAILED jobs of each class were seen."""
-        self.templates: dict[str, _Template] = {}
+        self.templates: dict[str, _Messages] = {}
         """By suggested rule: messages that differ only in a small number are one template."""
 
     def failed(self, at: int, fail_class: str, message: str) -> None:
@@ -74,7 +74,7 @@ class RecentFailures:
             if len(self.templates) >= KEPT_TEMPLATES:
                 rarest = min(self.templates, key=lambda name: self._rank(name))
                 del self.templates[rarest]
-            self.templates[name] = _Template(message)
+            self.templates[name] = _Messages(message)
         seen = self.templates[name]
         seen.jobs += 1
         seen.last = max(seen.last, at)
@@ -97,16 +97,17 @@ class RecentFailures:
         return tuple(self._shown(rule, self.templates[rule]) for rule in rules)
 
     @staticmethod
-    def _shown(rule: str, seen: _Template) -> UnclassifiedTemplate:
-        return UnclassifiedTemplate(template(seen.sample), seen.jobs, seen.last, rule)
+    def _shown(rule: str, seen: _Messages) -> UnclassifiedTemplate:
+        return UnclassifiedTemplate(template(seen.sample), seen.jobs, seen.last / SECOND, rule)
 
 
 class UnclassifiedTemplate(msgspec.Struct, frozen=True):
-    """A kind of failure message that no rule knows."""
+    """Failure messages that no rule knows and one would match, as docs/status-api.md shows them."""
 
     template: str
-    """Untrusted text: what varies is masked, bounded, one line."""
+    """Untrusted text: one line, bounded, with placeholders for what varies."""
     jobs: int
-    last_seen: int
+    last_seen: float
+    """Unix seconds."""
     rule: str
     """An entry of ``fail_msg_classes`` for it, as YAML."""

@@ -32,11 +32,11 @@ class Exemplar(NamedTuple):
 class Histogram(NamedTuple):
     """Observations by bucket."""
 
-    bounds: tuple[int, ...]
-    """Upper bounds, ascending, without +Inf: characters, or milliseconds."""
+    bounds: tuple[float, ...]
+    """Upper bounds, ascending, without +Inf: characters or milliseconds of jobs, seconds of requests."""
     counts: tuple[int, ...]
     """Observations per bucket, not cumulated; one longer than ``bounds``: the last one is +Inf."""
-    sum: int
+    sum: float
     """In the unit of ``bounds``."""
     exemplars: Mapping[int, Exemplar] = {}
     """By place of the bucket in ``counts``; only since this process started."""
@@ -54,11 +54,13 @@ class JobGauges(msgspec.Struct, frozen=True):
     """F: everything created before it, and listed within ``overlap``, is counted."""
 
 
-class MinuteCounts(NamedTuple):
-    """The jobs created in one minute, by what became of them."""
+class Minute(msgspec.Struct, frozen=True):
+    """Jobs created in one minute, by what became of them, as docs/status-api.md shows them."""
 
-    start: int
-    succeeded: int
+    start: float
+    """Unix seconds."""
+    created: int
+    finished: int
     failed: int
     expired: int
     open: int
@@ -67,7 +69,7 @@ class MinuteCounts(NamedTuple):
 class Activity(msgspec.Struct, frozen=True):
     """For the status page: the last hour as this process saw it."""
 
-    minutes: tuple[MinuteCounts, ...] = ()
+    minutes: tuple[Minute, ...] = ()
     """By minute of creation, oldest first."""
     failures: Mapping[str, int] = {}
     """FAILED jobs by class, most frequent first."""
@@ -85,6 +87,8 @@ class TargetView(msgspec.Struct, frozen=True, kw_only=True):
     api_endpoint: str
     label_sets: tuple[LabelSet, ...] = ()
     """Every label set in use: the documented ones that the filters allow, then those seen, in order."""
+    classes: tuple[str, ...] = ()
+    """Every ``fail_msg_class`` in use, in rule order, then ``unclassified`` and ``no_message``."""
 
     first_tried: int | None = None
     """By our own clock, while counting has not begun: it will begin from there (R4)."""
@@ -127,14 +131,6 @@ class TargetView(msgspec.Struct, frozen=True, kw_only=True):
     poll_budget: int = 0
     """How many it may have made."""
     activity: Activity = Activity()
-
-
-class Published(msgspec.Struct, frozen=True):
-    """One publication: all targets that have been loaded."""
-
-    targets: tuple[TargetView, ...] = ()
-    classes: tuple[str, ...] = ()
-    """Every ``fail_msg_class`` in use, in rule order, then ``unclassified`` and ``no_message``."""
 
 
 class PollCost(msgspec.Struct, frozen=True):

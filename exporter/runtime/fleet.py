@@ -66,7 +66,7 @@ class Fleet:
     async def load(self) -> None:
         """Load and publish the counts of every target. Raises ExporterError."""
         classes = classifier(self.config)
-        self._publisher.exchange([target.name for target in self.config.targets], classes.classes)
+        self._publisher.exchange([target.name for target in self.config.targets])
         networks = await read_networks(self.config.targets, self._resources)
         for settings in self.config.targets:
             repository = new_repository(self.config, settings, self._resources, classes)
@@ -101,7 +101,7 @@ class Fleet:
         try:
             await self._pause(change.stopped)
             repositories = await self._load_all(config, change.opened, classes)
-            self._swap(config, change, classes, repositories, self._connect(change, networks))
+            self._swap(config, change, repositories, self._connect(change, networks))
         except BaseException:
             self._resume(change.stopped)
             raise
@@ -172,7 +172,6 @@ class Fleet:
         self,
         config: Config,
         change: TargetChanges,
-        classes: Classifier,
         repositories: dict[str, LedgerRepository],
         clients: dict[str, Client],
     ) -> None:
@@ -186,7 +185,7 @@ class Fleet:
             name = settings.name
             self.targets[name] = Target(config, settings, self._resources, repositories[name], clients[name])
         names = [target.name for target in config.targets]
-        self._publisher.exchange(names, classes.classes, views)
+        self._publisher.exchange(names, views)
         self.config = config
         self._resume(repositories)
 

@@ -122,6 +122,7 @@ def new_repository(
             region=settings.region,
             project_id=settings.project_id or "",
             api_endpoint=settings.endpoint,
+            classes=classes.classes,
         ),
         scope=ledger_scope(settings),
         job_type=settings.filters.job_type,

@@ -14,8 +14,10 @@ import msgspec
 
 from exporter.config.load import Config
 from exporter.exposition import JOB_STATES, ApiView, FailedRequest, ProcessView
+from exporter.failures import UnclassifiedTemplate
 from exporter.ledger.record import FAILED, FINAL_STATES
-from exporter.ledger.snapshot import JobGauges, LabelSet, Published, TargetView
+from exporter.ledger.snapshot import JobGauges, LabelSet, Minute, TargetView
+from exporter.units import SECOND
 
 State = Literal["ok", "behind", "clock", "failing", "refused", "denied", "starting"]
 """ok: read in time; behind: read, but late; clock: the API's clock and ours differ by more than
@@ -37,32 +39,12 @@ class Jobs(msgspec.Struct, frozen=True):
     states: Mapping[str, int]
 
 
-class Minute(msgspec.Struct, frozen=True):
-    """Jobs created in the minute that begins at ``start``, by what became of them."""
-
-    start: float
-    created: int
-    finished: int
-    failed: int
-    expired: int
-    open: int
-
-
 class FailureClass(msgspec.Struct, frozen=True):
     fail_msg_class: str
     last_hour: int
     """As this process saw it."""
     total: int
     """Since counting began."""
-
-
-class Template(msgspec.Struct, frozen=True):
-    """A kind of failure message that no rule knows, and a rule for it to paste."""
-
-    template: str
-    jobs: int
-    last_seen: float
-    rule: str
 
 
 class CredentialsStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,7 +90,7 @@ class TargetStatus(msgspec.Struct, frozen=True, kw_only=True):
     jobs: tuple[Jobs, ...] | None
     """Created in that window, most failures first; ``None`` until all of it has been read."""
     failures: tuple[FailureClass, ...]
-    unclassified: tuple[Template, ...]
+    unclassified: tuple[UnclassifiedTemplate, ...]
     last_hour: tuple[Minute, ...]
 
 
@@ -143,13 +125,13 @@ def status(
     ready: bool,
     process: ProcessView,
     reload: Reload,
-    published: Published,
+    published: Iterable[TargetView],
     api: Iterable[ApiView],
     config: Config,
     configuration: str,
 ) -> Status:
     facts = {view.target: view for view in api}
-    targets = tuple(_target(view, facts.get(view.target), config, now) for view in published.targets)
+    targets = tuple(_target(view, facts.get(view.target), config, now) for view in published)
     errors = [error for view in facts.values() for error in view.recent_failures]
     return Status(
         now=now,
@@ -172,7 +154,7 @@ def _target(view: TargetView, api: ApiView | None, config: Config, now: float) -
         denied=api is not None and api.access_denied,
         expires=api.credentials_expiry if api is not None else None,
     )
-    counted_until = gauges.counted_until / 1000 if gauges else None
+    counted_until = gauges.counted_until / SECOND if gauges else None
     lag = None if counted_until is None else now + _api_ahead(view) - counted_until
     return TargetStatus(
         name=view.target,
@@ -194,21 +176,21 @@ def _target(view: TargetView, api: ApiView | None, config: Config, now: float) -
         credentials=credentials,
         clock_skew_seconds=_seconds(view.clock_skew_ms),
         clocks_disagree=view.clocks_disagree,
-        skipped_seconds=view.skipped_ms / 1000,
+        skipped_seconds=view.skipped_ms / SECOND,
         polls=view.polls,
         anomalies=view.anomalies,
         window_seconds=config.poll.window,
         jobs=_jobs(gauges),
         failures=_failures(view),
-        unclassified=_unclassified(view),
-        last_hour=_last_hour(view),
+        unclassified=view.activity.unclassified,
+        last_hour=view.activity.minutes,
     )
 
 
 def _api_ahead(view: TargetView) -> float:
     """The API's time, as far as it is believed, minus ours, in seconds."""
     ahead = view.clock_skew_ms if view.believed_skew_ms is None else view.believed_skew_ms
-    return (ahead or 0) / 1000
+    return (ahead or 0) / SECOND
 
 
 def _state(
@@ -227,7 +209,7 @@ def _state(
     if view.clocks_disagree or (lag or 0) < -NOTABLE_LAG:
         return "clock"
     patience = max(MISSED_POLLS * poll.interval, poll.timeout)
-    late = now - (view.last_complete_poll or 0) / 1000 > patience
+    late = now - (view.last_complete_poll or 0) / SECOND > patience
     return "behind" if late or (lag or 0) > 2 * poll.overlap + patience else "ok"
 
 
@@ -258,26 +240,5 @@ def _failures(view: TargetView) -> tuple[FailureClass, ...]:
     return tuple(FailureClass(name, recent.get(name, 0), totals[name]) for name in names if totals[name])
 
 
-def _unclassified(view: TargetView) -> tuple[Template, ...]:
-    return tuple(
-        Template(seen.template, seen.jobs, seen.last_seen / 1000, seen.rule)
-        for seen in view.activity.unclassified
-    )
-
-
-def _last_hour(view: TargetView) -> tuple[Minute, ...]:
-    return tuple(
-        Minute(
-            start=start / 1000,
-            created=succeeded + failed + expired + still_open,
-            finished=succeeded + failed,
-            failed=failed,
-            expired=expired,
-            open=still_open,
-        )
-        for start, succeeded, failed, expired, still_open in view.activity.minutes
-    )
-
-
 def _seconds(milliseconds: int | None) -> float | None:
-    return None if milliseconds is None else milliseconds / 1000
+    return None if milliseconds is None else milliseconds / SECOND

@@ -17,7 +17,8 @@ from typing import Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from exporter.status.model import Jobs, Minute, Status
+from exporter.ledger.snapshot import Minute
+from exporter.status.model import Jobs, Status
 
 REFRESH_SECONDS: Final = 10
 TEMPLATES: Final = Path(__file__).parent / "templates"

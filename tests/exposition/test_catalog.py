@@ -7,13 +7,14 @@ from typing import Any
 
 import msgspec
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.cloud.events import OPERATIONS, ApiEvents
 from exporter.errors import ErrorKind
 from exporter.exposition import catalog as metrics
 from exporter.exposition.api_stats import MAX_ERROR_CODES, ApiMetrics
 from exporter.exposition.catalog import METRICS, Metric
-from exporter.exposition.samples import Books, Distribution
+from exporter.exposition.text import Format, write_block, write_family
 from exporter.ledger.record import Anomaly
 from exporter.ledger.snapshot import Histogram, JobGauges, TargetView
 from tests.exposition.views import (
@@ -27,7 +28,7 @@ from tests.exposition.views import (
     full_view,
 )
 
-Values = dict[tuple[str, ...], float | Distribution]
+Values = dict[tuple[str, ...], float | Histogram]
 
 
 def named(name: str) -> Metric[Any]:
@@ -35,7 +36,23 @@ def named(name: str) -> Metric[Any]:
 
 
 def samples(name: str, view: TargetView) -> Values:
-    return dict(named(name).samples(Books(view, CLASSES)))
+    """Numbers in the metric's unit; histograms as they are kept."""
+    metric = named(name)
+    return {
+        labels: value if isinstance(value, Histogram) else value / metric.per_unit
+        for labels, value in metric.samples(view)
+    }
+
+
+def written(name: str, view: TargetView) -> dict[tuple[str, str], float]:
+    """What users see of it: by end of the sample's name, and ``le``."""
+    metric, form = named(name), Format.PROMETHEUS
+    text = "".join(write_family(metric, [write_block(metric, view, form)], form))
+    return {
+        (sample.name.removeprefix(name), sample.labels.get("le", "")): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
 
 
 def api_samples(name: str, api: ApiMetrics) -> Values:
@@ -102,14 +119,14 @@ def test_every_metric_is_well_formed(metric: Metric[Any]) -> None:
     elif metric in metrics.PROCESS:
         source = PROCESS
     else:
-        source = Books(full_view(), CLASSES)
+        source = full_view()
     found = list(metric.samples(source))
     assert metric.help.endswith(".")
     assert "\n" not in metric.help
     assert found
     assert {len(labels) for labels, _ in found} == {len(metric.labels)}
     assert len({labels for labels, _ in found}) == len(found)
-    assert all(isinstance(value, Distribution) == (metric.type == "histogram") for _, value in found)
+    assert all(isinstance(value, Histogram) == (metric.type == "histogram") for _, value in found)
 
 
 @pytest.mark.parametrize(
@@ -214,12 +231,13 @@ def test_durations_are_in_seconds_and_lengths_in_characters() -> None:
     view = msgspec.structs.replace(
         bare_view(), text_length={LLM: histogram}, duration_lower_bound={LLM: histogram}, skipped_ms=1_500
     )
-    key = ("production", *LLM)
-    characters = samples("metastudio_tts_text_length_characters", view)[key]
-    seconds = samples("metastudio_tts_job_duration_lower_bound_seconds", view)[key]
-    assert characters == Distribution((50, 1_500), (1, 0, 2), 3_750)
-    assert seconds == Distribution((0.05, 1.5), (1, 0, 2), 3.75)
-    assert samples("metastudio_exporter_skipped_seconds_total", view) == {("production",): 1.5}
+    buckets = ("_bucket", "50.0"), ("_bucket", "1500.0"), ("_bucket", "+Inf"), ("_count", ""), ("_sum", "")
+    characters = written("metastudio_tts_text_length_characters", view)
+    assert characters == dict(zip(buckets, (1, 1, 3, 3, 3_750), strict=True))
+    buckets = ("_bucket", "0.05"), ("_bucket", "1.5"), ("_bucket", "+Inf"), ("_count", ""), ("_sum", "")
+    seconds = written("metastudio_tts_job_duration_lower_bound_seconds", view)
+    assert seconds == dict(zip(buckets, (1, 1, 3, 3, 3.75), strict=True))
+    assert written("metastudio_exporter_skipped_seconds_total", view) == {("", ""): 1.5}
 
 
 def test_api_errors_exist_before_the_first_of_them() -> None:
@@ -253,7 +271,7 @@ def test_api_facts_are_counted_where_they_belong() -> None:
     assert api_samples("metastudio_api_errors_total", api)["production", "list_jobs", "timeout"] == 1
     assert api_samples("metastudio_api_throttle_wait_seconds_total", api) == {("production",): 2.0}
     duration = api_samples("metastudio_api_request_duration_seconds", api)["production", "list_jobs"]
-    assert isinstance(duration, Distribution)
+    assert isinstance(duration, Histogram)
     assert duration.counts == (0, 1, 0, 0, 0, 0, 0, 0, 0, 1)
     assert duration.sum == pytest.approx(60.1)
     assert api_samples("metastudio_api_credentials_expiry_timestamp_seconds", api) == {

@@ -24,11 +24,10 @@ from exporter.exposition import catalog as metrics
 from exporter.exposition.api_stats import ApiMetrics
 from exporter.exposition.catalog import METRICS, Metric
 from exporter.exposition.render import REVISION_VARIABLE, WANTED_SECONDS, Exposition, process_view
-from exporter.exposition.samples import Books, Distribution
 from exporter.exposition.text import Format, select
 from exporter.ledger.snapshot import Histogram, JobGauges, LabelSet, TargetView
 from tests.conftest import Golden, Tool
-from tests.exposition.views import CLASSES, LLM, PROCESS, STARTED, bare_view, full_api, full_view, published
+from tests.exposition.views import CLASSES, LLM, PROCESS, STARTED, bare_view, full_api, full_view
 
 GOLDEN = Path(__file__).parent / "golden"
 PARSERS: dict[Format, Any] = {Format.PROMETHEUS: parse_prometheus, Format.OPENMETRICS: parse_openmetrics}
@@ -43,7 +42,7 @@ def exposition(*views: TargetView, api: ApiMetrics | None = None, created: bool 
         registry=CollectorRegistry(),
         created_timestamps=created,
     )
-    made.publish(published(*views))
+    made.publish(views)
     return made
 
 
@@ -68,20 +67,19 @@ def test_parsers_read_back_every_number(form: Format, created: bool) -> None:
     api = full_api("production", AWKWARD)
     found = values(parse(exposition(*views, api=api, created=created).render(form), form))
     expected: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
-    books = [Books(view, CLASSES) for view in views]
     everything: list[tuple[Metric[Any], Any]] = [
-        *product((*metrics.JOBS, *metrics.POLLS), books),
+        *product((*metrics.JOBS, *metrics.POLLS), views),
         *product(metrics.API, api.views()),
     ]
     for metric, source in everything:
         for labels, value in metric.samples(source):
             key = frozenset(zip(metric.labels, labels, strict=True))
-            if isinstance(value, Distribution):
-                expected[f"{metric.name}_sum", key] = value.sum
+            if isinstance(value, Histogram):
+                expected[f"{metric.name}_sum", key] = value.sum / metric.per_unit
                 expected[f"{metric.name}_count", key] = sum(value.counts)
                 assert found[f"{metric.name}_bucket", key | {("le", "+Inf")}] == sum(value.counts)
             else:
-                expected[metric.name, key] = value
+                expected[metric.name, key] = value / metric.per_unit
     assert len(expected) > 1000
     assert {key: found[key] for key in expected} == expected
     others = {name for name, _ in found.keys() - expected.keys()} - {
@@ -156,12 +154,18 @@ def test_text_is_made_again_only_for_the_target_that_changed(form: Format) -> No
     before = made.render(form)
     assert made.render(form) == before
 
-    made.publish(published(first, msgspec.structs.replace(second, up=False)))
+    made.publish(
+        (
+            first,
+            msgspec.structs.replace(second, up=False),
+        )
+    )
     assert parse(made.render(form), form) != parse(before, form)
     assert b'metastudio_up{target="second"} 0.0' in made.render(form)
     assert b'metastudio_up{target="first"} 1.0' in made.render(form)
 
-    made.publish(msgspec.structs.replace(made.published, classes=(*CLASSES, "brand_new")))
+    renamed = (*CLASSES, "brand_new")
+    made.publish(tuple(msgspec.structs.replace(view, classes=renamed) for view in made.published))
     assert b'fail_msg_class="brand_new"' in made.render(form)
 
     api.target("first").retry("list_jobs")
@@ -173,7 +177,7 @@ def test_text_is_made_again_only_for_the_target_that_changed(form: Format) -> No
     made.config_loaded(successful=True, at=STARTED + 120)
     assert b"config_last_reload_success_timestamp_seconds 1.7000001205e+09" in made.render(form)
 
-    made.publish(published(second))
+    made.publish((second,))
     assert b'metastudio_up{target="first"}' not in made.render(form)
 
 
@@ -190,7 +194,12 @@ def test_a_view_that_did_not_change_is_not_written_again() -> None:
     made = exposition(quiet, bare_view("busy"))
     made.render(Format.PROMETHEUS)
     assert reads == [LLM]
-    made.publish(published(quiet, msgspec.structs.replace(bare_view("busy"), up=True)))
+    made.publish(
+        (
+            quiet,
+            msgspec.structs.replace(bare_view("busy"), up=True),
+        )
+    )
     assert b'metastudio_up{target="busy"} 1.0' in made.render(Format.PROMETHEUS)
     assert reads == [LLM]
 
@@ -226,7 +235,7 @@ def test_what_was_asked_for_once_is_made_at_publication(form: Format, packed: bo
             return super().__getitem__(label_set)
 
     def publish() -> None:
-        made.publish(published(msgspec.structs.replace(bare_view(), created=Created({LLM: 1}))))
+        made.publish((msgspec.structs.replace(bare_view(), created=Created({LLM: 1})),))
 
     made = exposition(bare_view())
     publish()
@@ -254,7 +263,7 @@ def test_what_nobody_asks_for_any_more_is_no_longer_made() -> None:
     made.render(Format.PROMETHEUS)
     for later, expected in ((WANTED_SECONDS, [LLM]), (WANTED_SECONDS + 1, [LLM])):
         now = 1_000.0 + later
-        made.publish(published(msgspec.structs.replace(bare_view(), created=Created({LLM: 1}))))
+        made.publish((msgspec.structs.replace(bare_view(), created=Created({LLM: 1})),))
         assert reads == expected
     assert b"metastudio_tts_jobs_created_total{" in made.render(Format.PROMETHEUS)
 
@@ -287,7 +296,7 @@ def test_what_was_kept_equals_what_would_be_made_anew(
     api = full_api(*NAMES)
     made = exposition(api=api)
     for step, views in enumerate(history):
-        made.publish(published(*views))
+        made.publish(views)
         api.target(NAMES[step % 3]).retry("list_jobs")
         if scrape_between or step == len(history) - 1:
             anew = exposition(*views, api=api).render(form)
@@ -323,7 +332,7 @@ def test_process_view_tells_version_and_revision() -> None:
 def test_promtool_finds_nothing(tool: Tool) -> None:
     """Prometheus' own linter on a full exposition, prometheus-client's metrics included."""
     made = Exposition(full_api("production"), PROCESS)
-    made.publish(published(full_view("production")))
+    made.publish((full_view("production"),))
     checked = subprocess.run(
         [tool("promtool"), "check", "metrics"],
         input=made.render(Format.PROMETHEUS),
@@ -337,7 +346,7 @@ def test_promtool_finds_nothing(tool: Tool) -> None:
 def test_created_series_come_and_go_with_a_reload() -> None:
     """What was written without them is not kept."""
     exposition = Exposition(full_api("production"), PROCESS)
-    exposition.publish(published(full_view()))
+    exposition.publish((full_view(),))
     name = b"metastudio_tts_jobs_finished_created{"
     assert name not in exposition.render(Format.OPENMETRICS)
     exposition.show_created(True)
@@ -356,9 +365,7 @@ def test_who_reads_slowly_gets_what_was_published_when_it_began(form: Format) ->
     sent = [next(shared)]
     chunks = made.body(form).chunks
     for number in range(1, 4):
-        made.publish(
-            published(msgspec.structs.replace(full_view(), up=bool(number % 2), created={LLM: number}))
-        )
+        made.publish((msgspec.structs.replace(full_view(), up=bool(number % 2), created={LLM: number}),))
         made.render(form)
     unpacked = {chunk for chunk in chunks if chunk.blocks}
     assert unpacked < set(chunks)

@@ -19,10 +19,11 @@ from prometheus_client.samples import Exemplar as ClientExemplar
 from prometheus_client.utils import floatToGoString
 
 from exporter.exposition.catalog import Metric
-from exporter.exposition.samples import Distribution, Exemplar, Samples
+from exporter.exposition.samples import Samples
 from exporter.exposition.text import END, Format, select, write_block, write_family
+from exporter.ledger.snapshot import Exemplar, Histogram
 
-Rows = list[tuple[tuple[str, ...], float | Distribution]]
+Rows = list[tuple[tuple[str, ...], float | Histogram]]
 JOB_ID = "0f0e0d0c-1234-5678-9abc-def012345678"
 
 
@@ -32,11 +33,7 @@ class Source:
     def __init__(self, rows: Rows, created: float | None, exemplar: Exemplar | None = None) -> None:
         self.rows = rows
         self.exemplars = {rows[0][0]: exemplar} if rows and exemplar else {}
-        self._created = created
-
-    @property
-    def created(self) -> float | None:
-        return self._created
+        self.created = created
 
 
 class Families(Collector):
@@ -52,14 +49,14 @@ def rows_of(source: Source) -> Samples:
 
 
 def ours(metric: Metric[Any], sources: list[Source], form: Format, *, created: bool) -> str:
-    blocks = [write_block(metric, source, form, created=created) for source in sources]
+    blocks = [write_block(metric, source, form, source.created if created else None) for source in sources]
     return "".join(write_family(metric, blocks, form))
 
 
-def their_exemplar(exemplar: Exemplar | None, form: Format) -> ClientExemplar | None:
+def their_exemplar(exemplar: Exemplar | None, form: Format, per_unit: int) -> ClientExemplar | None:
     if exemplar is None or form is not Format.OPENMETRICS:
         return None
-    return ClientExemplar(dict(exemplar.labels), exemplar.value, exemplar.timestamp)
+    return ClientExemplar({"job_id": exemplar.job_id}, exemplar.value / per_unit, exemplar.at / 1000)
 
 
 def theirs(metric: Metric[Any], sources: list[Source], form: Format, *, created: bool) -> str:
@@ -68,17 +65,18 @@ def theirs(metric: Metric[Any], sources: list[Source], form: Format, *, created:
     for source in sources:
         for values, value in source.rows:
             labels = dict(zip(metric.labels, values, strict=True))
-            if isinstance(value, Distribution):
-                bounds = [*map(floatToGoString, value.bounds), "+Inf"]
+            if isinstance(value, Histogram):
+                bounds = [*(floatToGoString(bound / metric.per_unit) for bound in value.bounds), "+Inf"]
                 for place, total in enumerate(accumulate(value.counts)):
-                    exemplar = their_exemplar(value.exemplars.get(place), form)
+                    exemplar = their_exemplar(value.exemplars.get(place), form, metric.per_unit)
                     bucket = {**labels, "le": bounds[place]}
                     family.add_sample(f"{metric.name}_bucket", bucket, total, exemplar=exemplar)
                 family.add_sample(f"{metric.name}_count", labels, sum(value.counts))
-                family.add_sample(f"{metric.name}_sum", labels, value.sum)
+                family.add_sample(f"{metric.name}_sum", labels, value.sum / metric.per_unit)
             else:
-                exemplar = their_exemplar(source.exemplars.get(values), form)
-                family.add_sample(metric.name, labels, value, exemplar=exemplar)
+                exemplar = their_exemplar(source.exemplars.get(values), form, metric.per_unit)
+                shown = value if metric.per_unit == 1 else value / metric.per_unit
+                family.add_sample(metric.name, labels, shown, exemplar=exemplar)
             if created and source.created is not None and metric.type != "gauge":
                 family.add_sample(f"{metric.family}_created", labels, source.created)
     if not family.samples:
@@ -99,19 +97,19 @@ numbers = st.one_of(
 
 
 exemplars = st.builds(
-    lambda job_id, value, at: Exemplar((("job_id", job_id),), value, at),
+    Exemplar,
     st.text(st.characters(categories=["L", "N", "P", "S"]), max_size=128 - len("job_id")),
-    st.floats(0, 1e9),
-    st.floats(1e9, 2e9),
+    st.integers(0, 10**9),
+    st.integers(10**12, 2 * 10**12),
 )
 
 
 @st.composite
-def distributions(draw: st.DrawFn) -> Distribution:
+def distributions(draw: st.DrawFn) -> Histogram:
     bounds = sorted(draw(st.sets(st.floats(min_value=0.001, max_value=1e9), max_size=5)))
     counts = draw(st.lists(st.integers(0, 10**9), min_size=len(bounds) + 1, max_size=len(bounds) + 1))
     shown = draw(st.dictionaries(st.integers(0, len(bounds)), exemplars, max_size=2))
-    return Distribution(tuple(bounds), tuple(counts), draw(st.floats(min_value=0, max_value=1e15)), shown)
+    return Histogram(tuple(bounds), tuple(counts), draw(st.floats(min_value=0, max_value=1e15)), shown)
 
 
 @st.composite
@@ -129,6 +127,7 @@ def inputs(draw: st.DrawFn) -> tuple[Metric[Any], list[Source]]:
         labels,
         rows_of,
         exemplars=attrgetter("exemplars"),
+        per_unit=draw(st.sampled_from((1, 1000))),
     )
     row = st.tuples(st.tuples(*(texts for _ in labels)), distributions() if kind == "histogram" else numbers)
     exemplar = exemplars if kind == "counter" else st.none()
@@ -152,7 +151,7 @@ def test_lines_equal_those_of_prometheus_client(
 
 def exemplified(job_id: str) -> str:
     metric = Metric[Any]("a_total", "counter", "A.", (), rows_of, exemplars=attrgetter("exemplars"))
-    source = Source([((), 1.0)], None, Exemplar((("job_id", job_id),), 1.0, 1.7e9))
+    source = Source([((), 1.0)], None, Exemplar(job_id, 1, 1_700_000_000_000))
     return ours(metric, [source], Format.OPENMETRICS, created=False).splitlines()[-1]
 
 

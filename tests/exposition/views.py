@@ -26,7 +26,6 @@ from exporter.ledger.snapshot import (
     Histogram,
     JobGauges,
     LabelSet,
-    Published,
     SeriesLabels,
     TargetView,
 )
@@ -50,6 +49,7 @@ def bare_view(target: str = "production", label_sets: tuple[LabelSet, ...] = (LL
         project_id="0f" * 16,
         api_endpoint="https://metastudio.cn-north-4.myhuaweicloud.com",
         label_sets=label_sets,
+        classes=CLASSES,
     )
 
 
@@ -79,6 +79,7 @@ def full_view(target: str = "production", label_sets: tuple[LabelSet, ...] = LAB
         project_id="0f" * 16,
         api_endpoint="https://metastudio.cn-north-4.myhuaweicloud.com",
         label_sets=label_sets,
+        classes=CLASSES,
         counting_since=1_699_999_000_250,
         created={label_set: next(numbers) for label_set in label_sets},
         finished=count(FINAL_STATES),
@@ -139,12 +140,8 @@ def full_status(*views: TargetView, config: Config | None = None, api: ApiMetric
         ready=True,
         process=PROCESS,
         reload=Reload(loaded=STARTED, last_attempt=STARTED, problems=()),
-        published=published(*(views or (full_view(),))),
+        published=views or (full_view(),),
         api=(api or full_api("production")).views(),
         config=config,
         configuration=show(config),
     )
-
-
-def published(*views: TargetView) -> Published:
-    return Published(views, CLASSES)

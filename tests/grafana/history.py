@@ -26,7 +26,7 @@ from exporter.commands.demo import configuration
 from exporter.exposition.api_stats import ApiMetrics
 from exporter.exposition.render import Exposition, process_view
 from exporter.exposition.text import Format
-from exporter.ledger.snapshot import Published, TargetView
+from exporter.ledger.snapshot import TargetView
 from exporter.polling.paging import PageMemory
 from exporter.polling.poller import Poller, PollSettings
 from exporter.polling.windows import Reader
@@ -126,7 +126,7 @@ class Recorder:
             source=self.client,
             reader=Reader(self.client, PageMemory(None), split_by_type=True),
             repository=self._repository(),
-            publish=lambda view: self.exposition.publish(Published((view,), self.classes.classes)),
+            publish=lambda view: self.exposition.publish((view,)),
             monotonic=clock,
             wall=clock,
             sleep=clock.sleep,
@@ -138,6 +138,7 @@ class Recorder:
             region=self.target.region,
             project_id=self.target.project_id or "",
             api_endpoint=self.target.endpoint,
+            classes=self.classes.classes,
         )
         return LedgerRepository(
             identity,

@@ -48,12 +48,12 @@ class Stage:
 
     @property
     def names(self) -> list[str]:
-        return [view.target for view in self.exposition.published.targets]
+        return [view.target for view in self.exposition.published]
 
     async def committed(self) -> None:
         """Until every target has books in the store."""
         async with asyncio.timeout(20):
-            while not all(view.polls for view in self.exposition.published.targets):  # noqa: ASYNC110 - no event to wait for
+            while not all(view.polls for view in self.exposition.published):  # noqa: ASYNC110 - no event to wait for
                 await asyncio.sleep(0.02)
 
     @property

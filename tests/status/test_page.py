@@ -30,7 +30,7 @@ from exporter.config.load import (
     TokenAuth,
 )
 from exporter.errors import ApiError, ErrorKind
-from exporter.ledger.snapshot import Activity, JobGauges, MinuteCounts, TargetView
+from exporter.ledger.snapshot import Activity, JobGauges, Minute, TargetView
 from exporter.status.model import State, Status
 from exporter.status.page import StatusPage, bars, clock, number, span
 from exporter.store.sqlite import SqliteStore
@@ -230,7 +230,7 @@ def test_numbers_and_times_are_for_reading() -> None:
 @given(st.lists(st.integers(0, 10**9), max_size=60))
 def test_bars_stay_inside_their_chart(values: list[int]) -> None:
     """The highest fills it; zeros are not drawn."""
-    minutes = [MinuteCounts(index * 60_000, value, 0, 0, 0) for index, value in enumerate(values)]
+    minutes = [Minute(index * 60.0, value, value, 0, 0, 0) for index, value in enumerate(values)]
     told = full_status(replace(bare_view(), label_sets=(LLM,), activity=Activity(minutes=tuple(minutes))))
     drawn = bars(told.targets[0].last_hour, "created")
     path = str(drawn["path"])

@@ -16,14 +16,14 @@ from prometheus_client.parser import text_string_to_metric_families as parse_pro
 from exporter.errors import ExporterError
 from exporter.exposition.render import Exposition
 from exporter.web.app import create_app
-from tests.exposition.views import PROCESS, full_api, full_status, full_view, published
+from tests.exposition.views import PROCESS, full_api, full_status, full_view
 
 OPENMETRICS = {"accept": "application/openmetrics-text"}
 
 
 def exposition() -> Exposition:
     made = Exposition(full_api("production"), PROCESS)
-    made.publish(published(full_view()))
+    made.publish((full_view(),))
     return made
 
 

@@ -21,7 +21,7 @@ from exporter.status.model import Status
 from exporter.web.app import create_app
 from exporter.web.server import Server
 from tests.conftest import Tool
-from tests.exposition.views import PROCESS, api_error, full_api, full_status, full_view, published
+from tests.exposition.views import PROCESS, api_error, full_api, full_status, full_view
 
 HOSTILE: Final = (
     "<script>document.title='owned'</script>",
@@ -68,7 +68,7 @@ class Site:
 
     def __init__(self) -> None:
         exposition = Exposition(full_api("production"), PROCESS)
-        exposition.publish(published(full_view()))
+        exposition.publish((full_view(),))
         self.status = hostile_status()
         app = create_app(
             exposition=exposition, ready=lambda: True, status=lambda: self.status, telemetry_path="/metrics"

@@ -20,7 +20,7 @@ from exporter.web.app import create_app
 from exporter.web.server import Server
 from testkit.processes import free_port
 from tests.conftest import Tool
-from tests.exposition.views import LLM, PROCESS, full_api, full_view, published
+from tests.exposition.views import LLM, PROCESS, full_api, full_view
 
 PATIENCE = 30.0
 """Seconds until Prometheus must have answered; it takes about two."""
@@ -101,7 +101,7 @@ def test_prometheus_scrapes_and_answers(release: Tool, tmp_path: Path) -> None:
     view = full_view()
     assert view.gauges is not None
     exposition = Exposition(full_api("production"), PROCESS)
-    exposition.publish(published(view))
+    exposition.publish((view,))
     text_length = view.text_length[LLM]
     label_set = f'job_type="{LLM[0]}",tts_service_enum="{LLM[1]}"'
     expected = {
@@ -125,7 +125,7 @@ def test_prometheus_scrapes_and_answers(release: Tool, tmp_path: Path) -> None:
                 async with httpx.AsyncClient(base_url=url) as client:
                     for query, value in expected.items():
                         await eventually(client, query, value)
-                    exposition.publish(published(msgspec.structs.replace(view, up=False)))
+                    exposition.publish((msgspec.structs.replace(view, up=False),))
                     await eventually(client, "metastudio_up", 0.0)
                     metadata = (await client.get("/api/v1/metadata")).json()["data"]
                     assert metadata["metastudio_tts_jobs"][0]["type"] == "gauge"
@@ -167,7 +167,7 @@ def test_exemplars_arrive(release: Tool, tmp_path: Path) -> None:
     program = release("prometheus")
     view = full_view()
     exposition = Exposition(full_api("production"), PROCESS)
-    exposition.publish(published(view))
+    exposition.publish((view,))
     failures = "metastudio_tts_job_failures_total"
     durations = f'metastudio_tts_job_duration_%s_bound_seconds_bucket{{job_type="{LLM[0]}"}}'
     first, slow = ("failed-job", 1.0, 1_700_000_000.125), ("slow-job", 61.5, 1_700_000_000.25)
@@ -183,7 +183,7 @@ def test_exemplars_arrive(release: Tool, tmp_path: Path) -> None:
                     for bound in ("upper", "lower"):
                         await eventually_exemplars(client, durations % bound, [slow] * of_one_type)
                     moved = msgspec.structs.replace(view, failure_exemplars={key: later})
-                    exposition.publish(published(moved))
+                    exposition.publish((moved,))
                     second = (later.job_id, 1.0, 1_700_000_060.0)
                     await eventually_exemplars(client, failures, [first, second])
 

@@ -17,13 +17,13 @@ from exporter.exposition.text import Format
 from exporter.web.scrape import Scrape
 from exporter.web.server import Server
 from tests.conftest import Tool
-from tests.exposition.views import PROCESS, full_api, full_view, published
+from tests.exposition.views import PROCESS, full_api, full_view
 
 
 def exposition() -> Exposition:
     """Without process metrics: then two scrapes are equal."""
     made = Exposition(full_api("production"), PROCESS, registry=CollectorRegistry())
-    made.publish(published(full_view()))
+    made.publish((full_view(),))
     return made
 
 
