@@ -153,6 +153,7 @@ def errors_while_it_runs(world: World, exporter: Exporter, client: httpx.Client)
     projects = [f"{name}-project" for name in world.auths()]
     served = world.server.served
     wait_for("every bad answer", lambda: all(served[p] >= BAD_ANSWERS for p in projects), 60)
+    wait_for("a job's message", lambda: "the server received" in client.get("/api/v1/status").text, 60)
     look_around(world, client)
     assert exporter.process is not None
     misplaced(world)
