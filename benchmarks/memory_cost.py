@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from exporter.ledger.changes import Sighting
-from exporter.ledger.gauges import gauges
+from exporter.ledger.gauges import job_gauges
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.record import Record
 from exporter.ledger.stored import StoredLedger, open_ledger
@@ -66,7 +66,7 @@ def measure(jobs: int) -> dict[str, float]:
         found = time.process_time()
         rechecks = plan_rechecks(due, RecordCounts(ledger, due[0].since, now, 0.0).before) if due else None
         planned = time.process_time()
-        gauges(ledger, now)
+        job_gauges(ledger, now)
         shown = time.process_time()
         for look in due:
             job = ledger.jobs.get(look.job_id)

@@ -16,8 +16,10 @@ from exporter.exposition import catalog as metrics
 from exporter.exposition.api_stats import ApiMetrics
 from exporter.exposition.samples import ProcessView
 from exporter.failures.classify import BUILTIN_RULES, Classifier
-from exporter.ledger.snapshot import Histogram, JobGauges, LabelSet, TargetView
-from exporter.ledger.totals import documented_label_sets
+from exporter.ledger.gauges import JobGauges
+from exporter.ledger.record import LabelSet
+from exporter.ledger.snapshot import LastPoll, TargetView
+from exporter.ledger.totals import Histogram, documented_label_sets
 
 CLASSES: Final = Classifier(BUILTIN_RULES).classes
 TEXT_BUCKETS: Final = (50, 100, 200, 500, 1_000, 2_000, 3_000, 5_000, 10_000)
@@ -87,11 +89,10 @@ def view(target: str, size: Size) -> TargetView:
         duration_upper_bound=histograms(DURATION_BUCKETS),
         duration_lower_bound=histograms(DURATION_BUCKETS),
         gauges=JobGauges(waiting, waiting, dict.fromkeys(waiting, 1700000000125), 1_700_000_000_125),
-        up=True,
         polls={"complete": 5_000, "partial": 3},
         poll_duration=Histogram((100, 1_000), (3, 2, 1), 5_000),
         last_complete_poll=1_700_000_000_875,
-        clock_skew_ms=-1_500,
+        last_poll=LastPoll(up=True, clock_skew_ms=-1_500),
     )
 
 

@@ -224,7 +224,7 @@ POLLS: Final[tuple[Metric[TargetView], ...]] = (
         "gauge",
         "1 if the last poll got at least one valid list answer, 0 otherwise and before the first.",
         ("target",),
-        lambda view: sampling.one(view.target, float(view.up)),
+        lambda view: sampling.one(view.target, float(view.last_poll.up)),
     ),
     Metric(
         "metastudio_exporter_polls_total",
@@ -269,7 +269,7 @@ POLLS: Final[tuple[Metric[TargetView], ...]] = (
         "gauge",
         "Clock of the API minus ours.",
         ("target",),
-        lambda view: sampling.one(view.target, view.clock_skew_ms),
+        lambda view: sampling.one(view.target, view.last_poll.clock_skew_ms),
         per_unit=SECOND,
     ),
     Metric(

@@ -16,8 +16,17 @@ import msgspec
 from exporter.cloud import OPERATIONS
 from exporter.errors import ErrorKind
 from exporter.exposition.api_stats import ApiView
-from exporter.ledger.record import FINAL_STATES, OPEN_STATES, PROCESSING, UNKNOWN, WAITING
-from exporter.ledger.snapshot import Exemplar, Histogram, LabelSet, SeriesLabels, TargetView
+from exporter.ledger.record import (
+    FINAL_STATES,
+    OPEN_STATES,
+    PROCESSING,
+    UNKNOWN,
+    WAITING,
+    LabelSet,
+    SeriesLabels,
+)
+from exporter.ledger.snapshot import TargetView
+from exporter.ledger.totals import Exemplar, Histogram
 
 JOB_STATES: Final = (WAITING, PROCESSING, *FINAL_STATES, UNKNOWN)
 
@@ -104,7 +113,8 @@ def counted_until(view: TargetView) -> Samples:
 
 
 def clocks_disagree(view: TargetView) -> Samples:
-    return one(view.target, None if view.clock_skew_ms is None else float(view.clocks_disagree))
+    poll = view.last_poll
+    return one(view.target, None if poll.clock_skew_ms is None else float(poll.clocks_disagree))
 
 
 def poll_duration(view: TargetView) -> Samples:

@@ -9,7 +9,7 @@ import msgspec
 
 from exporter.ledger.job_index import Job
 from exporter.ledger.minutes import MinuteKey
-from exporter.ledger.snapshot import LabelSet
+from exporter.ledger.record import LabelSet
 from exporter.ledger.totals import Key
 from exporter.ledger.watermarks import Times
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from exporter.ledger.snapshot import Exemplar, SeriesLabels
-from exporter.ledger.totals import Key
+from exporter.ledger.record import SeriesLabels
+from exporter.ledger.totals import Exemplar, Key
 
 
 class Exemplars:

@@ -1,4 +1,4 @@
-"""Present states, out of the books: which jobs are open, which were created lately, which is the oldest.
+"""Present states of one target's jobs: which are open, which were created lately, which is the oldest.
 
 Pure.
 """
@@ -6,10 +6,25 @@ Pure.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
+
+import msgspec
 
 from exporter.ledger.ledger import Ledger
-from exporter.ledger.snapshot import JobGauges, SeriesLabels
+from exporter.ledger.record import SeriesLabels
 from exporter.units import MINUTE
+
+
+class JobGauges(msgspec.Struct, frozen=True):
+    """Known once counting has begun."""
+
+    jobs: Mapping[SeriesLabels, int] | None
+    """By (..., job_state): created in the last ``poll.window``; ``None`` until that time has been read."""
+    open_jobs: Mapping[SeriesLabels, int]
+    oldest_open: Mapping[SeriesLabels, int]
+    """Creation time of the oldest open job; no key where there is none."""
+    counted_until: int
+    """F: everything created before it, and listed within ``overlap``, is counted."""
 
 
 def gauge_start(ledger: Ledger, now: int) -> int:
@@ -21,11 +36,11 @@ def history_start(ledger: Ledger, now: int) -> int:
     """How far back before the baseline is read (R4): a window before it, also when that lies further back."""
     start, baseline = gauge_start(ledger, now), ledger.times.baseline
     if now - baseline > ledger.rules.max_catch_up + ledger.rules.window:
-        return start  # these books began long ago
+        return start  # counting began long ago
     return min(start, gauge_start(ledger, baseline))
 
 
-def gauges(ledger: Ledger, now: int) -> JobGauges | None:
+def job_gauges(ledger: Ledger, now: int) -> JobGauges | None:
     """What the job gauges show at ``now``; ``None`` before the first start is committed.
 
     ``jobs`` covers whole minutes, and stays away until the time before the baseline has been read:

@@ -10,8 +10,7 @@ from typing import Final
 
 import msgspec
 
-from exporter.ledger.record import OPEN_STATES, Anomaly
-from exporter.ledger.snapshot import LabelSet, SeriesLabels
+from exporter.ledger.record import OPEN_STATES, Anomaly, LabelSet, SeriesLabels
 from exporter.units import MINUTE
 
 EXPIRED: Final = "expired"

@@ -16,8 +16,7 @@ from exporter.ledger.exemplars import Exemplars
 from exporter.ledger.job_index import EXEMPT, EXPIRED, FLAGS, UNDATED, Job, JobIndex
 from exporter.ledger.minutes import MinuteTable
 from exporter.ledger.missing import MissedBy, MissingJobs, MissVerdict
-from exporter.ledger.record import FAILED, FINAL_STATES, OPEN_STATES, UNKNOWN, Anomaly, Record
-from exporter.ledger.snapshot import LabelSet
+from exporter.ledger.record import FAILED, FINAL_STATES, OPEN_STATES, UNKNOWN, Anomaly, LabelSet, Record
 from exporter.ledger.totals import (
     ANOMALIES,
     CREATED,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from exporter.ledger.snapshot import LabelSet, SeriesLabels
+from exporter.ledger.record import LabelSet, SeriesLabels
 from exporter.units import MINUTE
 
 MinuteKey = tuple[int, str, str, str, str]

@@ -1,4 +1,4 @@
-"""The words of the books: what a job record is, once it has been read.
+"""What a job record is, once it has been read, and the values that its fields may have.
 
 Pure values, no I/O. Times are integers: milliseconds since 1970 UTC on the API's clock.
 """
@@ -27,6 +27,11 @@ TTS_SERVICES: Final = ("TTS_LLM", "TTS_LLM_VC", "TTS_LAB", "TTS_LAB_GPU", "GPU_C
 """Documented values of ``tts_service_enum`` (docs/api.md)."""
 
 EXPIRED_REASONS: Final = ("max_age", "vanished")
+
+LabelSet = tuple[str, str]
+"""(job_type, tts_service_enum)"""
+SeriesLabels = tuple[str, str, str]
+"""(job_type, tts_service_enum, value of the metric's third label): which series of a metric is meant"""
 
 
 class Anomaly(StrEnum):

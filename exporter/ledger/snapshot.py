@@ -1,69 +1,42 @@
-"""What the rest of the program may know of one target's books: an immutable value, made after a commit.
+"""What is published of one target: an immutable value, made of its ledger after a commit.
 
-``metrics.py`` turns it into samples, the status page into tables. Times are milliseconds since 1970 UTC.
+Pure. ``exposition`` turns it into samples, the status page into tables. Times are milliseconds since 1970
+UTC.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from exporter.failures import UnclassifiedTemplate
-
-LabelSet = tuple[str, str]
-"""(job_type, tts_service_enum)"""
-SeriesLabels = tuple[str, str, str]
-"""(job_type, tts_service_enum, value of the metric's third label): which series of a metric is meant"""
-
-
-class Exemplar(NamedTuple):
-    """The latest job behind a number."""
-
-    job_id: str
-    """As the API sent it: untrusted text."""
-    value: int
-    """What it added: 1 for a count; for an observation its value, in the unit of the histogram's bounds."""
-    at: int
-    """When it was seen so, on the API's clock."""
-
-
-class Histogram(NamedTuple):
-    """Observations by bucket."""
-
-    bounds: tuple[float, ...]
-    """Upper bounds, ascending, without +Inf: characters or milliseconds of jobs, seconds of requests."""
-    counts: tuple[int, ...]
-    """Observations per bucket, not cumulated; one longer than ``bounds``: the last one is +Inf."""
-    sum: float
-    """In the unit of ``bounds``."""
-    exemplars: Mapping[int, Exemplar] = {}
-    """By place of the bucket in ``counts``; only since this process started."""
-
-
-class JobGauges(msgspec.Struct, frozen=True):
-    """Present states; known only once the books have a baseline."""
-
-    jobs: Mapping[SeriesLabels, int] | None
-    """By (..., job_state): created in the last ``poll.window``; ``None`` until that time has been read."""
-    open_jobs: Mapping[SeriesLabels, int]
-    oldest_open: Mapping[SeriesLabels, int]
-    """Creation time of the oldest open job; no key where there is none."""
-    counted_until: int
-    """F: everything created before it, and listed within ``overlap``, is counted."""
-
-
-class Minute(msgspec.Struct, frozen=True):
-    """Jobs created in one minute, by what became of them, as docs/status-api.md shows them."""
-
-    start: float
-    """Unix seconds."""
-    created: int
-    finished: int
-    failed: int
-    expired: int
-    open: int
+from exporter.ledger.gauges import JobGauges, job_gauges
+from exporter.ledger.last_hour import Minute, jobs_by_minute
+from exporter.ledger.ledger import Ledger
+from exporter.ledger.record import LabelSet, SeriesLabels
+from exporter.ledger.totals import (
+    ANOMALIES,
+    CREATED,
+    DURATION_LOWER,
+    DURATION_UPPER,
+    EXPIRED,
+    FAILURES,
+    FINISHED,
+    FIRST_TRIED_MS,
+    FOLDED,
+    POLL_BUCKETS,
+    POLL_DURATION,
+    POLLS,
+    SKIPPED_MS,
+    SYNTHESIZED,
+    TEXT_LENGTH,
+    Exemplar,
+    Histogram,
+    by_label_set,
+    histograms,
+)
 
 
 class Activity(msgspec.Struct, frozen=True):
@@ -75,6 +48,24 @@ class Activity(msgspec.Struct, frozen=True):
     """FAILED jobs by class, most frequent first."""
     unclassified: tuple[UnclassifiedTemplate, ...] = ()
     """Most frequent first, since the start of the process."""
+
+
+class LastPoll(msgspec.Struct, frozen=True, kw_only=True):
+    """What the last poll found out beside jobs, or the one under way so far."""
+
+    up: bool = False
+    clock_skew_ms: int | None = None
+    """API clock minus ours; ``None`` until an answer carried a usable ``Date``."""
+    believed_skew_ms: int | None = None
+    """The same for the time that counting goes by, where not all of that ``Date`` is believed (R3)."""
+    clocks_disagree: bool = False
+    """By more than ``poll.overlap``; or what is counted is ahead of what the API's clock says."""
+    problem: str = ""
+    """Why the last poll that ended was not complete; empty after one that was. May quote the API."""
+    requests: int = 0
+    """List requests."""
+    budget: int = 0
+    """How many it may have made."""
 
 
 class TargetView(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,29 +103,55 @@ class TargetView(msgspec.Struct, frozen=True, kw_only=True):
     skipped_ms: int = 0
     label_sets_folded: int = 0
 
-    up: bool = False
     polls: Mapping[str, int] = {}
     """By outcome: complete, partial, failed."""
     poll_duration: Histogram | None = None
     """Milliseconds."""
     last_complete_poll: int | None = None
-    clock_skew_ms: int | None = None
-    """API clock minus ours; ``None`` until an answer carried a usable ``Date``."""
-    believed_skew_ms: int | None = None
-    """The same for the time that counting goes by, where not all of that ``Date`` is believed (R3)."""
-    clocks_disagree: bool = False
-    """By more than ``poll.overlap``; or the books are ahead of what the API's clock tells."""
-    problem: str = ""
-    """Why the last poll was not complete; empty after one that was. One line, may quote the API."""
-    last_poll_requests: int = 0
-    """List requests of the last poll, or of the one under way so far."""
-    poll_budget: int = 0
-    """How many it may have made."""
+    last_poll: LastPoll = LastPoll()
     activity: Activity = Activity()
 
 
-class PollCost(msgspec.Struct, frozen=True):
-    """What one poll cost, in list requests, and what it was allowed."""
+def take_snapshot(
+    before: TargetView, ledger: Ledger, now: int | None, *, project_id: str, last_complete_poll: int | None
+) -> TargetView:
+    """``before`` with everything that is counted now. Nothing in the ledger may be uncommitted (R10).
 
-    requests: int = 0
-    budget: int = 0
+    ``now`` is on the API's clock, as far as it is known.
+    """
+    groups, rules, exemplars = ledger.totals.grouped(), ledger.rules, ledger.exemplars
+    if now is None and ledger.started:
+        now = ledger.times.settled_until + rules.overlap
+    return replace(
+        before,
+        project_id=project_id,
+        label_sets=ledger.label_sets.known,
+        created=by_label_set(groups.get(CREATED, {})),
+        finished=groups.get(FINISHED, {}),
+        failures=groups.get(FAILURES, {}),
+        failure_exemplars=exemplars.of(FAILURES),
+        expired=groups.get(EXPIRED, {}),
+        synthesized_characters=by_label_set(groups.get(SYNTHESIZED, {})),
+        text_length=histograms(groups.get(TEXT_LENGTH, {}), rules.text_length_buckets),
+        duration_upper_bound=histograms(
+            groups.get(DURATION_UPPER, {}), rules.duration_buckets, exemplars.of(DURATION_UPPER)
+        ),
+        duration_lower_bound=histograms(
+            groups.get(DURATION_LOWER, {}), rules.duration_buckets, exemplars.of(DURATION_LOWER)
+        ),
+        gauges=None if now is None else job_gauges(ledger, now),
+        activity=Activity() if now is None else _activity(ledger, now),
+        first_tried=None if ledger.started else ledger.totals.plain(FIRST_TRIED_MS) or None,
+        counting_since=ledger.times.baseline if ledger.started else None,
+        anomalies=ledger.totals.by_detail(ANOMALIES),
+        skipped_ms=ledger.totals.plain(SKIPPED_MS),
+        label_sets_folded=ledger.totals.plain(FOLDED),
+        polls=ledger.totals.by_detail(POLLS),
+        poll_duration=histograms(groups.get(POLL_DURATION, {}), POLL_BUCKETS).get(("", "")),
+        last_complete_poll=last_complete_poll,
+    )
+
+
+def _activity(ledger: Ledger, now: int) -> Activity:
+    recent = ledger.recent
+    return Activity(jobs_by_minute(ledger, now), recent.failures(now), recent.unclassified())

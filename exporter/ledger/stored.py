@@ -12,7 +12,7 @@ from exporter.ledger.changes import Rules
 from exporter.ledger.job_index import Job, JobIndex
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.minutes import MinuteTable
-from exporter.ledger.snapshot import LabelSet
+from exporter.ledger.record import LabelSet
 from exporter.ledger.totals import DURATION_LOWER, DURATION_UPPER, TEXT_LENGTH, Key, LabelSets, Totals
 from exporter.ledger.watermarks import Times
 

@@ -10,10 +10,34 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
-from exporter.ledger.record import JOB_TYPES, OTHER, TTS_SERVICES
-from exporter.ledger.snapshot import Exemplar, Histogram, LabelSet, SeriesLabels
+from exporter.ledger.record import JOB_TYPES, OTHER, TTS_SERVICES, LabelSet, SeriesLabels
+
+
+class Exemplar(NamedTuple):
+    """The latest job behind a number."""
+
+    job_id: str
+    """As the API sent it: untrusted text."""
+    value: int
+    """What it added: 1 for a count; for an observation its value, in the unit of the histogram's bounds."""
+    at: int
+    """When it was seen so, on the API's clock."""
+
+
+class Histogram(NamedTuple):
+    """Observations by bucket."""
+
+    bounds: tuple[float, ...]
+    """Upper bounds, ascending, without +Inf: characters or milliseconds of jobs, seconds of requests."""
+    counts: tuple[int, ...]
+    """Observations per bucket, not cumulated; one longer than ``bounds``: the last one is +Inf."""
+    sum: float
+    """In the unit of ``bounds``."""
+    exemplars: Mapping[int, Exemplar] = {}
+    """By place of the bucket in ``counts``; only since this process started."""
+
 
 Key = tuple[str, str, str, str]
 
@@ -32,6 +56,9 @@ FIRST_TRIED_MS: Final = "first_tried_ms"
 FOLDED: Final = "folded"
 POLLS: Final = "polls"
 POLL_DURATION: Final = "poll_duration"
+
+POLL_BUCKETS: Final = (100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 120_000)
+"""Of ``POLL_DURATION``, in milliseconds."""
 
 INF: Final = "+Inf"
 SUM: Final = "sum"
@@ -76,6 +103,11 @@ class Totals:
         dirty.add(total)
         self._sums[name] += 1 + value
         return bucket
+
+    def count_poll(self, outcome: str, milliseconds: int) -> None:
+        """A poll ended."""
+        self.add_plain(POLLS, outcome)
+        self.observe(POLL_DURATION, ("", ""), POLL_BUCKETS, milliseconds)
 
     def drop(self, name: str) -> None:
         """Start the histogram ``name`` anew: its buckets were configured differently."""

@@ -8,14 +8,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Final, NamedTuple
 
 from exporter import log
 from exporter.errors import ApiError, ErrorKind, ExporterError
 from exporter.ledger.anonymous import identify
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.missing import MissedBy
-from exporter.ledger.snapshot import PollCost
 from exporter.polling.due import Recheck, due_rechecks
 from exporter.polling.planner import MIN_AHEAD, Density, Window
 from exporter.polling.windows import LookupIgnoredError, Reader, SeenPage, SourceClock, WindowResult
@@ -42,6 +41,13 @@ ours, and ``JUMP`` (milliseconds) beyond."""
 
 class ClockError(ExporterError):
     """The API's answers do not tell the time."""
+
+
+class PollCost(NamedTuple):
+    """What one poll cost so far, in list requests, and what it is allowed."""
+
+    requests: int
+    budget: int
 
 
 class PollRun:

@@ -13,11 +13,12 @@ from typing import Final, Literal
 from weakref import WeakMethod
 
 import msgspec
+from msgspec.structs import replace
 
 from exporter import log
 from exporter.errors import ApiError, ExporterError, StoreError
 from exporter.ledger.gauges import history_start
-from exporter.ledger.snapshot import TargetView
+from exporter.ledger.snapshot import LastPoll, TargetView
 from exporter.ledger.watermarks import floor_second
 from exporter.polling import planner as plan
 from exporter.polling.budget import Budget
@@ -296,15 +297,17 @@ class Poller:
         self._published_at = self._monotonic()
         wall, now = self._wall(), self._now()
         skew = self._source.clock.skew(wall)
-        view = self._repository.view(
-            now=now,
+        cost = self._run.cost
+        last_poll = LastPoll(
             up=up,
-            skew_ms=None if skew is None else round(skew * SECOND),
+            clock_skew_ms=None if skew is None else round(skew * SECOND),
             believed_skew_ms=None if now is None else now - round(wall * SECOND),
             clocks_disagree=self._witnesses.disagreed,
-            cost=self._run.cost,
+            problem=self._repository.problem,
+            requests=cost.requests,
+            budget=cost.budget,
         )
-        self._publish_view(view)
+        self._publish_view(replace(self._repository.snapshot(now), last_poll=last_poll))
 
     def _now(self) -> int | None:
         return self._source.clock.now_ms()

@@ -22,7 +22,7 @@ from exporter.config.load import Config, TargetConfig
 from exporter.errors import ExporterError, ReloadError
 from exporter.exposition import Publisher
 from exporter.failures import Classifier
-from exporter.ledger.snapshot import PollCost, TargetView
+from exporter.ledger.snapshot import TargetView
 from exporter.runtime.target import (
     SharedResources,
     Target,
@@ -73,7 +73,7 @@ class Fleet:
             client = new_client(settings, networks[settings.name], self._resources)
             self.targets[settings.name] = Target(self.config, settings, self._resources, repository, client)
             await repository.load(int(time.time() * SECOND))
-            self._publisher.publish(repository.view(now=None, up=False, skew_ms=None))
+            self._publisher.publish(repository.snapshot(None))
 
     def start(self, tasks: asyncio.TaskGroup) -> None:
         self._tasks = tasks
@@ -193,15 +193,9 @@ class Fleet:
         """What a changed target shows until its next poll: what its last poll found out."""
         old, before = self.targets.get(name), self._publisher.view(name)
         if old is None or before is None:
-            return repository.view(now=None, up=False, skew_ms=None)
-        return repository.view(
-            now=old.client.clock.now_ms(),
-            up=before.up,
-            skew_ms=before.clock_skew_ms,
-            believed_skew_ms=before.believed_skew_ms,
-            clocks_disagree=before.clocks_disagree,
-            cost=PollCost(before.last_poll_requests, before.poll_budget),
-        )
+            return repository.snapshot(None)
+        snapshot = repository.snapshot(old.client.clock.now_ms())
+        return msgspec.structs.replace(snapshot, last_poll=before.last_poll)
 
     def _scope_problems(self, config: Config) -> Iterator[str]:
         for settings in config.targets:

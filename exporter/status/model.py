@@ -15,8 +15,10 @@ import msgspec
 from exporter.config.load import Config
 from exporter.exposition import JOB_STATES, ApiView, FailedRequest, ProcessView
 from exporter.failures import UnclassifiedTemplate
-from exporter.ledger.record import FAILED, FINAL_STATES
-from exporter.ledger.snapshot import JobGauges, LabelSet, Minute, TargetView
+from exporter.ledger.gauges import JobGauges
+from exporter.ledger.last_hour import Minute
+from exporter.ledger.record import FAILED, FINAL_STATES, LabelSet
+from exporter.ledger.snapshot import TargetView
 from exporter.units import SECOND
 
 State = Literal["ok", "behind", "clock", "failing", "refused", "denied", "starting"]
@@ -168,14 +170,14 @@ def _target(view: TargetView, api: ApiView | None, config: Config, now: float) -
         counted_until=counted_until,
         lag_seconds=lag,
         usual_lag_seconds=2 * config.poll.overlap,
-        last_poll_problem=view.problem[:PROBLEM_LIMIT],
-        last_poll_requests=view.last_poll_requests,
-        poll_budget=view.poll_budget,
+        last_poll_problem=view.last_poll.problem[:PROBLEM_LIMIT],
+        last_poll_requests=view.last_poll.requests,
+        poll_budget=view.last_poll.budget,
         open_jobs=sum(gauges.open_jobs.values()) if gauges else 0,
         oldest_open_job=_seconds(min(gauges.oldest_open.values(), default=None)) if gauges else None,
         credentials=credentials,
-        clock_skew_seconds=_seconds(view.clock_skew_ms),
-        clocks_disagree=view.clocks_disagree,
+        clock_skew_seconds=_seconds(view.last_poll.clock_skew_ms),
+        clocks_disagree=view.last_poll.clocks_disagree,
         skipped_seconds=view.skipped_ms / SECOND,
         polls=view.polls,
         anomalies=view.anomalies,
@@ -189,7 +191,8 @@ def _target(view: TargetView, api: ApiView | None, config: Config, now: float) -
 
 def _api_ahead(view: TargetView) -> float:
     """The API's time, as far as it is believed, minus ours, in seconds."""
-    ahead = view.clock_skew_ms if view.believed_skew_ms is None else view.believed_skew_ms
+    poll = view.last_poll
+    ahead = poll.clock_skew_ms if poll.believed_skew_ms is None else poll.believed_skew_ms
     return (ahead or 0) / SECOND
 
 
@@ -204,9 +207,9 @@ def _state(
         return "denied"
     if not view.polls:
         return "starting"
-    if not view.up:
+    if not view.last_poll.up:
         return "failing"
-    if view.clocks_disagree or (lag or 0) < -NOTABLE_LAG:
+    if view.last_poll.clocks_disagree or (lag or 0) < -NOTABLE_LAG:
         return "clock"
     patience = max(MISSED_POLLS * poll.interval, poll.timeout)
     late = now - (view.last_complete_poll or 0) / SECOND > patience

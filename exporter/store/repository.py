@@ -1,4 +1,4 @@
-"""One target's ledger and its store, kept equal: load, count, commit, publish (rule R10).
+"""One target's ledger and its store, kept equal: load, count, commit (R10, docs/counting.md).
 
 Between two commits the ledger is ahead of the store; only what is committed is published. After any error of
 the store the ledger is dropped and loaded anew: facts are read again, nothing is guessed.
@@ -17,36 +17,13 @@ from msgspec.structs import replace
 from exporter.errors import ScopeChangedError, StoreCorruptError, StoreError
 from exporter.failures import RecentFailures
 from exporter.ledger.changes import Rules
-from exporter.ledger.chart import chart_start, last_hour
-from exporter.ledger.gauges import gauge_start, gauges
+from exporter.ledger.gauges import gauge_start
+from exporter.ledger.last_hour import last_hour_start
 from exporter.ledger.ledger import Ledger
-from exporter.ledger.snapshot import Activity, PollCost, TargetView
+from exporter.ledger.snapshot import TargetView, take_snapshot
 from exporter.ledger.stored import buckets, open_ledger
-from exporter.ledger.totals import (
-    ANOMALIES,
-    CREATED,
-    DURATION_LOWER,
-    DURATION_UPPER,
-    EXPIRED,
-    FAILURES,
-    FINISHED,
-    FIRST_TRIED_MS,
-    FOLDED,
-    POLL_DURATION,
-    POLLS,
-    SKIPPED_MS,
-    SYNTHESIZED,
-    TEXT_LENGTH,
-    by_label_set,
-    documented_label_sets,
-    histograms,
-)
+from exporter.ledger.totals import documented_label_sets
 from exporter.store.base import Commit, Store
-
-POLL_BUCKETS: Final = (100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 120_000)
-"""Milliseconds."""
-
-NO_COST: Final = PollCost()
 
 SPARE: Final = 3_600_000
 """Minute counts are loaded this much further back (milliseconds) than they are needed."""
@@ -86,7 +63,7 @@ class LedgerRepository:
         """Polls (outcome, milliseconds) that no commit holds yet: they outlive a store out of order."""
         self._recent = RecentFailures()
         self.problem = ""
-        """Why the last poll was not complete, for the status page."""
+        """Why the last poll was not complete: memory only, but a successor takes it over."""
         self._submitted = 0
         """How many of them are in a commit whose end is not known."""
 
@@ -163,8 +140,7 @@ class LedgerRepository:
         try:
             unsaved = self._submitted = len(self._unsaved)
             for outcome, milliseconds in self._unsaved:
-                ledger.totals.add_plain(POLLS, outcome)
-                ledger.totals.observe(POLL_DURATION, ("", ""), POLL_BUCKETS, milliseconds)
+                ledger.totals.count_poll(outcome, milliseconds)
             commit = Commit(
                 version=self._version,
                 changes=ledger.changes(),
@@ -182,74 +158,27 @@ class LedgerRepository:
         del self._unsaved[:unsaved]
         ledger.committed()
         keep = max(self.rules.window, self.rules.max_job_age, 2 * self.rules.overlap)
-        ledger.minutes.prune(min(gauge_start(ledger, now), chart_start(now)), now - keep)
+        ledger.minutes.prune(min(gauge_start(ledger, now), last_hour_start(now)), now - keep)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         """Run in the store's thread. A cancelled caller leaves a commit to finish, whole, on its own."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
-    def view(
-        self,
-        *,
-        now: int | None,
-        up: bool,
-        skew_ms: int | None,
-        believed_skew_ms: int | None = None,
-        clocks_disagree: bool = False,
-        cost: PollCost = NO_COST,
-    ) -> TargetView:
-        """What may be published: the books as committed. ``now`` is on the API's clock, if it is known."""
-        view = self._view
+    def snapshot(self, now: int | None) -> TargetView:
+        """What may be published of what is committed. ``now`` is on the API's clock, if it is known.
+
+        While the ledger is not loaded: what was published last, with the polls since then.
+        """
         if self._ledger is not None:
-            self._view = view = self._counted(self._ledger, now)
+            self._view = take_snapshot(
+                self._view,
+                self._ledger,
+                now,
+                project_id=self._project_id,
+                last_complete_poll=self._last_complete_poll,
+            )
         elif self._unsaved:
-            polls = Counter(view.polls)
+            polls = Counter(self._view.polls)
             polls.update(outcome for outcome, _ in self._unsaved)
-            view = replace(view, polls=dict(polls))
-        return replace(
-            view,
-            up=up,
-            clock_skew_ms=skew_ms,
-            believed_skew_ms=believed_skew_ms,
-            clocks_disagree=clocks_disagree,
-            problem=self.problem,
-            last_poll_requests=cost.requests,
-            poll_budget=cost.budget,
-        )
-
-    def _counted(self, ledger: Ledger, now: int | None) -> TargetView:
-        groups = ledger.totals.grouped()
-        rules, exemplars = self.rules, ledger.exemplars
-        now = now if now is not None or not ledger.started else ledger.times.settled_until + rules.overlap
-        return replace(
-            self._view,
-            project_id=self._project_id,
-            label_sets=ledger.label_sets.known,
-            created=by_label_set(groups.get(CREATED, {})),
-            finished=groups.get(FINISHED, {}),
-            failures=groups.get(FAILURES, {}),
-            failure_exemplars=exemplars.of(FAILURES),
-            expired=groups.get(EXPIRED, {}),
-            synthesized_characters=by_label_set(groups.get(SYNTHESIZED, {})),
-            text_length=histograms(groups.get(TEXT_LENGTH, {}), rules.text_length_buckets),
-            duration_upper_bound=histograms(
-                groups.get(DURATION_UPPER, {}), rules.duration_buckets, exemplars.of(DURATION_UPPER)
-            ),
-            duration_lower_bound=histograms(
-                groups.get(DURATION_LOWER, {}), rules.duration_buckets, exemplars.of(DURATION_LOWER)
-            ),
-            gauges=None if now is None else gauges(ledger, now),
-            activity=Activity() if now is None else self._activity(ledger, now),
-            first_tried=None if ledger.started else ledger.totals.plain(FIRST_TRIED_MS) or None,
-            counting_since=ledger.times.baseline if ledger.started else None,
-            anomalies=ledger.totals.by_detail(ANOMALIES),
-            skipped_ms=ledger.totals.plain(SKIPPED_MS),
-            label_sets_folded=ledger.totals.plain(FOLDED),
-            polls=ledger.totals.by_detail(POLLS),
-            poll_duration=histograms(groups.get(POLL_DURATION, {}), POLL_BUCKETS).get(("", "")),
-            last_complete_poll=self._last_complete_poll,
-        )
-
-    def _activity(self, ledger: Ledger, now: int) -> Activity:
-        minutes = last_hour(ledger, now)
-        return Activity(minutes, self._recent.failures(now), self._recent.unclassified())
+            return replace(self._view, polls=dict(polls))
+        return self._view

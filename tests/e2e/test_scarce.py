@@ -88,7 +88,7 @@ def test_a_poll_without_resources_says_what_is_missing(
 
     harness.api.before_page = fail
     assert asyncio.run(harness.poll()) == "failed"
-    assert harness.view.problem.startswith(said)
+    assert harness.view.last_poll.problem.startswith(said)
     assert ("defect" in caplog.text) == ("defect" in said)
     harness.api.before_page = lambda query: None
     assert asyncio.run(harness.poll(2)) == "complete"

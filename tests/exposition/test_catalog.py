@@ -15,8 +15,10 @@ from exporter.exposition import catalog as metrics
 from exporter.exposition.api_stats import MAX_ERROR_CODES, ApiMetrics
 from exporter.exposition.catalog import METRICS, Metric
 from exporter.exposition.text import Format, write_block, write_family
+from exporter.ledger.gauges import JobGauges
 from exporter.ledger.record import Anomaly
-from exporter.ledger.snapshot import Histogram, JobGauges, TargetView
+from exporter.ledger.snapshot import TargetView
+from exporter.ledger.totals import Histogram
 from tests.exposition.views import (
     CLASSES,
     LABEL_SETS,

@@ -25,7 +25,10 @@ from exporter.exposition.api_stats import ApiMetrics
 from exporter.exposition.catalog import METRICS, Metric
 from exporter.exposition.render import REVISION_VARIABLE, WANTED_SECONDS, Exposition, process_view
 from exporter.exposition.text import Format, select
-from exporter.ledger.snapshot import Histogram, JobGauges, LabelSet, TargetView
+from exporter.ledger.gauges import JobGauges
+from exporter.ledger.record import LabelSet
+from exporter.ledger.snapshot import LastPoll, TargetView
+from exporter.ledger.totals import Histogram
 from tests.conftest import Golden, Tool
 from tests.exposition.views import CLASSES, LLM, PROCESS, STARTED, bare_view, full_api, full_view
 
@@ -131,8 +134,7 @@ def small_view() -> TargetView:
         gauges=JobGauges({waiting: 1}, {waiting: 1}, {waiting: 1_700_000_000_125}, 1_700_000_001_000),
         polls={"complete": 3},
         poll_duration=histogram,
-        clock_skew_ms=-250,
-        up=True,
+        last_poll=LastPoll(clock_skew_ms=-250, up=True),
     )
 
 
@@ -157,7 +159,7 @@ def test_text_is_made_again_only_for_the_target_that_changed(form: Format) -> No
     made.publish(
         (
             first,
-            msgspec.structs.replace(second, up=False),
+            msgspec.structs.replace(second, last_poll=LastPoll(up=False)),
         )
     )
     assert parse(made.render(form), form) != parse(before, form)
@@ -197,7 +199,7 @@ def test_a_view_that_did_not_change_is_not_written_again() -> None:
     made.publish(
         (
             quiet,
-            msgspec.structs.replace(bare_view("busy"), up=True),
+            msgspec.structs.replace(bare_view("busy"), last_poll=LastPoll(up=True)),
         )
     )
     assert b'metastudio_up{target="busy"} 1.0' in made.render(Format.PROMETHEUS)
@@ -280,7 +282,9 @@ def publications(draw: st.DrawFn) -> list[tuple[TargetView, ...]]:
         for name in draw(st.sets(st.sampled_from(NAMES))):
             amount = draw(st.sampled_from((1, 10**6)))
             created = {**now[name].created, LLM: now[name].created[LLM] + amount}
-            now[name] = msgspec.structs.replace(now[name], created=created, up=draw(st.booleans()))
+            now[name] = msgspec.structs.replace(
+                now[name], created=created, last_poll=LastPoll(up=draw(st.booleans()))
+            )
         shown = draw(st.lists(st.sampled_from(NAMES), unique=True, max_size=3))
         history.append(tuple(now[name] for name in shown))
     return history
@@ -365,7 +369,13 @@ def test_who_reads_slowly_gets_what_was_published_when_it_began(form: Format) ->
     sent = [next(shared)]
     chunks = made.body(form).chunks
     for number in range(1, 4):
-        made.publish((msgspec.structs.replace(full_view(), up=bool(number % 2), created={LLM: number}),))
+        made.publish(
+            (
+                msgspec.structs.replace(
+                    full_view(), last_poll=LastPoll(up=bool(number % 2)), created={LLM: number}
+                ),
+            )
+        )
         made.render(form)
     unpacked = {chunk for chunk in chunks if chunk.blocks}
     assert unpacked < set(chunks)

@@ -21,7 +21,7 @@ from prometheus_client.utils import floatToGoString
 from exporter.exposition.catalog import Metric
 from exporter.exposition.samples import Samples
 from exporter.exposition.text import END, Format, select, write_block, write_family
-from exporter.ledger.snapshot import Exemplar, Histogram
+from exporter.ledger.totals import Exemplar, Histogram
 
 Rows = list[tuple[tuple[str, ...], float | Histogram]]
 JOB_ID = "0f0e0d0c-1234-5678-9abc-def012345678"

@@ -13,6 +13,7 @@ from exporter.errors import ApiError, ErrorKind
 from exporter.exposition.api_stats import ApiMetrics
 from exporter.exposition.catalog import POLL_OUTCOMES
 from exporter.exposition.samples import JOB_STATES, ProcessView
+from exporter.ledger.gauges import JobGauges
 from exporter.ledger.record import (
     EXPIRED_REASONS,
     FINAL_STATES,
@@ -20,15 +21,11 @@ from exporter.ledger.record import (
     OPEN_STATES,
     TTS_SERVICES,
     Anomaly,
-)
-from exporter.ledger.snapshot import (
-    Exemplar,
-    Histogram,
-    JobGauges,
     LabelSet,
     SeriesLabels,
-    TargetView,
 )
+from exporter.ledger.snapshot import LastPoll, TargetView
+from exporter.ledger.totals import Exemplar, Histogram
 from exporter.status.model import Reload, Status, status
 
 CLASSES = ("sensitive_text", "unclassified", "no_message")
@@ -99,11 +96,10 @@ def full_view(target: str = "production", label_sets: tuple[LabelSet, ...] = LAB
         anomalies={anomaly: next(numbers) for anomaly in Anomaly},
         skipped_ms=61_500,
         label_sets_folded=next(numbers),
-        up=True,
         polls={outcome: next(numbers) for outcome in POLL_OUTCOMES},
         poll_duration=histogram((100, 1_000)),
         last_complete_poll=1_700_000_000_875,
-        clock_skew_ms=-1_500,
+        last_poll=LastPoll(up=True, clock_skew_ms=-1_500),
     )
 
 

@@ -10,11 +10,21 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from exporter.ledger.changes import Sighting
+from exporter.ledger.gauges import JobGauges
 from exporter.ledger.job_index import CORROBORATED, EXEMPT, FLAGS, NEVER, UNDATED, UNLISTED, Job
 from exporter.ledger.job_index import EXPIRED as GIVEN_UP
 from exporter.ledger.missing import MissedBy
-from exporter.ledger.record import FAILED, FINAL_STATES, OPEN_STATES, SUCCEED, UNKNOWN, Anomaly, Record
-from exporter.ledger.snapshot import JobGauges, LabelSet, SeriesLabels
+from exporter.ledger.record import (
+    FAILED,
+    FINAL_STATES,
+    OPEN_STATES,
+    SUCCEED,
+    UNKNOWN,
+    Anomaly,
+    LabelSet,
+    Record,
+    SeriesLabels,
+)
 from exporter.ledger.totals import (
     ANOMALIES,
     CREATED,

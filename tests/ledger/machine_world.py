@@ -6,8 +6,7 @@ from typing import NamedTuple
 
 from hypothesis import strategies as st
 
-from exporter.ledger.record import FINAL_STATES, OPEN_STATES, Record
-from exporter.ledger.snapshot import LabelSet
+from exporter.ledger.record import FINAL_STATES, OPEN_STATES, LabelSet, Record
 from tests.fake_api import SECOND, START
 from tests.ledger.machine_model import OVERLAP
 

@@ -9,11 +9,12 @@ from exporter.ledger.job_index import JobIndex
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.minutes import MinuteTable
 from exporter.ledger.record import FAILED, PROCESSING, SUCCEED, Record
-from exporter.ledger.snapshot import Exemplar, Histogram
 from exporter.ledger.totals import (
     DURATION_LOWER,
     DURATION_UPPER,
     FAILURES,
+    Exemplar,
+    Histogram,
     LabelSets,
     Totals,
     histograms,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from exporter.ledger.anonymous import identify
-from exporter.ledger.gauges import gauges
+from exporter.ledger.gauges import job_gauges
 from exporter.ledger.missing import MissedBy
 from exporter.ledger.record import Anomaly
 from exporter.ledger.totals import (
@@ -343,17 +343,17 @@ def test_label_sets_beyond_the_limit_are_counted_as_other() -> None:
 def test_the_gauges_show_what_is_open_and_since_when() -> None:
     """Present states, out of the same books."""
     ledger = new_ledger()
-    assert gauges(ledger, NOW) is not None
+    assert job_gauges(ledger, NOW) is not None
     ledger.see(record("a", START + 5 * SECOND), sighting(NOW))
     ledger.see(record("b", START + 2 * SECOND), sighting(NOW))
     ledger.see(record("c", state="SUCCEED"), sighting(NOW))
-    shown = gauges(ledger, NOW)
+    shown = job_gauges(ledger, NOW)
     assert shown is not None
     assert shown.open_jobs == {(*LABEL_SET, "WAITING"): 2}
     assert shown.oldest_open == {(*LABEL_SET, "WAITING"): START + 2 * SECOND}
     assert shown.jobs is None
     ledger.see_history([], START - 3_600_000, sighting(NOW))
-    shown = gauges(ledger, NOW)
+    shown = job_gauges(ledger, NOW)
     assert shown is not None
     assert shown.jobs == {(*LABEL_SET, "WAITING"): 2, (*LABEL_SET, "SUCCEED"): 1}
 

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from msgspec.structs import replace
 
 from exporter.ledger.changes import Sighting
-from exporter.ledger.gauges import gauges
+from exporter.ledger.gauges import job_gauges
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.missing import MissedBy
 from exporter.ledger.record import Record
@@ -395,7 +395,7 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def the_gauges_show_what_is_there(self) -> None:
         if self.ledger.started:
-            assert gauges(self.ledger, self.world.now) == self.model.gauges(self.world.now)
+            assert job_gauges(self.ledger, self.world.now) == self.model.gauges(self.world.now)
 
 
 TestMachine = pytest.mark.slow(Machine.TestCase)

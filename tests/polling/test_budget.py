@@ -185,7 +185,7 @@ def test_a_poll_keeps_to_its_budget_and_says_what_it_used(harness: PollerHarness
         asyncio.run(harness.poll())
         spent = harness.reader.requests - before
         assert spent <= 20
-        assert (harness.view.last_poll_requests, harness.view.poll_budget) == (spent, 20)
+        assert (harness.view.last_poll.requests, harness.view.last_poll.budget) == (spent, 20)
     assert old
 
 

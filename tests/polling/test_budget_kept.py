@@ -49,7 +49,7 @@ class BudgetHarness(PollerHarness):
             asked = len(self.api.queries)
             self.outcomes.append(asyncio.run(self.poll(every=every)))
             spent = len(self.api.queries) - asked
-            assert spent == self.view.last_poll_requests <= self.requests
+            assert spent == self.view.last_poll.requests <= self.requests
             if self.outcomes[-1] == "complete":
                 assert spent, "a poll is complete that read nothing"
 
@@ -237,7 +237,7 @@ def test_a_poll_without_a_request_left_is_not_complete(store: SqliteStore) -> No
     harness.polls(3)
     assert "partial" in harness.outcomes
     assert "complete" not in harness.outcomes[:2]
-    assert "rate_limit or poll.interval" in harness.views[0].problem
+    assert "rate_limit or poll.interval" in harness.views[0].last_poll.problem
 
 
 def test_what_a_window_showed_counts_though_the_budget_ended(store: SqliteStore) -> None:

@@ -255,7 +255,7 @@ def test_a_quiet_target_with_a_slow_clock_counts_the_first_job(harness: ClockedH
     harness.idle(50)
     jobs = harness.work(10)
     assert harness.created() == jobs
-    assert harness.view.clocks_disagree
+    assert harness.view.last_poll.clocks_disagree
     harness.later()
     assert harness.counted() == (jobs, jobs, 0)
     assert harness.view.skipped_ms == 0
@@ -308,13 +308,13 @@ def test_a_disagreement_is_said_once_and_taken_back_once(
     """A line per change, not per poll; the view carries it meanwhile."""
     caplog.set_level("INFO")
     harness.idle(20)
-    assert not harness.view.clocks_disagree
+    assert not harness.view.last_poll.clocks_disagree
     harness.clock.tell(ahead(2 * HOUR, 40))
     harness.idle(10)
-    assert harness.view.clocks_disagree
-    assert harness.view.believed_skew_ms == 0
+    assert harness.view.last_poll.clocks_disagree
+    assert harness.view.last_poll.believed_skew_ms == 0
     harness.idle(60)
-    assert not harness.view.clocks_disagree
+    assert not harness.view.last_poll.clocks_disagree
     said = [record.getMessage() for record in caplog.records if "clock" in record.getMessage()]
     assert [text.split()[-1] for text in said] == ["refute", "again"]
 
@@ -323,7 +323,7 @@ def test_clocks_within_the_overlap_agree(harness: ClockedHarness) -> None:
     """Four minutes are no reason to say anything: overlap is five."""
     harness.clock.ours = 4 * MINUTE
     harness.idle(20)
-    assert not harness.view.clocks_disagree
+    assert not harness.view.last_poll.clocks_disagree
 
 
 def test_books_ahead_of_every_answer_are_said(harness: ClockedHarness) -> None:
@@ -332,7 +332,7 @@ def test_books_ahead_of_every_answer_are_said(harness: ClockedHarness) -> None:
     harness.clock.ms -= 2 * HOUR
     harness.clock.slept -= 2 * HOUR
     harness.idle(12)
-    assert harness.view.clocks_disagree
+    assert harness.view.last_poll.clocks_disagree
 
 
 @pytest.mark.slow

@@ -56,7 +56,7 @@ def test_a_narrow_read_follows_an_error_further_back(harness: PollerHarness, kin
     harness.api.fail = lambda query: None if news(harness, query) else ApiError(kind, "it is broken")
     assert poll(harness) == "partial"
     assert harness.created() == created + 1
-    assert "it is broken" in harness.view.problem
+    assert "it is broken" in harness.view.last_poll.problem
 
 
 @pytest.mark.parametrize("kind", [ErrorKind.TIMEOUT, ErrorKind.THROTTLED, ErrorKind.AUTH])
@@ -97,4 +97,4 @@ def test_news_that_cannot_be_listed_completely_is_reported(harness: PollerHarnes
 
     harness.api.answer = one_missing
     assert poll(harness) == "failed"
-    assert "could not be listed completely: count is" in harness.view.problem
+    assert "could not be listed completely: count is" in harness.view.last_poll.problem

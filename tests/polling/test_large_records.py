@@ -147,7 +147,7 @@ def test_an_api_of_which_every_page_is_too_large_fails(store: SqliteStore) -> No
     harness.polls(5)
     assert set(harness.outcomes[6:]) <= {"partial", "failed"}
     assert (harness.created(), malformed(harness)) == (0, 0)
-    assert harness.view.last_poll_requests < 30
+    assert harness.view.last_poll.requests < 30
 
 
 @pytest.mark.parametrize("with_id", [True, False], ids=["with-id", "without-id"])

@@ -358,4 +358,4 @@ def test_a_poll_reports_the_first_of_its_errors(harness: PollerHarness) -> None:
     harness.api.fail = fail
     assert run(harness) == "partial"
     assert len(faults) > 1
-    assert "fault 1 " in harness.view.problem
+    assert "fault 1 " in harness.view.last_poll.problem

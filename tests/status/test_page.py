@@ -30,7 +30,9 @@ from exporter.config.load import (
     TokenAuth,
 )
 from exporter.errors import ApiError, ErrorKind
-from exporter.ledger.snapshot import Activity, JobGauges, Minute, TargetView
+from exporter.ledger.gauges import JobGauges
+from exporter.ledger.last_hour import Minute
+from exporter.ledger.snapshot import Activity, LastPoll, TargetView
 from exporter.status.model import State, Status
 from exporter.status.page import StatusPage, bars, clock, number, span
 from exporter.store.sqlite import SqliteStore
@@ -93,18 +95,18 @@ def of_view(view: TargetView, *, rejected: bool = False, denied: bool = False) -
 
 def well(**changes: Any) -> TargetView:
     gauges = JobGauges(jobs={}, open_jobs={}, oldest_open={}, counted_until=NOW_MS - 400_000)
-    values = {"up": True, "polls": {"complete": 3}, "last_complete_poll": NOW_MS - 10_000, "gauges": gauges}
-    return replace(bare_view(), **{**values, **changes})
+    values = {"polls": {"complete": 3}, "last_complete_poll": NOW_MS - 10_000, "gauges": gauges}
+    return replace(bare_view(), **{**values, "last_poll": LastPoll(up=True), **changes})
 
 
 STATES: dict[State, tuple[TargetView, bool]] = {
     "ok": (well(), False),
     "starting": (bare_view(), False),
-    "failing": (well(up=False), False),
-    "refused": (well(up=False), True),
-    "denied": (well(up=False), False),
+    "failing": (well(last_poll=LastPoll()), False),
+    "refused": (well(last_poll=LastPoll()), True),
+    "denied": (well(last_poll=LastPoll()), False),
     "behind": (well(last_complete_poll=NOW_MS - 61_000), False),
-    "clock": (well(clocks_disagree=True), False),
+    "clock": (well(last_poll=LastPoll(up=True, clocks_disagree=True)), False),
 }
 
 
@@ -130,13 +132,15 @@ def test_a_long_lag_is_trouble_though_every_poll_is_complete() -> None:
 
 def test_the_lag_is_shown_on_the_clock_of_the_api() -> None:
     """Our own clock being wrong is no lag."""
-    assert of_view(well(clock_skew_ms=-30_000)).targets[0].lag_seconds == pytest.approx(370)
+    assert of_view(well(last_poll=LastPoll(up=True, clock_skew_ms=-30_000))).targets[
+        0
+    ].lag_seconds == pytest.approx(370)
 
 
 @pytest.mark.parametrize("believed", [-2 * 3_600_000, -401_500], ids=["by-hours", "by-a-second"])
 def test_books_ahead_of_the_clock_are_never_ok(believed: int) -> None:
     """A lag below zero means that jobs are taken for counted that are not made yet."""
-    told = of_view(well(clock_skew_ms=0, believed_skew_ms=believed))
+    told = of_view(well(last_poll=LastPoll(up=True, clock_skew_ms=0, believed_skew_ms=believed)))
     assert told.targets[0].state == "clock"
     assert told.targets[0].lag_seconds == pytest.approx(400 + believed / 1000)
     assert "ahead of the API&#39;s clock" in StatusPage({}).render(told, refresh=True).replace("'", "&#39;")
@@ -144,7 +148,8 @@ def test_books_ahead_of_the_clock_are_never_ok(believed: int) -> None:
 
 def test_the_lag_goes_by_the_time_that_is_believed() -> None:
     """A Date two hours ahead, alone, is no lag of two hours."""
-    told = of_view(well(clock_skew_ms=7_200_000, believed_skew_ms=0, clocks_disagree=True))
+    poll = LastPoll(up=True, clock_skew_ms=7_200_000, believed_skew_ms=0, clocks_disagree=True)
+    told = of_view(well(last_poll=poll))
     assert told.targets[0].lag_seconds == pytest.approx(400)
 
 
@@ -155,7 +160,9 @@ def test_what_an_operator_asks_first_is_there() -> None:
         api_error("list_jobs", "server", "APIG.0201", status=503, request_id="id-1")
     )
     view = replace(
-        full_view(), activity=Activity(failures={"unclassified": 7}), last_poll_requests=3, poll_budget=75
+        full_view(),
+        activity=Activity(failures={"unclassified": 7}),
+        last_poll=LastPoll(up=True, requests=3, budget=75),
     )
     told = full_status(view, api=api)
     one = told.targets[0]
@@ -253,7 +260,7 @@ def test_why_a_poll_was_not_complete_is_said_until_one_is(tmp_path: Path) -> Non
     assert "&lt;b&gt;down&lt;/b&gt;" in StatusPage({}).render(told, refresh=True)
     house.api.fail = lambda query: None
     asyncio.run(house.poll())
-    assert house.views[-1].problem == ""
+    assert house.views[-1].last_poll.problem == ""
     store.close()
 
 

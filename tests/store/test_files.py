@@ -64,7 +64,7 @@ def test_a_file_lost_while_running_stops_the_counting(
     assert asyncio.run(harness.poll()) == "failed"
     assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 1
     assert harness.created() == seen
-    assert not harness.view.up
+    assert not harness.view.last_poll.up
     assert str(beside(path, suffix)) in harness.repository.problem
     harness.store.close()
 

@@ -159,7 +159,7 @@ def test_polls_count_once_whether_a_failed_commit_was_made(tmp_path: Path, made:
     harness.repository.poll_ended("failed", 20, harness.clock.ms)
     asyncio.run(harness.repository.load(harness.clock.ms))
     asyncio.run(harness.repository.commit(harness.clock.ms))
-    assert harness.repository.view(now=harness.clock.ms, up=True, skew_ms=0).polls == {
+    assert harness.repository.snapshot(harness.clock.ms).polls == {
         "complete": 3,
         "failed": 2,
     }

@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from exporter.config.load import ClassRule, Config, StorageConfig
 from exporter.exposition.render import Exposition
 from exporter.failures.recent import RecentFailures
-from exporter.ledger.snapshot import Activity, TargetView
+from exporter.ledger.snapshot import Activity, LastPoll, TargetView
 from exporter.status import page
 from exporter.status.model import Status
 from exporter.web.app import create_app
@@ -49,7 +49,7 @@ def hostile_view() -> TargetView:
         activity=activity,
         project_id=HOSTILE[1],
         api_endpoint=HOSTILE[2],
-        problem=HOSTILE[3],
+        last_poll=LastPoll(up=True, clock_skew_ms=-1_500, problem=HOSTILE[3]),
     )
 
 

@@ -15,7 +15,8 @@ import msgspec
 import pytest
 
 from exporter.exposition.render import Exposition
-from exporter.ledger.snapshot import Exemplar
+from exporter.ledger.snapshot import LastPoll
+from exporter.ledger.totals import Exemplar
 from exporter.web.app import create_app
 from exporter.web.server import Server
 from testkit.processes import free_port
@@ -125,7 +126,7 @@ def test_prometheus_scrapes_and_answers(release: Tool, tmp_path: Path) -> None:
                 async with httpx.AsyncClient(base_url=url) as client:
                     for query, value in expected.items():
                         await eventually(client, query, value)
-                    exposition.publish((msgspec.structs.replace(view, up=False),))
+                    exposition.publish((msgspec.structs.replace(view, last_poll=LastPoll()),))
                     await eventually(client, "metastudio_up", 0.0)
                     metadata = (await client.get("/api/v1/metadata")).json()["data"]
                     assert metadata["metastudio_tts_jobs"][0]["type"] == "gauge"

@@ -54,5 +54,5 @@ def test_a_restart_in_the_middle_of_everything_repeats_nothing(harness: PollerHa
 def test_before_the_store_is_read_nothing_is_published_as_zero(store: SqliteStore) -> None:
     """Zeros from an unread store would look like a counter reset."""
     harness = PollerHarness(store)
-    view = harness.repository.view(now=None, up=False, skew_ms=None)
+    view = harness.repository.snapshot(None)
     assert (view.label_sets, view.gauges, view.created) == ((), None, {})

@@ -7,22 +7,35 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
+
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.record import FAILED, SUCCEED
-from exporter.ledger.snapshot import Minute
 from exporter.units import MINUTE, SECOND
 
 MINUTES: Final = 60
 
 
-def chart_start(now: int) -> int:
+class Minute(msgspec.Struct, frozen=True):
+    """Jobs created in one minute, by what became of them, as docs/status-api.md shows them."""
+
+    start: float
+    """Unix seconds."""
+    created: int
+    finished: int
+    failed: int
+    expired: int
+    open: int
+
+
+def last_hour_start(now: int) -> int:
     """Milliseconds: where the first of the minutes begins."""
     return (now // MINUTE - MINUTES + 1) * MINUTE
 
 
-def last_hour(ledger: Ledger, now: int) -> tuple[Minute, ...]:
+def jobs_by_minute(ledger: Ledger, now: int) -> tuple[Minute, ...]:
     """One entry a minute, the present one last."""
-    first = chart_start(now) // MINUTE
+    first = last_hour_start(now) // MINUTE
     return tuple(_minute(ledger, minute) for minute in range(first, first + MINUTES))
 
 
