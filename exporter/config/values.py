@@ -50,6 +50,10 @@ class ValueType(Generic[T]):
         return self.parse(value)
 
 
+class Duration(ValueType[float]):
+    """Seconds."""
+
+
 class Ascending(NamedTuple):
     """A list of upper bounds, each greater than the one before."""
 
@@ -75,7 +79,7 @@ def spelled(seconds: float) -> str:
     return text or "0s"
 
 
-def duration(at_least: str, at_most: float = _LONGEST) -> ValueType[float]:
+def duration(at_least: str, at_most: float = _LONGEST) -> Duration:
     """Seconds from ``500ms``, ``30s``, ``5m``, ``1h``, ``7d`` or several such, largest first."""
     least = _seconds(at_least)
 
@@ -91,7 +95,7 @@ def duration(at_least: str, at_most: float = _LONGEST) -> ValueType[float]:
         "description": "a duration such as 30s or 1h30m",
         "pattern": f"^(?=.){_DURATION.pattern}$",
     }
-    return ValueType(parse, schema, spell=spelled)
+    return Duration(parse, schema, spell=spelled)
 
 
 def _seconds(text: str) -> float:

@@ -1,6 +1,8 @@
 """One configured target, put together: its client, its ledger, its poller.
 
-Knows which part gets which setting; must not know when targets start, change or stop.
+Knows which part gets which setting; must not know when targets start, change or stop. A key of ``poll`` or
+``metrics`` reaches ``PollSettings`` and ``Rules`` by its name, where they have a field of that name.
+Configured durations are seconds; this is the one place where they become the ledger's milliseconds.
 """
 
 from __future__ import annotations
@@ -9,14 +11,16 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from exporter import log
 from exporter.background import in_background
 from exporter.cloud import Client, Network, SharedLimits, client_of, credentials_key, network_of
+from exporter.config.keys import keys
 from exporter.config.load import Config, TargetConfig
+from exporter.config.values import Ascending, Duration
 from exporter.config.zones import longest_repeat
 from exporter.exposition import ApiMetrics
 from exporter.failures import BUILTIN_RULES, Classifier
@@ -24,7 +28,7 @@ from exporter.ledger.changes import Rules
 from exporter.ledger.snapshot import TargetView
 from exporter.polling import Budget, PageMemory, Poller, PollSettings, Reader
 from exporter.store import LedgerRepository, Store
-from exporter.units import SECOND
+from exporter.units import milliseconds
 
 
 class SharedResources(NamedTuple):
@@ -63,8 +67,7 @@ class Target:
         self.poller = Poller(
             settings.name,
             PollSettings(
-                interval=config.poll.interval,
-                timeout=config.poll.timeout,
+                **_named_as_in(PollSettings, msgspec.structs.asdict(config.poll)),
                 budget=max(10, int(settings.rate_limit * config.poll.interval)),
                 time_filters=settings.time_filters,
             ),
@@ -128,7 +131,7 @@ def new_repository(
         job_type=settings.filters.job_type,
         service=settings.filters.tts_service_enum,
         rules=rules(config, settings, classes),
-        retention=int(config.storage.retention * SECOND),
+        retention=milliseconds(config.storage.retention),
         store=resources.store,
         executor=resources.executor,
     )
@@ -142,19 +145,31 @@ def classifier(config: Config) -> Classifier:
 
 def rules(config: Config, settings: TargetConfig, classes: Classifier) -> Rules:
     """The settings that counting depends on; times in milliseconds."""
-    poll, metrics = config.poll, config.metrics
+    given = {**_in_milliseconds(config.poll), **_in_milliseconds(config.metrics)}
     return Rules(
-        interval=int(poll.interval * SECOND),
-        overlap=int(poll.overlap * SECOND),
-        window=int(poll.window * SECOND),
-        max_job_age=int(poll.max_job_age * SECOND),
-        max_catch_up=int(poll.max_catch_up * SECOND),
-        text_length_buckets=metrics.text_length_buckets,
-        duration_buckets=tuple(int(bucket * SECOND) for bucket in metrics.duration_buckets),
-        max_label_sets=metrics.max_label_sets,
+        **_named_as_in(Rules, given),
         classify=classes.classify,
-        time_may_repeat=0 if settings.time_filters else int(longest_repeat(settings.time_zone) * SECOND),
+        time_may_repeat=0 if settings.time_filters else milliseconds(longest_repeat(settings.time_zone)),
     )
+
+
+def _named_as_in(part: type[msgspec.Struct], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of those keys that the part has a field for."""
+    return {name: given[name] for name in part.__struct_fields__ if name in given}
+
+
+def _in_milliseconds(section: msgspec.Struct) -> dict[str, Any]:
+    """By key: its value, a duration or each of a list of them in milliseconds."""
+    found = {}
+    for key in keys(type(section)):
+        value = getattr(section, key.field)
+        match key.type:
+            case Duration():
+                value = milliseconds(value)
+            case Ascending(Duration(), _):
+                value = tuple(map(milliseconds, value))
+        found[key.field] = value
+    return found
 
 
 def ledger_scope(target: TargetConfig) -> str:

@@ -1,11 +1,13 @@
-"""Every field of the configuration reaches a part of the program: a target, the store or the server.
+"""Every field of the configuration reaches the parts that it is for: of a target, the store or the server.
 
-Knows the model and how a target is put together; compares whatever can be reached from the parts.
+Knows the model and how a target is put together. Compares what each part is given, and whatever can be
+reached from the parts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FunctionType, MethodType, ModuleType
 from typing import Any, get_args
@@ -13,10 +15,14 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
+import exporter.app
+import exporter.runtime.storage
+import exporter.runtime.target
 from exporter.app import App
 from exporter.cloud.connect import SharedLimits, network_of
 from exporter.config import model
 from exporter.exposition import ApiMetrics
+from exporter.failures import BUILTIN_RULES, Classifier
 from exporter.runtime.target import SharedResources, Target, classifier, new_client, new_repository
 
 WITHOUT_EFFECT = {"storage.lease"}
@@ -49,7 +55,7 @@ CONFIG_TYPES = (
 def config(folder: Path, auth: model.Auth) -> model.Config:
     target = model.TargetConfig(
         name="one", region="cn-north-4", endpoint="https://a.example", iam_endpoint="https://b.example",
-        project_id="p", auth=auth,
+        project_id="p", auth=auth, time_zone="Asia/Shanghai",
     )  # fmt: skip
     return model.Config(storage=model.StorageConfig(url=f"sqlite:///{folder / 'a.db'}"), targets=(target,))
 
@@ -146,7 +152,7 @@ def parts(value: Any) -> Iterator[tuple[str, object]]:
             yield name, getattr(value, name)
 
 
-def built(settings: model.Config) -> dict[str, str]:
+def build(settings: model.Config) -> tuple[object, ...]:
     """What the program is made of with a configuration: the application and its first target."""
     app = App(settings, listen_addresses=["127.0.0.1:0"], environ={})
     try:
@@ -156,11 +162,16 @@ def built(settings: model.Config) -> dict[str, str]:
         )
         client = new_client(target, network_of(target, {}), resources)
         repository = new_repository(settings, target, resources, classifier(settings))
-        return reached((app, Target(settings, target, resources, repository, client)))
+        return app, Target(settings, target, resources, repository, client)
     finally:
         app.server.close()
         app.store.close()
         app.executor.shutdown()
+
+
+def built(settings: model.Config) -> dict[str, str]:
+    """Every plain value that can be reached from what is made with a configuration."""
+    return reached(build(settings))
 
 
 CASES = [
@@ -185,3 +196,163 @@ def test_each_way_to_sign_in_is_tried() -> None:
     """Whoever adds a method with fields adds it here."""
     with_fields = {kind for kind in get_args(model.Auth) if kind.__struct_fields__}
     assert {type(auth) for auth in AUTHS.values()} == with_fields
+
+
+PARTS = {
+    "Exposition": exporter.app,
+    "SqliteStore": exporter.runtime.storage,
+    "Classifier": exporter.runtime.target,
+    "client_of": exporter.runtime.target,
+    "LedgerRepository": exporter.runtime.target,
+    "PageMemory": exporter.runtime.target,
+    "Poller": exporter.runtime.target,
+    "Reader": exporter.runtime.target,
+}
+"""Those that are made from settings, and the module that makes them."""
+
+
+def arguments(settings: model.Config, patch: pytest.MonkeyPatch) -> dict[str, object]:
+    """What each part is given: by ``part.argument``, or ``part.argument.field`` where it is a struct."""
+    given: dict[str, object] = {}
+    with patch.context() as patched:
+        for name, module in PARTS.items():
+            patched.setattr(module, name, noting(name, getattr(module, name), given))
+        build(settings)
+    return given
+
+
+def noting(name: str, make: Callable[..., Any], given: dict[str, object]) -> Callable[..., Any]:
+    """The part's maker, which notes its arguments first."""
+
+    def made(*args: Any, **options: Any) -> Any:
+        for argument, value in inspect.signature(make).bind(*args, **options).arguments.items():
+            given.update(plain(f"{name}.{argument}", value))
+        return make(*args, **options)
+
+    return made
+
+
+def plain(name: str, value: Any) -> Iterator[tuple[str, object]]:
+    """A value, field by field if it is a struct; parts that were made before are none of it."""
+    if isinstance(value, msgspec.Struct):
+        for field in value.__struct_fields__:
+            yield from plain(f"{name}.{field}", getattr(value, field))
+    elif type(value) is tuple or isinstance(value, bool | int | float | str | None | Path | model.Secret):
+        yield name, value
+
+
+MS = 1000
+GIVEN: dict[str, dict[str, object]] = {
+    "storage.lease": {},
+    "storage.retention": {"LedgerRepository.retention": 60 * 86400 * MS},
+    "poll.interval": {
+        "Poller.settings.interval": 30.0,
+        "Poller.settings.budget": 150,
+        "LedgerRepository.rules.interval": 30 * MS,
+    },
+    "poll.timeout": {"Poller.settings.timeout": 240.0},
+    "poll.window": {"LedgerRepository.rules.window": 7200 * MS},
+    "poll.overlap": {"LedgerRepository.rules.overlap": 600 * MS},
+    "poll.max_job_age": {"LedgerRepository.rules.max_job_age": 2 * 86400 * MS},
+    "poll.max_catch_up": {"LedgerRepository.rules.max_catch_up": 2 * 86400 * MS},
+    "metrics.text_length_buckets": {
+        "LedgerRepository.rules.text_length_buckets": model.MetricsConfig().text_length_buckets[1:]
+    },
+    "metrics.duration_buckets": {
+        "LedgerRepository.rules.duration_buckets": tuple(
+            int(bound) * MS for bound in model.MetricsConfig().duration_buckets[1:]
+        )
+    },
+    "metrics.max_label_sets": {"LedgerRepository.rules.max_label_sets": 200},
+    "metrics.created_timestamps": {"Exposition.created_timestamps": True},
+    "fail_msg_classes": {
+        "Classifier.rules": (("changed", "changed"), *BUILTIN_RULES),
+        "LedgerRepository.identity.classes": ("changed", *Classifier(BUILTIN_RULES).classes),
+    },
+    "builtin_fail_msg_classes": {
+        "Classifier.rules": (),
+        "LedgerRepository.identity.classes": Classifier(()).classes,
+    },
+    "targets.region": {
+        "LedgerRepository.identity.region": "changed",
+        "LedgerRepository.scope": "region=changed",
+    },
+    "targets.name": {"Poller.name": "changed", "LedgerRepository.identity.target": "changed"},
+    "targets.endpoint": {"LedgerRepository.identity.api_endpoint": "https://changed.example"},
+    "targets.project_id": {"LedgerRepository.identity.project_id": "changed"},
+    "targets.app_user_id": {"LedgerRepository.scope": "region=cn-north-4 app_user_id=changed"},
+    "targets.filters.job_type": {
+        "Reader.split_by_type": False,
+        "LedgerRepository.job_type": "changed",
+        "LedgerRepository.scope": "region=cn-north-4 job_type=changed",
+    },
+    "targets.filters.tts_service_enum": {
+        "LedgerRepository.service": "changed",
+        "LedgerRepository.scope": "region=cn-north-4 tts_service_enum=changed",
+    },
+    "targets.filters.business_type": {
+        "LedgerRepository.scope": "region=cn-north-4 business_type=changed",
+    },
+    "targets.rate_limit": {"Poller.settings.budget": 150},
+    "targets.trust_count": {"PageMemory.trust_count": True},
+    "targets.time_filters": {
+        "Poller.settings.time_filters": False,
+        "LedgerRepository.rules.time_may_repeat": 2 * 3600 * MS,
+    },
+}
+"""By field: every argument that is another one when the field is changed, besides the client's.
+
+A new key of ``poll`` or ``metrics`` needs no line here if a part has a field of its name.
+"""
+
+
+def expected(name: str, config: model.Config, given: dict[str, object]) -> dict[str, object]:
+    """As in the table. A key that is not in it goes to the poller or the ledger, by its name.
+
+    The client is given a target's settings as they are.
+    """
+    section, _, key = name.partition(".")
+    if section == "targets":
+        value = config.targets[0]
+        for field in key.split("."):
+            value = getattr(value, field)
+        return {f"client_of.target.{key}": value, **GIVEN.get(name, {})}
+    if name == "storage.url":
+        return {"SqliteStore.path": config.storage.sqlite_file}
+    if name in GIVEN:
+        return GIVEN[name]
+    value = getattr(getattr(config, section), key)
+    ledger = round(value * MS) if isinstance(value, float) else value
+    by_name = {f"Poller.settings.{key}": value, f"LedgerRepository.rules.{key}": ledger}
+    here = {argument: value for argument, value in by_name.items() if argument in given}
+    assert here, f"nobody is given {name}"
+    return here
+
+
+GIVEN_CASES = [name for kind, name in CASES if kind == "aksk"]
+
+
+@pytest.mark.parametrize("name", GIVEN_CASES)
+def test_each_part_is_given_the_field(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Changing a field changes these arguments and no others, each to the new value in its own unit."""
+    base = config(tmp_path, AUTHS["aksk"])
+    new = dict(variants(base))[name]
+    before, after = arguments(base, monkeypatch), arguments(new, monkeypatch)
+    now = {"Exposition.process.reload_success_timestamp"}
+    different = {key: value for key, value in after.items() if key not in now and before[key] != value}
+    assert different == expected(name, new, after)
+
+
+@pytest.mark.parametrize(
+    ("filters", "zone", "hours"),
+    [(True, "Asia/Shanghai", 0), (False, "Asia/Shanghai", 2), (False, "+08:00", 0)],
+    ids=["filtered", "by name", "by offset"],
+)
+def test_the_ledger_is_given_how_far_clocks_are_set_back(
+    filters: bool, zone: str, hours: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no window asked for tells which of two times is meant."""
+    base = config(tmp_path, AUTHS["aksk"])
+    target = msgspec.structs.replace(base.targets[0], time_filters=filters, time_zone=zone)
+    given = arguments(msgspec.structs.replace(base, targets=(target,)), monkeypatch)
+    assert given["LedgerRepository.rules.time_may_repeat"] == hours * 3600 * MS
