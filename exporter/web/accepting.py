@@ -77,7 +77,12 @@ class Acceptor:
             asyncio.get_running_loop().add_reader(listener, self.accept, listener)
 
     def accept(self, listener: socket.socket) -> None:
-        """Take the connections that wait, a round of them."""
+        """Take the connections that wait, a round of them.
+
+        It is a single one when all that are open wait for us, as a single request begins in each round of the
+        event loop, too. So those that come faster than they can be answered wait in the system's queue, instead
+        of taking each other's place before their requests are read.
+        """
         loop = asyncio.get_running_loop()
         now = loop.time()
         for _ in range(AT_ONCE):
@@ -92,12 +97,15 @@ class Acceptor:
                 loop.remove_reader(listener)
                 loop.call_later(PAUSE_SECONDS, self._listen, listener)
                 return
+            crowded = self._connections.crowded
             sock.setblocking(False)
             connection = Connection(client_of(address[0]), now)
             connection.close = partial(self._end, sock)
             self._connections.add(connection)
             self._waiting[sock] = connection, now
             loop.add_reader(sock, self._on_first_byte, sock)
+            if crowded:
+                return
 
     def _on_first_byte(self, sock: socket.socket) -> None:
         """The client has sent something, or has gone."""
@@ -114,6 +122,7 @@ class Acceptor:
         loop.remove_reader(sock)
         connection, _ = self._waiting[sock]
         if self._tls() is None:
+            connection.waits_for_us = True
             self._begin(sock)
         else:
             self._handshakes.add(connection, partial(self._begin, sock), loop.time())

@@ -40,7 +40,7 @@ class Connection:
         self.idle_since = now
         """When its last request began, or when it was accepted."""
         self.waits_for_us = False
-        """Whether the next move is ours: its request waits in the queue."""
+        """Whether the next move is ours: what it sent is not read yet, or its request waits in the queue."""
         self.answered = False
         """Whether a request of its got what it asked for, so that the client is one that may come in."""
         self.close: Callable[[], object] = lambda: None
@@ -65,6 +65,16 @@ class OpenConnections:
 
     def __len__(self) -> int:
         return len(self._new) + len(self._answered)
+
+    @property
+    def crowded(self) -> bool:
+        """No room is left, and the next connection would close one that waits for us.
+
+        An eighth may not wait: those whose answers are under way, or that have just come.
+        """
+        if len(self) < self._limit - self._closed_together:
+            return False
+        return sum(connection.waits_for_us for connection in self._new) >= len(self._new) * 7 // 8
 
     def add(self, connection: Connection) -> None:
         if len(self) >= self._limit:

@@ -115,6 +115,7 @@ class HttpProtocol(H11Protocol, asyncio.BufferedProtocol):
             self._refuse_head()
             return
         self.data_received(data)
+        self._connection.waits_for_us = self.cycle is not None and not self.cycle.response_started
         if self.cycle is not None:
             self.cycle.body.clear()  # none of our paths reads one
         self._set_deadline()

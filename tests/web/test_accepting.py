@@ -11,7 +11,7 @@ import pytest
 from exporter.web import accepting
 from exporter.web.accepting import AT_ONCE, Acceptor
 from exporter.web.connections import Limits, OpenConnections
-from tests.web.test_connections import QUICK, connect, serving, until
+from tests.web.test_connections import QUICK, connect, place, serving, until
 
 
 def test_many_connections_are_taken_in_one_round() -> None:
@@ -34,6 +34,31 @@ def test_many_connections_are_taken_in_one_round() -> None:
 
     assert asyncio.run(run()) == [AT_ONCE, AT_ONCE + 10]
     assert AT_ONCE >= 64, "thousands a second may come, and a round of a busy loop takes tens of milliseconds"
+
+
+async def first_line(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> bytes:
+    """Of an answer; nothing when the connection is closed without one."""
+    with contextlib.suppress(OSError):
+        return (await loop.sock_recv(sock, 4096)).partition(b"\r\n")[0]
+    return b""
+
+
+def test_a_crowd_with_requests_waits_and_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of five times as many connections as there is room for, hardly one is closed unread."""
+    monkeypatch.setattr(accepting, "AT_ONCE", 8)
+    request = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+
+    async def run() -> list[bytes]:
+        loop = asyncio.get_running_loop()
+        async with serving(limits=QUICK._replace(connections=64, head=20)) as server:
+            with contextlib.ExitStack() as sockets:
+                crowd = [sockets.enter_context(socket.create_connection(place(server))) for _ in range(300)]
+                for sock in crowd:
+                    sock.sendall(request)
+                    sock.setblocking(False)
+                return await asyncio.gather(*(first_line(loop, sock) for sock in crowd))
+
+    assert asyncio.run(run()).count(b"HTTP/1.1 200 OK") > 0.9 * 300
 
 
 def test_memory_is_given_back_by_the_real_server(monkeypatch: pytest.MonkeyPatch) -> None:
