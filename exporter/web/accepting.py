@@ -80,8 +80,8 @@ class Acceptor:
         """Take the connections that wait, a round of them.
 
         It is a single one when all that are open wait for us, as a single request begins in each round of the
-        event loop, too. So those that come faster than they can be answered wait in the system's queue, instead
-        of taking each other's place before their requests are read.
+        event loop, too. So those that come faster than they can be answered wait in the system's queue,
+        instead of taking each other's place before their requests are read.
         """
         loop = asyncio.get_running_loop()
         now = loop.time()

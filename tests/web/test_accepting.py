@@ -11,7 +11,8 @@ import pytest
 from exporter.web import accepting
 from exporter.web.accepting import AT_ONCE, Acceptor
 from exporter.web.connections import Limits, OpenConnections
-from tests.web.test_connections import QUICK, connect, place, serving, until
+from tests.web.test_connections import QUICK, connect, serving, until
+from tests.web.test_server import place
 
 
 def test_many_connections_are_taken_in_one_round() -> None:
