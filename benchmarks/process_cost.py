@@ -24,7 +24,7 @@ import msgspec
 
 from exporter.ledger.changes import Changes
 from exporter.ledger.job_index import Job
-from exporter.ledger.stored import buckets
+from exporter.ledger.stored import configured_buckets
 from exporter.ledger.totals import Key
 from exporter.ledger.watermarks import Times
 from exporter.store.base import Commit
@@ -228,7 +228,7 @@ def write_store(path: Path) -> None:
         changes=changes,
         project_id=project,
         last_complete_poll=now,
-        buckets=buckets(rules()),
+        buckets=configured_buckets(rules()),
         keep_minutes_since=0,
     )
     store.commit("t", "region=cn-north-4", commit)

@@ -34,7 +34,7 @@ from exporter.cloud.session import Session
 from exporter.cloud.times import format_time
 from exporter.config.load import TargetConfig
 from exporter.errors import ApiError, ErrorKind
-from exporter.ledger.record import JobsQuery, Page
+from exporter.ledger import JobsQuery, Page
 
 MAX_ATTEMPTS: Final = 5
 _MAX_UNDECODABLE: Final = 2

@@ -19,8 +19,8 @@ from exporter.cloud.redact import MessageRedactor
 from exporter.cloud.times import parse_time
 from exporter.config.zones import zone
 from exporter.errors import ApiError, ErrorKind
+from exporter.ledger import Page, Record
 from exporter.ledger import record as model
-from exporter.ledger.record import Page, Record
 
 _LABEL: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _DOCUMENTED: Final = frozenset(model.JOB_TYPES + model.TTS_SERVICES)

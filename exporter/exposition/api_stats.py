@@ -17,8 +17,7 @@ import msgspec
 
 from exporter.cloud import OPERATIONS
 from exporter.errors import ApiError, ErrorKind
-from exporter.ledger.record import OTHER
-from exporter.ledger.totals import Histogram
+from exporter.ledger import OTHER, Histogram
 
 REQUEST_SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Upper bounds of ``metastudio_api_request_duration_seconds``."""

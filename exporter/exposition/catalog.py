@@ -14,8 +14,7 @@ from exporter.cloud import OPERATIONS
 from exporter.exposition import samples as sampling
 from exporter.exposition.api_stats import ApiView
 from exporter.exposition.samples import ProcessView, SampleExemplars, Samples
-from exporter.ledger.record import EXPIRED_REASONS, FINAL_STATES, Anomaly
-from exporter.ledger.snapshot import TargetView
+from exporter.ledger import EXPIRED_REASONS, FINAL_STATES, Anomaly, TargetView
 from exporter.units import SECOND
 
 POLL_OUTCOMES: Final = ("complete", "partial", "failed")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from exporter.exposition.render import Exposition
-from exporter.ledger.snapshot import TargetView
+from exporter.ledger import TargetView
 
 
 class Publisher:

@@ -25,7 +25,7 @@ from exporter.exposition.gzip import ChunkedText, EncodedBody, Parts
 from exporter.exposition.process import SelfMetrics, self_registry
 from exporter.exposition.samples import ProcessView
 from exporter.exposition.text import END, Block, Format, select, write_block, write_family
-from exporter.ledger.snapshot import TargetView
+from exporter.ledger import TargetView
 from exporter.units import SECOND
 
 REVISION_VARIABLE: Final = "METASTUDIO_EXPORTER_REVISION"

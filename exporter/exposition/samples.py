@@ -16,17 +16,18 @@ import msgspec
 from exporter.cloud import OPERATIONS
 from exporter.errors import ErrorKind
 from exporter.exposition.api_stats import ApiView
-from exporter.ledger.record import (
+from exporter.ledger import (
     FINAL_STATES,
     OPEN_STATES,
     PROCESSING,
     UNKNOWN,
     WAITING,
+    Exemplar,
+    Histogram,
     LabelSet,
     SeriesLabels,
+    TargetView,
 )
-from exporter.ledger.snapshot import TargetView
-from exporter.ledger.totals import Exemplar, Histogram
 
 JOB_STATES: Final = (WAITING, PROCESSING, *FINAL_STATES, UNKNOWN)
 

@@ -20,7 +20,7 @@ from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
 from exporter.exposition.catalog import Metric
-from exporter.ledger.totals import Exemplar, Histogram
+from exporter.ledger import Exemplar, Histogram
 from exporter.units import SECOND
 
 END = "# EOF\n"

@@ -1,4 +1,79 @@
 """Counts every job exactly once: what is open, what was counted, what may still come (docs/counting.md).
 
-Pure: no I/O, no clock, no asyncio, no logging. Times are arguments, in milliseconds on the API's clock.
+Knows the rules of counting; must not know HTTP, SQL, clocks or log lines. Pure: times are arguments, in
+milliseconds on the API's clock.
 """
+
+from exporter.ledger.anonymous import identify_anonymous
+from exporter.ledger.changes import CLOCKS_DIFFER, WINDOW_MARGIN, Changes, Rules, Sighting
+from exporter.ledger.gauges import JobGauges, gauge_start, history_start
+from exporter.ledger.job_index import UNDATED, Job
+from exporter.ledger.last_hour import Minute, last_hour_start
+from exporter.ledger.ledger import Ledger
+from exporter.ledger.missing import MissedBy
+from exporter.ledger.record import (
+    EXPIRED_REASONS,
+    FAILED,
+    FINAL_STATES,
+    JOB_TYPES,
+    OPEN_STATES,
+    OTHER,
+    PROCESSING,
+    UNKNOWN,
+    WAITING,
+    Anomaly,
+    JobsQuery,
+    LabelSet,
+    Page,
+    Record,
+    SeriesLabels,
+)
+from exporter.ledger.snapshot import LastPoll, TargetView, take_snapshot
+from exporter.ledger.stored import StoredLedger, configured_buckets, open_ledger
+from exporter.ledger.totals import FIRST_TRIED_MS, Exemplar, Histogram, documented_label_sets
+from exporter.ledger.watermarks import Times, floor_second
+
+__all__ = [
+    "CLOCKS_DIFFER",
+    "EXPIRED_REASONS",
+    "FAILED",
+    "FINAL_STATES",
+    "FIRST_TRIED_MS",
+    "JOB_TYPES",
+    "OPEN_STATES",
+    "OTHER",
+    "PROCESSING",
+    "UNDATED",
+    "UNKNOWN",
+    "WAITING",
+    "WINDOW_MARGIN",
+    "Anomaly",
+    "Changes",
+    "Exemplar",
+    "Histogram",
+    "Job",
+    "JobGauges",
+    "JobsQuery",
+    "LabelSet",
+    "LastPoll",
+    "Ledger",
+    "Minute",
+    "MissedBy",
+    "Page",
+    "Record",
+    "Rules",
+    "SeriesLabels",
+    "Sighting",
+    "StoredLedger",
+    "TargetView",
+    "Times",
+    "configured_buckets",
+    "documented_label_sets",
+    "floor_second",
+    "gauge_start",
+    "history_start",
+    "identify_anonymous",
+    "last_hour_start",
+    "open_ledger",
+    "take_snapshot",
+]

@@ -17,7 +17,7 @@ from exporter.ledger.job_index import EXPIRED, NEVER, Job, JobIndex
 from exporter.ledger.record import FINAL_STATES, OPEN_STATES, Record
 
 
-def identify(records: Iterable[Record], jobs: JobIndex) -> Iterator[tuple[str, Record]]:
+def identify_anonymous(records: Iterable[Record], jobs: JobIndex) -> Iterator[tuple[str, Record]]:
     """The identity of each record without ``job_id`` in one complete window."""
     equals: dict[str, list[Record]] = defaultdict(list)
     for record in records:

@@ -13,7 +13,7 @@ from exporter.ledger.record import LabelSet
 from exporter.ledger.totals import Key
 from exporter.ledger.watermarks import Times
 
-MARGIN = 1000
+WINDOW_MARGIN = 1000
 """A window is asked for from this many milliseconds before its begin.
 
 Nobody says whether the API's bounds are inclusive, nor whether ``create_time`` is cut, rounded or rounded up

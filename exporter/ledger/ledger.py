@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable
 
 from exporter.failures import RecentFailures
 from exporter.ledger.anomalies import SeenOnce
-from exporter.ledger.changes import MARGIN, Changes, Rules, Sighting
+from exporter.ledger.changes import WINDOW_MARGIN, Changes, Rules, Sighting
 from exporter.ledger.exemplars import Exemplars
 from exporter.ledger.job_index import EXEMPT, EXPIRED, FLAGS, UNDATED, Job, JobIndex
 from exporter.ledger.minutes import MinuteTable
@@ -118,7 +118,7 @@ class Ledger:
             if sighting.since is None or sighting.until is None:
                 self._count_once(Anomaly.BAD_CREATE_TIME, job_id)
                 return None
-            if sighting.since + MARGIN < self.times.evicted_until:
+            if sighting.since + WINDOW_MARGIN < self.times.evicted_until:
                 return None
             return min(sighting.until, sighting.ended)
         if not sighting.covers(created):

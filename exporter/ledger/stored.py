@@ -37,7 +37,7 @@ class StoredLedger(msgspec.Struct, kw_only=True):
 def open_ledger(stored: StoredLedger, rules: Rules, documented: tuple[LabelSet, ...]) -> Ledger:
     """A ledger on what the store holds."""
     totals = Totals(stored.totals)
-    for name, bounds in buckets(rules).items():
+    for name, bounds in configured_buckets(rules).items():
         if name in stored.buckets and stored.buckets[name] != bounds:
             totals.drop(name)
     minutes = MinuteTable()
@@ -53,7 +53,7 @@ def open_ledger(stored: StoredLedger, rules: Rules, documented: tuple[LabelSet, 
     )
 
 
-def buckets(rules: Rules) -> dict[str, tuple[int, ...]]:
+def configured_buckets(rules: Rules) -> dict[str, tuple[int, ...]]:
     """The configured bounds of every histogram of jobs."""
     return {
         TEXT_LENGTH: rules.text_length_buckets,

@@ -10,9 +10,7 @@ from collections.abc import Iterator
 from itertools import accumulate
 from typing import Final, NamedTuple
 
-from exporter.ledger.job_index import UNDATED, Job
-from exporter.ledger.ledger import Ledger
-from exporter.ledger.watermarks import floor_second
+from exporter.ledger import UNDATED, Job, Ledger, floor_second
 from exporter.units import MINUTE, SECOND
 
 MOST: Final = 5_000

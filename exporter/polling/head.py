@@ -25,7 +25,7 @@ from __future__ import annotations
 from enum import Enum, auto
 
 from exporter.errors import ApiError, ExporterError
-from exporter.ledger.watermarks import floor_second
+from exporter.ledger import floor_second
 from exporter.polling import planner as plan
 from exporter.polling.due import RecordCounts
 from exporter.polling.paging import MAX_WINDOW_RECORDS, PAGE_LIMIT, ReadState

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from exporter.ledger.gauges import history_start
+from exporter.ledger import history_start
 from exporter.polling import planner as plan
 from exporter.polling.poll_run import PollRun
 from exporter.polling.windows import BudgetSpentError

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from exporter.ledger.record import Page, Record
+from exporter.ledger import Page, Record
 
 PAGE_LIMIT = 100
 """Largest ``limit`` the API accepts (docs/api.md)."""

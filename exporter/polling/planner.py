@@ -11,9 +11,7 @@ from itertools import groupby
 from math import ceil, inf, sqrt
 from typing import Final, NamedTuple
 
-from exporter.ledger.changes import CLOCKS_DIFFER, MARGIN
-from exporter.ledger.ledger import Ledger
-from exporter.ledger.watermarks import floor_second
+from exporter.ledger import CLOCKS_DIFFER, WINDOW_MARGIN, Ledger, floor_second
 from exporter.polling.due import Recheck, RecordCounts
 from exporter.polling.paging import MAX_WINDOW_RECORDS, PAGE_LIMIT
 from exporter.units import SECOND
@@ -39,7 +37,7 @@ MIN_AHEAD: Final = CLOCKS_DIFFER
 class Window(NamedTuple):
     """Records with a ``create_time`` in [since, until), whole seconds (milliseconds since 1970).
 
-    Listing it shows more: what is asked for is ``MARGIN`` wider, and includes the end second.
+    Listing it shows more: what is asked for is ``WINDOW_MARGIN`` wider, and includes the end second.
     """
 
     since: int
@@ -125,7 +123,7 @@ def settle_window(
 
 def _cut(ledger: Ledger, since: int, end: int, most_records: int) -> int:
     """Where the window from ``since`` is full; its end second is part of it."""
-    created = sorted(job.created for _, job in ledger.jobs.created_in(since - MARGIN, end + SECOND))
+    created = sorted(job.created for _, job in ledger.jobs.created_in(since - WINDOW_MARGIN, end + SECOND))
     dense = len(created) * SECOND > EDGE * (end - since)
     target = min((FULL if dense else PAGE_LIMIT) - SETTLE_SLACK, most_records)
     if len(created) <= target:
@@ -155,11 +153,11 @@ def head_window(
     since = head = max(ledger.times.evicted_until, min(head, floor_second(now)))
     late = max(head + SECOND, floor_second(now) - SECOND)
     if due:
-        counts = RecordCounts(ledger, due[0].since - MARGIN, head, density.per_ms)
+        counts = RecordCounts(ledger, due[0].since - WINDOW_MARGIN, head, density.per_ms)
         gap = Recheck(head, max(late, floor_second(now)), "", listing_only=True)
         rechecks = plan_rechecks([*(recheck for recheck in due if recheck.since < head), gap], counts.before)
         since = min(head, max(rechecks.windows, key=lambda window: window.until).since)
-        if counts(since - MARGIN, now) + SLACK > PAGE_LIMIT:
+        if counts(since - WINDOW_MARGIN, now) + SLACK > PAGE_LIMIT:
             return Window(since, late)
     return Window(since, floor_second(max(now, furthest, head)) + max(MIN_AHEAD, ledger.rules.overlap))
 
@@ -172,7 +170,7 @@ def filled(ledger: Ledger, density: Density, window: Window, head: int, now: int
     reach = max(ledger.times.evicted_until, floor_second(now) - most)
     if window.since <= reach:
         return window
-    counts = RecordCounts(ledger, reach - MARGIN, head, density.per_ms)
+    counts = RecordCounts(ledger, reach - WINDOW_MARGIN, head, density.per_ms)
     return Window(_fill(counts.before, window.since, now, reach, (now - head) * density.per_ms), window.until)
 
 
@@ -187,16 +185,16 @@ def widened(window: Window, before: Callable[[int], float], reach: int) -> Windo
 def _fill(before: Callable[[int], float], since: int, until: int, reach: int, unknown: float) -> int:
     """How far back of ``since``, but not of ``reach``, the same number of pages reaches for sure."""
     through = before(until)
-    full = pages(through - before(since - MARGIN) + SLACK) * (PAGE_LIMIT - 1)
+    full = pages(through - before(since - WINDOW_MARGIN) + SLACK) * (PAGE_LIMIT - 1)
     room = full - SLACK - 3 * sqrt(max(0.0, unknown) + 9)
     low, high = min(reach, since), since
     while high - low > SECOND:
         middle = floor_second((low + high) // 2)
-        if through - before(middle - MARGIN) <= room:
+        if through - before(middle - WINDOW_MARGIN) <= room:
             high = middle
         else:
             low = middle
-    return low if through - before(low - MARGIN) <= room else high
+    return low if through - before(low - WINDOW_MARGIN) <= room else high
 
 
 def history_window(ledger: Ledger, density: Density, start: int, most_records: int) -> Window | None:
@@ -228,7 +226,7 @@ def plan_rechecks(
     equal costs the longer stretch is taken, which errs less.
     """
     items = _by_second(due)
-    starts = [before(item.since - MARGIN) for item in items]
+    starts = [before(item.since - WINDOW_MARGIN) for item in items]
     best = [0.0]
     choice: list[int] = []
     """Per item: the first item of the stretch that ends with it, or -1 for lookups."""

@@ -12,9 +12,7 @@ from typing import Final, NamedTuple
 
 from exporter import log
 from exporter.errors import ApiError, ErrorKind, ExporterError
-from exporter.ledger.anonymous import identify
-from exporter.ledger.ledger import Ledger
-from exporter.ledger.missing import MissedBy
+from exporter.ledger import Ledger, MissedBy, identify_anonymous
 from exporter.polling.due import Recheck, due_rechecks
 from exporter.polling.planner import MIN_AHEAD, Density, Window
 from exporter.polling.windows import LookupIgnoredError, Reader, SeenPage, SourceClock, WindowResult
@@ -144,7 +142,7 @@ class PollRun:
         if not result.complete:
             return
         shown = {record.job_id for record in result.listing if record.job_id is not None}
-        for name, record in identify(result.inside, ledger.jobs):
+        for name, record in identify_anonymous(result.inside, ledger.jobs):
             shown.add(name)
             ledger.see_as(name, record, result.sighting)
         missed_by = MissedBy.LISTING if result.listing else MissedBy.EMPTY_LISTING

@@ -17,9 +17,7 @@ from msgspec.structs import replace
 
 from exporter import log
 from exporter.errors import ApiError, ExporterError, StoreError
-from exporter.ledger.gauges import history_start
-from exporter.ledger.snapshot import LastPoll, TargetView
-from exporter.ledger.watermarks import floor_second
+from exporter.ledger import LastPoll, TargetView, floor_second, history_start
 from exporter.polling import planner as plan
 from exporter.polling.budget import Budget
 from exporter.polling.head import HeadReads

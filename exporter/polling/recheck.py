@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from exporter.errors import ApiError
-from exporter.ledger.changes import MARGIN
-from exporter.ledger.watermarks import floor_second
+from exporter.ledger import WINDOW_MARGIN, floor_second
 from exporter.polling import planner as plan
 from exporter.polling.due import FAR, Recheck, RecordCounts
 from exporter.polling.paging import MAX_WINDOW_RECORDS, PAGE_LIMIT, ReadState
@@ -82,7 +81,7 @@ def _steps(run: PollRun, due: list[Recheck], head: int) -> Iterator[tuple[Window
     ledger = run.ledger
     single = ledger.missing_jobs.still_look_up_alone() | run.failing
     reach = min(due[0].since, max(ledger.times.history, due[0].since - FAR * MINUTE))
-    before = RecordCounts(ledger, reach - MARGIN, head, 0.0).before
+    before = RecordCounts(ledger, reach - WINDOW_MARGIN, head, 0.0).before
     together = [job for job in due if job.job_id not in single]
     rechecks = plan.plan_rechecks(together, before, alone=[job for job in due if job.job_id in single])
     for step in rechecks.steps:  # one at a time: there may be thousands, and requests for a few
@@ -90,7 +89,7 @@ def _steps(run: PollRun, due: list[Recheck], head: int) -> Iterator[tuple[Window
             wide = plan.widened(Window(step.since, step.until), before, reach)
             if isinstance(step, Window) or ledger.jobs.open_between(*wide) > 1:
                 step = wide
-        known = before(step.until + SECOND) - before(step.since - MARGIN)
+        known = before(step.until + SECOND) - before(step.since - WINDOW_MARGIN)
         yield step, min(MAX_WINDOW_RECORDS, PAGE_LIMIT + int(2 * known))
 
 

@@ -10,8 +10,7 @@ from collections import deque
 from typing import Final
 
 from exporter import log
-from exporter.ledger.changes import Sighting
-from exporter.ledger.record import Record
+from exporter.ledger import Record, Sighting
 from exporter.polling.paging import PAGE_LIMIT
 from exporter.polling.poll_run import ClockError, PollRun
 from exporter.polling.windows import JobSource

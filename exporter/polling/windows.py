@@ -13,9 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from exporter.errors import ApiError, ErrorKind, ExporterError
-from exporter.ledger.changes import MARGIN, Sighting
-from exporter.ledger.record import JOB_TYPES, JobsQuery, Page, Record
-from exporter.ledger.watermarks import floor_second
+from exporter.ledger import JOB_TYPES, WINDOW_MARGIN, JobsQuery, Page, Record, Sighting, floor_second
 from exporter.polling.paging import MAX_WINDOW_RECORDS, PAGE_LIMIT, PageMemory, ReadState, WindowRead
 from exporter.polling.planner import Window
 from exporter.units import SECOND
@@ -258,7 +256,9 @@ class Reader:
         job_type: str | None = None,
     ) -> Generator[JobsQuery, _PageReply, ReadState]:
         """Page by page, each of 100 records, or of fewer where one of them makes the page too large."""
-        since, until = (None, None) if unfiltered else (result.window.since - MARGIN, result.window.until)
+        since, until = (
+            (None, None) if unfiltered else (result.window.since - WINDOW_MARGIN, result.window.until)
+        )
         query = JobsQuery(since, until, job_type=job_type)
         state, limit = ReadState.MORE, PAGE_LIMIT
         while state is ReadState.MORE:

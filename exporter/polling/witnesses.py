@@ -10,8 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from exporter import log
-from exporter.ledger.totals import FIRST_TRIED_MS
-from exporter.ledger.watermarks import floor_second
+from exporter.ledger import FIRST_TRIED_MS, floor_second
 from exporter.polling.poll_run import PollRun
 from exporter.polling.windows import BudgetSpentError
 from exporter.units import SECOND

@@ -22,7 +22,7 @@ from exporter.config.load import Config, TargetConfig
 from exporter.errors import ExporterError, ReloadError
 from exporter.exposition import Publisher
 from exporter.failures import Classifier
-from exporter.ledger.snapshot import TargetView
+from exporter.ledger import TargetView
 from exporter.runtime.target import (
     SharedResources,
     Target,

@@ -24,8 +24,7 @@ from exporter.config.values import Ascending, Duration
 from exporter.config.zones import longest_repeat
 from exporter.exposition import ApiMetrics
 from exporter.failures import BUILTIN_RULES, Classifier
-from exporter.ledger.changes import Rules
-from exporter.ledger.snapshot import TargetView
+from exporter.ledger import Rules, TargetView
 from exporter.polling import Budget, PageMemory, Poller, PollSettings, Reader
 from exporter.store import LedgerRepository, Store
 from exporter.units import milliseconds

@@ -15,10 +15,7 @@ import msgspec
 from exporter.config.load import Config
 from exporter.exposition import JOB_STATES, ApiView, FailedRequest, ProcessView
 from exporter.failures import UnclassifiedTemplate
-from exporter.ledger.gauges import JobGauges
-from exporter.ledger.last_hour import Minute
-from exporter.ledger.record import FAILED, FINAL_STATES, LabelSet
-from exporter.ledger.snapshot import TargetView
+from exporter.ledger import FAILED, FINAL_STATES, JobGauges, LabelSet, Minute, TargetView
 from exporter.units import SECOND
 
 State = Literal["ok", "behind", "clock", "failing", "refused", "denied", "starting"]

@@ -17,7 +17,7 @@ from typing import Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from exporter.ledger.last_hour import Minute
+from exporter.ledger import Minute
 from exporter.status.model import Jobs, Status
 
 REFRESH_SECONDS: Final = 10

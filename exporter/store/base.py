@@ -6,8 +6,7 @@ from typing import Protocol
 
 import msgspec
 
-from exporter.ledger.changes import Changes
-from exporter.ledger.stored import StoredLedger
+from exporter.ledger import Changes, StoredLedger
 
 
 class Commit(msgspec.Struct, frozen=True, kw_only=True):

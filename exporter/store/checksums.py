@@ -15,7 +15,7 @@ from zlib import crc32
 
 import msgspec
 
-from exporter.ledger.job_index import Job
+from exporter.ledger import Job
 
 COLUMNS: Final = {
     "targets": (

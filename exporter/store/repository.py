@@ -16,13 +16,17 @@ from msgspec.structs import replace
 
 from exporter.errors import ScopeChangedError, StoreCorruptError, StoreError
 from exporter.failures import RecentFailures
-from exporter.ledger.changes import Rules
-from exporter.ledger.gauges import gauge_start
-from exporter.ledger.last_hour import last_hour_start
-from exporter.ledger.ledger import Ledger
-from exporter.ledger.snapshot import TargetView, take_snapshot
-from exporter.ledger.stored import buckets, open_ledger
-from exporter.ledger.totals import documented_label_sets
+from exporter.ledger import (
+    Ledger,
+    Rules,
+    TargetView,
+    configured_buckets,
+    documented_label_sets,
+    gauge_start,
+    last_hour_start,
+    open_ledger,
+    take_snapshot,
+)
 from exporter.store.base import Commit, Store
 
 SPARE: Final = 3_600_000
@@ -146,7 +150,7 @@ class LedgerRepository:
                 changes=ledger.changes(),
                 project_id=self._project_id,
                 last_complete_poll=self._last_complete_poll,
-                buckets=buckets(self.rules),
+                buckets=configured_buckets(self.rules),
                 keep_minutes_since=now - self._retention,
             )
             await self._in_thread(lambda: self._store.commit(self._view.target, self._scope, commit))

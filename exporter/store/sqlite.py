@@ -25,9 +25,7 @@ from exporter.errors import (
     StoreLockedError,
     StoreVersionError,
 )
-from exporter.ledger.job_index import Job
-from exporter.ledger.stored import StoredLedger
-from exporter.ledger.watermarks import Times
+from exporter.ledger import Job, StoredLedger, Times
 from exporter.process import exhausted
 from exporter.store import checksums, files, schema, wal
 from exporter.store.base import Commit

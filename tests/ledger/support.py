@@ -7,7 +7,7 @@ from typing import Any
 from exporter.ledger.changes import Rules, Sighting
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.record import Record
-from exporter.ledger.stored import StoredLedger, buckets, open_ledger
+from exporter.ledger.stored import StoredLedger, configured_buckets, open_ledger
 from tests.fake_api import START, rules
 
 LABEL_SET = ("ASYNC_JOB", "TTS_LLM")
@@ -44,6 +44,6 @@ def reopened(ledger: Ledger, settings: Rules | None = None) -> Ledger:
         jobs=dict(ledger.jobs.items()),
         totals=dict(ledger.totals.values),
         label_sets=ledger.label_sets.known,
-        buckets=buckets(ledger.rules),
+        buckets=configured_buckets(ledger.rules),
     )
     return open_ledger(stored, held, (LABEL_SET,))

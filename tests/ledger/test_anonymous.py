@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from exporter.ledger.anonymous import identify
+from exporter.ledger.anonymous import identify_anonymous
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.record import FINAL_STATES, Record
 from exporter.ledger.totals import CREATED, FINISHED, SYNTHESIZED, TEXT_LENGTH
@@ -39,7 +39,7 @@ def test_equal_records_are_counted_whatever_order_they_end_in(
         random.shuffle(shown)
         seen = sighting(START + MINUTE + turn * SECOND)
         names = []
-        for name, one in identify([record(None, malformed="x"), *shown], ledger.jobs):
+        for name, one in identify_anonymous([record(None, malformed="x"), *shown], ledger.jobs):
             ledger.see_as(name, one, seen)
             names.append(name)
         assert len(set(names)) == len(shown)
@@ -60,7 +60,7 @@ OTHER_LIFE = st.tuples(
 
 
 def show(ledger: Ledger, turn: int, records: list[Record]) -> None:
-    for name, one in identify(records, ledger.jobs):
+    for name, one in identify_anonymous(records, ledger.jobs):
         ledger.see_as(name, one, sighting(START + MINUTE + turn * SECOND))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.ledger.anonymous import identify
+from exporter.ledger.anonymous import identify_anonymous
 from exporter.ledger.gauges import job_gauges
 from exporter.ledger.missing import MissedBy
 from exporter.ledger.record import Anomaly
@@ -362,7 +362,7 @@ def test_equal_records_without_an_id_are_counted_by_number() -> None:
     """Two equal ones cannot be told apart, and need not be."""
     ledger = new_ledger()
     for states in (("WAITING", "WAITING"), ("WAITING", "SUCCEED"), ("SUCCEED", "WAITING"), ("SUCCEED",) * 2):
-        for name, one in identify([record(None, state=state) for state in states], ledger.jobs):
+        for name, one in identify_anonymous([record(None, state=state) for state in states], ledger.jobs):
             ledger.see_as(name, one, sighting(NOW))
         assert ledger.imbalance() == 0
     assert (ledger.totals.sum(CREATED), ledger.totals.sum(FINISHED)) == (2, 2)

@@ -20,7 +20,7 @@ from exporter.ledger.gauges import job_gauges
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.missing import MissedBy
 from exporter.ledger.record import Record
-from exporter.ledger.stored import buckets, open_ledger
+from exporter.ledger.stored import configured_buckets, open_ledger
 from exporter.ledger.totals import FOLDED_LABEL_SET
 from exporter.ledger.watermarks import Times
 from exporter.store.base import Commit
@@ -306,7 +306,7 @@ class Machine(RuleBasedStateMachine):
             changes=self.ledger.changes(),
             project_id="p",
             last_complete_poll=None,
-            buckets=buckets(RULES),
+            buckets=configured_buckets(RULES),
             keep_minutes_since=0,
         )
         self.store.commit("t", "scope", commit)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.ledger.changes import MARGIN
+from exporter.ledger.changes import WINDOW_MARGIN
 from exporter.ledger.job_index import UNLISTED, Job, JobIndex
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.minutes import MinuteTable
@@ -34,7 +34,9 @@ def counter(created: list[int]) -> Callable[[int], float]:
 
 def cost(rechecks: plan.RecheckPlan, before: Callable[[int], float]) -> float:
     """Requests that a plan takes when the counts are true."""
-    windows = (before(window.until + SECOND) - before(window.since - MARGIN) for window in rechecks.windows)
+    windows = (
+        before(window.until + SECOND) - before(window.since - WINDOW_MARGIN) for window in rechecks.windows
+    )
     return sum(plan.pages(records) for records in windows) + len(rechecks.lookups)
 
 
@@ -51,7 +53,7 @@ def brute_force(due: list[Recheck], before: Callable[[int], float]) -> float:
         total = 0.0
         for group in groups:
             until = max(recheck.until for recheck in group)
-            listed = plan.pages(before(until + SECOND) - before(group[0].since - MARGIN))
+            listed = plan.pages(before(until + SECOND) - before(group[0].since - WINDOW_MARGIN))
             single = inf if len(group) > 1 or group[0].listing_only else 1
             total += min(listed, single)
         best = min(best, total)
@@ -135,7 +137,7 @@ def test_a_listed_stretch_is_widened_to_fill_its_pages(
     assert min(reach * SECOND, window.since) <= wide.since <= window.since
 
     def held(since: int) -> float:
-        return before(window.until + SECOND) - before(since - MARGIN)
+        return before(window.until + SECOND) - before(since - WINDOW_MARGIN)
 
     size = plan.pages(held(window.since) + plan.SLACK)
     assert wide == window or plan.pages(held(wide.since) + plan.SLACK) == size
