@@ -30,8 +30,7 @@ from msgspec.structs import replace
 from exporter import log
 from exporter.background import in_background
 from exporter.cloud import SharedLimits
-from exporter.config.dump import show
-from exporter.config.load import Config
+from exporter.config import Config, show_config
 from exporter.errors import ExporterError, ReloadError
 from exporter.exposition import ApiMetrics, Exposition, Publisher, process_view
 from exporter.log import dropped_lines
@@ -211,5 +210,5 @@ class App:
             published=self.exposition.published,
             api=self.api.views(),
             config=config,
-            configuration=show(config),
+            configuration=show_config(config),
         )

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from exporter import __version__, log
-from exporter.config.load import Config, inline_secrets, load
+from exporter.config import Config, inline_secrets, load_config
 from exporter.errors import ExporterError
 from exporter.log import drain
 
@@ -203,9 +203,9 @@ def serve(flags: argparse.Namespace) -> int:
     redactor = _log(flags)
 
     def read_config() -> Config:
-        from exporter.config.shard import of_shard
+        from exporter.config import of_shard
 
-        config = load(
+        config = load_config(
             flags.config_file,
             environ=os.environ,
             warn=lambda warning: log.warn(logger, "configuration", problem=warning),

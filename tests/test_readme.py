@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.config.load import AkskAuth, load
+from exporter.config import AkskAuth, load_config
 from exporter.exposition.catalog import METRICS
 from tests.conftest import Tool
 
@@ -41,7 +41,7 @@ def test_its_minimal_configuration_is_complete(tmp_path: Path) -> None:
         assert f"/etc/metastudio-tts-exporter/{name}" in text
     config = tmp_path / "exporter.yaml"
     config.write_text(text.replace("/etc/metastudio-tts-exporter", str(tmp_path)), encoding="utf-8")
-    loaded = load(config)
+    loaded = load_config(config)
     assert [target.name for target in loaded.targets] == ["production"]
     assert isinstance(loaded.targets[0].auth, AkskAuth)
 

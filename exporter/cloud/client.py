@@ -32,7 +32,7 @@ from exporter.cloud.records import Decoder
 from exporter.cloud.redact import MessageRedactor
 from exporter.cloud.session import Session
 from exporter.cloud.times import format_time
-from exporter.config.load import TargetConfig
+from exporter.config import TargetConfig
 from exporter.errors import ApiError, ErrorKind
 from exporter.ledger import JobsQuery, Page
 

@@ -34,7 +34,7 @@ from exporter.cloud.http.network import Network, read_network
 from exporter.cloud.http.pool import Connections
 from exporter.cloud.http.rate_limit import RateLimiter, fingerprint
 from exporter.cloud.http.refusals import PlaceRecord
-from exporter.config.load import AgencyAuth, AkskAuth, PasswordAuth, TargetConfig, TokenAuth
+from exporter.config import AgencyAuth, AkskAuth, PasswordAuth, TargetConfig, TokenAuth
 
 _IAM: Final = "iam:"
 

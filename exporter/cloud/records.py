@@ -17,7 +17,7 @@ from exporter.cloud.http import loose_json
 from exporter.cloud.http.errors import bad_page
 from exporter.cloud.redact import MessageRedactor
 from exporter.cloud.times import parse_time
-from exporter.config.zones import zone
+from exporter.config import zone
 from exporter.errors import ApiError, ErrorKind
 from exporter.ledger import Page, Record
 from exporter.ledger import record as model

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, TextIO, TypeVar
 
 from exporter.commands.preflight import Flags, findings
-from exporter.config.load import Config, load
+from exporter.config import Config, load_config
 from exporter.errors import ConfigError
 from exporter.web import WebConfig, load_web_config
 
@@ -47,7 +47,9 @@ def check(
 
     Warnings are printed too, and change nothing of that.
     """
-    config = _tried(lambda: load(config_path, environ=environ, warn=lambda it: print(it, file=out)), out)
+    config = _tried(
+        lambda: load_config(config_path, environ=environ, warn=lambda it: print(it, file=out)), out
+    )
     if config is not None:
         found = findings(config, environ, flags)
         for warning in found.warnings:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from exporter.app import App
-from exporter.config.load import AkskAuth, Config, PollConfig, Secret, StorageConfig, TargetConfig
+from exporter.config import AkskAuth, Config, PollConfig, Secret, StorageConfig, TargetConfig
 from exporter.errors import ExporterError
 from exporter.process import reason
 from exporter.simulator import DEMO_SCRIPT, PROJECT_ID, REGION, build_app, new_simulation, serve

@@ -11,8 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from exporter.cloud import POD_URI, EnvironmentSource, ProfileSource, check_network
-from exporter.config.load import Config, DefaultChain
-from exporter.config.shard import of_shard
+from exporter.config import Config, DefaultChain, of_shard
 from exporter.errors import CredentialsError, ExporterError, StoreError, StoreLockedError
 from exporter.runtime import examine_store
 from exporter.web import check_telemetry_path, listen

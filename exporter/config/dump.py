@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 import yaml
 
-from exporter.config.keys import Key, keys
+from exporter.config.keys import Key, keys_of
 from exporter.config.model import AUTH_METHODS, Config, DefaultChain, Secret
 from exporter.config.values import Ascending, ValueType
 
@@ -21,7 +21,7 @@ _METHODS: Final = {method: name for name, method in AUTH_METHODS.items()}
 
 
 @lru_cache(maxsize=1)
-def show(config: Config) -> str:
+def show_config(config: Config) -> str:
     """The whole configuration, defaults included. Remembered: a thousand targets take their time."""
     return yaml.safe_dump(
         _section(config), sort_keys=False, allow_unicode=True, width=100, default_flow_style=None
@@ -31,7 +31,7 @@ def show(config: Config) -> str:
 def _section(struct: msgspec.Struct) -> dict[str, Any]:
     """Plain data for YAML; what is not set is left out."""
     shown: dict[str, Any] = {}
-    for key in keys(type(struct)):
+    for key in keys_of(type(struct)):
         value = getattr(struct, key.field)
         if value is not None:
             shown[f"{key.name}_file" if isinstance(value, Path) else key.name] = _value(key, value)

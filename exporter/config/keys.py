@@ -29,7 +29,7 @@ class Key(NamedTuple):
 
 
 @cache
-def keys(struct: type[msgspec.Struct]) -> tuple[Key, ...]:
+def keys_of(struct: type[msgspec.Struct]) -> tuple[Key, ...]:
     """In the order of the struct's fields."""
     return tuple(map(_key, msgspec.structs.fields(struct)))
 

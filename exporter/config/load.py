@@ -15,50 +15,22 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from exporter.config import values
-from exporter.config.keys import Key, is_private, keys
+from exporter.config.keys import Key, is_private, keys_of
 from exporter.config.model import (
     AUTH_METHODS,
-    AgencyAuth,
-    AkskAuth,
-    Auth,
     ClassRule,
     Config,
     DefaultChain,
-    Filters,
-    MetricsConfig,
-    PasswordAuth,
     PollConfig,
     Secret,
     SecretSource,
     StorageConfig,
     TargetConfig,
-    TokenAuth,
 )
 from exporter.config.values import spelled
 from exporter.config.yaml_nodes import Place, Problems, Section, ValueRefusedError, read_yaml
 from exporter.config.zones import has_daylight_saving
 from exporter.errors import CredentialsError, Problem
-
-__all__ = [
-    "AgencyAuth",
-    "AkskAuth",
-    "Auth",
-    "ClassRule",
-    "Config",
-    "DefaultChain",
-    "Filters",
-    "MetricsConfig",
-    "PasswordAuth",
-    "PollConfig",
-    "Secret",
-    "SecretSource",
-    "StorageConfig",
-    "TargetConfig",
-    "TokenAuth",
-    "inline_secrets",
-    "load",
-    "read_secret",
-]
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -66,7 +38,7 @@ MAX_CLASSES: Final = 50
 IAM_ENDPOINT_VARIABLE: Final = "HUAWEICLOUD_SDK_IAM_ENDPOINT"
 
 
-def load(
+def load_config(
     path: Path,
     *,
     environ: Mapping[str, str] | None = None,
@@ -132,7 +104,7 @@ def _read(
 ) -> S:
     """The keys of a section in their struct's order. ``special`` reads a key by what was read before it."""
     read: dict[str, Any] = {}
-    for key in keys(struct):
+    for key in keys_of(struct):
         by = special.get(key.field)
         read[key.field] = _value(section, key, folder) if by is None else by(read)
     return struct(**read)

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from exporter.config.keys import Key, keys, section_of
+from exporter.config.keys import Key, keys_of, section_of
 from exporter.config.model import AUTH_METHODS, Auth, Config
 from exporter.config.values import Ascending, SecretType, ValueType
 
@@ -30,7 +30,7 @@ def text() -> str:
 
 def _section(struct: type[msgspec.Struct]) -> Schema:
     """A mapping with these keys and no others."""
-    found = keys(struct)
+    found = keys_of(struct)
     required = [key.name for key in found if key.required and not isinstance(key.type, SecretType)]
     secrets = [key for key in found if isinstance(key.type, SecretType)]
     optional = not any(key.required for key in found)

@@ -6,7 +6,7 @@ from zlib import crc32
 
 import msgspec
 
-from exporter.config.load import Config
+from exporter.config.model import Config
 from exporter.errors import ExporterError
 
 

@@ -16,7 +16,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from exporter.config import hosts, zones
-from exporter.config.yaml_nodes import Parser, Value, ValueRefusedError, kind, read_limited
+from exporter.config.yaml_nodes import Parser, Value, ValueRefusedError, kind_of, read_limited
 from exporter.failures import NO_MESSAGE, UNCLASSIFIED, compile_rule
 from exporter.process import exhausted
 
@@ -111,7 +111,7 @@ def _seconds(text: str) -> float:
 def integer(least: int, most: int) -> ValueType[int]:
     def parse(value: Value) -> int:
         if not isinstance(value, int) or isinstance(value, bool):
-            given = "a fraction" if isinstance(value, float) else kind(value)
+            given = "a fraction" if isinstance(value, float) else kind_of(value)
             raise ValueRefusedError(f"must be a whole number, not {given}")
         if not least <= value <= most:
             raise ValueRefusedError(f"must be from {least} to {most}, not {value}")
@@ -123,7 +123,7 @@ def integer(least: int, most: int) -> ValueType[int]:
 def number(least: float, most: float) -> ValueType[float]:
     def parse(value: Value) -> float:
         if not isinstance(value, int | float) or isinstance(value, bool):
-            raise ValueRefusedError(f"must be a number, not {kind(value)}")
+            raise ValueRefusedError(f"must be a number, not {kind_of(value)}")
         if math.isnan(value) or not least <= value <= most:
             raise ValueRefusedError(f"must be from {least:g} to {most:g}, not {value:g}")
         return float(value)
@@ -133,7 +133,7 @@ def number(least: float, most: float) -> ValueType[float]:
 
 def _boolean(value: Value) -> bool:
     if not isinstance(value, bool):
-        raise ValueRefusedError(f"must be true or false, not {kind(value)}")
+        raise ValueRefusedError(f"must be true or false, not {kind_of(value)}")
     return value
 
 
@@ -147,7 +147,7 @@ def choice(*options: L) -> ValueType[L]:
     def parse(value: Value) -> L:
         text = str(value).lower() if isinstance(value, bool) else value
         if not isinstance(text, str):
-            raise ValueRefusedError(f"{expected}, not {kind(value)}")
+            raise ValueRefusedError(f"{expected}, not {kind_of(value)}")
         for option in options:
             if option == text:
                 return option
@@ -331,7 +331,7 @@ class SecretType(NamedTuple):
     def text(self, value: Value) -> str:
         """The secret without the white space around it; no message shows it. Raises ValueRefusedError."""
         if not isinstance(value, str):
-            raise ValueRefusedError(f"must be text, not {kind(value)}: put it in quotes")
+            raise ValueRefusedError(f"must be text, not {kind_of(value)}: put it in quotes")
         return clean_secret(value, self.charset)
 
     def file(self, folder: Path) -> Parser[Path]:
@@ -382,7 +382,7 @@ def _text(value: Value, what: str, *, quotes: bool = False) -> str:
     if isinstance(value, str):
         return value
     remedy = ": put it in quotes" if quotes and isinstance(value, bool | int | float) else ""
-    raise ValueRefusedError(f"must be {what}, not {kind(value)}{remedy}")
+    raise ValueRefusedError(f"must be {what}, not {kind_of(value)}{remedy}")
 
 
 # IAM serves these regions under their own names, every other one under the global name (table of the official

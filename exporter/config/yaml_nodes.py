@@ -315,7 +315,7 @@ def _open_regular(path: str, flags: int) -> int:
     raise ValueRefusedError("is not a regular file")
 
 
-def kind(value: Value) -> str:
+def kind_of(value: Value) -> str:
     """What a value is, for people; never the value itself."""
     match value:
         case Structure():
@@ -356,7 +356,7 @@ def _told_of_waiting(path: Path) -> Iterator[None]:
 
 
 def _kind(node: yaml.Node) -> str:
-    return kind(_read(node))
+    return kind_of(_read(node))
 
 
 def _read(node: yaml.Node) -> Value:

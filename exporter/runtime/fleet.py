@@ -18,7 +18,7 @@ import msgspec
 
 from exporter import log
 from exporter.cloud import Client, Network
-from exporter.config.load import Config, TargetConfig
+from exporter.config import Config, TargetConfig
 from exporter.errors import ExporterError, ReloadError
 from exporter.exposition import Publisher
 from exporter.failures import Classifier

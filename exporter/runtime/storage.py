@@ -5,7 +5,7 @@ Knows which kinds of stores there are; must not know what is in them.
 
 from __future__ import annotations
 
-from exporter.config.load import Config
+from exporter.config import Config
 from exporter.store import SqliteStore, Store, examine
 
 

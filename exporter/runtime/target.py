@@ -18,10 +18,7 @@ import msgspec
 from exporter import log
 from exporter.background import in_background
 from exporter.cloud import Client, Network, SharedLimits, client_of, credentials_key, network_of
-from exporter.config.keys import keys
-from exporter.config.load import Config, TargetConfig
-from exporter.config.values import Ascending, Duration
-from exporter.config.zones import longest_repeat
+from exporter.config import Config, TargetConfig, keys_of, longest_repeat, values
 from exporter.exposition import ApiMetrics
 from exporter.failures import BUILTIN_RULES, Classifier
 from exporter.ledger import Rules, TargetView
@@ -160,12 +157,12 @@ def _named_as_in(part: type[msgspec.Struct], given: Mapping[str, Any]) -> dict[s
 def _in_milliseconds(section: msgspec.Struct) -> dict[str, Any]:
     """By key: its value, a duration or each of a list of them in milliseconds."""
     found = {}
-    for key in keys(type(section)):
+    for key in keys_of(type(section)):
         value = getattr(section, key.field)
         match key.type:
-            case Duration():
+            case values.Duration():
                 value = milliseconds(value)
-            case Ascending(Duration(), _):
+            case values.Ascending(values.Duration(), _):
                 value = tuple(map(milliseconds, value))
         found[key.field] = value
     return found

@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from exporter.config.load import Config
+from exporter.config import Config
 from exporter.exposition import JOB_STATES, ApiView, FailedRequest, ProcessView
 from exporter.failures import UnclassifiedTemplate
 from exporter.ledger import FAILED, FINAL_STATES, JobGauges, LabelSet, Minute, TargetView

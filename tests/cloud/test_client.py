@@ -11,7 +11,7 @@ from huaweicloudsdkcore.sdk_request import SdkRequest
 from huaweicloudsdkcore.signer.signer import Signer
 
 from exporter import __version__
-from exporter.config.load import Filters
+from exporter.config import Filters
 from exporter.ledger.record import JobsQuery
 from tests.cloud.world import AK, ENDPOINT, PROJECT, SK, World, jobs, run
 

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from exporter.cloud.http import breaker
-from exporter.config.load import PasswordAuth, Secret
+from exporter.config import PasswordAuth, Secret
 from exporter.errors import ApiError
 from exporter.ledger.record import JobsQuery
 from tests.cloud.world import ENDPOINT, World, gateway, jobs, reply, run, target

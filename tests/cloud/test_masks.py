@@ -8,7 +8,7 @@ import httpx
 
 from exporter import log
 from exporter.cloud.connect import SharedLimits, client_of
-from exporter.config.load import AkskAuth, Secret
+from exporter.config import AkskAuth, Secret
 from exporter.ledger.record import JobsQuery
 from tests.cloud.world import Events, jobs, run, target
 

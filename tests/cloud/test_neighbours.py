@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from exporter.cloud.client import Client
-from exporter.config.load import Auth, PasswordAuth, Secret, TokenAuth
+from exporter.config import Auth, PasswordAuth, Secret, TokenAuth
 from exporter.errors import ApiError
 from exporter.ledger.record import JobsQuery
 from tests.cloud.world import ENDPOINT, Events, FakeTime, World, gateway, jobs, reply, run, target

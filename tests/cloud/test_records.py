@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from exporter.cloud.records import Decoder
 from exporter.cloud.redact import MessageRedactor
 from exporter.cloud.times import TimeFormat, format_time, parse_http_date
-from exporter.config.zones import zone
+from exporter.config import zone
 from exporter.errors import ApiError
 from exporter.ledger.record import Page, Record
 

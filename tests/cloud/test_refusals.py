@@ -14,7 +14,7 @@ import pytest
 from exporter.cloud.connect import SharedLimits
 from exporter.cloud.http.breaker import Breaker
 from exporter.cloud.http.rate_limit import fingerprint
-from exporter.config.load import AkskAuth, PasswordAuth, Secret, TokenAuth
+from exporter.config import AkskAuth, PasswordAuth, Secret, TokenAuth
 from exporter.errors import ApiError
 from exporter.ledger.record import JobsQuery
 from tests.cloud.world import AK, SK, START, FakeTime, Reply, World, gateway, jobs, reply, run, script, target

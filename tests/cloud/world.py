@@ -12,7 +12,7 @@ import httpx
 
 from exporter.cloud.client import Client
 from exporter.cloud.connect import SharedLimits, client_of
-from exporter.config.load import AkskAuth, Secret, TargetConfig
+from exporter.config import AkskAuth, Secret, TargetConfig
 from exporter.errors import ApiError
 from exporter.ledger.record import JobsQuery, Page
 

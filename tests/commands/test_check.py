@@ -14,7 +14,7 @@ import pytest
 
 from exporter.commands.check import NO_FLAGS, Estimate, check, estimates
 from exporter.commands.preflight import Flags
-from exporter.config.load import load
+from exporter.config import load_config
 from exporter.errors import StoreError
 from exporter.runtime.storage import open_store
 from exporter.store.sqlite import SqliteStore
@@ -94,7 +94,7 @@ def test_estimate_follows_the_settings(poll: str, head: float, settle: float, tm
     """One head read a poll; a settle read whenever half an overlap is due, but no oftener than polls."""
     path = tmp_path / "exporter.yaml"
     path.write_text(f"poll: {poll}\ntargets: [{{name: a, region: r, rate_limit: 0.5}}]")
-    (estimate,) = estimates(load(path))
+    (estimate,) = estimates(load_config(path))
     assert estimate == Estimate("a", head=head, settle=settle, limit=30.0)
     assert estimate.total == head + settle
 
@@ -201,7 +201,7 @@ def test_a_store_that_cannot_be_opened(
     assert said.format(folder=tmp_path) in text
     assert set(tmp_path.rglob("*")) == before
     with pytest.raises(StoreError):
-        open_store(load(config))
+        open_store(load_config(config))
 
 
 @pytest.fixture

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.config.dump import show
-from exporter.config.load import load
+from exporter.config import load_config, show_config
 from tests.config.test_load import FULL, TARGET
 
 
@@ -19,6 +18,6 @@ def test_what_is_shown_says_the_same_as_the_file(text: str, tmp_path: Path) -> N
     text = re.sub(r"(\w+): (AK|SK|ST|tok3n|a b)\b", r"\1_file: secret", text)
     path = tmp_path / "exporter.yaml"
     path.write_text(text, encoding="utf-8")
-    config = load(path)
-    path.write_text(show(config), encoding="utf-8")
-    assert load(path) == config
+    config = load_config(path)
+    path.write_text(show_config(config), encoding="utf-8")
+    assert load_config(path) == config

@@ -11,8 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from exporter.config.keys import keys
-from exporter.config.load import (
+from exporter.config import (
     AgencyAuth,
     AkskAuth,
     ClassRule,
@@ -27,9 +26,10 @@ from exporter.config.load import (
     TargetConfig,
     TokenAuth,
     inline_secrets,
-    load,
+    load_config,
     read_secret,
 )
+from exporter.config.keys import keys_of
 from exporter.config.model import AUTH_METHODS
 from exporter.config.values import SecretType
 from exporter.errors import ConfigError, CredentialsError
@@ -77,7 +77,7 @@ targets:
 def _load(folder: Path, text: str, **options: Any) -> Config:
     path = folder / "exporter.yaml"
     path.write_text(text, encoding="utf-8")
-    return load(path, **options)
+    return load_config(path, **options)
 
 
 def _problems(folder: Path, text: str, **options: Any) -> str:
@@ -103,7 +103,7 @@ def without_lists(text: str) -> str:
 
 def names(struct: type[msgspec.Struct]) -> Iterator[str]:
     """Its keys, secrets with their twins."""
-    for key in keys(struct):
+    for key in keys_of(struct):
         yield key.name
         if isinstance(key.type, SecretType):
             yield f"{key.name}_file"
@@ -114,7 +114,7 @@ def names(struct: type[msgspec.Struct]) -> Iterator[str]:
 def test_bad_file(path: Path, golden: Golden) -> None:
     """Each bad file is refused in exactly the expected words, with file, line and key path."""
     with pytest.raises(ConfigError) as caught:
-        load(path)
+        load_config(path)
     found = without_lists(f"{caught.value}\n").replace(f"{BAD}/", "").replace(str(BAD), "FOLDER")
     golden(path.with_suffix(".expected"), found)
     assert "s3cr3t" not in found
@@ -195,7 +195,7 @@ def test_section_with_everything_commented_out(section: str, tmp_path: Path) -> 
 
 def test_sample_loads() -> None:
     """The sample that we ship is valid as it stands, and its values are the defaults."""
-    sample = load(SAMPLE)
+    sample = load_config(SAMPLE)
     assert (sample.poll, sample.metrics) == (PollConfig(), MetricsConfig())
     assert sample.storage == StorageConfig(url=f"sqlite:///{SAMPLE.parent}/metastudio-tts-exporter.db")
 
@@ -248,7 +248,7 @@ def test_unreadable_file(make: Any, message: str, tmp_path: Path) -> None:
     path = tmp_path / "exporter.yaml"
     make(path)
     with pytest.raises(ConfigError) as caught:
-        load(path)
+        load_config(path)
     assert str(caught.value) == f"{path}: {message}"
 
 
@@ -257,7 +257,7 @@ def test_a_pattern_in_a_block_has_no_line_break(style: str, tmp_path: Path) -> N
     """The one at the end, which nobody writes and which would match nothing."""
     path = tmp_path / "exporter.yaml"
     path.write_text(f"fail_msg_classes:\n- class: a\n  match: {style}\n    quota\n{TARGET}")
-    assert load(path).fail_msg_classes == (ClassRule("a", "quota"),)
+    assert load_config(path).fail_msg_classes == (ClassRule("a", "quota"),)
 
 
 def test_byte_order_mark(tmp_path: Path) -> None:
@@ -335,7 +335,7 @@ def test_sqlite_urls(url: str, file: str, tmp_path: Path, monkeypatch: pytest.Mo
     """A relative store lies beside the configuration, wherever the program was started."""
     monkeypatch.chdir(tmp_path.parent)
     (tmp_path / "exporter.yaml").write_text(f"storage: {{url: '{url}'}}\n{TARGET}")
-    storage = load(Path(tmp_path.name) / "exporter.yaml").storage
+    storage = load_config(Path(tmp_path.name) / "exporter.yaml").storage
     assert str(storage.sqlite_file) == file.format(folder=tmp_path)
     assert storage.url == f"sqlite:///{storage.sqlite_file}"
 

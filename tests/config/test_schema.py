@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from exporter.config import schema
-from exporter.config.keys import keys
+from exporter.config.keys import keys_of
 from exporter.config.model import AUTH_METHODS, Config
 from tests.config.test_load import BAD, FULL, SAMPLE, TARGET
 from tests.paths import ROOT
@@ -108,5 +108,5 @@ def test_unknown_keys_are_refused_everywhere() -> None:
     """In every section, and every section of the configuration is in the schema."""
     mappings = _mappings(json.loads(schema.text()))
     assert all(part["additionalProperties"] is False for part in mappings.values())
-    assert set(mappings[()]["properties"]) == {key.name for key in keys(Config)}
+    assert set(mappings[()]["properties"]) == {key.name for key in keys_of(Config)}
     assert {("targets", "auth", method) for method in AUTH_METHODS} <= set(mappings)

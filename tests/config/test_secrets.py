@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.config.load import load
+from exporter.config import load_config
 from exporter.errors import ConfigError
 from tests.paths import ROOT
 
@@ -134,7 +134,7 @@ def _refusal(folder: Path, data: bytes) -> list[str]:
     path = folder / "exporter.yaml"
     path.write_bytes(data)
     try:
-        load(path)
+        load_config(path)
     except ConfigError as error:
         return [str(problem) for problem in error.problems] or ["refused without a reason"]
     return []

@@ -12,8 +12,7 @@ import yaml
 
 from exporter import __version__
 from exporter.cli import DEFAULT_LISTEN
-from exporter.config.load import AkskAuth
-from exporter.config.load import load as load_config
+from exporter.config import AkskAuth, load_config
 from exporter.web.lifecycle import HEALTHY_PATH, READY_PATH
 from tests.conftest import Tool
 from tests.deploy.files import CONFIG, KUBERNETES, ROOT, STATE, USER, load

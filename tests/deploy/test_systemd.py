@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from exporter.config.load import load as load_config
+from exporter.config import load_config
 from tests.conftest import Tool
 from tests.deploy.files import CONFIG, ROOT, STATE, UNIT
 

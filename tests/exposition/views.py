@@ -7,8 +7,7 @@ from itertools import product
 from typing import Any, cast
 
 from exporter.cloud.events import OPERATIONS
-from exporter.config.dump import show
-from exporter.config.load import Config, StorageConfig
+from exporter.config import Config, StorageConfig, show_config
 from exporter.errors import ApiError, ErrorKind
 from exporter.exposition.api_stats import ApiMetrics
 from exporter.exposition.catalog import POLL_OUTCOMES
@@ -139,5 +138,5 @@ def full_status(*views: TargetView, config: Config | None = None, api: ApiMetric
         published=views or (full_view(),),
         api=(api or full_api("production")).views(),
         config=config,
-        configuration=show(config),
+        configuration=show_config(config),
     )

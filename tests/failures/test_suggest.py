@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from exporter.config.load import load
+from exporter.config import load_config
 from exporter.failures.classify import Classifier, compile_rule
 from exporter.failures.suggest import as_yaml, suggest
 
@@ -44,7 +44,7 @@ def loaded(tmp_path: Path, rule: str) -> Classifier:
     path.write_text(
         f"targets:\n  - name: t\n    region: cn-north-4\nfail_msg_classes:\n{rule}", encoding="utf-8"
     )
-    return Classifier((one.class_name, one.match) for one in load(path).fail_msg_classes)
+    return Classifier((one.class_name, one.match) for one in load_config(path).fail_msg_classes)
 
 
 @pytest.mark.parametrize(("message", "name", "sibling"), MESSAGES.values(), ids=MESSAGES)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from exporter.cloud.times import parse_time
-from exporter.config.zones import zone
+from exporter.config import zone
 from exporter.store.sqlite import SqliteStore
 from tests.fake_api import MINUTE, SECOND, PollerHarness
 

@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 
 from exporter.cloud.records import Decoder
 from exporter.cloud.times import parse_expiry, parse_http_date, parse_time
-from exporter.config.load import Config, load
-from exporter.config.zones import zone
+from exporter.config import Config, load_config, zone
 from exporter.errors import ApiError, ConfigError
 from exporter.failures.classify import BUILTIN_RULES, NO_MESSAGE, UNCLASSIFIED, Classifier, template
 from exporter.ledger.record import FINAL_STATES, OPEN_STATES, Page
@@ -187,7 +186,7 @@ def configure(data: bytes) -> Config | None:
         path = Path(folder) / "exporter.yaml"
         path.write_bytes(data)
         try:
-            return load(path, environ={})
+            return load_config(path, environ={})
         except ConfigError as error:
             problems = error.problems
     assert 0 < len(problems) <= len(data) + 1

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from exporter.cloud.connect import SharedLimits
 from exporter.cloud.http.authorities import Authorities
-from exporter.config.load import AkskAuth, Config, Secret, StorageConfig, TargetConfig
+from exporter.config import AkskAuth, Config, Secret, StorageConfig, TargetConfig
 from exporter.errors import ReloadError
 from exporter.exposition.api_stats import ApiMetrics
 from exporter.exposition.publisher import Publisher

@@ -12,7 +12,7 @@ import pytest
 
 from exporter.app import App
 from exporter.cloud.client import Client
-from exporter.config.load import Config, load
+from exporter.config import Config, load_config
 from exporter.failures import BUILTIN_RULES, Classifier
 from exporter.ledger.ledger import Ledger
 from exporter.polling.poller import Poller
@@ -50,7 +50,7 @@ def test_reloads_leave_no_former_target_behind(tmp_path: Path) -> None:
     rates = iter(range(100, 200))
 
     def read() -> Config:
-        return load(
+        return load_config(
             write_config(tmp_path, "http://127.0.0.1:9", target={"rate_limit": next(rates)}), environ={}
         )
 

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from starlette.applications import Starlette
 
-from exporter.config.dump import show
-from exporter.config.load import (
+from exporter.config import (
     AgencyAuth,
     AkskAuth,
     Auth,
@@ -28,6 +27,7 @@ from exporter.config.load import (
     StorageConfig,
     TargetConfig,
     TokenAuth,
+    show_config,
 )
 from exporter.errors import ApiError, ErrorKind
 from exporter.ledger.gauges import JobGauges
@@ -79,7 +79,7 @@ def test_the_configuration_is_shown_without_its_secrets(auth: Auth) -> None:
 def test_the_configuration_is_shown_as_one_writes_it() -> None:
     """Durations with units, rules as they are, defaults included."""
     rules = (ClassRule("brand_voice", "(?i)brand 'voice'"),)
-    text = show(Config(storage=StorageConfig(url="sqlite:////b.db"), fail_msg_classes=rules))
+    text = show_config(Config(storage=StorageConfig(url="sqlite:////b.db"), fail_msg_classes=rules))
     assert "interval: 15s" in text
     assert "retention: 30d" in text
     assert "{class: brand_voice, match: '(?i)brand ''voice'''}" in text

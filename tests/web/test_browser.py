@@ -12,7 +12,7 @@ import pytest
 from msgspec.structs import replace
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from exporter.config.load import ClassRule, Config, StorageConfig
+from exporter.config import ClassRule, Config, StorageConfig
 from exporter.exposition.render import Exposition
 from exporter.failures.recent import RecentFailures
 from exporter.ledger.snapshot import Activity, LastPoll, TargetView

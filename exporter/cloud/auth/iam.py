@@ -26,7 +26,7 @@ from exporter.cloud.http.pool import Connections
 from exporter.cloud.http.rate_limit import fingerprint
 from exporter.cloud.redact import MessageRedactor
 from exporter.cloud.times import parse_expiry, parse_http_date
-from exporter.config.load import PasswordAuth, Secret, TargetConfig
+from exporter.config import PasswordAuth, Secret, TargetConfig
 from exporter.errors import ApiError, ErrorKind
 
 _UNKNOWN_LIFE: Final = 3600.0

@@ -22,7 +22,7 @@ from exporter.cloud.http.network import Network
 from exporter.cloud.http.pool import Connections
 from exporter.cloud.redact import MessageRedactor
 from exporter.cloud.times import parse_expiry, parse_http_date
-from exporter.config.load import Secret
+from exporter.config import Secret
 from exporter.errors import ApiError, CredentialsError
 
 METADATA_URL: Final = "http://169.254.169.254"

@@ -15,7 +15,7 @@ import msgspec
 
 from exporter.cloud.auth import signing
 from exporter.cloud.http.rate_limit import fingerprint
-from exporter.config.load import Secret
+from exporter.config import Secret
 
 _SIGNED: Final = (
     "host",

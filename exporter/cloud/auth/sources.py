@@ -13,8 +13,8 @@ from typing import Final, Generic, Protocol, TypeVar
 from exporter.background import SingleFlight
 from exporter.cloud.auth.request_auth import Credential, KeyPair, Token
 from exporter.cloud.http.rate_limit import fingerprint
-from exporter.config import values
-from exporter.config.load import (
+from exporter.config import (
+    FILE_LIMIT,
     AgencyAuth,
     AkskAuth,
     Auth,
@@ -22,9 +22,11 @@ from exporter.config.load import (
     Secret,
     SecretSource,
     TokenAuth,
+    ValueRefusedError,
+    read_limited,
     read_secret,
+    values,
 )
-from exporter.config.yaml_nodes import FILE_LIMIT, ValueRefusedError, read_limited
 from exporter.errors import ApiError, CredentialsError
 
 T = TypeVar("T")

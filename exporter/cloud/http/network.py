@@ -10,7 +10,7 @@ import httpx
 from exporter import log
 from exporter.cloud.http.authorities import Authorities
 from exporter.cloud.http.proxies import Proxies
-from exporter.config.load import Config
+from exporter.config import Config
 from exporter.errors import NetworkSettingsError
 
 

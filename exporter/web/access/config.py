@@ -12,17 +12,17 @@ from typing import Final
 
 import msgspec
 
-from exporter.config import values
-from exporter.config.model import Secret
-from exporter.config.yaml_nodes import (
+from exporter.config import (
     Parser,
     Problems,
+    Secret,
     Section,
     Value,
     ValueRefusedError,
-    kind,
+    kind_of,
     read_limited,
     read_yaml,
+    values,
 )
 from exporter.web.access.tls import Tls, TlsSettings, make_tls
 from exporter.web.access.tls_names import CURVES, cipher_suite, client_auth_type, tls_version
@@ -183,7 +183,7 @@ def _path(folder: Path) -> Parser[Path | None]:
 def _text(value: Value) -> str:
     if isinstance(value, str):
         return value
-    raise ValueRefusedError(f"must be text, not {kind(value)}")
+    raise ValueRefusedError(f"must be text, not {kind_of(value)}")
 
 
 def _list(section: Section, key: str, parse: Parser[str], what: str) -> tuple[str, ...]:

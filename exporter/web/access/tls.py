@@ -19,8 +19,7 @@ from typing import Any, Final
 
 import msgspec
 
-from exporter.config.model import Secret
-from exporter.config.yaml_nodes import Place
+from exporter.config import Place, Secret
 from exporter.process import exhausted
 
 _VERSIONS: Final = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}

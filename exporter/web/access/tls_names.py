@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from exporter.config.values import choice
-from exporter.config.yaml_nodes import Value, ValueRefusedError
+from exporter.config import Value, ValueRefusedError, values
 
 CURVES: Final = {
     "CurveP256": "prime256v1",
@@ -29,8 +28,8 @@ SUITES: Final = {
     "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-ECDSA-CHACHA20-POLY1305",
 }
 _FIXED: Final = ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256")
-_version = choice("TLS13", "TLS12", "TLS11", "TLS10")
-_client_auth = choice(
+_version = values.choice("TLS13", "TLS12", "TLS11", "TLS10")
+_client_auth = values.choice(
     "NoClientCert",
     "RequestClientCert",
     "RequireAnyClientCert",

@@ -9,7 +9,7 @@ import pytest
 
 from exporter.cloud.auth.iam import password_fingerprint
 from exporter.cloud.http.rate_limit import fingerprint
-from exporter.config.load import PasswordAuth, Secret
+from exporter.config import PasswordAuth, Secret
 
 
 def auth(username: str = "reader") -> PasswordAuth:

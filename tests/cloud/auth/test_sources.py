@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from exporter.cloud.auth.sources import EnvironmentSource, credentials_key, header_secret
-from exporter.config.load import AgencyAuth, AkskAuth, Auth, DefaultChain, PasswordAuth, Secret, TokenAuth
+from exporter.config import AgencyAuth, AkskAuth, Auth, DefaultChain, PasswordAuth, Secret, TokenAuth
 from exporter.errors import ApiError, CredentialsError
 from tests.cloud.world import AK, SK, START, World, jobs, reply, run
 

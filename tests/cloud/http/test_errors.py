@@ -18,7 +18,7 @@ from exporter.cloud.auth.request_auth import KeyPair, Token
 from exporter.cloud.http import errors as mapping
 from exporter.cloud.http.errors import read_body, transport_error
 from exporter.cloud.redact import MessageRedactor
-from exporter.config.load import AkskAuth, Auth, PasswordAuth, Secret, TokenAuth
+from exporter.config import AkskAuth, Auth, PasswordAuth, Secret, TokenAuth
 from exporter.errors import ApiError, ErrorKind, ExporterError
 from tests.cloud.world import AK, SK, World, reply, run
 
