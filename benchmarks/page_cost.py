@@ -132,7 +132,7 @@ class Bench:
         with self.parts["decode"]:
             pages = [self.decoder.decode(body) for body in bodies]
         with self.parts["ledger"]:
-            asyncio_run(self.run.book(self._result(pages, first)))
+            asyncio_run(self.run.record(self._result(pages, first)))
         with self.parts["changes"]:
             asyncio_run(self.harness.repository.commit(self.now))
 

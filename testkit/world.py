@@ -14,7 +14,8 @@ from exporter.ledger.stored import StoredLedger
 from exporter.polling.budget import Budget
 from exporter.polling.paging import PageMemory
 from exporter.polling.poller import Poller, PollSettings
-from exporter.polling.windows import JobSource, Reader
+from exporter.polling.source import JobSource
+from exporter.polling.windows import Reader
 from exporter.simulator.job import SimulatedJob
 from exporter.simulator.world import World
 from exporter.store.base import Commit, Store

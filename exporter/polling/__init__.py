@@ -1,6 +1,12 @@
-"""What one poll of a target asks for, and what the answers prove (docs/counting.md).
+"""Decides what one poll of a target asks the API for, and what its answers prove (docs/counting.md).
 
-Knows windows, pages and request budgets; must not know HTTP or SQL.
+Knows windows of creation time, pages, rechecks of open jobs and budgets of requests; must not know HTTP or
+SQL.
+
+A ``Poller`` polls one target. A poll consists of *head reads* (the newest records: ``head.py``), *settle
+reads* (every record once more, later and in order: ``settle.py``) and *rechecks* (open jobs that no other
+read showed: ``recheck.py``). ``planner.py`` chooses the requests, a ``Reader`` reads one window, and
+``PollRun`` records and commits what it showed.
 """
 
 from exporter.polling.budget import Budget

@@ -1,8 +1,11 @@
 """How many list requests a poll may make: what the rate limit allows in one interval.
 
-Targets with the same credentials draw on the same limit. Each poll is sure of an equal part of it. Beyond
-that it gets what the others leave over, as much as a target that needs more and more may be expected to use:
-one that catches up takes, within a few polls, what quiet ones do not need.
+Targets with the same credentials share one rate limit. Each poll may use an equal part of it in any case.
+Beyond that it gets what the others do not use, but at most three times what its last poll used: a target that
+catches up gets, within a few polls, all that quiet targets do not need.
+
+This is no token bucket: it divides requests among polls before they are made. When each request is sent is
+decided by ``RateLimiter`` of the cloud package.
 """
 
 from __future__ import annotations
@@ -10,11 +13,12 @@ from __future__ import annotations
 from typing import Final
 
 LEAST: Final = 4
-"""Requests that even the smallest part allows: a clock, a head, a settle read, a look."""
+"""Requests that even the smallest part allows: a probe of the clock, a head read, a settle read, a
+recheck."""
 
 GROWTH: Final = 3
-"""How many times its last poll's requests a target may use next: more than two, as a catch-up uses only half
-of what it gets; not many, as a target with little to read would keep from others what it does not need."""
+"""How many times the requests of its last poll a target may use next. More than two, because a catch-up uses
+only half of what it gets; not many more, or a target with little to read would reserve what others need."""
 
 
 class Budget:
@@ -23,8 +27,9 @@ class Budget:
     def __init__(self) -> None:
         self._wanted: dict[str, int] = {}
         self._claims: dict[str, int] = {}
-        """What is kept for each target: as much as its last poll used; for a poll under way no more of its
-        part, but all that it was granted beyond. Were whole parts kept, quiet targets would leave nothing.
+        """Requests reserved for each target: as many as its last poll used. While its poll runs, that of its
+        equal part, and all that was granted beyond it. (If equal parts were reserved whole, quiet targets
+        would leave nothing to others.)
         """
 
     def join(self, target: str, requests: int) -> None:

@@ -1,6 +1,7 @@
-"""Which jobs are to be looked at in this poll (rule R9), and how many records lie around them.
+"""Which jobs are due for a recheck in this poll (R9, docs/counting.md), and how many records are around them.
 
-Pure.
+A *recheck* asks what became of one job: by a listing of the stretch of time around its creation, or by a
+lookup of its id. Pure.
 """
 
 from __future__ import annotations
@@ -15,14 +16,15 @@ from exporter.units import MINUTE, SECOND
 
 MOST: Final = 5_000
 """Due jobs planned for in one poll."""
-WALK: Final = 50_000
-"""Entries of the index that one poll turns over at most: the rest waits for the next poll."""
+MOST_EXAMINED: Final = 50_000
+"""Entries of the index of due times that one poll examines at most: the rest waits for the next poll."""
 TRIES_PER_OVERLAP: Final = 3
-"""How often a missed job is asked for until it is given up (R6)."""
+"""How often a missing job is rechecked within ``overlap``, until it is given up (R6, docs/counting.md)."""
 HALF_A_PAGE: Final = 50
-"""Records around an open job that was missed: with these one listing proves whether it is there (R9)."""
-FAR: Final = 30
-"""Minutes before and after it in which they are looked for."""
+"""Records to list around an open job that is missing: a listing that shows them, but not the job, proves that
+it is gone (R9, docs/counting.md). As many fit on one page with room to spare."""
+NEIGHBOUR_MINUTES: Final = 30
+"""Minutes before and after a missing job from which those records may be."""
 
 
 class Recheck(NamedTuple):
@@ -33,15 +35,15 @@ class Recheck(NamedTuple):
     job_id: str
     """Empty for a stretch."""
     listing_only: bool = False
-    """Only a listing will do: it has no id, or it was missed already."""
+    """No lookup may be used: the job has no id, or it was missed already."""
     seen: int = 0
-    """When it was looked at last."""
+    """When it was last checked."""
     uncertain: bool = False
-    """The stretch around it may hold more than is known of."""
+    """The stretch around it may hold more records than we know of."""
 
 
 def due_rechecks(ledger: Ledger, now: int, most: int = MOST) -> list[Recheck]:
-    """Open and missed jobs that are due, in order of creation; of more than ``most`` the longest unseen."""
+    """Open and missing jobs that are due, in order of creation: of too many, those checked longest ago."""
     due = [*_due_open(ledger, now, most), *_due_missed(ledger, now)]
     if len(due) > most:
         due = sorted(due, key=lambda recheck: recheck.seen)[:most]
@@ -52,7 +54,7 @@ def _due_open(ledger: Ledger, now: int, most: int) -> Iterator[Recheck]:
     rules, jobs = ledger.rules, ledger.jobs
     walked = found = 0
     waiting: dict[str, int] = {}
-    while walked < WALK and found < 4 * most and (taken := jobs.due.take(now, most)):
+    while walked < MOST_EXAMINED and found < 4 * most and (taken := jobs.due.take(now, most)):
         walked += len(taken)
         for job_id in taken:
             job = jobs.get(job_id)
@@ -63,25 +65,25 @@ def _due_open(ledger: Ledger, now: int, most: int) -> Iterator[Recheck]:
     for job_id, at in waiting.items():
         jobs.due.put(job_id, at)
         if at <= now and (job := jobs.get(job_id)) is not None:
-            yield _look(ledger, job_id, job, now)
+            yield _recheck_of(ledger, job_id, job, now)
 
 
 def _due_missed(ledger: Ledger, now: int) -> Iterator[Recheck]:
-    """Finished jobs that were not listed: asked for until they are found or given up."""
+    """Finished jobs that are missing from listings: rechecked until they are found or given up."""
     spacing = ledger.rules.overlap // TRIES_PER_OVERLAP
     for job_id in ledger.missing_jobs.blocking:
         job = ledger.jobs.get(job_id)
         if job is not None and not job.open and now >= job.missing_since + job.misses * spacing:
-            yield _look(ledger, job_id, job, now)
+            yield _recheck_of(ledger, job_id, job, now)
 
 
-def _look(ledger: Ledger, job_id: str, job: Job, now: int) -> Recheck:
+def _recheck_of(ledger: Ledger, job_id: str, job: Job, now: int) -> Recheck:
     since = floor_second(job.created)
     until = since + SECOND
     uncertain = job_id in ledger.missing_jobs.look_up_alone
     listing_only = job_id.startswith("\x00")
     if job.misses and not job.flags & UNDATED:
-        # Whether lists show it is the question: an API may find by id what it does not list.
+        # The question is whether listings show it: an API may find by id what it does not list.
         listing_only = True
         if job.open and not uncertain:
             (since, until), uncertain = _around(ledger, job.created, now), True
@@ -89,7 +91,7 @@ def _look(ledger: Ledger, job_id: str, job: Job, now: int) -> Recheck:
 
 
 def _around(ledger: Ledger, created: int, now: int) -> tuple[int, int]:
-    """The stretch around a job that one page holds, as far as is known: what else is listed proves much."""
+    """The stretch around a job that fits on one page, by what we know: others on it prove that it is gone."""
 
     def known(minute: int) -> int:
         return ledger.jobs.open_in(minute) + ledger.minutes.density(minute)
@@ -100,13 +102,13 @@ def _around(ledger: Ledger, created: int, now: int) -> tuple[int, int]:
         reach = MINUTE * HALF_A_PAGE // records // 2
         since, until = created - reach, created + reach
     else:
-        for _ in range(FAR):
+        for _ in range(NEIGHBOUR_MINUTES):
             more = known(first - 1) + known(last + 1)
             if records + more > HALF_A_PAGE:
                 break
             first, last, records = first - 1, last + 1, records + more
         since, until = first * MINUTE, (last + 1) * MINUTE
-    # Before that nothing is known of what there is.
+    # Of the time before ``history`` we do not know how many records there are.
     since = max(since, min(created, ledger.times.history))
     return floor_second(since), max(floor_second(min(until, now)), floor_second(created) + SECOND)
 
@@ -114,8 +116,8 @@ def _around(ledger: Ledger, created: int, now: int) -> tuple[int, int]:
 class RecordCounts:
     """How many records were created between two times: counted up to ``head``, estimated after it.
 
-    To the second as far back as finished jobs are remembered. Before that by minute, and taken to be spread
-    evenly within it.
+    Exact as far back as finished jobs are remembered. Before that they are counted by minute, as if the
+    records of a minute were spread evenly over it.
     """
 
     def __init__(self, ledger: Ledger, since: int, head: int, per_ms: float) -> None:

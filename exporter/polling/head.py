@@ -14,10 +14,11 @@ created since the last head read. News that is too much for one window is read p
                                                                                         nothing would change
     any     not complete, and further back                  to reach back less          narrow
     any     too large, though two seconds at most           -                           done until next poll
-    any     not complete, though two seconds at most        a doubt (R6)                done until next poll
+    any     not complete, though two seconds at most        a doubt                     done until next poll
     any     not complete                                    to read less at a time      the same state
 
-The first line that fits is taken. *Further back*: the window begins before the news.
+The first line that fits is taken. *Further back*: the window begins before the news. A *doubt* is a window
+that cannot be listed completely (R6, docs/counting.md).
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class Reach(Enum):
 
 
 class HeadReads:
-    """Reads on from where it ended in the last poll."""
+    """Each poll reads on from where the last one ended."""
 
     def __init__(self, run: PollRun, overlap: int) -> None:
         self._run = run
@@ -71,7 +72,7 @@ class HeadReads:
         news = plan.Window(self.read_until, min(window.until, floor_second(now) + SECOND))
         most = PAGE_LIMIT if window.until > news.until else MAX_WINDOW_RECORDS
         result = await run.reader.read(window, run.deadline, most=most)
-        await run.book(result)
+        await run.record(result)
         error, further_back = result.error, window.since < news.since
         if error is not None and reach is Reach.WIDE and further_back and _is_of_one_request(error):
             run.note(error)
@@ -112,7 +113,9 @@ class HeadReads:
         self._density.learn(news, fresh)
 
     def _learn_burst(self, window: plan.Window, news: plan.Window, count: int) -> bool:
-        """Whether the next window will be another one for knowing that this one holds so many records."""
+        """Learn that ``window`` holds ``count`` records. Returns whether the next window will be another
+        one.
+        """
         known = RecordCounts(self._run.ledger, window.since, news.since, 0.0)(window.since, news.since)
         before = self._density.per_ms
         self._density.found(news, int(count - known))
@@ -120,5 +123,5 @@ class HeadReads:
 
 
 def _is_of_one_request(error: ExporterError) -> bool:
-    """May a read of nothing but the news go without it?"""
+    """Is a read of the news alone likely to succeed all the same?"""
     return isinstance(error, ApiError) and error.kind in OF_ONE_REQUEST

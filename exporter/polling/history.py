@@ -1,4 +1,7 @@
-"""Reads the time before the baseline, backwards, for the gauge of recent jobs (rule R4)."""
+"""Reads backwards the time before the baseline, when counting began (R4, docs/counting.md).
+
+Its jobs are shown in the gauge of recent jobs, and not counted.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,8 @@ HISTORY: Final = "history"
 
 
 async def read_history(run: PollRun, density: plan.Density) -> None:
-    """The next stretches, within half of what is left of the budget: nothing else is less urgent.
+    """Read the next stretches, with at most half of what is left of the budget: everything else is more
+    urgent.
 
     Raises BudgetSpentError where something is left to read and the poll has no request left.
     """

@@ -1,4 +1,4 @@
-"""When is a window of the list completely read? (Rule R6.)
+"""When is a window of the list read completely? (R6, docs/counting.md)
 
 Pure: pages go in; whether more must be read, and from which offset, comes out. Nothing here knows what
 the records mean.
@@ -6,7 +6,7 @@ the records mean.
 The list API pages by record offset over a list that may shift between two requests, in an order nobody
 documents, with a ``count`` that may or may not respect the filters. A window that fits on one page cannot
 shift. A larger one is paged with an anchor: each page must begin with its predecessor's last record and
-repeat nothing else. Whatever does not fit that picture is a doubt, and the caller reads smaller windows.
+repeat nothing else. A window whose pages do not fit together so is a *doubt*: the caller reads smaller ones.
 """
 
 from __future__ import annotations
@@ -24,11 +24,13 @@ MAX_WINDOW_RECORDS = 1000
 
 
 SAME_PAGES = 5
-"""Equal pages in a row, asked for at different offsets: no list grows by just as much each time."""
+"""So many equal pages in a row, asked for at different offsets, mean that the API ignores the offset: no list
+grows by exactly one page between all requests."""
 
 
 SHORT_ENDS = 5
-"""Lists in a row that end before their ``count``, though that was found to mean something: it does not."""
+"""So many lists in a row that end before their ``count`` mean that it does not respect the filters after
+all."""
 
 
 class ReadState(Enum):
@@ -41,20 +43,20 @@ class ReadState(Enum):
 
 
 class PageMemory:
-    """What earlier answers of the same target taught about its pages."""
+    """What was learned from earlier answers of the same target about its pages."""
 
     def __init__(self, trust_count: bool | None = None) -> None:
         self.longest = 0
         """The longest page ever received: a server may silently clip ``limit``."""
         self.fixed = trust_count is not None
-        """The operator said so: not to be unlearned."""
+        """``trust_count`` is configured: answers do not change it."""
         self.trust_count = trust_count
         """Does ``count`` respect the filters? ``None``: not known yet."""
         self.short_ends = 0
-        """Lists in a row that ended before their ``count``: cut off, or counted otherwise."""
+        """Lists in a row that ended before their ``count``."""
 
     def learn_count(self, respects_filters: bool) -> None:
-        """What an answer showed about ``count``; ignored when the configuration says it."""
+        """Learn from an answer whether ``count`` respects the filters, unless that is configured."""
         if not self.fixed:
             self.trust_count = respects_filters
 
@@ -76,13 +78,15 @@ class WindowRead:
         self._memory = memory
         self._max_records = max_records
         self._shifting = shifting
-        """The list grows in front while it is paged (no time filter): the anchor may have moved back."""
+        """New records may appear in front while the list is paged (no time filter): the anchor moves back
+        then."""
         self._relaxed = relaxed
-        """Collect whatever comes, to the end: the caller compares two such passes."""
+        """Collect every page to the end, whether they fit together or not: the caller compares two such
+        passes."""
         self.records: list[Record] = []
-        """Every record once, as far as an id can tell."""
+        """Every record once; those without an id as often as they were listed."""
         self.elements = 0
-        """How many elements the pages had, anchors left out: what ``count`` counts."""
+        """How many elements the pages had without the anchors, to be compared with ``count``."""
         self.count: int | None = None
         self.reason = ""
         self._keys: set[str] = set()
@@ -93,12 +97,13 @@ class WindowRead:
         """How many records were known when reading was last interrupted."""
         self._anchor_key = ""
         self._back = 0
-        """How far in front of the anchor the next page begins."""
+        """How many records before the anchor the next page begins."""
 
     def go_on_later(self) -> None:
-        """The next page is asked for some time after the last: a list that shifts may have moved by more.
+        """The next page is asked for in the next poll: until then, a list that shifts may have moved further.
 
-        So it begins further back, but by half of what was gained since the last time at most, to get on.
+        So that page begins further back; but by half of the records gained since the last time at most, so
+        that reading makes progress.
         """
         gained = len(self.records) - self._known_before
         if self._shifting and gained:
@@ -113,7 +118,7 @@ class WindowRead:
         return max(0, self.elements - 1)
 
     def add(self, page: Page) -> ReadState:
-        """Take the page that was asked for at ``offset``; ``reason`` explains a DOUBT."""
+        """Add the page that was asked for at ``offset``; ``reason`` explains a DOUBT."""
         self._memory.observe(page)
         self.count = page.count
         before, self._last_page = self._last_page, page.records
@@ -134,7 +139,7 @@ class WindowRead:
         self._same_pages = self._same_pages + 1 if page.records == before else 0
         if self._same_pages == SAME_PAGES:
             return self._doubt("every page is the same: the API ignores the offset")
-        # The anchor may be the last record of a page: the list grew by just as much.
+        # A page whose last record is the anchor brings nothing new: the list grew by exactly one page.
         return self._go_on()
 
     def _collect(self, page: Page) -> ReadState:
@@ -164,13 +169,15 @@ class WindowRead:
         return min(found, key=lambda place: abs(place - expected), default=None)
 
     def _is_before_anchor(self, page: Page) -> bool:
-        """Did the list grow by more than a page? Then the page begins with what was received before."""
+        """Did the list grow by more than a page? Then the page begins with a record that was received
+        before.
+        """
         return self._shifting and len(page.records) > 1 and page.records[0].key in self._keys
 
     def _take(self, page: Page, first: int) -> bool:
-        """Take the page from its ``first`` new element on. False when an earlier page had one of them.
+        """Add the page's elements from the ``first`` on. False when an earlier page had one of them.
 
-        The same job twice on one page is no sign of a shift: a page is one look.
+        The same job twice on one page is no sign of a shift, for the list does not change within one answer.
         """
         here: set[str] = set()
         for record in page.records[first:]:
@@ -202,7 +209,9 @@ class WindowRead:
         return ReadState.MORE
 
     def _ended(self) -> ReadState:
-        """A page with only its anchor: the end, unless ``count`` says more and is known to mean it."""
+        """After a page with nothing but its anchor: the end, unless a ``count`` that can be trusted is
+        larger.
+        """
         memory = self._memory
         if self.count is None or self.count <= self.elements:
             memory.short_ends = 0

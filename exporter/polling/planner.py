@@ -1,7 +1,8 @@
-"""Which requests does a poll need? Windows cut to the density of records, looks at open jobs the cheaper way.
+"""Which requests does a poll need? (R5, R8 and R9, docs/counting.md)
 
-Pure. A window is a stretch of creation time that is listed, 100 records a request; a lookup asks for one job.
-Rules R5, R8, R9.
+A *window* is a stretch of creation time that is listed, 100 records a request; a *lookup* asks for one job by
+its id. Windows are cut by the density of records; open jobs are listed or looked up, whichever costs fewer
+requests. Pure.
 """
 
 from __future__ import annotations
@@ -17,19 +18,20 @@ from exporter.polling.paging import MAX_WINDOW_RECORDS, PAGE_LIMIT
 from exporter.units import SECOND
 
 ONE_PAGE: Final = 85
-"""Records a window is cut for: it fits one page with some room for a burst."""
+"""Records that a window is planned to hold: it fits on one page, with some room for a burst."""
 MOST_PAGES: Final = 9
-"""The largest window (R6: at most 1,000 records)."""
+"""Of the largest window, which holds at most 1,000 records (R6, docs/counting.md)."""
 MANY: Final = 850
-"""Records a window is cut for when it is paged anyway: nine pages at most."""
+"""Records that a window of several pages is planned to hold: nine pages at most."""
 FULL: Final = MOST_PAGES * (PAGE_LIMIT - 1) + 1
-"""Records that so many pages hold: each begins with its predecessor's last."""
-EDGE: Final = 2.0
-"""Windows share their edge seconds. Where one holds more records than this, one page is the dear way."""
+"""Records that ``MOST_PAGES`` pages hold: each begins with the last record of the one before."""
+DENSE: Final = 2.0
+"""Records per second. Two windows both list the second at their edge: where it holds more records than this,
+a few large windows cost fewer requests than many of one page."""
 SETTLE_SLACK: Final = 4
-"""Room in a settle window for records that were listed after the head had passed."""
+"""Room in a settle window for records that appeared after the head read of that time."""
 SLACK: Final = 2.0
-"""Records that a stretch may hold beyond what is known of it."""
+"""Records that a stretch may hold in addition to those we know of."""
 MIN_AHEAD: Final = CLOCKS_DIFFER
 """A head read reaches this far (milliseconds) past now, or ``overlap`` if that is more."""
 
@@ -45,10 +47,11 @@ class Window(NamedTuple):
 
 
 class RecheckPlan(NamedTuple):
-    """How the due jobs are looked at."""
+    """How the due jobs are rechecked."""
 
     steps: tuple[Window | Recheck, ...]
-    """Stretches to list and jobs to look up, what has waited longest first: the budget may not do for all."""
+    """Stretches to list and jobs to look up; first what waited longest, as the budget may not suffice for
+    all."""
 
     @property
     def windows(self) -> tuple[Window, ...]:
@@ -60,7 +63,9 @@ class RecheckPlan(NamedTuple):
 
 
 class Density:
-    """Records per second, learned from complete reads; sizes the next window (R8)."""
+    """How dense records are in time, learned from complete reads: it decides the length of the next
+    window.
+    """
 
     def __init__(self, overlap: int) -> None:
         self._per_ms: float | None = None
@@ -74,11 +79,11 @@ class Density:
         self._cap = min(2 * self._cap, 365 * 86_400 * SECOND)
 
     def found(self, window: Window, records: int) -> None:
-        """``window`` was seen to hold so many records, unexpectedly."""
+        """An incomplete read showed that ``window`` holds so many records: this replaces what was learned."""
         self._per_ms = records / max(SECOND, window.until - window.since)
 
     def shrink(self, window: Window, records: int | None = None) -> None:
-        """The read of ``window`` failed: halve. Or it holds too many ``records``: as many as fit."""
+        """The read of ``window`` failed: the next one is half as long; or as long as fits its ``records``."""
         too_many = records is not None and records > MAX_WINDOW_RECORDS
         share = MANY / records if too_many and records else 0.5
         self._cap = max(SECOND, floor_second(int((window.until - window.since) * share)))
@@ -89,7 +94,7 @@ class Density:
 
     @property
     def most(self) -> int:
-        """How long a window may be, whatever it holds."""
+        """How long a window may be (milliseconds), however few records it holds."""
         return self._cap
 
     def span(self, records: int) -> int:
@@ -103,7 +108,7 @@ def settle_window(
 ) -> Window | None:
     """The next settle read, from where the last one ended, or ``None`` while it is not due yet.
 
-    Up to ``head`` all records are known, so that windows are cut exactly; beyond it by density.
+    Up to ``head`` all records are known, and the window is cut exactly; after it, by their density.
     """
     end = floor_second(now - ledger.rules.overlap)
     pending = end - since
@@ -112,7 +117,7 @@ def settle_window(
     if pending < SECOND:
         return None
     if head < end:
-        target = min(ONE_PAGE if density.per_ms * SECOND <= EDGE else MANY, most_records)
+        target = min(ONE_PAGE if density.per_ms * SECOND <= DENSE else MANY, most_records)
         until = since + density.span(target)
     else:
         until = _cut(ledger, since, min(end, since + density.most), most_records)
@@ -122,9 +127,9 @@ def settle_window(
 
 
 def _cut(ledger: Ledger, since: int, end: int, most_records: int) -> int:
-    """Where the window from ``since`` is full; its end second is part of it."""
+    """The end of a full window from ``since``; the second at its end is listed, too."""
     created = sorted(job.created for _, job in ledger.jobs.created_in(since - WINDOW_MARGIN, end + SECOND))
-    dense = len(created) * SECOND > EDGE * (end - since)
+    dense = len(created) * SECOND > DENSE * (end - since)
     target = min((FULL if dense else PAGE_LIMIT) - SETTLE_SLACK, most_records)
     if len(created) <= target:
         return end
@@ -132,12 +137,14 @@ def _cut(ledger: Ledger, since: int, end: int, most_records: int) -> int:
 
 
 def is_lagging(ledger: Ledger, read_until: int, now: int) -> bool:
-    """Has so much not been read yet that only settle reads make sense (R5)?"""
+    """Is so much unread that only settle reads make sense (R5, docs/counting.md)?"""
     return now - read_until > 2 * ledger.rules.overlap
 
 
 def backlog_window(density: Density, head: int, now: int) -> Window | None:
-    """A part of what head reads have not reached yet, when that is too much for one read."""
+    """The next piece of what head reads have not reached yet; ``None`` when one read is enough for all of
+    it.
+    """
     span = density.span(MANY)
     return Window(head, head + span) if now - head > span else None
 
@@ -145,10 +152,13 @@ def backlog_window(density: Density, head: int, now: int) -> Window | None:
 def head_window(
     ledger: Ledger, density: Density, head: int, now: int, due: Sequence[Recheck], furthest: int = 0
 ) -> Window:
-    """The newest stretch, from where the last head read ended, and what is cheaply listed with it.
+    """The newest stretch, from where the last head read ended, and earlier jobs that are cheaply listed with
+    it.
 
-    One page is read to beyond now, and ``furthest`` where that is later: a record there tells whose clock is
-    right (R3). More pages end a second before now: nothing may appear between them. Nothing before K is new.
+    If it fits on one page, it ends well after now, and after ``furthest`` where that is later: a record there
+    shows whose clock is right (R3, docs/counting.md). If it needs several pages, it ends a second before now,
+    so that no new record appears while they are read. It begins at ``evicted_until`` at the earliest: no job
+    before it is new.
     """
     since = head = max(ledger.times.evicted_until, min(head, floor_second(now)))
     late = max(head + SECOND, floor_second(now) - SECOND)
@@ -163,9 +173,10 @@ def head_window(
 
 
 def filled(ledger: Ledger, density: Density, window: Window, head: int, now: int, most: int) -> Window:
-    """The same window, reaching further back as far as its pages surely have room, but not before K.
+    """The same window, extended back as far as its pages have room for sure.
 
-    Costs nothing, shows late records, and puts off the next looks. ``most`` milliseconds back from now.
+    It costs no request more, shows late records, and the jobs that it shows are not due for a recheck so
+    soon. It begins ``most`` milliseconds before now at the earliest, and not before ``evicted_until``.
     """
     reach = max(ledger.times.evicted_until, floor_second(now) - most)
     if window.since <= reach:
@@ -175,15 +186,19 @@ def filled(ledger: Ledger, density: Density, window: Window, head: int, now: int
 
 
 def widened(window: Window, before: Callable[[int], float], reach: int) -> Window:
-    """The stretch of a look, reaching further back as far as its pages surely have room.
+    """A stretch to recheck, extended back to ``reach`` at most, as far as its pages have room for sure.
 
-    Costs nothing, and puts off the looks at other open jobs.
+    It costs no request more, and other open jobs that it shows are not due for a recheck so soon.
     """
     return Window(_fill(before, window.since, window.until + SECOND, reach, 0.0), window.until)
 
 
 def _fill(before: Callable[[int], float], since: int, until: int, reach: int, unknown: float) -> int:
-    """How far back of ``since``, but not of ``reach``, the same number of pages reaches for sure."""
+    """The earliest begin, not before ``reach``, with which a stretch takes no more pages than from ``since``.
+
+    Found by halving. ``unknown`` is an estimate of records not counted by ``before``; so much and three times
+    its usual error are left free.
+    """
     through = before(until)
     full = pages(through - before(since - WINDOW_MARGIN) + SLACK) * (PAGE_LIMIT - 1)
     room = full - SLACK - 3 * sqrt(max(0.0, unknown) + 9)
@@ -198,7 +213,7 @@ def _fill(before: Callable[[int], float], since: int, until: int, reach: int, un
 
 
 def history_window(ledger: Ledger, density: Density, start: int, most_records: int) -> Window | None:
-    """The next stretch before the baseline, read backwards (R4); ``None`` when all is read."""
+    """The next stretch before the baseline, read backwards; ``None`` when all is read."""
     until = ledger.times.history
     if until <= start:
         return None
@@ -206,7 +221,9 @@ def history_window(ledger: Ledger, density: Density, start: int, most_records: i
 
 
 def pages(records: float) -> int:
-    """Requests that a window with so many records takes: each page begins with its predecessor's last."""
+    """Requests that a window with so many records takes: each page begins with the last record of the one
+    before.
+    """
     return max(1, ceil((records - 1) / (PAGE_LIMIT - 1)))
 
 
@@ -217,21 +234,39 @@ def plan_rechecks(
     *,
     alone: Sequence[Recheck] = (),
 ) -> RecheckPlan:
-    """The cheapest mix of listed stretches and lookups for everything due; each of ``alone`` by itself.
+    """The mix of stretches and lookups that takes the fewest requests for everything due.
 
-    ``due`` is in order of creation; ``before(t)`` counts the records created before ``t``; a stretch is taken
-    to hold ``slack`` more than that, because estimates err. Dynamic programming over the items in order:
-    the cost of the first n is the least of lookups for the n-th, or of a stretch of p pages that ends with
-    it, which then best begins as early as p pages allow. Exact for stretches of up to ``MOST_PAGES``; of
-    equal costs the longer stretch is taken, which errs less.
+    ``due`` is in order of creation; each of ``alone`` is rechecked by itself. ``before(t)`` counts the
+    records created before ``t``; a stretch is assumed to hold ``slack`` more, because estimates err.
+
+    Dynamic programming over the due jobs in order of creation. ``best[n]`` is the least number of requests
+    for the first n of them. (Jobs of the same second count as one, with as many lookups.) The last of these
+    is either looked up, or is the end of a stretch of p pages; that stretch best begins as early as p pages
+    allow, at job number s:
+
+        best[n] = min(best[n - 1] + 1,              a lookup
+                      best[s - 1] + p  for each p)  a stretch of p pages, from job s to job n
+
+    For example, jobs A, B and C are due. From A to B there are 60 records, from B to C 5,000:
+
+        n  last  a lookup       stretches                               best[n]
+        -  ----  -------------  --------------------------------------  ------------------------------
+        1  A     0 + 1 = 1      A alone, one page: 0 + 1 = 1            1: look up A
+        2  B     1 + 1 = 2      from A to B, one page: 0 + 1 = 1        1: list from A to B
+        3  C     1 + 1 = 2      C alone, one page: 1 + 1 = 2;           2: list from A to B, look up C
+                                from B to C: more than nine pages
+
+    Of equal costs, a stretch of several jobs is preferred: where the estimate errs, it is by less. The result
+    is the minimum for stretches of up to ``MOST_PAGES``; a longer one is only listed where no lookup may be
+    used.
     """
     items = _by_second(due)
     starts = [before(item.since - WINDOW_MARGIN) for item in items]
     best = [0.0]
     choice: list[int] = []
-    """Per item: the first item of the stretch that ends with it, or -1 for lookups."""
+    """By item: the first item of the stretch that ends with it, or -1 for lookups."""
     first = [0] * (MOST_PAGES + 1)
-    """By pages: the earliest item at which so large a stretch may begin; it only moves on."""
+    """By pages: the earliest item at which a stretch of so many pages may begin. It never moves back."""
     for end, item in enumerate(items):
         through = before(item.until + SECOND) + slack
         cost, begin = best[end] + item.lookups, -1
@@ -242,7 +277,7 @@ def plan_rechecks(
             first[size] = start
             if start <= end and (best[start] + size < cost or (best[start] + size == cost and start < end)):
                 cost, begin = best[start] + size, start
-        if cost == inf:  # more than the largest stretch holds, and no lookup will do
+        if cost == inf:  # more than the largest stretch holds, and no lookup may be used
             cost, begin = best[end] + pages(through - starts[end]), end
         best.append(cost)
         choice.append(begin)
@@ -253,13 +288,13 @@ def plan_rechecks(
 
 
 class _Second(NamedTuple):
-    """Everything due that was created in one second, or one stretch that must be listed."""
+    """All due jobs that were created in one second, or one stretch that must be listed."""
 
     since: int
     until: int
     rechecks: tuple[Recheck, ...]
     lookups: float
-    """What looking each of them up would cost; ``inf`` when only a listing will do."""
+    """Requests to look up each of them; ``inf`` when no lookup may be used."""
 
 
 def _by_second(due: Sequence[Recheck]) -> list[_Second]:
@@ -268,14 +303,14 @@ def _by_second(due: Sequence[Recheck]) -> list[_Second]:
     for (since, until), group in groupby(due, key=lambda recheck: (recheck.since, recheck.until)):
         rechecks = tuple(group)
         listing_only = any(recheck.listing_only for recheck in rechecks)
-        # What lies within a longer stretch is listed with it for nothing.
+        # What is within a longer stretch is listed together with it, at no further cost.
         through = until = max(until, through)
         items.append(_Second(since, until, rechecks, inf if listing_only else len(rechecks)))
     return items
 
 
 def _chosen(items: Sequence[_Second], choice: Sequence[int]) -> list[tuple[int, Window | Recheck]]:
-    """The stretches and lookups, with the time since when each has waited."""
+    """The stretches and lookups that were chosen, each with the time since which it has waited."""
     steps: list[tuple[int, Window | Recheck]] = []
     end = len(items) - 1
     while end >= 0:

@@ -1,6 +1,7 @@
-"""Reads windows of one target, books what they show, commits it, and counts what a poll spends on that.
+"""What all reads of a poll share: they record what a window showed, commit it, note errors and count
+requests.
 
-Knows nothing of which windows are wanted: that is the poller's business.
+Must not know which windows are to be read: that is decided by the poller and its kinds of reads.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from exporter.errors import ApiError, ErrorKind, ExporterError
 from exporter.ledger import Ledger, MissedBy, identify_anonymous
 from exporter.polling.due import Recheck, due_rechecks
 from exporter.polling.planner import MIN_AHEAD, Density, Window
-from exporter.polling.windows import LookupIgnoredError, Reader, SeenPage, SourceClock, WindowResult
+from exporter.polling.source import SourceClock
+from exporter.polling.windows import LookupIgnoredError, Reader, SeenPage, WindowResult
 from exporter.store import LedgerRepository
 from exporter.units import SECOND
 
@@ -29,16 +31,16 @@ OF_ONE_REQUEST: Final = (
     ErrorKind.TOO_LARGE,
     ErrorKind.OTHER,
 )
-"""Errors that another request need not meet."""
+"""Errors of one request: others may succeed all the same."""
 
 JUMP: Final = 10 * SECOND
 FASTEST: Final = 10
-"""A ``Date`` had been stale where the API's time gains more than that of a clock so many times as fast as
-ours, and ``JUMP`` (milliseconds) beyond."""
+"""Where the API's time gains more than a clock that runs so many times as fast as ours, and ``JUMP``
+(milliseconds) beyond that, its ``Date`` had been stale."""
 
 
 class ClockError(ExporterError):
-    """The API's answers do not tell the time."""
+    """The API's answers carry no usable ``Date``."""
 
 
 class PollCost(NamedTuple):
@@ -49,7 +51,10 @@ class PollCost(NamedTuple):
 
 
 class PollRun:
-    """The means of a poll: reader, books, deadline, budget; and what happened in it so far."""
+    """What a poll works with (reader, repository, deadline, budget), and what happened in it so far.
+
+    One object for all polls of a target, one after the other: ``begin`` begins the next.
+    """
 
     def __init__(
         self,
@@ -68,7 +73,7 @@ class PollRun:
         self._monotonic = monotonic
         self._committed = committed
         self._last_times: tuple[int, float] | None = None
-        """The API's time and ours (monotonic) at the last answer that was looked at."""
+        """The API's time and ours (monotonic) when they were last compared."""
         self.deadline = 0.0
         self.budget = 0
         self._spent = 0
@@ -78,24 +83,28 @@ class PollRun:
         self.problem: ExporterError | None = None
         """The first error of this poll that did not keep its other reads from going on; see ``note``."""
         self.missed = False
-        """A remembered job was not listed, and is waited for: it is not asked yet if anything is listed."""
+        """A remembered job was missing from a listing, and we have not asked yet whether any job is
+        listed."""
         self.unread: dict[str, WindowResult] = {}
-        """Windows that a poll's budget ended, by what they were read for: they are gone on with first."""
+        """Windows whose reading a poll's budget ended, by the kind of read: the next poll goes on with
+        them."""
         self.suspicious = False
-        """Something did not add up: learn anew what ``count`` means."""
+        """A window could not be listed completely: the next poll probes again what ``count`` means."""
         self._lookups = True
-        """Does the API look up by ``job_id``? Until it is caught ignoring it."""
+        """Does the API filter by ``job_id``? False once it answered with another job."""
         self._failures: dict[str, int] = {}
-        """Looks in a row that an error ended, by job that is still due."""
+        """How many rechecks in a row failed, by job that is still due."""
 
     def begin(self, deadline: float, budget: int) -> None:
-        """A poll begins."""
+        """Begin the next poll."""
         self.deadline, self.budget, self._spent = deadline, budget, self.reader.requests
         self.reader.last_request = self._spent + budget
         self.reads, self.problem = 0, None
 
     def note(self, error: ExporterError) -> None:
-        """A read failed and the others go on: the poll ends with its first error when they are done."""
+        """Note that a read failed while the others go on: at its end the poll raises the first error
+        noted.
+        """
         if self.problem is None:
             self.problem = error
 
@@ -120,18 +129,21 @@ class PollRun:
 
     @property
     def furthest(self) -> int:
-        """The latest time that the API's answers tell; later than ``now`` where that is not believed (R3)."""
+        """The latest time in the API's answers; later than ``now`` where it is not believed (R3,
+        docs/counting.md).
+        """
         return max(self.now(), self.clock.furthest_ms() or 0)
 
     @property
     def ahead(self) -> int:
-        """The latest believable time of creation."""
+        """The latest time at which a record may be said to be created."""
         return self.furthest + max(MIN_AHEAD, self.repository.rules.overlap)
 
-    async def book(self, result: WindowResult) -> None:
-        """Book what a window showed and, when it was read to its end, what it should have shown (R6).
+    async def record(self, result: WindowResult) -> None:
+        """Hand to the ledger what a window showed and, if it was read completely, which jobs it did not show.
 
-        Between two pages, scrapes have their turn: a window may have ten pages, a page takes a millisecond.
+        (R6, docs/counting.md.) After each page other tasks run, so that no scrape waits for a whole window:
+        it may have ten pages, and a page takes a millisecond.
         """
         ledger = self.ledger
         self._notice_jump()
@@ -152,14 +164,18 @@ class PollRun:
             log.warn(logger, "a job is no longer listed", target=self.name, job_id=job_id)
 
     def doubt_times(self, result: WindowResult, since: int) -> None:
-        """A window that has both times that a record may mean is not complete: a smaller one tells which."""
+        """Mark a window as not complete if it holds both times that the text of a record may mean.
+
+        A smaller window will show which of them is meant (docs/counting.md, "When the API behaves
+        differently").
+        """
         records = (record for record in result.listing if record.other_time is not None)
         filtered = result.complete and result.sighting.since is not None
         if filtered and any(self.ledger.undecided(record, since) for record in records):
             result.complete, result.reason = False, "two hours have the time that is shown (time_zone)"
 
     def due(self) -> list[Recheck]:
-        """The jobs that are due to be looked at: by listing alone for an API that cannot look up."""
+        """The jobs that are due for a recheck: by listing alone for an API that cannot look up."""
         now = self.now()
         due = due_rechecks(self.ledger, now)
         if not self._lookups:
@@ -171,9 +187,10 @@ class PollRun:
         return [self._put_back(recheck, now) for recheck in due] if self._failures else due
 
     def _put_back(self, recheck: Recheck, now: int) -> Recheck:
-        """Looks that fail come last and in turns: one that always fails must keep no other waiting.
+        """A recheck that keeps failing comes after all others, so that none has to wait for it.
 
-        By listing and by id in turn: an API may answer an id that it does not know with an error.
+        Listing and lookup take turns: an API may answer a lookup of an id that it does not know with an
+        error.
         """
         times = self._failures.get(recheck.job_id, 0)
         if times <= 1:
@@ -183,16 +200,16 @@ class PollRun:
 
     @property
     def failing(self) -> set[str]:
-        """Jobs of which looks fail again and again: they are asked for alone."""
+        """Jobs whose rechecks keep failing: each of them is rechecked by itself."""
         return {job_id for job_id, times in self._failures.items() if times > 1}
 
     def rechecks_failed(self, job_ids: Iterable[str]) -> None:
-        """Errors ended the looks at these jobs."""
+        """Note that the rechecks of these jobs failed."""
         for job_id in job_ids:
             self._failures[job_id] = self._failures.get(job_id, 0) + 1
 
     async def look_up(self, job_id: str) -> None:
-        """Ask for one job and book what is found, or that it is not."""
+        """Ask for one job by its id, and record what was found, or that it is missing."""
         try:
             seen = await self.reader.lookup(job_id, self.deadline)
         except LookupIgnoredError:
@@ -206,7 +223,10 @@ class PollRun:
         self.reads += 1
 
     def _notice_jump(self) -> None:
-        """Where the API's time was stale until now, what was measured with it was shorter by as much (R6)."""
+        """Tell the ledger when the API's time was stale until now (R6, docs/counting.md).
+
+        Jobs are then missing for a shorter time than the difference of the two times.
+        """
         now, monotonic = self.now(), self._monotonic()
         if self._last_times is not None:
             gained, passed = now - self._last_times[0], int((monotonic - self._last_times[1]) * SECOND)
@@ -218,7 +238,7 @@ class PollRun:
         self.missed |= not self.ledger.miss(job_id, begun, missed_by, self.now())
 
     async def ask_for_any(self) -> None:
-        """Is there any job at all in the list? Tells jobs that are not listed from a list that is silent."""
+        """Ask whether the list shows any job at all: a missing job means little while it shows none."""
         self._see(await self.reader.any_job(self.ahead, self.deadline))
         self.missed = False
         await self.commit()
@@ -228,7 +248,7 @@ class PollRun:
             self.ledger.see(record, seen.sighting)
 
     async def commit_read(self, result: WindowResult) -> None:
-        """Commit what a read brought, also one that an error, or the budget, ended. Raises that then."""
+        """Commit what a read showed; then raise the error that ended it, if one did."""
         self.reads += result.complete
         await self.commit()
         if result.error is not None:
@@ -239,7 +259,9 @@ class PollRun:
         self._committed()
 
     def halve(self, density: Density, window: Window, result: WindowResult) -> bool:
-        """After an incomplete read: try a smaller window. Returns whether there is one (R6, R8)."""
+        """After an incomplete read, make windows smaller (R8, docs/counting.md). Returns whether that is
+        possible.
+        """
         density.shrink(window, result.count)
         if window.until - window.since > SECOND:
             return True
@@ -247,7 +269,7 @@ class PollRun:
         return False
 
     def doubt(self, result: WindowResult) -> None:
-        """A read that could not be made complete in this poll; the other reads go on."""
+        """Note that a window could not be listed completely in this poll; the other reads go on."""
         self.suspicious = True
         since = result.window.since // SECOND
         problem = f"jobs created at {since} (Unix time) could not be listed completely: {result.reason}"

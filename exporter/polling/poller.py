@@ -1,7 +1,7 @@
-"""One target's cycle: plan, fetch, book, commit, publish.
+"""One target's cycle: read what is due, record it in the ledger, commit, publish.
 
-Start at ``Poller.poll``. Decides the order of reads (R4, R5, R8, R9); how a window is read is the reader's
-business, what its records mean the ledger's.
+Start at ``Poller.poll``. Decides which kinds of reads a poll makes, and in which order (R4, R5, R8 and R9,
+docs/counting.md). How a window is read is decided in ``windows.py``, what its records mean in the ledger.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from exporter.errors import ApiError, ExporterError, StoreError
 from exporter.ledger import LastPoll, TargetView, floor_second, history_start
 from exporter.polling import planner as plan
 from exporter.polling.budget import Budget
+from exporter.polling.clock_check import ClockCheck
 from exporter.polling.head import HeadReads
 from exporter.polling.history import read_history
 from exporter.polling.poll_run import PollRun
 from exporter.polling.recheck import recheck
 from exporter.polling.settle import Backlog, SettleReads
+from exporter.polling.source import JobSource
 from exporter.polling.start import PollStart
-from exporter.polling.windows import BudgetSpentError, JobSource, Reader
-from exporter.polling.witnesses import Witnesses
+from exporter.polling.windows import BudgetSpentError, Reader
 from exporter.process import exhausted
 from exporter.store import LedgerRepository
 from exporter.units import SECOND
@@ -76,11 +77,13 @@ class Poller:
         self._monotonic, self._wall, self._sleep = monotonic, wall, sleep
         self._history_density = plan.Density(repository.rules.overlap)
         self._backlog: Backlog | None = None
-        self._first = 0
-        """The kind of reads that comes first in the next poll: the last budget left nothing for it."""
-        self._loads = 0  # of the books, when the reading of the whole list began
+        self._first_kind = 0
+        """The kind of reads that comes first in the next poll, because the last one had no request left for
+        it."""
+        self._loads = 0
+        """How often the ledger had been loaded when the reading of the whole list began."""
         self._whole_list = 0
-        """Pages of the whole list, for an API without time filters."""
+        """Requests that the whole list took, for an API without time filters."""
         self._published_at = float("-inf")
         self._store_problem = ""
         """What was wrong with the store at the end of the last poll."""
@@ -92,10 +95,10 @@ class Poller:
             monotonic=monotonic,
             committed=_weak(self._publish_sometimes),
         )
-        self._witnesses = Witnesses(self._run, monotonic, wall, time_filters=settings.time_filters)
-        self._start = PollStart(self._run, source, self._witnesses, time_filters=settings.time_filters)
-        self._head = HeadReads(self._run, repository.rules.overlap)
-        self.settling = SettleReads(self._run, repository.rules.overlap)
+        self._clock_check = ClockCheck(self._run, monotonic, wall, time_filters=settings.time_filters)
+        self._start = PollStart(self._run, source, self._clock_check, time_filters=settings.time_filters)
+        self._head_reads = HeadReads(self._run, repository.rules.overlap)
+        self.settle_reads = SettleReads(self._run, repository.rules.overlap)
 
     # --- the cycle ------------------------------------------------------------------------------------
 
@@ -109,7 +112,7 @@ class Poller:
             await self._sleep(max(0.0, next_poll - now))
 
     async def poll(self) -> Outcome:
-        """Read what is due, book it, publish it. Never raises but for cancellation and its like."""
+        """Read what is due, record and publish it. Never raises but for cancellation and its like."""
         started, answers = self._monotonic(), self._reader.answers
         self._run.begin(started + self._settings.timeout, self._budget.grant(self._name))
         outcome: Outcome = "complete"
@@ -125,7 +128,7 @@ class Poller:
             outcome = "partial" if self._run.reads or ended else "failed"
             log.warn(logger, f"poll {outcome}", target=self._name, error=error)
         except Exception as error:  # noqa: BLE001 - a defect ends neither the program nor the other targets
-            # Nothing doubtful is kept: the books are loaded anew.
+            # The ledger in memory may be wrong now: it is loaded again from the store.
             outcome = "failed"
             self._repository.drop()
             if missing := exhausted(error):
@@ -154,16 +157,16 @@ class Poller:
             if not self._repository.loaded:
                 await self._repository.load(wall)
             await self._repository.commit(self._now())
-            self._witnesses.compare()
+            self._clock_check.compare()
             self._store_problem = ""
         except (ExporterError, RuntimeError, MemoryError) as error:
-            # RuntimeError: stored books that do not balance, or no thread to write them in.
+            # RuntimeError: a stored ledger that does not balance, or no thread to write in.
             self._repository.problem = exhausted(error) or str(error)
             self._store_failed(self._repository.problem)
         self._publish(up=up)
 
     def _store_failed(self, problem: str) -> None:
-        """Say so, but once until it changes: a store does not come right by itself."""
+        """Log a problem of the store once until it changes: it will be the same in many polls."""
         if problem != self._store_problem:
             self._store_problem = problem
             log.error(logger, "the books could not be read or written", target=self._name, error=problem)
@@ -171,10 +174,10 @@ class Poller:
     async def _cycle(self) -> None:
         if not self._repository.loaded:
             await self._repository.load(int(self._wall() * SECOND))
-        await self._witnesses.opened()
+        await self._clock_check.ledger_loaded()
         await self._start.learn()
         await self._start.begin()
-        self._start.book_probed()
+        self._start.record_probed()
         if self._settings.time_filters:
             await self._read_windows()
         else:
@@ -183,14 +186,16 @@ class Poller:
             raise self._run.problem
 
     async def _read_windows(self) -> None:
-        """All kinds of reads in turn; first the one that the last poll's budget left nothing for (R8)."""
-        if self.settling.begin():
-            self._head.read_until = 0
+        """All kinds of reads in turn, first the one that the last poll had no request left for (R8,
+        docs/counting.md).
+        """
+        if self.settle_reads.begin():
+            self._head_reads.read_until = 0
             self._run.unread.clear()
         history = partial(read_history, self._run, self._history_density)
         news = (self._catch_up, self._read_head, self._read_settled)
-        kinds = (*news, self._look, history, self._ask_for_any)
-        first, self._first = self._first, 0
+        kinds = (*news, self._recheck, history, self._ask_for_any)
+        first, self._first_kind = self._first_kind, 0
         spent: BudgetSpentError | None = None
         starved: list[int] = []
         for kind in [*range(first, len(kinds)), *range(first)]:
@@ -202,60 +207,66 @@ class Poller:
                 if self._reader.requests == before:
                     starved.append(kind)
         if spent is not None:
-            self._first = starved[0] if starved else 0
+            self._first_kind = starved[0] if starved else 0
             raise spent
 
     # --- steps ----------------------------------------------------------------------------------------
 
     async def _catch_up(self) -> None:
-        """While far behind: settle reads, strictly in order, within half the budget (R5, R8)."""
-        if not self.settling.lagging:
+        """While far behind: settle reads in order of time, within half the budget (R5 and R8,
+        docs/counting.md).
+        """
+        if not self.settle_reads.lagging:
             self._backlog = None
             return
         now = self._run.now()
-        self._backlog = self._backlog or Backlog(self._monotonic(), self.settling.read_until, now)
+        self._backlog = self._backlog or Backlog(self._monotonic(), self.settle_reads.read_until, now)
         await self._settle(max(1, self._run.budget_left // 2))
-        now, read_until = self._run.now(), self.settling.read_until
+        now, read_until = self._run.now(), self.settle_reads.read_until
         log.info(
             logger,
-            "catching up" if self.settling.lagging else "caught up",
+            "catching up" if self.settle_reads.lagging else "caught up",
             target=self._name,
             behind_seconds=(now - read_until) // SECOND,
             seconds_left=self._backlog.seconds_left(self._monotonic(), read_until, now),
         )
 
     async def _settle(self, limit: int) -> None:
-        """Where it fails, looks at open jobs go on: a stretch that cannot be read must not starve them."""
+        """Settle reads. If one fails, open jobs are rechecked all the same, however long it goes on
+        failing.
+        """
         try:
-            await self.settling.read(limit, self._head.read_until)
+            await self.settle_reads.read(limit, self._head_reads.read_until)
         except ApiError as error:
             self._run.note(error)
 
     async def _read_settled(self) -> None:
-        if not self.settling.lagging:
+        if not self.settle_reads.lagging:
             await self._settle(self._run.budget_left)
 
-    async def _look(self) -> None:
+    async def _recheck(self) -> None:
         try:
-            await recheck(self._run, max(self._head.read_until, self.settling.read_until))
+            await recheck(self._run, max(self._head_reads.read_until, self.settle_reads.read_until))
         finally:
             if self._repository.loaded:
-                self.settling.advance(self._run.now())
+                self.settle_reads.advance(self._run.now())
 
     async def _ask_for_any(self) -> None:
-        """Deleted, or does the API list nothing at all at the moment? (R6, R9)"""
+        """Is a missing job deleted, or does the API list nothing at all at present? (R6 and R9,
+        docs/counting.md)
+        """
         if self._run.missed:
             await self._run.ask_for_any()
 
     async def _read_head(self) -> None:
-        if not self.settling.lagging:
-            await self._head.read(self.settling.read_until)
+        if not self.settle_reads.lagging:
+            await self._head_reads.read(self.settle_reads.read_until)
 
     async def _read_everything(self) -> None:
-        """For an API that ignores the time filters: the whole list is one window (R7).
+        """For an API that ignores the time filters: the whole list is one window (R7, docs/counting.md).
 
-        Where it takes more requests than a poll may make, the next poll goes on. What was listed when its
-        reading began is settled when it ends.
+        Where it takes more requests than a poll may make, the next poll goes on. When it ends, all that was
+        listed when it began is settled.
         """
         if self._loads != self._repository.loads:
             self._loads = self._repository.loads
@@ -266,7 +277,7 @@ class Poller:
             await self._reader.go_on(result, self._run.deadline)
         else:
             result = await self._reader.read_everything(self._run.ahead, self._run.deadline)
-        await self._run.book(result)
+        await self._run.record(result)
         if result.complete:
             now = result.begun
             if result.requests > 2 * self._whole_list:
@@ -276,8 +287,8 @@ class Poller:
             start = history_start(ledger, now)
             if ledger.times.history > start:
                 ledger.see_history(result.listing, start, result.sighting)
-            self.settling.read_until = floor_second(now - ledger.rules.overlap)
-            self.settling.advance(now)
+            self.settle_reads.read_until = floor_second(now - ledger.rules.overlap)
+            self.settle_reads.advance(now)
         elif isinstance(result.error, BudgetSpentError):
             self._run.unread[EVERYTHING] = result
         await self._run.commit_read(result)
@@ -285,7 +296,7 @@ class Poller:
             self._run.doubt(result)
 
     def _publish_sometimes(self) -> None:
-        """After a commit: news needs not wait for the poll's end."""
+        """After a commit: what is new is not held back until the poll ends."""
         if self._monotonic() - self._published_at >= PUBLISH_EVERY:
             self._publish(up=True)
 
@@ -300,7 +311,7 @@ class Poller:
             up=up,
             clock_skew_ms=None if skew is None else round(skew * SECOND),
             believed_skew_ms=None if now is None else now - round(wall * SECOND),
-            clocks_disagree=self._witnesses.disagreed,
+            clocks_disagree=self._clock_check.disagreed,
             problem=self._repository.problem,
             requests=cost.requests,
             budget=cost.budget,

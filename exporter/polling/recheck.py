@@ -1,4 +1,4 @@
-"""Looks at the open jobs that no other read has shown (rule R9), the cheaper way for each."""
+"""Rechecks the open jobs that no other read has shown, each in the cheaper way (R9, docs/counting.md)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 from exporter.errors import ApiError
 from exporter.ledger import WINDOW_MARGIN, floor_second
 from exporter.polling import planner as plan
-from exporter.polling.due import FAR, Recheck, RecordCounts
+from exporter.polling.due import NEIGHBOUR_MINUTES, Recheck, RecordCounts
 from exporter.polling.paging import MAX_WINDOW_RECORDS, PAGE_LIMIT, ReadState
 from exporter.polling.planner import Window
 from exporter.polling.poll_run import OF_ONE_REQUEST, PollRun
@@ -17,13 +17,13 @@ from exporter.units import MINUTE, SECOND
 
 RECHECKS: Final = "rechecks"
 MAX_FAILED_RECHECKS: Final = 3
-"""Looks of one poll that may fail, one after the other, before the rest waits for the next."""
+"""After so many failures in a row the other rechecks wait for the next poll."""
 
 
 async def recheck(run: PollRun, head: int) -> None:
-    """Whatever the budget does not allow waits for the next poll, longest unseen first.
+    """Recheck what is due, first what was not checked for longest. The rest waits for the next poll.
 
-    A look that fails waits, too, and keeps no other from being tried. Raises BudgetSpentError where something
+    One that fails waits, too, and the others are tried all the same. Raises BudgetSpentError where something
     is due and the poll has no request left.
     """
     due = run.due()
@@ -52,7 +52,7 @@ async def recheck(run: PollRun, head: int) -> None:
             failures += 1
             run.note(error)
             failed += [job.job_id for job in _jobs(step, due)]
-    if run.reads:  # otherwise it is not these jobs that the API cannot show
+    if run.reads:  # otherwise the whole API fails, and not these jobs alone
         run.rechecks_failed(failed)
         run.ledger.missing_jobs.look_up_alone |= run.failing
     if due:
@@ -62,7 +62,9 @@ async def recheck(run: PollRun, head: int) -> None:
 
 
 async def _go_on(run: PollRun, unread: WindowResult, due: list[Recheck]) -> BudgetSpentError | None:
-    """Go on with the stretch that a poll's budget ended; what else ends it makes it due again."""
+    """Go on with the stretch that the last poll's budget ended. After another error its jobs are due
+    again.
+    """
     try:
         await _list(run, unread, due, MAX_WINDOW_RECORDS)
     except BudgetSpentError as error:
@@ -80,11 +82,11 @@ def _steps(run: PollRun, due: list[Recheck], head: int) -> Iterator[tuple[Window
         return
     ledger = run.ledger
     single = ledger.missing_jobs.still_look_up_alone() | run.failing
-    reach = min(due[0].since, max(ledger.times.history, due[0].since - FAR * MINUTE))
+    reach = min(due[0].since, max(ledger.times.history, due[0].since - NEIGHBOUR_MINUTES * MINUTE))
     before = RecordCounts(ledger, reach - WINDOW_MARGIN, head, 0.0).before
     together = [job for job in due if job.job_id not in single]
     rechecks = plan.plan_rechecks(together, before, alone=[job for job in due if job.job_id in single])
-    for step in rechecks.steps:  # one at a time: there may be thousands, and requests for a few
+    for step in rechecks.steps:  # widened one at a time: there may be thousands, and requests for a few
         if not single or not any(job.job_id in single for job in _jobs(step, due)):
             wide = plan.widened(Window(step.since, step.until), before, reach)
             if isinstance(step, Window) or ledger.jobs.open_between(*wide) > 1:
@@ -94,14 +96,17 @@ def _steps(run: PollRun, due: list[Recheck], head: int) -> Iterator[tuple[Window
 
 
 def _jobs(step: Window | Recheck, due: list[Recheck]) -> list[Recheck]:
-    """The due jobs that it shows."""
+    """The due jobs that this step shows."""
     if isinstance(step, Recheck):
         return [step]
     return [job for job in due if step.since <= job.since and job.until <= step.until]
 
 
 async def _list(run: PollRun, window: Window | WindowResult, due: list[Recheck], most: int) -> None:
-    """Jobs among many more than are known of, which would take many requests, are asked for alone later."""
+    """List a stretch; in halves where it cannot be listed completely.
+
+    Jobs among far more records than we knew of would take many requests: they are looked up alone later.
+    """
     missing_jobs = run.ledger.missing_jobs
     stack = [window]
     while stack:
@@ -115,7 +120,7 @@ async def _list(run: PollRun, window: Window | WindowResult, due: list[Recheck],
             result = await run.reader.go_on(unread, run.deadline)
         else:
             result = await run.reader.read(part, run.deadline, most=limit)
-        await run.book(result)
+        await run.record(result)
         if result.complete:
             missing_jobs.asked(jobs, result.begun)
         if isinstance(result.error, BudgetSpentError):

@@ -1,10 +1,11 @@
-"""Settle reads: every record once more, in order and to the end, from the settled time on (R5, R6, R8).
+"""Settle reads: every record once more, in order of creation, from the settled time on (R5, R6, R8,
+docs/counting.md).
 
-While far behind, several windows are under way at a time. They are booked and committed one by one and in
-order all the same: what was read beyond one that fails waits until smaller ones have closed the gap. Where
-reading ends before that, they are waited for, too, and what they showed is booked, though they will be read
-again: by then it may have been deleted. Windows share their edge second: a job that ends there just between
-two of them may be told as ``state_regression``.
+While far behind, several windows are read at a time. They are recorded and committed one by one and in order
+all the same: if one fails, those after it wait until smaller windows have closed the gap. Where reading ends
+before that, their answers are awaited and recorded, too, although these windows will be read again: by then a
+record may be deleted. Two windows share the second at their edge. A job of that second which ends between
+both reads may be counted as ``state_regression``.
 """
 
 from __future__ import annotations
@@ -25,24 +26,24 @@ logger = logging.getLogger(__name__)
 EMPTY_AGAIN: Final = 2
 """How often an empty stretch of a backlog is read again before it is believed."""
 UNDER_WAY: Final = 3
-"""Windows of a backlog that are read at a time: while one is booked, the API answers for the others."""
+"""Windows of a backlog that are read at a time: while one is recorded, the API answers for the others."""
 WHOLE: Final = 10
-"""Requests in which nearly every window is read to its end: with fewer left, no other is put under way."""
+"""Requests that nearly every window takes at most: with fewer left, no second one is begun."""
 
 
 class _Reading(NamedTuple):
-    """One window under way."""
+    """One window that is being read."""
 
     window: plan.Window
     now: int
     """The API's time before its first request."""
     pages: int
-    """Requests it will take, as far as anybody knows."""
+    """Requests it will take, estimated."""
     task: asyncio.Task[WindowResult]
 
 
 class Backlog(NamedTuple):
-    """A catch-up under way: where it began. Times of the API in milliseconds, ``started`` monotonic."""
+    """Where a catch-up began. Times of the API in milliseconds; ``started`` monotonic, in seconds."""
 
     started: float
     read_until: int
@@ -58,25 +59,27 @@ class Backlog(NamedTuple):
 
 
 class SettleReads:
-    """Reads on from where it ended in the last poll."""
+    """Each poll reads on from where the last one ended."""
 
     def __init__(self, run: PollRun, overlap: int) -> None:
         self._run = run
         self._density = plan.Density(overlap)
         self.read_until = 0
-        """Up to where everything was read: the settled time, or beyond it while missed jobs hold that."""
+        """Up to where everything was read: the settled time, or later while missing jobs keep that from
+        moving."""
         self._loads = 0
-        """Of the books, when reading began from the settled time."""
+        """How often the ledger had been loaded when reading began from the settled time."""
         self.reread_at = 0
-        """When a late record last made the stretch behind the settled time be read again."""
+        """When the stretch before the settled time was last read again because of a late record."""
         self._unread: tuple[_Reading, WindowResult] | None = None
-        """The window that the last poll's budget ended, and what of it was read."""
+        """The window whose reading the last poll's budget ended, and what was read of it."""
 
     def begin(self) -> bool:
-        """Before the first read of a poll: go on where the books ended, if they were loaded since the last.
+        """Before the first read of a poll: begin again at the settled time if the ledger was loaded since the
+        last.
 
-        After a commit that failed they know nothing of what it held: that is read once more (R10).
-        Returns whether it is so.
+        It is loaded again when a commit failed: what that would have stored must be read once more (R10,
+        docs/counting.md). Returns whether reading begins again.
         """
         repository, times = self._run.repository, self._run.ledger.times
         if self._loads != repository.loads or self.read_until < times.evicted_until:
@@ -87,7 +90,7 @@ class SettleReads:
 
     @property
     def lagging(self) -> bool:
-        """Is so much unread that only settle reads make sense (R5)?"""
+        """Is so much unread that only settle reads make sense (R5, docs/counting.md)?"""
         return self._lagging_at(self.read_until)
 
     def _lagging_at(self, read_until: int) -> bool:
@@ -96,8 +99,8 @@ class SettleReads:
     async def read(self, limit: int, head: int) -> None:
         """Read what is due, planned for ``limit`` requests. Up to ``head`` all records are known.
 
-        Raises what ended a read, after booking what came before it; BudgetSpentError, too, where something is
-        due and the poll has no request left.
+        Raises what ended a read, after recording what was read before it; BudgetSpentError, too, where
+        something is due and the poll has no request left.
         """
         under_way: list[_Reading] = []
         try:
@@ -105,28 +108,28 @@ class SettleReads:
                 await self._read_in_order(under_way, limit + self._run.cost.requests, head)
             except ExporterError:
                 if self._run.repository.loaded:
-                    await self._book_shown(under_way)
+                    await self._record_shown(under_way)
                 raise
-            await self._book_shown(under_way)
+            await self._record_shown(under_way)
         finally:
             await self._drop(under_way)
 
     async def _read_in_order(self, under_way: list[_Reading], limit: int, head: int) -> None:
-        """Leaves under way what cannot be booked as read to its end."""
+        """Read and record windows in order. Leaves those in ``under_way`` whose turn has not come."""
         while True:
             self._read_on(under_way, limit, head)
             if not under_way or under_way[0].window.since > self.read_until:
                 return
             reading = under_way.pop(0)
             result = await reading.task
-            await self._book(reading, result)
+            await self._record(reading, result)
             if not result.complete and not self._run.halve(self._density, reading.window, result):
                 return
             if self.read_until < reading.window.since:
-                await self._book_shown(under_way)
+                await self._record_shown(under_way)
 
     def _read_on(self, under_way: list[_Reading], limit: int, head: int) -> None:
-        """Put the next windows under way: the backlog's a few at a time, others when the last is booked."""
+        """Begin to read the next windows: a few at a time of a backlog, otherwise one after the other."""
         while len(under_way) < UNDER_WAY:
             place, since, end = self._gap(under_way)
             left = limit - self._run.cost.requests
@@ -149,7 +152,9 @@ class SettleReads:
             under_way.insert(place, reading)
 
     def _go_on(self, under_way: list[_Reading]) -> bool:
-        """Put the window under way again that the last poll's budget ended, if it is still the next."""
+        """Go on with the window that the last poll's budget ended, if it is still the next. Returns whether
+        it is.
+        """
         unread, self._unread = self._unread, None
         if unread is None or unread[0].window.since != self.read_until:
             return False
@@ -159,7 +164,7 @@ class SettleReads:
         return True
 
     def _gap(self, under_way: list[_Reading]) -> tuple[int, int, int]:
-        """The first stretch that is not under way: its place among those that are, its begin and its end."""
+        """The first stretch that is not being read: its place in ``under_way``, its begin and its end."""
         since = self.read_until
         for place, reading in enumerate(under_way):
             if reading.window.since > since:
@@ -168,7 +173,9 @@ class SettleReads:
         return len(under_way), since, self._run.now()
 
     async def _read(self, window: plan.Window, unread: WindowResult | None = None) -> WindowResult:
-        """Far behind, nothing else would contradict a wrongly empty answer: it is asked for again."""
+        """Read a window; again where it is empty in a backlog, as no other read would show that this is
+        wrong.
+        """
         reader, deadline = self._run.reader, self._run.deadline
         result = await (reader.go_on(unread, deadline) if unread else reader.read(window, deadline))
         while result.complete and not result.listing and result.repeats < EMPTY_AGAIN:
@@ -177,8 +184,8 @@ class SettleReads:
             result = await reader.read(window, deadline, repeats=result.repeats + 1)
         return result
 
-    async def _book(self, reading: _Reading, result: WindowResult) -> None:
-        await self._run.book(result)
+    async def _record(self, reading: _Reading, result: WindowResult) -> None:
+        await self._run.record(result)
         if result.complete:
             self.read_until = reading.window.until
             self._density.learn(reading.window, len(result.inside))
@@ -190,25 +197,27 @@ class SettleReads:
         await self._run.commit_read(result)
 
     def advance(self, now: int) -> None:
-        """Move the settled time as far as the reads, and the jobs they should have shown, allow (R6)."""
+        """Move the settled time as far as the reads and the missing jobs allow (R6, docs/counting.md)."""
         ledger = self._run.ledger
         if ledger.missing_jobs.take_shown_after_all():
             self.read_until = min(self.read_until, ledger.times.settled_until)
         if now - self.reread_at >= ledger.rules.overlap and ledger.take_late():
-            # The stretch behind the settled time did not show it when it was read: what else did it not show?
+            # When the stretch before the settled time was read, it lacked this record, and perhaps others.
             self.reread_at, self.read_until = now, ledger.times.evicted_until
         ledger.settle(self.read_until, now)
 
-    async def _book_shown(self, under_way: list[_Reading]) -> None:
-        """These windows will be read again, but a record that they show may be gone by then (R5)."""
+    async def _record_shown(self, under_way: list[_Reading]) -> None:
+        """Record what windows show that will be read again: a record may be deleted by then (R5,
+        docs/counting.md).
+        """
         while under_way:
             result = await under_way.pop(0).task
             result.complete = False
-            await self._run.book(result)
+            await self._run.record(result)
             await self._run.commit()
 
     async def _drop(self, under_way: list[_Reading]) -> None:
-        """The poll is cancelled, or the books are gone: what is under way has nowhere to go."""
+        """Cancel what is still being read: the poll was cancelled, or there is no ledger to record it in."""
         for reading in under_way:
             reading.task.cancel()
         for ended in await asyncio.gather(*(reading.task for reading in under_way), return_exceptions=True):

@@ -1,6 +1,7 @@
-"""What comes before the reads of a poll: the API's time, whose books these are, and when counting begins.
+"""What comes before the reads of a poll: the API's time, whose ledger this is, and when counting begins.
 
-Which windows are read then is the poller's business; whether clocks agree is that of ``witnesses.py``.
+Which windows are read then is decided in ``poller.py``; whether clocks agree is found out in
+``clock_check.py``.
 """
 
 from __future__ import annotations
@@ -11,35 +12,41 @@ from typing import Final
 
 from exporter import log
 from exporter.ledger import Record, Sighting
+from exporter.polling.clock_check import ClockCheck
 from exporter.polling.paging import PAGE_LIMIT
 from exporter.polling.poll_run import ClockError, PollRun
-from exporter.polling.windows import JobSource
-from exporter.polling.witnesses import Witnesses
+from exporter.polling.source import JobSource
 from exporter.units import SECOND
 
 logger = logging.getLogger(__name__)
 
 PROBES: Final = 4
-"""Requests in which the API's clock must have been told by two answers."""
+"""Requests within which two answers must have carried a usable ``Date``."""
 MORE_PROBES: Final = 8
-"""Further ones, where they disagree with our own clock: a few false answers must not begin the books (R3)."""
+"""Further ones where the answers disagree with our own clock: counting must not begin at a time that a few
+false answers gave (R3, docs/counting.md)."""
 
 
 class PollStart:
-    """See the module. One for the life of a poller."""
+    """Called at the begin of every poll; there is one for each poller."""
 
-    def __init__(self, run: PollRun, source: JobSource, witnesses: Witnesses, *, time_filters: bool) -> None:
+    def __init__(
+        self, run: PollRun, source: JobSource, clock_check: ClockCheck, *, time_filters: bool
+    ) -> None:
         self._run = run
         self._source = source
-        self._witnesses = witnesses
+        self._clock_check = clock_check
         self._time_filters = time_filters
         self._last = 0
         """The API's time in the last poll."""
         self._probed: deque[Record] = deque(maxlen=PAGE_LIMIT)
-        """What probes showed and is not booked yet; bounded for an API that never tells its time."""
+        """Records that probes showed, not counted yet. Bounded, for an API that never sends a usable
+        ``Date``."""
 
     async def learn(self) -> None:
-        """The API's clock, what ``count`` means, whose books these are: once, and again when unknown."""
+        """Learn the API's time, what ``count`` means and the project: at the first poll, and when in doubt
+        again.
+        """
         for _ in range(PROBES):
             if self._source.clock.now_ms() is not None and not self._run.suspicious:
                 break
@@ -59,8 +66,11 @@ class PollStart:
     async def _probe(self) -> None:
         self._probed += await self._run.reader.probe(self._run.deadline, time_filters=self._time_filters)
 
-    def book_probed(self) -> None:
-        """A probe comes before anything can be booked; its record may be gone when the list is read (R5)."""
+    def record_probed(self) -> None:
+        """Record what probes showed before the ledger was ready.
+
+        A job may be deleted before the list is read, and counts all the same (R5, docs/counting.md).
+        """
         now = self._run.now()
         ended = self._source.clock.latest_ms() or now
         for record in self._probed:
@@ -68,10 +78,13 @@ class PollStart:
         self._probed.clear()
 
     async def begin(self) -> None:
-        """R4: the first start, committed before anything is counted. R8: give up what is too far back."""
+        """At a first start: begin to count, committed before anything is counted (R4, docs/counting.md).
+
+        Later: skip what is too far back to be read (R8, docs/counting.md).
+        """
         ledger = self._run.repository.ledger
         if not ledger.started:
-            now, waited = await self._witnesses.begin(), self._witnesses.waited()
+            now, waited = await self._clock_check.begin(), self._clock_check.waited()
             ledger.start(now, waited)
             await self._run.repository.commit(self._run.now())
             log.info(
@@ -82,8 +95,8 @@ class PollStart:
                 since_first_try_seconds=waited // SECOND,
             )
         elif ledger.times.too_far(now := self._run.now(), ledger.rules.max_catch_up):
-            if self._witnesses.disagreed and now - self._last > ledger.rules.max_catch_up // 2:
-                # No time has passed: a record told that our own clock is wrong (R3).
+            if self._clock_check.disagreed and now - self._last > ledger.rules.max_catch_up // 2:
+                # No time has passed: a record showed that our own clock is wrong (R3, docs/counting.md).
                 self._last = ledger.times.catching_up = now
                 return
             await self._probe()

@@ -1,13 +1,12 @@
-"""Reads one window of the list completely, or says why it could not (rules R6, R7).
+"""Reads one window of the list completely, or says why it could not (R6 and R7, docs/counting.md).
 
-Knows the list API's paging through ``ledger.reading`` and the clock of its answers, nothing of counting.
+Knows pages (``paging.py``) and the clock of the API's answers; must not know what is counted.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Generator
-from typing import Protocol
 
 import msgspec
 from msgspec.structs import replace
@@ -16,106 +15,70 @@ from exporter.errors import ApiError, ErrorKind, ExporterError
 from exporter.ledger import JOB_TYPES, WINDOW_MARGIN, JobsQuery, Page, Record, Sighting, floor_second
 from exporter.polling.paging import MAX_WINDOW_RECORDS, PAGE_LIMIT, PageMemory, ReadState, WindowRead
 from exporter.polling.planner import Window
+from exporter.polling.source import JobSource
 from exporter.units import SECOND
 
 SECOND_LIMIT = 9_000
-"""Records of one single second that are still paged; lists are said to be capped at 10,000."""
+"""Records of one second that are still paged; lists are said to end after 10,000."""
 ANCHORED = 2
-"""Records of the smallest page that shows where it begins."""
+"""Records of the smallest page that has an anchor and one record more."""
 PROBE = Window(946_684_800_000, 946_684_801_000)
-"""A second of the year 2000, in which nobody made a job: shows what ``count`` and the time filters do."""
+"""A second of the year 2000, in which no job was created: shows what ``count`` and the time filters do."""
 
 
 class OutsideWindowError(ExporterError):
-    """Most of a page lies outside the window asked for (R7)."""
+    """Most of a page lies outside the window asked for (R7, docs/counting.md)."""
 
 
 class LookupIgnoredError(ExporterError):
-    """The API ignores the filter by ``job_id`` (R9)."""
+    """The API ignores the filter by ``job_id``."""
 
 
 class BudgetSpentError(ExporterError):
     """The poll has made all the list requests that it may make."""
 
 
-class SourceClock(Protocol):
-    """The API's time, in milliseconds since 1970, as its answers tell it."""
-
-    def now_ms(self) -> int | None:
-        """A time that is surely not after now; ``None`` until two answers have told it."""
-
-    def latest_ms(self) -> int | None:
-        """A time that is surely not before now."""
-
-    def furthest_ms(self) -> int | None:
-        """The latest time that any of the last answers told, believed or not."""
-
-    def reached(self, ms: int) -> None:
-        """The API's clock was found to have passed this time by a former run."""
-
-    def undecided(self, tolerance: float) -> bool:
-        """Could further answers change much? ``tolerance`` between its clock and ours in seconds."""
-
-    def skew(self, wall: float) -> float | None:
-        """API clock minus ``wall``, in seconds."""
-
-
-class JobSource(Protocol):
-    """Where pages come from. Raises ApiError or CredentialsError after its own retries."""
-
-    @property
-    def clock(self) -> SourceClock: ...
-
-    @property
-    def project_id(self) -> str | None: ...
-
-    async def list_jobs(self, query: JobsQuery, *, deadline: float) -> Page: ...
-
-
 class SeenPage(msgspec.Struct, frozen=True):
-    """What one answer showed, and when."""
+    """The records of one answer, and when they were seen."""
 
     records: tuple[Record, ...]
     sighting: Sighting
 
 
-class _Fetched(msgspec.Struct, frozen=True):
-    page: Page
-    begun: int
-    ended: int
-
-
+_Fetched = tuple[Page, Sighting]
 _PageReply = _Fetched | ApiError | None
 
 Steps = Generator[JobsQuery, _PageReply, None]
-"""Reads a window: yields one request after the other and is sent its answer, or ``None`` to be asked anew.
+"""Reads a window: yields one request after the other and is sent what it brought; then it ends.
 
-The answer is an error where the page is too large to be read.
+That is a page, or an error where the page is too large to be read; ``None`` where a poll's budget allowed no
+request: after it, the same or an earlier page is asked for.
 """
 
 
 class WindowResult(msgspec.Struct):
-    """What reading one window brought. Its records are facts also when it is not complete."""
+    """What reading one window brought. Its records were seen, also when it is not complete."""
 
     window: Window
     pages: list[SeenPage] = msgspec.field(default_factory=list)
-    """What is not booked yet."""
+    """What is not recorded yet."""
     complete: bool = False
     listing: tuple[Record, ...] = ()
-    """When complete: every record of the window, each once, and some beside it."""
+    """When complete: every record of the window, each once, and perhaps some just outside it."""
     count: int | None = None
-    """How many records the API said the window holds, where that is known to be meant."""
+    """How many records the window holds, as the API says; ``None`` where that does not respect the
+    filters."""
     reason: str = ""
     """Why it is not complete."""
     error: ExporterError | None = None
-    """What ended the reading before its time."""
+    """What ended the reading too early."""
     sighting: Sighting = Sighting(0, 0, None, None)
-    """From before the first request to after the last answer, with the bounds that were asked for."""
+    """When the window was read, from the first request to the last answer, and the bounds asked for."""
     requests: int = 0
     repeats: int = 0
-    """How often the same window was read before, and was empty."""
+    """How often the same window was read before and was empty."""
     rest: Steps | None = None
-    """What is left to read, where the poll's budget ended it: see ``Reader.go_on``."""
+    """What is left to read where the poll's budget ended the reading; see ``Reader.go_on``."""
 
     @property
     def begun(self) -> int:
@@ -123,15 +86,15 @@ class WindowResult(msgspec.Struct):
 
     @property
     def inside(self) -> list[Record]:
-        """The records of ``listing`` that are in the window: of the others some may be missing.
+        """The records of ``listing`` that are in the window: only these are listed completely.
 
-        One without a time may be either, and is taken to be.
+        One without a time is taken to be inside.
         """
         since, until = self.window
         return [r for r in self.listing if r.create_time is None or since <= r.create_time < until]
 
     def show(self, page: SeenPage) -> None:
-        """One more answer."""
+        """Add one more answer."""
         begun = self.sighting.begun if self.requests else page.sighting.begun
         self.sighting = replace(page.sighting, begun=begun)
         self.requests += 1
@@ -159,8 +122,8 @@ class Reader:
         Returns the records it showed: without time filters these are jobs like any other.
         """
         if not time_filters:
-            return (await self._fetch(JobsQuery(limit=1), deadline)).page.records
-        page = (await self._fetch(JobsQuery(PROBE.since, PROBE.until, limit=1), deadline)).page
+            return (await self._fetch(JobsQuery(limit=1), deadline))[0].records
+        page, _ = await self._fetch(JobsQuery(PROBE.since, PROBE.until, limit=1), deadline)
         if page.records:
             raise OutsideWindowError(
                 "the API listed jobs for a second of the year 2000: it ignores the time filters:"
@@ -170,21 +133,22 @@ class Reader:
         return ()
 
     async def any_job(self, ahead: int, deadline: float) -> SeenPage:
-        """One job of the whole list, whichever comes first, if there is one; ``ahead`` as below."""
-        fetched = await self._fetch(JobsQuery(limit=1), deadline)
-        return SeenPage(fetched.page.records, Sighting(fetched.begun, fetched.ended, None, ahead))
+        """One job of the whole list, whichever comes first, if there is any; ``ahead`` as below."""
+        page, sighting = await self._fetch(JobsQuery(limit=1), deadline)
+        return SeenPage(page.records, replace(sighting, until=ahead))
 
     async def newest(self, since: int, until: int, deadline: float, most: int) -> int:
-        """When the newest job of [since, until] was made (whole seconds); 0 where there is none.
+        """When the newest job of [since, until] was created (whole seconds); 0 where there is none.
 
-        By halving, and so in whatever order the API lists; not after it, if ``most`` requests do not suffice.
+        Found by halving, as nobody knows the order of the list. If ``most`` requests do not suffice, it is a
+        time at or before the newest job.
         """
         newest, end = 0, until
         for _ in range(most):
             middle = floor_second((since + until) // 2)
             if middle <= since:
                 break
-            page = (await self._fetch(JobsQuery(middle, end, limit=1), deadline)).page
+            page, _ = await self._fetch(JobsQuery(middle, end, limit=1), deadline)
             made = [time for record in page.records if middle <= (time := record.create_time or 0) <= end]
             if made:
                 since = newest = floor_second(made[0])
@@ -193,35 +157,36 @@ class Reader:
         return newest
 
     async def lookup(self, job_id: str, deadline: float) -> SeenPage:
-        """Ask for one job; anything else in the answer is left out (R9: counts only if its id matches)."""
-        fetched = await self._fetch(JobsQuery(job_id=job_id, limit=1), deadline)
-        matching = tuple(record for record in fetched.page.records if record.job_id == job_id)
-        if not matching and any(not record.malformed for record in fetched.page.records):
+        """Ask for one job by its id; a record of another job in the answer is left out."""
+        page, sighting = await self._fetch(JobsQuery(job_id=job_id, limit=1), deadline)
+        matching = tuple(record for record in page.records if record.job_id == job_id)
+        if not matching and any(not record.malformed for record in page.records):
             raise LookupIgnoredError("the API answered a lookup by job_id with another job")
-        return SeenPage(matching, Sighting(fetched.begun, fetched.ended, None, None))
+        return SeenPage(matching, sighting)
 
     async def read(
         self, window: Window, deadline: float, *, most: int = MAX_WINDOW_RECORDS, repeats: int = 0
     ) -> WindowResult:
-        """One pass over a window; a single second that resists is read in the ways left for it.
+        """Read a window, page by page; a single second that is not complete so is read in two further ways.
 
-        Gives up on a window that turns out to hold more than ``most`` records.
-        An error ends the reading, not the result: what came before it is still true.
+        Stops where the window turns out to hold more than ``most`` records. Raises no error: it is kept in
+        the result, together with what was read before it.
         """
         result = WindowResult(window, repeats=repeats)
         result.rest = self._window(result, most)
         return await self.go_on(result, deadline)
 
     async def read_everything(self, ahead: int, deadline: float) -> WindowResult:
-        """The whole list, for an API without time filters; ``ahead`` is the latest believable time."""
+        """The whole list, for an API without time filters; ``ahead`` is the latest time that is plausible."""
         result = WindowResult(Window(0, ahead))
         result.rest = self._everything(result)
         return await self.go_on(result, deadline)
 
     async def go_on(self, result: WindowResult, deadline: float) -> WindowResult:
-        """Read what is left of a window that a poll's budget ended: in the next poll, from the same page on.
+        """Read what is left of a window whose reading the budget of the last poll ended, from the same page
+        on.
 
-        The anchor tells what changed meanwhile, as it does between any two pages.
+        The anchor shows whether the list shifted meanwhile, as it does between any two pages.
         """
         result.error, steps = None, result.rest
         assert steps is not None  # noqa: S101 - otherwise there is nothing left
@@ -255,7 +220,7 @@ class Reader:
         unfiltered: bool = False,
         job_type: str | None = None,
     ) -> Generator[JobsQuery, _PageReply, ReadState]:
-        """Page by page, each of 100 records, or of fewer where one of them makes the page too large."""
+        """Read page by page, each of 100 records, or of fewer where one of them makes the page too large."""
         since, until = (
             (None, None) if unfiltered else (result.window.since - WINDOW_MARGIN, result.window.until)
         )
@@ -283,12 +248,12 @@ class Reader:
     def _page(
         self, result: WindowResult, query: JobsQuery
     ) -> Generator[JobsQuery, _PageReply, Page | ApiError | None]:
-        """What one request brings, shown to the result."""
+        """Ask for one page and add it to the result."""
         fetched = yield query
-        if not isinstance(fetched, _Fetched):
+        if not isinstance(fetched, tuple):
             return fetched
-        sighting = Sighting(fetched.begun, fetched.ended, query.since, result.window.until)
-        page = Page(_dated(fetched.page.records, sighting), fetched.page.count)
+        page, sighting = fetched[0], replace(fetched[1], until=result.window.until)
+        page = Page(_dated(page.records, sighting), page.count)
         seen = SeenPage(page.records, sighting)
         result.show(seen)
         if query.since is not None:
@@ -298,9 +263,10 @@ class Reader:
     def _page_of_two(
         self, result: WindowResult, query: JobsQuery, read: WindowRead
     ) -> Generator[JobsQuery, _PageReply, Page]:
-        """The anchor and the next record, each asked for alone: what is too large even so has no page.
+        """Ask for the anchor and for the next record alone, one request each, and make a page of the two.
 
-        The anchor comes last: had the list shifted in between, another record would be in its place (R6).
+        Raises ApiError where one of them is too large even so. The anchor is asked for last: if the list
+        shifted in between, another record is in its place.
         """
         pages: list[Page] = []
         for offset in dict.fromkeys((read.elements, read.offset)):
@@ -316,7 +282,10 @@ class Reader:
         )
 
     def _second(self, result: WindowResult) -> Steps:
-        """A second that holds too many jobs, or shifts: two equal passes, or one pass per job_type (R6)."""
+        """Read a second that holds too many jobs, or shifts: twice, and complete when both passes are equal.
+
+        Otherwise each job_type by itself (R6, docs/counting.md).
+        """
         passes = []
         for _ in range(2):
             read = WindowRead(self.memory, max_records=SECOND_LIMIT, relaxed=True)
@@ -336,7 +305,7 @@ class Reader:
                 return
             listing += read.records
             elements += read.elements
-        # Types that the documentation does not know would be missing: only the whole count tells.
+        # Types that are not documented would be missing: only the count of all types shows it.
         result.complete = bool(self.memory.trust_count) and counted == elements
         result.listing = tuple(listing)
         result.reason = f"the job types add up to {elements} of {counted}"
@@ -350,6 +319,7 @@ class Reader:
             return error
 
     async def _fetch(self, query: JobsQuery, deadline: float) -> _Fetched:
+        """One answer, with the bounds asked for. Raises BudgetSpentError instead of asking for too many."""
         if self.last_request is not None and self.requests >= self.last_request:
             raise BudgetSpentError(
                 "the poll has made all its list requests: the next polls go on from there;"
@@ -360,13 +330,13 @@ class Reader:
         page = await self._source.list_jobs(query, deadline=deadline)
         self.answers += 1
         ended = self._source.clock.latest_ms() or 0
-        return _Fetched(page, begun, ended)
+        return page, Sighting(begun, ended, query.since, query.until)
 
 
 def _dated(records: tuple[Record, ...], sighting: Sighting) -> tuple[Record, ...]:
-    """Of two times that a text may mean, the one that the answer can show; both where it can show both.
+    """Of two times that a text may mean, keep the one that is possible in this answer, or both if both are.
 
-    An answer to no window leaves both: the ledger must know what will look new later.
+    Without a window both are kept: the ledger must know which of its times could look new later.
     """
     if sighting.since is None or all(record.other_time is None for record in records):
         return records
@@ -379,7 +349,7 @@ def _decided(record: Record, sighting: Sighting) -> Record:
 
 
 def _refuse_outside(seen: SeenPage, result: WindowResult) -> None:
-    """Nothing of a page is believed that lies outside the window for the most part, but the proof of that."""
+    """Raise OutsideWindowError if most of a page is outside the window: only that part was seen then."""
     outside = tuple(
         record
         for record in seen.records

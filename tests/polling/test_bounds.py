@@ -159,7 +159,7 @@ def test_a_job_in_the_margin_is_counted_and_not_missed(store: SqliteStore) -> No
     )
     run.begin(harness.monotonic() + 60.0, budget=75)
     result = asyncio.run(harness.reader.read(Window(since, since + SECOND), run.deadline))
-    asyncio.run(run.book(result))
+    asyncio.run(run.record(result))
     jobs = harness.repository.ledger.jobs
     assert [query for query in harness.api.queries[-1:] if query.since == since - SECOND]
     assert [job.misses for name in (beside, hidden) if (job := jobs.get(name))] == [0, 0]

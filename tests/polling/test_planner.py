@@ -118,6 +118,16 @@ def test_stretches_that_overlap_are_planned_at_least_cost(
         assert any(w.since <= stretch.since and stretch.until <= w.until for w in rechecks.windows)
 
 
+def test_the_worked_example_of_the_plan_is_true() -> None:
+    """From A to B there are 60 records: they are listed together. C, 5,000 records later, is looked up."""
+    a, b, c = (recheck(second, job_id=name) for name, second in (("A", 10), ("B", 20), ("C", 2000)))
+    from_a_to_b, later = [10 + n % 11 for n in range(60)], [100 + n // 4 for n in range(5000)]
+    before = counter(from_a_to_b + later)
+    rechecks = plan.plan_rechecks([a, b, c], before)
+    assert rechecks.windows == (plan.Window(a.since, b.until),)
+    assert rechecks.lookups == (c,)
+
+
 def test_a_listed_stretch_takes_the_due_jobs_beside_it_along() -> None:
     """The head is listed anyway: a job next to it costs nothing more."""
     head = Recheck(100 * SECOND, 110 * SECOND, "", listing_only=True)

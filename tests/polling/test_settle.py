@@ -139,11 +139,11 @@ def test_what_was_shown_when_the_reading_goes_back_is_counted(harness: PollerHar
     served, begin = deleting_what_it_shows(harness.api), settled_until(harness)
 
     def late(query: JobsQuery) -> None:
-        harness.repository.ledger.late |= harness.poller.settling.read_until > begin + 10 * MINUTE
+        harness.repository.ledger.late |= harness.poller.settle_reads.read_until > begin + 10 * MINUTE
 
     harness.api.before_page = late
     asyncio.run(harness.poll())
-    assert harness.poller.settling.reread_at
+    assert harness.poller.settle_reads.reread_at
     assert harness.created() == len(served) > 0
 
 
@@ -288,13 +288,13 @@ def test_a_window_that_is_too_wide_for_the_api_is_made_smaller(tmp_path: Path) -
 def test_a_late_record_soon_after_another_is_not_passed_over(harness: PollerHarness) -> None:
     """The stretch behind the settled time is read again once per overlap: the second time after that."""
     asyncio.run(harness.poll(30))
-    settling, ledger, now = harness.poller.settling, harness.repository.ledger, harness.clock.ms
+    settle_reads, ledger, now = harness.poller.settle_reads, harness.repository.ledger, harness.clock.ms
     again = []
     for passed in (0, MINUTE, ledger.rules.overlap):
         ledger.late |= passed < ledger.rules.overlap
-        settling.read_until = ledger.times.settled_until
-        settling.advance(now + passed)
-        again.append(settling.read_until == ledger.times.evicted_until)
+        settle_reads.read_until = ledger.times.settled_until
+        settle_reads.advance(now + passed)
+        again.append(settle_reads.read_until == ledger.times.evicted_until)
     assert again == [True, False, True]
 
 
@@ -330,9 +330,9 @@ def test_a_backlog_stays_within_its_half_of_the_budget(tmp_path: Path, budget: i
 def test_a_missing_job_shown_after_all_takes_the_reading_back(harness: PollerHarness) -> None:
     """The windows that did not show it were not complete (R6): whatever else they hid would stay unseen."""
     asyncio.run(harness.poll(30))
-    settling, ledger = harness.poller.settling, harness.repository.ledger
+    settle_reads, ledger = harness.poller.settle_reads, harness.repository.ledger
     settled_until = ledger.times.settled_until
-    settling.read_until = settled_until + MINUTE
+    settle_reads.read_until = settled_until + MINUTE
     ledger.missing_jobs.shown_after_all = True
-    settling.advance(harness.clock.ms)
-    assert settling.read_until == settled_until
+    settle_reads.advance(harness.clock.ms)
+    assert settle_reads.read_until == settled_until

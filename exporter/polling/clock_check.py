@@ -1,6 +1,8 @@
-"""Do the API's clock and ours agree, and when does counting begin where they do not? (R3, R4.)
+"""Do the API's clock and ours agree, and when does counting begin where they do not? (R3, R4,
+docs/counting.md)
 
-Knows the poll's clock and reader; must not know how answers become a time: that is ``cloud.clock``'s.
+Knows the poll's clock and reader. Must not know how a time is learned from answers: that is done in
+``exporter/cloud/clock.py``.
 """
 
 from __future__ import annotations
@@ -16,13 +18,13 @@ from exporter.polling.windows import BudgetSpentError
 from exporter.units import SECOND
 
 YEAR: Final = 365 * 86_400 * SECOND
-"""A first start that waited so long (milliseconds) did not: our wall clock was set."""
+"""No first start waits so long (milliseconds): if it seems so, our wall clock was set."""
 
 logger = logging.getLogger(__name__)
 
 
-class Witnesses:
-    """The API's clock and ours, compared in every poll."""
+class ClockCheck:
+    """Compares the API's clock and ours in every poll."""
 
     def __init__(
         self,
@@ -37,15 +39,18 @@ class Witnesses:
         self._wall = wall
         self._time_filters = time_filters
         self.disagreed = False
-        """Did they, in the last poll?"""
+        """Did the clocks disagree at the end of the last poll?"""
         self._first_try: float | None = None
-        """When this process first tried to begin, on the monotonic clock; ``None`` before."""
+        """When this process first tried to begin to count, on the monotonic clock; ``None`` before."""
         self._tries = 0
         self._tried_before = False
-        """Had a former process tried?"""
+        """Had an earlier process tried to begin?"""
 
-    async def opened(self) -> None:
-        """The books are open, and nothing is asked yet: what do they know of time?"""
+    async def ledger_loaded(self) -> None:
+        """Before the first request of a poll: the stored times are a lower bound of the API's time.
+
+        At a first start, note in the ledger when it was tried first.
+        """
         ledger = self._run.ledger
         if ledger.started:
             self._run.clock.reached(ledger.times.settled_until)
@@ -55,12 +60,13 @@ class Witnesses:
             self._first_try = self._monotonic()
             self._tried_before = ledger.totals.plain(FIRST_TRIED_MS) > 0
             ledger.try_start(int(self._wall() * SECOND))
-            await self._run.repository.commit(None)  # or a restart would move it
+            await self._run.repository.commit(None)  # so that a restart does not move it
 
     def waited(self) -> int:
-        """Milliseconds since the first start was first tried and failed: those are counted from there (R4).
+        """Milliseconds since a first start was first tried and failed: counting begins then (R4,
+        docs/counting.md).
 
-        By the monotonic clock; before this process by our wall clock, unless that makes no sense.
+        Measured on the monotonic clock; for an earlier process on our wall clock, if the result is plausible.
         """
         if self._first_try is None or (self._tries == 1 and not self._tried_before):
             return 0
@@ -69,7 +75,7 @@ class Witnesses:
         return max(waited, since) if self._tried_before and since < YEAR else waited
 
     def _disagree(self) -> bool:
-        """By more than ``overlap``; or the books are ahead of every answer."""
+        """Do they differ by more than ``overlap``, or is the settled time later than every answer?"""
         skew, ledger = self._run.clock.skew(self._wall()), self._run.ledger
         if skew is None:
             return False
@@ -77,7 +83,7 @@ class Witnesses:
         return ahead or abs(skew) * SECOND > ledger.rules.overlap
 
     def compare(self) -> None:
-        """Say it once when they begin to disagree, and once when it is over."""
+        """Log when they begin to disagree, and when they agree again."""
         run, wall = self._run, self._wall()
         skew, disagree = run.clock.skew(wall), self._disagree()
         if skew is None or disagree == self.disagreed:
@@ -96,7 +102,10 @@ class Witnesses:
         )
 
     async def begin(self) -> int:
-        """Now (R4). Where the clocks disagree, after the newest job at least: those there count as old."""
+        """The time at which counting begins: now (R4, docs/counting.md).
+
+        Where the clocks disagree, it is later than the newest job: the jobs that exist already are old ones.
+        """
         run = self._run
         now, furthest, rules = run.now(), run.furthest, run.repository.rules
         if furthest - now <= rules.overlap and not self._disagree():
