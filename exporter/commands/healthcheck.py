@@ -1,7 +1,7 @@
 """``healthcheck``: does the exporter on this machine answer? For images and units that ship no curl.
 
-Asks ``/-/healthy`` and needs to know neither the web configuration nor its secrets. Must not import what the
-exporter itself needs: it runs every few seconds, so it has to start fast.
+Asks ``/-/healthy`` and needs to know neither the web configuration nor its secrets. Must not import the
+application, its server or its client: it runs every few seconds, so it has to start fast.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import ssl
 from typing import Final, NamedTuple, TextIO
 from urllib.parse import urlsplit
 
+from exporter.config import hosts
 from exporter.errors import ExporterError
 from exporter.process import exhausted
 
@@ -78,13 +79,14 @@ def of_url(url: str) -> Address:
 
 def of_listen_address(address: str) -> Address:
     """A ``--web.listen-address`` as a client on the same machine reaches it. Raises ExporterError."""
-    host, _, port = address.rpartition(":")
-    if not (port.isascii() and port.isdecimal() and 0 < int(port) <= 65535):
-        raise ExporterError(f"--web.listen-address {address!r}: must be HOST:PORT, such as :10047")
-    host = host.removeprefix("[").removesuffix("]")
-    everywhere = host in ("", "*", "0.0.0.0") or host.strip("0:") == ""  # noqa: S104  # compared with, not bound to
+    try:
+        listening = hosts.listen_address(address)
+    except ValueError as error:
+        raise ExporterError(f"--web.listen-address {address!r}: {error}") from None
+    if listening.port == 0:
+        raise ExporterError(f"--web.listen-address {address!r}: must name the port that it listens on, not 0")
     # Not "localhost": a container without /etc/hosts does not know it.
-    return Address("", "127.0.0.1" if everywhere else host, int(port))
+    return Address("", "127.0.0.1" if listening.is_everywhere else listening.host, listening.port)
 
 
 def _status(address: Address, timeout: float) -> int:

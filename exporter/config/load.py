@@ -18,9 +18,9 @@ from exporter.config import values
 from exporter.config.keys import Key, is_private, keys_of
 from exporter.config.model import (
     AUTH_METHODS,
-    ClassRule,
     Config,
     DefaultChain,
+    FailMsgClass,
     PollConfig,
     Secret,
     SecretSource,
@@ -193,13 +193,13 @@ def _secret(section: Section, key: Key, secret: values.SecretType, folder: Path)
     return path or (Secret("") if key.required else None)
 
 
-def _classes(top: Section, folder: Path) -> tuple[ClassRule, ...]:
+def _classes(top: Section, folder: Path) -> tuple[FailMsgClass, ...]:
     if (place := top.get("fail_msg_classes")) is None:
         return ()
     rules = []
     for item in place.items("rules with class and match") or ():
         with item.section() as section:
-            rule = _read(section, ClassRule, folder)
+            rule = _read(section, FailMsgClass, folder)
             if "\n" in rule.match and (place_of_match := section.get("match")) is not None:
                 place_of_match.warn("has a line break in its middle: it matches only messages that have one")
             rules.append(rule)

@@ -140,7 +140,7 @@ class MetricsConfig(msgspec.Struct, frozen=True, kw_only=True):
     created_timestamps: Annotated[bool, values.boolean] = False
 
 
-class ClassRule(msgspec.Struct, frozen=True, rename={"class_name": "class"}):
+class FailMsgClass(msgspec.Struct, frozen=True, rename={"class_name": "class"}):
     class_name: Annotated[str, values.failure_class, "the class of messages that match"]
     match: Annotated[str, values.pattern, "an RE2 pattern"]
     """Searched anywhere in the message."""
@@ -150,6 +150,6 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     storage: StorageConfig
     poll: PollConfig = PollConfig()
     metrics: MetricsConfig = MetricsConfig()
-    fail_msg_classes: tuple[ClassRule, ...] = ()
+    fail_msg_classes: tuple[FailMsgClass, ...] = ()
     builtin_fail_msg_classes: Annotated[bool, values.boolean] = True
     targets: Annotated[tuple[TargetConfig, ...], "at least one must be given"] = ()

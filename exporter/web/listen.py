@@ -6,13 +6,12 @@ Knows addresses and sockets, and has one clear line for whatever can be wrong wi
 from __future__ import annotations
 
 import errno
-import ipaddress
 import os
-import re
 import socket
 from collections.abc import Sequence
 from typing import NoReturn
 
+from exporter.config import hosts
 from exporter.errors import ExporterError
 from exporter.process import exhausted
 
@@ -23,7 +22,6 @@ the system ignores them, and their clients try again after one second."""
 UNSENT_BYTES = 128 * 1024
 """How much of a response the kernel takes without sending it: the memory that a slow reader costs there."""
 
-_ADDRESS = re.compile(r"(?:\[(?P<literal>[0-9A-Fa-f:.%a-z]+)\]|(?P<host>[^\[\]:/@\s]*)):(?P<port>[0-9]{1,5})")
 _REMEDIES = {
     errno.EADDRINUSE: "stop the program that uses it, choose another port, or give it only once",
     errno.EACCES: "choose a port from 1024 up",
@@ -64,15 +62,12 @@ def url(sock: socket.socket, scheme: str = "http") -> str:
 
 
 def _listen(address: str) -> socket.socket:
-    match = _ADDRESS.fullmatch(address)
-    if match is None or int(match["port"]) > 65535:
-        raise ExporterError(
-            f"--web.listen-address {address!r}: must be HOST:PORT, such as :10047, 127.0.0.1:10047 or "
-            "[::1]:10047"
-        )
-    host, port = match["literal"] or match["host"], int(match["port"])
     try:
-        if host in ("", "*") or _is_every_ipv6(host):
+        host, port = hosts.listen_address(address)
+    except ValueError as error:
+        raise ExporterError(f"--web.listen-address {address!r}: {error}") from None
+    try:
+        if not host:
             return _listen_everywhere(port)
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         family, _, _, _, place = min(found, key=lambda info: info[0] != socket.AF_INET)
@@ -84,14 +79,6 @@ def _listen(address: str) -> socket.socket:
         ) from error
     except OSError as error:
         _refuse(address, error)
-
-
-def _is_every_ipv6(host: str) -> bool:
-    """Whether it is ``::`` in any spelling. As in Go, that means all of IPv4 as well."""
-    try:
-        return ipaddress.IPv6Address(host).is_unspecified
-    except ValueError:
-        return False
 
 
 def _listen_everywhere(port: int) -> socket.socket:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.config.hosts import address, is_loopback
+from exporter.config.hosts import ListenAddress, address, is_loopback, listen_address
 from exporter.config.values import origin
 from exporter.config.yaml_nodes import ValueRefusedError
 
@@ -56,3 +56,32 @@ def test_no_host(host: str) -> None:
     """One dot at the end of a name, and no other that is in excess."""
     with pytest.raises(ValueRefusedError):
         origin(f"https://{host}")
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port", "everywhere"),
+    [
+        (":10047", "", 10047, True),
+        ("*:1", "", 1, True),
+        ("[::]:1", "", 1, True),
+        ("[0:0::0]:1", "", 1, True),
+        ("0.0.0.0:1", "0.0.0.0", 1, True),  # noqa: S104  # parsed, not bound to
+        ("127.0.0.1:0", "127.0.0.1", 0, False),
+        ("[::1]:65535", "::1", 65535, False),
+        ("exporter.example.com:1", "exporter.example.com", 1, False),
+    ],
+)
+def test_an_address_to_listen_on(text: str, host: str, port: int, everywhere: bool) -> None:
+    """Every spelling of all addresses is one; all of IPv4 alone is another."""
+    assert listen_address(text) == ListenAddress(host, port)
+    assert listen_address(text).is_everywhere is everywhere
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "10047", "nowhere", ":", ":x", ":65536", "::1:1", "[::1]", "a b:1", "user@host:1", "[host/]:1"],
+)
+def test_no_address_to_listen_on(text: str) -> None:
+    """The exporter cannot listen there, so its health cannot be asked for there."""
+    with pytest.raises(ValueError, match="must be HOST:PORT"):
+        listen_address(text)

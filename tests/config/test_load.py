@@ -14,9 +14,9 @@ import pytest
 from exporter.config import (
     AgencyAuth,
     AkskAuth,
-    ClassRule,
     Config,
     DefaultChain,
+    FailMsgClass,
     Filters,
     MetricsConfig,
     PasswordAuth,
@@ -144,8 +144,8 @@ def test_full_file(tmp_path: Path) -> None:
         created_timestamps=True,
     )
     assert config.fail_msg_classes == (
-        ClassRule("brand_voice", "(?i)brand voice"),
-        ClassRule("brand_voice", "品牌"),
+        FailMsgClass("brand_voice", "(?i)brand voice"),
+        FailMsgClass("brand_voice", "品牌"),
     )
     assert config.builtin_fail_msg_classes is False
     assert config.targets[0] == TargetConfig(
@@ -209,7 +209,7 @@ def test_sample_names_every_key() -> None:
 
 def _keys() -> Iterator[str]:
     """Every key as the types know it."""
-    for struct in (Config, StorageConfig, PollConfig, MetricsConfig, ClassRule, TargetConfig, Filters):
+    for struct in (Config, StorageConfig, PollConfig, MetricsConfig, FailMsgClass, TargetConfig, Filters):
         yield from names(struct)
     for name, method in AUTH_METHODS.items():
         yield from (name, *names(method))
@@ -257,7 +257,7 @@ def test_a_pattern_in_a_block_has_no_line_break(style: str, tmp_path: Path) -> N
     """The one at the end, which nobody writes and which would match nothing."""
     path = tmp_path / "exporter.yaml"
     path.write_text(f"fail_msg_classes:\n- class: a\n  match: {style}\n    quota\n{TARGET}")
-    assert load_config(path).fail_msg_classes == (ClassRule("a", "quota"),)
+    assert load_config(path).fail_msg_classes == (FailMsgClass("a", "quota"),)
 
 
 def test_byte_order_mark(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ WITHOUT_EFFECT = {"storage.lease"}
 READ_LATER = {"targets.time_zone", "targets.time_format"}
 """The client keeps the target's settings and reads these for each request: tests/cloud/test_client.py."""
 CHANGED: dict[str, Any] = {
-    "fail_msg_classes": (model.ClassRule("changed", "changed"),),
+    "fail_msg_classes": (model.FailMsgClass("changed", "changed"),),
     "targets.endpoint": "https://changed.example",
     "targets.iam_endpoint": "https://changed.example",
     "targets.time_zone": "+08:00",

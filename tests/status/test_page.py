@@ -18,9 +18,9 @@ from exporter.config import (
     AgencyAuth,
     AkskAuth,
     Auth,
-    ClassRule,
     Config,
     DefaultChain,
+    FailMsgClass,
     PasswordAuth,
     PollConfig,
     Secret,
@@ -78,7 +78,7 @@ def test_the_configuration_is_shown_without_its_secrets(auth: Auth) -> None:
 
 def test_the_configuration_is_shown_as_one_writes_it() -> None:
     """Durations with units, rules as they are, defaults included."""
-    rules = (ClassRule("brand_voice", "(?i)brand 'voice'"),)
+    rules = (FailMsgClass("brand_voice", "(?i)brand 'voice'"),)
     text = show_config(Config(storage=StorageConfig(url="sqlite:////b.db"), fail_msg_classes=rules))
     assert "interval: 15s" in text
     assert "retention: 30d" in text

@@ -12,7 +12,7 @@ import pytest
 from msgspec.structs import replace
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from exporter.config import ClassRule, Config, StorageConfig
+from exporter.config import Config, FailMsgClass, StorageConfig
 from exporter.exposition.render import Exposition
 from exporter.failures.recent import RecentFailures
 from exporter.ledger.snapshot import Activity, LastPoll, TargetView
@@ -57,7 +57,7 @@ def hostile_status() -> Status:
     api = full_api(HOSTILE[0])
     for text in HOSTILE:
         api.target(HOSTILE[0]).error(api_error(text, text, text, status=500, request_id=text, message=text))
-    rules = tuple(ClassRule("x", text) for text in HOSTILE if "\ud800" not in text)
+    rules = tuple(FailMsgClass("x", text) for text in HOSTILE if "\ud800" not in text)
     config = Config(storage=StorageConfig(url="sqlite:////books.db"), fail_msg_classes=rules)
     told = full_status(hostile_view(), api=api, config=config)
     return replace(told, reload=replace(told.reload, problems=HOSTILE), now=told.now + 100)
