@@ -52,6 +52,11 @@ class FakeClock:
     def reached(self, ms: int) -> None:
         pass
 
+    on_our_clock = False
+
+    def use_our_clock(self) -> None:
+        pass
+
     def undecided(self, tolerance: float) -> bool:
         return False
 

@@ -2,7 +2,8 @@
 
 A time that is believed too early costs requests; one that is believed too late loses jobs. So a ``Date`` is
 believed only as far as a second witness allows: our own clock, the newest ``create_time`` that was listed, or
-an earlier answer and the time that passed since then. Pure: both of our clocks are arguments.
+an earlier answer and the time that passed since then. Where answers carry no usable ``Date``, ours stands in
+for it. Pure: both of our clocks are arguments.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ _NEEDED: Final = 2
 """One answer alone may carry a gateway's stale date."""
 _CLOSE: Final = 60.0
 """Clocks that differ by no more than this (seconds) agree."""
+_FROZEN: Final = 60.0
+"""A ``Date`` that stays the same for so long (seconds) is not written anew for each answer."""
 _FASTEST: Final = 10.0
 """A clock may run so many times as fast as ours (simulators do)."""
 _JUMP: Final = 10.0
@@ -50,6 +53,25 @@ class ApiClock:
         """When an answer last agreed with ``_shown``, on the monotonic clock."""
         self._trust_wall = True
         """Did our wall clock agree with the last ``Date`` that was believed?"""
+        self.on_our_clock = False
+        """Does our wall clock stand in for the ``Date`` that answers lack? Until one has it."""
+        self._undated = 0
+        """Answers in a row without a usable ``Date``."""
+        self._date: float | None = None
+        """What the last ``Date`` told, since when it tells that (monotonic), and for how long by now."""
+        self._date_since = self._date_same_for = 0.0
+        self._refuted: float | None = None
+        """A ``Date`` that came with a record that is newer than it."""
+
+    def use_our_clock(self) -> None:
+        """Answers came, and none had a usable ``Date``: from now on ours counts as theirs."""
+        self.on_our_clock = True
+        now = self._monotonic()
+        ours = self._wall() - now
+        self._shown = ours if self._shown is None else max(ours, self._shown)
+        for _ in range(_NEEDED):
+            self._see_our_clock(None, now)
+        self._believe(ours, now)
 
     def observe(
         self,
@@ -67,12 +89,28 @@ class ApiClock:
         if newest is not None:
             self._reached(newest / 1000 - received, received)
         date = parse_http_date(date_header)
-        if date is not None and (age_header is None or age_header.strip() == "0"):
+        if date != self._date:
+            self._date, self._date_since = date, received
+        self._date_same_for = received - self._date_since
+        if date is not None and newest is not None and newest / 1000 > date + _CLOSE:
+            self._refuted = date
+        if date is not None and date != self._refuted and (age_header is None or age_header.strip() == "0"):
             # Date is cut to whole seconds and was written somewhere between sending and receiving.
             likely = date + 0.5 - (sent + received) / 2
             self._sightings.append(_Sighting(date - received, date + 1.0 - sent, likely))
+            self.on_our_clock, self._undated = False, 0
+        else:
+            self._undated += 1
+            self.on_our_clock |= self._undated >= _ANSWERS and self._believed is not None
+            if self.on_our_clock:
+                self._see_our_clock(newest, received)
         if len(self._sightings) >= _NEEDED:
             self._believe(self._wall() - received, received)
+
+    def _see_our_clock(self, newest: int | None, received: float) -> None:
+        """Ours, or the newest record's time where ours is behind that."""
+        time = max(self._wall(), 0.0 if newest is None else newest / 1000) - received
+        self._sightings.append(_Sighting(time, time, time))
 
     def reached(self, ms: int) -> None:
         """The API's clock was found to have passed this time (milliseconds) by a former run."""
@@ -92,6 +130,11 @@ class ApiClock:
         if self._shown is not None:
             # Ten answers in a row that tell an earlier time are believed.
             self._shown = min(self._shown, max(sighting.least for sighting in self._sightings))
+        if self.on_our_clock and self._shown is not None:
+            # Ours is no second witness for itself: a step of it is believed when records confirm it.
+            self._believed = self._shown if abs(date - self._shown) > _JUMP else date
+            self._shown = self._believed
+            return
         if self._shown is None:
             allowed = wall
         elif self._trust_wall or agree:
@@ -118,17 +161,24 @@ class ApiClock:
         return int((self._believed + max(0.0, last - first) + self._monotonic()) * 1000)
 
     def furthest_ms(self) -> int | None:
-        """The latest time (milliseconds) that any of the last answers told, believed or not."""
-        latest = self.latest_ms()
+        """The latest time (milliseconds) that any of the last answers told, believed or not.
+
+        Or ours, when all tell the same for a while: a record that is newer than such a ``Date`` refutes it.
+        """
+        latest, now = self.latest_ms(), self._monotonic()
         if latest is None:
             return None
         most = max(sighting.most for sighting in self._sightings)
-        return max(latest, int((most + self._monotonic()) * 1000))
+        if self._date_same_for > _FROZEN:
+            most = max(most, self._wall() - now)
+        return max(latest, int((most + now) * 1000))
 
     def skew(self, wall_now: float) -> float | None:
         """The API's clock minus ours in seconds: the median, so that one false date changes nothing."""
         if len(self._sightings) < _NEEDED:
             return None
+        if self.on_our_clock and self._believed is not None:
+            return self._believed + self._monotonic() - wall_now
         likely = statistics.median(sighting.likely for sighting in self._sightings)
         return likely + self._monotonic() - wall_now
 

@@ -40,6 +40,8 @@ class ClockCheck:
         self._time_filters = time_filters
         self.disagreed = False
         """Did the clocks disagree at the end of the last poll?"""
+        self._on_our_clock = False
+        """Did our clock stand in for the API's then?"""
         self._first_try: float | None = None
         """When this process first tried to begin to count, on the monotonic clock; ``None`` before."""
         self._tries = 0
@@ -85,6 +87,13 @@ class ClockCheck:
     def compare(self) -> None:
         """Log when they begin to disagree, and when they agree again."""
         run, wall = self._run, self._wall()
+        if run.clock.on_our_clock != self._on_our_clock:
+            self._on_our_clock = run.clock.on_our_clock
+            if self._on_our_clock:
+                message = "the API's answers carry no usable Date header: counting goes by our own clock"
+                log.warn(logger, message, target=run.name)
+            else:
+                log.info(logger, "the API's answers carry a Date header", target=run.name)
         skew, disagree = run.clock.skew(wall), self._disagree()
         if skew is None or disagree == self.disagreed:
             return
@@ -105,10 +114,13 @@ class ClockCheck:
         """The time at which counting begins: now (R4, docs/counting.md).
 
         Where the clocks disagree, it is later than the newest job: the jobs that exist already are old ones.
+        So it is where our clock is the only one: it may be slow.
         """
         run = self._run
         now, furthest, rules = run.now(), run.furthest, run.repository.rules
-        if furthest - now <= rules.overlap and not self._disagree():
+        if run.clock.on_our_clock:
+            furthest += rules.max_catch_up
+        elif furthest - now <= rules.overlap and not self._disagree():
             return now
         until = min(max(furthest, int(self._wall() * SECOND)), furthest + rules.max_catch_up)
         if self._time_filters:

@@ -25,6 +25,13 @@ class SourceClock(Protocol):
     def reached(self, ms: int) -> None:
         """The API's clock has passed this time: an earlier run found that."""
 
+    @property
+    def on_our_clock(self) -> bool:
+        """Does our own clock stand in for a ``Date`` that answers lack?"""
+
+    def use_our_clock(self) -> None:
+        """Let it, until an answer has one."""
+
     def undecided(self, tolerance: float) -> bool:
         """Could further answers change much, as its clock and ours differ by more than so many seconds?"""
 

@@ -14,7 +14,7 @@ from exporter import log
 from exporter.ledger import Record, Sighting
 from exporter.polling.clock_check import ClockCheck
 from exporter.polling.paging import PAGE_LIMIT
-from exporter.polling.poll_run import ClockError, PollRun
+from exporter.polling.poll_run import PollRun
 from exporter.polling.source import JobSource
 from exporter.units import SECOND
 
@@ -53,7 +53,7 @@ class PollStart:
             await self._probe()
             self._run.suspicious = False
         if self._source.clock.now_ms() is None:
-            raise ClockError("the API's answers carry no usable Date header: nothing can be counted")
+            self._source.clock.use_our_clock()
         for _ in range(MORE_PROBES):
             if self._run.budget_left <= 1 or not self._source.clock.undecided(
                 self._run.repository.rules.overlap / SECOND

@@ -32,8 +32,8 @@ class Clocks(FakeClock):
         super().__init__()
         self.ours = 0
         """Our wall clock minus the truth."""
-        self.date: Callable[[int], int] = lambda answer: 0
-        """``Date`` minus the truth, for the n-th answer from when this was set."""
+        self.date: Callable[[int], int | None] = lambda answer: 0
+        """``Date`` minus the truth, for the n-th answer from when this was set; ``None``: it has none."""
         self.answers = 0
         self.slept = 0
         """How long the machine was suspended: the monotonic clock stood still."""
@@ -49,12 +49,13 @@ class Clocks(FakeClock):
         return (self.ms - self.slept) / SECOND
 
     def answered(self, newest: int | None) -> None:
-        date = (self.ms + self.date(self.answers)) // SECOND
+        off = self.date(self.answers)
+        date = None if off is None else formatdate((self.ms + off) // SECOND, usegmt=True)
         self.answers += 1
         now = self.monotonic()
-        self.api.observe(formatdate(date, usegmt=True), None, now, now, newest)
+        self.api.observe(date, None, now, now, newest)
 
-    def tell(self, date: Callable[[int], int]) -> None:
+    def tell(self, date: Callable[[int], int | None]) -> None:
         """From the next answer on."""
         self.date, self.answers = date, 0
 
@@ -69,6 +70,13 @@ class Clocks(FakeClock):
 
     def reached(self, ms: int) -> None:
         self.api.reached(ms)
+
+    @property
+    def on_our_clock(self) -> bool:  # type: ignore[override]
+        return self.api.on_our_clock
+
+    def use_our_clock(self) -> None:
+        self.api.use_our_clock()
 
     def undecided(self, tolerance: float) -> bool:
         return self.api.undecided(tolerance)
@@ -359,3 +367,93 @@ def test_clocks_that_go_mad_one_at_a_time_lose_nothing(harness: ClockedHarness, 
         jobs += harness.work(rng.randrange(10, 20))
     harness.later()
     assert harness.counted() == (jobs, jobs, 0)
+
+
+def undated(answer: int) -> None:
+    """No answer has a Date."""
+    return
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("restart", [False, True], ids=["running", "restarted"])
+@pytest.mark.parametrize("step", [0, 2 * HOUR, -2 * HOUR, 100 * YEAR, -20 * YEAR], ids=str)
+def test_an_api_that_never_tells_its_time_is_counted_by_our_clock(
+    harness: ClockedHarness, step: int, restart: bool
+) -> None:
+    """From the very first answer on; where ours is set meanwhile, what passed and records outvote it."""
+    harness.history()
+    harness.clock.tell(undated)
+    harness.idle(1)
+    jobs = harness.work(30)
+    if restart:
+        harness.restart()
+        harness.idle(1)
+    harness.clock.ours = step
+    jobs += harness.work(30)
+    assert harness.created() == jobs
+    harness.clock.ours = 0
+    jobs += harness.work(20)
+    harness.later()
+    assert harness.counted() == (jobs, jobs, 0)
+    assert harness.view.skipped_ms == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("frozen", "ours"),
+    [(0, RIGHT), (0, AHEAD), (0, BEHIND), (2 * HOUR, RIGHT), (2 * HOUR, AHEAD)],
+    ids=["right", "ours-ahead", "ours-behind", "earlier", "earlier-ours-ahead"],
+)
+def test_a_date_that_never_changes_does_not_end_the_counting(
+    harness: ClockedHarness, frozen: int, ours: int
+) -> None:
+    """Reads reach a few minutes beyond it, until a record there shows that it is not now."""
+    harness.history()
+    since = harness.clock.ms - frozen
+    harness.clock.tell(lambda answer: since - harness.clock.ms)
+    harness.clock.ours = ours
+    harness.idle(1)
+    jobs = harness.work(60)
+    harness.restart()
+    jobs += harness.work(30)
+    harness.idle(60)
+    assert harness.counted() == (jobs, jobs, 0)
+
+
+@pytest.mark.parametrize("ours", [-2 * HOUR, -5 * MINUTE], ids=str)
+def test_a_slow_clock_that_is_alone_counts_no_job_that_had_ended(harness: ClockedHarness, ours: int) -> None:
+    """A baseline two hours early would count the jobs of two hours before."""
+    harness.history()
+    harness.clock.tell(undated)
+    harness.clock.ours = ours
+    harness.idle(1)
+    jobs = harness.work(30)
+    harness.clock.ours = 0
+    harness.later()
+    assert harness.counted() == (jobs, jobs, 0)
+
+
+def test_a_suspended_machine_recovers_without_a_date(harness: ClockedHarness) -> None:
+    """The monotonic clock stood still, and ours did not: the records that it leads to confirm it."""
+    harness.clock.tell(undated)
+    harness.idle(1)
+    jobs = harness.work(20)
+    harness.clock.ms += HOUR
+    harness.clock.slept += HOUR
+    jobs += harness.work(20)
+    harness.idle(20)
+    assert settled_behind(harness) < 15 * MINUTE
+    assert harness.counted() == (jobs, jobs, 0)
+
+
+def test_a_date_that_is_missing_is_said_once_and_taken_back_once(
+    harness: ClockedHarness, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A line per change, not per poll."""
+    caplog.set_level("INFO")
+    harness.clock.tell(undated)
+    harness.idle(20)
+    harness.clock.tell(ahead(0, 0))
+    harness.idle(20)
+    said = [record.getMessage() for record in caplog.records if "Date header" in record.getMessage()]
+    assert [text.split()[4] for text in said] == ["no", "a"]
