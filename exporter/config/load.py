@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from exporter.config import values
+from exporter.config import endpoints, values
 from exporter.config.keys import Key, is_private, keys_of
 from exporter.config.model import (
     AUTH_METHODS,
@@ -233,10 +233,10 @@ def _target(place: Place, folder: Path, iam: str | None, poll: PollConfig) -> Ta
             TargetConfig,
             folder,
             endpoint=lambda read: section.value(
-                "endpoint", values.origin, values.metastudio_endpoint(read["region"])
+                "endpoint", values.origin, endpoints.metastudio_endpoint(read["region"])
             ),
             iam_endpoint=lambda read: section.value(
-                "iam_endpoint", values.origin, iam or values.iam_endpoint(read["region"])
+                "iam_endpoint", values.origin, iam or endpoints.iam_endpoint(read["region"])
             ),
             auth=lambda _: _auth(section, folder),
         )

@@ -67,7 +67,7 @@ def changed(name: str, value: Any) -> Any:
         case bool():
             return not value
         case int() | float():
-            return value * 2
+            return value * 2 or 1
         case tuple():
             return value[1:]
         case model.Secret():
