@@ -120,6 +120,8 @@ def _record(job: SimulatedJob, now: float) -> Record:
 class NoStore:
     """Keeps nothing: what is measured on it is not the disk."""
 
+    place = "nowhere"
+
     def load(self, target: str, scope: str, now: int, keep: int) -> StoredLedger:
         return StoredLedger()
 

@@ -23,7 +23,10 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Store(Protocol):
-    """Keeps books. Blocking: call it from a thread. Every method raises StoreError and its children only."""
+    """Keeps ledgers. Blocking: call it from a thread. Its methods raise StoreError and its children only."""
+
+    place: str
+    """Where it is, for messages: the path of its file."""
 
     def load(self, target: str, scope: str, now: int, keep: int) -> StoredLedger:
         """The books of ``target``, with the minute counts of the last ``keep`` milliseconds before ``now``,

@@ -19,6 +19,7 @@ from exporter.failures import RecentFailures
 from exporter.ledger import (
     Ledger,
     Rules,
+    StoredLedger,
     TargetView,
     configured_buckets,
     documented_label_sets,
@@ -33,6 +34,34 @@ SPARE: Final = 3_600_000
 """Minute counts are loaded this much further back (milliseconds) than they are needed."""
 
 T = TypeVar("T")
+
+
+def minutes_loaded(rules: Rules) -> int:
+    """How far back minute counts are loaded: as far as any part looks, and ``SPARE``. Milliseconds."""
+    return max(rules.window, rules.max_job_age, 2 * rules.overlap) + SPARE
+
+
+def check_stored(place: str, target: str, project_id: str, stored: StoredLedger) -> None:
+    """May this be counted on from? ``place`` is where it was stored, ``project_id`` is empty when not known.
+
+    Raises ScopeChangedError, StoreCorruptError.
+    """
+    if stored.project_id:
+        _check_project(target, project_id, stored.project_id)
+    if off := stored.imbalance():
+        raise StoreCorruptError(
+            f"{place}: the stored books of target {target!r} do not balance (by {off}): the store was"
+            " changed from outside: move it away to start new books (an honest reset)"
+        )
+
+
+def _check_project(target: str, known: str, project_id: str) -> None:
+    """A ledger belongs to one project (R11). Raises ScopeChangedError."""
+    if known and known != project_id:
+        raise ScopeChangedError(
+            f"target {target!r} was counted for another project than the one now configured:"
+            " use a new target name, so that different things are not added up"
+        )
 
 
 class LedgerRepository:
@@ -94,7 +123,7 @@ class LedgerRepository:
 
     async def load(self, wall_now: int) -> None:
         """Read the books from the store. Raises StoreError, ScopeChangedError."""
-        keep = max(self.rules.window, self.rules.max_job_age, 2 * self.rules.overlap) + SPARE
+        keep = minutes_loaded(self.rules)
         stored = await self._in_thread(
             lambda: self._store.load(self._view.target, self._scope, wall_now, keep)
         )
@@ -104,26 +133,16 @@ class LedgerRepository:
         self._submitted = 0
         self._version = stored.version
         self._last_complete_poll = stored.last_complete_poll
-        if stored.project_id:
-            self.claim_project(stored.project_id)
+        check_stored(self._store.place, self._view.target, self._project_id, stored)
+        self._project_id = stored.project_id or self._project_id
         self._recent.dropped()
-        ledger = open_ledger(stored, self.rules, self._documented)
-        if off := ledger.imbalance():
-            raise StoreCorruptError(
-                f"the stored books of target {self._view.target!r} do not balance (by {off}): the store was"
-                " changed from outside: move it away to start new books (an honest reset)"
-            )
-        self._ledger = ledger
+        self._ledger = open_ledger(stored, self.rules, self._documented)
         self._ledger.recent = self._recent
         self.loads += 1
 
     def claim_project(self, project_id: str) -> None:
         """These books belong to that project (R11). Raises ScopeChangedError when they belong to another."""
-        if self._project_id and self._project_id != project_id:
-            raise ScopeChangedError(
-                f"target {self._view.target!r} was counted for another project than the one now configured:"
-                " use a new target name, so that different things are not added up"
-            )
+        _check_project(self._view.target, self._project_id, project_id)
         self._project_id = project_id
 
     def drop(self) -> None:
@@ -161,7 +180,7 @@ class LedgerRepository:
         self._submitted = 0
         del self._unsaved[:unsaved]
         ledger.committed()
-        keep = max(self.rules.window, self.rules.max_job_age, 2 * self.rules.overlap)
+        keep = minutes_loaded(self.rules) - SPARE
         ledger.minutes.prune(min(gauge_start(ledger, now), last_hour_start(now)), now - keep)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:

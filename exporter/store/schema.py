@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from exporter.store.checksums import COLUMNS
+from exporter.store.checksums import BREAKERS_SUM, COLUMNS, SUM_KEY
 
 APPLICATION_ID: Final = 0x4D545453
 """``MTTS``: marks the file as ours (SQLite file header)."""
@@ -118,12 +118,18 @@ FROM (SELECT count(*) AS place FROM label_sets WHERE target = ?1)
 WHERE NOT EXISTS (SELECT 1 FROM label_sets WHERE target = ?1 AND job_type = ?2 AND tts_service_enum = ?3)
 """
 PUT_BREAKER: Final = "INSERT INTO breakers VALUES (?1, ?2, row_crc(0, ?1, ?2))"
+PUT_BREAKERS_SUM: Final = f"""
+INSERT INTO breakers SELECT {SUM_KEY}, total, row_crc(0, {SUM_KEY}, total)
+FROM (SELECT CAST({BREAKERS_SUM} AS TEXT) AS total)
+"""  # noqa: S608 - our own words
+GET_BREAKERS: Final = f"SELECT credentials, state FROM breakers WHERE credentials != {SUM_KEY}"  # noqa: S608 - our own words
 GET_TARGET: Final = """
 SELECT id, scope, project_id, version, baseline, settled, forgotten, history, catching_up, last_complete_poll,
     buckets
 FROM targets WHERE name = ?
 """
 GET_TOTALS: Final = "SELECT name, job_type, tts_service_enum, detail, value FROM totals WHERE target = ?"
+GET_LABEL_SETS: Final = "SELECT job_type, tts_service_enum FROM label_sets WHERE target = ? ORDER BY place"
 GET_MINUTES: Final = """
 SELECT minute, job_type, tts_service_enum, state, sum(jobs) FROM minutes
 WHERE target = ? AND minute >= ? GROUP BY 1, 2, 3, 4

@@ -149,6 +149,24 @@ def test_a_row_that_is_gone_is_named_as_damage(written: Path, tmp_path: Path) ->
             stored(path)
 
 
+@pytest.mark.parametrize("name", BREAKERS)
+def test_a_breaker_that_is_gone_is_named_as_damage(written: Path, tmp_path: Path, name: str) -> None:
+    """By a start and by a check; a file of a former version, without their sum, loads as before."""
+    path = tmp_path / "books.db"
+    path.write_bytes(written.read_bytes())
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("DELETE FROM breakers WHERE credentials = ?", (name,))
+        db.commit()
+    for read in (loaded, lambda path: list(examine(path, {}, 0, 0))):
+        with pytest.raises(StoreError, match="damaged"):
+            read(path)
+    path.write_bytes(written.read_bytes())
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("DELETE FROM breakers WHERE credentials = ''")
+        db.commit()
+    assert loaded(path) == loaded(written)
+
+
 @pytest.mark.parametrize("table", OWNED)
 @pytest.mark.parametrize(
     "change", ["DELETE FROM {0} WHERE crc = {1}", "UPDATE {0} SET crc = 1 WHERE crc = {1}"]
@@ -157,13 +175,13 @@ def test_a_check_finds_what_a_start_would(written: Path, tmp_path: Path, table: 
     """A row that is gone, or is not the one that was written; and nothing in a good store."""
     path = tmp_path / "books.db"
     path.write_bytes(written.read_bytes())
-    examine(path)
+    list(examine(path, {"t": SCOPE}, 0, 0))
     with closing(sqlite3.connect(path)) as db:
         (crc,) = db.execute(f"SELECT crc FROM {table}").fetchone()  # noqa: S608 - our own words
         db.execute(change.format(table, crc))
         db.commit()
     with pytest.raises(StoreError, match="damaged"):
-        examine(path)
+        list(examine(path, {"t": SCOPE}, 0, 0))
 
 
 @pytest.mark.parametrize("table", ["totals", "jobs", "minutes"])

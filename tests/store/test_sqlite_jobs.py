@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from exporter.ledger.changes import Changes
 from exporter.ledger.job_index import Job
-from exporter.store import sqlite
+from exporter.store import reading, sqlite
 from exporter.store.base import Commit
 from tests.store.support import SCOPE
 
@@ -46,7 +46,7 @@ def given_back(jobs: dict[str, Job]) -> dict[str, Job]:
 @example({f"job-{number}": PLAIN for number in range(9)})
 def test_every_job_comes_back_as_it_was(jobs: dict[str, Job]) -> None:
     """Whatever is in its id, and wherever one step of reading ends and the next begins."""
-    with patch.object(sqlite, "STEP", 3):
+    with patch.object(reading, "STEP", 3):
         assert given_back(jobs) == jobs
 
 
