@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor, Future
+from pathlib import Path
 from typing import Any, Final
 
 from exporter.errors import ApiError, ErrorKind
@@ -20,6 +21,7 @@ from exporter.simulator.job import SimulatedJob
 from exporter.simulator.world import World
 from exporter.store.base import Commit, Store
 from exporter.store.repository import LedgerRepository
+from exporter.store.sqlite import SqliteStore
 
 SECOND: Final = 1000
 MINUTE: Final = 60 * SECOND
@@ -136,6 +138,13 @@ class NoStore:
 
     def close(self) -> None:
         pass
+
+
+def quick_store(path: Path) -> SqliteStore:
+    """The real store, but it does not wait for the disk: nobody pulls the plug."""
+    store = SqliteStore(path)
+    store.db.execute("PRAGMA synchronous = OFF")
+    return store
 
 
 def assemble(

@@ -6,6 +6,8 @@ Each fault is a plain attribute or a hook; nothing here knows the rules of count
 from __future__ import annotations
 
 import itertools
+from bisect import bisect_left, insort
+from collections import UserDict
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
@@ -64,14 +66,42 @@ class FakeClock:
         return None if self.known < 2 else self.ms / SECOND - wall
 
 
+class JobTable(UserDict[str, Record]):
+    """Jobs by id, and in the order of their creation: long lists are asked for thousands of times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._order: list[tuple[int, str]] = []
+
+    def __setitem__(self, job_id: str, record: Record) -> None:
+        if job_id in self.data:
+            self._leave(job_id)
+        self.data[job_id] = record
+        insort(self._order, (record.create_time or 0, job_id))
+
+    def __delitem__(self, job_id: str) -> None:
+        self._leave(job_id)
+        del self.data[job_id]
+
+    def _leave(self, job_id: str) -> None:
+        place = self.data[job_id].create_time or 0, job_id
+        del self._order[bisect_left(self._order, place)]
+
+    def between(self, since: int | None, until: int | None) -> list[tuple[str, Record]]:
+        """Those created then, both ends included, earliest first."""
+        first = 0 if since is None else bisect_left(self._order, (since, ""))
+        last = len(self._order) if until is None else bisect_left(self._order, (until + 1, ""))
+        return [(job_id, self.data[job_id]) for _, job_id in self._order[first:last]]
+
+
 class FakeApi:
-    """Jobs by id; ``listed`` decides what the list shows, and in which order."""
+    """Jobs by id, and what the list shows of them, in which order."""
 
     project_id: str | None = "p1"
 
     def __init__(self, clock: FakeClock) -> None:
         self.clock = clock
-        self.jobs: dict[str, Record] = {}
+        self.jobs = JobTable()
         self.appears: dict[str, int] = {}
         """Job -> when it becomes listed (API time)."""
         self.newest_first = True
@@ -127,7 +157,8 @@ class FakeApi:
         return self.answer(query, Page(tuple(records), 0 if self.empty else count))
 
     def matching(self, query: JobsQuery) -> Iterator[Record]:
-        order = sorted(self.jobs.items(), key=lambda item: (item[1].create_time or 0, item[0]))
+        bounded = self.time_filters_work and not self.exact
+        order = self.jobs.between(query.since, query.until) if bounded else self.jobs.between(None, None)
         for job_id, record in reversed(order) if self.newest_first else order:
             created = self.exact.get(job_id, record.create_time or 0)
             in_window = (query.since is None or created >= query.since + (not self.since_inclusive)) and (

@@ -36,8 +36,7 @@ from exporter.simulator.arrivals import WorldOptions
 from exporter.simulator.incidents import Entry, Script
 from exporter.simulator.simulation import new_simulation
 from exporter.store.repository import LedgerRepository
-from exporter.store.sqlite import SqliteStore
-from testkit.world import InlineExecutor
+from testkit.world import InlineExecutor, quick_store
 
 ENDPOINT: Final = "http://127.0.0.1:1"
 """Nobody listens there: requests go straight into the simulator."""
@@ -102,7 +101,7 @@ class Recorder:
         (self.target,) = config.targets
         self.config = config
         self.classes = classifier(config)
-        self.store = SqliteStore(folder / "books.db")
+        self.store = quick_store(folder / "books.db")
         api = ApiMetrics(clock())
         self.exposition = Exposition(api, process_view({}, loaded_at=clock()))
         self.client = client_of(

@@ -24,7 +24,7 @@ from exporter.ledger.stored import configured_buckets, open_ledger
 from exporter.ledger.totals import FOLDED_LABEL_SET
 from exporter.ledger.watermarks import Times
 from exporter.store.base import Commit
-from exporter.store.sqlite import SqliteStore
+from testkit.world import quick_store
 from tests.fake_api import MINUTE, SECOND, START
 from tests.ledger.machine_model import OVERLAP, RULES, MinuteKey, Model, remembered, whole
 from tests.ledger.machine_world import JOBS, MANY, MESSAGES, STATES, Wanted, World
@@ -36,8 +36,7 @@ class Machine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
-        self.store = SqliteStore(Path(self.folder.name) / "books.db")
-        self.store.db.execute("PRAGMA synchronous = OFF")  # nobody pulls the plug here: be quick
+        self.store = quick_store(Path(self.folder.name) / "books.db")
         self.world = World()
         self.model, self.saved = Model(), Model()
         self.shown: list[tuple[Record, Sighting]] = []

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
@@ -25,13 +24,6 @@ ROUNDINGS: dict[str, Callable[[int], int]] = {
     "rounded": lambda ms: (ms + SECOND // 2) // SECOND * SECOND,
     "rounded-up": lambda ms: -(-ms // SECOND) * SECOND,
 }
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[SqliteStore]:
-    store = SqliteStore(tmp_path / "books.db")
-    yield store
-    store.close()
 
 
 class Traffic:

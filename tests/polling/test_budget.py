@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -167,10 +165,8 @@ def test_a_target_that_left_leaves_its_part() -> None:
 
 
 @pytest.fixture
-def harness(tmp_path: Path) -> Iterator[PollerHarness]:
-    store = SqliteStore(tmp_path / "books.db")
-    yield PollerHarness(store, FakeApi(FakeClock()), budget=20)
-    store.close()
+def harness(store: SqliteStore) -> PollerHarness:
+    return PollerHarness(store, FakeApi(FakeClock()), budget=20)
 
 
 @pytest.mark.slow
@@ -209,9 +205,8 @@ def test_open_jobs_that_do_not_fit_take_turns(harness: PollerHarness) -> None:
 
 
 @pytest.mark.slow
-def test_what_exceeds_the_budget_waits_longest_unseen_first(tmp_path: Path) -> None:
+def test_what_exceeds_the_budget_waits_longest_unseen_first(store: SqliteStore) -> None:
     """Forty stuck jobs in dense minutes and six requests a poll: no poll costs more, no job is left out."""
-    store = SqliteStore(tmp_path / "books.db")
     harness = PollerHarness(store, budget=400)
     asyncio.run(harness.poll(4))
     stuck = []
@@ -233,4 +228,3 @@ def test_what_exceeds_the_budget_waits_longest_unseen_first(tmp_path: Path) -> N
     ]
     assert len(last_checked) == 40
     assert min(last_checked) > harness.clock.ms - 4 * MINUTE
-    store.close()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -52,13 +50,6 @@ class BudgetHarness(PollerHarness):
             assert spent == self.view.last_poll.requests <= self.requests
             if self.outcomes[-1] == "complete":
                 assert spent, "a poll is complete that read nothing"
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[SqliteStore]:
-    store = SqliteStore(tmp_path / "books.db")
-    yield store
-    store.close()
 
 
 def settled_until(harness: PollerHarness) -> int:

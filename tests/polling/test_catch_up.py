@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -17,9 +15,8 @@ from tests.fake_api import MINUTE, SECOND, PollerHarness, outage
 
 
 @pytest.fixture
-def harness(tmp_path: Path) -> Iterator[PollerHarness]:
+def harness(store: SqliteStore) -> PollerHarness:
     """Ten jobs are open when six hours of a job every three seconds go by unseen."""
-    store = SqliteStore(tmp_path / "books.db")
     harness = PollerHarness(store, budget=12)
     asyncio.run(harness.poll(4))
     for _ in range(10):
@@ -29,8 +26,7 @@ def harness(tmp_path: Path) -> Iterator[PollerHarness]:
     for number in range(6 * 60 * 20):
         harness.api.create(begin + number * 3 * SECOND, state="SUCCEED")
     harness.clock.ms += 6 * 60 * MINUTE
-    yield harness
-    store.close()
+    return harness
 
 
 def behind(harness: PollerHarness) -> int:

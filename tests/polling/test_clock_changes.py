@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,13 +26,6 @@ CHANGES = pytest.mark.parametrize(
         pytest.param("Australia/Lord_Howe", "2026-10-03T15:30", id="lord-howe-forward-half-an-hour"),
     ],
 )
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[SqliteStore]:
-    store = SqliteStore(tmp_path / "books.db")
-    yield store
-    store.close()
 
 
 def house_before(store: SqliteStore, name: str, change: str, ahead: int, **options: Any) -> PollerHarness:

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable
 from email.utils import formatdate
-from pathlib import Path
 
 import pytest
 
@@ -138,10 +136,8 @@ class ClockedHarness(PollerHarness):
 
 
 @pytest.fixture
-def harness(tmp_path: Path) -> Iterator[ClockedHarness]:
-    store = SqliteStore(tmp_path / "books.db")
-    yield ClockedHarness(store)
-    store.close()
+def harness(store: SqliteStore) -> ClockedHarness:
+    return ClockedHarness(store)
 
 
 def ahead(by: int, answers: int) -> Callable[[int], int]:
@@ -279,34 +275,32 @@ def settled_behind(harness: ClockedHarness) -> int:
     [(RIGHT, 2 * HOUR), (RIGHT, -2 * HOUR), (AHEAD, 0), (BEHIND, 0)],
     ids=["date-ahead", "date-behind", "ours-ahead", "ours-behind"],
 )
-def test_an_api_without_time_filters_is_exact(tmp_path: Path, ours: int, by: int) -> None:
+def test_an_api_without_time_filters_is_exact(store: SqliteStore, ours: int, by: int) -> None:
     """The whole list, with the same baseline and settled time."""
-    with closing(SqliteStore(tmp_path / "books.db")) as store:
-        harness = ClockedHarness(store, time_filters=False)
-        harness.api.time_filters_work = False
-        harness.history()
-        harness.clock.ours = ours
-        harness.clock.tell(ahead(by, 25))
-        harness.idle(1)
-        jobs = harness.work(30)
-        harness.later()
-        assert harness.counted() == (jobs, jobs, 0)
+    harness = ClockedHarness(store, time_filters=False)
+    harness.api.time_filters_work = False
+    harness.history()
+    harness.clock.ours = ours
+    harness.clock.tell(ahead(by, 25))
+    harness.idle(1)
+    jobs = harness.work(30)
+    harness.later()
+    assert harness.counted() == (jobs, jobs, 0)
 
 
-def test_counting_does_not_begin_by_a_part_of_the_list(tmp_path: Path) -> None:
+def test_counting_does_not_begin_by_a_part_of_the_list(store: SqliteStore) -> None:
     """Where clocks differ, an error on the second page leaves the newest job unknown: the next begins."""
-    with closing(SqliteStore(tmp_path / "books.db")) as store:
-        harness = ClockedHarness(store, time_filters=False)
-        harness.api.time_filters_work = False
-        for age in range(150):
-            harness.api.create(harness.clock.ms - age * SECOND, "SUCCEED")
-        harness.clock.tell(ahead(2 * HOUR, 40))
-        harness.api.fail = lambda query: outage(query) if query.offset else None
-        harness.idle(1)
-        assert not harness.repository.ledger.started
-        harness.api.fail = lambda query: None
-        harness.idle(1)
-        assert harness.repository.ledger.started
+    harness = ClockedHarness(store, time_filters=False)
+    harness.api.time_filters_work = False
+    for age in range(150):
+        harness.api.create(harness.clock.ms - age * SECOND, "SUCCEED")
+    harness.clock.tell(ahead(2 * HOUR, 40))
+    harness.api.fail = lambda query: outage(query) if query.offset else None
+    harness.idle(1)
+    assert not harness.repository.ledger.started
+    harness.api.fail = lambda query: None
+    harness.idle(1)
+    assert harness.repository.ledger.started
 
 
 @pytest.mark.slow

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
@@ -16,15 +14,13 @@ from tests.fake_api import MINUTE, SECOND, PollerHarness
 
 
 @pytest.fixture
-def harness(tmp_path: Path) -> Iterator[PollerHarness]:
+def harness(store: SqliteStore) -> PollerHarness:
     """Started an hour ago, with a finished job a minute."""
-    store = SqliteStore(tmp_path / "books.db")
     harness = PollerHarness(store, trust_count=True)
     for _ in range(60):
         harness.api.create(state="SUCCEED")
         poll(harness, MINUTE)
-    yield harness
-    store.close()
+    return harness
 
 
 def poll(harness: PollerHarness, every: int = 15 * SECOND) -> str:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -17,13 +15,6 @@ from exporter.polling.windows import Reader
 from exporter.store.sqlite import SqliteStore
 from tests.fake_api import MINUTE, SECOND, FakeApi, FakeClock, PollerHarness
 from tests.polling.test_budget_kept import BudgetHarness
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[SqliteStore]:
-    store = SqliteStore(tmp_path / "books.db")
-    yield store
-    store.close()
 
 
 def too_large() -> ApiError:

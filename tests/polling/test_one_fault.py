@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -13,13 +12,6 @@ from exporter.errors import ApiError, ErrorKind, StoreError
 from exporter.ledger.record import JobsQuery, Page, Record
 from exporter.store.sqlite import SqliteStore
 from tests.fake_api import MINUTE, SECOND, PollerHarness
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[SqliteStore]:
-    store = SqliteStore(tmp_path / "books.db")
-    yield store
-    store.close()
 
 
 @pytest.fixture

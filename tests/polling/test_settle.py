@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -19,6 +18,7 @@ from exporter.ledger.record import JobsQuery, Page
 from exporter.polling.settle import UNDER_WAY
 from exporter.store.base import Commit
 from exporter.store.sqlite import SqliteStore
+from testkit.world import quick_store
 from tests.fake_api import MINUTE, SECOND, FakeApi, FakeClock, PollerHarness
 
 BACKLOG = 6 * 60 * MINUTE
@@ -48,10 +48,10 @@ class SlowApi(FakeApi):
 
 
 def harness_with_backlog(
-    folder: Path, turns: Callable[[], int], *, budget: int = 75, every: int = 3
+    store: SqliteStore, turns: Callable[[], int], *, budget: int = 75, every: int = 3
 ) -> PollerHarness:
     """Six hours of one job every few seconds go by unseen."""
-    harness = PollerHarness(SqliteStore(folder / "books.db"), SlowApi(turns), budget=budget)
+    harness = PollerHarness(store, SlowApi(turns), budget=budget)
     asyncio.run(harness.poll(4))
     begin = harness.clock.ms
     for number in range(BACKLOG // (every * SECOND)):
@@ -61,10 +61,8 @@ def harness_with_backlog(
 
 
 @pytest.fixture
-def harness(tmp_path: Path) -> Iterator[PollerHarness]:
-    harness = harness_with_backlog(tmp_path, lambda: 3)
-    yield harness
-    harness.store.close()
+def harness(store: SqliteStore) -> PollerHarness:
+    return harness_with_backlog(store, lambda: 3)
 
 
 def api_of(harness: PollerHarness) -> SlowApi:
@@ -148,9 +146,9 @@ def test_what_was_shown_when_the_reading_goes_back_is_counted(harness: PollerHar
 
 
 @pytest.mark.slow
-def test_what_was_read_beyond_a_large_window_is_not_read_again(tmp_path: Path) -> None:
+def test_what_was_read_beyond_a_large_window_is_not_read_again(store: SqliteStore) -> None:
     """Bursts that come and go make every few windows too large: those beyond each were answered in vain."""
-    harness = harness_with_backlog(tmp_path, lambda: 2, budget=4000)
+    harness = harness_with_backlog(store, lambda: 2, budget=4000)
     begin = harness.clock.ms - BACKLOG
     for burst in range(begin, harness.clock.ms - 30 * MINUTE, 30 * MINUTE):
         for number in range(3000):
@@ -166,7 +164,6 @@ def test_what_was_read_beyond_a_large_window_is_not_read_again(tmp_path: Path) -
     asyncio.run(harness.poll())
     assert harness.created() > 35_000
     assert served < 1.2 * harness.created()
-    harness.store.close()
 
 
 @pytest.mark.slow
@@ -177,7 +174,8 @@ def test_every_job_is_counted_once_whatever_overtakes_what(
 ) -> None:
     """Answers overtake each other, get lost, come back empty; processes end in the middle."""
     rng = random.Random(seed)
-    harness = harness_with_backlog(tmp_path_factory.mktemp("books"), lambda: rng.randrange(6), every=20)
+    store = quick_store(tmp_path_factory.mktemp("books") / "books.db")
+    harness = harness_with_backlog(store, lambda: rng.randrange(6), every=20)
     api = harness.api
     lost = ApiError(ErrorKind.TIMEOUT, "no answer in time")
     api.fail = lambda query: lost if rng.random() < 0.1 else None
@@ -189,7 +187,7 @@ def test_every_job_is_counted_once_whatever_overtakes_what(
     api.fail, api.answer = lambda query: None, lambda query, page: page
     asyncio.run(harness.poll(60))
     assert harness.created() == len(api.jobs) == harness.finished()
-    harness.store.close()
+    store.close()
 
 
 async def some_of_a_poll(harness: PollerHarness, turns: int) -> None:
@@ -224,20 +222,19 @@ def failing_commits(harness: PollerHarness, fails: Callable[[int], bool]) -> Non
 
 
 @pytest.mark.parametrize("failing", range(12))
-def test_what_a_failed_commit_held_is_read_again(tmp_path: Path, failing: int) -> None:
+def test_what_a_failed_commit_held_is_read_again(store: SqliteStore, failing: int) -> None:
     """The books are loaded anew, and know nothing of a window that had been read to its end."""
-    harness = harness_with_backlog(tmp_path, lambda: 1, every=20)
+    harness = harness_with_backlog(store, lambda: 1, every=20)
     failing_commits(harness, lambda number: number == failing)
     asyncio.run(harness.poll(30))
     assert harness.created() == len(harness.api.jobs) == harness.finished()
-    harness.store.close()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("every", [3, 7, 23])
-def test_commits_that_fail_again_and_again_lose_no_late_record(tmp_path: Path, every: int) -> None:
+def test_commits_that_fail_again_and_again_lose_no_late_record(store: SqliteStore, every: int) -> None:
     """Up to date, a record that is listed late is seen by one settle read, whose commit may be the one."""
-    harness = PollerHarness(SqliteStore(tmp_path / "books.db"))
+    harness = PollerHarness(store)
     rng = random.Random(every)
     asyncio.run(harness.poll(4))
     failing_commits(harness, lambda number: number % every == 0)
@@ -249,13 +246,12 @@ def test_commits_that_fail_again_and_again_lose_no_late_record(tmp_path: Path, e
     failing_commits(harness, lambda number: False)
     asyncio.run(harness.poll(60))
     assert harness.created() == 4800
-    harness.store.close()
 
 
 @pytest.mark.parametrize("failing", range(8))
-def test_a_defect_in_the_middle_of_a_backlog_loses_nothing(tmp_path: Path, failing: int) -> None:
+def test_a_defect_in_the_middle_of_a_backlog_loses_nothing(store: SqliteStore, failing: int) -> None:
     """Whatever was in memory only is gone with it, also what had been read before."""
-    harness = harness_with_backlog(tmp_path, lambda: 1, every=20)
+    harness = harness_with_backlog(store, lambda: 1, every=20)
     numbers, changes = itertools.count(), Ledger.changes
 
     def broken(ledger: Ledger) -> Changes:
@@ -267,12 +263,11 @@ def test_a_defect_in_the_middle_of_a_backlog_loses_nothing(tmp_path: Path, faili
         patch.setattr(Ledger, "changes", broken)
         asyncio.run(harness.poll(30))
     assert harness.created() == len(harness.api.jobs)
-    harness.store.close()
 
 
-def test_a_window_that_is_too_wide_for_the_api_is_made_smaller(tmp_path: Path) -> None:
+def test_a_window_that_is_too_wide_for_the_api_is_made_smaller(store: SqliteStore) -> None:
     """A gateway that gives up on long answers would otherwise give up on the same window for ever."""
-    harness = harness_with_backlog(tmp_path, lambda: 1, every=20)
+    harness = harness_with_backlog(store, lambda: 1, every=20)
 
     def slow(query: JobsQuery) -> ApiError | None:
         wide = query.since is not None and query.until is not None and query.until - query.since > 5 * MINUTE
@@ -282,7 +277,6 @@ def test_a_window_that_is_too_wide_for_the_api_is_made_smaller(tmp_path: Path) -
     harness.api.fail = slow
     asyncio.run(harness.poll(120))
     assert harness.created() == len(harness.api.jobs)
-    harness.store.close()
 
 
 def test_a_late_record_soon_after_another_is_not_passed_over(harness: PollerHarness) -> None:
@@ -300,9 +294,9 @@ def test_a_late_record_soon_after_another_is_not_passed_over(harness: PollerHarn
 
 @pytest.mark.slow
 @pytest.mark.parametrize("budget", range(4, 44, 6))
-def test_a_budget_that_ends_at_a_large_window_skips_nothing(tmp_path: Path, budget: int) -> None:
+def test_a_budget_that_ends_at_a_large_window_skips_nothing(store: SqliteStore, budget: int) -> None:
     """The windows beyond it have been read: booking them would pass over its jobs for ever."""
-    harness = harness_with_backlog(tmp_path, lambda: 1, budget=budget, every=20)
+    harness = harness_with_backlog(store, lambda: 1, budget=budget, every=20)
     for hours in (2, 3, 5):
         for number in range(1500):
             harness.api.create(harness.clock.ms - hours * 60 * MINUTE + number * 20, state="SUCCEED")
@@ -311,20 +305,18 @@ def test_a_budget_that_ends_at_a_large_window_skips_nothing(tmp_path: Path, budg
         if harness.created() == len(harness.api.jobs):
             break
     assert harness.created() == len(harness.api.jobs)
-    harness.store.close()
 
 
 @pytest.mark.parametrize("budget", [4, 12, 40, 75])
-def test_a_backlog_stays_within_its_half_of_the_budget(tmp_path: Path, budget: int) -> None:
+def test_a_backlog_stays_within_its_half_of_the_budget(store: SqliteStore, budget: int) -> None:
     """Windows under way count as spent: three of nine pages would otherwise overdraw it by far."""
-    harness = harness_with_backlog(tmp_path, lambda: 2, budget=budget)
+    harness = harness_with_backlog(store, lambda: 2, budget=budget)
     asyncio.run(harness.poll(2))
     for _ in range(4):
         asked = len(harness.api.queries)
         asyncio.run(harness.poll())
         listed = harness.api.queries[asked:]
         assert 0 < len(listed) <= budget // 2 + 2
-    harness.store.close()
 
 
 def test_a_missing_job_shown_after_all_takes_the_reading_back(harness: PollerHarness) -> None:

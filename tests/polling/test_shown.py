@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from contextlib import closing
-from pathlib import Path
 
 import pytest
 
@@ -86,30 +84,29 @@ async def tell_a_story(harness: PollerHarness, api: Adversary, rng: random.Rando
     await harness.poll(16, every=MINUTE // 2)
 
 
-def is_counted(tmp_path: Path, seed: int, *, time_filters: bool) -> None:
+def is_counted(store: SqliteStore, seed: int, *, time_filters: bool) -> None:
     rng = random.Random(seed)
     api = Adversary(rng)
     api.time_filters_work = time_filters
     options = {"budget": rng.choice((24, 75)), "overlap": OVERLAP, "time_filters": time_filters}
-    with closing(SqliteStore(tmp_path / "books.db")) as store:
-        harness = PollerHarness(store, api, **options)
-        asyncio.run(tell_a_story(harness, api, rng))
-        assert harness.created() == len(api.served) == harness.finished()
+    harness = PollerHarness(store, api, **options)
+    asyncio.run(tell_a_story(harness, api, rng))
+    assert harness.created() == len(api.served) == harness.finished()
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_a_record_that_was_shown_is_counted(tmp_path: Path, seed: int) -> None:
+def test_a_record_that_was_shown_is_counted(store: SqliteStore, seed: int) -> None:
     """Whatever vanishes right after an answer or appears beside it, while windows are read side by side."""
-    is_counted(tmp_path, seed, time_filters=True)
+    is_counted(store, seed, time_filters=True)
 
 
 @pytest.mark.parametrize("seed", [8, 17, 22, 36])
-def test_a_record_shown_without_time_filters_is_counted(tmp_path: Path, seed: int) -> None:
+def test_a_record_shown_without_time_filters_is_counted(store: SqliteStore, seed: int) -> None:
     """Broken reads of the whole list show jobs, too."""
-    is_counted(tmp_path, seed, time_filters=False)
+    is_counted(store, seed, time_filters=False)
 
 
-def test_a_record_that_only_a_probe_showed_is_counted(tmp_path: Path) -> None:
+def test_a_record_that_only_a_probe_showed_is_counted(store: SqliteStore) -> None:
     """Without time filters, a question for the API's time is answered with a job before it can be booked."""
 
     def delete(query: JobsQuery, page: Page) -> Page:
@@ -117,12 +114,11 @@ def test_a_record_that_only_a_probe_showed_is_counted(tmp_path: Path) -> None:
             del harness.api.jobs[record.job_id or ""]
         return page
 
-    with closing(SqliteStore(tmp_path / "books.db")) as store:
-        harness = PollerHarness(store, time_filters=False)
-        asyncio.run(harness.poll())
-        harness.restart()
-        harness.clock.known = 0
-        harness.api.create(state="SUCCEED")
-        harness.api.answer = delete
-        asyncio.run(harness.poll(4))
-        assert harness.created() == harness.finished("SUCCEED") == 1
+    harness = PollerHarness(store, time_filters=False)
+    asyncio.run(harness.poll())
+    harness.restart()
+    harness.clock.known = 0
+    harness.api.create(state="SUCCEED")
+    harness.api.answer = delete
+    asyncio.run(harness.poll(4))
+    assert harness.created() == harness.finished("SUCCEED") == 1

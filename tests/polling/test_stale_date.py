@@ -3,20 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
 
 from exporter.store.sqlite import SqliteStore
 from tests.fake_api import MINUTE, SECOND, PollerHarness
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[SqliteStore]:
-    store = SqliteStore(tmp_path / "books.db")
-    yield store
-    store.close()
 
 
 async def stale(harness: PollerHarness, minutes: int, hidden_for: int) -> str:

@@ -1,4 +1,4 @@
-"""What the tests of all rules of counting begin with."""
+"""What the tests of polling begin with."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from exporter.store.sqlite import SqliteStore
+from testkit.world import quick_store
 from tests.fake_api import PollerHarness
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[SqliteStore]:
-    store = SqliteStore(tmp_path / "books.db")
+    store = quick_store(tmp_path / "books.db")
     yield store
     store.close()
 
