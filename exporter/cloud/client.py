@@ -1,6 +1,6 @@
 """The client of one target: ``list_jobs``, with retries inside a deadline.
 
-Start reading the cloud package here. Wiring of credentials is ``connect.py``'s.
+Start reading the cloud package here. ``connect.py`` makes a client of a target's configuration.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ from exporter.ledger import JobsQuery, Page
 
 MAX_ATTEMPTS: Final = 5
 _MAX_UNDECODABLE: Final = 2
-"""What could not be decoded once may be an accident of the way; twice it is the answer."""
+"""One answer may be damaged on its way. If the second cannot be decoded either, a third would be the same."""
 _FIRST_BACKOFF: Final = 0.5
 _MAX_BACKOFF: Final = 30.0
 _THROTTLED_LEAST: Final = 2.0
 """Huawei's advice after throttling: try again after 2 to 5 seconds."""
 _THROTTLED_SPREAD: Final = 3.0
 _LIMITED: Final = frozenset[str](("list_jobs", "get_job", "create_token", "get_project"))
-"""What waits for its turn at an endpoint. Temporary keys come from the machine itself."""
+"""Operations that the rate limit applies to. (``get_credentials`` asks the machine itself.)"""
 _PROJECT_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 _T = TypeVar("_T")
@@ -102,7 +102,7 @@ class Client:
 
     @property
     def project_id(self) -> str | None:
-        """``None`` until it is known: given, told by the credentials, or looked up."""
+        """From the configuration, the credentials or a request to IAM; ``None`` until it is known."""
         return self._project_id
 
     async def aclose(self) -> None:
@@ -183,7 +183,7 @@ class Client:
             page = self._decoder.decode(answer.body, redact=redact)
         except ApiError as error:
             alone = query.limit == 1 and error.kind is ErrorKind.TOO_LARGE
-            record = self._decoder.decode_begin(answer.body, redact=redact) if alone else None
+            record = self._decoder.decode_beginning(answer.body, redact=redact) if alone else None
             if record is None:
                 raise
             page = Page((record,))
@@ -199,7 +199,7 @@ class Client:
         return page
 
     def _url(self, project_id: str, query: JobsQuery) -> str:
-        """The whole URL as text: httpx would write blanks as ``+`` and keep our order."""
+        """The URL as text: httpx would write blanks as ``+``, and not sort as the signature does."""
         path = f"/v1/{signing.encode(project_id)}/ttsc/tts-jobs"
         return f"{self._target.endpoint}{path}?{signing.canonical_query(self._pairs(query))}"
 
@@ -230,7 +230,7 @@ class Client:
         wait = self._backoff(error, attempt)
         throttled = error.kind is ErrorKind.THROTTLED and error.operation in _LIMITED
         if throttled:
-            # All who share the credentials keep quiet there: refused requests count against the limit.
+            # All targets with these credentials pause there: refused requests count against the limit, too.
             to = self._jobs if error.operation == operation else self._iam
             to.limiter.pause(self._target.name, wait, error.message)
         if spent or not error.retryable or self._monotonic() + wait >= deadline:
@@ -263,19 +263,19 @@ class Client:
 
 
 def scope(target: TargetConfig) -> str:
-    """Tells what a refusal of this target's requests speaks of: not of other regions, projects, users."""
+    """What a refusal of this target's requests applies to; not to other regions, projects and users."""
     return place(target.endpoint, target.region, target.project_id or "", target.app_user_id or "")
 
 
 def latest_created(page: Page, query: JobsQuery) -> int | None:
-    """The latest ``create_time`` (milliseconds) that a list shows where it was asked for (R7)."""
+    """The latest ``create_time`` (milliseconds) in a page that is within the bounds asked for."""
     times = (record.create_time for record in page.records if query.job_id is None)
     since, until = query.since or 0, query.until or (1 << 62)
     return max((time for time in times if time is not None and since <= time <= until), default=None)
 
 
 def _checked_project(found: str) -> str:
-    """It becomes part of a path and of a label."""
+    """Raise ApiError unless the text is a project id: it becomes part of a path and of a label."""
     if not _PROJECT_ID.fullmatch(found):
         raise ApiError(ErrorKind.CLIENT, "the project id found is not one; set project_id")
     return found

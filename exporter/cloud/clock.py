@@ -1,9 +1,9 @@
 """The API's clock, learned from its answers (R3, docs/counting.md).
 
-A time that is believed too early costs requests; one that is believed too late loses jobs. So a ``Date`` is
-believed only as far as a second witness allows: our own clock, the newest ``create_time`` that was listed, or
-an earlier answer and the time that passed since then. Where answers carry no usable ``Date``, ours stands in
-for it. Pure: both of our clocks are arguments.
+If the time that we assume is too early, it costs requests; if it is too late, jobs are lost. So a ``Date`` is
+believed only as far as a second source confirms it: our own clock, the newest ``create_time`` that was
+listed, or an earlier answer and the time that passed since then. Where answers carry no usable ``Date``, our
+own clock is used instead. Pure: both of our clocks are arguments.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _JUMP: Final = 10.0
 """One that gains so many seconds more than that has jumped."""
 
 
-class _Sighting(NamedTuple):
+class _DateBounds(NamedTuple):
     """One ``Date`` as offsets from the monotonic clock, in seconds."""
 
     least: float
@@ -38,17 +38,17 @@ class _Sighting(NamedTuple):
 
 
 class ApiClock:
-    """Bounds on the API's present time, from the last ten usable answers and what else is known of time."""
+    """Bounds on the API's present time, from the last ten usable answers and the other sources."""
 
     def __init__(self, monotonic: Callable[[], float], wall: Callable[[], float]) -> None:
         """``monotonic`` may stop while the machine sleeps; ``wall`` may be wrong, and may be set."""
         self._monotonic = monotonic
         self._wall = wall
-        self._sightings: deque[_Sighting] = deque(maxlen=_ANSWERS)
+        self._sightings: deque[_DateBounds] = deque(maxlen=_ANSWERS)
         self._believed: float | None = None
-        """The offset that now counts as certain. All offsets: seconds ahead of the monotonic clock."""
+        """The offset that is believed. All offsets are seconds that a clock is ahead of the monotonic one."""
         self._shown: float | None = None
-        """The offset that earlier answers and records have shown: the API's clock has reached it."""
+        """The offset that the API's clock has surely reached, by earlier answers and by records."""
         self._shown_at = 0.0
         """When an answer last agreed with ``_shown``, on the monotonic clock."""
         self._trust_wall = True
@@ -97,7 +97,7 @@ class ApiClock:
         if date is not None and date != self._refuted and (age_header is None or age_header.strip() == "0"):
             # Date is cut to whole seconds and was written somewhere between sending and receiving.
             likely = date + 0.5 - (sent + received) / 2
-            self._sightings.append(_Sighting(date - received, date + 1.0 - sent, likely))
+            self._sightings.append(_DateBounds(date - received, date + 1.0 - sent, likely))
             self.on_our_clock, self._undated = False, 0
         else:
             self._undated += 1
@@ -110,10 +110,10 @@ class ApiClock:
     def _see_our_clock(self, newest: int | None, received: float) -> None:
         """Ours, or the newest record's time where ours is behind that."""
         time = max(self._wall(), 0.0 if newest is None else newest / 1000) - received
-        self._sightings.append(_Sighting(time, time, time))
+        self._sightings.append(_DateBounds(time, time, time))
 
     def reached(self, ms: int) -> None:
-        """The API's clock was found to have passed this time (milliseconds) by a former run."""
+        """The API's clock has passed this time (milliseconds): an earlier run found that."""
         if self._shown is None:
             now = self._monotonic()
             self._reached(ms / 1000 - now, now)
@@ -124,14 +124,14 @@ class ApiClock:
             self._shown_at = now
 
     def _believe(self, wall: float, now: float) -> None:
-        """Weigh the witnesses, after an answer; the table is in docs/counting.md."""
+        """Decide after an answer what to believe: the table in docs/counting.md, "Whose clock is right"."""
         date = min(sighting.least for sighting in self._sightings)
         agree = abs(wall - date) <= _CLOSE
         if self._shown is not None:
-            # Ten answers in a row that tell an earlier time are believed.
+            # Ten answers in a row with an earlier time are believed.
             self._shown = min(self._shown, max(sighting.least for sighting in self._sightings))
         if self.on_our_clock and self._shown is not None:
-            # Ours is no second witness for itself: a step of it is believed when records confirm it.
+            # Our clock cannot confirm itself: a step of it is believed when records confirm it.
             self._believed = self._shown if abs(date - self._shown) > _JUMP else date
             self._shown = self._believed
             return
@@ -161,9 +161,9 @@ class ApiClock:
         return int((self._believed + max(0.0, last - first) + self._monotonic()) * 1000)
 
     def furthest_ms(self) -> int | None:
-        """The latest time (milliseconds) that any of the last answers told, believed or not.
+        """The latest time (milliseconds) in any of the last answers, believed or not.
 
-        Or ours, when all tell the same for a while: a record that is newer than such a ``Date`` refutes it.
+        Or ours, when all have the same for a while: a record that is newer than such a ``Date`` refutes it.
         """
         latest, now = self.latest_ms(), self._monotonic()
         if latest is None:

@@ -39,14 +39,15 @@ from exporter.config import AgencyAuth, AkskAuth, PasswordAuth, TargetConfig, To
 _IAM: Final = "iam:"
 
 
-_PASSWORDS: Final = 2
+_PASSWORD_TRIALS: Final = 2
 """Wrong passwords within five minutes: fewer than bad signatures, as a lock may count those of fifteen."""
 
 
 class SharedLimits:
-    """Limiters and breakers by credentials: targets with the same credentials share them.
+    """Rate limiters and breakers by credentials: targets with the same credentials share them.
 
-    Outlives reloads. ``breakers`` is there to be stored: ``states`` and ``restore``.
+    One for the life of the process, kept through reloads. ``states`` and ``restore`` keep breakers across
+    restarts.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class SharedLimits:
         return limiter
 
     def breaker(self, key: str) -> Breaker:
-        trials = _PASSWORDS if key.startswith(_IAM) else TRIALS
+        trials = _PASSWORD_TRIALS if key.startswith(_IAM) else TRIALS
         return self.breakers.setdefault(
             key, Breaker(wall=self._wall, monotonic=self._monotonic, trials=trials)
         )
@@ -100,13 +101,13 @@ class SharedLimits:
                 self.breaker(key).restore(msgspec.json.decode(text, type=tuple[PlaceRecord, ...]))
 
 
-def client_of(
+def build_client(
     target: TargetConfig,
     *,
     events: ApiEvents,
     shared: SharedLimits,
     environ: Mapping[str, str] = os.environ,
-    way_out: Network | None = None,
+    network: Network | None = None,
     metadata_url: str = METADATA_URL,
     monotonic: Callable[[], float] = time.monotonic,
     wall: Callable[[], float] = time.time,
@@ -115,26 +116,28 @@ def client_of(
     transport: httpx.AsyncBaseTransport | None = None,
     redactor: log.Redactor | None = None,
 ) -> Client:
-    """The client of one target. Asks nobody yet; raises NetworkSettingsError.
+    """The client of one target. Sends no request yet; raises NetworkSettingsError.
 
-    ``way_out`` is what ``network_of`` returned; left out, it is read here, which may block. ``redactor``
+    ``network`` is what ``network_of`` returned; left out, it is read here, which may block. ``redactor``
     learns each secret before it is sent, also those read from files or renewed.
     """
     key = credentials_key(target.auth, environ)
-    way_out = way_out or network_of(target, environ, redactor)
+    network = network or network_of(target, environ, redactor)
     limiter = shared.limiter(key, target.name, target.rate_limit)
-    machine = _Machine(events, environ, metadata_url, way_out, monotonic, wall, jitter, transport, redactor)
-    # Its own breaker for a password: a refused password and a refused token are different verdicts.
+    context = _FetchContext(
+        events, environ, metadata_url, network, monotonic, wall, jitter, transport, redactor
+    )
+    # A password has its own breaker: that it is refused says nothing about a token, and the other way round.
     to = place(target.iam_endpoint, target.project_id or target.region)
     iam = Destination(limiter.at(endpoint(target)), shared.breaker(_IAM + key), to)
-    credentials = _credentials(target, machine, iam)
+    credentials = _credentials(target, context, iam)
     return Client(
         target,
         credentials=credentials,
         limiter=limiter,
         breaker=shared.breaker(_breaker_key(key, target)),
         events=events,
-        network=way_out,
+        network=network,
         monotonic=monotonic,
         wall=wall,
         sleep=sleep,
@@ -147,7 +150,7 @@ def client_of(
 def network_of(
     target: TargetConfig, environ: Mapping[str, str], redactor: log.Redactor | None = None
 ) -> Network:
-    """The way of the target's requests. Reads files, which may block. Raises NetworkSettingsError."""
+    """Proxies and authorities for a target. Reads files, may block. Raises NetworkSettingsError."""
     return read_network(environ, (target.endpoint, target.iam_endpoint), redactor)
 
 
@@ -157,8 +160,8 @@ def _breaker_key(key: str, target: TargetConfig) -> str:
     return fingerprint(key, scope(target)) if tokens else key
 
 
-class _Machine(NamedTuple):
-    """What credentials are fetched from and with."""
+class _FetchContext(NamedTuple):
+    """What sources of credentials need to fetch them."""
 
     events: ApiEvents
     environ: Mapping[str, str]
@@ -186,7 +189,7 @@ class _Machine(NamedTuple):
         )
 
 
-def _credentials(target: TargetConfig, machine: _Machine, iam: Destination) -> CredentialSource:
+def _credentials(target: TargetConfig, context: _FetchContext, iam: Destination) -> CredentialSource:
     match target.auth:
         case AkskAuth() as auth:
             return AkskSource(auth)
@@ -196,16 +199,16 @@ def _credentials(target: TargetConfig, machine: _Machine, iam: Destination) -> C
             return password_source(
                 target,
                 auth,
-                machine.exchange,
+                context.exchange,
                 iam,
-                machine.events,
-                open_connections=lambda: Connections(machine.network, transport=machine.transport),
-                monotonic=machine.monotonic,
-                wall=machine.wall,
-                jitter=machine.jitter,
+                context.events,
+                open_connections=lambda: Connections(context.network, transport=context.transport),
+                monotonic=context.monotonic,
+                wall=context.wall,
+                jitter=context.jitter,
             )
         case AgencyAuth():
-            return machine.agency()
+            return context.agency()
         case _:
-            environ = machine.environ
-            return ChainSource((EnvironmentSource(environ), ProfileSource(environ), machine.agency()))
+            environ = context.environ
+            return ChainSource((EnvironmentSource(environ), ProfileSource(environ), context.agency()))

@@ -1,4 +1,6 @@
-"""What the cloud client reports about itself. Facts come from the core, metrics are made at the edge."""
+"""What the cloud client reports about its requests. It calls a protocol; metrics are made in
+``exposition``.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ OPERATIONS: tuple[Operation, ...] = ("list_jobs", "get_job", "create_token", "ge
 
 
 class ApiEvents(Protocol):
-    """Receiver of one target's API facts. ``exposition.ApiMetrics(...).target(name)`` makes one."""
+    """Receives what happens to one target's requests. ``exposition.ApiMetrics(...).target(name)`` makes
+    one.
+    """
 
     def request(self, operation: str, code: str, seconds: float) -> None:
         """One attempt ended after ``seconds``; ``code`` is the HTTP status, or ``none`` without an answer."""

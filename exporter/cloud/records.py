@@ -26,11 +26,12 @@ _LABEL: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _DOCUMENTED: Final = frozenset(model.JOB_TYPES + model.TTS_SERVICES)
 _STATES: Final = frozenset((model.WAITING, model.PROCESSING, *model.FINAL_STATES))
 RECORDS_LIMIT: Final = 500
-"""On a page. At most 100 are asked for, but an API may have a mind of its own about limits."""
+"""On a page. At most 100 are asked for, but an API may not respect ``limit``."""
 _OBJECTS_LIMIT: Final = 50_000
 """Brackets that a page may open before its records are counted; each costs the decoder a hundred bytes."""
-_BEGIN_LIMIT: Final = 60 * 1024
-"""Bytes that are read of a record that is too large: always as many, so that it looks the same each time."""
+_BEGINNING_LIMIT: Final = 60 * 1024
+"""Bytes that are read of a record that is too large: always as many, so that the result is the same each
+time."""
 _ID_LIMIT: Final = 256
 _MESSAGE_LIMIT: Final = 4096
 _LENGTH_LIMIT: Final = 2**31 - 1
@@ -40,7 +41,7 @@ _ABSENT: Final = msgspec.Raw(b"null")
 _T = TypeVar("_T")
 
 
-class _Job(msgspec.Struct, gc=False):
+class _ListedJob(msgspec.Struct, gc=False):
     """The fields that are read, with the types they ought to have."""
 
     job_id: str | int | None = None
@@ -64,11 +65,11 @@ class _Signs(msgspec.Struct, gc=False):
 
 class _ListAnswer(_Signs, gc=False):
     count: int | None = None
-    data: list[_Job] | None = None
+    data: list[_ListedJob] | None = None
 
 
 _answer: Final = msgspec.json.Decoder(_ListAnswer)
-_job: Final = msgspec.json.Decoder(_Job)
+_job: Final = msgspec.json.Decoder(_ListedJob)
 _whole: Final = msgspec.json.Decoder(int)
 _number: Final = msgspec.json.Decoder(int | float)
 
@@ -99,16 +100,17 @@ class Decoder:
         local = self._zone
         return Page(tuple([_record(job, local, redact) for job in answer.data]), _sane_count(answer.count))
 
-    def decode_begin(self, body: bytes, *, redact: MessageRedactor = MessageRedactor()) -> Record | None:  # noqa: B008
-        """The one record of a list answer that is too large, by what stands at its begin.
+    def decode_beginning(self, body: bytes, *, redact: MessageRedactor = MessageRedactor()) -> Record | None:  # noqa: B008
+        """The one record of a list answer that is too large, as far as its beginning shows it.
 
-        ``None`` where that is no list, or one of several records. Of equal names, the first one is read.
+        ``None`` where that is no list, or a list of several records. Of fields with equal names, the first is
+        read.
         """
         body = body.removeprefix(loose_json.BYTE_ORDER_MARK)
-        begin = loose_json.begin_of_list(body)
+        begin = loose_json.list_start(body)
         if begin is None:
             return None
-        element = body[begin : begin + _BEGIN_LIMIT].lstrip()
+        element = body[begin : begin + _BEGINNING_LIMIT].lstrip()
         return None if loose_json.begins_again(element) else self._plain(element, redact)
 
     def _decode_loosely(self, body: bytes, redact: MessageRedactor) -> Page:
@@ -138,7 +140,7 @@ class Decoder:
         return self._read(sent, redact)
 
     def _plain(self, element: bytes, redact: MessageRedactor) -> Record:
-        """Of an element that cannot be taken apart: a record all the same where it shows an id."""
+        """Read an element that cannot be taken apart: it is a record all the same if it shows an id."""
         if element.startswith(b"{"):
             record = self._read(loose_json.plain_members(element), redact)
             if record.job_id is not None:
@@ -146,7 +148,7 @@ class Decoder:
         return _malformed(element)
 
     def _read(self, sent: dict[str, bytes], redact: MessageRedactor) -> Record:
-        job = _Job(
+        job = _ListedJob(
             job_id=_text(sent.get("job_id")) or _field(_whole, sent.get("job_id")),
             create_time=_text(sent.get("create_time")) or _field(_number, sent.get("create_time")),
             job_state=_text(sent.get("job_state")),
@@ -173,7 +175,7 @@ def _taken_apart(body: bytes) -> tuple[dict[str, bytes], list[bytes] | None]:
 
 
 def _without_data(body: bytes, signs: tuple[bytes, ...], count: int | None, redact: MessageRedactor) -> Page:
-    """An empty list may be sent as ``count`` 0 alone; anything else without data is no list."""
+    """An answer without ``data``: an empty list if its ``count`` is 0, otherwise no list."""
     if count == 0 and not _has_error(signs):
         return Page((), 0)
     raise bad_page(body, redact)
@@ -184,7 +186,7 @@ def _too_many() -> ApiError:
     return ApiError(ErrorKind.TOO_LARGE, text, status=200)
 
 
-def _record(job: _Job, local: tzinfo, redact: MessageRedactor) -> Record:
+def _record(job: _ListedJob, local: tzinfo, redact: MessageRedactor) -> Record:
     state, length, message = job.job_state, job.text_length, job.fail_msg
     job_type, service = job.job_type, job.tts_service_enum
     created, other = parse_time(job.create_time, local)
@@ -210,7 +212,7 @@ def _identity(job_id: str | int | None) -> str | None:
 
 
 def _label(value: str | None) -> str:
-    """Of a value that is not documented."""
+    """The label of a value that is not documented."""
     if not value:
         return model.UNKNOWN
     return value if _LABEL.fullmatch(value) else model.OTHER
@@ -226,7 +228,7 @@ def _malformed(element: bytes) -> Record:
 
 
 def _text(value: bytes | None) -> str | None:
-    return loose_json.text(value) if value is not None else None
+    return loose_json.decode_text(value) if value is not None else None
 
 
 def _field(decoder: msgspec.json.Decoder[_T], value: bytes | None) -> _T | None:

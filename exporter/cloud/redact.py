@@ -1,6 +1,7 @@
-"""Untrusted text made fit for the operator's eyes: no secret of ours, no control character, bounded.
+"""Makes untrusted text fit to be shown: no secret of ours, no control character, bounded length.
 
-Knows nothing of errors or HTTP; everything of the cloud's that reaches a message passes through here.
+Every text from the cloud passes through here before it becomes part of a message. Knows nothing of errors or
+HTTP.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from exporter.log import spellings
 MESSAGE_LIMIT: Final = 300
 _SCAN_LIMIT: Final = 16_384
 _SHORTEST: Final = 4
-"""A shorter "secret" would blot out half of every message and protect nothing."""
+"""Characters. To mask a shorter "secret" would make most messages unreadable."""
 _MASK: Final = "***"
 _AUTHORIZATION: Final = re.compile(r"SDK-HMAC-SHA256\s+Access=.*?Signature=\w*", re.DOTALL)
 
@@ -24,7 +25,7 @@ class MessageRedactor:
     """Masks the given secrets, also where a server echoes them in another spelling."""
 
     def __init__(self, secrets: Iterable[str] = (), known: Callable[[str], str] = str) -> None:
-        """``known`` masks the secrets of everybody else, also those that were replaced meanwhile."""
+        """``known`` masks all other secrets of the process, also those that were replaced meanwhile."""
         self._given = tuple(secrets)
         self._known = known
 

@@ -1,7 +1,7 @@
 """Requests in the name of one target: its credentials, its rate, and what a refusal still allows.
 
 Knows when one more attempt may help at once (a corrected clock, a new token) and when the credentials must
-be left alone. Retries that wait are ``client.py``'s.
+not be used again. Attempts after a wait are made in ``client.py``.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _T = TypeVar("_T")
 
 
 class Session:
-    """Sends requests with the target's credentials, and reports what becomes of those."""
+    """Sends requests with the target's credentials, and reports whether they are accepted."""
 
     def __init__(
         self,
@@ -54,9 +54,10 @@ class Session:
         self._monotonic = monotonic
         self._wall = wall
         self._accepted: float | None = None
-        """The time of the last signature that was accepted, minus the monotonic clock: wins over ``Date``."""
+        """The time of the last signature that was accepted, minus the monotonic clock; preferred to
+        ``Date``."""
         self._corrected: float | None = None
-        """As ``_accepted``: what a refusal showed, while no answer has said whether it is right."""
+        """As ``_accepted``: the time that a refusal showed, until an answer shows whether it is right."""
 
     async def credential(self) -> Credential:
         """The credentials of the moment. Raises CredentialsError, ApiError."""
@@ -140,7 +141,7 @@ class Session:
                     self._credentials.forget(credential)
                 if isinstance(error, ApiRefusedError) and error.kind is ErrorKind.AUTH:
                     to.refused(credential.fingerprint, error, signatures=signatures)
-                elif signatures > 1:  # no verdict on the corrected clock: only the first refusal counts
+                elif signatures > 1:  # the corrected clock was not judged: only the first refusal counts
                     self._corrected = self._wall() + second.offset - self._monotonic()
                     to.refused(credential.fingerprint, refusal, correctable=True)
                 if isinstance(error, NoTimeLeft | TimeoutError):
@@ -155,36 +156,36 @@ class Session:
 
     async def _second_attempt(
         self, refusal: ApiRefusedError, credential: Credential, offset: float
-    ) -> _Attempt | None:
+    ) -> _SecondAttempt | None:
         """What to try at once, or ``None``: never the same keys with the same clock again."""
         if refusal.kind is ErrorKind.AUTH and isinstance(credential, KeyPair):
-            # Whatever words it has for it: a signature of another time than theirs is refused.
+            # Whatever the message says: a signature with another time than the API's is refused.
             better = self._better_offset(refusal, offset)
             if better is not None:
-                return _Attempt(credential, better)
+                return _SecondAttempt(credential, better)
         if refusal.kind is not ErrorKind.AUTH and refusal.remedy is Remedy.NONE:
             return None
         if refusal.remedy is not Remedy.NONE:
             self._credentials.forget(credential)
         fresh = await self.credential()
-        return _Attempt(fresh, offset) if fresh != credential else None
+        return _SecondAttempt(fresh, offset) if fresh != credential else None
 
     def _better_offset(self, refusal: ApiRefusedError, used: float) -> float | None:
-        """The clock of the refusal itself, else our own: whichever the refused signature did not use."""
+        """The time in the refusal, or else our own: one that the refused signature did not use."""
         candidates = [0.0] if refusal.date is None else [refusal.date - self._wall(), 0.0]
         return next((offset for offset in candidates if abs(offset - used) > _NOTABLE), None)
 
     def _offset(self) -> float:
-        """Seconds to add to our clock for a signature: what was accepted goes on being right.
+        """Seconds to add to our clock for a signature: such that a time that was accepted is used on.
 
-        Neither a false ``Date`` nor our own clock being set makes the next signature a bad one.
+        So neither a false ``Date`` nor a step of our own clock makes the next signature a bad one.
         """
         known = self._accepted if self._corrected is None else self._corrected
         skew = self._clock.skew(self._wall()) if known is None else known + self._monotonic() - self._wall()
         return skew if skew is not None and abs(skew) > _NOTABLE else 0.0
 
 
-class _Attempt(NamedTuple):
+class _SecondAttempt(NamedTuple):
     credential: Credential
     offset: float
     """Seconds to add to our clock."""

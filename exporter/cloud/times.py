@@ -1,6 +1,6 @@
 """The time formats that this API and its neighbours speak, read tolerantly and written strictly.
 
-Pure. Milliseconds since 1970 UTC for what the books need, Unix seconds for headers and expiries.
+Pure. Milliseconds since 1970 UTC for what the ledger needs, Unix seconds for headers and expiries.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ TimeFormat = Literal["rfc3339", "unix", "unix_ms"]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _REMEMBERED_LENGTH: Final = 40
-"""Longer texts are not kept: they are no usual time, and memory stays small."""
+"""Characters. Longer texts are not cached: no usual time is so long, and memory stays small."""
 _LATEST_MS: Final = 253_402_300_799_999  # end of the year 9999
 _SECONDS_BELOW: Final = 100_000_000_000  # 11 digits: a smaller number is in seconds, a larger in ms
 _TIMESTAMP: Final = re.compile(
@@ -92,7 +92,7 @@ def _since_1970(moment: datetime) -> int | None:
 
 
 _remembered: Final = lru_cache(maxsize=256)(_parse_text)
-"""Neighbours on a page often share their second."""
+"""Records that follow each other on a page were often created in the same second."""
 
 
 def _isoformat(text: str) -> str:

@@ -1,5 +1,4 @@
-"""Do the API's clock and ours agree, and when does counting begin where they do not? (R3, R4,
-docs/counting.md)
+"""Do the API's clock and ours agree? When does counting begin if not? (R3 and R4, docs/counting.md)
 
 Knows the poll's clock and reader. Must not know how a time is learned from answers: that is done in
 ``exporter/cloud/clock.py``.
@@ -65,8 +64,7 @@ class ClockCheck:
             await self._run.repository.commit(None)  # so that a restart does not move it
 
     def waited(self) -> int:
-        """Milliseconds since a first start was first tried and failed: counting begins then (R4,
-        docs/counting.md).
+        """Milliseconds since a first start was tried and failed (R4, docs/counting.md).
 
         Measured on the monotonic clock; for an earlier process on our wall clock, if the result is plausible.
         """

@@ -113,9 +113,7 @@ class HeadReads:
         self._density.learn(news, fresh)
 
     def _learn_burst(self, window: plan.Window, news: plan.Window, count: int) -> bool:
-        """Learn that ``window`` holds ``count`` records. Returns whether the next window will be another
-        one.
-        """
+        """Learn that ``window`` holds ``count`` records. Returns whether the next window will differ."""
         known = RecordCounts(self._run.ledger, window.since, news.since, 0.0)(window.since, news.since)
         before = self._density.per_ms
         self._density.found(news, int(count - known))

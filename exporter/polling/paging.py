@@ -169,9 +169,7 @@ class WindowRead:
         return min(found, key=lambda place: abs(place - expected), default=None)
 
     def _is_before_anchor(self, page: Page) -> bool:
-        """Did the list grow by more than a page? Then the page begins with a record that was received
-        before.
-        """
+        """Did the list grow by more than a page? Then the page begins with a record received before."""
         return self._shifting and len(page.records) > 1 and page.records[0].key in self._keys
 
     def _take(self, page: Page, first: int) -> bool:
@@ -209,9 +207,7 @@ class WindowRead:
         return ReadState.MORE
 
     def _ended(self) -> ReadState:
-        """After a page with nothing but its anchor: the end, unless a ``count`` that can be trusted is
-        larger.
-        """
+        """After a page with only its anchor: the end, unless a ``count`` that can be trusted is larger."""
         memory = self._memory
         if self.count is None or self.count <= self.elements:
             memory.short_ends = 0

@@ -63,9 +63,7 @@ class RecheckPlan(NamedTuple):
 
 
 class Density:
-    """How dense records are in time, learned from complete reads: it decides the length of the next
-    window.
-    """
+    """The density of records, learned from complete reads: the next window is cut by it."""
 
     def __init__(self, overlap: int) -> None:
         self._per_ms: float | None = None
@@ -142,9 +140,7 @@ def is_lagging(ledger: Ledger, read_until: int, now: int) -> bool:
 
 
 def backlog_window(density: Density, head: int, now: int) -> Window | None:
-    """The next piece of what head reads have not reached yet; ``None`` when one read is enough for all of
-    it.
-    """
+    """The next piece of what head reads have not reached; ``None`` when one read is enough."""
     span = density.span(MANY)
     return Window(head, head + span) if now - head > span else None
 
@@ -221,9 +217,7 @@ def history_window(ledger: Ledger, density: Density, start: int, most_records: i
 
 
 def pages(records: float) -> int:
-    """Requests that a window with so many records takes: each page begins with the last record of the one
-    before.
-    """
+    """Requests for so many records: each page begins with the last record of the one before."""
     return max(1, ceil((records - 1) / (PAGE_LIMIT - 1)))
 
 

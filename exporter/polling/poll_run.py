@@ -102,9 +102,7 @@ class PollRun:
         self.reads, self.problem = 0, None
 
     def note(self, error: ExporterError) -> None:
-        """Note that a read failed while the others go on: at its end the poll raises the first error
-        noted.
-        """
+        """Note that a read failed while the others go on: in the end the poll raises the first error."""
         if self.problem is None:
             self.problem = error
 
@@ -129,9 +127,7 @@ class PollRun:
 
     @property
     def furthest(self) -> int:
-        """The latest time in the API's answers; later than ``now`` where it is not believed (R3,
-        docs/counting.md).
-        """
+        """The latest time in the API's answers, believed or not (R3, docs/counting.md)."""
         return max(self.now(), self.clock.furthest_ms() or 0)
 
     @property
@@ -259,9 +255,7 @@ class PollRun:
         self._committed()
 
     def halve(self, density: Density, window: Window, result: WindowResult) -> bool:
-        """After an incomplete read, make windows smaller (R8, docs/counting.md). Returns whether that is
-        possible.
-        """
+        """After an incomplete read, make windows smaller. Returns whether that is possible."""
         density.shrink(window, result.count)
         if window.until - window.since > SECOND:
             return True

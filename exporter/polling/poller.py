@@ -186,9 +186,7 @@ class Poller:
             raise self._run.problem
 
     async def _read_windows(self) -> None:
-        """All kinds of reads in turn, first the one that the last poll had no request left for (R8,
-        docs/counting.md).
-        """
+        """All kinds of reads in turn; first the one for which the last poll had no request left."""
         if self.settle_reads.begin():
             self._head_reads.read_until = 0
             self._run.unread.clear()
@@ -213,9 +211,7 @@ class Poller:
     # --- steps ----------------------------------------------------------------------------------------
 
     async def _catch_up(self) -> None:
-        """While far behind: settle reads in order of time, within half the budget (R5 and R8,
-        docs/counting.md).
-        """
+        """While far behind: settle reads in order of time, within half the budget."""
         if not self.settle_reads.lagging:
             self._backlog = None
             return
@@ -232,9 +228,7 @@ class Poller:
         )
 
     async def _settle(self, limit: int) -> None:
-        """Settle reads. If one fails, open jobs are rechecked all the same, however long it goes on
-        failing.
-        """
+        """Settle reads. If one fails, open jobs are rechecked all the same."""
         try:
             await self.settle_reads.read(limit, self._head_reads.read_until)
         except ApiError as error:
@@ -252,9 +246,7 @@ class Poller:
                 self.settle_reads.advance(self._run.now())
 
     async def _ask_for_any(self) -> None:
-        """Is a missing job deleted, or does the API list nothing at all at present? (R6 and R9,
-        docs/counting.md)
-        """
+        """If a job is missing: does the API list any job at all at present?"""
         if self._run.missed:
             await self._run.ask_for_any()
 

@@ -62,9 +62,7 @@ async def recheck(run: PollRun, head: int) -> None:
 
 
 async def _go_on(run: PollRun, unread: WindowResult, due: list[Recheck]) -> BudgetSpentError | None:
-    """Go on with the stretch that the last poll's budget ended. After another error its jobs are due
-    again.
-    """
+    """Go on with the stretch that the last poll's budget ended. After an error its jobs are due again."""
     try:
         await _list(run, unread, due, MAX_WINDOW_RECORDS)
     except BudgetSpentError as error:

@@ -1,5 +1,4 @@
-"""Settle reads: every record once more, in order of creation, from the settled time on (R5, R6, R8,
-docs/counting.md).
+"""Settle reads: every record once more, in order of creation (R5, R6 and R8, docs/counting.md).
 
 While far behind, several windows are read at a time. They are recorded and committed one by one and in order
 all the same: if one fails, those after it wait until smaller windows have closed the gap. Where reading ends
@@ -152,9 +151,7 @@ class SettleReads:
             under_way.insert(place, reading)
 
     def _go_on(self, under_way: list[_Reading]) -> bool:
-        """Go on with the window that the last poll's budget ended, if it is still the next. Returns whether
-        it is.
-        """
+        """Go on with what the last poll's budget ended, if it is the next. Returns whether it is."""
         unread, self._unread = self._unread, None
         if unread is None or unread[0].window.since != self.read_until:
             return False
@@ -173,9 +170,7 @@ class SettleReads:
         return len(under_way), since, self._run.now()
 
     async def _read(self, window: plan.Window, unread: WindowResult | None = None) -> WindowResult:
-        """Read a window; again where it is empty in a backlog, as no other read would show that this is
-        wrong.
-        """
+        """Read a window; in a backlog an empty one again, as no other read would show that it is wrong."""
         reader, deadline = self._run.reader, self._run.deadline
         result = await (reader.go_on(unread, deadline) if unread else reader.read(window, deadline))
         while result.complete and not result.listing and result.repeats < EMPTY_AGAIN:
@@ -207,9 +202,7 @@ class SettleReads:
         ledger.settle(self.read_until, now)
 
     async def _record_shown(self, under_way: list[_Reading]) -> None:
-        """Record what windows show that will be read again: a record may be deleted by then (R5,
-        docs/counting.md).
-        """
+        """Record what windows show that will be read again: later, a record may be deleted."""
         while under_way:
             result = await under_way.pop(0).task
             result.complete = False

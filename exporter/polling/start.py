@@ -44,9 +44,7 @@ class PollStart:
         ``Date``."""
 
     async def learn(self) -> None:
-        """Learn the API's time, what ``count`` means and the project: at the first poll, and when in doubt
-        again.
-        """
+        """Learn the API's time, what ``count`` means and the project; again when in doubt."""
         for _ in range(PROBES):
             if self._source.clock.now_ms() is not None and not self._run.suspicious:
                 break

@@ -17,7 +17,7 @@ import msgspec
 
 from exporter import log
 from exporter.background import in_background
-from exporter.cloud import Client, Network, SharedLimits, client_of, credentials_key, network_of
+from exporter.cloud import Client, Network, SharedLimits, build_client, credentials_key, network_of
 from exporter.config import Config, TargetConfig, keys_of, longest_repeat, values
 from exporter.exposition import ApiMetrics
 from exporter.failures import BUILTIN_RULES, Classifier
@@ -93,14 +93,14 @@ async def read_networks(targets: Iterable[TargetConfig], resources: SharedResour
     return await in_background(read, name="networks")
 
 
-def new_client(settings: TargetConfig, way_out: Network, resources: SharedResources) -> Client:
+def new_client(settings: TargetConfig, network: Network, resources: SharedResources) -> Client:
     """The target's client. From now on the target counts in its credentials' rate limit. Raises ApiError."""
-    return client_of(
+    return build_client(
         settings,
         events=resources.api.target(settings.name),
         shared=resources.shared,
         environ=resources.environ,
-        way_out=way_out,
+        network=network,
         redactor=resources.redactor,
     )
 

@@ -80,7 +80,7 @@ def test_targets_that_are_never_answered_hold_up_no_other(
     monkeypatch: pytest.MonkeyPatch, hanging: int, proven: bool, endpoint: str
 ) -> None:
     """Each asks thrice at a time, with the same keys. Once that is known of them, another is read as ever."""
-    monkeypatch.setattr(breaker, "SILENT_SECONDS", -1.0)
+    monkeypatch.setattr(breaker, "UNANSWERED_SECONDS", -1.0)
     silent, seconds = not proven, 0.001
 
     async def answer(request: httpx.Request) -> httpx.Response | Exception:

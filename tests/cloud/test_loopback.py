@@ -19,7 +19,7 @@ import httpx
 import pytest
 
 from exporter.cloud.client import Client
-from exporter.cloud.connect import SharedLimits, client_of
+from exporter.cloud.connect import SharedLimits, build_client
 from exporter.cloud.http.network import read_network
 from exporter.cloud.http.pool import Connections
 from exporter.errors import ApiError
@@ -78,7 +78,7 @@ def poll(
     async def scenario() -> None:
         server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
         port = server.sockets[0].getsockname()[1]
-        client: Client = client_of(
+        client: Client = build_client(
             target(endpoint=f"{scheme}://127.0.0.1:{port}"),
             events=outcome.events,
             shared=SharedLimits(),
@@ -197,7 +197,7 @@ def test_nobody_listens() -> None:
         with socket.socket() as held:
             held.bind(("127.0.0.1", 0))  # bound and not listening: nobody else can take the port
             config = target(endpoint=f"http://127.0.0.1:{held.getsockname()[1]}")
-            client = client_of(
+            client = build_client(
                 config, events=outcome.events, shared=SharedLimits(), environ={}, jitter=lambda: 0.0
             )
             with pytest.raises(ApiError, match="cannot connect; check endpoint, firewall and proxy"):
@@ -304,7 +304,7 @@ def test_plain_http_where_tls_was_meant() -> None:
     async def scenario() -> ApiError:
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         config = target(endpoint=f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-        client = client_of(config, events=events, shared=SharedLimits(), environ={}, jitter=lambda: 0.0)
+        client = build_client(config, events=events, shared=SharedLimits(), environ={}, jitter=lambda: 0.0)
         with pytest.raises(ApiError) as caught:
             await client.list_jobs(JobsQuery(), deadline=time.monotonic() + 5.0)
         await client.aclose()

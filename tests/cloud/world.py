@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import httpx
 
 from exporter.cloud.client import Client
-from exporter.cloud.connect import SharedLimits, client_of
+from exporter.cloud.connect import SharedLimits, build_client
 from exporter.config import AkskAuth, Secret, TargetConfig
 from exporter.errors import ApiError
 from exporter.ledger.record import JobsQuery, Page
@@ -116,7 +116,7 @@ class World:
         self, config: TargetConfig, handler: Handler | None = None, events: Events | None = None
     ) -> Client:
         """One more client in this world."""
-        return client_of(
+        return build_client(
             config,
             events=events or self.events,
             shared=self.shared,

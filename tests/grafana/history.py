@@ -21,7 +21,7 @@ from typing import Final, NamedTuple
 import httpx
 from msgspec.structs import replace
 
-from exporter.cloud.connect import SharedLimits, client_of
+from exporter.cloud.connect import SharedLimits, build_client
 from exporter.commands.demo import configuration
 from exporter.exposition.api_stats import ApiMetrics
 from exporter.exposition.render import Exposition, process_view
@@ -104,7 +104,7 @@ class Recorder:
         self.store = quick_store(folder / "books.db")
         api = ApiMetrics(clock())
         self.exposition = Exposition(api, process_view({}, loaded_at=clock()))
-        self.client = client_of(
+        self.client = build_client(
             self.target,
             events=api.target(self.target.name),
             shared=SharedLimits(monotonic=clock, wall=clock, sleep=clock.sleep),

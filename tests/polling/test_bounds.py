@@ -1,4 +1,6 @@
-"""Whatever the list API makes of its bounds and of fractions of seconds, jobs are counted once (R6, R7)."""
+"""Whatever the list API makes of its bounds and of fractions of seconds, jobs are counted once (R6, R7,
+docs/counting.md).
+"""
 
 from __future__ import annotations
 

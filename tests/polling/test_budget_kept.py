@@ -1,4 +1,4 @@
-"""A poll's budget of requests: never exceeded, and enough at any size to get on (R8)."""
+"""A poll's budget of requests: never exceeded, and enough at any size to get on (R8, docs/counting.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Catching up after downtime: in order, within its part of the budget, with the news going on (R5, R8)."""
+"""Catching up after downtime: in order, within its part of the budget, with the news going on (R5, R8,
+docs/counting.md).
+"""
 
 from __future__ import annotations
 

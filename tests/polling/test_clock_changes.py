@@ -1,4 +1,6 @@
-"""Times without a zone, where the clocks are set back or forward: every job is counted once (R7)."""
+"""Times without a zone, where the clocks are set back or forward: every job is counted once (R7,
+docs/counting.md).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Clocks that are wrong (R3): a false ``Date``, our own clock or both, at a first start, running, restarted.
+"""Clocks that are wrong (R3, docs/counting.md): a false ``Date``, our own clock or both, at a first start,
+running, restarted.
 
 The poller on the real ``ApiClock``; a job a poll, each finished at the next, and every one must be counted.
 """

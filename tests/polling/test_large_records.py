@@ -1,4 +1,6 @@
-"""A record that makes every page with it too large to be read costs no other record (R6)."""
+"""A record that makes every page with it too large to be read costs no other record (R6,
+docs/counting.md).
+"""
 
 from __future__ import annotations
 

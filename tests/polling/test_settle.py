@@ -1,4 +1,6 @@
-"""Several windows of a backlog under way at a time: booked in order all the same (R5, R8)."""
+"""Several windows of a backlog under way at a time: booked in order all the same (R5, R8,
+docs/counting.md).
+"""
 
 from __future__ import annotations
 
@@ -320,7 +322,9 @@ def test_a_backlog_stays_within_its_half_of_the_budget(store: SqliteStore, budge
 
 
 def test_a_missing_job_shown_after_all_takes_the_reading_back(harness: PollerHarness) -> None:
-    """The windows that did not show it were not complete (R6): whatever else they hid would stay unseen."""
+    """The windows that did not show it were not complete (R6, docs/counting.md): whatever else they hid would
+    stay unseen.
+    """
     asyncio.run(harness.poll(30))
     settle_reads, ledger = harness.poller.settle_reads, harness.repository.ledger
     settled_until = ledger.times.settled_until

@@ -1,4 +1,6 @@
-"""A record that an answer showed is counted, also when it is deleted the moment it was served (R5, R6)."""
+"""A record that an answer showed is counted, also when it is deleted the moment it was served (R5, R6,
+docs/counting.md).
+"""
 
 from __future__ import annotations
 

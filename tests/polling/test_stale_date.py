@@ -1,4 +1,6 @@
-"""A ``Date`` that is stale for a while, and then right again, gives no job up before its time (R3, R6)."""
+"""A ``Date`` that is stale for a while, and then right again, gives no job up before its time (R3, R6,
+docs/counting.md).
+"""
 
 from __future__ import annotations
 

@@ -202,7 +202,7 @@ PARTS = {
     "Exposition": exporter.app,
     "SqliteStore": exporter.runtime.storage,
     "Classifier": exporter.runtime.target,
-    "client_of": exporter.runtime.target,
+    "build_client": exporter.runtime.target,
     "LedgerRepository": exporter.runtime.target,
     "PageMemory": exporter.runtime.target,
     "Poller": exporter.runtime.target,
@@ -316,7 +316,7 @@ def expected(name: str, config: model.Config, given: dict[str, object]) -> dict[
         value = config.targets[0]
         for field in key.split("."):
             value = getattr(value, field)
-        return {f"client_of.target.{key}": value, **GIVEN.get(name, {})}
+        return {f"build_client.target.{key}": value, **GIVEN.get(name, {})}
     if name == "storage.url":
         return {"SqliteStore.path": config.storage.sqlite_file}
     if name in GIVEN:

@@ -94,7 +94,7 @@ def password_source(
 
 
 def _password_reader(auth: PasswordAuth) -> Callable[[], Awaitable[tuple[str, str]]]:
-    """Gives the password, and what the store may remember of it should it be refused."""
+    """Reads the password, and makes the fingerprint by which the store remembers it if it is refused."""
     reading = SecretReader[Secret](auth.password)
     known: dict[str, str] = {}
 
@@ -151,12 +151,12 @@ def _read_token(answer: HttpAnswer, owner: str, password: Secret, now: float) ->
 
 
 def host(url: str) -> str:
-    """Host and port: what tells endpoints apart."""
+    """Host and port, which name an endpoint."""
     return httpx.URL(url).netloc.decode("ascii")
 
 
 def endpoint(target: TargetConfig) -> str:
-    """Tells the identity service from other endpoints, also where it shares their host."""
+    """The name of the identity service as an endpoint, also where it shares a host with others."""
     return host(target.iam_endpoint) + "/v3"
 
 

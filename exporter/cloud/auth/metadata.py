@@ -33,7 +33,7 @@ _TIMEOUTS: Final = httpx.Timeout(5.0, connect=3.0)
 _UNSUPPORTED: Final = (404, 405, 503)
 _NO_AGENCY: Final = "Please configure Cloud Service Agency first"
 _LEAST_LIFE: Final = 120.0
-"""Keys that seem to have ended already are used all the same: then it is our clock that is wrong."""
+"""Seconds. Keys that seem to have ended already are used all the same: our clock is wrong then."""
 _UNKNOWN_LIFE: Final = 600.0
 
 _SPELLINGS: Final = {
@@ -58,7 +58,7 @@ def agency_source(
     """Keys of the pod's identity when its environment is set, else of the machine's agency."""
 
     async def fetch() -> Lease[KeyPair]:
-        # For a moment: they are needed once in fifty minutes.
+        # Opened for this request alone: the next comes in fifty minutes.
         async with Connections(network, transport=transport, timeouts=_TIMEOUTS) as connections:
             exchange = open_exchange(connections)
 

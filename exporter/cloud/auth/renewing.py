@@ -1,7 +1,7 @@
-"""Credentials that end: kept until shortly before, fetched by one request at a time.
+"""Credentials that end: kept until shortly before their end, renewed by one request at a time.
 
 Knows nothing of where they come from. Their life is measured on the monotonic clock from the answer that
-brought them, so that a wrong wall clock of ours neither wastes nor outlives them.
+brought them, so that a wrong wall clock of ours renews them neither too early nor too late.
 """
 
 from __future__ import annotations

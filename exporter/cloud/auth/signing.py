@@ -1,7 +1,7 @@
 """SDK-HMAC-SHA256, Huawei Cloud's request signature, as pure functions of text and bytes.
 
-Knows the algorithm and nothing of clocks, credentials' origin or HTTP libraries. The official SDK's
-signer is the judge: ``tests/cloud/auth/signing_vectors.json`` holds its answers.
+Knows the algorithm and nothing of clocks, of where credentials come from, or of HTTP libraries. Tests compare
+it with the official SDK's signer, whose results are in ``tests/cloud/auth/signing_vectors.json``.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ from exporter.errors import ApiError, CredentialsError
 T = TypeVar("T")
 
 READ_SECONDS: Final = 5.0
-"""Longer than a file takes that can be read at all."""
+"""A file that is not read within this time will probably not be read at all."""
 POD_URI: Final = "HC_CONTAINER_CREDENTIALS_FULL_URI"
 _PROJECT_ID: Final = "HUAWEICLOUD_SDK_PROJECT_ID"
 _ENVIRONMENT: Final = ("HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK")
@@ -226,9 +226,9 @@ class ChainSource:
 
 
 def credentials_key(auth: Auth, environ: Mapping[str, str]) -> str:
-    """Tells which targets use the same credentials, at start and without asking anybody.
+    """The same for targets that use the same credentials; known at start, without any request.
 
-    A fingerprint of the ids alone (or of the files' names): it reveals nothing.
+    A fingerprint of the ids alone (or of the files' names): no secret is part of it.
     """
     if isinstance(auth, AkskAuth):
         return _aksk_key(auth)

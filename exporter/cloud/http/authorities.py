@@ -31,7 +31,7 @@ _FOLDER: Final = "SSL_CERT_DIR"
 _HASHED: Final = re.compile(r"[0-9a-f]{8}\.[0-9]+")
 """How OpenSSL finds a certificate in a folder: by the hash of its subject."""
 CHECK_SECONDS: Final = 1.0
-"""Seconds between two looks at the files."""
+"""Seconds between two checks of the files."""
 READ_SECONDS: Final = 1.0
 """Seconds that a request waits for files that hang."""
 
@@ -40,7 +40,7 @@ _Stamp = tuple[tuple[str, int, int, int, int], ...]
 
 
 class Authorities:
-    """What ``context`` trusts follows the files."""
+    """Keeps a TLS context that trusts what the files say at present."""
 
     def __init__(
         self, environ: Mapping[str, str], *, monotonic: Callable[[], float] = time.monotonic
@@ -52,13 +52,13 @@ class Authorities:
         self._problem = ""
         self.reading = SingleFlight[ssl.SSLContext]("authorities")
         self.context = self.read()
-        self._looked = monotonic()
+        self._checked_at = monotonic()
 
     async def refresh(self) -> ssl.SSLContext:
-        """The context of now; that of before as long as the files cannot be used, or hang."""
-        if self._monotonic() - self._looked < CHECK_SECONDS:
+        """The present context; the one before as long as the files cannot be used, or hang."""
+        if self._monotonic() - self._checked_at < CHECK_SECONDS:
             return self.context
-        self._looked = self._monotonic()
+        self._checked_at = self._monotonic()
         problem = ""
         try:
             self.context = await self.reading.run(self.read, seconds=READ_SECONDS)

@@ -45,7 +45,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from exporter.bounded import BoundedDict
-from exporter.cloud.http.refusals import PlaceRecord, Refusal, refused_elsewhere, refused_here
+from exporter.cloud.http.refusals import PlaceRecord, PlaceRefusal, refused_elsewhere, refused_here
 from exporter.errors import ApiError
 
 TRIALS: Final = 3
@@ -53,9 +53,9 @@ TRIALS: Final = 3
 _REFUSED_SECONDS: Final = 300.0
 """As long as a lock lasts (APIG FAQ)."""
 _DENIED_SECONDS: Final = 60.0
-"""Permissions take minutes to arrive: asking more often would only be impolite."""
-SILENT_SECONDS: Final = 2.0
-"""A request that ends without an answer after so long makes its place a silent one."""
+"""New permissions take minutes to apply: to ask more often would only cost requests."""
+UNANSWERED_SECONDS: Final = 2.0
+"""A place whose last request ended without an answer, after more than so long, counts as unanswered."""
 _TURN_SECONDS: Final = 60.0
 """How long a place has to take its turn before another one may."""
 _REMEMBERED: Final = 64
@@ -101,7 +101,7 @@ class CredentialUse:
 
 
 class Breaker:
-    """Of all targets with the same credentials: the tables of the module, and who waits for room."""
+    """Shared by all targets with the same credentials: decides by the tables above what may be sent."""
 
     def __init__(
         self, *, wall: Callable[[], float], monotonic: Callable[[], float], trials: int = TRIALS
@@ -109,12 +109,12 @@ class Breaker:
         self._wall = wall
         self._monotonic = monotonic
         self._trials = trials
-        self._refusals = BoundedDict[tuple[str, str], Refusal](limit=_REMEMBERED)
+        self._refusals = BoundedDict[tuple[str, str], PlaceRefusal](limit=_REMEMBERED)
         """By credentials and place, also when their time is over; the longest ago first."""
         self._refusals_arrived = 0
         self._accepted = BoundedDict[str, str | None](limit=_REMEMBERED)
         """By place, the credentials that it accepted last; ``None`` when that was before a restart."""
-        self._silent = BoundedDict[str, None](limit=_REMEMBERED)
+        self._unanswered = BoundedDict[str, None](limit=_REMEMBERED)
         """Places whose last request was not answered."""
         self._under_way: dict[CredentialUse, None] = {}
         self._waiting: dict[CredentialUse, asyncio.Future[None]] = {}
@@ -138,7 +138,7 @@ class Breaker:
         accepted: dict[str, str | None] = {record.place: None for record in state if record.accepted}
         _put_before(self._accepted, accepted)
         refusals = {
-            (record.fingerprint, record.place): Refusal(
+            (record.fingerprint, record.place): PlaceRefusal(
                 record, now + min(record.until - wall, _REFUSED_SECONDS)
             )
             for record in state
@@ -164,15 +164,15 @@ class Breaker:
             raise
         finally:
             if use in self._under_way:
-                self._note_silence(use, answered=answered)
+                self._note_answer(use, answered=answered)
                 del self._under_way[use]
             self._admit_waiting()
 
-    def _note_silence(self, use: CredentialUse, *, answered: bool) -> None:
+    def _note_answer(self, use: CredentialUse, *, answered: bool) -> None:
         if answered:
-            self._silent.pop(use.place, None)
-        elif self._monotonic() - use.sent_at > SILENT_SECONDS:
-            self._silent.remember(use.place, None)
+            self._unanswered.pop(use.place, None)
+        elif self._monotonic() - use.sent_at > UNANSWERED_SECONDS:
+            self._unanswered.remember(use.place, None)
 
     async def wait_for_room(self, use: CredentialUse, seconds: float) -> None:
         """For ``CredentialUse.begin``."""
@@ -196,8 +196,8 @@ class Breaker:
 
         Endpoints that did not answer come last: a target that is new must not wait behind all of theirs.
         """
-        silent = {_endpoint(place) for place in self._silent}
-        for use, admitted in sorted(self._waiting.items(), key=lambda item: item[0].endpoint in silent):
+        unanswered = {_endpoint(place) for place in self._unanswered}
+        for use, admitted in sorted(self._waiting.items(), key=lambda item: item[0].endpoint in unanswered):
             if admitted.done():
                 continue
             try:
@@ -249,7 +249,7 @@ class Breaker:
         self._note_refusal(record, seconds=_DENIED_SECONDS)
 
     def _note_refusal(self, record: PlaceRecord, *, seconds: float) -> None:
-        refusal = Refusal(record, self._monotonic() + seconds, self._refusals_arrived)
+        refusal = PlaceRefusal(record, self._monotonic() + seconds, self._refusals_arrived)
         self._refusals.remember((record.fingerprint, record.place), refusal)
         self._admit_waiting()
 
@@ -297,9 +297,9 @@ class Breaker:
         return use.signatures > 0 or self._is_among_few(use, under_way)
 
     def _is_among_few(self, use: CredentialUse, under_way: list[CredentialUse]) -> bool:
-        """What is never answered looks like what will be refused late: so few are under way at a time.
+        """Few requests are under way at a time: one that is not answered yet may still be refused.
 
-        Fewer still of unproven places, so that what hangs leaves room for the others.
+        Fewer still at unproven places, so that requests that hang leave room for the others.
         """
         few = self._trials - 1
         here = [other for other in under_way if other.endpoint == use.endpoint]
@@ -309,7 +309,7 @@ class Breaker:
             return True
         return not any(map(self._is_unproven, here)) and sum(map(self._is_unproven, under_way)) < few
 
-    def _allowed_altogether(self, use: CredentialUse, unsettled: list[Refusal]) -> int:
+    def _allowed_altogether(self, use: CredentialUse, unsettled: list[PlaceRefusal]) -> int:
         """Signatures of all places that may be in doubt before this one is sent."""
         refusing = {_endpoint(refusal.record.place) for refusal in unsettled}
         if use.signatures:  # it was refused just now
@@ -339,7 +339,7 @@ class Breaker:
         return place in self._accepted and self._accepted[place] in (credential, None)
 
     def _is_unproven(self, use: CredentialUse) -> bool:
-        return use.place in self._silent or not self._accepts(use.credential, use.place)
+        return use.place in self._unanswered or not self._accepts(use.credential, use.place)
 
 
 def _put_before(known: BoundedDict[_K, _V], older: dict[_K, _V]) -> None:
@@ -354,5 +354,5 @@ def _endpoint(place: str) -> str:
     return place.partition("/")[0]
 
 
-def _signatures(refusals: Iterable[Refusal]) -> int:
+def _signatures(refusals: Iterable[PlaceRefusal]) -> int:
     return sum(refusal.record.signatures for refusal in refusals)

@@ -1,4 +1,4 @@
-"""Where requests of a target go, and what a refusal from there concerns."""
+"""Where requests of a target go, and what a refusal from there applies to."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from exporter.errors import ErrorKind
 
 
 class Destination(NamedTuple):
-    """Where requests of a target go, and what an answer from there speaks of."""
+    """One endpoint as a target uses it: its rate limit, its breaker and its place."""
 
     limiter: EndpointLimiter
     breaker: Breaker
     place: str
-    """What a refusal concerns, see ``place``."""
+    """What a refusal applies to, see the function ``place``."""
 
     def refused(
         self, credential: str, refusal: ApiRefusedError, *, signatures: int = 1, correctable: bool = False
     ) -> None:
-        """Take note of a refusal that speaks of the credentials with this fingerprint."""
+        """Note a refusal of the credentials with this fingerprint."""
         if refusal.denied:
             self.breaker.deny(credential, self.place, refusal.message)
         elif refusal.kind is ErrorKind.AUTH:
@@ -31,5 +31,5 @@ class Destination(NamedTuple):
 
 
 def place(endpoint: str, *asked: str) -> str:
-    """Tells the endpoint, and after a ``/`` what is asked for there; reveals neither."""
+    """A fingerprint of the endpoint, and after a ``/`` one of what is asked for there."""
     return f"{fingerprint(endpoint)}/{fingerprint(*asked)}"

@@ -35,7 +35,7 @@ class ErrorMeaning(NamedTuple):
     remedy: Remedy
     advice: str
     denied: bool
-    """It speaks of permissions: of what was asked for, and not of the credentials."""
+    """The credentials are good, but have no permission for what was asked."""
 
 
 class _Rule(NamedTuple):
@@ -50,7 +50,7 @@ class _Rule(NamedTuple):
     remedy: Remedy = Remedy.NONE
     retryable: bool = False
     denied: bool | None = None
-    """``None``: the status says it, 403 for permissions."""
+    """``None``: by the status, as 403 is about permissions."""
 
 
 _RULES: Final = (
@@ -169,7 +169,7 @@ _ADVICE: Final = {
 }
 
 
-def judge(status: int, code: str, text: str) -> ErrorMeaning:
+def meaning_of(status: int, code: str, text: str) -> ErrorMeaning:
     """The meaning of one refusal; an unknown code is judged by its status alone."""
     number = normal(code)
     for rule, pattern, codes in _COMPILED:

@@ -16,7 +16,7 @@ import httpx
 import msgspec
 
 from exporter.cloud.http import loose_json
-from exporter.cloud.http.error_codes import ErrorMeaning, Remedy, judge
+from exporter.cloud.http.error_codes import ErrorMeaning, Remedy, meaning_of
 from exporter.cloud.http.proxies import Proxy
 from exporter.cloud.redact import MessageRedactor
 from exporter.cloud.times import parse_http_date
@@ -31,7 +31,7 @@ _WINDOW_UNITS: Final = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86
 _CODE_NAMES: Final = ("error_code", "errorCode", "code")
 _TEXT_NAMES: Final = ("error_msg", "errorMsg", "message", "error_description", "msg")
 _RETRY_AFTER_LIMIT: Final = 3600.0
-"""A larger ``Retry-After`` is a mistake; obeying it would silence the exporter for good."""
+"""Seconds. A larger ``Retry-After`` is a mistake: to obey it would stop the exporter for days."""
 
 
 class ApiRefusedError(ApiError):
@@ -45,8 +45,8 @@ class ApiRefusedError(ApiError):
     window: float | None = None
 
 
-class Said(NamedTuple):
-    """What a body says of itself; empty where it is silent."""
+class ErrorBody(NamedTuple):
+    """The error object in a body; empty texts where it has none."""
 
     code: str = ""
     text: str = ""
@@ -58,7 +58,7 @@ def refusal(
 ) -> ApiRefusedError:
     """The error for an answer whose status is not the one asked for. ``now``: Unix seconds, for dates."""
     said = read_body(body)
-    meaning = judge(status, said.code, said.text)
+    meaning = meaning_of(status, said.code, said.text)
     text = said.text or _looks_like(body) or _phrase(status)
     if meaning.kind is ErrorKind.REDIRECT:
         text = f"redirected to {headers.get('location', 'nowhere')}"
@@ -76,7 +76,7 @@ def bad_page(body: bytes, redact: MessageRedactor) -> ApiError:
     """The error for an answer with status 200 that is no list: what it says inside, or ``decode``."""
     said = read_body(body)
     if said.code or said.text:
-        meaning = judge(200, said.code, said.text)
+        meaning = meaning_of(200, said.code, said.text)
         text = f"an error inside an answer with status 200: {said.text or said.code}"
         return _build(meaning, said, text, redact, 200, "")
     what = _looks_like(body) or "JSON that is not a list of jobs"
@@ -146,26 +146,26 @@ def retry_after(value: str | None, now: float | None) -> float | None:
     return min(max(until - now, 0.0), _RETRY_AFTER_LIMIT)
 
 
-def read_body(body: bytes) -> Said:
+def read_body(body: bytes) -> ErrorBody:
     """Code, text and request id of an error object in any documented shape, also one level down."""
     if not body or len(body) > _BODY_LIMIT:
-        return Said()
+        return ErrorBody()
     try:
         value: Any = loose_json.decode(body)
     except ValueError:
-        return Said()
+        return ErrorBody()
     if not isinstance(value, dict):
-        return Said(text=value if isinstance(value, str) else "")
+        return ErrorBody(text=value if isinstance(value, str) else "")
     for candidate in (value, *(inner for inner in value.values() if isinstance(inner, dict))):
         code, text = _first(candidate, _CODE_NAMES), _first(candidate, _TEXT_NAMES)
         if code or text:
             request_id = _first(candidate, ("request_id", "requestId")) or _first(value, ("request_id",))
-            return Said(code, text, request_id)
-    return Said()
+            return ErrorBody(code, text, request_id)
+    return ErrorBody()
 
 
 def _build(
-    meaning: ErrorMeaning, said: Said, text: str, redact: MessageRedactor, status: int, request_id: str
+    meaning: ErrorMeaning, said: ErrorBody, text: str, redact: MessageRedactor, status: int, request_id: str
 ) -> ApiRefusedError:
     # The remedy for the operator comes first in the bound: the cloud's own text is cut, not our advice.
     room = 300 - len(meaning.advice) - 2 if meaning.advice else 300

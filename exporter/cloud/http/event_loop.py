@@ -1,8 +1,8 @@
-"""Addresses of host names, looked up in threads that nobody waits for, one lookup a name at a time.
+"""asyncio's event loop, but host names are looked up in threads of their own, one lookup a name at a time.
 
-asyncio looks names up in the few threads that it has for everything, and waits for them at its end. A name
-server that never answers holds each of them for twenty seconds, and with them other names, a reload and the
-end of the program.
+asyncio itself looks names up in the few threads that it has for everything, and waits for them when it ends.
+A name server that never answers keeps each of them busy for twenty seconds: other names, a reload and the end
+of the program would wait for it.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any, Final, TypeVar
 from exporter.background import SingleFlight
 
 LOOKUP_SECONDS: Final = 6.0
-"""How long one asks: less than what a connection may take, so that the error speaks of the name. The lookup
-itself goes on, and who asks next learns its result."""
+"""How long a caller waits: less than a connection may take, so that the error is about the name. The lookup
+itself goes on, and the next caller gets its result."""
 
 _T = TypeVar("_T")
 

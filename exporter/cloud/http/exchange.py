@@ -1,6 +1,6 @@
 """One request, one whole answer: bounded, reported, and every fault an ApiError.
 
-With ``connections.py`` the only module that drives httpx. Knows nothing of retries, credentials or jobs.
+With ``pool.py`` the only module that sends by httpx. Knows nothing of retries, credentials or jobs.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ MAX_LIST_BYTES: Final = 4 * 1024 * 1024
 """Bytes of a list answer, inflated: forty times what a page of a hundred jobs takes."""
 MAX_OTHER_BYTES: Final = 256 * 1024
 """Of every other answer."""
-_BEGIN: Final = 64 * 1024
+_BEGINNING: Final = 64 * 1024
 """Bytes that are read of a larger body."""
 _STEP: Final = 64 * 1024
 """Inflated at a time, so that a few bytes cannot become many before they are counted."""
 _ATTEMPT_SECONDS: Final = 60.0
-"""A body that drips slower than this is given up, so that time is left for another attempt."""
+"""An answer that takes longer is given up, so that there is time left for another attempt."""
 _SECRET_HEADERS: Final = ("authorization", "x-auth-token", "x-security-token", "x-metadata-token")
 _OTHER_ENCODINGS: Final = ("br", "zstd", "compress", "x-compress", "dcb", "dcz")
-"""That exist and are not ours; other words may be anything."""
+"""Encodings that exist and that we do not read. They are named in errors; other words might be anything."""
 
 _T = TypeVar("_T")
 
@@ -45,7 +45,7 @@ class HttpAnswer(NamedTuple):
     sent: float
     received: float
     cut: bool = False
-    """There is more: a list larger than ``MAX_LIST_BYTES``, of which ``body`` is the begin."""
+    """``body`` is only the beginning of a list larger than ``MAX_LIST_BYTES``."""
 
 
 class Exchange:
@@ -77,7 +77,7 @@ class Exchange:
         expected: tuple[int, ...] = (200,),
         deadline: float | None = None,
     ) -> _T:
-        """Send once and give what ``read`` makes of the answer.
+        """Send once and return what ``read`` makes of the answer.
 
         ``secrets`` are masked in every message, as is whatever proof the request carried. Raises ApiError.
         """
@@ -99,7 +99,7 @@ class Exchange:
         except ApiError as error:
             error.operation = operation
             self._events.error(error)
-            # The name may have moved and the old address be left with errors: connect anew next time.
+            # The host may have another address by now, and the old one answer with errors: connect anew.
             await self._connections.close_idle()
             raise
 
@@ -148,12 +148,12 @@ class Exchange:
 async def _read_body(response: httpx.Response, limit: int) -> tuple[bytes, bool]:
     """The body, inflated here and not by httpx: a few kilobytes of gzip can hold gigabytes.
 
-    Of a larger one the begin, and that there is more.
+    Of a larger one its beginning, and that there is more.
     """
     announced = response.headers.get("content-length", "")
     too_long = announced.isascii() and announced.isdigit() and int(announced) > limit
     if too_long:
-        limit = _BEGIN
+        limit = _BEGINNING
     inflate = _inflater(response.headers.get("content-encoding", ""), response.status_code)
     body = bytearray()
     taken = 0
@@ -165,7 +165,7 @@ async def _read_body(response: httpx.Response, limit: int) -> tuple[bytes, bool]
             for piece in inflate(chunk):
                 body += piece
                 if max(taken, len(body)) > limit:
-                    return bytes(body[:_BEGIN]), True
+                    return bytes(body[:_BEGINNING]), True
                 await asyncio.sleep(0)  # others have their turn, however much a chunk holds
     except httpx.HTTPError:
         if not too_long:

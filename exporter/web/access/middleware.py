@@ -28,7 +28,10 @@ BucketKey = tuple[str, bytes | None]
 
 
 class ClientRateLimiter:
-    """A token bucket for each client, so that nobody can use up what another one needs."""
+    """A token bucket for each client, so that nobody can use up what another one needs.
+
+    It never waits, but says how long the client has to: ``RateLimiter`` of the cloud package waits.
+    """
 
     def __init__(self, limit: RateLimit, monotonic: Callable[[], float]) -> None:
         self.limit = limit

@@ -47,7 +47,7 @@ def test_any_text_is_taken_apart_or_a_value_error(text: str) -> None:
     for take in (
         loose_json.decode,
         loose_json.members,
-        loose_json.text,
+        loose_json.decode_text,
         lambda body: loose_json.elements(body, 3),
     ):
         with contextlib.suppress(ValueError):

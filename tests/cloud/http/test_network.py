@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import pytest
 
 from exporter.cloud.client import Client
-from exporter.cloud.connect import SharedLimits, client_of
+from exporter.cloud.connect import SharedLimits, build_client
 from exporter.cloud.http.event_loop import EventLoop
 from exporter.errors import ApiError
 from exporter.ledger.record import JobsQuery
@@ -135,7 +135,7 @@ def run(names: Names, main: Coroutine[Any, Any, T]) -> T:
 
 @contextlib.contextmanager
 def client(endpoint: str, environ: Mapping[str, str]) -> Iterator[Client]:
-    yield client_of(
+    yield build_client(
         target(endpoint=endpoint),
         events=Events(),
         shared=SharedLimits(),

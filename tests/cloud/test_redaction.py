@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 
 from exporter import log
-from exporter.cloud.connect import SharedLimits, client_of
+from exporter.cloud.connect import SharedLimits, build_client
 from exporter.config import AkskAuth, Secret
 from exporter.ledger.record import JobsQuery
 from tests.cloud.world import Events, jobs, run, target
@@ -24,7 +24,7 @@ def test_secrets_from_files_and_their_successors_are_masked(tmp_path: Path) -> N
         return jobs("a")
 
     async def scenario() -> None:
-        client = client_of(
+        client = build_client(
             target(auth=AkskAuth(Secret("access-key"), path)),
             events=Events(),
             shared=SharedLimits(),
