@@ -5,19 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from grafana import exporter_api, failures, overview, usage
+from exporter.exposition.catalog import METRICS
+from grafana import exporter_api, failures, further, overview, usage
 
 FOLDER: Final = Path(__file__).parent / "dashboards"
 
 
 def dashboards() -> dict[str, str]:
     """The text of every file by its name."""
-    return {
+    texts = {
         "overview.json": overview.build(),
         "failures.json": failures.build(),
         "usage.json": usage.build(),
         "exporter-api.json": exporter_api.build(),
     }
+    if others := further.panels(METRICS, "".join(texts.values())):
+        texts["exporter-api.json"] = exporter_api.build(others)
+    return texts
 
 
 def main() -> None:

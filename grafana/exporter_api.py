@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from grafana.frame import Section, dashboard
@@ -352,7 +353,8 @@ def process() -> list[Panel]:
     ]
 
 
-def build() -> str:
+def build(others: Sequence[Panel] = ()) -> str:
+    """``others`` are the panels of metrics that have no better place."""
     kinds = "Failed requests a second by kind."
     codes = "Failed requests a second by the API's own code: look it up in the cloud's documentation."
     api = [
@@ -369,6 +371,7 @@ def build() -> str:
         ("The cloud's API", api),
         ("Polls and books", books),
         ("The process", process()),
+        *([("Further metrics", [*others])] if others else []),
     ]
     return dashboard(
         "metastudio-tts-exporter",

@@ -61,7 +61,8 @@ def api_samples(name: str, api: ApiMetrics) -> Values:
     return {labels: value for view in api.views() for labels, value in named(name).samples(view)}
 
 
-# The contract's section 4, written a second time: what users query must not change by accident.
+# Written a second time: what users query must not change by accident. A new metric becomes a part of it with
+# the release that has it; until then docs/metrics.md shows it.
 CONTRACT = {
     "metastudio_tts_jobs": ("gauge", "J job_state", "books"),
     "metastudio_tts_open_jobs": ("gauge", "J job_state", "books"),
@@ -103,14 +104,14 @@ CONTRACT = {
 
 
 def test_the_table_is_the_contract() -> None:
-    """Names, types, labels and scopes are those that users depend on, each declared once."""
-    declared = [(m.name, (m.type, " ".join(m.labels), m.scope)) for m in METRICS]
+    """Names, types, labels and scopes that users depend on are as they were; each name is declared once."""
+    declared = {m.name: (m.type, " ".join(m.labels), m.scope) for m in METRICS}
     expected = {
         name: (kind, labels.replace("J", "target job_type tts_service_enum", 1), scope)
         for name, (kind, labels, scope) in CONTRACT.items()
     }
-    assert dict(declared) == expected
-    assert len(declared) == len(expected)
+    assert {name: declared.get(name) for name in expected} == expected
+    assert len(declared) == len(METRICS)
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)

@@ -14,7 +14,10 @@ import yaml
 
 from exporter.exposition.catalog import METRICS
 from exporter.failures.classify import BUILTIN_RULES, Classifier
+from grafana import exporter_api
 from grafana.build import FOLDER, dashboards
+from grafana.further import NOT_SHOWN
+from grafana.further import panels as further_panels
 from grafana.panels import CLASSES
 from tests.grafana.queries import LABELS_OF_PROMETHEUS, Panel, Query, panels, queries, resolved
 
@@ -30,8 +33,6 @@ UIDS = {
 
 PROCESS = {"process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds"}
 TABLE = {metric.name: metric for metric in METRICS}
-NOT_SHOWN = {"metastudio_exporter_config_last_reload_success_timestamp_seconds"}
-"""The panel *Configuration* tells whether the last reload succeeded."""
 
 
 def model(name: str) -> dict[str, Any]:
@@ -59,6 +60,18 @@ def test_there_are_four_files_and_no_forgotten_one() -> None:
 def test_every_metric_is_on_a_panel(name: str) -> None:
     """What the exporter knows, an operator finds without writing a query."""
     assert any(name in query.expr for query in queries())
+
+
+def test_a_metric_that_no_panel_asks_for_is_given_one() -> None:
+    """Of whatever type it is, with a query that Prometheus understands, and its help beside it."""
+    board = json.loads(exporter_api.build(further_panels(METRICS, "")))
+    made = {panel["title"]: panel for panel in board["panels"] if panel["title"] in TABLE}
+    assert made.keys() == TABLE.keys() - NOT_SHOWN
+    for name, panel in made.items():
+        (target,) = panel["targets"]
+        assert name in target["expr"]
+        promql_parser.parse(resolved(target["expr"]))
+        assert panel["description"] == TABLE[name].help
 
 
 @every_dashboard
