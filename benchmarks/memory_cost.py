@@ -21,7 +21,7 @@ from exporter.ledger.stored import StoredLedger, open_ledger
 from exporter.ledger.watermarks import Times
 from exporter.polling.due import RecordCounts, due_rechecks
 from exporter.polling.planner import plan_rechecks
-from testkit.world import MINUTE, SECOND, rules
+from testkit.world import MINUTE, SECOND, ledger_settings
 
 START: Final = 1_750_000_020_000
 DAY: Final = 24 * 60 * MINUTE
@@ -34,7 +34,7 @@ def resident() -> int:
 
 def filled(jobs: int) -> Ledger:
     """Books in which that many jobs, evenly created over a day, are open and were looked at in time."""
-    ledger = open_ledger(StoredLedger(times=Times.start(START)), rules(), ())
+    ledger = open_ledger(StoredLedger(times=Times.start(START)), ledger_settings(), ())
     step, draw = DAY / jobs, random.Random(1)  # noqa: S311  spreads the looks, hides no secret
     for number in range(jobs):
         created = START + int(number * step)

@@ -162,7 +162,7 @@ class Bench:
     def settle(self) -> None:
         ledger = self.harness.repository.ledger
         with self.parts["after"]:
-            ledger.settle(self.now - ledger.rules.overlap, self.now)
+            ledger.settle(self.now - ledger.settings.overlap, self.now)
 
 
 def asyncio_run(work: object) -> None:

@@ -78,8 +78,13 @@ def run(workload: Workload, each: Callable[[BenchHarness, float, int], None] | N
         7, start=START, rate=workload.per_minute, options=WorldOptions(rhythm=0.0, stuck=workload.stuck)
     )
     harness = BenchHarness(world, interval=INTERVAL)
-    rules = harness.rules
-    bound = Bound(world, interval=rules.interval, overlap=rules.overlap, max_age=rules.max_job_age)
+    ledger_settings = harness.settings
+    bound = Bound(
+        world,
+        interval=ledger_settings.interval,
+        overlap=ledger_settings.overlap,
+        max_age=ledger_settings.max_job_age,
+    )
     costs, begin = Costs(workload.name), START + workload.warm_up + workload.outage
     at = START
     while at < begin + workload.measured:
@@ -88,8 +93,8 @@ def run(workload: Workload, each: Callable[[BenchHarness, float, int], None] | N
             world.schedule(Effect(rate_factor=20.0), at + 60.0, at + 120.0)
         before = harness.reader.requests
         forced = bound.poll(world_ms := int(world.now * SECOND))
-        naive = _pages(world, world_ms - rules.window, world_ms)
-        plain = max(1, _pages(world, world_ms - rules.interval, world_ms)) + bound.open_jobs
+        naive = _pages(world, world_ms - ledger_settings.window, world_ms)
+        plain = max(1, _pages(world, world_ms - ledger_settings.interval, world_ms)) + bound.open_jobs
         asyncio.run(harness.poller.poll())
         spent = harness.reader.requests - before
         if at >= begin:

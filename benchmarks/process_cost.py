@@ -30,7 +30,7 @@ from exporter.ledger.watermarks import Times
 from exporter.store.base import Commit
 from exporter.store.sqlite import SqliteStore
 from testkit.processes import ROOT, Exporter, Samples, get, simulator, total, wait_for, write_config
-from testkit.world import rules
+from testkit.world import ledger_settings
 
 HOUR: Final = 3600
 PER_MINUTE: Final = 1e6 / 24 / 60
@@ -228,7 +228,7 @@ def write_store(path: Path) -> None:
         changes=changes,
         project_id=project,
         last_complete_poll=now,
-        buckets=configured_buckets(rules()),
+        buckets=configured_buckets(ledger_settings()),
         keep_minutes_since=0,
     )
     store.commit("t", "region=cn-north-4", commit)

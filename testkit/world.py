@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from exporter.errors import ApiError, ErrorKind
-from exporter.ledger.changes import Rules
 from exporter.ledger.record import JobsQuery, Page, Record
+from exporter.ledger.settings import LedgerSettings
 from exporter.ledger.snapshot import TargetView
 from exporter.ledger.stored import StoredLedger
 from exporter.polling.budget import Budget
@@ -41,9 +41,9 @@ class InlineExecutor(Executor):
         return future
 
 
-def rules(interval: float = 15.0) -> Rules:
+def ledger_settings(interval: float = 15.0) -> LedgerSettings:
     """The defaults of the configuration."""
-    return Rules(
+    return LedgerSettings(
         interval=int(interval * SECOND),
         overlap=5 * MINUTE,
         window=60 * MINUTE,
@@ -150,7 +150,7 @@ def quick_store(path: Path) -> SqliteStore:
 def assemble(
     source: JobSource,
     store: Store,
-    rules: Rules,
+    ledger_settings: LedgerSettings,
     settings: PollSettings,
     publish: Callable[[TargetView], None],
     *,
@@ -168,7 +168,7 @@ def assemble(
         scope=scope,
         job_type=None,
         service=None,
-        rules=rules,
+        settings=ledger_settings,
         retention=retention,
         store=store,
         executor=InlineExecutor(),
@@ -197,12 +197,12 @@ class BenchHarness:
     ) -> None:
         self.source = WorldSource(world)
         self.world = world
-        self.rules = rules(interval)
+        self.settings = ledger_settings(interval)
         self.views: list[TargetView] = []
         self.repository, self.reader, self.poller = assemble(
             self.source,
             store or NoStore(),
-            self.rules,
+            self.settings,
             PollSettings(interval=interval, timeout=120.0, budget=budget),
             self._publish,
             monotonic=lambda: self.world.now,

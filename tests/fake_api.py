@@ -17,8 +17,8 @@ from msgspec.structs import replace
 
 from exporter.cloud.times import parse_time
 from exporter.errors import ApiError, ErrorKind
-from exporter.ledger.changes import Rules
 from exporter.ledger.record import JobsQuery, Page, Record
+from exporter.ledger.settings import LedgerSettings
 from exporter.ledger.snapshot import TargetView
 from exporter.polling.budget import Budget
 from exporter.polling.poller import PollSettings
@@ -180,7 +180,7 @@ def _as_written(record: Record, zone: str) -> Record:
     return replace(record, create_time=time, other_time=other)
 
 
-def rules(**changes: Any) -> Rules:
+def ledger_settings(**changes: Any) -> LedgerSettings:
     values: dict[str, Any] = {
         "interval": 15 * SECOND,
         "overlap": 5 * MINUTE,
@@ -192,7 +192,7 @@ def rules(**changes: Any) -> Rules:
         "max_label_sets": 100,
         "classify": lambda text: text or "no_message",
     }
-    return Rules(**(values | changes))
+    return LedgerSettings(**(values | changes))
 
 
 class PollerHarness:
@@ -216,7 +216,7 @@ class PollerHarness:
         """Shared with other targets; without one the poller has its own."""
         self.monotonic: Callable[[], float]
         self.wall: Callable[[], float]
-        self.rules = rules(**options)
+        self.ledger_settings = ledger_settings(**options)
         self.restart()
 
     def restart(self) -> None:
@@ -225,7 +225,7 @@ class PollerHarness:
         self.repository, self.reader, self.poller = assemble(
             self.api,
             self.store,
-            self.rules,
+            self.ledger_settings,
             self.settings,
             lambda view: self.views.append(view),
             scope=self.scope,

@@ -5,7 +5,7 @@ milliseconds on the API's clock.
 """
 
 from exporter.ledger.anonymous import identify_anonymous
-from exporter.ledger.changes import CLOCKS_DIFFER, WINDOW_MARGIN, Changes, Rules, Sighting
+from exporter.ledger.changes import CLOCKS_DIFFER, WINDOW_MARGIN, Changes, Sighting
 from exporter.ledger.gauges import JobGauges, gauge_start, history_start
 from exporter.ledger.job_index import UNDATED, Job
 from exporter.ledger.last_hour import Minute, last_hour_start
@@ -28,6 +28,7 @@ from exporter.ledger.record import (
     Record,
     SeriesLabels,
 )
+from exporter.ledger.settings import LedgerSettings
 from exporter.ledger.snapshot import LastPoll, TargetView, take_snapshot
 from exporter.ledger.stored import StoredLedger, configured_buckets, open_ledger
 from exporter.ledger.totals import FIRST_TRIED_MS, Exemplar, Histogram, documented_label_sets
@@ -57,11 +58,11 @@ __all__ = [
     "LabelSet",
     "LastPoll",
     "Ledger",
+    "LedgerSettings",
     "Minute",
     "MissedBy",
     "Page",
     "Record",
-    "Rules",
     "SeriesLabels",
     "Sighting",
     "StoredLedger",

@@ -1,8 +1,7 @@
-"""What goes into the books and what comes out: settings, sightings, changes. Pure values."""
+"""What goes into a ledger, sightings, and what comes out of it, changes. Pure values."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -24,26 +23,6 @@ every record whose ``create_time`` is in [since, until).
 
 CLOCKS_DIFFER: Final = 300_000
 """Milliseconds by which ``create_time`` may be ahead of the ``Date`` of the answer that shows it."""
-
-
-class Rules(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings that the counting depends on. Milliseconds."""
-
-    interval: int
-    overlap: int
-    window: int
-    max_job_age: int
-    max_catch_up: int
-    text_length_buckets: tuple[int, ...]
-    duration_buckets: tuple[int, ...]
-    max_label_sets: int
-    classify: Callable[[str], str]
-    """``fail_msg`` -> class."""
-    time_may_repeat: int = 0
-    """How far apart two times are that one text may mean, where no window asked for tells which it is.
-
-    Finished jobs are remembered for so much longer: one of the first hour would be new in the second.
-    """
 
 
 class Sighting(msgspec.Struct, frozen=True):

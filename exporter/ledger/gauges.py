@@ -29,13 +29,13 @@ class JobGauges(msgspec.Struct, frozen=True):
 
 def gauge_start(ledger: Ledger, now: int) -> int:
     """Where the window of the gauge of recent jobs begins: a whole minute."""
-    return (now - ledger.rules.window) // MINUTE * MINUTE
+    return (now - ledger.settings.window) // MINUTE * MINUTE
 
 
 def history_start(ledger: Ledger, now: int) -> int:
     """How far back before the baseline is read (R4): a window before it, also when that lies further back."""
     start, baseline = gauge_start(ledger, now), ledger.times.baseline
-    if now - baseline > ledger.rules.max_catch_up + ledger.rules.window:
+    if now - baseline > ledger.settings.max_catch_up + ledger.settings.window:
         return start  # counting began long ago
     return min(start, gauge_start(ledger, baseline))
 

@@ -11,12 +11,13 @@ from collections.abc import Collection, Iterable
 
 from exporter.failures import RecentFailures
 from exporter.ledger.anomalies import SeenOnce
-from exporter.ledger.changes import WINDOW_MARGIN, Changes, Rules, Sighting
+from exporter.ledger.changes import WINDOW_MARGIN, Changes, Sighting
 from exporter.ledger.exemplars import Exemplars
 from exporter.ledger.job_index import EXEMPT, EXPIRED, FLAGS, UNDATED, Job, JobIndex
 from exporter.ledger.minutes import MinuteTable
 from exporter.ledger.missing import MissedBy, MissingJobs, MissVerdict
 from exporter.ledger.record import FAILED, FINAL_STATES, OPEN_STATES, UNKNOWN, Anomaly, LabelSet, Record
+from exporter.ledger.settings import LedgerSettings
 from exporter.ledger.totals import (
     ANOMALIES,
     CREATED,
@@ -43,7 +44,7 @@ class Ledger:
 
     def __init__(
         self,
-        rules: Rules,
+        settings: LedgerSettings,
         *,
         times: Times | None,
         jobs: JobIndex,
@@ -51,7 +52,7 @@ class Ledger:
         label_sets: LabelSets,
         minutes: MinuteTable,
     ) -> None:
-        self.rules = rules
+        self.settings = settings
         self._times = times
         self.jobs = jobs
         self.totals = totals
@@ -59,7 +60,7 @@ class Ledger:
         self.minutes = minutes
         self.exemplars = Exemplars()
         self.recent = RecentFailures()
-        self.missing_jobs = MissingJobs(rules, jobs)
+        self.missing_jobs = MissingJobs(settings, jobs)
         self._seen_once = SeenOnce()
         if times is not None:  # it may have been remembered for longer under other rules
             jobs.evict_finals(0, self._remembered_since)
@@ -83,7 +84,7 @@ class Ledger:
     @property
     def _remembered_since(self) -> int:
         """Jobs that are no longer open and were created before it are not remembered."""
-        return self.times.evicted_until - self.rules.time_may_repeat
+        return self.times.evicted_until - self.settings.time_may_repeat
 
     # --- what a window showed -------------------------------------------------------------------------
 
@@ -199,14 +200,14 @@ class Ledger:
             self._flag(job, Anomaly.MISSING_TEXT_LENGTH)
         elif job.text_length < 0:
             job.text_length = length
-            self.totals.observe(TEXT_LENGTH, job.label_set, self.rules.text_length_buckets, length)
+            self.totals.observe(TEXT_LENGTH, job.label_set, self.settings.text_length_buckets, length)
 
     def _record_open(self, job_id: str, job: Job, sighting: Sighting) -> None:
         """A job was seen open: it stays so, unless it is too old."""
         if job.state == UNKNOWN:
             self._flag(job, Anomaly.UNKNOWN_STATE)
         job.last_checked = max(job.last_checked, sighting.begun)
-        if sighting.begun >= job.created + self.rules.max_job_age:
+        if sighting.begun >= job.created + self.settings.max_job_age:
             self._count_expired(job_id, job, "max_age")
 
     def _count_finished(self, job_id: str, job: Job, record: Record, sighting: Sighting) -> None:
@@ -220,7 +221,7 @@ class Ledger:
         self.totals.add(FINISHED, label_set, state)
         fail_class = ""
         if state == FAILED:
-            fail_class = self.rules.classify(record.fail_msg)
+            fail_class = self.settings.classify(record.fail_msg)
             total = self.totals.add(FAILURES_TOTAL, label_set, fail_class)
             self.recent.failed(ended, fail_class, record.fail_msg)
             self.exemplars.take(total, record.job_id, 1, ended)
@@ -234,9 +235,9 @@ class Ledger:
     def _observe_duration(self, job: Job, label_set: LabelSet, job_id: str | None, ended: int) -> None:
         """Observe both bounds of the duration, unless we checked so late that our delay would show."""
         created, last_checked = job.created, max(job.last_checked, job.created)
-        if ended - last_checked > 2 * job.spacing(ended, self.rules.interval):
+        if ended - last_checked > 2 * job.spacing(ended, self.settings.interval):
             return
-        buckets = self.rules.duration_buckets
+        buckets = self.settings.duration_buckets
         for name, duration in (
             (DURATION_UPPER, max(0, ended - created)),
             (DURATION_LOWER, last_checked - created),
@@ -298,7 +299,7 @@ class Ledger:
         """
         if self._times is not None:
             raise ValueError("this ledger has a baseline already")
-        read = min(waited, self.rules.max_catch_up)
+        read = min(waited, self.settings.max_catch_up)
         self._times = Times.start(now - read, now if read else 0)
         if waited > read:
             self.totals.add_plain(SKIPPED_MS, amount=waited - read)
@@ -315,7 +316,7 @@ class Ledger:
             floor_second(created) for created in blocking.values() if created >= self.times.settled_until
         )
         before = self._remembered_since
-        self.times.settle(min(until, min(missing, default=until)), now, self.rules.overlap)
+        self.times.settle(min(until, min(missing, default=until)), now, self.settings.overlap)
         self.jobs.evict_finals(before, self._remembered_since)
         for job_id in [job_id for job_id in blocking if self.jobs.get(job_id) is None]:
             del blocking[job_id]
@@ -323,7 +324,7 @@ class Ledger:
     def jump(self, now: int) -> int:
         """Give up what is further back than ``max_catch_up`` (R8). Returns the milliseconds skipped."""
         before = self._remembered_since
-        skipped = self.times.jump(now, self.rules.max_catch_up)
+        skipped = self.times.jump(now, self.settings.max_catch_up)
         if skipped:
             self.totals.add_plain(SKIPPED_MS, amount=skipped)
             self.jobs.evict_finals(before, self._remembered_since)

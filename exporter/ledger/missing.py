@@ -36,8 +36,8 @@ from collections.abc import Iterable
 from enum import Enum, auto
 from typing import Final
 
-from exporter.ledger.changes import Rules
 from exporter.ledger.job_index import CORROBORATED, EXEMPT, NEVER, UNDATED, UNLISTED, Job, JobIndex
+from exporter.ledger.settings import LedgerSettings
 
 ENOUGH: Final = 3
 """Misses in a row, spread over ``overlap``, after which a job may be exempt or gone."""
@@ -102,8 +102,8 @@ def miss_verdict(absence: Absence, others: Others) -> MissVerdict:
 class MissingJobs:
     """The missing jobs of one target, and what is known of the list that misses them."""
 
-    def __init__(self, rules: Rules, jobs: JobIndex) -> None:
-        self._overlap = rules.overlap
+    def __init__(self, settings: LedgerSettings, jobs: JobIndex) -> None:
+        self._overlap = settings.overlap
         self._jobs = jobs
         self.blocking = {
             name: job.created for name, job in jobs.items() if job.misses and not job.flags & EXEMPT
@@ -115,7 +115,7 @@ class MissingJobs:
         """When an answer last showed anything."""
         self.silence: tuple[int, int] | None = (0, NO_END)
         """The first and the last empty answer since then; unknown before a start, so as long as can be."""
-        self._quiet = max(rules.overlap // 3, 3 * rules.interval)
+        self._quiet = max(settings.overlap // 3, 3 * settings.interval)
         """How long (milliseconds) a list that shows nothing at all is taken for a quiet one."""
         self.shown_after_all = False
         """Was an uncertain job shown since ``take_shown_after_all``?"""

@@ -119,9 +119,9 @@ def take_snapshot(
 
     ``now`` is on the API's clock, as far as it is known.
     """
-    groups, rules, exemplars = ledger.totals.grouped(), ledger.rules, ledger.exemplars
+    groups, settings, exemplars = ledger.totals.grouped(), ledger.settings, ledger.exemplars
     if now is None and ledger.started:
-        now = ledger.times.settled_until + rules.overlap
+        now = ledger.times.settled_until + settings.overlap
     return replace(
         before,
         project_id=project_id,
@@ -132,12 +132,12 @@ def take_snapshot(
         failure_exemplars=exemplars.of(FAILURES),
         expired=groups.get(EXPIRED, {}),
         synthesized_characters=by_label_set(groups.get(SYNTHESIZED, {})),
-        text_length=histograms(groups.get(TEXT_LENGTH, {}), rules.text_length_buckets),
+        text_length=histograms(groups.get(TEXT_LENGTH, {}), settings.text_length_buckets),
         duration_upper_bound=histograms(
-            groups.get(DURATION_UPPER, {}), rules.duration_buckets, exemplars.of(DURATION_UPPER)
+            groups.get(DURATION_UPPER, {}), settings.duration_buckets, exemplars.of(DURATION_UPPER)
         ),
         duration_lower_bound=histograms(
-            groups.get(DURATION_LOWER, {}), rules.duration_buckets, exemplars.of(DURATION_LOWER)
+            groups.get(DURATION_LOWER, {}), settings.duration_buckets, exemplars.of(DURATION_LOWER)
         ),
         gauges=None if now is None else job_gauges(ledger, now),
         activity=Activity() if now is None else _activity(ledger, now),

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import msgspec
 
-from exporter.ledger.changes import Rules
 from exporter.ledger.job_index import Job, JobIndex
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.minutes import MinuteTable
 from exporter.ledger.record import OPEN_STATES, LabelSet
+from exporter.ledger.settings import LedgerSettings
 from exporter.ledger.totals import (
     CREATED,
     DURATION_LOWER,
@@ -53,29 +53,29 @@ class StoredLedger(msgspec.Struct, kw_only=True):
         return sums[CREATED] - sums[FINISHED] - sums[EXPIRED] - still_open
 
 
-def open_ledger(stored: StoredLedger, rules: Rules, documented: tuple[LabelSet, ...]) -> Ledger:
+def open_ledger(stored: StoredLedger, settings: LedgerSettings, documented: tuple[LabelSet, ...]) -> Ledger:
     """A ledger on what the store holds."""
     totals = Totals(stored.totals)
-    for name, bounds in configured_buckets(rules).items():
+    for name, bounds in configured_buckets(settings).items():
         if name in stored.buckets and stored.buckets[name] != bounds:
             totals.drop(name)
     minutes = MinuteTable()
     for minute, job_type, service, state, jobs in stored.minutes:
         minutes.load(minute, (job_type, service), state, jobs)
     return Ledger(
-        rules,
+        settings,
         times=stored.times,
         jobs=JobIndex(stored.jobs),
         totals=totals,
-        label_sets=LabelSets(documented, stored.label_sets, rules.max_label_sets),
+        label_sets=LabelSets(documented, stored.label_sets, settings.max_label_sets),
         minutes=minutes,
     )
 
 
-def configured_buckets(rules: Rules) -> dict[str, tuple[int, ...]]:
+def configured_buckets(settings: LedgerSettings) -> dict[str, tuple[int, ...]]:
     """The configured bounds of every histogram of jobs."""
     return {
-        TEXT_LENGTH: rules.text_length_buckets,
-        DURATION_UPPER: rules.duration_buckets,
-        DURATION_LOWER: rules.duration_buckets,
+        TEXT_LENGTH: settings.text_length_buckets,
+        DURATION_UPPER: settings.duration_buckets,
+        DURATION_LOWER: settings.duration_buckets,
     }

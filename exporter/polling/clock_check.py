@@ -80,7 +80,7 @@ class ClockCheck:
         if skew is None:
             return False
         ahead = ledger.started and ledger.times.settled_until > self._run.furthest
-        return ahead or abs(skew) * SECOND > ledger.rules.overlap
+        return ahead or abs(skew) * SECOND > ledger.settings.overlap
 
     def compare(self) -> None:
         """Log when they begin to disagree, and when they agree again."""
@@ -115,12 +115,12 @@ class ClockCheck:
         So it is where our clock is the only one: it may be slow.
         """
         run = self._run
-        now, furthest, rules = run.now(), run.furthest, run.repository.rules
+        now, furthest, settings = run.now(), run.furthest, run.repository.settings
         if run.clock.on_our_clock:
-            furthest += rules.max_catch_up
-        elif furthest - now <= rules.overlap and not self._disagree():
+            furthest += settings.max_catch_up
+        elif furthest - now <= settings.overlap and not self._disagree():
             return now
-        until = min(max(furthest, int(self._wall() * SECOND)), furthest + rules.max_catch_up)
+        until = min(max(furthest, int(self._wall() * SECOND)), furthest + settings.max_catch_up)
         if self._time_filters:
             most = max(0, run.budget_left - 1)
             newest = await run.reader.newest(floor_second(now), until, run.deadline, most)

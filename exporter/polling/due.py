@@ -51,7 +51,7 @@ def due_rechecks(ledger: Ledger, now: int, most: int = MOST) -> list[Recheck]:
 
 
 def _due_open(ledger: Ledger, now: int, most: int) -> Iterator[Recheck]:
-    rules, jobs = ledger.rules, ledger.jobs
+    settings, jobs = ledger.settings, ledger.jobs
     walked = found = 0
     waiting: dict[str, int] = {}
     while walked < MOST_EXAMINED and found < 4 * most and (taken := jobs.due.take(now, most)):
@@ -60,7 +60,7 @@ def _due_open(ledger: Ledger, now: int, most: int) -> Iterator[Recheck]:
             job = jobs.get(job_id)
             if job is None or not job.open:
                 continue
-            waiting[job_id] = at = job.due_at(rules.interval, rules.max_job_age)
+            waiting[job_id] = at = job.due_at(settings.interval, settings.max_job_age)
             found += at <= now
     for job_id, at in waiting.items():
         jobs.due.put(job_id, at)
@@ -70,7 +70,7 @@ def _due_open(ledger: Ledger, now: int, most: int) -> Iterator[Recheck]:
 
 def _due_missed(ledger: Ledger, now: int) -> Iterator[Recheck]:
     """Finished jobs that are missing from listings: rechecked until they are found or given up."""
-    spacing = ledger.rules.overlap // TRIES_PER_OVERLAP
+    spacing = ledger.settings.overlap // TRIES_PER_OVERLAP
     for job_id in ledger.missing_jobs.blocking:
         job = ledger.jobs.get(job_id)
         if job is not None and not job.open and now >= job.missing_since + job.misses * spacing:

@@ -108,7 +108,7 @@ def settle_window(
 
     Up to ``head`` all records are known, and the window is cut exactly; after it, by their density.
     """
-    end = floor_second(now - ledger.rules.overlap)
+    end = floor_second(now - ledger.settings.overlap)
     pending = end - since
     if is_lagging(ledger, since, now):
         return Window(since, min(end, since + density.span(min(MANY, most_records))))
@@ -119,7 +119,7 @@ def settle_window(
         until = since + density.span(target)
     else:
         until = _cut(ledger, since, min(end, since + density.most), most_records)
-    if until >= end and pending < ledger.rules.overlap // 2:
+    if until >= end and pending < ledger.settings.overlap // 2:
         return None
     return Window(since, min(end, until))
 
@@ -136,7 +136,7 @@ def _cut(ledger: Ledger, since: int, end: int, most_records: int) -> int:
 
 def is_lagging(ledger: Ledger, read_until: int, now: int) -> bool:
     """Is so much unread that only settle reads make sense (R5, docs/counting.md)?"""
-    return now - read_until > 2 * ledger.rules.overlap
+    return now - read_until > 2 * ledger.settings.overlap
 
 
 def backlog_window(density: Density, head: int, now: int) -> Window | None:
@@ -165,7 +165,7 @@ def head_window(
         since = min(head, max(rechecks.windows, key=lambda window: window.until).since)
         if counts(since - WINDOW_MARGIN, now) + SLACK > PAGE_LIMIT:
             return Window(since, late)
-    return Window(since, floor_second(max(now, furthest, head)) + max(MIN_AHEAD, ledger.rules.overlap))
+    return Window(since, floor_second(max(now, furthest, head)) + max(MIN_AHEAD, ledger.settings.overlap))
 
 
 def filled(ledger: Ledger, density: Density, window: Window, head: int, now: int, most: int) -> Window:

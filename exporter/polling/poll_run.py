@@ -133,7 +133,7 @@ class PollRun:
     @property
     def ahead(self) -> int:
         """The latest time at which a record may be said to be created."""
-        return self.furthest + max(MIN_AHEAD, self.repository.rules.overlap)
+        return self.furthest + max(MIN_AHEAD, self.repository.settings.overlap)
 
     async def record(self, result: WindowResult) -> None:
         """Hand to the ledger what a window showed and, if it was read completely, which jobs it did not show.

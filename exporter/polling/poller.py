@@ -75,7 +75,7 @@ class Poller:
         self._budget.join(name, settings.budget)
         self._publish_view = publish
         self._monotonic, self._wall, self._sleep = monotonic, wall, sleep
-        self._history_density = plan.Density(repository.rules.overlap)
+        self._history_density = plan.Density(repository.settings.overlap)
         self._backlog: Backlog | None = None
         self._first_kind = 0
         """The kind of reads that comes first in the next poll, because the last one had no request left for
@@ -97,8 +97,8 @@ class Poller:
         )
         self._clock_check = ClockCheck(self._run, monotonic, wall, time_filters=settings.time_filters)
         self._start = PollStart(self._run, source, self._clock_check, time_filters=settings.time_filters)
-        self._head_reads = HeadReads(self._run, repository.rules.overlap)
-        self.settle_reads = SettleReads(self._run, repository.rules.overlap)
+        self._head_reads = HeadReads(self._run, repository.settings.overlap)
+        self.settle_reads = SettleReads(self._run, repository.settings.overlap)
 
     # --- the cycle ------------------------------------------------------------------------------------
 
@@ -279,7 +279,7 @@ class Poller:
             start = history_start(ledger, now)
             if ledger.times.history > start:
                 ledger.see_history(result.listing, start, result.sighting)
-            self.settle_reads.read_until = floor_second(now - ledger.rules.overlap)
+            self.settle_reads.read_until = floor_second(now - ledger.settings.overlap)
             self.settle_reads.advance(now)
         elif isinstance(result.error, BudgetSpentError):
             self._run.unread[EVERYTHING] = result

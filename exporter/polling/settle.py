@@ -196,7 +196,7 @@ class SettleReads:
         ledger = self._run.ledger
         if ledger.missing_jobs.take_shown_after_all():
             self.read_until = min(self.read_until, ledger.times.settled_until)
-        if now - self.reread_at >= ledger.rules.overlap and ledger.take_late():
+        if now - self.reread_at >= ledger.settings.overlap and ledger.take_late():
             # When the stretch before the settled time was read, it lacked this record, and perhaps others.
             self.reread_at, self.read_until = now, ledger.times.evicted_until
         ledger.settle(self.read_until, now)

@@ -54,7 +54,7 @@ class PollStart:
             self._source.clock.use_our_clock()
         for _ in range(MORE_PROBES):
             if self._run.budget_left <= 1 or not self._source.clock.undecided(
-                self._run.repository.rules.overlap / SECOND
+                self._run.repository.settings.overlap / SECOND
             ):
                 break
             await self._probe()
@@ -92,8 +92,8 @@ class PollStart:
                 baseline_ms=ledger.times.baseline,
                 since_first_try_seconds=waited // SECOND,
             )
-        elif ledger.times.too_far(now := self._run.now(), ledger.rules.max_catch_up):
-            if self._clock_check.disagreed and now - self._last > ledger.rules.max_catch_up // 2:
+        elif ledger.times.too_far(now := self._run.now(), ledger.settings.max_catch_up):
+            if self._clock_check.disagreed and now - self._last > ledger.settings.max_catch_up // 2:
                 # No time has passed: a record showed that our own clock is wrong (R3, docs/counting.md).
                 self._last = ledger.times.catching_up = now
                 return

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 
 from exporter.config import Config
-from exporter.runtime.target import classifier, ledger_scope, rules
+from exporter.runtime.target import classifier, ledger_scope, ledger_settings
 from exporter.store import SqliteStore, Store, check_stored, examine, minutes_loaded
 from exporter.units import SECOND
 
@@ -21,7 +21,7 @@ def open_store(config: Config) -> Store:
 def examine_store(config: Config) -> None:
     """Raises StoreError when it could not be opened, or no target's ledger loaded; changes nothing."""
     classes = classifier(config)
-    keep = max(minutes_loaded(rules(config, settings, classes)) for settings in config.targets)
+    keep = max(minutes_loaded(ledger_settings(config, settings, classes)) for settings in config.targets)
     scopes = {settings.name: ledger_scope(settings) for settings in config.targets}
     projects = {settings.name: settings.project_id or "" for settings in config.targets}
     file = config.storage.sqlite_file

@@ -21,7 +21,7 @@ from exporter.cloud import Client, Network, SharedLimits, build_client, credenti
 from exporter.config import Config, TargetConfig, keys_of, longest_repeat, values
 from exporter.exposition import ApiMetrics
 from exporter.failures import BUILTIN_RULES, Classifier
-from exporter.ledger import Rules, TargetView
+from exporter.ledger import LedgerSettings, TargetView
 from exporter.polling import Budget, PageMemory, Poller, PollSettings, Reader
 from exporter.store import LedgerRepository, Store
 from exporter.units import milliseconds
@@ -126,7 +126,7 @@ def new_repository(
         scope=ledger_scope(settings),
         job_type=settings.filters.job_type,
         service=settings.filters.tts_service_enum,
-        rules=rules(config, settings, classes),
+        settings=ledger_settings(config, settings, classes),
         retention=milliseconds(config.storage.retention),
         store=resources.store,
         executor=resources.executor,
@@ -139,11 +139,11 @@ def classifier(config: Config) -> Classifier:
     return Classifier((*own, *(BUILTIN_RULES if config.builtin_fail_msg_classes else ())))
 
 
-def rules(config: Config, settings: TargetConfig, classes: Classifier) -> Rules:
+def ledger_settings(config: Config, settings: TargetConfig, classes: Classifier) -> LedgerSettings:
     """The settings that counting depends on; times in milliseconds."""
     given = {**_in_milliseconds(config.poll), **_in_milliseconds(config.metrics)}
-    return Rules(
-        **_named_as_in(Rules, given),
+    return LedgerSettings(
+        **_named_as_in(LedgerSettings, given),
         classify=classes.classify,
         time_may_repeat=0 if settings.time_filters else milliseconds(longest_repeat(settings.time_zone)),
     )

@@ -18,7 +18,7 @@ from exporter.errors import ScopeChangedError, StoreCorruptError, StoreError
 from exporter.failures import RecentFailures
 from exporter.ledger import (
     Ledger,
-    Rules,
+    LedgerSettings,
     StoredLedger,
     TargetView,
     configured_buckets,
@@ -36,9 +36,9 @@ SPARE: Final = 3_600_000
 T = TypeVar("T")
 
 
-def minutes_loaded(rules: Rules) -> int:
+def minutes_loaded(settings: LedgerSettings) -> int:
     """How far back minute counts are loaded: as far as any part looks, and ``SPARE``. Milliseconds."""
-    return max(rules.window, rules.max_job_age, 2 * rules.overlap) + SPARE
+    return max(settings.window, settings.max_job_age, 2 * settings.overlap) + SPARE
 
 
 def check_stored(place: str, target: str, project_id: str, stored: StoredLedger) -> None:
@@ -74,7 +74,7 @@ class LedgerRepository:
         scope: str,
         job_type: str | None,
         service: str | None,
-        rules: Rules,
+        settings: LedgerSettings,
         retention: int,
         store: Store,
         executor: Executor,
@@ -82,7 +82,7 @@ class LedgerRepository:
         self._view = identity
         self._scope = scope
         self._documented = documented_label_sets(job_type, service)
-        self.rules = rules
+        self.settings = settings
         self._retention = retention
         self._store = store
         self._executor = executor
@@ -119,11 +119,11 @@ class LedgerRepository:
         self._version, self._submitted = old._version, old._submitted
         self._unsaved = list(old._unsaved)
         self._recent, self.problem = old._recent, old.problem
-        self._recent.reclassify(self.rules.classify)
+        self._recent.reclassify(self.settings.classify)
 
     async def load(self, wall_now: int) -> None:
         """Read the books from the store. Raises StoreError, ScopeChangedError."""
-        keep = minutes_loaded(self.rules)
+        keep = minutes_loaded(self.settings)
         stored = await self._in_thread(
             lambda: self._store.load(self._view.target, self._scope, wall_now, keep)
         )
@@ -136,7 +136,7 @@ class LedgerRepository:
         check_stored(self._store.place, self._view.target, self._project_id, stored)
         self._project_id = stored.project_id or self._project_id
         self._recent.dropped()
-        self._ledger = open_ledger(stored, self.rules, self._documented)
+        self._ledger = open_ledger(stored, self.settings, self._documented)
         self._ledger.recent = self._recent
         self.loads += 1
 
@@ -169,7 +169,7 @@ class LedgerRepository:
                 changes=ledger.changes(),
                 project_id=self._project_id,
                 last_complete_poll=self._last_complete_poll,
-                buckets=configured_buckets(self.rules),
+                buckets=configured_buckets(self.settings),
                 keep_minutes_since=now - self._retention,
             )
             await self._in_thread(lambda: self._store.commit(self._view.target, self._scope, commit))
@@ -180,7 +180,7 @@ class LedgerRepository:
         self._submitted = 0
         del self._unsaved[:unsaved]
         ledger.committed()
-        keep = minutes_loaded(self.rules) - SPARE
+        keep = minutes_loaded(self.settings) - SPARE
         ledger.minutes.prune(min(gauge_start(ledger, now), last_hour_start(now)), now - keep)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:

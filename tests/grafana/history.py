@@ -30,7 +30,7 @@ from exporter.ledger.snapshot import TargetView
 from exporter.polling.paging import PageMemory
 from exporter.polling.poller import Poller, PollSettings
 from exporter.polling.windows import Reader
-from exporter.runtime.target import classifier, ledger_scope, rules
+from exporter.runtime.target import classifier, ledger_scope, ledger_settings
 from exporter.simulator.api import build_app
 from exporter.simulator.arrivals import WorldOptions
 from exporter.simulator.incidents import Entry, Script
@@ -144,7 +144,7 @@ class Recorder:
             scope=ledger_scope(self.target),
             job_type=None,
             service=None,
-            rules=rules(self.config, self.target, self.classes),
+            settings=ledger_settings(self.config, self.target, self.classes),
             retention=int(DAY * 1000),
             store=self.store,
             executor=InlineExecutor(),

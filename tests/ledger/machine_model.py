@@ -42,10 +42,10 @@ from exporter.ledger.totals import (
     TEXT_LENGTH,
     Key,
 )
-from tests.fake_api import MINUTE, SECOND, rules
+from tests.fake_api import MINUTE, SECOND, ledger_settings
 
 OVERLAP = MINUTE
-RULES = rules(
+RULES = ledger_settings(
     overlap=OVERLAP, max_job_age=10 * MINUTE, max_catch_up=20 * MINUTE, window=5 * MINUTE, max_label_sets=3
 )
 SILENCE = 3 * RULES.interval

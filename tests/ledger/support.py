@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from exporter.ledger.changes import Rules, Sighting
+from exporter.ledger.changes import Sighting
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.record import Record
+from exporter.ledger.settings import LedgerSettings
 from exporter.ledger.stored import StoredLedger, configured_buckets, open_ledger
-from tests.fake_api import START, rules
+from tests.fake_api import START, ledger_settings
 
 LABEL_SET = ("ASYNC_JOB", "TTS_LLM")
 
@@ -28,22 +29,22 @@ def sighting(at: int, since: int | None = START - 3_600_000, until: int | None =
     return Sighting(at, at + 100, since, at if until is None else until)
 
 
-def new_ledger(settings: Rules | None = None, at: int = START) -> Ledger:
+def new_ledger(settings: LedgerSettings | None = None, at: int = START) -> Ledger:
     """Empty books, counting since ``at``."""
-    ledger = open_ledger(StoredLedger(), settings or rules(), (LABEL_SET,))
+    ledger = open_ledger(StoredLedger(), settings or ledger_settings(), (LABEL_SET,))
     ledger.start(at)
     return ledger
 
 
-def reopened(ledger: Ledger, settings: Rules | None = None) -> Ledger:
+def reopened(ledger: Ledger, settings: LedgerSettings | None = None) -> Ledger:
     """The same books as a store would give them back, all committed."""
-    held = settings or ledger.rules
+    held = settings or ledger.settings
     stored = StoredLedger(
         version=1,
         times=ledger.times,
         jobs=dict(ledger.jobs.items()),
         totals=dict(ledger.totals.values),
         label_sets=ledger.label_sets.known,
-        buckets=configured_buckets(ledger.rules),
+        buckets=configured_buckets(ledger.settings),
     )
     return open_ledger(stored, held, (LABEL_SET,))

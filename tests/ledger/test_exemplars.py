@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from exporter.failures.classify import BUILTIN_RULES, Classifier
-from exporter.ledger.changes import Rules, Sighting
+from exporter.ledger.changes import Sighting
 from exporter.ledger.exemplars import Exemplars
 from exporter.ledger.job_index import JobIndex
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.minutes import MinuteTable
 from exporter.ledger.record import FAILED, PROCESSING, SUCCEED, Record
+from exporter.ledger.settings import LedgerSettings
 from exporter.ledger.totals import (
     DURATION_LOWER,
     DURATION_UPPER,
@@ -28,7 +29,7 @@ BUCKETS = (5 * SECOND, 60 * SECOND)
 
 
 def ledger() -> Ledger:
-    rules = Rules(
+    ledger_settings = LedgerSettings(
         interval=15 * SECOND,
         overlap=300 * SECOND,
         window=3600 * SECOND,
@@ -40,7 +41,7 @@ def ledger() -> Ledger:
         classify=Classifier(BUILTIN_RULES).classify,
     )
     made = Ledger(
-        rules,
+        ledger_settings,
         times=None,
         jobs=JobIndex(),
         totals=Totals(),

@@ -20,7 +20,7 @@ from exporter.ledger.totals import (
     SKIPPED_MS,
     TEXT_LENGTH,
 )
-from tests.fake_api import MINUTE, SECOND, START, rules
+from tests.fake_api import MINUTE, SECOND, START, ledger_settings
 from tests.ledger.support import LABEL_SET, new_ledger, record, reopened, sighting
 
 NOW = START + MINUTE
@@ -212,7 +212,7 @@ def test_one_bad_answer_after_an_empty_list_makes_no_job_vanish() -> None:
 
 def test_a_list_empty_since_the_first_miss_makes_no_job_vanish() -> None:
     """Also where polls are rare, and a silence is longer than the overlap."""
-    ledger = new_ledger(rules(interval=30 * SECOND, overlap=MINUTE))
+    ledger = new_ledger(ledger_settings(interval=30 * SECOND, overlap=MINUTE))
     ledger.see(record(), sighting(NOW))
     for look in range(3):
         assert not ledger.miss("a", NOW + look * 30 * SECOND, MissedBy.EMPTY_LISTING)
@@ -267,7 +267,7 @@ def test_a_missing_job_blocks_settling_until_it_is_shown_again() -> None:
 
 def test_an_expired_job_that_ends_after_all_is_a_regression() -> None:
     """It was counted as expired: counting it again would unbalance the books."""
-    ledger = new_ledger(rules(max_job_age=MINUTE))
+    ledger = new_ledger(ledger_settings(max_job_age=MINUTE))
     ledger.see(record(), sighting(START + 2 * MINUTE))
     assert ledger.totals.by_detail(EXPIRED) == {"max_age": 1}
     ledger.see(record(state="SUCCEED"), sighting(START + 3 * MINUTE))
@@ -312,7 +312,7 @@ def test_old_finished_jobs_are_evicted_and_open_ones_are_not() -> None:
 
 def test_a_jump_is_counted_in_milliseconds_and_made_once() -> None:
     """What is never read must be said."""
-    ledger = new_ledger(rules(max_catch_up=60 * MINUTE))
+    ledger = new_ledger(ledger_settings(max_catch_up=60 * MINUTE))
     assert ledger.jump(START + 180 * MINUTE) == 120 * MINUTE
     assert ledger.totals.plain(SKIPPED_MS) == 120 * MINUTE
     assert ledger.jump(START + 180 * MINUTE) == 0
@@ -322,7 +322,7 @@ def test_other_buckets_start_one_histogram_anew() -> None:
     """Old counts under new bounds would be a wrong distribution."""
     ledger = new_ledger()
     ledger.see(record(), sighting(NOW))
-    again = reopened(ledger, rules(text_length_buckets=(1, 2)))
+    again = reopened(ledger, ledger_settings(text_length_buckets=(1, 2)))
     assert again.totals.sum(TEXT_LENGTH) == 0
     assert again.totals.sum(CREATED) == 1
     assert again.changes().totals == {key: None for key in ledger.totals.values if key[0] == TEXT_LENGTH}
@@ -330,7 +330,7 @@ def test_other_buckets_start_one_histogram_anew() -> None:
 
 def test_label_sets_beyond_the_limit_are_counted_as_other() -> None:
     """One series for each made-up label would be an attack on Prometheus."""
-    ledger = new_ledger(rules(max_label_sets=2))
+    ledger = new_ledger(ledger_settings(max_label_sets=2))
     for number in range(5):
         ledger.see(record(f"{number}", tts_service_enum=f"NEW_{number}"), sighting(NOW))
     assert ledger.label_sets.known == (LABEL_SET, ("ASYNC_JOB", "NEW_0"), ("other", "other"))

@@ -8,7 +8,7 @@ from exporter.ledger.job_index import UNLISTED, Job, JobIndex
 from exporter.ledger.missing import Absence, MissedBy, MissingJobs, MissVerdict, Others, miss_verdict
 from exporter.ledger.record import SUCCEED, WAITING
 from exporter.units import MINUTE
-from tests.fake_api import START, rules
+from tests.fake_api import START, ledger_settings
 
 UNCERTAIN, EXEMPT, GONE = MissVerdict.UNCERTAIN, MissVerdict.EXEMPT, MissVerdict.GONE
 
@@ -48,7 +48,7 @@ def test_absence_is_measured_by_misses_and_time(
 ) -> None:
     """One more miss, by a lookup, of a job missing since ``START``; others were shown in that minute."""
     job = Job(START, SUCCEED, "t", "s", misses=misses, missing_since=START, flags=flags)
-    missing = MissingJobs(rules(overlap=5 * MINUTE), JobIndex({"a": job}))
+    missing = MissingJobs(ledger_settings(overlap=5 * MINUTE), JobIndex({"a": job}))
     if shown_at is not None:
         missing.showed_something(START + shown_at * MINUTE)
         job.misses, job.missing_since = misses, START
@@ -62,7 +62,7 @@ def test_absence_is_measured_by_misses_and_time(
 def test_an_exempt_job_never_blocks_again(state: str, missed_by: MissedBy) -> None:
     """What was settled without it stays settled; a final one is gone at once."""
     job = Job(START, state, "t", "s", misses=2, missing_since=START, flags=UNLISTED)
-    missing = MissingJobs(rules(overlap=5 * MINUTE), JobIndex({"a": job}))
+    missing = MissingJobs(ledger_settings(overlap=5 * MINUTE), JobIndex({"a": job}))
     at = START + 60 * MINUTE
     assert missing.missed("a", job, at, at, MissedBy.EMPTY_LISTING) is EXEMPT
     job.misses = 0  # as after a corroborated miss, from which on an open job's are counted

@@ -233,7 +233,7 @@ def test_a_finished_job_only_lookups_show_blocks_nothing(harness: PollerHarness)
             harness.api.create(harness.clock.ms - number % 15 * SECOND, state="SUCCEED")
         run(harness)
     assert harness.view.gauges is not None
-    assert harness.clock.ms - harness.view.gauges.counted_until < 3 * harness.rules.overlap
+    assert harness.clock.ms - harness.view.gauges.counted_until < 3 * harness.ledger_settings.overlap
     assert harness.created() == len(harness.api.jobs)
 
 

@@ -19,7 +19,7 @@ from exporter.ledger.totals import LabelSets, Totals
 from exporter.ledger.watermarks import Times
 from exporter.polling import planner as plan
 from exporter.polling.due import Recheck, RecordCounts, due_rechecks
-from tests.fake_api import MINUTE, SECOND, START, rules
+from tests.fake_api import MINUTE, SECOND, START, ledger_settings
 
 
 def recheck(second: int, *, listing_only: bool = False, seen: int = 0, job_id: str = "") -> Recheck:
@@ -178,7 +178,7 @@ def test_thousands_of_due_jobs_are_planned_in_bounded_windows() -> None:
 
 def ledger_of(jobs: dict[str, Job]) -> Ledger:
     return Ledger(
-        rules(),
+        ledger_settings(),
         times=Times.start(START),
         jobs=JobIndex(jobs),
         totals=Totals(),
@@ -258,7 +258,7 @@ def test_the_index_finds_what_a_walk_over_all_jobs_would(
         for number, (created, last_checked) in enumerate(stamps)
     }
     ledger, now = ledger_of(jobs), START
-    step, limit = ledger.rules.interval, ledger.rules.max_job_age
+    step, limit = ledger.settings.interval, ledger.settings.max_job_age
     for turn, seconds in enumerate(steps):
         now += seconds * SECOND
         expected = {job_id for job_id, job in jobs.items() if job.open and job.due_at(step, limit) <= now}

@@ -286,8 +286,8 @@ def test_a_late_record_soon_after_another_is_not_passed_over(harness: PollerHarn
     asyncio.run(harness.poll(30))
     settle_reads, ledger, now = harness.poller.settle_reads, harness.repository.ledger, harness.clock.ms
     again = []
-    for passed in (0, MINUTE, ledger.rules.overlap):
-        ledger.late |= passed < ledger.rules.overlap
+    for passed in (0, MINUTE, ledger.settings.overlap):
+        ledger.late |= passed < ledger.settings.overlap
         settle_reads.read_until = ledger.times.settled_until
         settle_reads.advance(now + passed)
         again.append(settle_reads.read_until == ledger.times.evicted_until)

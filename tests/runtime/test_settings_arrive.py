@@ -248,22 +248,22 @@ GIVEN: dict[str, dict[str, object]] = {
     "poll.interval": {
         "Poller.settings.interval": 30.0,
         "Poller.settings.budget": 150,
-        "LedgerRepository.rules.interval": 30 * MS,
+        "LedgerRepository.settings.interval": 30 * MS,
     },
     "poll.timeout": {"Poller.settings.timeout": 240.0},
-    "poll.window": {"LedgerRepository.rules.window": 7200 * MS},
-    "poll.overlap": {"LedgerRepository.rules.overlap": 600 * MS},
-    "poll.max_job_age": {"LedgerRepository.rules.max_job_age": 2 * 86400 * MS},
-    "poll.max_catch_up": {"LedgerRepository.rules.max_catch_up": 2 * 86400 * MS},
+    "poll.window": {"LedgerRepository.settings.window": 7200 * MS},
+    "poll.overlap": {"LedgerRepository.settings.overlap": 600 * MS},
+    "poll.max_job_age": {"LedgerRepository.settings.max_job_age": 2 * 86400 * MS},
+    "poll.max_catch_up": {"LedgerRepository.settings.max_catch_up": 2 * 86400 * MS},
     "metrics.text_length_buckets": {
-        "LedgerRepository.rules.text_length_buckets": model.MetricsConfig().text_length_buckets[1:]
+        "LedgerRepository.settings.text_length_buckets": model.MetricsConfig().text_length_buckets[1:]
     },
     "metrics.duration_buckets": {
-        "LedgerRepository.rules.duration_buckets": tuple(
+        "LedgerRepository.settings.duration_buckets": tuple(
             int(bound) * MS for bound in model.MetricsConfig().duration_buckets[1:]
         )
     },
-    "metrics.max_label_sets": {"LedgerRepository.rules.max_label_sets": 200},
+    "metrics.max_label_sets": {"LedgerRepository.settings.max_label_sets": 200},
     "metrics.created_timestamps": {"Exposition.created_timestamps": True},
     "fail_msg_classes": {
         "Classifier.rules": (("changed", "changed"), *BUILTIN_RULES),
@@ -297,7 +297,7 @@ GIVEN: dict[str, dict[str, object]] = {
     "targets.trust_count": {"PageMemory.trust_count": True},
     "targets.time_filters": {
         "Poller.settings.time_filters": False,
-        "LedgerRepository.rules.time_may_repeat": 2 * 3600 * MS,
+        "LedgerRepository.settings.time_may_repeat": 2 * 3600 * MS,
     },
 }
 """By field: every argument that is another one when the field is changed, besides the client's.
@@ -323,7 +323,7 @@ def expected(name: str, config: model.Config, given: dict[str, object]) -> dict[
         return GIVEN[name]
     value = getattr(getattr(config, section), key)
     ledger = round(value * MS) if isinstance(value, float) else value
-    by_name = {f"Poller.settings.{key}": value, f"LedgerRepository.rules.{key}": ledger}
+    by_name = {f"Poller.settings.{key}": value, f"LedgerRepository.settings.{key}": ledger}
     here = {argument: value for argument, value in by_name.items() if argument in given}
     assert here, f"nobody is given {name}"
     return here
@@ -355,4 +355,4 @@ def test_the_ledger_is_given_how_far_clocks_are_set_back(
     base = config(tmp_path, AUTHS["aksk"])
     target = msgspec.structs.replace(base.targets[0], time_filters=filters, time_zone=zone)
     given = arguments(msgspec.structs.replace(base, targets=(target,)), monkeypatch)
-    assert given["LedgerRepository.rules.time_may_repeat"] == hours * 3600 * MS
+    assert given["LedgerRepository.settings.time_may_repeat"] == hours * 3600 * MS

@@ -388,7 +388,7 @@ class Soak:
         repository = self.harness.repository
         if not (repository.loaded and repository.ledger.started):
             return False
-        return self.clock.ms - repository.ledger.times.settled_until < 3 * repository.rules.overlap
+        return self.clock.ms - repository.ledger.times.settled_until < 3 * repository.settings.overlap
 
     def _sample(self) -> Sample:
         files = (self._path, self._path.with_name(self._path.name + "-wal"))

@@ -36,7 +36,7 @@ def test_overlap_and_window_may_change_without_losing_a_count(store: SqliteStore
     harness = started(PollerHarness(store))
     jobs = [harness.api.create() for _ in range(5)]
     run(harness, 3)
-    harness.rules = replace(harness.rules, overlap=10 * MINUTE, window=5 * MINUTE)
+    harness.ledger_settings = replace(harness.ledger_settings, overlap=10 * MINUTE, window=5 * MINUTE)
     harness.restart()
     for job in jobs:
         harness.api.finish(job)
@@ -49,7 +49,7 @@ def test_other_buckets_start_only_that_histogram_anew(store: SqliteStore) -> Non
     harness = started(PollerHarness(store))
     harness.api.create(text_length=70)
     run(harness, 2)
-    harness.rules = replace(harness.rules, text_length_buckets=(10, 20))
+    harness.ledger_settings = replace(harness.ledger_settings, text_length_buckets=(10, 20))
     harness.restart()
     harness.api.create(text_length=15)
     run(harness, 2)

@@ -179,7 +179,7 @@ def test_a_job_listed_twice_on_a_page_is_one_job(harness: PollerHarness) -> None
     run(harness, 40)
     assert (harness.created(), harness.finished()) == (30, 30)
     assert harness.view.gauges is not None
-    assert harness.view.gauges.counted_until > harness.clock.ms - 2 * harness.rules.overlap
+    assert harness.view.gauges.counted_until > harness.clock.ms - 2 * harness.ledger_settings.overlap
 
 
 def test_records_deleted_all_the_time_do_not_stop_settling(harness: PollerHarness) -> None:
@@ -193,7 +193,7 @@ def test_records_deleted_all_the_time_do_not_stop_settling(harness: PollerHarnes
             del harness.api.jobs[jobs[-5]]
     assert harness.created() == 200
     assert harness.view.gauges is not None
-    assert harness.view.gauges.counted_until > harness.clock.ms - 3 * harness.rules.overlap
+    assert harness.view.gauges.counted_until > harness.clock.ms - 3 * harness.ledger_settings.overlap
     assert not harness.expired()
 
 
@@ -227,4 +227,4 @@ def test_a_deleted_job_does_not_stop_settling_at_rare_polls(harness: PollerHarne
     del harness.api.jobs[job]
     asyncio.run(harness.poll(30, every=2 * MINUTE))
     assert harness.view.gauges is not None
-    assert harness.view.gauges.counted_until > harness.clock.ms - 4 * harness.rules.overlap
+    assert harness.view.gauges.counted_until > harness.clock.ms - 4 * harness.ledger_settings.overlap

@@ -98,7 +98,7 @@ def test_a_lone_job_vanishes_by_its_neighbours_or_after_an_hour(
     assert harness.view.gauges is not None
     run(harness, 3 * 4)
     assert (harness.expired("vanished"), harness.open()) == (1, 0)
-    assert harness.view.gauges.counted_until > harness.clock.ms - 4 * harness.rules.overlap
+    assert harness.view.gauges.counted_until > harness.clock.ms - 4 * harness.ledger_settings.overlap
 
 
 @pytest.mark.slow

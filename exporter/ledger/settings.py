@@ -1,0 +1,27 @@
+"""The settings that counting depends on: a pure value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+
+class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Of one target, in milliseconds."""
+
+    interval: int
+    overlap: int
+    window: int
+    max_job_age: int
+    max_catch_up: int
+    text_length_buckets: tuple[int, ...]
+    duration_buckets: tuple[int, ...]
+    max_label_sets: int
+    classify: Callable[[str], str]
+    """``fail_msg`` -> class."""
+    time_may_repeat: int = 0
+    """How far apart two times are that one text may mean, where no window asked for tells which it is.
+
+    Finished jobs are remembered for so much longer: one of the first hour would be new in the second.
+    """
