@@ -18,7 +18,7 @@ from exporter.ledger.gauges import job_gauges
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.record import Record
 from exporter.ledger.stored import StoredLedger, open_ledger
-from exporter.ledger.watermarks import Times
+from exporter.ledger.watermarks import Watermarks
 from exporter.polling.due import RecordCounts, due_rechecks
 from exporter.polling.planner import plan_rechecks
 from testkit.world import MINUTE, SECOND, ledger_settings
@@ -34,7 +34,7 @@ def resident() -> int:
 
 def filled(jobs: int) -> Ledger:
     """Books in which that many jobs, evenly created over a day, are open and were looked at in time."""
-    ledger = open_ledger(StoredLedger(times=Times.start(START)), ledger_settings(), ())
+    ledger = open_ledger(StoredLedger(watermarks=Watermarks.start(START)), ledger_settings(), ())
     step, draw = DAY / jobs, random.Random(1)  # noqa: S311  spreads the looks, hides no secret
     for number in range(jobs):
         created = START + int(number * step)

@@ -25,8 +25,8 @@ import msgspec
 from exporter.ledger.changes import Changes
 from exporter.ledger.job_index import Job
 from exporter.ledger.stored import configured_buckets
-from exporter.ledger.totals import Key
-from exporter.ledger.watermarks import Times
+from exporter.ledger.totals import TotalKey
+from exporter.ledger.watermarks import Watermarks
 from exporter.store.base import Commit
 from exporter.store.sqlite import SqliteStore
 from testkit.processes import ROOT, Exporter, Samples, get, simulator, total, wait_for, write_config
@@ -205,7 +205,7 @@ def write_store(path: Path) -> None:
         )
         for number in range(STORED_JOBS)
     }
-    totals: dict[Key, int | None] = {
+    totals: dict[TotalKey, int | None] = {
         ("created", "ASYNC_JOB", "TTS_LLM", ""): STORED_JOBS,
         ("finished", "ASYNC_JOB", "TTS_LLM", "SUCCEED"): STORED_JOBS // 2,
     }
@@ -214,7 +214,7 @@ def write_store(path: Path) -> None:
         for minute in range(1440)
     }
     changes = Changes(
-        times=Times(now - 24 * HOUR * 1000, now - 600_000, now - 900_000, now - 24 * HOUR * 1000),
+        watermarks=Watermarks(now - 24 * HOUR * 1000, now - 600_000, now - 900_000, now - 24 * HOUR * 1000),
         jobs=jobs,
         evicted=(),
         totals=totals,

@@ -32,7 +32,7 @@ from exporter.ledger.settings import LedgerSettings
 from exporter.ledger.snapshot import LastPoll, TargetView, take_snapshot
 from exporter.ledger.stored import StoredLedger, configured_buckets, open_ledger
 from exporter.ledger.totals import FIRST_TRIED_MS, Exemplar, Histogram, documented_label_sets
-from exporter.ledger.watermarks import Times, floor_second
+from exporter.ledger.watermarks import Watermarks, floor_second
 
 __all__ = [
     "CLOCKS_DIFFER",
@@ -67,7 +67,7 @@ __all__ = [
     "Sighting",
     "StoredLedger",
     "TargetView",
-    "Times",
+    "Watermarks",
     "configured_buckets",
     "documented_label_sets",
     "floor_second",

@@ -9,8 +9,8 @@ import msgspec
 from exporter.ledger.job_index import Job
 from exporter.ledger.minutes import MinuteKey
 from exporter.ledger.record import LabelSet
-from exporter.ledger.totals import Key
-from exporter.ledger.watermarks import Times
+from exporter.ledger.totals import TotalKey
+from exporter.ledger.watermarks import Watermarks
 
 WINDOW_MARGIN = 1000
 """A window is asked for from this many milliseconds before its begin.
@@ -49,11 +49,11 @@ class Sighting(msgspec.Struct, frozen=True):
 class Changes(msgspec.Struct, frozen=True):
     """Everything one commit writes. Totals are absolute values; minute counts are increments."""
 
-    times: Times | None
+    watermarks: Watermarks | None
     jobs: dict[str, Job]
     evicted: tuple[tuple[str, int], ...]
     """Ids, with the times of creation."""
-    totals: dict[Key, int | None]
+    totals: dict[TotalKey, int | None]
     """``None``: the total is gone (its histogram started anew)."""
     minutes: dict[MinuteKey, tuple[int, int]]
     label_sets: tuple[LabelSet, ...]

@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections import defaultdict
 
 from exporter.ledger.record import SeriesLabels
-from exporter.ledger.totals import Exemplar, Key
+from exporter.ledger.totals import Exemplar, TotalKey
 
 
 class Exemplars:
     """Latest exemplar by total."""
 
     def __init__(self) -> None:
-        self._latest: dict[str, dict[Key, tuple[str, int, int]]] = defaultdict(dict)
+        self._latest: dict[str, dict[TotalKey, tuple[str, int, int]]] = defaultdict(dict)
 
-    def take(self, key: Key, job_id: str | None, value: int, at: int) -> None:
+    def take(self, key: TotalKey, job_id: str | None, value: int, at: int) -> None:
         """A job was added to this total. One without an id of its own is nothing that can be looked up."""
         if job_id is not None:
             self._latest[key[0]][key] = (job_id, value, at)

@@ -34,7 +34,7 @@ def gauge_start(ledger: Ledger, now: int) -> int:
 
 def history_start(ledger: Ledger, now: int) -> int:
     """How far back before the baseline is read (R4): a window before it, also when that lies further back."""
-    start, baseline = gauge_start(ledger, now), ledger.times.baseline
+    start, baseline = gauge_start(ledger, now), ledger.watermarks.baseline
     if now - baseline > ledger.settings.max_catch_up + ledger.settings.window:
         return start  # counting began long ago
     return min(start, gauge_start(ledger, baseline))
@@ -48,7 +48,7 @@ def job_gauges(ledger: Ledger, now: int) -> JobGauges | None:
     """
     if not ledger.started:
         return None
-    times = ledger.times
+    watermarks = ledger.watermarks
     window_start = gauge_start(ledger, now)
     recent = ledger.minutes.since(window_start)
     open_jobs: dict[SeriesLabels, int] = defaultdict(int)
@@ -58,8 +58,8 @@ def job_gauges(ledger: Ledger, now: int) -> JobGauges | None:
             if minute * MINUTE >= window_start:
                 recent[labels] += jobs
     return JobGauges(
-        jobs=dict(recent) if times.history <= window_start else None,
+        jobs=dict(recent) if watermarks.history <= window_start else None,
         open_jobs=dict(open_jobs),
         oldest_open=ledger.jobs.oldest_open(),
-        counted_until=times.settled_until,
+        counted_until=watermarks.settled_until,
     )

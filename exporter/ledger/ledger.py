@@ -36,7 +36,7 @@ from exporter.ledger.totals import (
 from exporter.ledger.totals import EXPIRED as EXPIRED_TOTAL
 from exporter.ledger.totals import FAILURES as FAILURES_TOTAL
 from exporter.ledger.two_times import latest, of_first_look, remember_uncounted
-from exporter.ledger.watermarks import Times, floor_second
+from exporter.ledger.watermarks import Watermarks, floor_second
 
 
 class Ledger:
@@ -46,14 +46,14 @@ class Ledger:
         self,
         settings: LedgerSettings,
         *,
-        times: Times | None,
+        watermarks: Watermarks | None,
         jobs: JobIndex,
         totals: Totals,
         label_sets: LabelSets,
         minutes: MinuteTable,
     ) -> None:
         self.settings = settings
-        self._times = times
+        self._watermarks = watermarks
         self.jobs = jobs
         self.totals = totals
         self.label_sets = label_sets
@@ -62,29 +62,29 @@ class Ledger:
         self.recent = RecentFailures()
         self.missing_jobs = MissingJobs(settings, jobs)
         self._seen_once = SeenOnce()
-        if times is not None:  # it may have been remembered for longer under other rules
+        if watermarks is not None:  # it may have been remembered for longer under other rules
             jobs.evict_finals(0, self._remembered_since)
         late = FLAGS[Anomaly.LATE_RECORD]
         self.late = any(
-            job.flags & late and job.created >= self.times.evicted_until for _, job in jobs.items()
+            job.flags & late and job.created >= self.watermarks.evicted_until for _, job in jobs.items()
         )
         """Was a late record seen since ``take_late``? Also if it was before the last stop."""
 
     @property
     def started(self) -> bool:
         """Whether the first start (R4) has happened; before it there are no times and nothing is counted."""
-        return self._times is not None
+        return self._watermarks is not None
 
     @property
-    def times(self) -> Times:
-        if self._times is None:
+    def watermarks(self) -> Watermarks:
+        if self._watermarks is None:
             raise ValueError("this ledger has no baseline yet")
-        return self._times
+        return self._watermarks
 
     @property
     def _remembered_since(self) -> int:
         """Jobs that are no longer open and were created before it are not remembered."""
-        return self.times.evicted_until - self.settings.time_may_repeat
+        return self.watermarks.evicted_until - self.settings.time_may_repeat
 
     # --- what a window showed -------------------------------------------------------------------------
 
@@ -119,7 +119,7 @@ class Ledger:
             if sighting.since is None or sighting.until is None:
                 self._count_once(Anomaly.BAD_CREATE_TIME, job_id)
                 return None
-            if sighting.since + WINDOW_MARGIN < self.times.evicted_until:
+            if sighting.since + WINDOW_MARGIN < self.watermarks.evicted_until:
                 return None
             return min(sighting.until, sighting.ended)
         if not sighting.covers(created):
@@ -128,10 +128,10 @@ class Ledger:
         if record.other_time is not None:
             if sighting.since is not None:
                 return None  # see ``undecided``
-            if of_first_look(record, self.times):
+            if of_first_look(record, self.watermarks):
                 return None
             created = latest(record, sighting)
-        return created if created >= self.times.evicted_until else None
+        return created if created >= self.watermarks.evicted_until else None
 
     def undecided(self, record: Record, since: int) -> bool:
         """Is it unknown which of two times it was created at, in a window that has both? (R7)
@@ -155,7 +155,7 @@ class Ledger:
         if record.create_time is None:
             job.flags |= UNDATED
             self._flag(job, Anomaly.BAD_CREATE_TIME)
-        elif (times := self.times).baseline <= created < times.settled_until:
+        elif (watermarks := self.watermarks).baseline <= created < watermarks.settled_until:
             self._flag(job, Anomaly.LATE_RECORD)
             self.late = True
         self._take_text(job, record.text_length)
@@ -167,8 +167,8 @@ class Ledger:
     def _see_again(self, job_id: str, job: Job, record: Record, sighting: Sighting) -> None:
         if job.misses:
             # Windows that were settled without this job may lack others, too.
-            self.late |= bool(job.flags & EXEMPT) and job.created >= self.times.evicted_until
-            self.missing_jobs.shown_again(job_id, job, self.times.settled_until)
+            self.late |= bool(job.flags & EXEMPT) and job.created >= self.watermarks.evicted_until
+            self.missing_jobs.shown_again(job_id, job, self.watermarks.settled_until)
         state = record.job_state
         if job.state not in OPEN_STATES:
             regressed = state != job.state if job.state != EXPIRED else state in FINAL_STATES
@@ -289,7 +289,7 @@ class Ledger:
 
     def try_start(self, wall: int) -> None:
         """A first start is tried, at ``wall`` by our own clock: kept, so that no failure moves it (R4)."""
-        if self._times is None and not self.totals.plain(FIRST_TRIED_MS):
+        if self._watermarks is None and not self.totals.plain(FIRST_TRIED_MS):
             self.totals.add_plain(FIRST_TRIED_MS, amount=wall)
 
     def start(self, now: int, waited: int = 0) -> None:
@@ -297,10 +297,10 @@ class Ledger:
 
         Of what was waited no more than ``max_catch_up`` is read, the rest counts as skipped (R8).
         """
-        if self._times is not None:
+        if self._watermarks is not None:
             raise ValueError("this ledger has a baseline already")
         read = min(waited, self.settings.max_catch_up)
-        self._times = Times.start(now - read, now if read else 0)
+        self._watermarks = Watermarks.start(now - read, now if read else 0)
         if waited > read:
             self.totals.add_plain(SKIPPED_MS, amount=waited - read)
 
@@ -313,10 +313,10 @@ class Ledger:
         """
         blocking = self.missing_jobs.blocking
         missing = (
-            floor_second(created) for created in blocking.values() if created >= self.times.settled_until
+            floor_second(created) for created in blocking.values() if created >= self.watermarks.settled_until
         )
         before = self._remembered_since
-        self.times.settle(min(until, min(missing, default=until)), now, self.settings.overlap)
+        self.watermarks.settle(min(until, min(missing, default=until)), now, self.settings.overlap)
         self.jobs.evict_finals(before, self._remembered_since)
         for job_id in [job_id for job_id in blocking if self.jobs.get(job_id) is None]:
             del blocking[job_id]
@@ -324,7 +324,7 @@ class Ledger:
     def jump(self, now: int) -> int:
         """Give up what is further back than ``max_catch_up`` (R8). Returns the milliseconds skipped."""
         before = self._remembered_since
-        skipped = self.times.jump(now, self.settings.max_catch_up)
+        skipped = self.watermarks.jump(now, self.settings.max_catch_up)
         if skipped:
             self.totals.add_plain(SKIPPED_MS, amount=skipped)
             self.jobs.evict_finals(before, self._remembered_since)
@@ -339,7 +339,7 @@ class Ledger:
             created = record.create_time
             if created is not None and record.other_time is not None:
                 created = latest(record, sighting)
-            if created is None or not since <= created < self.times.history:
+            if created is None or not since <= created < self.watermarks.history:
                 continue
             if record.job_id is not None and self.jobs.get(record.job_id) is not None:
                 self.see_as(record.job_id, record, sighting)
@@ -349,8 +349,8 @@ class Ledger:
                 label_set = self.label_sets.fit((record.job_type, record.tts_service_enum))
                 self.minutes.add_uncounted(created, label_set, record.job_state)
         if sighting.since is None:
-            remember_uncounted(records, self.times, self.jobs)
-        self.times.history = since
+            remember_uncounted(records, self.watermarks, self.jobs)
+        self.watermarks.history = since
 
     # --- commit ---------------------------------------------------------------------------------------
 
@@ -359,7 +359,7 @@ class Ledger:
         if off := self.imbalance():
             raise RuntimeError(f"created - finished - expired - open is {off}: wrong books are not kept")
         return Changes(
-            times=self._times,
+            watermarks=self._watermarks,
             jobs=self.jobs.changes(),
             evicted=tuple(self.jobs.evicted),
             totals={key: self.totals.values.get(key) for key in self.totals.dirty},

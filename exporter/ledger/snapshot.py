@@ -121,7 +121,7 @@ def take_snapshot(
     """
     groups, settings, exemplars = ledger.totals.grouped(), ledger.settings, ledger.exemplars
     if now is None and ledger.started:
-        now = ledger.times.settled_until + settings.overlap
+        now = ledger.watermarks.settled_until + settings.overlap
     return replace(
         before,
         project_id=project_id,
@@ -142,7 +142,7 @@ def take_snapshot(
         gauges=None if now is None else job_gauges(ledger, now),
         activity=Activity() if now is None else _activity(ledger, now),
         first_tried=None if ledger.started else ledger.totals.plain(FIRST_TRIED_MS) or None,
-        counting_since=ledger.times.baseline if ledger.started else None,
+        counting_since=ledger.watermarks.baseline if ledger.started else None,
         anomalies=ledger.totals.by_detail(ANOMALIES),
         skipped_ms=ledger.totals.plain(SKIPPED_MS),
         label_sets_folded=ledger.totals.plain(FOLDED),

@@ -20,11 +20,11 @@ from exporter.ledger.totals import (
     EXPIRED,
     FINISHED,
     TEXT_LENGTH,
-    Key,
     LabelSets,
+    TotalKey,
     Totals,
 )
-from exporter.ledger.watermarks import Times
+from exporter.ledger.watermarks import Watermarks
 
 
 class StoredLedger(msgspec.Struct, kw_only=True):
@@ -33,9 +33,9 @@ class StoredLedger(msgspec.Struct, kw_only=True):
     version: int = 0
     project_id: str = ""
     """The project these books belong to; empty until it is known."""
-    times: Times | None = None
+    watermarks: Watermarks | None = None
     jobs: dict[str, Job] = msgspec.field(default_factory=dict)
-    totals: dict[Key, int] = msgspec.field(default_factory=dict)
+    totals: dict[TotalKey, int] = msgspec.field(default_factory=dict)
     label_sets: tuple[LabelSet, ...] = ()
     minutes: tuple[tuple[int, str, str, str, int], ...] = ()
     """(minute since 1970, job_type, tts_service_enum, state, jobs)"""
@@ -64,7 +64,7 @@ def open_ledger(stored: StoredLedger, settings: LedgerSettings, documented: tupl
         minutes.load(minute, (job_type, service), state, jobs)
     return Ledger(
         settings,
-        times=stored.times,
+        watermarks=stored.watermarks,
         jobs=JobIndex(stored.jobs),
         totals=totals,
         label_sets=LabelSets(documented, stored.label_sets, settings.max_label_sets),

@@ -39,7 +39,7 @@ class Histogram(NamedTuple):
     """By place of the bucket in ``counts``; only since this process started."""
 
 
-Key = tuple[str, str, str, str]
+TotalKey = tuple[str, str, str, str]
 
 CREATED: Final = "created"
 FINISHED: Final = "finished"
@@ -69,14 +69,14 @@ NO_EXEMPLARS: Final[Mapping[SeriesLabels, Exemplar]] = MappingProxyType({})
 class Totals:
     """All totals of one target, and which of them changed since the last commit."""
 
-    def __init__(self, values: dict[Key, int] | None = None) -> None:
-        self.values: dict[Key, int] = dict(values or {})
-        self.dirty: set[Key] = set()
+    def __init__(self, values: dict[TotalKey, int] | None = None) -> None:
+        self.values: dict[TotalKey, int] = dict(values or {})
+        self.dirty: set[TotalKey] = set()
         self._sums: dict[str, int] = defaultdict(int)
         for key, value in self.values.items():
             self._sums[key[0]] += value
 
-    def add(self, name: str, label_set: LabelSet, detail: str = "", amount: int = 1) -> Key:
+    def add(self, name: str, label_set: LabelSet, detail: str = "", amount: int = 1) -> TotalKey:
         """Add to a total. Returns which one."""
         key = (name, label_set[0], label_set[1], detail)
         values = self.values
@@ -89,7 +89,7 @@ class Totals:
         """Add to a total that has no job labels."""
         self.add(name, ("", ""), detail, amount)
 
-    def observe(self, name: str, label_set: LabelSet, bounds: tuple[int, ...], value: int) -> Key:
+    def observe(self, name: str, label_set: LabelSet, bounds: tuple[int, ...], value: int) -> TotalKey:
         """Put ``value`` into the first bucket whose upper bound is not below it. Returns its total."""
         # The two calls of ``add``, written out: three of four additions are made here.
         index = bisect_left(bounds, value)

@@ -11,7 +11,7 @@ from exporter.ledger.changes import Sighting
 from exporter.ledger.job_index import EXEMPT, EXPIRED, FLAGS, Job, JobIndex
 from exporter.ledger.record import OPEN_STATES, Anomaly, Record
 from exporter.ledger.totals import FOLDED_LABEL_SET
-from exporter.ledger.watermarks import Times
+from exporter.ledger.watermarks import Watermarks
 
 
 def latest(record: Record, sighting: Sighting) -> int:
@@ -24,22 +24,22 @@ def latest(record: Record, sighting: Sighting) -> int:
     return other if other is not None and sighting.believes(other) else record.create_time
 
 
-def of_first_look(record: Record, times: Times) -> bool:
+def of_first_look(record: Record, watermarks: Watermarks) -> bool:
     """Was a finished job that may be older than the baseline there when counting began? Then it is old.
 
     Until the list was read once: then ``remember_uncounted`` was told of all of those.
     """
-    first = times.history >= times.baseline and record.job_state not in OPEN_STATES
-    return first and (record.create_time or 0) < times.baseline
+    first = watermarks.history >= watermarks.baseline and record.job_state not in OPEN_STATES
+    return first and (record.create_time or 0) < watermarks.baseline
 
 
-def remember_uncounted(records: Iterable[Record], times: Times, jobs: JobIndex) -> None:
+def remember_uncounted(records: Iterable[Record], watermarks: Watermarks, jobs: JobIndex) -> None:
     """Jobs from before the baseline that would look new once their second time has come (R7)."""
     for record in records:
         job_id, created, later = record.job_id, record.create_time, record.other_time
         if job_id is None or created is None or later is None or jobs.get(job_id) is not None:
             continue
-        if created < times.baseline and later >= times.evicted_until:
+        if created < watermarks.baseline and later >= watermarks.evicted_until:
             # Neither waited for nor told when it ends: nothing of it was booked.
             flags = EXEMPT | FLAGS[Anomaly.STATE_REGRESSION]
             jobs.add(job_id, Job(later, EXPIRED, *FOLDED_LABEL_SET, flags=flags))

@@ -14,7 +14,7 @@ def floor_second(ms: int) -> int:
     return ms - ms % SECOND
 
 
-class Times(msgspec.Struct):
+class Watermarks(msgspec.Struct):
     """Never going back. All are equal to the time of the first start at first."""
 
     baseline: int
@@ -29,7 +29,7 @@ class Times(msgspec.Struct):
     """A long stretch is being read: when it last got on. No jump while it does (R8)."""
 
     @classmethod
-    def start(cls, baseline: int, now: int = 0) -> Times:
+    def start(cls, baseline: int, now: int = 0) -> Watermarks:
         """``now`` where the baseline lies further back: what came since then is caught up on."""
         baseline = floor_second(baseline)
         return cls(baseline, baseline, evicted_until=baseline, history=baseline, catching_up=now)

@@ -54,7 +54,7 @@ class ClockCheck:
         """
         ledger = self._run.ledger
         if ledger.started:
-            self._run.clock.reached(ledger.times.settled_until)
+            self._run.clock.reached(ledger.watermarks.settled_until)
             return
         self._tries += 1
         if self._first_try is None:
@@ -79,7 +79,7 @@ class ClockCheck:
         skew, ledger = self._run.clock.skew(self._wall()), self._run.ledger
         if skew is None:
             return False
-        ahead = ledger.started and ledger.times.settled_until > self._run.furthest
+        ahead = ledger.started and ledger.watermarks.settled_until > self._run.furthest
         return ahead or abs(skew) * SECOND > ledger.settings.overlap
 
     def compare(self) -> None:

@@ -109,7 +109,7 @@ def _around(ledger: Ledger, created: int, now: int) -> tuple[int, int]:
             first, last, records = first - 1, last + 1, records + more
         since, until = first * MINUTE, (last + 1) * MINUTE
     # Of the time before ``history`` we do not know how many records there are.
-    since = max(since, min(created, ledger.times.history))
+    since = max(since, min(created, ledger.watermarks.history))
     return floor_second(since), max(floor_second(min(until, now)), floor_second(created) + SECOND)
 
 
@@ -123,7 +123,7 @@ class RecordCounts:
     def __init__(self, ledger: Ledger, since: int, head: int, per_ms: float) -> None:
         self._first = since // MINUTE
         self._head = max(head, since)
-        self._remembered = min(max(since, ledger.times.evicted_until), self._head)
+        self._remembered = min(max(since, ledger.watermarks.evicted_until), self._head)
         self._per_ms = per_ms
         minutes = range(self._first, self._remembered // MINUTE + 1)
         counts = (ledger.jobs.open_in(minute) + ledger.minutes.density(minute) for minute in minutes)

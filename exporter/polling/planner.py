@@ -156,7 +156,7 @@ def head_window(
     so that no new record appears while they are read. It begins at ``evicted_until`` at the earliest: no job
     before it is new.
     """
-    since = head = max(ledger.times.evicted_until, min(head, floor_second(now)))
+    since = head = max(ledger.watermarks.evicted_until, min(head, floor_second(now)))
     late = max(head + SECOND, floor_second(now) - SECOND)
     if due:
         counts = RecordCounts(ledger, due[0].since - WINDOW_MARGIN, head, density.per_ms)
@@ -174,7 +174,7 @@ def filled(ledger: Ledger, density: Density, window: Window, head: int, now: int
     It costs no request more, shows late records, and the jobs that it shows are not due for a recheck so
     soon. It begins ``most`` milliseconds before now at the earliest, and not before ``evicted_until``.
     """
-    reach = max(ledger.times.evicted_until, floor_second(now) - most)
+    reach = max(ledger.watermarks.evicted_until, floor_second(now) - most)
     if window.since <= reach:
         return window
     counts = RecordCounts(ledger, reach - WINDOW_MARGIN, head, density.per_ms)
@@ -210,7 +210,7 @@ def _fill(before: Callable[[int], float], since: int, until: int, reach: int, un
 
 def history_window(ledger: Ledger, density: Density, start: int, most_records: int) -> Window | None:
     """The next stretch before the baseline, read backwards; ``None`` when all is read."""
-    until = ledger.times.history
+    until = ledger.watermarks.history
     if until <= start:
         return None
     return Window(max(start, until - density.span(min(MANY, most_records))), until)

@@ -143,7 +143,7 @@ class PollRun:
         """
         ledger = self.ledger
         self._notice_jump()
-        self.doubt_times(result, ledger.times.evicted_until)
+        self.doubt_times(result, ledger.watermarks.evicted_until)
         while result.pages:
             self._see(result.pages.pop(0))
             await asyncio.sleep(0)

@@ -277,7 +277,7 @@ class Poller:
                 message = "without time filters every poll lists everything: consider a longer poll.interval"
                 log.warn(logger, message, target=self._name, requests=result.requests)
             start = history_start(ledger, now)
-            if ledger.times.history > start:
+            if ledger.watermarks.history > start:
                 ledger.see_history(result.listing, start, result.sighting)
             self.settle_reads.read_until = floor_second(now - ledger.settings.overlap)
             self.settle_reads.advance(now)

@@ -80,7 +80,7 @@ def _steps(run: PollRun, due: list[Recheck], head: int) -> Iterator[tuple[Window
         return
     ledger = run.ledger
     single = ledger.missing_jobs.still_look_up_alone() | run.failing
-    reach = min(due[0].since, max(ledger.times.history, due[0].since - NEIGHBOUR_MINUTES * MINUTE))
+    reach = min(due[0].since, max(ledger.watermarks.history, due[0].since - NEIGHBOUR_MINUTES * MINUTE))
     before = RecordCounts(ledger, reach - WINDOW_MARGIN, head, 0.0).before
     together = [job for job in due if job.job_id not in single]
     rechecks = plan.plan_rechecks(together, before, alone=[job for job in due if job.job_id in single])

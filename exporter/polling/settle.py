@@ -80,9 +80,9 @@ class SettleReads:
         It is loaded again when a commit failed: what that would have stored must be read once more (R10,
         docs/counting.md). Returns whether reading begins again.
         """
-        repository, times = self._run.repository, self._run.ledger.times
-        if self._loads != repository.loads or self.read_until < times.evicted_until:
-            self._loads, self.read_until, self.reread_at = repository.loads, times.settled_until, 0
+        repository, watermarks = self._run.repository, self._run.ledger.watermarks
+        if self._loads != repository.loads or self.read_until < watermarks.evicted_until:
+            self._loads, self.read_until, self.reread_at = repository.loads, watermarks.settled_until, 0
             self._unread = None
             return True
         return False
@@ -195,10 +195,10 @@ class SettleReads:
         """Move the settled time as far as the reads and the missing jobs allow (R6, docs/counting.md)."""
         ledger = self._run.ledger
         if ledger.missing_jobs.take_shown_after_all():
-            self.read_until = min(self.read_until, ledger.times.settled_until)
+            self.read_until = min(self.read_until, ledger.watermarks.settled_until)
         if now - self.reread_at >= ledger.settings.overlap and ledger.take_late():
             # When the stretch before the settled time was read, it lacked this record, and perhaps others.
-            self.reread_at, self.read_until = now, ledger.times.evicted_until
+            self.reread_at, self.read_until = now, ledger.watermarks.evicted_until
         ledger.settle(self.read_until, now)
 
     async def _record_shown(self, under_way: list[_Reading]) -> None:

@@ -89,13 +89,13 @@ class PollStart:
                 logger,
                 "counting begins",
                 target=self._run.name,
-                baseline_ms=ledger.times.baseline,
+                baseline_ms=ledger.watermarks.baseline,
                 since_first_try_seconds=waited // SECOND,
             )
-        elif ledger.times.too_far(now := self._run.now(), ledger.settings.max_catch_up):
+        elif ledger.watermarks.too_far(now := self._run.now(), ledger.settings.max_catch_up):
             if self._clock_check.disagreed and now - self._last > ledger.settings.max_catch_up // 2:
                 # No time has passed: a record showed that our own clock is wrong (R3, docs/counting.md).
-                self._last = ledger.times.catching_up = now
+                self._last = ledger.watermarks.catching_up = now
                 return
             await self._probe()
             if skipped := ledger.jump(self._run.now()):

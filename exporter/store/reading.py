@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from exporter.errors import ScopeChangedError, StoreCorruptError, StoreVersionError
-from exporter.ledger import Job, StoredLedger, Times
+from exporter.ledger import Job, StoredLedger, Watermarks
 from exporter.store import checksums, schema
 from exporter.store.checksums import ChecksumError
 from exporter.units import MINUTE
@@ -44,16 +44,16 @@ def load_target(
             f"{path}: target {target!r} was counted for {stored_scope} and is now configured"
             f" for {scope}: use a new target name, so that different things are not added up"
         )
-    times = _times(stamps)
+    watermarks = _watermarks(stamps)
     # After downtime, or with a wrong clock of ours, what is kept follows the time that counting goes by.
-    since = ((now if times is None else min(now, times.settled_until)) - keep) // MINUTE
+    since = ((now if watermarks is None else min(now, watermarks.settled_until)) - keep) // MINUTE
     checksums.check(db, "totals", "target = ?", key)
     checksums.check(db, "label_sets", "target = ?", key)
     checksums.check(db, "minutes", "target = ? AND minute >= ?", key, since)
     return key, StoredLedger(
         version=version,
         project_id=project_id,
-        times=times,
+        watermarks=watermarks,
         jobs=_jobs(db, key),
         totals={
             (name, job_type, service, detail): int(value)
@@ -89,11 +89,11 @@ def _jobs(db: sqlite3.Connection, key: int) -> dict[str, Job]:
     return jobs
 
 
-def _times(stamps: list[int | None]) -> Times | None:
+def _watermarks(stamps: list[int | None]) -> Watermarks | None:
     baseline, settled_until, forgotten, history, catching_up = stamps
     if baseline is None or settled_until is None or forgotten is None or history is None:
         return None
-    return Times(baseline, settled_until, forgotten, history, catching_up or 0)
+    return Watermarks(baseline, settled_until, forgotten, history, catching_up or 0)
 
 
 def verify(db: sqlite3.Connection) -> None:

@@ -159,7 +159,7 @@ class LedgerRepository:
         """Write everything since the last commit, in one step. On an error the ledger is dropped."""
         ledger = self.ledger
         if now is None:  # the API's clock is not known: nothing is dropped by ours, which may be wrong (R3)
-            now = ledger.times.settled_until if ledger.started else 0
+            now = ledger.watermarks.settled_until if ledger.started else 0
         try:
             unsaved = self._submitted = len(self._unsaved)
             for outcome, milliseconds in self._unsaved:

@@ -94,15 +94,15 @@ class SqliteStore:
 
     def _write(self, key: int, commit: Commit) -> None:
         changes, db = commit.changes, self.db
-        times = changes.times
+        watermarks = changes.watermarks
         stamps: tuple[int | None, ...] = (None,) * 5
-        if times is not None:
+        if watermarks is not None:
             stamps = (
-                times.baseline,
-                times.settled_until,
-                times.evicted_until,
-                times.history,
-                times.catching_up,
+                watermarks.baseline,
+                watermarks.settled_until,
+                watermarks.evicted_until,
+                watermarks.history,
+                watermarks.catching_up,
             )
         buckets = msgspec.json.encode(commit.buckets).decode()
         db.executemany(schema.DELETE_JOB, ((key, created, job_id) for job_id, created in changes.evicted))

@@ -40,7 +40,7 @@ from exporter.ledger.totals import (
     SUM,
     SYNTHESIZED,
     TEXT_LENGTH,
-    Key,
+    TotalKey,
 )
 from tests.fake_api import MINUTE, SECOND, ledger_settings
 
@@ -94,7 +94,7 @@ class Model:
 
     def __init__(self) -> None:
         self.accounts: dict[str, Account] = {}
-        self.totals: Counter[Key] = Counter()
+        self.totals: Counter[TotalKey] = Counter()
         self.minutes: Counter[MinuteKey] = Counter()
         self.characters: Counter[MinuteKey] = Counter()
         self.label_sets: list[LabelSet] = []

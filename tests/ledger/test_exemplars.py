@@ -20,7 +20,7 @@ from exporter.ledger.totals import (
     Totals,
     histograms,
 )
-from exporter.ledger.watermarks import Times
+from exporter.ledger.watermarks import Watermarks
 
 SECOND = 1000
 START = 1_700_000_000_000
@@ -42,14 +42,14 @@ def ledger() -> Ledger:
     )
     made = Ledger(
         ledger_settings,
-        times=None,
+        watermarks=None,
         jobs=JobIndex(),
         totals=Totals(),
         label_sets=LabelSets((LABEL_SET,), (), 100),
         minutes=MinuteTable(),
     )
     made.start(START)
-    assert isinstance(made.times, Times)
+    assert isinstance(made.watermarks, Watermarks)
     return made
 
 

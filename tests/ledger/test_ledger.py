@@ -86,7 +86,7 @@ def test_a_job_given_up_as_not_listed_stays_so_over_a_restart(state: str) -> Non
     assert again.missing(START, NOW, ["b"]) == []
     assert again.miss("a", NOW + 60 * MINUTE, MissedBy.LOOKUP)
     again.settle(NOW + 2 * MINUTE, NOW + 60 * MINUTE)
-    assert again.times.settled_until == NOW + 2 * MINUTE
+    assert again.watermarks.settled_until == NOW + 2 * MINUTE
 
 
 def test_an_undated_job_that_is_gone_does_not_stop_settling() -> None:
@@ -100,7 +100,7 @@ def test_an_undated_job_that_is_gone_does_not_stop_settling() -> None:
         gone = ledger.miss("a", at, MissedBy.LOOKUP)
     assert gone
     ledger.settle(NOW + 2 * MINUTE, at + 5 * MINUTE)
-    assert ledger.times.settled_until == NOW + 2 * MINUTE
+    assert ledger.watermarks.settled_until == NOW + 2 * MINUTE
     assert ledger.totals.sum(EXPIRED) == 0
     assert ledger.miss("a", NOW + 66 * MINUTE, MissedBy.LOOKUP)
     assert ledger.totals.by_detail(EXPIRED) == {"vanished": 1}
@@ -166,7 +166,7 @@ def test_answers_far_apart_are_no_silence_of_the_list() -> None:
         ledger.missing_jobs.showed_something(at)
     assert gone
     ledger.settle(NOW + MINUTE, NOW + 20 * MINUTE)
-    assert ledger.times.settled_until == NOW + MINUTE
+    assert ledger.watermarks.settled_until == NOW + MINUTE
 
 
 def test_a_missing_open_job_ends_to_block_before_it_vanishes() -> None:
@@ -179,7 +179,7 @@ def test_a_missing_open_job_ends_to_block_before_it_vanishes() -> None:
         gone = ledger.miss("a", at, MissedBy.EMPTY_LISTING)
     assert (gone, ledger.missing_jobs.take_exempt(), ledger.totals.sum(EXPIRED)) == (True, ["a"], 0)
     ledger.settle(NOW + MINUTE, NOW + 20 * MINUTE)
-    assert ledger.times.settled_until == NOW + MINUTE
+    assert ledger.watermarks.settled_until == NOW + MINUTE
     assert ledger.missing(START, NOW + MINUTE, []) == ["a"]
     ledger.see(record(state="SUCCEED"), sighting(NOW + 20 * MINUTE))
     assert ledger.take_late()
@@ -207,7 +207,7 @@ def test_one_bad_answer_after_an_empty_list_makes_no_job_vanish() -> None:
     ledger.see(record("b"), sighting(NOW + 11 * MINUTE))
     assert not ledger.miss("a", NOW + 11 * MINUTE + SECOND, MissedBy.EMPTY_LISTING)
     ledger.settle(NOW + 5 * MINUTE, NOW + 20 * MINUTE)
-    assert ledger.times.settled_until == START
+    assert ledger.watermarks.settled_until == START
 
 
 def test_a_list_empty_since_the_first_miss_makes_no_job_vanish() -> None:
@@ -257,12 +257,12 @@ def test_a_missing_job_blocks_settling_until_it_is_shown_again() -> None:
     ledger.see(record(state="SUCCEED"), sighting(NOW))
     assert not ledger.miss("a", NOW, MissedBy.LISTING)
     ledger.settle(NOW, NOW + 20 * MINUTE)
-    assert ledger.times.settled_until == START
+    assert ledger.watermarks.settled_until == START
     ledger.see(record(state="SUCCEED"), sighting(NOW + MINUTE))
     assert ledger.missing_jobs.take_shown_after_all()
     assert not ledger.missing_jobs.take_shown_after_all()
     ledger.settle(NOW, NOW + 20 * MINUTE)
-    assert ledger.times.settled_until == NOW
+    assert ledger.watermarks.settled_until == NOW
 
 
 def test_an_expired_job_that_ends_after_all_is_a_regression() -> None:

@@ -22,7 +22,7 @@ from exporter.ledger.missing import MissedBy
 from exporter.ledger.record import Record
 from exporter.ledger.stored import configured_buckets, open_ledger
 from exporter.ledger.totals import FOLDED_LABEL_SET
-from exporter.ledger.watermarks import Times
+from exporter.ledger.watermarks import Watermarks
 from exporter.store.base import Commit
 from testkit.world import quick_store
 from tests.fake_api import MINUTE, SECOND, START
@@ -50,7 +50,7 @@ class Machine(RuleBasedStateMachine):
         stored = self.store.load("t", "scope", 0, 0)
         self.version = stored.version
         ledger = open_ledger(stored, RULES, ())
-        self.read_until = ledger.times.settled_until if ledger.started else 0
+        self.read_until = ledger.watermarks.settled_until if ledger.started else 0
         """Up to where complete reads have come: beyond the settled time while missed jobs hold that."""
         self.hidden: set[str] = set()
         """What an empty answer did not show on the way there, and nobody knew of."""
@@ -284,7 +284,7 @@ class Machine(RuleBasedStateMachine):
             for name in sorted(self.ledger.missing_jobs.blocking):
                 self._look_for(name)
             self.settle(short=0, empty=False, again=False)
-        assert self.ledger.times.settled_until == whole(self.world.now - OVERLAP)
+        assert self.ledger.watermarks.settled_until == whole(self.world.now - OVERLAP)
         assert not self.ledger.missing_jobs.blocking
 
     def _look_for(self, name: str) -> None:
@@ -318,7 +318,7 @@ class Machine(RuleBasedStateMachine):
         assert stored.jobs == dict(self.ledger.jobs.items())
         assert stored.totals == self.ledger.totals.values
         assert stored.label_sets == self.ledger.label_sets.known
-        assert stored.times == self.ledger.times
+        assert stored.watermarks == self.ledger.watermarks
         assert not any((changes.jobs, changes.evicted, changes.totals, changes.minutes, changes.label_sets))
 
     @rule(committed=st.booleans())
@@ -375,7 +375,7 @@ class Machine(RuleBasedStateMachine):
     def the_times_are_those_of_the_rules(self) -> None:
         if self.ledger.started:
             model = self.model
-            assert self.ledger.times == Times(
+            assert self.ledger.watermarks == Watermarks(
                 model.baseline, model.settled_until, model.evicted, model.history, model.catching_up
             )
 

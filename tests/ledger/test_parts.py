@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from exporter.ledger.job_index import Job, JobIndex
 from exporter.ledger.minutes import MinuteTable
 from exporter.ledger.totals import LabelSets, Totals, histograms
-from exporter.ledger.watermarks import Times
+from exporter.ledger.watermarks import Watermarks
 from exporter.units import MINUTE, SECOND
 
 OVERLAP = 300 * SECOND
@@ -21,14 +21,14 @@ NAMES = st.sampled_from([f"name{number}" for number in range(8)])
 @given(MOMENTS, st.lists(st.tuples(MOMENTS, MOMENTS)))
 def test_the_three_times_never_go_back_and_keep_their_order(start: int, steps: list[tuple[int, int]]) -> None:
     """Whatever is claimed to be read, and whenever: nothing is settled before it is old enough."""
-    times = Times.start(start)
+    watermarks = Watermarks.start(start)
     for until, now in steps:
-        before = (times.settled_until, times.evicted_until)
-        times.settle(until - until % SECOND, now, OVERLAP)
-        assert (times.settled_until, times.evicted_until) >= before
-        assert times.settled_until == before[0] or times.settled_until <= now - OVERLAP
-        assert times.evicted_until <= times.settled_until
-        assert times.settled_until % SECOND == times.evicted_until % SECOND == 0
+        before = (watermarks.settled_until, watermarks.evicted_until)
+        watermarks.settle(until - until % SECOND, now, OVERLAP)
+        assert (watermarks.settled_until, watermarks.evicted_until) >= before
+        assert watermarks.settled_until == before[0] or watermarks.settled_until <= now - OVERLAP
+        assert watermarks.evicted_until <= watermarks.settled_until
+        assert watermarks.settled_until % SECOND == watermarks.evicted_until % SECOND == 0
 
 
 @given(st.lists(st.tuples(NAMES, NAMES), max_size=60), st.integers(1, 6))

@@ -53,7 +53,7 @@ class BudgetHarness(PollerHarness):
 
 
 def settled_until(harness: PollerHarness) -> int:
-    return harness.repository.ledger.times.settled_until
+    return harness.repository.ledger.watermarks.settled_until
 
 
 @pytest.mark.slow

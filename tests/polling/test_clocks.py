@@ -267,7 +267,7 @@ def test_a_quiet_target_with_a_slow_clock_counts_the_first_job(harness: ClockedH
 
 
 def settled_behind(harness: ClockedHarness) -> int:
-    return harness.clock.ms - harness.repository.ledger.times.settled_until
+    return harness.clock.ms - harness.repository.ledger.watermarks.settled_until
 
 
 @pytest.mark.slow

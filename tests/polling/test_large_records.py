@@ -96,7 +96,7 @@ def test_any_budget_gets_past_it(store: SqliteStore, budget: int, trusted: bool)
     harness.polls(max(40, 300 // budget))
     assert harness.created() == 89
     assert malformed(harness) == 1
-    assert harness.repository.ledger.times.settled_until > harness.clock.ms - 25 * MINUTE
+    assert harness.repository.ledger.watermarks.settled_until > harness.clock.ms - 25 * MINUTE
 
 
 @pytest.mark.parametrize("newest_first", [True, False], ids=["newest-first", "oldest-first"])

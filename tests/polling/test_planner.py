@@ -16,7 +16,7 @@ from exporter.ledger.job_index import UNLISTED, Job, JobIndex
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.minutes import MinuteTable
 from exporter.ledger.totals import LabelSets, Totals
-from exporter.ledger.watermarks import Times
+from exporter.ledger.watermarks import Watermarks
 from exporter.polling import planner as plan
 from exporter.polling.due import Recheck, RecordCounts, due_rechecks
 from tests.fake_api import MINUTE, SECOND, START, ledger_settings
@@ -179,7 +179,7 @@ def test_thousands_of_due_jobs_are_planned_in_bounded_windows() -> None:
 def ledger_of(jobs: dict[str, Job]) -> Ledger:
     return Ledger(
         ledger_settings(),
-        times=Times.start(START),
+        watermarks=Watermarks.start(START),
         jobs=JobIndex(jobs),
         totals=Totals(),
         label_sets=LabelSets((), (), 100),
@@ -303,7 +303,7 @@ def test_remembered_records_are_counted_to_the_second() -> None:
     begin = START // MINUTE * MINUTE
     burst = {f"j{number}": job(begin + number % 2 * MINUTE + 10 * SECOND, begin) for number in range(120)}
     ledger = ledger_of(burst)
-    ledger.times.evicted_until = begin + MINUTE
+    ledger.watermarks.evicted_until = begin + MINUTE
     counts = RecordCounts(ledger, begin, begin + 2 * MINUTE, 0.0)
     seconds = (30, 60, 70, 71, 120)
     assert [counts(begin, begin + second * SECOND) for second in seconds] == [30, 60, 60, 120, 120]

@@ -73,7 +73,7 @@ def api_of(harness: PollerHarness) -> SlowApi:
 
 
 def settled_until(harness: PollerHarness) -> int:
-    return harness.repository.ledger.times.settled_until
+    return harness.repository.ledger.watermarks.settled_until
 
 
 def test_only_a_backlog_is_read_several_windows_at_a_time(harness: PollerHarness) -> None:
@@ -288,9 +288,9 @@ def test_a_late_record_soon_after_another_is_not_passed_over(harness: PollerHarn
     again = []
     for passed in (0, MINUTE, ledger.settings.overlap):
         ledger.late |= passed < ledger.settings.overlap
-        settle_reads.read_until = ledger.times.settled_until
+        settle_reads.read_until = ledger.watermarks.settled_until
         settle_reads.advance(now + passed)
-        again.append(settle_reads.read_until == ledger.times.evicted_until)
+        again.append(settle_reads.read_until == ledger.watermarks.evicted_until)
     assert again == [True, False, True]
 
 
@@ -327,7 +327,7 @@ def test_a_missing_job_shown_after_all_takes_the_reading_back(harness: PollerHar
     """
     asyncio.run(harness.poll(30))
     settle_reads, ledger = harness.poller.settle_reads, harness.repository.ledger
-    settled_until = ledger.times.settled_until
+    settled_until = ledger.watermarks.settled_until
     settle_reads.read_until = settled_until + MINUTE
     ledger.missing_jobs.shown_after_all = True
     settle_reads.advance(harness.clock.ms)

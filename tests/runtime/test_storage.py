@@ -17,7 +17,7 @@ from exporter.config import AkskAuth, Config, Filters, Secret, StorageConfig, Ta
 from exporter.errors import StoreError
 from exporter.exposition import ApiMetrics
 from exporter.ledger.changes import Changes
-from exporter.ledger.totals import CREATED, Key
+from exporter.ledger.totals import CREATED, TotalKey
 from exporter.runtime.storage import examine_store, open_store
 from exporter.runtime.target import SharedResources, classifier, ledger_scope, new_repository
 from exporter.store import checksums
@@ -28,7 +28,7 @@ from testkit.world import InlineExecutor
 replace = msgspec.structs.replace
 
 
-def commit(config: Config, totals: dict[Key, int | None], version: int) -> None:
+def commit(config: Config, totals: dict[TotalKey, int | None], version: int) -> None:
     (target,) = config.targets
     with closing(SqliteStore(config.storage.sqlite_file)) as store:
         scope = ledger_scope(target)

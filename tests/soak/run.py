@@ -388,7 +388,7 @@ class Soak:
         repository = self.harness.repository
         if not (repository.loaded and repository.ledger.started):
             return False
-        return self.clock.ms - repository.ledger.times.settled_until < 3 * repository.settings.overlap
+        return self.clock.ms - repository.ledger.watermarks.settled_until < 3 * repository.settings.overlap
 
     def _sample(self) -> Sample:
         files = (self._path, self._path.with_name(self._path.name + "-wal"))
@@ -401,7 +401,7 @@ class Soak:
             store_mib=sum(file.stat().st_size for file in files if file.exists()) / 2**20,
             remembered=len(ledger.jobs),
             open=ledger.jobs.open_count,
-            behind_seconds=(self.clock.ms - ledger.times.settled_until) // SECOND,
+            behind_seconds=(self.clock.ms - ledger.watermarks.settled_until) // SECOND,
             cpu_seconds=usage.ru_utime + usage.ru_stime,
         )
 

@@ -33,7 +33,12 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store.save_breakers(BREAKERS)
     before = store.load("t", SCOPE, 0, 0)
     changes = Changes(
-        times=before.times, jobs={}, evicted=(), totals={}, minutes={}, label_sets=(("A", "TTS_LAB"),)
+        watermarks=before.watermarks,
+        jobs={},
+        evicted=(),
+        totals={},
+        minutes={},
+        label_sets=(("A", "TTS_LAB"),),
     )
     commit = Commit(
         version=before.version,

@@ -11,13 +11,13 @@ from msgspec.structs import replace
 
 from exporter.ledger.changes import Changes
 from exporter.ledger.job_index import Job
-from exporter.ledger.watermarks import Times
+from exporter.ledger.watermarks import Watermarks
 from exporter.store.base import Commit
 from exporter.store.sqlite import SqliteStore
 from exporter.units import MINUTE
 from tests.store.support import SCOPE
 
-NOTHING = Changes(times=None, jobs={}, evicted=(), totals={}, minutes={}, label_sets=())
+NOTHING = Changes(watermarks=None, jobs={}, evicted=(), totals={}, minutes={}, label_sets=())
 LABEL_SET = ("ASYNC_JOB", "TTS_LLM")
 MINUTES = {(minute, *LABEL_SET, "SUCCEED", ""): (2, 30) for minute in (9, 10, 11)}
 JOB = Job(1, "WAITING", *LABEL_SET)
@@ -74,15 +74,15 @@ def test_old_minutes_are_dropped_from_one_target_only(store: SqliteStore) -> Non
 
 def test_minutes_are_loaded_by_the_time_of_the_store(store: SqliteStore) -> None:
     """After downtime the minutes around the settled time are needed, however long ago they were."""
-    commit(store, 0, minutes=MINUTES, times=Times.start(10 * MINUTE))
+    commit(store, 0, minutes=MINUTES, watermarks=Watermarks.start(10 * MINUTE))
     assert minutes(store, now=1_000 * MINUTE) == {10: 2, 11: 2}
 
 
 def test_the_times_come_back_with_the_catch_up_under_way(store: SqliteStore) -> None:
     """Forgotten, the catch-up would be cut short by a second jump (R8)."""
-    times = Times(1_000, 4_000, 3_000, 2_000, catching_up=5_000)
-    commit(store, 0, times=times)
-    assert store.load("t", SCOPE, 0, 0).times == times
+    watermarks = Watermarks(1_000, 4_000, 3_000, 2_000, catching_up=5_000)
+    commit(store, 0, watermarks=watermarks)
+    assert store.load("t", SCOPE, 0, 0).watermarks == watermarks
 
 
 def test_a_total_that_is_gone_does_not_come_back(store: SqliteStore) -> None:

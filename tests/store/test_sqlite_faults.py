@@ -233,7 +233,7 @@ def test_a_full_disk_stops_the_counting_and_loses_nothing(small_disk: Path) -> N
     asyncio.run(harness.poll(2))
     assert harness.created() == len(harness.api.jobs) > created
     store.close()
-    assert stored(small_disk / "books.db")["times"] is not None
+    assert stored(small_disk / "books.db")["watermarks"] is not None
 
 
 def test_a_program_that_starts_on_a_full_disk_says_so(small_disk: Path, tmp_path: Path) -> None:

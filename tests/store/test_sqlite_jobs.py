@@ -26,7 +26,7 @@ PLAIN = Job(1, "WAITING", "ASYNC_JOB", "TTS_LLM")
 
 def given_back(jobs: dict[str, Job]) -> dict[str, Job]:
     """Written by one process, read by the next."""
-    changes = Changes(times=None, jobs=jobs, evicted=(), totals={}, minutes={}, label_sets=())
+    changes = Changes(watermarks=None, jobs=jobs, evicted=(), totals={}, minutes={}, label_sets=())
     commit = Commit(
         version=0, changes=changes, project_id="", last_complete_poll=None, buckets={}, keep_minutes_since=0
     )

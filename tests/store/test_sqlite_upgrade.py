@@ -54,7 +54,7 @@ def first_version(tmp_path: Path) -> Path:
 
 
 def commit_of(version: int, *, jobs: dict[str, Job], evicted: tuple[tuple[str, int], ...] = ()) -> Commit:
-    changes = Changes(times=None, jobs=jobs, evicted=evicted, totals={}, minutes={}, label_sets=())
+    changes = Changes(watermarks=None, jobs=jobs, evicted=evicted, totals={}, minutes={}, label_sets=())
     return Commit(
         version=version,
         changes=changes,
