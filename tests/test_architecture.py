@@ -112,6 +112,30 @@ def test_the_web_knows_neither_cloud_nor_store(path: Path) -> None:
     assert [name for name in imports(path) if within(name, rooms)] == []
 
 
+# Why a name may stand in more than one package.
+SHARED_NAMES = {"main": "each program begins with one"}
+
+
+def definitions(path: Path) -> Iterator[str]:
+    """The classes of a module, private ones without their underscore, and its public functions."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef):
+            yield node.name.removeprefix("_")
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith("_"):
+            yield node.name
+
+
+def test_no_two_packages_use_one_name_for_different_things() -> None:
+    """Who reads a class or a function's name anywhere knows which is meant."""
+    packages: dict[str, set[str]] = {}
+    for path in MODULES:
+        package = ".".join(module_name(path).split(".")[:2])
+        for name in definitions(path):
+            packages.setdefault(name, set()).add(package)
+    shared = {name: sorted(where) for name, where in packages.items() if len(where) > 1}
+    assert shared.keys() == SHARED_NAMES.keys(), shared
+
+
 @pytest.mark.parametrize("path", MODULES, ids=module_name)
 def test_a_module_says_what_it_is_and_stays_small(path: Path) -> None:
     """A docstring, and at most 400 lines. (ruff bounds how complex a function is.)"""

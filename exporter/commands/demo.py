@@ -14,7 +14,7 @@ from exporter.app import App
 from exporter.config import AkskAuth, Config, PollConfig, Secret, StorageConfig, TargetConfig
 from exporter.errors import ExporterError
 from exporter.process import reason
-from exporter.simulator import DEMO_SCRIPT, PROJECT_ID, REGION, build_app, new_simulation, serve
+from exporter.simulator import DEMO_SCRIPT, PROJECT_ID, REGION, build_app, new_simulation, serve_simulator
 
 JOBS_PER_MINUTE = 120.0
 HISTORY_SECONDS = 3600.0
@@ -28,7 +28,7 @@ async def demo(
     cloud = new_simulation(rate=JOBS_PER_MINUTE, history=HISTORY_SECONDS, script=DEMO_SCRIPT)
     cloud.now()  # makes the jobs of the last hour before anybody asks
     with _temporary_folder() as folder:
-        async with serve(build_app(cloud)) as endpoint:
+        async with serve_simulator(build_app(cloud)) as endpoint:
             app = App(
                 configuration(endpoint, *next(iter(cloud.auth.accounts.keys.items())), Path(folder)),
                 listen_addresses=listen_addresses,

@@ -103,7 +103,7 @@ JOBS: Final[tuple[Metric[TargetView], ...]] = (
         "histogram",
         "Text length of created jobs.",
         _J,
-        lambda view: sampling.histograms(view, view.text_length),
+        lambda view: sampling.histogram_samples(view, view.text_length),
     ),
     Metric(
         "metastudio_tts_synthesized_characters_total",
@@ -117,7 +117,7 @@ JOBS: Final[tuple[Metric[TargetView], ...]] = (
         "histogram",
         "Succeeded jobs: from creation to the first sighting as finished. True durations are not longer.",
         _J,
-        lambda view: sampling.histograms(view, view.duration_upper_bound),
+        lambda view: sampling.histogram_samples(view, view.duration_upper_bound),
         per_unit=SECOND,
     ),
     Metric(
@@ -125,7 +125,7 @@ JOBS: Final[tuple[Metric[TargetView], ...]] = (
         "histogram",
         "The same jobs: from creation to the last sighting as open. True durations are not shorter.",
         _J,
-        lambda view: sampling.histograms(view, view.duration_lower_bound),
+        lambda view: sampling.histogram_samples(view, view.duration_lower_bound),
         per_unit=SECOND,
     ),
     Metric(

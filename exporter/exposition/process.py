@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.samples import Sample
 
-from exporter.exposition.text import Format, number, series, write_metadata, write_registry
+from exporter.exposition.text import Format, format_value, series, write_metadata, write_registry
 
 STAT: Final = "/proc/self/stat"
 DESCRIPTORS: Final = "/proc/self/fd"
@@ -77,7 +77,7 @@ class SelfMetrics:
         template = self._templates[form]
         try:
             values = self._read()
-            return template.text % tuple([number(values[reading]) for reading in template.readings])
+            return template.text % tuple([format_value(values[reading]) for reading in template.readings])
         except (OSError, KeyError, IndexError, ValueError):
             return write_registry(self._registry, form)
 
@@ -91,7 +91,7 @@ class SelfMetrics:
             for sample in family.samples:
                 name = series(sample).replace("%", "%%")
                 if sample.name in CONSTANT:
-                    lines.append(f"{name} {number(sample.value)}\n")
+                    lines.append(f"{name} {format_value(sample.value)}\n")
                 else:
                     lines.append(f"{name} %s\n")
                     readings.append(_reading(sample))

@@ -77,7 +77,7 @@ def each_name(view: TargetView, counts: Mapping[str, int], names: Iterable[str])
     return _each(view, ((name,) for name in names), {(name,): count for name, count in counts.items()})
 
 
-def histograms(view: TargetView, found: Mapping[LabelSet, Histogram]) -> Samples:
+def histogram_samples(view: TargetView, found: Mapping[LabelSet, Histogram]) -> Samples:
     """Only the label sets that were seen: zero histograms of all documented ones would be 1,000 series."""
     return (((view.target, *label_set), histogram) for label_set, histogram in sorted(found.items()))
 

@@ -67,7 +67,7 @@ def write_block(metric: Metric[Any], source: Any, form: Format, created: float |
         else:
             labels = _labels(metric.labels)(values)
             exemplar = _exemplar(exemplars.get(values), per_unit)
-            shown = number(value if per_unit == 1 else value / per_unit)
+            shown = format_value(value if per_unit == 1 else value / per_unit)
             lines.append(f"{metric.name}{labels} {shown}{exemplar}\n")
         if counts_from is not None:
             labels = _labels(metric.labels)(values)
@@ -92,7 +92,7 @@ def write_registry(collector: Collector, form: Format) -> str:
     lines: list[str] = []
     for family in collector.collect():
         lines.append(write_metadata(family.name, family.documentation, family.type, form))
-        lines.extend(f"{series(sample)} {number(sample.value)}\n" for sample in family.samples)
+        lines.extend(f"{series(sample)} {format_value(sample.value)}\n" for sample in family.samples)
     return "".join(lines)
 
 
@@ -129,9 +129,9 @@ def _histogram(metric: Metric[Any], values: tuple[str, ...], value: Histogram, f
     totals = enumerate(accumulate(value.counts))
     for bound, (place, total) in zip(_bounds(value.bounds, per_unit), totals, strict=True):
         labels = bucket((*values, bound))
-        yield f"{name}_bucket{labels} {number(total)}{_exemplar(exemplars.get(place), per_unit)}\n"
+        yield f"{name}_bucket{labels} {format_value(total)}{_exemplar(exemplars.get(place), per_unit)}\n"
     labels = _labels(metric.labels)(values)
-    yield f"{name}_count{labels} {number(total)}\n"
+    yield f"{name}_count{labels} {format_value(total)}\n"
     yield f"{name}_sum{labels} {floatToGoString(value.sum / per_unit)}\n"
 
 
@@ -168,7 +168,7 @@ def _labels(names: tuple[str, ...]) -> Callable[[tuple[str, ...]], str]:
     return write
 
 
-def number(value: float) -> str:
+def format_value(value: float) -> str:
     """As prometheus-client writes it. Most numbers are small counts, which need none of its care."""
     return f"{value}.0" if type(value) is int and 0 <= value < 1_000_000 else floatToGoString(value)
 

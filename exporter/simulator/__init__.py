@@ -6,7 +6,7 @@ Start reading at ``simulation.py``. It listens on loopback only.
 
 from .api import build_app
 from .incidents import DEMO_SCRIPT
-from .server import serve
+from .server import serve_simulator
 from .simulation import PROJECT_ID, REGION, new_simulation
 
-__all__ = ["DEMO_SCRIPT", "PROJECT_ID", "REGION", "build_app", "new_simulation", "serve"]
+__all__ = ["DEMO_SCRIPT", "PROJECT_ID", "REGION", "build_app", "new_simulation", "serve_simulator"]

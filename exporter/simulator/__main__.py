@@ -19,7 +19,7 @@ from .arrivals import WorldOptions
 from .control import describe_truth
 from .faults import Fault
 from .incidents import DEMO_SCRIPT, INCIDENTS, Entry, Script
-from .server import SimulatorProtocol, serve
+from .server import SimulatorProtocol, serve_simulator
 from .simulation import PROJECT_ID, Options, Simulation, new_simulation
 
 
@@ -113,7 +113,7 @@ async def serve_until_signal(arguments: argparse.Namespace, protocol: type[Simul
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
-    async with serve(build_app(made), port=arguments.port, protocol=protocol) as address:
+    async with serve_simulator(build_app(made), port=arguments.port, protocol=protocol) as address:
         print(address, flush=True)
         await ended.wait()
     if arguments.truth_file is not None:

@@ -22,7 +22,7 @@ class SimulatorProtocol(H11Protocol):
         self.app_state = {**self.app_state, TRANSPORT: transport}
 
 
-class _Server(uvicorn.Server):
+class _ServerWithoutSignals(uvicorn.Server):
     """uvicorn's server without signal handlers of its own; ``listening`` is set once it listens."""
 
     def __init__(self, config: uvicorn.Config) -> None:
@@ -39,7 +39,7 @@ class _Server(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def serve(
+async def serve_simulator(
     app: ASGIApp,
     *,
     host: str = "127.0.0.1",
@@ -65,7 +65,7 @@ async def serve(
         proxy_headers=False,
         timeout_graceful_shutdown=1,
     )
-    server = _Server(config)
+    server = _ServerWithoutSignals(config)
     bound_host, bound_port = listener.getsockname()[:2]
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:

@@ -48,7 +48,13 @@ class StatusPage:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        environment.filters |= {"span": span, "clock": clock, "number": number, "bars": bars, "sums": sums}
+        environment.filters |= {
+            "span": span,
+            "clock": clock,
+            "number": with_thousands,
+            "bars": bars,
+            "sums": sums,
+        }
         # Our own file; as Markup, because escaped it would no longer be what was hashed.
         environment.globals |= {"style": Markup(style), "icons": _ICONS}  # noqa: S704
         # Relative: a proxy may serve the page under a prefix of which we do not know.
@@ -90,7 +96,7 @@ def clock(timestamp: float) -> str:
         return "out of range"
 
 
-def number(value: float) -> str:
+def with_thousands(value: float) -> str:
     """With a thin blank between thousands."""
     return f"{value:,}".replace(",", "\u202f")
 

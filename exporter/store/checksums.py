@@ -104,7 +104,7 @@ def row_crcs(owner: int, names: Sequence[str], jobs: Sequence[Job]) -> list[int]
     return list(map(crc32, _ROWS.decode(_encode(jobs)), starts))
 
 
-def check(db: sqlite3.Connection, table: str, condition: str = "1", *values: Value) -> None:
+def check_rows(db: sqlite3.Connection, table: str, condition: str = "1", *values: Value) -> None:
     """Read the rows of which the condition is true. Raises ChecksumError, sqlite3.Error."""
     wrong = f"row_crc({COLUMNS[table]}) IS NOT crc"
     query = f"SELECT 1 FROM {table} WHERE ({condition}) AND {wrong} LIMIT 1"  # noqa: S608 - our own words

@@ -37,7 +37,7 @@ def load_target(
     if row is None:
         return None
     key, stored_scope, project_id, version, *stamps, last_complete_poll, buckets = row
-    checksums.check(db, "targets", "id = ?", key)
+    checksums.check_rows(db, "targets", "id = ?", key)
     checksums.check_sum(db, key)
     if stored_scope != scope:
         raise ScopeChangedError(
@@ -47,9 +47,9 @@ def load_target(
     watermarks = _watermarks(stamps)
     # After downtime, or with a wrong clock of ours, what is kept follows the time that counting goes by.
     since = ((now if watermarks is None else min(now, watermarks.settled_until)) - keep) // MINUTE
-    checksums.check(db, "totals", "target = ?", key)
-    checksums.check(db, "label_sets", "target = ?", key)
-    checksums.check(db, "minutes", "target = ? AND minute >= ?", key, since)
+    checksums.check_rows(db, "totals", "target = ?", key)
+    checksums.check_rows(db, "label_sets", "target = ?", key)
+    checksums.check_rows(db, "minutes", "target = ? AND minute >= ?", key, since)
     return key, StoredLedger(
         version=version,
         project_id=project_id,
@@ -98,8 +98,8 @@ def _watermarks(stamps: list[int | None]) -> Watermarks | None:
 
 def verify(db: sqlite3.Connection) -> None:
     """What belongs to no target alone. Raises ChecksumError, sqlite3.Error."""
-    checksums.check(db, "targets")
-    checksums.check(db, "breakers")
+    checksums.check_rows(db, "targets")
+    checksums.check_rows(db, "breakers")
     checksums.check_breakers(db)
     checksums.check_owners(db)
 

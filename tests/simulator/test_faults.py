@@ -16,7 +16,7 @@ import pytest
 from benchmarks.simulator import OneWriteProtocol
 from exporter.simulator.api import build_app
 from exporter.simulator.faults import Fault, Faults
-from exporter.simulator.server import serve
+from exporter.simulator.server import serve_simulator
 from exporter.simulator.simulation import Options, Simulation
 
 from .support import JOBS, NOON, Wall, ask, open_simulation, small_world
@@ -51,7 +51,7 @@ def test_head_and_body_arrive_together() -> None:
             return connection.recv(65536)
 
     async def run() -> bytes:
-        async with serve(build_app(simulation), protocol=OneWriteProtocol) as address:
+        async with serve_simulator(build_app(simulation), protocol=OneWriteProtocol) as address:
             # In a thread: a client in the same event loop would look only after both were sent.
             return await asyncio.to_thread(read_once, address)
 
@@ -65,7 +65,7 @@ def over_the_wire(simulation: Simulation, conversation: Conversation) -> Any:
 
     async def run() -> Any:
         async with (
-            serve(build_app(simulation)) as address,
+            serve_simulator(build_app(simulation)) as address,
             httpx.AsyncClient(base_url=address, trust_env=False, timeout=5.0) as client,
         ):
             return await conversation(client)

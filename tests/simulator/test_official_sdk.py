@@ -13,7 +13,7 @@ from huaweicloudsdkmetastudio.v1 import MetaStudioClient, ShowTtsJobRequest
 
 from exporter.simulator.api import build_app
 from exporter.simulator.auth import ACCESS_KEY, SECRET_KEY
-from exporter.simulator.server import serve
+from exporter.simulator.server import serve_simulator
 from exporter.simulator.simulation import PROJECT_ID, Simulation, new_simulation
 
 
@@ -21,7 +21,7 @@ def with_sdk(made: Simulation, work: Callable[[str], Any]) -> Any:
     """Serve, and do blocking work beside it."""
 
     async def run() -> Any:
-        async with serve(build_app(made)) as address:
+        async with serve_simulator(build_app(made)) as address:
             return await asyncio.to_thread(work, address)
 
     return asyncio.run(run())

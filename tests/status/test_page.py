@@ -34,7 +34,7 @@ from exporter.ledger.gauges import JobGauges
 from exporter.ledger.last_hour import Minute
 from exporter.ledger.snapshot import Activity, LastPoll, TargetView
 from exporter.status.model import State, Status
-from exporter.status.page import StatusPage, bars, clock, number, span
+from exporter.status.page import StatusPage, bars, clock, span, with_thousands
 from exporter.store.sqlite import SqliteStore
 from exporter.web.status_routes import StatusRoutes
 from tests.exposition.views import LLM, STARTED, api_error, bare_view, full_api, full_status, full_view
@@ -229,7 +229,7 @@ def test_spans_have_at_most_two_units(seconds: float, text: str) -> None:
 
 def test_numbers_and_times_are_for_reading() -> None:
     """And no time is so odd that it breaks the page."""
-    assert number(1234567) == "1\u202f234\u202f567"
+    assert with_thousands(1234567) == "1\u202f234\u202f567"
     assert clock(0) == "1970-01-01 00:00:00"
     assert clock(1e300) == "out of range"
 
