@@ -196,7 +196,7 @@ class ApiMetrics:
         return self._targets.setdefault(name, ApiTarget(name, self._created))
 
     def remove(self, name: str) -> None:
-        """Forget a target that is no longer configured."""
+        """Drop what was counted of a target that is no longer configured."""
         self._targets.pop(name, None)
 
     def views(self) -> tuple[ApiView, ...]:

@@ -4,7 +4,7 @@ Knows DEFLATE (RFC 1951) and gzip (RFC 1952); knows no metric and no HTTP. What 
 
 A chunk ends with a full flush, which makes its compressed form independent of its neighbours: compressed
 chunks may be joined in any order, and with fresh ones, into one stream. One stream means one gzip *member*:
-two members joined are legal, but httpx and older curl read the first and drop the second without a word.
+two members joined are legal, but httpx and older curl read the first and ignore the second.
 """
 
 from __future__ import annotations

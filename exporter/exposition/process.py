@@ -36,7 +36,7 @@ def self_registry() -> CollectorRegistry:
 
 
 def read_process() -> dict[Reading, float]:
-    """What ``ProcessCollector`` and ``GCCollector`` would say now. Raises OSError, IndexError, ValueError."""
+    """As ``ProcessCollector`` and ``GCCollector`` report it. Raises OSError, IndexError, ValueError."""
     stat = _read(STAT).rpartition(b")")[2].split()
     ticks = os.sysconf("SC_CLK_TCK")
     values: dict[Reading, float] = {

@@ -133,7 +133,7 @@ class Exposition:
         return body
 
     def _replace(self, form: Format, body: EncodedBody) -> None:
-        """Chunks that are not current any more are slow readers', if anybody's: kept packed for them."""
+        """Chunks that are no longer current are kept, packed, for clients that are still reading them."""
         before = self._bodies.pop(form, None)
         replaced = [] if before is None else before.replaced_by(body)
         del before
@@ -175,7 +175,7 @@ class _FamilyCache(Generic[S]):
         return self._write(sources, form).text
 
     def select(self, sources: tuple[S, ...], form: Format, names: frozenset[str]) -> str:
-        """Only the samples or families of these names. The others are not even looked through."""
+        """Only the samples or families of these names; no other family is searched."""
         blocks = self._write(sources, form).blocks
         families = (
             write_family(metric, of_sources, form)

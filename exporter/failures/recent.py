@@ -36,7 +36,7 @@ class _Messages:
 
 
 class RecentFailures:
-    """See the module."""
+    """Failures of one target, as this process saw them."""
 
     def __init__(self) -> None:
         self._pending: list[tuple[int, str, str]] = []
@@ -63,7 +63,7 @@ class RecentFailures:
         self._pending.clear()
 
     def reclassify(self, classify: Callable[[str], str]) -> None:
-        """The rules changed: forget the templates that have a class now."""
+        """The rules changed: drop the messages that have a class now."""
         self.templates = {
             name: seen for name, seen in self.templates.items() if classify(seen.sample) == UNCLASSIFIED
         }

@@ -1,6 +1,6 @@
-"""Anomalies of what the books do not remember, such as records that are none: each is told once.
+"""Anomalies of what is not remembered as a job, such as elements that are no records: each is counted once.
 
-Pure. As far as memory goes: the oldest make room.
+Pure. Remembers a bounded number of them: the oldest make room.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ LIMIT: Final = 10_000
 
 
 class SeenOnce:
-    """See the module."""
+    """The anomalies that were counted."""
 
     def __init__(self) -> None:
         self._seen_once = BoundedDict[str, None](limit=LIMIT)
 
     def first_time(self, anomaly: Anomaly, key: str) -> bool:
-        """Whether this is the first time; it is not, from now on."""
-        told = f"{anomaly}:{key}"
-        if told in self._seen_once:
+        """Whether this is the first time; remembers that it was seen."""
+        seen = f"{anomaly}:{key}"
+        if seen in self._seen_once:
             return False
-        self._seen_once.remember(told, None)
+        self._seen_once.remember(seen, None)
         return True

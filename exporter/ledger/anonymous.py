@@ -1,11 +1,15 @@
-"""Identities for records that come without a ``job_id`` (the last part of rule R1).
+"""Identities for records that come without a ``job_id`` (the last part of R1, docs/counting.md).
 
-Pure. Such a record is known by what it has (creation time, type, voice, WebSocket id) and by its ordinal
-among the jobs that are equal in these. Which of them it is, the books tell by the rest: another text length
-is another job, unless one of the two is not known, for it may be told later; then by service and state,
-which may change. Records that are equal in all of this cannot be told apart, so only their number counts: a
-state that was booked is matched first, and nothing is booked twice. This is outside the guarantee of the
-books, and counted as ``missing_job_id``.
+Pure. Such a record is known by what cannot change in a job (``Record.key``: creation time, type, voice,
+WebSocket id) and by its number among the remembered jobs that are equal in these. Which of those it is, the
+rest decides, what weighs most first:
+
+1. The text length: another one means another job, unless one of the two is not known yet.
+2. Service and state, which may change.
+
+Records that are equal in all of this cannot be distinguished, so only their number counts: a final state that
+was counted already is matched first, so that nothing is counted twice. Exact counting is not promised for
+these records; they are counted as the anomaly ``missing_job_id``.
 """
 
 from __future__ import annotations
@@ -32,7 +36,7 @@ def _match(key: str, group: list[Record], jobs: JobIndex) -> Iterator[tuple[str,
     while (job := jobs.get(f"{key}:{len(known)}")) is not None:
         known[f"{key}:{len(known)}"] = job
     new = len(known)
-    # Finished ones first: of equals, these are least likely to be new.
+    # Finished records first: of equal ones, these are least likely to be new.
     rest = sorted(group, key=lambda record: record.job_state not in FINAL_STATES)
     for same_state in (True, False):
         free: dict[tuple[object, ...], list[str]] = defaultdict(list)
@@ -72,7 +76,7 @@ def _length(record: Record) -> int:
 
 
 def _unlikely(record: Record, job: Job) -> tuple[bool, bool, bool] | None:
-    """How much speaks against their being the same, what weighs most first; ``None``: they are not."""
+    """What speaks against their being one job, what weighs most first; ``None``: they are two."""
     length = _length(record)
     if NEVER not in (length, job.text_length) and length != job.text_length:
         return None

@@ -15,9 +15,9 @@ from exporter.ledger.watermarks import Watermarks
 WINDOW_MARGIN = 1000
 """A window is asked for from this many milliseconds before its begin.
 
-Nobody says whether the API's bounds are inclusive, nor whether ``create_time`` is cut, rounded or rounded up
-to the second while the filter compares exact times. Whichever it is, asking for [since - 1 s, until] shows
-every record whose ``create_time`` is in [since, until).
+It is not documented whether the API's bounds are inclusive, nor whether ``create_time`` is cut, rounded or
+rounded up to the second while the filter compares exact times. Whichever it is, asking for [since - 1 s,
+until] shows every record whose ``create_time`` is in [since, until).
 """
 
 

@@ -1,7 +1,7 @@
 """The latest job behind a number: one for each failure class and each duration bucket of each label set.
 
-Pure. Kept in memory only: what a restart loses is a pointer for whoever looks into a spike, and no count.
-Addressed by the total that the job was added to, so there are never more exemplars than totals.
+Pure. Kept in memory only: a restart loses no count, only an example for whoever looks into a spike. Addressed
+by the total that the job was added to, so there are never more exemplars than totals.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Exemplars:
         self._latest: dict[str, dict[TotalKey, tuple[str, int, int]]] = defaultdict(dict)
 
     def take(self, key: TotalKey, job_id: str | None, value: int, at: int) -> None:
-        """A job was added to this total. One without an id of its own is nothing that can be looked up."""
+        """A job was added to this total. One without an id cannot be looked up, so it is no exemplar."""
         if job_id is not None:
             self._latest[key[0]][key] = (job_id, value, at)
 

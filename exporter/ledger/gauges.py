@@ -1,4 +1,4 @@
-"""Present states of one target's jobs: which are open, which were created lately, which is the oldest.
+"""Present states of one target's jobs: which are open, which are new, which is the oldest.
 
 Pure.
 """
@@ -24,7 +24,7 @@ class JobGauges(msgspec.Struct, frozen=True):
     oldest_open: Mapping[SeriesLabels, int]
     """Creation time of the oldest open job; no key where there is none."""
     counted_until: int
-    """F: everything created before it, and listed within ``overlap``, is counted."""
+    """Everything created before it, and listed within ``overlap``, is counted."""
 
 
 def gauge_start(ledger: Ledger, now: int) -> int:

@@ -24,9 +24,9 @@ DUE_WIDTH: Final = 5_000
 NEVER: Final = -1
 FLAGS: Final = {anomaly: 1 << place for place, anomaly in enumerate(Anomaly)}
 UNDATED: Final = 1 << 20
-"""The record has no usable create_time: its place in time is only where it was read."""
+"""The record has no usable create_time: ``created`` is only the end of the window that showed it."""
 EXEMPT: Final = 1 << 21
-"""A job that is no longer listed: windows are complete without it."""
+"""Windows are complete without this missing job (``missing.py``)."""
 UNLISTED: Final = 1 << 22
 """At least one of the misses was a listing, not a lookup. (An undated record has no place in a listing.)"""
 CORROBORATED: Final = 1 << 23
@@ -34,9 +34,9 @@ CORROBORATED: Final = 1 << 23
 
 
 class Job(msgspec.Struct, gc=False, array_like=True):
-    """One remembered job. Nothing in it could refer back, so the garbage collector need not track it.
+    """One remembered job. It can be part of no cycle, so the garbage collector need not track it.
 
-    Where it is made from JSON, that is an array of its fields in this order.
+    In JSON it is an array of its fields in this order.
     """
 
     created: int

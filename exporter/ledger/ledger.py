@@ -1,8 +1,8 @@
-"""One target's ledger: which jobs are open, and what was counted (R1, R2, R4, R9, R12 of docs/counting.md).
+"""One target's ledger: which jobs are open, and what was counted (R1, R2, R4, R9, R12, docs/counting.md).
 
-Pure: no I/O, no clock, no randomness. What was seen goes in: records, and windows that were read to their
-end. ``changes()`` gives what to write, for one atomic commit. After a failed commit the ledger is thrown away
-and loaded again from the store, so that the two never differ.
+Pure: no I/O, no clock, no randomness. Records go in as they are seen, and jobs that an answer missed.
+``changes()`` gives what to write, for one atomic commit. After a failed commit the ledger is thrown away and
+loaded again from the store, so that the two never differ.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from exporter.ledger.totals import (
 )
 from exporter.ledger.totals import EXPIRED as EXPIRED_TOTAL
 from exporter.ledger.totals import FAILURES as FAILURES_TOTAL
-from exporter.ledger.two_times import latest, of_first_look, remember_uncounted
+from exporter.ledger.two_times import finished_before_counting, latest, remember_uncounted
 from exporter.ledger.watermarks import Watermarks, floor_second
 
 
 class Ledger:
-    """See the module."""
+    """What was counted, the jobs that may still change it, and how far the list was read."""
 
     def __init__(
         self,
@@ -128,16 +128,16 @@ class Ledger:
         if record.other_time is not None:
             if sighting.since is not None:
                 return None  # see ``undecided``
-            if of_first_look(record, self.watermarks):
+            if finished_before_counting(record, self.watermarks):
                 return None
             created = latest(record, sighting)
         return created if created >= self.watermarks.evicted_until else None
 
     def undecided(self, record: Record, since: int) -> bool:
-        """Is it unknown which of two times it was created at, in a window that has both? (R7)
+        """Is it unknown which of two times the record was created at, in a window that has both? (R7)
 
-        The time matters of a job that is not remembered, if one is not before ``since``, and where it is all
-        that the job is known by. A smaller window tells.
+        It matters for a job that is not remembered, if one of the two is not before ``since``, and for a
+        record that is known by its time alone. A smaller window shows which it is.
         """
         known = record.job_id is not None and self.jobs.get(record.job_id) is not None
         return record.job_id is None or (not known and (record.other_time or 0) >= since)

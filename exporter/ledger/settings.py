@@ -21,7 +21,7 @@ class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
     classify: Callable[[str], str]
     """``fail_msg`` -> class."""
     time_may_repeat: int = 0
-    """How far apart two times are that one text may mean, where no window asked for tells which it is.
+    """How far apart the two times may be that one text means, where the list has no time filters (R7).
 
-    Finished jobs are remembered for so much longer: one of the first hour would be new in the second.
+    Finished jobs are remembered for so much longer: one of the first hour would look new in the second.
     """

@@ -84,7 +84,7 @@ class TargetView(msgspec.Struct, frozen=True, kw_only=True):
     first_tried: int | None = None
     """By our own clock, while counting has not begun: it will begin from there (R4)."""
     counting_since: int | None = None
-    """When the counters below began (B), for ``_created`` series; ``None`` when that is not known."""
+    """The baseline, where the counters below began; ``None`` when that is not known."""
     created: Mapping[LabelSet, int] = {}
     finished: Mapping[SeriesLabels, int] = {}
     failures: Mapping[SeriesLabels, int] = {}

@@ -1,7 +1,7 @@
-"""Opening the books: what a store gives back, made into a ledger that may be counted in.
+"""What a store keeps of one target, and a ledger that goes on from there.
 
 Pure. A histogram whose buckets are configured differently than they were stored starts anew; everything else
-in the configuration may change without a count being lost (rule R11).
+in the configuration may change without a count being lost (R11, docs/counting.md).
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from exporter.ledger.watermarks import Watermarks
 
 
 class StoredLedger(msgspec.Struct, kw_only=True):
-    """One target's books as a store holds them. All empty, version 0: never committed."""
+    """All that is kept of one target. All empty, version 0: never committed."""
 
     version: int = 0
     project_id: str = ""
-    """The project these books belong to; empty until it is known."""
+    """The project that was counted; empty until it is known."""
     watermarks: Watermarks | None = None
     jobs: dict[str, Job] = msgspec.field(default_factory=dict)
     totals: dict[TotalKey, int] = msgspec.field(default_factory=dict)
@@ -54,7 +54,7 @@ class StoredLedger(msgspec.Struct, kw_only=True):
 
 
 def open_ledger(stored: StoredLedger, settings: LedgerSettings, documented: tuple[LabelSet, ...]) -> Ledger:
-    """A ledger on what the store holds."""
+    """A ledger that goes on from ``stored``."""
     totals = Totals(stored.totals)
     for name, bounds in configured_buckets(settings).items():
         if name in stored.buckets and stored.buckets[name] != bounds:

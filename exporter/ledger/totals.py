@@ -1,7 +1,7 @@
 """Totals: what has been counted, by label, as integers that only grow.
 
-Pure. A total is addressed by (name, job_type, tts_service_enum, detail); a histogram is one total per bucket
-plus one for its sum, so that everything that is counted is stored, published and compared in one form.
+Pure. A histogram is one total per bucket plus one for its sum, so that everything that is counted is stored,
+published and compared in one form.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ class Histogram(NamedTuple):
 
 
 TotalKey = tuple[str, str, str, str]
+"""(name, job_type, tts_service_enum, detail); the two labels are empty for a total without job labels"""
 
 CREATED: Final = "created"
 FINISHED: Final = "finished"

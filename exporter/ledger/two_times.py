@@ -1,4 +1,4 @@
-"""Records whose text may mean two times, where no window asked for tells which: a list without time filters.
+"""Records whose text may mean two times, in a list without time filters, where no window says which (R7).
 
 Pure. They come from the hour that is repeated when clocks are set back, in times without an offset.
 """
@@ -15,19 +15,16 @@ from exporter.ledger.watermarks import Watermarks
 
 
 def latest(record: Record, sighting: Sighting) -> int:
-    """When a job was created whose time may mean two, shown by an answer to no window: as late as can be.
-
-    Jobs are seen first soon after their creation, most of the time.
-    """
+    """The later of the two, where it is possible: most jobs are first seen soon after their creation."""
     assert record.create_time is not None  # noqa: S101 - has another time as well
     other = record.other_time
     return other if other is not None and sighting.believes(other) else record.create_time
 
 
-def of_first_look(record: Record, watermarks: Watermarks) -> bool:
-    """Was a finished job that may be older than the baseline there when counting began? Then it is old.
+def finished_before_counting(record: Record, watermarks: Watermarks) -> bool:
+    """Is it a finished job that may be older than the baseline, in the first reading of the list?
 
-    Until the list was read once: then ``remember_uncounted`` was told of all of those.
+    In later readings ``remember_uncounted`` has remembered all such jobs.
     """
     first = watermarks.history >= watermarks.baseline and record.job_state not in OPEN_STATES
     return first and (record.create_time or 0) < watermarks.baseline
@@ -40,6 +37,6 @@ def remember_uncounted(records: Iterable[Record], watermarks: Watermarks, jobs: 
         if job_id is None or created is None or later is None or jobs.get(job_id) is not None:
             continue
         if created < watermarks.baseline and later >= watermarks.evicted_until:
-            # Neither waited for nor told when it ends: nothing of it was booked.
+            # It neither blocks nor counts as going back to open: nothing of it was counted.
             flags = EXEMPT | FLAGS[Anomaly.STATE_REGRESSION]
             jobs.add(job_id, Job(later, EXPIRED, *FOLDED_LABEL_SET, flags=flags))

@@ -1,4 +1,4 @@
-"""The three times of the books (rules R3, R4, R8): baseline, settled, forgotten.
+"""How far one target's list was read: baseline, settled until, evicted until (R3, R4, R8, docs/counting.md).
 
 Pure. Milliseconds since 1970 UTC on the API's clock, whole seconds (windows are asked for by the second).
 """
@@ -15,18 +15,18 @@ def floor_second(ms: int) -> int:
 
 
 class Watermarks(msgspec.Struct):
-    """Never going back. All are equal to the time of the first start at first."""
+    """They never go back. At first all are the time of the first start."""
 
     baseline: int
-    """B: what was created before it is not counted, except jobs found open at the first start."""
+    """What was created before it is not counted, except jobs found open at the first start."""
     settled_until: int
-    """F: every record before it was read at least ``overlap`` after its creation."""
+    """Every record created before it was read at least ``overlap`` after its creation."""
     evicted_until: int
-    """K: ids of finished jobs created before it are no longer remembered; unknown ones are ignored."""
+    """Ids of finished jobs created before it are no longer remembered; unknown ones are ignored."""
     history: int
     """Down to where the time before the baseline has been read for the gauge (R4)."""
     catching_up: int = 0
-    """A long stretch is being read: when it last got on. No jump while it does (R8)."""
+    """When the reading of a backlog last went on; 0 without one. No jump while it goes on (R8)."""
 
     @classmethod
     def start(cls, baseline: int, now: int = 0) -> Watermarks:
@@ -49,7 +49,7 @@ class Watermarks(msgspec.Struct):
         return floor_second(now - max_catch_up) > max(self.settled_until, self.catching_up)
 
     def jump(self, now: int, max_catch_up: int) -> int:
-        """Give up what is too far back (R8). Returns the milliseconds skipped: 0 most of the time."""
+        """Skip what is too far back (R8). Returns the milliseconds skipped: 0 most of the time."""
         if not self.too_far(now, max_catch_up):
             return 0
         target = floor_second(now - max_catch_up)

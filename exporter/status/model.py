@@ -1,4 +1,4 @@
-"""What ``/`` and ``/api/v1/status`` tell: one immutable value, made from what is published.
+"""What ``/`` and ``/api/v1/status`` show: one immutable value, made from what is published.
 
 Knows published values, API facts and the configuration in force; knows neither HTML nor JSON. All times are
 Unix seconds. Texts of the API are in it as they came: whoever renders them escapes them.
@@ -20,12 +20,12 @@ from exporter.units import SECOND
 
 State = Literal["ok", "behind", "clock", "failing", "refused", "denied", "starting"]
 """ok: read in time; behind: read, but late; clock: the API's clock and ours differ by more than
-``poll.overlap``, or the books are ahead of it; failing: no valid answer in the last poll; refused: the API
-refuses the credentials; starting: not polled yet."""
+``poll.overlap``, or what is counted is ahead of it; failing: no valid answer in the last poll; refused: the
+API refuses the credentials; starting: not polled yet."""
 
 PROBLEM_LIMIT: Final = 1000
 NOTABLE_LAG: Final = 1.0
-"""Seconds by which the books may seem ahead of the time, by rounding."""
+"""Seconds by which "counted until" may seem ahead of the API's time, by rounding."""
 MISSED_POLLS: Final = 4
 """A complete poll is late after so many intervals, or after one poll's deadline if that is longer."""
 
@@ -80,7 +80,7 @@ class TargetStatus(msgspec.Struct, frozen=True, kw_only=True):
     credentials: CredentialsStatus
     clock_skew_seconds: float | None
     clocks_disagree: bool
-    """By more than ``poll.overlap``; or the books are ahead of what the API's clock tells."""
+    """By more than ``poll.overlap``; or "counted until" is ahead of the API's clock."""
     skipped_seconds: float
     polls: Mapping[str, int]
     anomalies: Mapping[str, int]

@@ -1,4 +1,4 @@
-"""What the books ask of a store. Knows nothing of how it is done."""
+"""What a store must be able to do. Knows nothing of how it is done."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from exporter.ledger import Changes, StoredLedger
 
 
 class Commit(msgspec.Struct, frozen=True, kw_only=True):
-    """One atomic step of one target's books."""
+    """What one transaction writes of one target."""
 
     version: int
     """The version that these changes build on; the commit makes it ``version + 1``."""
@@ -29,10 +29,10 @@ class Store(Protocol):
     """Where it is, for messages: the path of its file."""
 
     def load(self, target: str, scope: str, now: int, keep: int) -> StoredLedger:
-        """The books of ``target``, with the minute counts of the last ``keep`` milliseconds before ``now``,
-        or before the settled time if that is earlier.
+        """What is kept of ``target``, with the minute counts of the last ``keep`` milliseconds before
+        ``now``, or before "settled until" if that is earlier.
 
-        Raises ScopeChangedError when they were kept for another scope.
+        Raises ScopeChangedError when it was counted for another scope.
         """
 
     def commit(self, target: str, scope: str, commit: Commit) -> None:
@@ -45,4 +45,4 @@ class Store(Protocol):
         """Replace all of them: credentials key -> state as text."""
 
     def close(self) -> None:
-        """Let go of everything; harmless to repeat."""
+        """Close everything; may be called again."""

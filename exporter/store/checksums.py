@@ -1,9 +1,8 @@
 """Checksums in a SQLite store: SQLite notices broken structure, but neither a changed value nor a lost row.
 
-Each row has a CRC-32 of its other columns, written with them. A row that is missing, or as it was before the
-last commits (the disk lost a write), shows in the sum over all rows of a target, which the target's own row
-keeps. A row that lost its owner (the target that it belongs to) would not be read at all, so owners that do
-not exist are looked for as well.
+Each row has a CRC-32 of its other columns, written with them. A row that is missing, or is as it was before
+the last commits (the disk lost a write), changes the sum over all rows of a target, which the target's own
+row keeps. A row whose target does not exist would never be read, so such rows are searched for as well.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ COLUMNS: Final = {
     "label_sets": "target, job_type, tts_service_enum, place",
     "breakers": "0, credentials, state",
 }
-"""What the checksum of a row is of: its owner first, then what tells it apart."""
+"""What the checksum of a row is computed of: its target first, then its name among the target's rows."""
 
 _OWNED: Final = ("jobs", "totals", "minutes", "label_sets")
 
@@ -60,14 +59,15 @@ class ChecksumError(Exception):
 
 
 def register(db: sqlite3.Connection) -> None:
-    """Let SQL of this connection say ``row_crc(owner, name, ...)``."""
+    """Let SQL of this connection call ``row_crc(owner, name, ...)``."""
     db.create_function("row_crc", -1, row_crc, deterministic=True)
 
 
 class RowsSum:
-    """What the statements of a transaction change in its target's sum: they say what they write and remove.
+    """What the statements of a transaction change in its target's sum: SQL reports what it writes and
+    removes.
 
-    SQL of this connection can say ``added_crc`` instead of ``row_crc`` for a row that is written, and
+    SQL of this connection can call ``added_crc`` instead of ``row_crc`` for a row that is written, and
     ``removed(crc)``, always true, for a row that is not there afterwards.
     """
 

@@ -1,4 +1,4 @@
-"""What a SQLite store holds: read, and held against its checksums.
+"""Reads what is in a SQLite store, and compares it with its checksums.
 
 Knows the tables; must not know how the file was opened. A start and ``check`` read by the same functions.
 """
@@ -90,10 +90,10 @@ def _jobs(db: sqlite3.Connection, key: int) -> dict[str, Job]:
 
 
 def _watermarks(stamps: list[int | None]) -> Watermarks | None:
-    baseline, settled_until, forgotten, history, catching_up = stamps
-    if baseline is None or settled_until is None or forgotten is None or history is None:
+    baseline, settled_until, evicted_until, history, catching_up = stamps
+    if baseline is None or settled_until is None or evicted_until is None or history is None:
         return None
-    return Watermarks(baseline, settled_until, forgotten, history, catching_up or 0)
+    return Watermarks(baseline, settled_until, evicted_until, history, catching_up or 0)
 
 
 def verify(db: sqlite3.Connection) -> None:
@@ -137,7 +137,7 @@ def _tables(db: sqlite3.Connection) -> set[tuple[str, ...]]:
 
 
 def _our_tables() -> set[tuple[str, ...]]:
-    """What a file of this version holds."""
+    """The tables of a file of this version."""
     with closing(sqlite3.connect(":memory:")) as db:
         db.executescript(schema.CREATE)
         return _tables(db)

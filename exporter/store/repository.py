@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 
 def minutes_loaded(settings: LedgerSettings) -> int:
-    """How far back minute counts are loaded: as far as any part looks, and ``SPARE``. Milliseconds."""
+    """How far back minute counts are loaded: as far as any part needs them, and ``SPARE``. Milliseconds."""
     return max(settings.window, settings.max_job_age, 2 * settings.overlap) + SPARE
 
 
@@ -65,7 +65,7 @@ def _check_project(target: str, known: str, project_id: str) -> None:
 
 
 class LedgerRepository:
-    """See the module. Not safe for concurrent use: one poller owns it."""
+    """A target's ledger, as it is in the store. Not safe for concurrent use: one poller owns it."""
 
     def __init__(
         self,
@@ -88,12 +88,12 @@ class LedgerRepository:
         self._executor = executor
         self._ledger: Ledger | None = None
         self.loads = 0
-        """How often they were read from the store: whatever was known beyond them is void then."""
+        """How often the ledger was loaded: what was read beyond the former one must be read again."""
         self._version = 0
         self._project_id = identity.project_id
         self._last_complete_poll: int | None = None
         self._unsaved: list[tuple[str, int]] = []
-        """Polls (outcome, milliseconds) that no commit holds yet: they outlive a store out of order."""
+        """Polls (outcome, milliseconds) that are in no commit yet: they are kept while the store fails."""
         self._recent = RecentFailures()
         self.problem = ""
         """Why the last poll was not complete: memory only, but a successor takes it over."""
@@ -111,9 +111,9 @@ class LedgerRepository:
         return self._ledger
 
     def succeed(self, old: LedgerRepository) -> None:
-        """Before the first load: take over what only memory holds from the same target's former books.
+        """Before the first load: take over what only memory has from the same target's former repository.
 
-        The old ones let their ledger go, so that two of them never need room at the same time.
+        That one drops its ledger, so that memory never has two of them at the same time.
         """
         old.drop()
         self._version, self._submitted = old._version, old._submitted
@@ -122,7 +122,7 @@ class LedgerRepository:
         self._recent.reclassify(self.settings.classify)
 
     async def load(self, wall_now: int) -> None:
-        """Read the books from the store. Raises StoreError, ScopeChangedError."""
+        """Read the ledger from the store. Raises StoreError, ScopeChangedError."""
         keep = minutes_loaded(self.settings)
         stored = await self._in_thread(
             lambda: self._store.load(self._view.target, self._scope, wall_now, keep)
@@ -141,12 +141,12 @@ class LedgerRepository:
         self.loads += 1
 
     def claim_project(self, project_id: str) -> None:
-        """These books belong to that project (R11). Raises ScopeChangedError when they belong to another."""
+        """The target is in that project (R11). Raises ScopeChangedError when another one was counted."""
         _check_project(self._view.target, self._project_id, project_id)
         self._project_id = project_id
 
     def drop(self) -> None:
-        """Forget what is not committed."""
+        """Drop the ledger, and with it what is not committed."""
         self._ledger = None
 
     def poll_ended(self, outcome: str, milliseconds: int, wall_now: int) -> None:

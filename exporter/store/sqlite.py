@@ -1,9 +1,9 @@
 """The default store: one SQLite file, one process.
 
-WAL with ``synchronous=FULL``: a commit that returned survives a crash of the process and of the machine.
-The process holds locks for its life, so that two exporters cannot count into one file (``files.py``); readers
-may look at the same time. Rows that are read must have the checksum written with them (``checksums.py``).
-Every fault of SQLite becomes one StoreError that says what to do.
+WAL with ``synchronous=FULL``: a commit that returned survives a crash of the process and of the machine. The
+process holds locks for its life, so that two exporters cannot count into one file (``files.py``); other
+programs may read at the same time. Rows that are read must have the checksum written with them
+(``checksums.py``). Every fault of SQLite becomes one StoreError that says what to do.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from exporter.store.sqlite_errors import reading, writing
 from exporter.units import MINUTE
 
 BUSY_TIMEOUT_SECONDS = 1.0
-"""Shorter than shutdown may take; whoever holds the store for longer is told of, and tried again."""
+"""Shorter than shutdown may take. A store that is locked for longer is an error, and tried again."""
 
 
 class SqliteStore:
@@ -160,7 +160,7 @@ def examine(path: Path, scopes: Mapping[str, str], now: int, keep: int) -> Itera
     """What would keep ``SqliteStore`` from opening it, or from loading these targets. Raises StoreError.
 
     Changes nothing. Yields each target's ledger, as far as there is one. What a log beside the database holds
-    is not looked at.
+    is not read.
     """
     path = resolved(path)
     if not files.examine(path):

@@ -73,7 +73,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def _exhausted(error: sqlite3.Error, name: str, path: Path) -> str | None:
-    """What this process has no more of, where SQLite's code does not say it."""
+    """Which resource of this process is exhausted, where SQLite's code does not say it."""
     if name.startswith("SQLITE_NOMEM"):
         return exhausted(MemoryError())
     if name.startswith("SQLITE_CANTOPEN"):

@@ -1,4 +1,4 @@
-"""SQLite's write-ahead log, as far as one must look into it (https://www.sqlite.org/walformat.html).
+"""What must be known of SQLite's write-ahead log (https://www.sqlite.org/walformat.html).
 
 SQLite takes a log that has a damaged place for one that ends there: a crash may leave its last commit half
 written. Two commits behind that place are no crash, since each was on the disk before the next began.
