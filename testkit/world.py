@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from exporter.errors import ApiError, ErrorKind
+from exporter.ledger.first_start import Uptime
 from exporter.ledger.record import JobsQuery, Page, Record
 from exporter.ledger.settings import LedgerSettings
 from exporter.ledger.snapshot import TargetView
@@ -160,6 +161,7 @@ def assemble(
     budget: Budget | None = None,
     monotonic: Callable[[], float],
     wall: Callable[[], float],
+    uptime: Callable[[], Uptime] | None = None,
     sleep: Callable[[float], Awaitable[None]],
 ) -> tuple[LedgerRepository, Reader, Poller]:
     """What a target is in the running program, after a start; only the store outlives it."""
@@ -184,6 +186,7 @@ def assemble(
         publish=publish,
         monotonic=monotonic,
         wall=wall,
+        uptime=uptime or (lambda: Uptime("boot", int(monotonic() * SECOND))),
         sleep=sleep,
     )
     return repository, reader, poller

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from exporter.cloud.times import parse_time
 from exporter.errors import ApiError, ErrorKind
+from exporter.ledger.first_start import Uptime
 from exporter.ledger.record import JobsQuery, Page, Record
 from exporter.ledger.settings import LedgerSettings
 from exporter.ledger.snapshot import TargetView
@@ -216,6 +217,8 @@ class PollerHarness:
         """Shared with other targets; without one the poller has its own."""
         self.monotonic: Callable[[], float]
         self.wall: Callable[[], float]
+        self.boot = "first"
+        """Of the machine."""
         self.ledger_settings = ledger_settings(**options)
         self.restart()
 
@@ -234,6 +237,7 @@ class PollerHarness:
             budget=self.budget,
             monotonic=lambda: self.monotonic(),
             wall=lambda: self.wall(),
+            uptime=lambda: Uptime(self.boot, self.clock.ms),
             sleep=self._sleep,
         )
 

@@ -6,6 +6,7 @@ milliseconds on the API's clock.
 
 from exporter.ledger.anonymous import identify_anonymous
 from exporter.ledger.changes import CLOCKS_DIFFER, WINDOW_MARGIN, Changes, Sighting
+from exporter.ledger.first_start import Uptime, note_try, waited, was_tried
 from exporter.ledger.gauges import JobGauges, gauge_start, history_start
 from exporter.ledger.job_index import UNDATED, Job
 from exporter.ledger.last_hour import Minute, last_hour_start
@@ -31,7 +32,7 @@ from exporter.ledger.record import (
 from exporter.ledger.settings import LedgerSettings
 from exporter.ledger.snapshot import LastPoll, TargetView, take_snapshot
 from exporter.ledger.stored import StoredLedger, configured_buckets, open_ledger
-from exporter.ledger.totals import FIRST_TRIED_MS, Exemplar, Histogram, documented_label_sets
+from exporter.ledger.totals import Exemplar, Histogram, documented_label_sets
 from exporter.ledger.watermarks import Watermarks, floor_second
 
 __all__ = [
@@ -39,7 +40,6 @@ __all__ = [
     "EXPIRED_REASONS",
     "FAILED",
     "FINAL_STATES",
-    "FIRST_TRIED_MS",
     "JOB_TYPES",
     "OPEN_STATES",
     "OTHER",
@@ -67,6 +67,7 @@ __all__ = [
     "Sighting",
     "StoredLedger",
     "TargetView",
+    "Uptime",
     "Watermarks",
     "configured_buckets",
     "documented_label_sets",
@@ -75,6 +76,9 @@ __all__ = [
     "history_start",
     "identify_anonymous",
     "last_hour_start",
+    "note_try",
     "open_ledger",
     "take_snapshot",
+    "waited",
+    "was_tried",
 ]

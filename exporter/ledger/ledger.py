@@ -24,7 +24,6 @@ from exporter.ledger.totals import (
     DURATION_LOWER,
     DURATION_UPPER,
     FINISHED,
-    FIRST_TRIED_MS,
     FOLDED,
     FOLDED_LABEL_SET,
     SKIPPED_MS,
@@ -286,11 +285,6 @@ class Ledger:
         return late
 
     # --- progress -------------------------------------------------------------------------------------
-
-    def try_start(self, wall: int) -> None:
-        """A first start is tried, at ``wall`` by our own clock: kept, so that no failure moves it (R4)."""
-        if self._watermarks is None and not self.totals.plain(FIRST_TRIED_MS):
-            self.totals.add_plain(FIRST_TRIED_MS, amount=wall)
 
     def start(self, now: int, waited: int = 0) -> None:
         """First start (R4): nothing created before ``now`` less ``waited`` milliseconds is counted.

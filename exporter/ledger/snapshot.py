@@ -12,6 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from exporter.failures import UnclassifiedTemplate
+from exporter.ledger.first_start import FIRST_TRIED_MS
 from exporter.ledger.gauges import JobGauges, job_gauges
 from exporter.ledger.last_hour import Minute, jobs_by_minute
 from exporter.ledger.ledger import Ledger
@@ -24,7 +25,6 @@ from exporter.ledger.totals import (
     EXPIRED,
     FAILURES,
     FINISHED,
-    FIRST_TRIED_MS,
     FOLDED,
     POLL_BUCKETS,
     POLL_DURATION,

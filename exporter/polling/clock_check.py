@@ -8,16 +8,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Final
 
 from exporter import log
-from exporter.ledger import FIRST_TRIED_MS, floor_second
+from exporter.ledger import Uptime, floor_second, note_try, waited, was_tried
 from exporter.polling.poll_run import PollRun
 from exporter.polling.windows import BudgetSpentError
 from exporter.units import SECOND
-
-YEAR: Final = 365 * 86_400 * SECOND
-"""No first start waits so long (milliseconds): if it seems so, our wall clock was set."""
 
 logger = logging.getLogger(__name__)
 
@@ -28,24 +24,21 @@ class ClockCheck:
     def __init__(
         self,
         run: PollRun,
-        monotonic: Callable[[], float],
         wall: Callable[[], float],
+        uptime: Callable[[], Uptime],
         *,
         time_filters: bool,
     ) -> None:
         self._run = run
-        self._monotonic = monotonic
         self._wall = wall
+        self._uptime = uptime
         self._time_filters = time_filters
         self.disagreed = False
         """Did the clocks disagree at the end of the last poll?"""
         self._on_our_clock = False
         """Did our clock stand in for the API's then?"""
-        self._first_try: float | None = None
-        """When this process first tried to begin to count, on the monotonic clock; ``None`` before."""
-        self._tries = 0
         self._tried_before = False
-        """Had an earlier process tried to begin?"""
+        """Was a first start tried before this poll?"""
 
     async def ledger_loaded(self) -> None:
         """Before the first request of a poll: the stored times are a lower bound of the API's time.
@@ -56,23 +49,23 @@ class ClockCheck:
         if ledger.started:
             self._run.clock.reached(ledger.watermarks.settled_until)
             return
-        self._tries += 1
-        if self._first_try is None:
-            self._first_try = self._monotonic()
-            self._tried_before = ledger.totals.plain(FIRST_TRIED_MS) > 0
-            ledger.try_start(int(self._wall() * SECOND))
+        self._tried_before = was_tried(ledger.totals)
+        self._try_start()
+        if not self._tried_before:
             await self._run.repository.commit(None)  # so that a restart does not move it
+
+    def _try_start(self) -> None:
+        note_try(self._run.ledger.totals, int(self._wall() * SECOND), self._uptime())
 
     def waited(self) -> int:
         """Milliseconds since a first start was tried and failed (R4, docs/counting.md).
 
-        Measured on the monotonic clock; for an earlier process on our wall clock, if the result is plausible.
+        A wall clock that is set makes it no longer: the baseline must not reach back to before the first try.
         """
-        if self._first_try is None or (self._tries == 1 and not self._tried_before):
+        if not self._tried_before:
             return 0
-        waited = int((self._monotonic() - self._first_try) * SECOND)
-        since = int(self._wall() * SECOND) - self._run.ledger.totals.plain(FIRST_TRIED_MS)
-        return max(waited, since) if self._tried_before and since < YEAR else waited
+        self._try_start()
+        return waited(self._run.ledger.totals)
 
     def _disagree(self) -> bool:
         """Do they differ by more than ``overlap``, or is the settled time later than every answer?"""

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from exporter import log
 from exporter.errors import ApiError, ExporterError, StoreError
-from exporter.ledger import LastPoll, TargetView, floor_second, history_start
+from exporter.ledger import LastPoll, TargetView, Uptime, floor_second, history_start
 from exporter.polling import planner as plan
 from exporter.polling.budget import Budget
 from exporter.polling.clock_check import ClockCheck
@@ -66,6 +66,7 @@ class Poller:
         publish: Callable[[TargetView], None],
         monotonic: Callable[[], float],
         wall: Callable[[], float],
+        uptime: Callable[[], Uptime],
         sleep: Callable[[float], Awaitable[None]],
     ) -> None:
         self._name = name
@@ -95,7 +96,7 @@ class Poller:
             monotonic=monotonic,
             committed=_weak(self._publish_sometimes),
         )
-        self._clock_check = ClockCheck(self._run, monotonic, wall, time_filters=settings.time_filters)
+        self._clock_check = ClockCheck(self._run, wall, uptime, time_filters=settings.time_filters)
         self._start = PollStart(self._run, source, self._clock_check, time_filters=settings.time_filters)
         self._head_reads = HeadReads(self._run, repository.settings.overlap)
         self.settle_reads = SettleReads(self._run, repository.settings.overlap)

@@ -23,6 +23,7 @@ from exporter.exposition import ApiMetrics
 from exporter.failures import BUILTIN_RULES, Classifier
 from exporter.ledger import LedgerSettings, TargetView
 from exporter.polling import Budget, PageMemory, Poller, PollSettings, Reader
+from exporter.runtime.uptime import uptime
 from exporter.store import LedgerRepository, Store
 from exporter.units import milliseconds
 
@@ -74,6 +75,7 @@ class Target:
             publish=resources.publish,
             monotonic=time.monotonic,
             wall=time.time,
+            uptime=uptime,
             sleep=asyncio.sleep,
         )
 

@@ -26,6 +26,7 @@ from exporter.commands.demo import configuration
 from exporter.exposition.api_stats import ApiMetrics
 from exporter.exposition.render import Exposition, process_view
 from exporter.exposition.text import Format
+from exporter.ledger.first_start import Uptime
 from exporter.ledger.snapshot import TargetView
 from exporter.polling.paging import PageMemory
 from exporter.polling.poller import Poller, PollSettings
@@ -128,6 +129,7 @@ class Recorder:
             publish=lambda view: self.exposition.publish((view,)),
             monotonic=clock,
             wall=clock,
+            uptime=lambda: Uptime("boot", int(clock() * 1000)),
             sleep=clock.sleep,
         )
 

@@ -46,10 +46,13 @@ def test_a_crash_after_the_first_start_keeps_the_baseline(harness: PollerHarness
     assert (harness.created(), harness.finished()) == (1, 1)
 
 
-def failed_start(harness: PollerHarness, minutes: int, *, restart: bool, step: int = 0) -> tuple[int, int]:
+def failed_start(
+    harness: PollerHarness, minutes: int, *, restart: bool, off: int = 0, step: int = 0
+) -> tuple[int, int]:
     """A first start that fails for so long, with a job a minute, finished at once. Returns how many, counted.
 
-    Before it: finished jobs, and one that is stuck; ``step`` sets our own clock half-way (milliseconds).
+    Before it: finished jobs, and one that is stuck; ``step`` sets our own clock half-way (milliseconds), and
+    the machine is ``off`` for so long then, if it is at all.
     """
     for age in range(1, 20):
         harness.api.create(harness.clock.ms - age * MINUTE, state="SUCCEED")
@@ -62,6 +65,8 @@ def failed_start(harness: PollerHarness, minutes: int, *, restart: bool, step: i
         harness.clock.ms += 45 * SECOND
         if minute == minutes // 2:
             if restart:
+                harness.clock.ms += off
+                harness.boot += "again" if off else ""
                 harness.restart()
             set_wall(harness, step)
     harness.api.fail = lambda query: None
@@ -108,9 +113,24 @@ def test_what_a_failed_first_start_waits_for_is_shown(harness: PollerHarness) ->
 def test_a_clock_set_during_a_failed_first_start_counts_no_past(
     harness: PollerHarness, restart: bool, years: int
 ) -> None:
-    """A machine that starts in 1970 must not count all there is; after a restart only its time is known."""
+    """A machine that starts in 1970 must not count all there is: how long it failed is not told by a date."""
     jobs, created = failed_start(harness, 60, restart=restart, step=years * 365 * 24 * 60 * MINUTE)
-    assert created == pytest.approx(jobs // 2, abs=1) if restart else created == jobs + 1
+    assert created == jobs + 1
+
+
+@pytest.mark.parametrize("hours", [-23, -1, 1, 23])
+@pytest.mark.parametrize("off", [0, 30 * MINUTE], ids=["restarted", "rebooted"])
+def test_a_clock_that_was_wrong_when_it_failed_moves_no_baseline(
+    harness: PollerHarness, hours: int, off: int
+) -> None:
+    """A day slow at the first try and right afterwards: jobs of that day are not new.
+
+    What passed while the machine was off is not known: the baseline is as much later.
+    """
+    set_wall(harness, hours * 60 * MINUTE)
+    jobs, created = failed_start(harness, 60, restart=True, off=off)
+    assert created == (pytest.approx(jobs - off // MINUTE, abs=2) if off else jobs + 1)
+    assert harness.view.skipped_ms == 0
 
 
 def test_a_failed_first_start_goes_back_as_far_as_a_downtime(store: SqliteStore) -> None:
