@@ -229,7 +229,7 @@ def test_a_class_that_is_no_longer_configured_keeps_its_count() -> None:
 
 
 def test_durations_are_in_seconds_and_lengths_in_characters() -> None:
-    """The books keep milliseconds; a metric's unit is in its name."""
+    """The ledger keeps milliseconds; a metric's unit is in its name."""
     histogram = Histogram((50, 1_500), (1, 0, 2), 3_750)
     view = msgspec.structs.replace(
         bare_view(), text_length={LLM: histogram}, duration_lower_bound={LLM: histogram}, skipped_ms=1_500

@@ -329,7 +329,7 @@ def test_what_was_kept_equals_what_would_be_made_anew(
 
 @both_formats
 def test_selected_names_are_those_of_the_whole(form: Format) -> None:
-    """The same lines as ``select`` finds in the whole text, which is not looked through for it."""
+    """The same lines as ``select`` finds in the whole text, which is not searched for it."""
     made = exposition(full_view("a"), full_view("b"), created=True)
     whole = made.render(form).decode()
     for names in (

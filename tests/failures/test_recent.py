@@ -1,4 +1,4 @@
-"""What failed lately: bounded, and nothing before its commit."""
+"""Recent failures: bounded, and nothing before its commit."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_flood_of_messages_is_bounded() -> None:
     assert recent.unclassified()[0].jobs == 90
 
 
-def test_templates_that_new_rules_know_are_forgotten() -> None:
+def test_templates_that_new_rules_know_are_dropped() -> None:
     """Whoever pasted the rule and reloaded sees that it works."""
     recent = RecentFailures()
     recent.failed(NOW, "unclassified", "voice is gone")

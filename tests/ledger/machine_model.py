@@ -1,6 +1,6 @@
-"""The rules of counting in their plainest form: dictionaries that never forget, and no thought of speed.
+"""The rules of counting in their plainest form: dictionaries that keep everything, and no thought of speed.
 
-``test_machine.py`` holds the books against it. Knows the words of the books, but nothing of how they are
+``test_machine.py`` compares the ledger with it. Knows the words of the ledger, but nothing of how it is
 kept, except for ``remembered``.
 """
 
@@ -48,10 +48,10 @@ OVERLAP = MINUTE
 RULES = ledger_settings(
     overlap=OVERLAP, max_job_age=10 * MINUTE, max_catch_up=20 * MINUTE, window=5 * MINUTE, max_label_sets=3
 )
-SILENCE = 3 * RULES.interval
+QUIET = 3 * RULES.interval
 PATIENCE = 60 * MINUTE
 SPACING = {1: OVERLAP // 3, 2: 2 * OVERLAP // 3} | {n: n * 5 * MINUTE for n in range(3, 1000)}
-"""How long after the first of so many looks an empty answer counts as one more."""
+"""How long after the first of so many misses an empty answer counts as one more."""
 
 MinuteKey = tuple[int, str, str, str, str]
 
@@ -72,17 +72,17 @@ class Account:
     """SUCCEED, FAILED, max_age or vanished."""
     characters: int | None = None
     last_checked: int = -1
-    """When the last look at it as an open job began."""
+    """When the last check of it as an open job began."""
     undated: bool = False
-    told: set[Anomaly] = field(default_factory=set)
+    flagged: set[Anomaly] = field(default_factory=set)
     rechecks: list[int] = field(default_factory=list)
-    """When looks in a row did not show it: those that count; all of a silence of the whole list are one."""
+    """When checks in a row did not show it: those that count; all while the list shows nothing are one."""
     given_up: bool = False
-    """Not waited for any more; an open job is still looked at."""
+    """Exempt; an open job is still checked."""
     listed: bool = False
     """One of them was a listing; for an undated job a lookup will do."""
     proven: bool = False
-    """A listing with other jobs did not show this open one: what was looked before that is void."""
+    """A listing with other jobs did not show this open one: checks before that no longer count."""
 
     @property
     def waited_for(self) -> bool:
@@ -104,14 +104,14 @@ class Model:
 
     def lose_memory(self) -> None:
         """What no store keeps."""
-        self.told: set[tuple[Anomaly, str]] = set()
+        self.flagged: set[tuple[Anomaly, str]] = set()
         self.answers = [0]
         """When the list showed anything."""
         self.empty: list[int] = [0, 2**62]
         """Empty answers after that; before a start, nobody knows."""
         self.refuted = False
         self.late = any(
-            Anomaly.LATE_RECORD in account.told and account.created >= self.evicted
+            Anomaly.LATE_RECORD in account.flagged and account.created >= self.evicted
             for account in self.accounts.values()
         )
         """The store keeps the flag: nobody knows what was read again for it."""
@@ -127,15 +127,15 @@ class Model:
 
     def answered(self, at: int) -> None:
         """The list showed something."""
-        if self.silent():
+        if self.lists_nothing():
             for account in self.accounts.values():
                 if account.waited_for and not account.proven:
                     account.rechecks = [max(at, account.rechecks[0])]
         self.answers.append(at)
         self.empty = []
 
-    def silent(self) -> bool:
-        return bool(self.empty) and self.empty[-1] - self.empty[0] >= SILENCE
+    def lists_nothing(self) -> bool:
+        return bool(self.empty) and self.empty[-1] - self.empty[0] >= QUIET
 
     def see(self, record: Record, seen: Sighting) -> None:
         self.answered(seen.begun)
@@ -167,7 +167,7 @@ class Model:
 
     def _count(self, name: str, created: int, record: Record, seen: Sighting) -> None:
         assert name not in self.accounts, "counted twice"
-        label_set = self._book(record)
+        label_set = self._fit(record)
         if label_set != (record.job_type, record.tts_service_enum):
             self.totals[FOLDED, "", "", ""] += 1
         account = self.accounts[name] = Account(created, label_set)
@@ -180,7 +180,7 @@ class Model:
             self.late = True
         self._take(account, record, seen)
 
-    def _book(self, record: Record) -> LabelSet:
+    def _fit(self, record: Record) -> LabelSet:
         """First come, first served."""
         label_set = (record.job_type, record.tts_service_enum)
         if label_set != FOLDED_LABEL_SET and label_set not in self.label_sets:
@@ -203,7 +203,7 @@ class Model:
                 self._flag(account, Anomaly.STATE_REGRESSION)
             return
         if account.label_set not in (FOLDED_LABEL_SET, (record.job_type, record.tts_service_enum)):
-            account.label_set = self._book(record)
+            account.label_set = self._fit(record)
             self._flag(account, Anomaly.LABEL_CHANGED)
         self._take(account, record, seen)
 
@@ -290,7 +290,7 @@ class Model:
             account.last_checked = max(account.last_checked, at)
         first, last = account.rechecks[0], max(self.answers)
         often = len(account.rechecks) >= 3 and at - first >= OVERLAP and account.listed
-        alive = first < last and not self.silent()
+        alive = first < last and not self.lists_nothing()
         patient = at - first >= PATIENCE
         account.given_up |= often and (alive or corroborated or patient)
         if not account.end and often and (corroborated or (patient and len(account.rechecks) >= 12)):
@@ -329,7 +329,7 @@ class Model:
             elif record.job_state in OPEN_STATES:
                 self._count(record.job_id, created, record, seen)
             else:
-                self.minutes[created // MINUTE, *self._book(record), record.job_state, "-"] += 1
+                self.minutes[created // MINUTE, *self._fit(record), record.job_state, "-"] += 1
         self.history = since
 
     # --- shown to the outside -------------------------------------------------------------------------
@@ -356,19 +356,19 @@ class Model:
     # --- odd things -----------------------------------------------------------------------------------
 
     def _flag(self, account: Account, anomaly: Anomaly) -> None:
-        if anomaly not in account.told:
-            account.told.add(anomaly)
+        if anomaly not in account.flagged:
+            account.flagged.add(anomaly)
             self.totals[ANOMALIES, "", "", anomaly] += 1
 
     def _count_once(self, anomaly: Anomaly, name: str) -> None:
-        if (anomaly, name) not in self.told:
-            self.told.add((anomaly, name))
+        if (anomaly, name) not in self.flagged:
+            self.flagged.add((anomaly, name))
             self.totals[ANOMALIES, "", "", anomaly] += 1
 
 
 def remembered(account: Account) -> Job:
-    """What the books keep of a job, from what the model knows of it."""
-    flags = sum(FLAGS[anomaly] for anomaly in account.told)
+    """What the ledger keeps of a job, from what the model knows of it."""
+    flags = sum(FLAGS[anomaly] for anomaly in account.flagged)
     flags |= UNDATED if account.undated else 0
     flags |= EXEMPT if account.given_up else 0
     flags |= CORROBORATED if account.proven else 0

@@ -51,7 +51,7 @@ class Thing:
     def __init__(self, record: Record, created: int, listed: int) -> None:
         self.record = record
         self.created = created
-        """What the API filters by, also where the record does not tell it."""
+        """What the API filters by, also where the record does not show it."""
         self.listed = listed
         self.deleted = False
         self.exempt = listed - created > OVERLAP or created < START

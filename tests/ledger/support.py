@@ -30,14 +30,14 @@ def sighting(at: int, since: int | None = START - 3_600_000, until: int | None =
 
 
 def new_ledger(settings: LedgerSettings | None = None, at: int = START) -> Ledger:
-    """Empty books, counting since ``at``."""
+    """An empty ledger, counting since ``at``."""
     ledger = open_ledger(StoredLedger(), settings or ledger_settings(), (LABEL_SET,))
     ledger.start(at)
     return ledger
 
 
 def reopened(ledger: Ledger, settings: LedgerSettings | None = None) -> Ledger:
-    """The same books as a store would give them back, all committed."""
+    """The same ledger as a store would give it back, all committed."""
     held = settings or ledger.settings
     stored = StoredLedger(
         version=1,

@@ -28,7 +28,7 @@ LIFE = st.tuples(
 def test_equal_records_are_counted_whatever_order_they_end_in(
     lives: list[tuple[str, int, int, str]], random: Random
 ) -> None:
-    """Which of them is which cannot be told, and need not be: nothing is counted twice, nothing is lost."""
+    """Which of them is which nobody can know, and need not: nothing is counted twice, nothing is lost."""
     ledger = new_ledger()
     for turn in range(TURNS + 1):
         shown = [
@@ -73,18 +73,18 @@ def show(ledger: Ledger, turn: int, records: list[Record]) -> None:
 )
 @given(st.lists(OTHER_LIFE, max_size=7), st.integers(0, TURNS), st.randoms(use_true_random=False))
 def test_equals_of_other_lengths_or_services_count_exactly(
-    lives: list[tuple[int, str, int, int, str]], told: int, random: Random
+    lives: list[tuple[int, str, int, int, str]], shown_from: int, random: Random
 ) -> None:
-    """Created, finished and characters, by label; also where a text length is told late."""
+    """Created, finished and characters, by label; also where a text length is shown late."""
     ledger = new_ledger()
-    late = len({length for length, *_ in lives}) < 2  # otherwise nobody can tell which became which
+    late = len({length for length, *_ in lives}) < 2  # otherwise nobody can know which became which
     for turn in range(TURNS + 1):
         shown = [
             record(
                 None,
                 state=how if ended <= turn else "WAITING",
                 tts_service_enum=service,
-                text_length=None if late and turn < told and ended > turn else length,
+                text_length=None if late and turn < shown_from and ended > turn else length,
             )
             for length, service, listed, ended, how in lives
             if listed <= turn
@@ -116,7 +116,7 @@ def test_equals_of_other_lengths_or_services_count_exactly(
 def test_what_makes_a_record_without_an_id_another_job(
     before: dict[str, Any], after: dict[str, Any], created: int
 ) -> None:
-    """What cannot change in a job's life tells it from others; what may change does not."""
+    """What cannot change in a job's life distinguishes it from others; what may change does not."""
     ledger = new_ledger()
     show(ledger, 0, [record(None, **before)])
     show(ledger, 1, [record(None, state="SUCCEED", **after)])

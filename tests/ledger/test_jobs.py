@@ -13,7 +13,7 @@ from exporter.units import MINUTE
 from tests.fake_api import START
 
 STEP = st.tuples(
-    st.sampled_from(("add", "relabel", "close", "forget")),
+    st.sampled_from(("add", "relabel", "close", "evict")),
     st.integers(0, 9),
     st.integers(0, 4 * MINUTE),
     st.sampled_from(("AUDITION", "WEBSOCKET")),
@@ -27,41 +27,41 @@ def test_open_jobs_are_counted_by_minute_and_labels(
     steps: list[tuple[str, int, int, str, str]],
 ) -> None:
     """The gauges are made from these counts: a count left behind would be a job that never ends."""
-    book = JobIndex()
+    index = JobIndex()
     for action, number, age, job_type, state in steps:
         name = f"j{number}"
-        job = book.get(name)
+        job = index.get(name)
         if job is None:
             if action == "add":
-                book.add(name, Job(START - age, state, job_type, "TTS_LLM"))
+                index.add(name, Job(START - age, state, job_type, "TTS_LLM"))
         elif action == "relabel" and job.open:
-            book.relabel(job, (job_type, "TTS_LAB"), state)
+            index.relabel(job, (job_type, "TTS_LAB"), state)
         elif action == "close" and job.open:
-            book.close(name, job, "SUCCEED")
-        elif action == "forget" and not job.open:
-            book.evict(name)
-    open_jobs = [job for _, job in book.open_items()]
+            index.close(name, job, "SUCCEED")
+        elif action == "evict" and not job.open:
+            index.evict(name)
+    open_jobs = [job for _, job in index.open_items()]
     counted = Counter(
         {
             (minute, labels): jobs
-            for minute, counts in book.open_by_minute.items()
+            for minute, counts in index.open_by_minute.items()
             for labels, jobs in counts.items()
         }
     )
     assert counted == Counter((job.created // MINUTE, job.labels) for job in open_jobs)
-    assert book.open_count == len(open_jobs)
+    assert index.open_count == len(open_jobs)
     oldest: dict[tuple[str, str, str], int] = {}
     for job in open_jobs:
         oldest[job.labels] = min(oldest.get(job.labels, job.created), job.created)
-    assert book.oldest_open() == oldest
+    assert index.oldest_open() == oldest
 
 
 def test_a_job_that_is_added_again_is_not_evicted() -> None:
     """One commit holds what became of it last."""
-    book = JobIndex()
+    index = JobIndex()
     for _ in range(2):
-        book.add("a", Job(START, "SUCCEED", "AUDITION", "TTS_LLM"))
-        assert (book.dirty, book.evicted) == ({"a"}, set())
-        book.evict("a")
-        assert (book.dirty, book.evicted) == (set(), {("a", START)})
-    assert not book.slots, "an index of nothing is memory for nothing"
+        index.add("a", Job(START, "SUCCEED", "AUDITION", "TTS_LLM"))
+        assert (index.dirty, index.evicted) == ({"a"}, set())
+        index.evict("a")
+        assert (index.dirty, index.evicted) == (set(), {("a", START)})
+    assert not index.slots, "an index of nothing is memory for nothing"

@@ -1,4 +1,4 @@
-"""The books: what a sighting books, what a miss does, what is forgotten."""
+"""The ledger: what a sighting counts, what a miss does, what is evicted."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_an_anomaly_is_counted_once_however_often_it_is_seen(shown: object, anom
 
 
 def test_a_duration_lies_between_the_last_two_checks() -> None:
-    """The API tells no finish time."""
+    """The API has no finish time."""
     ledger = new_ledger()
     ledger.see(record(), sighting(START + 8 * SECOND))
     ledger.see(record(state="SUCCEED"), sighting(START + 20 * SECOND))
@@ -72,13 +72,13 @@ def test_a_job_that_was_checked_too_late_has_no_duration() -> None:
 
 @pytest.mark.parametrize("state", ["WAITING", "SUCCEED"])
 def test_a_job_given_up_as_not_listed_stays_so_over_a_restart(state: str) -> None:
-    """Waiting for it anew would hold the settled time for ever, and with it the memory."""
+    """Waiting for it anew would stop "settled until" for ever, and with it the memory."""
     ledger = new_ledger()
     ledger.see(record(state=state), sighting(NOW))
     ledger.see(record("b"), sighting(NOW))
-    for look in range(12):
-        ledger.missing_jobs.showed_something(NOW + look * 30 * SECOND)
-        gone = ledger.miss("a", NOW + look * 30 * SECOND, MissedBy.LISTING)
+    for check in range(12):
+        ledger.missing_jobs.showed_something(NOW + check * 30 * SECOND)
+        gone = ledger.miss("a", NOW + check * 30 * SECOND, MissedBy.LISTING)
     assert gone
     assert ledger.missing_jobs.blocking == {}
     again = reopened(ledger)
@@ -93,8 +93,8 @@ def test_an_undated_job_that_is_gone_does_not_stop_settling() -> None:
     """No listing can miss it, as nobody knows its window: lookups alone must do, for an hour."""
     ledger = new_ledger()
     ledger.see(record(created=None), sighting(NOW, since=START))
-    for look in range(11):
-        at = NOW + (look + 1) * 5 * MINUTE
+    for check in range(11):
+        at = NOW + (check + 1) * 5 * MINUTE
         ledger.missing_jobs.showed_something(at)
         assert ledger.missing(START, at, []) == []
         gone = ledger.miss("a", at, MissedBy.LOOKUP)
@@ -110,15 +110,15 @@ def test_an_open_job_vanishes_only_by_answers_that_show_others() -> None:
     """A list that is empty now and then missed this one three times, and it succeeded later."""
     ledger = new_ledger()
     ledger.see(record(), sighting(NOW))
-    for look in range(1, 100):
-        at = NOW + look * 30 * SECOND
+    for check in range(1, 100):
+        at = NOW + check * 30 * SECOND
         ledger.missing_jobs.showed_something(at - 1)
         ledger.miss("a", at, MissedBy.EMPTY_LISTING)
     assert ledger.totals.sum(EXPIRED) == 0
-    # The first look that proves anything begins the count anew.
-    for look in range(10):
+    # The first corroborated miss begins the count anew.
+    for check in range(10):
         assert ledger.totals.sum(EXPIRED) == 0
-        ledger.miss("a", at + (look + 1) * 30 * SECOND, MissedBy.LOOKUP if look % 2 else MissedBy.LISTING)
+        ledger.miss("a", at + (check + 1) * 30 * SECOND, MissedBy.LOOKUP if check % 2 else MissedBy.LISTING)
     ledger.miss("a", at + 30 * SECOND + 5 * MINUTE, MissedBy.LISTING)
     assert ledger.totals.by_detail(EXPIRED) == {"vanished": 1}
 
@@ -127,20 +127,20 @@ def test_an_open_job_vanishes_after_three_checks_not_after_two() -> None:
     """However far apart: the API may be wrong twice."""
     ledger = new_ledger()
     ledger.see(record(), sighting(NOW))
-    for look in range(2):
-        assert not ledger.miss("a", NOW + look * 60 * MINUTE, MissedBy.LISTING)
+    for check in range(2):
+        assert not ledger.miss("a", NOW + check * 60 * MINUTE, MissedBy.LISTING)
     assert ledger.totals.sum(EXPIRED) == 0
     assert ledger.miss("a", NOW + 61 * MINUTE, MissedBy.LISTING)
     assert ledger.totals.by_detail(EXPIRED) == {"vanished": 1}
 
 
 def test_what_empty_answers_miss_vanishes_after_an_hour() -> None:
-    """A lone job that was deleted has no neighbours: nothing but time can tell."""
+    """A lone job that was deleted has no neighbours: only time can show it."""
     ledger = new_ledger()
     ledger.see(record(), sighting(NOW))
-    for look in range(4 * 60 + 1):
+    for check in range(4 * 60 + 1):
         assert ledger.totals.sum(EXPIRED) == 0
-        ledger.miss("a", NOW + look * 15 * SECOND, MissedBy.EMPTY_LISTING)
+        ledger.miss("a", NOW + check * 15 * SECOND, MissedBy.EMPTY_LISTING)
     assert ledger.totals.by_detail(EXPIRED) == {"vanished": 1}
 
 
@@ -148,21 +148,21 @@ def test_an_hour_in_which_nobody_asked_makes_no_job_vanish() -> None:
     """Minutes of empty answers, an hour's downtime, some more empty answers: that is no hour without it."""
     ledger = new_ledger()
     ledger.see(record(), sighting(NOW))
-    for look in range(40):
-        ledger.miss("a", NOW + look * 15 * SECOND, MissedBy.LOOKUP if look % 2 else MissedBy.EMPTY_LISTING)
-    for look in range(8):
-        ledger.miss("a", NOW + 70 * MINUTE + look * 15 * SECOND, MissedBy.EMPTY_LISTING)
+    for check in range(40):
+        ledger.miss("a", NOW + check * 15 * SECOND, MissedBy.LOOKUP if check % 2 else MissedBy.EMPTY_LISTING)
+    for check in range(8):
+        ledger.miss("a", NOW + 70 * MINUTE + check * 15 * SECOND, MissedBy.EMPTY_LISTING)
     assert ledger.totals.sum(EXPIRED) == 0
 
 
-def test_answers_far_apart_are_no_silence_of_the_list() -> None:
-    """Where polls are rare an empty answer and the next that is not lie far apart: such looks count."""
+def test_answers_far_apart_do_not_mean_an_empty_list() -> None:
+    """Where polls are rare an empty answer and the next that is not lie far apart: such misses count."""
     ledger = new_ledger()
     for name in ("a", "b"):
         ledger.see(record(name, state="SUCCEED"), sighting(NOW))
-    for look in range(3):
-        at = NOW + (look + 1) * 4 * MINUTE
-        gone = ledger.miss("a", at, MissedBy.LISTING if look else MissedBy.EMPTY_LISTING)
+    for check in range(3):
+        at = NOW + (check + 1) * 4 * MINUTE
+        gone = ledger.miss("a", at, MissedBy.LISTING if check else MissedBy.EMPTY_LISTING)
         ledger.missing_jobs.showed_something(at)
     assert gone
     ledger.settle(NOW + MINUTE, NOW + 20 * MINUTE)
@@ -173,8 +173,8 @@ def test_a_missing_open_job_ends_to_block_before_it_vanishes() -> None:
     """What is settled may be read again when it is shown after all; a held time would stop all alerts."""
     ledger = new_ledger()
     ledger.see(record(), sighting(NOW))
-    for look in range(11):
-        at = NOW + look * 30 * SECOND
+    for check in range(11):
+        at = NOW + check * 30 * SECOND
         ledger.missing_jobs.showed_something(at)
         gone = ledger.miss("a", at, MissedBy.EMPTY_LISTING)
     assert (gone, ledger.missing_jobs.take_exempt(), ledger.totals.sum(EXPIRED)) == (True, ["a"], 0)
@@ -187,7 +187,7 @@ def test_a_missing_open_job_ends_to_block_before_it_vanishes() -> None:
 
 
 def test_a_check_that_missed_a_job_is_no_bound_of_its_duration() -> None:
-    """It may have ended before that look: nobody saw it open then."""
+    """It may have ended before that check: nobody saw it open then."""
     ledger = new_ledger()
     ledger.see(record(), sighting(START + 8 * SECOND))
     ledger.miss("a", START + 16 * SECOND, MissedBy.LOOKUP)
@@ -197,13 +197,15 @@ def test_a_check_that_missed_a_job_is_no_bound_of_its_duration() -> None:
 
 
 def test_one_bad_answer_after_an_empty_list_makes_no_job_vanish() -> None:
-    """All the looks of ten silent minutes are one; with one more spurious miss there are two, not three."""
+    """All the misses of ten minutes of empty answers are one; with one more spurious miss there are two, not
+    three.
+    """
     ledger = new_ledger()
     ledger.see(record(state="SUCCEED"), sighting(NOW))
     assert not ledger.miss("a", NOW + SECOND, MissedBy.EMPTY_LISTING)
     ledger.missing_jobs.showed_something(NOW + 2 * SECOND)
-    for look in range(1, 40):
-        assert not ledger.miss("a", NOW + look * 15 * SECOND, MissedBy.EMPTY_LISTING)
+    for check in range(1, 40):
+        assert not ledger.miss("a", NOW + check * 15 * SECOND, MissedBy.EMPTY_LISTING)
     ledger.see(record("b"), sighting(NOW + 11 * MINUTE))
     assert not ledger.miss("a", NOW + 11 * MINUTE + SECOND, MissedBy.EMPTY_LISTING)
     ledger.settle(NOW + 5 * MINUTE, NOW + 20 * MINUTE)
@@ -211,11 +213,11 @@ def test_one_bad_answer_after_an_empty_list_makes_no_job_vanish() -> None:
 
 
 def test_a_list_empty_since_the_first_miss_makes_no_job_vanish() -> None:
-    """Also where polls are rare, and a silence is longer than the overlap."""
+    """Also where polls are rare, and the list is empty for longer than the overlap."""
     ledger = new_ledger(ledger_settings(interval=30 * SECOND, overlap=MINUTE))
     ledger.see(record(), sighting(NOW))
-    for look in range(3):
-        assert not ledger.miss("a", NOW + look * 30 * SECOND, MissedBy.EMPTY_LISTING)
+    for check in range(3):
+        assert not ledger.miss("a", NOW + check * 30 * SECOND, MissedBy.EMPTY_LISTING)
     ledger.missing_jobs.showed_something(NOW + 61 * SECOND)
     assert ledger.miss("a", NOW + 62 * SECOND, MissedBy.EMPTY_LISTING)
 
@@ -243,7 +245,7 @@ def test_what_was_reported_once_is_remembered_within_bounds(monkeypatch: pytest.
     assert ledger.totals.plain(ANOMALIES, Anomaly.MALFORMED_RECORD) == 5
 
 
-def test_books_that_do_not_balance_are_not_kept() -> None:
+def test_totals_that_do_not_balance_are_not_kept() -> None:
     """A defect must stop the counting, not spoil the store."""
     ledger = new_ledger()
     ledger.totals.add(CREATED, LABEL_SET)
@@ -266,7 +268,7 @@ def test_a_missing_job_blocks_settling_until_it_is_shown_again() -> None:
 
 
 def test_an_expired_job_that_ends_after_all_is_a_regression() -> None:
-    """It was counted as expired: counting it again would unbalance the books."""
+    """It was counted as expired: counting it again would unbalance the totals."""
     ledger = new_ledger(ledger_settings(max_job_age=MINUTE))
     ledger.see(record(), sighting(START + 2 * MINUTE))
     assert ledger.totals.by_detail(EXPIRED) == {"max_age": 1}
@@ -276,7 +278,7 @@ def test_an_expired_job_that_ends_after_all_is_a_regression() -> None:
 
 
 def test_an_absence_is_measured_from_where_it_surely_had_begun() -> None:
-    """A look's own time is a lower bound: one that is minutes low would make minutes of seconds."""
+    """The time of a check is a lower bound: one that is minutes low would make minutes of seconds."""
     ledger = new_ledger()
     ledger.see(record(), sighting(NOW))
     later = NOW + 20 * MINUTE
@@ -289,7 +291,7 @@ def test_an_absence_is_measured_from_where_it_surely_had_begun() -> None:
 
 
 def test_the_first_check_that_misses_a_job_counts() -> None:
-    """It began before the time it is measured from: not counted, it would hold the books for ever."""
+    """It began before the time it is measured from: not counted, it would block for ever."""
     ledger = new_ledger()
     ledger.see(record(state="SUCCEED"), sighting(NOW))
     ledger.miss("a", NOW, MissedBy.EMPTY_LISTING, now=NOW + SECOND)
@@ -341,7 +343,7 @@ def test_label_sets_beyond_the_limit_are_counted_as_other() -> None:
 
 
 def test_the_gauges_show_what_is_open_and_since_when() -> None:
-    """Present states, out of the same books."""
+    """Present states, out of the same ledger."""
     ledger = new_ledger()
     assert job_gauges(ledger, NOW) is not None
     ledger.see(record("a", START + 5 * SECOND), sighting(NOW))
@@ -359,7 +361,7 @@ def test_the_gauges_show_what_is_open_and_since_when() -> None:
 
 
 def test_equal_records_without_an_id_are_counted_by_number() -> None:
-    """Two equal ones cannot be told apart, and need not be."""
+    """Two equal ones cannot be distinguished, and need not be."""
     ledger = new_ledger()
     for states in (("WAITING", "WAITING"), ("WAITING", "SUCCEED"), ("SUCCEED", "WAITING"), ("SUCCEED",) * 2):
         for name, one in identify_anonymous([record(None, state=state) for state in states], ledger.jobs):

@@ -1,5 +1,5 @@
 """Any order of things: sightings, pages repeated and out of order, partial sweeps, late records, regressions,
-vanishing, crashes between any two steps, replays. The books must equal a model that is obviously right.
+vanishing, crashes between any two steps, replays. The ledger must equal a model that is obviously right.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tests.ledger.machine_world import JOBS, MANY, MESSAGES, STATES, Wanted, Wor
 
 
 class Machine(RuleBasedStateMachine):
-    """A world of jobs, the books, and the model; a crash throws away what was not committed."""
+    """A world of jobs, the ledger, and the model; a crash throws away what was not committed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class Machine(RuleBasedStateMachine):
     @rule(jobs=st.lists(JOBS, min_size=1, max_size=6))
     def create(self, jobs: list[Wanted]) -> None:
         for number, wanted in enumerate(jobs):
-            # Some APIs tell whole seconds, others fractions.
+            # Some APIs show whole seconds, others fractions.
             self.world.make(self.world.now if number % 2 else whole(self.world.now), wanted)
 
     @rule(milliseconds=st.sampled_from((300, 1000, 5000, 15_000, 30_000, 90_000)))
@@ -134,7 +134,7 @@ class Machine(RuleBasedStateMachine):
         """
         since = whole(self.world.now) - back * SECOND
         listed = self.world.listed(since if filtered else 0, self.world.now)
-        if not filtered:  # such a record must tell by itself that it does not belong there
+        if not filtered:  # such a record must show by itself that it does not belong there
             listed = [record for record in listed if record.create_time is not None]
         for pick in which if listed else ():
             self._show(listed[pick % len(listed)], self._sighting(since, self.world.now))
@@ -148,7 +148,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.shown)
     @rule(which=MANY)
     def replay(self, which: list[int]) -> None:
-        """What was shown before is shown again: an old answer, booked once more."""
+        """What was shown before is shown again: an old answer, counted once more."""
         for pick in which:
             self._show(*self.shown[pick % len(self.shown)])
 
@@ -230,7 +230,7 @@ class Machine(RuleBasedStateMachine):
                 self._look_for(name)
 
     @rule(milliseconds=st.sampled_from((15_000, 45_000, 20 * MINUTE)), times=st.integers(2, 5))
-    def be_silent(self, milliseconds: int, times: int) -> None:
+    def list_nothing(self, milliseconds: int, times: int) -> None:
         """The API lists nothing at all for a while."""
         self.commit()
         for _ in range(times):
@@ -266,7 +266,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: len(self.world.things) > 12)
     @rule(minutes=st.sampled_from((10, 21, 45)))
     def be_down(self, minutes: int) -> None:
-        """Nobody looks for longer than is caught up: that stretch is given up, and said."""
+        """Nobody reads for longer than is caught up: that stretch is skipped, and counted."""
         self.world.now += minutes * MINUTE
         before = self.model.settled_until
         assert self.ledger.jump(self.world.now) == self.model.jump(self.world.now)
@@ -323,7 +323,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(committed=st.booleans())
     def crash(self, committed: bool) -> None:
-        """Everything since the last commit is gone, in the books and in the model."""
+        """Everything since the last commit is gone, in the ledger and in the model."""
         if committed:
             self.commit()
         self.model = copy.deepcopy(self.saved)
@@ -341,7 +341,7 @@ class Machine(RuleBasedStateMachine):
     # --- what must always hold --------------------------------------------------------------------------
 
     @invariant()
-    def the_books_balance(self) -> None:
+    def the_totals_balance(self) -> None:
         assert self.ledger.imbalance() == 0
 
     @invariant()

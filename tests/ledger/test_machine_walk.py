@@ -1,4 +1,4 @@
-"""The state machine on long walks: Hypothesis tells short, odd stories; dice tell long ones, full of jobs."""
+"""The state machine on long walks: Hypothesis plays short, odd stories; dice play long ones, full of jobs."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ class Walk:
         actions = self._actions()
         self.dice.choices([action for _, action in actions], [weight for weight, _ in actions])[0]()
         if self.dice.random() < 0.01:
-            self.machine.be_silent(milliseconds=20 * MINUTE, times=4)
+            self.machine.list_nothing(milliseconds=20 * MINUTE, times=4)
         elif self.dice.random() < 0.01:
             self.machine.be_down(minutes=self.dice.choice((10, 21, 45)))
         self._check()
 
     def _check(self) -> None:
         """All that must always hold."""
-        self.machine.the_books_balance()
+        self.machine.the_totals_balance()
         self.machine.everything_is_counted_exactly_once()
         self.machine.nothing_visible_within_the_overlap_is_lost()
         self.machine.memory_holds_what_is_open_or_recent_and_nothing_else()
@@ -91,7 +91,7 @@ class Walk:
             (1, lambda: machine.see_rubbish(digest=dice.choice("ab"))),
             (3 if machine.shown else 0, lambda: machine.replay(which=self._which())),
             (4, lambda: machine.settle(short=dice.randint(0, 90), empty=dice.random() < 0.2, again=yes)),
-            (2, lambda: machine.be_silent(
+            (2, lambda: machine.list_nothing(
                 milliseconds=dice.choice((15_000, 30_000, 45_000)), times=dice.randint(1, 3)
             )),
             (3 if machine.model.accounts else 0, lambda: machine.look_up(

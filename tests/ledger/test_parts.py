@@ -1,4 +1,4 @@
-"""The parts of the books: times, totals, label sets, minutes, the index of jobs."""
+"""The parts of a ledger: watermarks, totals, label sets, minutes, the index of jobs."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def test_the_three_times_never_go_back_and_keep_their_order(start: int, steps: l
 def test_label_sets_never_exceed_their_limit(label_sets: list[tuple[str, str]], limit: int) -> None:
     """First come, first served; a label set keeps what it got, also over a restart."""
     labels = LabelSets((), (), limit)
-    booked = {label_set: labels.fit(label_set) for label_set in label_sets}
+    fitted = {label_set: labels.fit(label_set) for label_set in label_sets}
     assert len([label_set for label_set in labels.known if label_set != ("other", "other")]) <= limit
-    assert all(labels.fit(label_set) == got for label_set, got in booked.items())
-    assert all(got in (label_set, ("other", "other")) for label_set, got in booked.items())
+    assert all(labels.fit(label_set) == got for label_set, got in fitted.items())
+    assert all(got in (label_set, ("other", "other")) for label_set, got in fitted.items())
     again = LabelSets((), labels.known, limit)
-    assert {label_set: again.fit(label_set) for label_set in label_sets} == booked
+    assert {label_set: again.fit(label_set) for label_set in label_sets} == fitted
 
 
 @given(st.lists(st.integers(0, 200)), st.lists(st.integers(1, 150), min_size=1, unique=True).map(sorted))
@@ -75,11 +75,11 @@ def test_the_index_finds_what_a_walk_over_all_jobs_would_find(
 ) -> None:
     """By minute of creation, for any stretch of time."""
     since, until = sorted((one % (6 * MINUTE), other % (6 * MINUTE)))
-    book = JobIndex()
+    index = JobIndex()
     for number, (created, is_open) in enumerate(jobs):
-        book.add(f"{number}", Job(created, "WAITING" if is_open else "SUCCEED", "a", "b"))
-    found = {name for name, _ in book.created_in(since, until)}
+        index.add(f"{number}", Job(created, "WAITING" if is_open else "SUCCEED", "a", "b"))
+    found = {name for name, _ in index.created_in(since, until)}
     assert found == {f"{n}" for n, (created, _) in enumerate(jobs) if since <= created < until}
-    assert book.open_count == sum(is_open for _, is_open in jobs)
-    book.evict_finals(since, until)
-    assert {name for name, _ in book.created_in(since, until)} == {n for n in found if jobs[int(n)][1]}
+    assert index.open_count == sum(is_open for _, is_open in jobs)
+    index.evict_finals(since, until)
+    assert {name for name, _ in index.created_in(since, until)} == {n for n in found if jobs[int(n)][1]}

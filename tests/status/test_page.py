@@ -66,14 +66,14 @@ AUTHS: dict[str, Auth] = {
 def test_the_configuration_is_shown_without_its_secrets(auth: Auth) -> None:
     """In YAML, in JSON and on the page; where a secret comes from is shown."""
     config = Config(storage=StorageConfig(url="sqlite:////b.db"), targets=(of_target(auth),))
-    told = full_status(config=config)
-    page = StatusPage({}).render(told, refresh=True)
-    for text in (told.configuration, msgspec.json.encode(told).decode(), page):
+    facts = full_status(config=config)
+    page = StatusPage({}).render(facts, refresh=True)
+    for text in (facts.configuration, msgspec.json.encode(facts).decode(), page):
         assert SECRET not in text
         assert "sqlite:////b.db" in text
     if isinstance(auth, AkskAuth) and isinstance(auth.access_key, Path):
-        assert "access_key_file: /run/ak" in told.configuration
-        assert "security_token" not in told.configuration
+        assert "access_key_file: /run/ak" in facts.configuration
+        assert "security_token" not in facts.configuration
 
 
 def test_the_configuration_is_shown_as_one_writes_it() -> None:
@@ -114,9 +114,9 @@ STATES: dict[State, tuple[TargetView, bool]] = {
 def test_the_worst_that_is_true_is_the_state(state: State) -> None:
     """From what a scrape shows, too; and the page has a word for each."""
     view, rejected = STATES[state]
-    told = of_view(view, rejected=rejected, denied=state == "denied")
-    assert told.targets[0].state == state
-    page = StatusPage({}).render(told, refresh=True)
+    facts = of_view(view, rejected=rejected, denied=state == "denied")
+    assert facts.targets[0].state == state
+    page = StatusPage({}).render(facts, refresh=True)
     assert f'class="badge {state}"' in page
     assert ("1 of 1 target in trouble" in page) is (state not in ("ok", "starting"))
 
@@ -124,10 +124,10 @@ def test_the_worst_that_is_true_is_the_state(state: State) -> None:
 def test_a_long_lag_is_trouble_though_every_poll_is_complete() -> None:
     """Catching up shows."""
     gauges = JobGauges(jobs={}, open_jobs={}, oldest_open={}, counted_until=NOW_MS - 700_000)
-    told = of_view(well(gauges=gauges))
-    assert told.targets[0].lag_seconds == pytest.approx(700)
-    assert told.targets[0].usual_lag_seconds == 600
-    assert told.targets[0].state == "behind"
+    facts = of_view(well(gauges=gauges))
+    assert facts.targets[0].lag_seconds == pytest.approx(700)
+    assert facts.targets[0].usual_lag_seconds == 600
+    assert facts.targets[0].state == "behind"
 
 
 def test_the_lag_is_shown_on_the_clock_of_the_api() -> None:
@@ -138,19 +138,19 @@ def test_the_lag_is_shown_on_the_clock_of_the_api() -> None:
 
 
 @pytest.mark.parametrize("believed", [-2 * 3_600_000, -401_500], ids=["by-hours", "by-a-second"])
-def test_books_ahead_of_the_clock_are_never_ok(believed: int) -> None:
+def test_counts_ahead_of_the_clock_are_never_ok(believed: int) -> None:
     """A lag below zero means that jobs are taken for counted that are not made yet."""
-    told = of_view(well(last_poll=LastPoll(up=True, clock_skew_ms=0, believed_skew_ms=believed)))
-    assert told.targets[0].state == "clock"
-    assert told.targets[0].lag_seconds == pytest.approx(400 + believed / 1000)
-    assert "ahead of the API&#39;s clock" in StatusPage({}).render(told, refresh=True).replace("'", "&#39;")
+    facts = of_view(well(last_poll=LastPoll(up=True, clock_skew_ms=0, believed_skew_ms=believed)))
+    assert facts.targets[0].state == "clock"
+    assert facts.targets[0].lag_seconds == pytest.approx(400 + believed / 1000)
+    assert "ahead of the API&#39;s clock" in StatusPage({}).render(facts, refresh=True).replace("'", "&#39;")
 
 
 def test_the_lag_goes_by_the_time_that_is_believed() -> None:
     """A Date two hours ahead, alone, is no lag of two hours."""
     poll = LastPoll(up=True, clock_skew_ms=7_200_000, believed_skew_ms=0, clocks_disagree=True)
-    told = of_view(well(last_poll=poll))
-    assert told.targets[0].lag_seconds == pytest.approx(400)
+    facts = of_view(well(last_poll=poll))
+    assert facts.targets[0].lag_seconds == pytest.approx(400)
 
 
 def test_what_an_operator_asks_first_is_there() -> None:
@@ -164,13 +164,13 @@ def test_what_an_operator_asks_first_is_there() -> None:
         activity=Activity(failures={"unclassified": 7}),
         last_poll=LastPoll(up=True, requests=3, budget=75),
     )
-    told = full_status(view, api=api)
-    one = told.targets[0]
+    facts = full_status(view, api=api)
+    one = facts.targets[0]
     assert (one.last_poll_requests, one.poll_budget) == (3, 75)
     assert one.open_jobs == sum(view.gauges.open_jobs.values()) if view.gauges else False
     assert one.oldest_open_job is not None
     assert (one.failures[0].fail_msg_class, one.failures[0].last_hour) == ("unclassified", 7)
-    newest = told.api_errors[0]
+    newest = facts.api_errors[0]
     assert (newest.http_status, newest.error_code, newest.request_id) == (503, "APIG.0201", "id-1")
     assert one.credentials.expires == STARTED + 3600
 
@@ -178,24 +178,24 @@ def test_what_an_operator_asks_first_is_there() -> None:
 def test_the_json_is_what_is_documented() -> None:
     """Every field of the first level and of a target is in the page about it."""
     page = (ROOT / "docs" / "status-api.md").read_text(encoding="utf-8")
-    told = msgspec.json.decode(msgspec.json.encode(full_status()))
-    for name in (*told, *told["targets"][0], *told["api_errors"][0], *told["reload"]):
+    facts = msgspec.json.decode(msgspec.json.encode(full_status()))
+    for name in (*facts, *facts["targets"][0], *facts["api_errors"][0], *facts["reload"]):
         assert f"`{name}`" in page, name
 
 
 def test_a_failed_reload_is_on_the_page() -> None:
     """With every problem."""
-    told = full_status()
+    facts = full_status()
     problems = ("exporter.yaml:3: poll.interval: <b>bad</b>", "exporter.yaml:9: targets[0].name: is missing")
-    told = replace(told, reload=replace(told.reload, problems=problems))
-    page = StatusPage({}).render(told, refresh=True)
+    facts = replace(facts, reload=replace(facts.reload, problems=problems))
+    page = StatusPage({}).render(facts, refresh=True)
     assert "The last reload failed" in page
     assert "exporter.yaml:3: poll.interval: &lt;b&gt;bad&lt;/b&gt;" in page
     assert problems[1] in page
 
 
 def test_without_targets_or_readiness_there_is_a_page() -> None:
-    """While the books are being loaded."""
+    """While the ledger is being loaded."""
     page = StatusPage({}).render(replace(full_status(), targets=(), ready=False), refresh=True)
     assert "Not ready." in page
     assert "No target is loaded yet." in page
@@ -238,8 +238,8 @@ def test_numbers_and_times_are_for_reading() -> None:
 def test_bars_stay_inside_their_chart(values: list[int]) -> None:
     """The highest fills it; zeros are not drawn."""
     minutes = [Minute(index * 60.0, value, value, 0, 0, 0) for index, value in enumerate(values)]
-    told = full_status(replace(bare_view(), label_sets=(LLM,), activity=Activity(minutes=tuple(minutes))))
-    drawn = bars(told.targets[0].last_hour, "created")
+    facts = full_status(replace(bare_view(), label_sets=(LLM,), activity=Activity(minutes=tuple(minutes))))
+    drawn = bars(facts.targets[0].last_hour, "created")
     path = str(drawn["path"])
     assert path.count("z") == sum(value > 0 for value in values)
     assert drawn["peak"] == max(values, default=0)
@@ -251,16 +251,16 @@ def test_bars_stay_inside_their_chart(values: list[int]) -> None:
 def test_why_a_poll_was_not_complete_is_said_until_one_is(tmp_path: Path) -> None:
     """By the poller, with the words of the log."""
     store = SqliteStore(tmp_path / "books.db")
-    house = PollerHarness(store)
-    asyncio.run(house.poll(2))
-    house.api.fail = lambda query: ApiError(ErrorKind.SERVER, "<b>down</b>", operation="list_jobs")
-    asyncio.run(house.poll())
-    told = full_status(replace(house.views[-1], target="production"))
-    assert told.targets[0].last_poll_problem == "list_jobs: <b>down</b> (server)"
-    assert "&lt;b&gt;down&lt;/b&gt;" in StatusPage({}).render(told, refresh=True)
-    house.api.fail = lambda query: None
-    asyncio.run(house.poll())
-    assert house.views[-1].last_poll.problem == ""
+    harness = PollerHarness(store)
+    asyncio.run(harness.poll(2))
+    harness.api.fail = lambda query: ApiError(ErrorKind.SERVER, "<b>down</b>", operation="list_jobs")
+    asyncio.run(harness.poll())
+    facts = full_status(replace(harness.views[-1], target="production"))
+    assert facts.targets[0].last_poll_problem == "list_jobs: <b>down</b> (server)"
+    assert "&lt;b&gt;down&lt;/b&gt;" in StatusPage({}).render(facts, refresh=True)
+    harness.api.fail = lambda query: None
+    asyncio.run(harness.poll())
+    assert harness.views[-1].last_poll.problem == ""
     store.close()
 
 

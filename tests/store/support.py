@@ -1,4 +1,4 @@
-"""Books in a file, made by the poller itself."""
+"""A store in a file, filled by the poller itself."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SCOPE = "region=cn-north-4"
 
 
 def polls(harness: PollerHarness, rounds: int = 12, jobs: int = 20, service: str = "TTS_LLM") -> None:
-    """Jobs come and end while the poller looks."""
+    """Jobs come and end while the poller reads."""
     asyncio.run(harness.poll(2))
     for number in range(rounds):
         made = [

@@ -1,4 +1,5 @@
-"""Killed at every write: whatever the books were doing, afterwards they equal those of an uninterrupted run.
+"""Killed at every write: whatever was being written, afterwards the store equals that of an uninterrupted
+run.
 
 In-process, the connection dies at the n-th statement, for every n; as a real process, at every n-th one.
 """
@@ -92,7 +93,7 @@ class Story:
         asyncio.run(self.harness.poller.poll())
 
     def begin(self) -> None:
-        """Books with a past: open, finished, forgotten, missing and old jobs."""
+        """A store with a past: open, finished, evicted, missing and old jobs."""
         self.open()
         for number in range(6):
             self.poll()
@@ -129,7 +130,7 @@ class Story:
         return twin
 
     def end(self) -> dict[str, Any]:
-        """The rest of the story; returns the books."""
+        """The rest of the story; returns what is stored."""
         assert self.harness is not None
         harness = self.harness
         for _ in range(3):
@@ -141,7 +142,7 @@ class Story:
 
 
 def comparable(held: dict[str, Any]) -> dict[str, Any]:
-    """Without what tells of the polls themselves: a killed one is one more."""
+    """Without the counts of polls: a killed one is one more."""
     held["totals"] = {key: value for key, value in held["totals"].items() if not key[0].startswith("poll")}
     return held
 
@@ -171,7 +172,7 @@ def counts(held: dict[str, Any]) -> dict[str, Any]:
 def kill_at_every_statement(
     beginning: Story, of: Callable[[dict[str, Any]], dict[str, Any]], *, at_least: int
 ) -> None:
-    """The next poll dies at each statement in turn; what ``of`` takes of the books stays the same."""
+    """The next poll dies at each statement in turn; what ``of`` takes of the store stays the same."""
     folder = beginning.path.parent
     story = beginning.copy(folder / "whole.db")
     before = Mortal.done
@@ -215,7 +216,7 @@ def test_a_store_killed_in_a_commit_goes_on_exactly(tmp_path: Path, statement: i
     command = [sys.executable, "-c", SCRIPT, str(path), str(statement)]
     done = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
     assert done.returncode == -9
-    story = Story(tmp_path / "twin.db")  # the API's side of the story, with books to throw away
+    story = Story(tmp_path / "twin.db")  # the API's side of the story, with a store to throw away
     story.begin()
     assert story.harness is not None
     story.harness.store.close()

@@ -126,7 +126,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_what_another_hand_changed_is_named_as_damage(written: Path, tmp_path: Path, change: str) -> None:
-    """Each of these is a valid SQLite file with other books in it."""
+    """Each of these is a valid SQLite file with other counts in it."""
     path = tmp_path / "books.db"
     path.write_bytes(written.read_bytes())
     with closing(sqlite3.connect(path)) as db:
@@ -271,7 +271,9 @@ def version_after(path: Path, database: bytes, log: bytes) -> int:
 def test_a_damaged_log_loses_the_last_commit_at_most(
     killed: tuple[bytes, bytes, int], tmp_path: Path
 ) -> None:
-    """SQLite would silently go back to the commit before the damage. The last one may be half written."""
+    """SQLite would go back, without a word, to the commit before the damage. The last one may be half
+    written.
+    """
     database, log, last = killed
     path = tmp_path / "books.db"
     assert version_after(path, database, log) == last
@@ -301,7 +303,7 @@ def test_a_log_cut_off_anywhere_is_one_that_ends_there(
 
 
 def test_a_wrong_index_of_names_hides_no_target(written: Path, tmp_path: Path) -> None:
-    """Not found by its name, a target would start anew beside its books."""
+    """Not found by its name, a target would start anew beside its own rows."""
     path = tmp_path / "books.db"
     data = bytearray(written.read_bytes())
     with closing(sqlite3.connect(written)) as db:
@@ -314,8 +316,8 @@ def test_a_wrong_index_of_names_hides_no_target(written: Path, tmp_path: Path) -
         loaded(path)
 
 
-def test_books_counted_before_checksums_get_them(written: Path, tmp_path: Path) -> None:
-    """A file of the second version: the same books, and from then on a changed value is noticed."""
+def test_a_file_from_before_checksums_gets_them(written: Path, tmp_path: Path) -> None:
+    """A file of the second version: the same counts, and from then on a changed value is noticed."""
     path, right = tmp_path / "books.db", loaded(written)
     path.write_bytes(written.read_bytes())
     with closing(sqlite3.connect(path)) as db:

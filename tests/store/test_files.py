@@ -227,7 +227,7 @@ def test_a_fifo_in_place_of_a_file_is_named(tmp_path: Path, suffix: str) -> None
 
 @pytest.mark.e2e
 def test_the_program_goes_on_serving_and_says_what_is_gone(tmp_path: Path) -> None:
-    """Committed counts stay on show, ``up`` is 0, and a restart starts new books."""
+    """Committed counts stay on show, ``up`` is 0, and a restart starts a new store."""
     with (
         simulator(tmp_path, "--rate=600") as cloud,
         exporter(write_config(tmp_path, cloud), tmp_path) as program,
@@ -254,4 +254,4 @@ def test_the_program_goes_on_serving_and_says_what_is_gone(tmp_path: Path) -> No
         assert created() == seen
         assert program.stop() == 0
         program.start()
-        wait_for("new books", lambda: created() > 0)
+        wait_for("a new store", lambda: created() > 0)

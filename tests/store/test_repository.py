@@ -1,4 +1,4 @@
-"""The books: what is committed, what is published, what is refused."""
+"""A target's ledger and its store: what is committed, what is published, what is refused."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from exporter.store.sqlite import SqliteStore
 from tests.fake_api import PollerHarness, outage
 
 
-def test_books_that_do_not_balance_are_never_written(
+def test_totals_that_do_not_balance_are_never_written(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A defect that counts one side only is dropped with the memory that holds it, and said."""
@@ -75,7 +75,7 @@ def test_a_store_changed_from_outside_is_refused_in_one_line(tmp_path: Path, sql
 
 
 def test_stored_totals_that_do_not_balance_are_refused(tmp_path: Path) -> None:
-    """Whoever wrote them wrote them well: no checksum tells."""
+    """Whoever wrote them wrote them well: no checksum shows it."""
     store = SqliteStore(tmp_path / "books.db")
     harness = PollerHarness(store)
     asyncio.run(harness.poll(3))
@@ -107,7 +107,7 @@ class InterruptedStore(SqliteStore):
 
 
 def test_a_poll_committed_after_its_time_limit_is_counted_once(tmp_path: Path) -> None:
-    """Cancelled in the middle of its last commit, which the store finishes: the books' successor knows."""
+    """Cancelled in the middle of its last commit, which the store finishes: the next repository knows."""
     store = InterruptedStore(tmp_path / "books.db")
     harness = PollerHarness(store)
     asyncio.run(harness.poll(3))
@@ -124,7 +124,7 @@ def test_a_poll_committed_after_its_time_limit_is_counted_once(tmp_path: Path) -
 
 
 def test_a_poll_that_no_commit_holds_is_handed_on(tmp_path: Path) -> None:
-    """The store was out of order for a while: the successor of the books counts it."""
+    """The store was out of order for a while: the successor of the repository counts it."""
     store = SqliteStore(tmp_path / "books.db")
     harness = PollerHarness(store)
     asyncio.run(harness.poll(3))
@@ -139,7 +139,7 @@ def test_a_poll_that_no_commit_holds_is_handed_on(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("made", [True, False], ids=["made", "not-made"])
 def test_polls_count_once_whether_a_failed_commit_was_made(tmp_path: Path, made: bool) -> None:
-    """One poll was in the commit whose answer was lost, the next ended before the books were read again."""
+    """One poll was in the commit whose answer was lost, the next ended before the ledger was loaded again."""
     store = SqliteStore(tmp_path / "books.db")
     harness = PollerHarness(store)
     asyncio.run(harness.poll(3))

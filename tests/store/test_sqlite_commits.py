@@ -48,7 +48,9 @@ def minutes(store: SqliteStore, target: str = "t", now: int = 0) -> dict[int, in
 
 
 def test_a_commit_that_returned_is_on_the_disk(store: SqliteStore) -> None:
-    """A write-ahead log, synchronised at every commit (2: FULL): a power cut loses nothing that was told."""
+    """A write-ahead log, synchronised at every commit (2: FULL): a power cut loses nothing that was
+    committed.
+    """
     (journal,) = store.db.execute("PRAGMA journal_mode").fetchone()
     (synchronous,) = store.db.execute("PRAGMA synchronous").fetchone()
     assert (journal, synchronous) == ("wal", 2)
@@ -79,7 +81,7 @@ def test_minutes_are_loaded_by_the_time_of_the_store(store: SqliteStore) -> None
 
 
 def test_the_times_come_back_with_the_catch_up_under_way(store: SqliteStore) -> None:
-    """Forgotten, the catch-up would be cut short by a second jump (R8)."""
+    """If it were lost, the catch-up would be cut short by a second jump (R8)."""
     watermarks = Watermarks(1_000, 4_000, 3_000, 2_000, catching_up=5_000)
     commit(store, 0, watermarks=watermarks)
     assert store.load("t", SCOPE, 0, 0).watermarks == watermarks
@@ -101,7 +103,7 @@ def test_label_sets_keep_the_order_in_which_they_were_met(store: SqliteStore) ->
     assert store.load("t", SCOPE, 0, 0).label_sets == label_sets
 
 
-def test_a_job_forgotten_and_seen_again_in_one_commit_stays(store: SqliteStore) -> None:
+def test_a_job_evicted_and_seen_again_in_one_commit_stays(store: SqliteStore) -> None:
     """What is remembered at the end of a step is what the store holds."""
     commit(store, 0, jobs={"j": JOB, "k": JOB})
     commit(store, 1, evicted=(("j", 1), ("k", 1)), jobs={"j": JOB})

@@ -113,7 +113,7 @@ def content(path: Path) -> bytes | None:
 def test_a_file_that_cannot_be_used_is_refused_and_left_alone(
     path: Path, damage: Damage, error: type[StoreError], message: str
 ) -> None:
-    """Starting new books over it would destroy what could still be rescued."""
+    """Starting a new store over it would destroy what could still be rescued."""
     damage(path)
     before = content(path)
     with pytest.raises(error, match=message) as caught:
@@ -247,7 +247,7 @@ def test_a_program_that_starts_on_a_full_disk_says_so(small_disk: Path, tmp_path
 
 
 def test_a_commit_that_does_not_fit_changes_nothing(path: Path) -> None:
-    """Half a commit would be books that do not balance; SQLite's own limit stands in for the disk."""
+    """Half a commit would be totals that do not balance; SQLite's own limit stands in for the disk."""
     before = stored(path)
     store = SqliteStore(path)
     pages = store.db.execute("PRAGMA page_count").fetchone()[0]
@@ -359,7 +359,7 @@ def test_closing_twice_is_harmless(path: Path) -> None:
     store.close()
 
 
-def test_books_are_refused_to_whoever_did_not_load_them(path: Path) -> None:
+def test_only_who_loaded_a_target_may_commit_to_it(path: Path) -> None:
     """A commit on top of an older version would undo what came between."""
     store = SqliteStore(path)
     try:

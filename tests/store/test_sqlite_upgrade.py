@@ -82,7 +82,7 @@ def version_of(path: Path) -> int:
 
 
 def test_a_file_of_the_first_version_is_taken_over(first_version: Path) -> None:
-    """Its jobs are there, can be changed and forgotten, and the file is one of ours from then on."""
+    """Its jobs are there, can be changed and evicted, and the file is one of ours from then on."""
     store = SqliteStore(first_version)
     assert store.load("t", SCOPE, 0, 0).jobs == JOBS
     changed = Job(1_000, "SUCCEED", "ASYNC_JOB", "TTS_LLM")
