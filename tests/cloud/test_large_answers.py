@@ -79,7 +79,7 @@ def test_a_page_that_is_too_large_is_refused(way: str) -> None:
     ids=["many records", "text", "HTML", "an array", "an object"],
 )
 def test_what_is_not_one_large_record_is_refused(body: bytes) -> None:
-    """Also where one record was asked for: an API that does not heed ``limit`` would look like one."""
+    """Also where one record was asked for: an API that ignores ``limit`` would look like one."""
     with pytest.raises(ApiError) as caught:
         listed(body, "endless", 1)
     assert str(caught.value.kind) == "too_large"

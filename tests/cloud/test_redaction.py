@@ -1,4 +1,4 @@
-"""Every secret that a request carries is known to the log's masks before it is sent."""
+"""Every secret that a request carries is known to the log's redactor before it is sent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lower bound of the benchmark is an optimum: no cheaper way to look at everything exists."""
+"""The lower bound of the benchmark is an optimum: no cheaper way to recheck everything exists."""
 
 from __future__ import annotations
 

@@ -122,7 +122,9 @@ def test_polls_never_hold_more_than_the_limit_and_their_parts(
 
 
 def test_a_target_that_fails_holds_nothing_down() -> None:
-    """It was catching up when its endpoint fell silent: others keep their part, and soon have its, too."""
+    """It was catching up when its endpoint stopped answering: others keep their part, and soon have its,
+    too.
+    """
     budget = Budget()
     for name in "ab":
         budget.join(name, 75)
@@ -187,7 +189,7 @@ def test_a_poll_keeps_to_its_budget_and_says_what_it_used(harness: PollerHarness
 
 @pytest.mark.slow
 def test_open_jobs_that_do_not_fit_take_turns(harness: PollerHarness) -> None:
-    """Twenty-five stuck jobs far apart, a budget of twenty: each is looked at again and again."""
+    """Twenty-five stuck jobs far apart, a budget of twenty: each is rechecked again and again."""
     asyncio.run(harness.poll(4))
     begin = harness.clock.ms
     stuck = []

@@ -48,7 +48,7 @@ def test_an_open_job_that_finishes_in_a_catch_up_counts_soon(harness: PollerHarn
 def test_a_backlog_that_cannot_be_read_delays_no_recheck(
     harness: PollerHarness,
 ) -> None:
-    """One window that fails for ever would otherwise end every poll before the looks."""
+    """One window that fails for ever would otherwise end every poll before the rechecks."""
     stuck_at = harness.clock.ms - 6 * 60 * MINUTE
 
     def broken(query: JobsQuery) -> ApiError | None:

@@ -53,7 +53,7 @@ def lists(query: JobsQuery, at: int) -> bool:
 def test_a_recheck_that_always_fails_delays_no_other_job(
     harness: PollerHarness, way: str, status: int
 ) -> None:
-    """It is the one that waited longest: ending the looks with it would show the end of no other."""
+    """It is the one that waited longest: if it ended the rechecks, no other job's end would be seen."""
     stuck = stuck_in_the_dense(harness, 6)
     at = harness.api.jobs[stuck[0]].create_time or 0
     harness.api.fail = broken(
@@ -126,7 +126,7 @@ def test_after_a_short_outage_jobs_are_still_rechecked_together(harness: PollerH
 
 
 def test_a_deleted_job_vanishes_beside_an_unlistable_stretch(harness: PollerHarness) -> None:
-    """The page that would prove it fails: then looks for the job alone must do."""
+    """The page that would prove it fails: then rechecks of the job alone must do."""
     near = harness.api.create(state="SUCCEED")
     run(harness, 40)
     job = harness.api.create()
@@ -140,7 +140,9 @@ def test_a_deleted_job_vanishes_beside_an_unlistable_stretch(harness: PollerHarn
 
 @pytest.mark.parametrize("back", [3, 60], ids=["finished a moment ago", "open for an hour"])
 def test_new_jobs_are_counted_beside_an_unlistable_stretch(harness: PollerHarness, back: int) -> None:
-    """What lies further back is taken along where that costs nothing: it must not cost the news."""
+    """Older records are listed together with the news where that costs no request: it must not cost the
+    news.
+    """
     job = harness.api.create()
     at = harness.api.jobs[job].create_time or 0
     if back == 3:
@@ -154,7 +156,7 @@ def test_new_jobs_are_counted_beside_an_unlistable_stretch(harness: PollerHarnes
 
 
 def test_an_unlistable_second_delays_no_open_job(harness: PollerHarness) -> None:
-    """The settled time stops there; what is known to be open can be looked at all the same."""
+    """The settled time stops there; open jobs are rechecked all the same."""
     job = harness.api.create()
     run(harness, 60)
     at = harness.clock.ms // SECOND * SECOND
@@ -286,7 +288,7 @@ def test_a_job_shown_after_all_ends_no_reading_of_a_late_record(store: SqliteSto
 
 
 def test_a_probe_between_empty_answers_makes_no_absence_longer(store: SqliteStore) -> None:
-    """What it shows is booked; when it was asked, and so how long anything is missing, nobody knows."""
+    """What it shows is recorded; when it was asked, and so how long anything is missing, nobody knows."""
     harness = PollerHarness(store, time_filters=False)
     harness.api.time_filters_work = False
     run(harness, 4)

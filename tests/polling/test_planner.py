@@ -252,7 +252,7 @@ def test_jobs_are_due_near_their_spacing_or_past_a_deadline(age: int, unseen: in
 def test_the_index_finds_what_a_walk_over_all_jobs_would(
     stamps: list[tuple[int, int]], steps: list[int]
 ) -> None:
-    """At every poll exactly the open jobs that are due, whatever looks came between."""
+    """At every poll exactly the open jobs that are due, whatever rechecks came between."""
     jobs = {
         f"j{number}": job(START + created * SECOND, START + (created + last_checked) * SECOND)
         for number, (created, last_checked) in enumerate(stamps)

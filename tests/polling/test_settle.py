@@ -1,4 +1,4 @@
-"""Several windows of a backlog under way at a time: booked in order all the same (R5, R8,
+"""Several windows of a backlog read at a time: recorded in order all the same (R5, R8,
 docs/counting.md).
 """
 
@@ -89,7 +89,7 @@ def test_only_a_backlog_is_read_several_windows_at_a_time(harness: PollerHarness
 
 
 def test_nothing_is_settled_beyond_a_window_that_fails(harness: PollerHarness) -> None:
-    """The windows behind it have been answered already; booking them would pass over its jobs for ever."""
+    """The windows behind it have been answered already; recording them would pass over its jobs for ever."""
     hole = settled_until(harness) + BACKLOG // 4
 
     def broken(query: JobsQuery) -> ApiError | None:
@@ -225,7 +225,7 @@ def failing_commits(harness: PollerHarness, fails: Callable[[int], bool]) -> Non
 
 @pytest.mark.parametrize("failing", range(12))
 def test_what_a_failed_commit_held_is_read_again(store: SqliteStore, failing: int) -> None:
-    """The books are loaded anew, and know nothing of a window that had been read to its end."""
+    """The ledger is loaded anew, and knows nothing of a window that had been read to its end."""
     harness = harness_with_backlog(store, lambda: 1, every=20)
     failing_commits(harness, lambda number: number == failing)
     asyncio.run(harness.poll(30))
@@ -297,7 +297,7 @@ def test_a_late_record_soon_after_another_is_not_passed_over(harness: PollerHarn
 @pytest.mark.slow
 @pytest.mark.parametrize("budget", range(4, 44, 6))
 def test_a_budget_that_ends_at_a_large_window_skips_nothing(store: SqliteStore, budget: int) -> None:
-    """The windows beyond it have been read: booking them would pass over its jobs for ever."""
+    """The windows beyond it have been read: recording them would pass over its jobs for ever."""
     harness = harness_with_backlog(store, lambda: 1, budget=budget, every=20)
     for hours in (2, 3, 5):
         for number in range(1500):

@@ -109,7 +109,7 @@ def test_a_record_shown_without_time_filters_is_counted(store: SqliteStore, seed
 
 
 def test_a_record_that_only_a_probe_showed_is_counted(store: SqliteStore) -> None:
-    """Without time filters, a question for the API's time is answered with a job before it can be booked."""
+    """Without time filters, the probe for the API's time is answered with a job before it can be recorded."""
 
     def delete(query: JobsQuery, page: Page) -> Page:
         for record in page.records:

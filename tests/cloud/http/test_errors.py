@@ -177,7 +177,7 @@ def test_no_secret_in_any_error(auth: str, shape: str, status: int, caplog: pyte
 
 @pytest.mark.parametrize("fault", [httpx.ConnectError, httpx.ReadTimeout, httpx.LocalProtocolError])
 def test_no_secret_in_faults_of_the_way(fault: type[httpx.TransportError]) -> None:
-    """A fault whose text quotes the request is told in our words."""
+    """A fault whose text quotes the request is reported in our words."""
 
     def answer(request: httpx.Request) -> Exception:
         return fault(_echo(request))

@@ -20,7 +20,7 @@ ADDRESS = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 443))]
 
 
 class Resolver:
-    """Answers for every name but those that begin with ``dead``, until it is told to."""
+    """Answers for every name but those that begin with ``dead``, until it is released."""
 
     def __init__(self) -> None:
         self.asked: Counter[str] = Counter()
@@ -129,7 +129,7 @@ sys.exit(main(sys.argv[1:]))
 
 @pytest.mark.e2e
 def test_the_program_ends_although_a_lookup_does_not(tmp_path: Path) -> None:
-    """SIGTERM while the name server is silent: the end comes within seconds, not after the lookup."""
+    """SIGTERM while the name server does not answer: the end comes within seconds, not after the lookup."""
     config = write_config(tmp_path, "https://metastudio.example")
     port = free_port()
     flags = [f"--config.file={config}", f"--web.listen-address=127.0.0.1:{port}"]

@@ -32,7 +32,7 @@ def test_another_project_behind_the_same_name_is_refused(store: SqliteStore) -> 
 
 
 def test_overlap_and_window_may_change_without_losing_a_count(store: SqliteStore) -> None:
-    """Books tied to their settings would start anew at every tuning."""
+    """A ledger tied to its settings would start anew whenever one is changed."""
     harness = started(PollerHarness(store))
     jobs = [harness.api.create() for _ in range(5)]
     run(harness, 3)

@@ -41,7 +41,7 @@ def test_each_event_counts_under_the_labels_shown_with_it(harness: PollerHarness
 
 
 def test_text_length_is_counted_at_the_first_record_that_has_it(harness: PollerHarness) -> None:
-    """Booking it only at creation would lose the text of jobs whose length comes later."""
+    """Recording it only at creation would lose the text of jobs whose length comes later."""
     job = started(harness).api.create(text_length=None)
     run(harness)
     harness.api.change(job, text_length=70)

@@ -12,7 +12,7 @@ from tests.polling.rules.support import run, started
 
 
 def test_a_service_in_another_time_zone_is_refused_not_counted(harness: PollerHarness) -> None:
-    """Booking whatever comes would count records that the next window shows again."""
+    """Recording whatever comes would count jobs that the next window shows again."""
     started(harness)
 
     def eight_hours_off(query: JobsQuery, page: Page) -> Page:

@@ -25,7 +25,7 @@ def test_a_job_that_finishes_after_hours_is_counted(harness: PollerHarness) -> N
 
 @pytest.mark.slow
 def test_a_job_expires_only_after_a_recheck_past_its_deadline(store: SqliteStore) -> None:
-    """Expiring by the clock alone would give up a job that finished while we did not look."""
+    """Expiring by the clock alone would give up a job that finished while the exporter was down."""
     harness = started(PollerHarness(store, max_job_age=60 * MINUTE))
     finishes, hangs = harness.api.create(), harness.api.create()
     run(harness, 4)
@@ -153,7 +153,7 @@ def test_jobs_among_many_unknown_ones_are_looked_up_alone(harness: PollerHarness
 def test_a_missing_old_job_is_not_asked_for_in_every_poll(
     harness: PollerHarness,
 ) -> None:
-    """It is nine minutes from one look at it to the next, also when it is missed."""
+    """It is nine minutes from one recheck of it to the next, also when it is missing."""
     job = started(harness).api.create()
     asyncio.run(harness.poll(180, every=MINUTE))
     del harness.api.jobs[job]
