@@ -6,6 +6,7 @@ Every wait has a bound, every process is ended by its own handle.
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import json
 import os
@@ -200,11 +201,15 @@ def exporter(config: Path, tmp_path: Path) -> Iterator[Exporter]:
 
 def parse(text: str) -> Samples:
     """Every sample of an exposition."""
-    return {
-        (sample.name, frozenset(sample.labels.items())): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
+    lines = (line.rpartition(" ") for line in text.splitlines() if line and not line.startswith("#"))
+    return {_series(series): float(value) for series, _, value in lines}
+
+
+@functools.cache
+def _series(text: str) -> tuple[str, frozenset[tuple[str, str]]]:
+    """Name and labels. Kept: the same series come in scrape after scrape, and the parser is slow."""
+    ((sample,),) = (family.samples for family in text_string_to_metric_families(f"{text} 0"))
+    return sample.name, frozenset(sample.labels.items())
 
 
 def total(samples: Samples, name: str, **labels: str) -> float:

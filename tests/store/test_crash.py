@@ -67,7 +67,9 @@ def open_mortal(path: Path) -> SqliteStore:
     connect = sqlite3.connect
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sqlite3, "connect", lambda *args, **options: connect(*args, factory=Mortal, **options))
-        return SqliteStore(path)
+        store = SqliteStore(path)
+    sqlite3.Connection.execute(store.db, "PRAGMA synchronous = OFF")  # no power cut: do not wait for the disk
+    return store
 
 
 class Story:
