@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import re
 import sys
 import termios
 from typing import Any, Final, NamedTuple
@@ -25,6 +26,13 @@ from exporter.web.responses import LargeResponse, LargeResponses, PiecewiseSend
 READ_BYTES: Final = 4 * 1024
 """Read from a connection at a time. h11 refuses a long head only while it is incomplete, so it must not come
 all at once; and a client that sends requests without end gets no further ahead of us than this."""
+
+MAX_DROPPED: Final = 64 * 1024
+"""Bytes that a client may send on after its request's head, before nothing more is read from it."""
+LINGER_SECONDS: Final = 1.0
+"""How long such a client's connection stays open for it to read its response: closed with more to read, the
+response would be lost."""
+_END_OF_HEAD: Final = re.compile(rb"\n\r?\n")
 
 SLOWEST: Final = 1024
 """Bytes a second, on average, below which a reader is cut off in the end: slower than any network."""
@@ -80,8 +88,10 @@ class HttpProtocol(H11Protocol, asyncio.BufferedProtocol):
         self._lost = False
         self._lines = 0
         """Of the head that is being received."""
-        self._refused = False
-        """Whatever else the client sends is dropped."""
+        self._dropping = False
+        """Whatever else the client sends is read and dropped; its connection ends with the response."""
+        self._dropped = 0
+        """Bytes."""
 
     @property
     def app(self) -> ASGIApp:
@@ -105,27 +115,62 @@ class HttpProtocol(H11Protocol, asyncio.BufferedProtocol):
         return self._context.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        if self.transport.is_closing() or self._refused:
+        if self.transport.is_closing():
+            return
+        if self._dropping:
+            self._drop(nbytes)
             return
         if self._resting:
             self._resting = False
             self._end_within(self._context.limits.head)
-        data = bytes(self._context.buffer[:nbytes])
-        if self.conn.their_state is h11.IDLE and self._has_too_many_lines(data):
+        head, rest = self._split(bytes(self._context.buffer[:nbytes]))
+        if self._lines > MAX_HEADER_LINES + 2:  # the request line, and the empty one at the end
             self._refuse_head()
             return
-        self.data_received(data)
+        self._receive(head, rest)
         self._connection.waits_for_us = self.cycle is not None and not self.cycle.response_started
-        if self.cycle is not None:
-            self.cycle.body.clear()  # none of our paths reads one
         self._set_deadline()
 
-    def _has_too_many_lines(self, data: bytes) -> bool:
-        """Counted before the head is parsed: of thousands of lines h11 makes 250 KB of objects."""
-        head, end, _ = data.partition(b"\r\n\r\n")
-        lines = self._lines + head.count(b"\n")
-        self._lines = 0 if end else lines
-        return lines > MAX_HEADER_LINES + 1  # the request line, and the one that is not complete
+    def _split(self, data: bytes) -> tuple[bytes, bytes]:
+        """What belongs to a head and what comes after its end.
+
+        Its lines are counted before it is parsed: of thousands of them h11 makes 250 KB of objects.
+        """
+        if self.conn.their_state is not h11.IDLE:
+            return data, b""
+        before = self.conn.trailing_data[0][-3:]
+        found = _END_OF_HEAD.search(before + data)
+        end = len(data) if found is None else found.end() - len(before)
+        self._lines += data.count(b"\n", 0, end)
+        return data[:end], data[end:]
+
+    def _receive(self, head: bytes, rest: bytes) -> None:
+        """Parse a head, and what came with it, but for a body in chunks: all else of a body is dropped.
+
+        None of our paths reads a body, and h11 needs a thousand times as long for one-byte chunks as for the
+        same bytes in one piece.
+        """
+        self.data_received(head)
+        if self.conn.their_state is not h11.IDLE:
+            self._lines = 0
+        in_chunks = self.conn.their_state is h11.SEND_BODY and self._is_chunked()
+        if rest and not in_chunks:
+            self.data_received(rest)
+        self._dropping = self.conn.their_state is h11.SEND_BODY
+        if self.cycle is not None:
+            self.cycle.body.clear()
+
+    def _is_chunked(self) -> bool:
+        return any(name == b"transfer-encoding" for name, _ in self.headers)
+
+    def _drop(self, nbytes: int) -> None:
+        self._dropped += nbytes
+        if self._dropped <= MAX_DROPPED:
+            return
+        if self.cycle is None or self.cycle.response_complete:
+            self._network.abort()
+        else:
+            self.flow.pause_reading()
 
     def _refuse_head(self) -> None:
         text = f"bad request: more than {MAX_HEADER_LINES} header lines\n".encode()
@@ -133,10 +178,14 @@ class HttpProtocol(H11Protocol, asyncio.BufferedProtocol):
             b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain; charset=utf-8\r\n"
             b"connection: close\r\ncontent-length: %d\r\n\r\n%b" % (len(text), text)
         )
-        self._refused = True
-        if self.transport.can_write_eof():  # closed with more to read, the response would be lost
+        self._dropping = True
+        self._finish()
+
+    def _finish(self) -> None:
+        """Everything is said, though the client may go on sending."""
+        if self.transport.can_write_eof():
             self.transport.write_eof()
-            self._end_within(1.0)
+            self._end_within(LINGER_SECONDS)
         else:
             self.transport.close()
 
@@ -148,7 +197,12 @@ class HttpProtocol(H11Protocol, asyncio.BufferedProtocol):
         return self._tls is None
 
     def send_400_response(self, msg: str) -> None:
-        super().send_400_response(msg)
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True  # the request turned out to be malformed: nobody gets its response
+        if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+            super().send_400_response(msg)
+        else:
+            self._network.abort()
         if (error := sys.exception()) is not None:
             error.with_traceback(None)  # by it h11's error refers to itself, and to this connection
 
@@ -158,7 +212,10 @@ class HttpProtocol(H11Protocol, asyncio.BufferedProtocol):
         self._unset_keepalive_if_required()  # the only timer is ours
         if self._status < 400:
             self._context.connections.mark_answered(self._connection)
-        self._set_deadline()
+        if self._dropping and not self.unsent() and not self.transport.is_closing():
+            self._finish()
+        else:
+            self._set_deadline()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = True
@@ -280,12 +337,10 @@ class HttpProtocol(H11Protocol, asyncio.BufferedProtocol):
         self._timer = None
         if self.loop.time() < self._deadline:
             self._end_at(self._deadline)
-        elif self._refused:
-            self._network.abort()
         elif self.unsent() or self._responding_to is not None:
             if not self._extend_deadline():
                 self._network.abort()
-        elif not self._is_idle():
+        elif self._dropping or not self._is_idle():
             self._network.abort()
         elif self._resting:
             self.timeout_keep_alive_handler()

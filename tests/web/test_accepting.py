@@ -51,7 +51,7 @@ def test_a_crowd_with_requests_waits_and_is_answered(monkeypatch: pytest.MonkeyP
 
     async def run() -> list[bytes]:
         loop = asyncio.get_running_loop()
-        async with serving(limits=QUICK._replace(connections=64, head=20)) as server:
+        async with serving(limits=Limits(connections=64)) as server:
             with contextlib.ExitStack() as sockets:
                 crowd = [sockets.enter_context(socket.create_connection(place(server))) for _ in range(300)]
                 for sock in crowd:

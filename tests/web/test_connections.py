@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import logging
 import socket
 import struct
 import time
@@ -17,6 +18,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any, cast
 
+import h11
 import httpx
 import pytest
 from starlette.responses import PlainTextResponse
@@ -142,8 +144,8 @@ async def idle(stream: Stream) -> None:
         (half_a_head, 0.3, 5.0),
         (dripping, 0.3, 5.0),
         (dripping_again, 0.3, 5.0),
-        (half_a_body, 0.3, 5.0),
-        (endless_body, 0.3, 5.0),
+        (half_a_body, 0.0, 5.0),  # answered and ended: nothing here reads a body
+        (endless_body, 0.0, 5.0),
         (idle, 0.9, 5.0),
     ],
 )
@@ -286,6 +288,67 @@ def test_what_is_no_request_is_refused_and_closed(sent: bytes) -> None:
             assert await scrape(server, client) < 3.0
 
     asyncio.run(run())
+
+
+UPLOAD = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize("end_of_head", [b"\r\n", b"\n"])
+@pytest.mark.parametrize("cut", [0, 1, 2, 3, None])
+def test_a_body_in_chunks_is_not_parsed(
+    monkeypatch: pytest.MonkeyPatch, end_of_head: bytes, cut: int | None
+) -> None:
+    """One-byte chunks cost what their bytes cost, wherever the network cuts the head's end."""
+    parsed = []
+    receive_data = h11.Connection.receive_data
+
+    def recorded(connection: h11.Connection, data: bytes) -> None:
+        parsed.append(bytes(data))
+        receive_data(connection, data)
+
+    monkeypatch.setattr(h11.Connection, "receive_data", recorded)
+    head = UPLOAD.replace(b"\r\n", end_of_head)
+    sent = head + b"1\r\nx\r\n" * 600
+
+    async def run() -> bytes:
+        async with serving() as server:
+            stream = await connect(server)
+            if cut is not None:
+                stream[1].write(sent[: len(head) - cut])
+                await asyncio.sleep(0.05)
+                stream[1].write(sent[len(head) - cut :])
+            else:
+                stream[1].write(sent)
+            return await ended(stream)
+
+    assert asyncio.run(run()).endswith(b"\r\n\r\nok\n")
+    assert b"".join(parsed) == head
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [b"zz\r\n", b"1;" + b"e" * 30_000, b"0\r\n" + b"t: x\r\n" * 5000, b"1\r\nx\r\n" * 20_000],
+    ids=["malformed", "extension", "trailers", "long"],
+)
+def test_what_follows_a_head_is_dropped_silently(rest: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    """The request is answered, its connection ends, and nothing is logged: strangers could fill the log."""
+    problems: list[object] = []
+
+    async def run() -> bytes:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
+        async with serving() as server:
+            stream = await connect(server)
+            stream[1].write(UPLOAD)
+            answer = await stream[0].readuntil(b"ok\n")
+            with contextlib.suppress(ConnectionError):
+                for start in range(0, len(rest), 5000):
+                    stream[1].write(rest[start : start + 5000])
+                    await stream[1].drain()
+            return answer + await ended(stream)
+
+    assert asyncio.run(run()).startswith(b"HTTP/1.1 200 OK")
+    assert not problems
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 @pytest.mark.parametrize("sent", [b"BREW", b"CONNECT", b"get", b"PRI", b"OPTIONS", b"DELETE"])
