@@ -57,7 +57,7 @@ def total(
     found = each(suffix)
     if suffix in _OF_NATIVE:
         found = f"{found} or {_OF_NATIVE[suffix]}({each('')})"
-    if metric.scope == "books":
+    if metric.scope == "store":
         found = once(name, found, (*metric.labels, "le") if suffix == "_bucket" else metric.labels)
     return f"sum by ({', '.join(by)}) ({found})" if by else f"sum({found})"
 
@@ -79,7 +79,7 @@ def distribution(name: str, per: str) -> tuple[str, str]:
     """
     metric = _METRICS[name]
     native = f"{per}({selector(name)}[{RATE}])"
-    if metric.scope == "books":
+    if metric.scope == "store":
         native = f"avg by ({', '.join(metric.labels)}) ({native})"
     return total(name, ("le",), per=per, suffix="_bucket"), f"sum({native})"
 

@@ -12,7 +12,7 @@ import msgspec
 
 from exporter.cloud.events import OPERATIONS
 from exporter.errors import ApiError, ErrorKind
-from exporter.exposition import catalog as metrics
+from exporter.exposition import catalog
 from exporter.exposition.api_stats import ApiMetrics
 from exporter.exposition.samples import ProcessView
 from exporter.failures.classify import BUILTIN_RULES, Classifier
@@ -117,14 +117,14 @@ def families(size: Size) -> list[Family]:
     """The same numbers for a client library of Prometheus."""
     views = published(size)
     tables: list[tuple[Any, Any]] = [
-        *((metric, views) for metric in (*metrics.JOBS, *metrics.POLLS)),
-        *((metric, api(size).views()) for metric in metrics.API),
-        *((metric, [PROCESS]) for metric in metrics.PROCESS),
+        *((metric, views) for metric in (*catalog.JOBS, *catalog.POLLS)),
+        *((metric, api(size).views()) for metric in catalog.API),
+        *((metric, [PROCESS]) for metric in catalog.PROCESS),
     ]
     return [_family(metric, sources) for metric, sources in tables]
 
 
-def _family(metric: metrics.Metric[Any], sources: list[Any]) -> Family:
+def _family(metric: catalog.Metric[Any], sources: list[Any]) -> Family:
     family = Family(metric.name, metric.type, metric.help, metric.labels, (), [])
     for source in sources:
         for labels, value in metric.samples(source):

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, Literal, TypeVar
 
 from exporter.cloud import OPERATIONS
-from exporter.exposition import samples as sampling
+from exporter.exposition import samples
 from exporter.exposition.api_stats import ApiView
-from exporter.exposition.samples import ProcessView, SampleExemplars, Samples
+from exporter.exposition.samples import ProcessView, SampleExemplars, Samples, no_exemplars
 from exporter.ledger import EXPIRED_REASONS, FINAL_STATES, Anomaly, TargetView
 from exporter.units import SECOND
 
@@ -33,9 +33,9 @@ class Metric(Generic[S]):
     help: str
     labels: tuple[str, ...]
     samples: Callable[[S], Samples]
-    scope: Literal["books", "process"] = "books"
-    """``books``: the same on every replica; ``process``: each replica's own."""
-    exemplars: Callable[[S], SampleExemplars] = sampling.no_exemplars
+    scope: Literal["store", "process"] = "store"
+    """``store``: the same on every replica; ``process``: each replica's own."""
+    exemplars: Callable[[S], SampleExemplars] = no_exemplars
     """A counter's. (A histogram's come with its samples.) Shown in OpenMetrics only."""
     per_unit: int = 1
     """What its values are divided by where they are written: ``SECOND`` for milliseconds shown in seconds."""
@@ -52,21 +52,21 @@ JOBS: Final[tuple[Metric[TargetView], ...]] = (
         "gauge",
         "Jobs created in the last poll.window, by present state.",
         (*_J, "job_state"),
-        sampling.jobs,
+        samples.jobs,
     ),
     Metric(
         "metastudio_tts_open_jobs",
         "gauge",
         "Jobs neither finished nor expired, whenever they were created.",
         (*_J, "job_state"),
-        sampling.open_jobs,
+        samples.open_jobs,
     ),
     Metric(
         "metastudio_tts_oldest_open_job_timestamp_seconds",
         "gauge",
         "Creation time of the oldest open job; absent when there is none.",
         (*_J, "job_state"),
-        sampling.oldest_open,
+        samples.oldest_open,
         per_unit=SECOND,
     ),
     Metric(
@@ -74,50 +74,50 @@ JOBS: Final[tuple[Metric[TargetView], ...]] = (
         "counter",
         "Jobs seen for the first time.",
         _J,
-        lambda view: sampling.each_label_set(view, view.created),
+        lambda view: samples.each_label_set(view, view.created),
     ),
     Metric(
         "metastudio_tts_jobs_finished_total",
         "counter",
         "Jobs seen to reach SUCCEED or FAILED.",
         (*_J, "job_state"),
-        lambda view: sampling.each_value(view, view.finished, FINAL_STATES),
+        lambda view: samples.each_value(view, view.finished, FINAL_STATES),
     ),
     Metric(
         "metastudio_tts_job_failures_total",
         "counter",
         "FAILED jobs by class of fail_msg: unclassified when no rule matches, no_message when it is empty.",
         (*_J, "fail_msg_class"),
-        lambda view: sampling.each_value(view, view.failures, view.classes),
-        exemplars=sampling.failure_exemplars,
+        lambda view: samples.each_value(view, view.failures, view.classes),
+        exemplars=samples.failure_exemplars,
     ),
     Metric(
         "metastudio_tts_jobs_expired_total",
         "counter",
         "Open jobs given up: unfinished at poll.max_job_age, or vanished from the list.",
         (*_J, "reason"),
-        lambda view: sampling.each_value(view, view.expired, EXPIRED_REASONS),
+        lambda view: samples.each_value(view, view.expired, EXPIRED_REASONS),
     ),
     Metric(
         "metastudio_tts_text_length_characters",
         "histogram",
         "Text length of created jobs.",
         _J,
-        lambda view: sampling.histogram_samples(view, view.text_length),
+        lambda view: samples.histogram_samples(view, view.text_length),
     ),
     Metric(
         "metastudio_tts_synthesized_characters_total",
         "counter",
         "Text length of jobs that succeeded: an estimate of billed characters.",
         _J,
-        lambda view: sampling.each_label_set(view, view.synthesized_characters),
+        lambda view: samples.each_label_set(view, view.synthesized_characters),
     ),
     Metric(
         "metastudio_tts_job_duration_upper_bound_seconds",
         "histogram",
         "Succeeded jobs: from creation to the first sighting as finished. True durations are not longer.",
         _J,
-        lambda view: sampling.histogram_samples(view, view.duration_upper_bound),
+        lambda view: samples.histogram_samples(view, view.duration_upper_bound),
         per_unit=SECOND,
     ),
     Metric(
@@ -125,7 +125,7 @@ JOBS: Final[tuple[Metric[TargetView], ...]] = (
         "histogram",
         "The same jobs: from creation to the last sighting as open. True durations are not shorter.",
         _J,
-        lambda view: sampling.histogram_samples(view, view.duration_lower_bound),
+        lambda view: samples.histogram_samples(view, view.duration_lower_bound),
         per_unit=SECOND,
     ),
     Metric(
@@ -133,7 +133,7 @@ JOBS: Final[tuple[Metric[TargetView], ...]] = (
         "gauge",
         "Every job created before this time, and listed within poll.overlap, is counted.",
         ("target",),
-        sampling.counted_until,
+        samples.counted_until,
         per_unit=SECOND,
     ),
 )
@@ -152,7 +152,7 @@ API: Final[tuple[Metric[ApiView], ...]] = (
         "counter",
         "Requests to the cloud that failed, by kind of error.",
         ("target", "operation", "kind"),
-        sampling.errors,
+        samples.errors,
         "process",
     ),
     Metric(
@@ -176,7 +176,7 @@ API: Final[tuple[Metric[ApiView], ...]] = (
         "histogram",
         "Time from sending a request to its whole answer or its failure.",
         ("target", "operation"),
-        sampling.request_duration,
+        samples.request_duration,
         "process",
     ),
     Metric(
@@ -184,7 +184,7 @@ API: Final[tuple[Metric[ApiView], ...]] = (
         "counter",
         "Time spent waiting for the rate limit or for Retry-After.",
         ("target",),
-        lambda api: sampling.one(api.target, api.throttle_wait),
+        lambda api: samples.one(api.target, api.throttle_wait),
         "process",
     ),
     Metric(
@@ -192,28 +192,28 @@ API: Final[tuple[Metric[ApiView], ...]] = (
         "gauge",
         "The rate limit in force.",
         ("target",),
-        lambda api: sampling.one(api.target, api.rate_limit),
+        lambda api: samples.one(api.target, api.rate_limit),
     ),
     Metric(
         "metastudio_api_credentials_rejected",
         "gauge",
         "1 while the API refuses the credentials.",
         ("target",),
-        lambda api: sampling.one(api.target, float(api.credentials_rejected)),
+        lambda api: samples.one(api.target, float(api.credentials_rejected)),
     ),
     Metric(
         "metastudio_api_access_denied",
         "gauge",
         "1 while the API knows the credentials and does not allow them what this target asks for (HTTP 403).",
         ("target",),
-        lambda api: sampling.one(api.target, float(api.access_denied)),
+        lambda api: samples.one(api.target, float(api.access_denied)),
     ),
     Metric(
         "metastudio_api_credentials_expiry_timestamp_seconds",
         "gauge",
         "When the token or the temporary keys end; absent for permanent keys.",
         ("target",),
-        lambda api: sampling.one(api.target, api.credentials_expiry),
+        lambda api: samples.one(api.target, api.credentials_expiry),
     ),
 )
 
@@ -223,21 +223,21 @@ POLLS: Final[tuple[Metric[TargetView], ...]] = (
         "gauge",
         "1 if the last poll got at least one valid list answer, 0 otherwise and before the first.",
         ("target",),
-        lambda view: sampling.one(view.target, float(view.last_poll.up)),
+        lambda view: samples.one(view.target, float(view.last_poll.up)),
     ),
     Metric(
         "metastudio_exporter_polls_total",
         "counter",
         "Polls: complete when every read they planned succeeded, partial when some did, failed when none.",
         ("target", "outcome"),
-        lambda view: sampling.each_name(view, view.polls, POLL_OUTCOMES),
+        lambda view: samples.each_name(view, view.polls, POLL_OUTCOMES),
     ),
     Metric(
         "metastudio_exporter_poll_duration_seconds",
         "histogram",
         "Duration of polls.",
         ("target",),
-        sampling.poll_duration,
+        samples.poll_duration,
         per_unit=SECOND,
     ),
     Metric(
@@ -245,7 +245,7 @@ POLLS: Final[tuple[Metric[TargetView], ...]] = (
         "gauge",
         "When the last complete poll ended.",
         ("target",),
-        lambda view: sampling.one(view.target, view.last_complete_poll),
+        lambda view: samples.one(view.target, view.last_complete_poll),
         per_unit=SECOND,
     ),
     Metric(
@@ -253,14 +253,14 @@ POLLS: Final[tuple[Metric[TargetView], ...]] = (
         "counter",
         "Records that are not as documented, once per record and anomaly where it can be told apart.",
         ("target", "anomaly"),
-        lambda view: sampling.each_name(view, view.anomalies, Anomaly),
+        lambda view: samples.each_name(view, view.anomalies, Anomaly),
     ),
     Metric(
         "metastudio_exporter_skipped_seconds_total",
         "counter",
         "Stretches of time never read because downtime exceeded poll.max_catch_up.",
         ("target",),
-        lambda view: sampling.one(view.target, view.skipped_ms),
+        lambda view: samples.one(view.target, view.skipped_ms),
         per_unit=SECOND,
     ),
     Metric(
@@ -268,7 +268,7 @@ POLLS: Final[tuple[Metric[TargetView], ...]] = (
         "gauge",
         "Clock of the API minus ours.",
         ("target",),
-        lambda view: sampling.one(view.target, view.last_poll.clock_skew_ms),
+        lambda view: samples.one(view.target, view.last_poll.clock_skew_ms),
         per_unit=SECOND,
     ),
     Metric(
@@ -277,21 +277,21 @@ POLLS: Final[tuple[Metric[TargetView], ...]] = (
         "1 while the clocks of the API and ours differ by more than poll.overlap, or what is counted is ahead"
         " of the API's.",
         ("target",),
-        sampling.clocks_disagree,
+        samples.clocks_disagree,
     ),
     Metric(
         "metastudio_exporter_label_sets_folded_total",
         "counter",
         "Jobs booked under other/other because metrics.max_label_sets was reached.",
         ("target",),
-        lambda view: sampling.one(view.target, view.label_sets_folded),
+        lambda view: samples.one(view.target, view.label_sets_folded),
     ),
     Metric(
         "metastudio_exporter_target_info",
         "gauge",
         "Where the target is; always 1.",
         ("target", "region", "project_id", "api_endpoint"),
-        sampling.target_info,
+        samples.target_info,
     ),
 )
 

@@ -18,7 +18,7 @@ import msgspec
 from prometheus_client import CollectorRegistry
 
 from exporter import __version__
-from exporter.exposition import catalog as metrics
+from exporter.exposition import catalog
 from exporter.exposition.api_stats import ApiMetrics, ApiView
 from exporter.exposition.catalog import Metric
 from exporter.exposition.gzip import ChunkedText, EncodedBody, Parts
@@ -71,10 +71,10 @@ class Exposition:
 
     def show_created(self, wanted: bool) -> None:
         """Whether there are ``_created`` series, from now on: a reload may change it."""
-        self._job_families = _FamilyCache(metrics.JOBS, wanted, _counting_since)
-        self._api_families = _FamilyCache(metrics.API, wanted, _api_created)
-        self._poll_families = _FamilyCache(metrics.POLLS, wanted, _counting_since)
-        self._process_families = _FamilyCache(metrics.PROCESS, wanted, _process_created)
+        self._job_families = _FamilyCache(catalog.JOBS, wanted, _counting_since)
+        self._api_families = _FamilyCache(catalog.API, wanted, _api_created)
+        self._poll_families = _FamilyCache(catalog.POLLS, wanted, _counting_since)
+        self._process_families = _FamilyCache(catalog.PROCESS, wanted, _process_created)
 
     @property
     def published(self) -> tuple[TargetView, ...]:

@@ -20,7 +20,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_prometheus
 from prometheus_client.samples import Exemplar, Timestamp
 
-from exporter.exposition import catalog as metrics
+from exporter.exposition import catalog
 from exporter.exposition.api_stats import ApiMetrics
 from exporter.exposition.catalog import METRICS, Metric
 from exporter.exposition.render import REVISION_VARIABLE, WANTED_SECONDS, Exposition, process_view
@@ -71,8 +71,8 @@ def test_parsers_read_back_every_number(form: Format, created: bool) -> None:
     found = values(parse(exposition(*views, api=api, created=created).render(form), form))
     expected: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
     everything: list[tuple[Metric[Any], Any]] = [
-        *product((*metrics.JOBS, *metrics.POLLS), views),
-        *product(metrics.API, api.views()),
+        *product((*catalog.JOBS, *catalog.POLLS), views),
+        *product(catalog.API, api.views()),
     ]
     for metric, source in everything:
         for labels, value in metric.samples(source):
@@ -86,7 +86,7 @@ def test_parsers_read_back_every_number(form: Format, created: bool) -> None:
     assert len(expected) > 1000
     assert {key: found[key] for key in expected} == expected
     others = {name for name, _ in found.keys() - expected.keys()} - {
-        metric.name for metric in metrics.PROCESS
+        metric.name for metric in catalog.PROCESS
     }
     assert {name.rpartition("_")[2] for name in others} == ({"bucket", "created"} if created else {"bucket"})
 

@@ -140,7 +140,7 @@ def check_scope(name: str, within: list[Any]) -> None:
     metric = TABLE.get(name) or TABLE[name.rpartition("_")[0]]
     inner = next(node for node in reversed(within) if isinstance(node, promql.AggregateExpr))
     by = set(grouping(inner))
-    if metric.scope == "books":
+    if metric.scope == "store":
         numbers = name not in HISTOGRAMS or any(
             isinstance(node, promql.Call) and node.func.name == "histogram_count" for node in within
         )
@@ -335,7 +335,7 @@ def series(behind: int) -> list[dict[str, str]]:
         suffixes = ("_bucket", "_count", "_sum") if metric.type == "histogram" else ("",)
         for suffix in suffixes:
             for target, replicas in (("one", 1), ("three", 3)):
-                step = 12 if metric.scope == "books" else 12 // replicas
+                step = 12 if metric.scope == "store" else 12 // replicas
                 values = f"{-behind}+60x60" if "timestamp" in metric.name else f"0+{step}x60"
                 for replica in range(replicas):
                     for labels in label_sets(metric.name, metric.labels, suffix):
