@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_LISTEN: Final = ":10047"
 DRAIN_SECONDS: Final = 1.0
-"""How long the end waits for whoever reads the log."""
+"""How long the end waits for standard error to take the last log lines."""
 MAX_REQUESTS: Final = 40
 """As in node_exporter."""
 
@@ -239,7 +239,7 @@ def _run(
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, app.reloads.request)
         await app.run(stop_event())
 
-    # Until somebody listens to it, a wish to reload must not end the program.
+    # Until it has a handler, the signal for a reload must not end the program.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     run_event_loop(life())
     return 0
@@ -284,7 +284,7 @@ def _simulate(flags: argparse.Namespace) -> int:
 
 
 def _log(flags: argparse.Namespace) -> log.Redactor:
-    """Set up logging. The secrets that it masks are added as they become known."""
+    """Set up logging. Secrets are added to the redactor as they become known."""
     redactor = log.Redactor()
     log.configure(flags.log_level, flags.log_format, sys.stderr, redactor=redactor)
     return redactor

@@ -23,9 +23,9 @@ class Estimate(NamedTuple):
 
     target: str
     head: float
-    """Every poll looks at the newest stretch of the list."""
+    """Every poll reads the newest stretch of the list."""
     settle: float
-    """Twice per ``poll.overlap`` the stretch that became old enough is read once more, for good."""
+    """Twice per ``poll.overlap`` the stretch that became old enough is read for the last time."""
     limit: float
     """What ``rate_limit`` allows a minute."""
 
@@ -86,7 +86,7 @@ def _describe(web: WebConfig) -> str:
 def estimates(config: Config) -> tuple[Estimate, ...]:
     """What each target costs while little happens: few new jobs, none of them open for long.
 
-    On top come one request per 100 new records, looks at older open jobs, catching up after downtime, and
+    On top come one request per 100 new records, rechecks of older open jobs, catching up after downtime, and
     retries. ``rate_limit`` bounds all of it.
     """
     poll = config.poll

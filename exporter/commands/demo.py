@@ -1,6 +1,6 @@
 """``demo``: the bundled simulator and the exporter polling it over HTTP with signed requests, in one process.
 
-The store is temporary: every demo starts with empty books.
+The store is temporary: every demo starts to count from nothing.
 """
 
 from __future__ import annotations

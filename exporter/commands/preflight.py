@@ -18,7 +18,7 @@ from exporter.web import check_telemetry_path, listen
 
 
 class Flags(NamedTuple):
-    """Those of ``serve``; the defaults are not looked at."""
+    """Those of ``serve``; without addresses none is tried."""
 
     listen_addresses: Sequence[str] = ()
     telemetry_path: str = "/metrics"
@@ -59,7 +59,7 @@ def _store(config: Config) -> tuple[list[str], list[str]]:
 
 
 def _addresses(addresses: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Each alone, then those that are free all together, for they may be in each other's way."""
+    """Problems and warnings: of each address alone, then of all free ones together, which may overlap."""
     problems: list[str] = []
     warnings: list[str] = []
     free: list[str] = []

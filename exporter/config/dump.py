@@ -22,7 +22,7 @@ _METHODS: Final = {method: name for name, method in AUTH_METHODS.items()}
 
 @lru_cache(maxsize=1)
 def show_config(config: Config) -> str:
-    """The whole configuration, defaults included. Remembered: a thousand targets take their time."""
+    """The whole configuration, defaults included. Kept for the next call: a thousand targets take a while."""
     return yaml.safe_dump(
         _section(config), sort_keys=False, allow_unicode=True, width=100, default_flow_style=None
     )

@@ -46,7 +46,7 @@ def load_config(
 ) -> Config:
     """Read and check the whole file. Raises ConfigError with every problem found.
 
-    ``warn`` is told what can be used, but may not be meant.
+    ``warn`` is called with what can be used, but may be a mistake.
     ``environ`` may hold ``HUAWEICLOUD_SDK_IAM_ENDPOINT``, which is used where ``iam_endpoint`` is not given.
     """
     problems = Problems(str(path))
@@ -81,12 +81,16 @@ def read_secret(source: SecretSource) -> str:
         raise CredentialsError(f"{source} {refused}") from None
 
 
-def inline_secrets(config: Config) -> Iterator[Secret]:
-    """Every secret that stands in the file itself, so that logs can mask it."""
-    for struct in (target.auth for target in config.targets):
-        for name in struct.__struct_fields__:
-            if isinstance(value := getattr(struct, name), Secret):
-                yield value
+def inline_secrets(part: object) -> Iterator[Secret]:
+    """Every secret that stands in the file itself, for the log's redactor. ``part`` is a configuration."""
+    if isinstance(part, Secret):
+        yield part
+    elif isinstance(part, msgspec.Struct):
+        for name in part.__struct_fields__:
+            yield from inline_secrets(getattr(part, name))
+    elif isinstance(part, tuple):
+        for one in part:
+            yield from inline_secrets(one)
 
 
 def _iam_from_environment(environ: Mapping[str, str], problems: Problems) -> str | None:
@@ -102,7 +106,10 @@ def _iam_from_environment(environ: Mapping[str, str], problems: Problems) -> str
 def _read(
     section: Section, struct: type[S], folder: Path, **special: Callable[[Mapping[str, Any]], object]
 ) -> S:
-    """The keys of a section in their struct's order. ``special`` reads a key by what was read before it."""
+    """The struct of a section, its keys in the order of the fields.
+
+    ``special`` reads keys that need more than their own value: each is given what was read before it.
+    """
     read: dict[str, Any] = {}
     for key in keys_of(struct):
         by = special.get(key.field)
@@ -125,7 +132,7 @@ def _value(section: Section, key: Key, folder: Path) -> object:
 
 
 def _storage(top: Section, folder: Path) -> StorageConfig:
-    with top.section("storage", private=True) as section:
+    with top.section("storage", private=is_private(StorageConfig)) as section:
         storage = _read(section, StorageConfig, folder)
     return msgspec.structs.replace(storage, url=f"sqlite:///{folder / storage.sqlite_file}")
 
@@ -155,6 +162,7 @@ def _check_poll(section: Section, poll: PollConfig) -> None:
 
 
 def _one(section: Section, key: Key, one: values.ValueType[Any]) -> object:
+    """A single value."""
     default = "" if key.required else key.default
     if (place := section.get(key.name)) is not None:
         return place.written(one, default) if one.as_written else place.value(one, default)
@@ -164,7 +172,7 @@ def _one(section: Section, key: Key, one: values.ValueType[Any]) -> object:
 
 
 def _ascending(section: Section, key: Key, bounds: values.Ascending) -> object:
-    """Each wrong bound is named."""
+    """A list of bounds; each wrong one is a problem of its own."""
     if (place := section.get(key.name)) is None or (items := place.items("upper bounds, ascending")) is None:
         return key.default
     if not 1 <= len(items) <= bounds.most:
@@ -279,12 +287,13 @@ def _auth(target: Section, folder: Path) -> msgspec.Struct:
 
 
 def _method(name: str, place: Place, folder: Path) -> msgspec.Struct:
-    with place.section(private=True) as section:
-        return _read(section, AUTH_METHODS[name], folder)
+    struct = AUTH_METHODS[name]
+    with place.section(private=is_private(struct)) as section:
+        return _read(section, struct, folder)
 
 
 def _check_retention(top: Section, config: Config) -> None:
-    storage, poll = top.section("storage", private=True), top.section("poll")
+    storage, poll = top.section("storage", private=is_private(StorageConfig)), top.section("poll")
     if config.storage.retention < config.poll.window:
         section = storage if storage.has("retention") else poll
         section.blame(

@@ -45,7 +45,7 @@ _HEADER_WORD: Final = values.SecretType(values.HEADER_WORD)
 
 
 class PrivateSection(msgspec.Struct, frozen=True):
-    """No message shows a wrong key here: a slip of the pen turns a secret into one."""
+    """No message shows a wrong key here: a mistake can put a secret where a key belongs."""
 
 
 class AkskAuth(PrivateSection, frozen=True):

@@ -41,13 +41,14 @@ def _section(struct: type[msgspec.Struct]) -> Schema:
         schema["allOf"] = [_one_of_two(key) for key in secrets]
     properties: Schema = {}
     for key in found:
-        properties |= _properties(key)
+        properties |= properties_of(key)
     return {**schema, "properties": properties}
 
 
-def _properties(key: Key) -> Schema:
+def properties_of(key: Key) -> Schema:
+    """The schema's properties for one key: two for a secret."""
     if isinstance(key.type, SecretType):
-        inline = {"type": "string", "pattern": rf"^\s*{key.type.charset.pattern}\s*$"}
+        inline = {"type": "string", "pattern": rf"^[\s\ufeff]*{key.type.charset.pattern}[\s\ufeff]*$"}
         file = {"type": "string", "minLength": 1, "description": "path of a file that holds it"}
         return {key.name: inline, f"{key.name}_file": file}
     return {key.name: _value(key)}

@@ -1,6 +1,6 @@
 """A YAML file as places: typed questions to its nodes, every wrong answer noted with line and key path.
 
-Knows YAML and what a typed value is; must not know which keys exist (``config.py``) or what they are for.
+Knows YAML and what a typed value is; must not know which keys exist (``model.py``) or what they are for.
 No message shows a value except those that a parser chooses to show: any text here may be a secret.
 """
 
@@ -47,7 +47,7 @@ _TEXTUAL: Final = ("str", "timestamp", "value")
 """Types that stay as written; a date is text here."""
 _NOTHING: Final = "an empty value"
 _PATIENCE: Final = 1.0
-"""Seconds after which a pipe without content is told of."""
+"""Seconds until a hint says that a pipe has no content yet."""
 _NUMBER_LIMIT: Final = 40
 _QUOTED: Final = re.compile(r"""(['"])(?!<)(?:(?!\1).){2,}\1""")
 """A word of the file in PyYAML's message, unlike '<stream end>' or ':'."""
@@ -141,8 +141,8 @@ class Place:
 class Section:
     """The keys of one mapping. Used as a context manager: on leaving, keys nobody asked for are refused.
 
-    In a ``private`` section a wrong key is never shown, since a slip of the pen turns a secret into one; with
-    ``words`` it is if it is a short word in small letters, as no key or token is.
+    In a ``private`` section no message shows a wrong key: a mistake can put a secret where a key belongs.
+    With ``words`` a short word in small letters is shown all the same: no access key or token is one.
     """
 
     def __init__(self, place: Place, node: yaml.Node | None, *, private: bool, words: bool = False) -> None:
@@ -332,7 +332,7 @@ def kind_of(value: Value) -> str:
 
 def _read_text(path: Path, problems: Problems) -> str:
     try:
-        with _told_of_waiting(path):
+        with _hint_while_waiting(path):
             return read_limited(path, FILE_LIMIT)
     except OSError as error:
         problems.stop(0, f"cannot be read: {reason(error)}")
@@ -341,8 +341,8 @@ def _read_text(path: Path, problems: Problems) -> str:
 
 
 @contextlib.contextmanager
-def _told_of_waiting(path: Path) -> Iterator[None]:
-    """A pipe may be a standard input that is slow, or one that nobody will ever write to. Raises OSError."""
+def _hint_while_waiting(path: Path) -> Iterator[None]:
+    """A pipe may have a slow writer, or none at all. Raises OSError."""
     if not path.is_fifo():
         yield
         return

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jsonschema
+import msgspec
 import pytest
 import yaml
 
 from exporter.config import schema
 from exporter.config.keys import keys_of
-from exporter.config.model import AUTH_METHODS, Config
+from exporter.config.model import (
+    AUTH_METHODS,
+    Config,
+    FailMsgClass,
+    Filters,
+    MetricsConfig,
+    PollConfig,
+    StorageConfig,
+    TargetConfig,
+)
+from exporter.config.values import Ascending, SecretType, ValueType
+from exporter.config.yaml_nodes import Parser, Value, ValueRefusedError
 from tests.config.test_load import BAD, FULL, SAMPLE, TARGET
 from tests.paths import ROOT
 
@@ -95,6 +109,43 @@ def test_a_bad_file_is_refused(path: Path, validator: jsonschema.protocols.Valid
     """Whatever does not depend on several values, on other files or on the machine."""
     refused = not validator.is_valid(yaml.safe_load(path.read_text(encoding="utf-8")))
     assert refused is (path.stem not in VALID_ALL_THE_SAME)
+
+
+VALUES: tuple[Value, ...] = (
+    "", " ", "a", "A-1", "a b", " a ", "a\n", "账号", "true", "false", "auto", "unix_ms", "rfc3339", "0", "1",
+    "\x00", "0s", "1ms", "5s", "1s1ms", "1h30m", "1d", "3650d", "30m1h", "1.5h", "UTC", "Asia/Shanghai",
+    "+08:00", "-03:30", "+8", "http://127.1", "http://localhost:1/", "HTTPS://A.b", "https://[::1]:1", "https://a/b",
+    "sqlite:///a", "sqlite:////a/b c.db", "sqlite:///a/", "sqlite:///:memory:", "postgresql:///a", "(a|b)",
+    "no_message", "x" * 200, "\ufeffa", 0, 1, -1, 5, 10**9, 10**10, 0.5, 1000.0, float("nan"), float("inf"),
+    True, False, None,
+)  # fmt: skip
+
+
+def _types() -> Iterator[tuple[str, Parser[Any], dict[str, Any]]]:
+    """By key: what reads its value, and its part of the schema."""
+    sections: list[type[msgspec.Struct]] = [Config, StorageConfig, PollConfig, MetricsConfig]
+    sections += [FailMsgClass, TargetConfig, Filters, *AUTH_METHODS.values()]
+    for struct in sections:
+        for key in keys_of(struct):
+            if isinstance(key.type, ValueType):
+                yield f"{struct.__name__}.{key.name}", key.type, schema.properties_of(key)[key.name]
+            elif isinstance(key.type, SecretType):
+                yield f"{struct.__name__}.{key.name}", key.type.text, schema.properties_of(key)[key.name]
+            elif isinstance(key.type, Ascending):
+                item = schema.properties_of(key)[key.name]["items"]
+                yield f"{struct.__name__}.{key.name}[]", key.type.item, item
+
+
+@pytest.mark.parametrize(("parse", "part"), [it[1:] for it in _types()], ids=[it[0] for it in _types()])
+def test_a_value_that_is_read_is_valid(parse: Parser[Any], part: dict[str, Any]) -> None:
+    """The schema of a key refuses nothing that the exporter takes."""
+    taken = []
+    for value in VALUES:
+        with contextlib.suppress(ValueRefusedError):
+            parse(value)
+            taken.append(value)
+    assert taken
+    assert [value for value in taken if not jsonschema.Draft7Validator(part).is_valid(value)] == []
 
 
 def _mappings(part: dict[str, Any], way: tuple[str, ...] = ()) -> dict[tuple[str, ...], dict[str, Any]]:
