@@ -43,7 +43,7 @@ from exporter.runtime import (
     open_store,
     systemd,
 )
-from exporter.status import Reload, Status, status
+from exporter.status import Reload, Status, build_status
 from exporter.web import Limits, Server, WebConfigReloader, create_app
 
 logger = logging.getLogger(__name__)
@@ -201,7 +201,7 @@ class App:
     def _status(self) -> Status:
         """The facts of the status page."""
         config = self.fleet.config
-        return status(
+        return build_status(
             now=time.time(),
             started=self._process.reload_success_timestamp,
             ready=self.ready,

@@ -93,7 +93,7 @@ class Ledger:
         Records without an id are left out: ``see_as`` counts those, from complete windows only.
         """
         missing_jobs = self.missing_jobs
-        if sighting.begun > missing_jobs.last_nonempty or missing_jobs.silence is not None:
+        if sighting.begun > missing_jobs.last_nonempty or missing_jobs.empty_answers is not None:
             missing_jobs.showed_something(sighting.begun)
         if record.malformed:
             self._count_once(Anomaly.MALFORMED_RECORD, record.key)

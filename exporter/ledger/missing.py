@@ -113,10 +113,10 @@ class MissingJobs:
         """Open jobs to look up by id: around them the API lists far more than is known, or fails."""
         self.last_nonempty = 0
         """When an answer last showed anything."""
-        self.silence: tuple[int, int] | None = (0, NO_END)
-        """The first and the last empty answer since then; unknown before a start, so as long as can be."""
-        self._quiet = max(settings.overlap // 3, 3 * settings.interval)
-        """How long (milliseconds) a list that shows nothing at all is taken for a quiet one."""
+        self.empty_answers: tuple[int, int] | None = (0, NO_END)
+        """When the first and the last empty answer since then came; at a start: as far apart as can be."""
+        self._quiet_time = max(settings.overlap // 3, 3 * settings.interval)
+        """How long (milliseconds) a list may show nothing at all before that is taken for a fault."""
         self.shown_after_all = False
         """Was an uncertain job shown since ``take_shown_after_all``?"""
         self._exempt: list[str] = []
@@ -130,7 +130,7 @@ class MissingJobs:
             return MissVerdict.GONE
         corroborated = missed_by is MissedBy.LISTING
         if not corroborated:
-            self.silence = (begun if self.silence is None else self.silence[0], begun)
+            self.empty_answers = (begun if self.empty_answers is None else self.empty_answers[0], begun)
         self._count(job, begun, now, missed_by)
         if job.open and missed_by is not MissedBy.EMPTY_LISTING:
             job.last_checked = max(job.last_checked, begun)
@@ -193,7 +193,7 @@ class MissingJobs:
         if missed_by is MissedBy.LISTING:
             return Others.HERE
         # Ten minutes of empty answers are a fault of the API, not the end of every job.
-        alive = self.last_nonempty > job.missing_since and not self._silent()
+        alive = self.last_nonempty > job.missing_since and not self._lists_nothing()
         return Others.ELSEWHERE if alive else Others.NOWHERE
 
     def shown_again(self, job_id: str, job: Job, settled_until: int) -> None:
@@ -214,18 +214,21 @@ class MissingJobs:
 
     def showed_something(self, at: int) -> None:
         """The answer to a request made at ``at`` was not empty: the API lists at all."""
-        if self._silent():
+        if self._lists_nothing():
             # All misses of a time in which the API listed nothing count as one.
             for job_id in self.blocking:
                 job = self._jobs.get(job_id)
                 if job is not None and not job.flags & CORROBORATED:
                     job.misses, job.missing_since = 1, max(at, job.missing_since)
                     self._jobs.changed(job_id)
-        self.last_nonempty, self.silence = max(self.last_nonempty, at), None
+        self.last_nonempty, self.empty_answers = max(self.last_nonempty, at), None
 
-    def _silent(self) -> bool:
-        """Were answers empty, and nothing but empty, for too long to be a quiet time?"""
-        return self.silence is not None and self.silence[1] - self.silence[0] >= self._quiet
+    def _lists_nothing(self) -> bool:
+        """Were all answers empty for too long to be a quiet time?"""
+        if self.empty_answers is None:
+            return False
+        first, last = self.empty_answers
+        return last - first >= self._quiet_time
 
     def take_shown_after_all(self) -> bool:
         """Was an uncertain job shown? Then the windows that missed it were not complete (R6)."""

@@ -6,6 +6,6 @@ Knows what is published; must not know HTTP.
 page, as Jinja2 takes a tenth of the start.
 """
 
-from exporter.status.model import Reload, Status, status
+from exporter.status.model import Reload, Status, build_status
 
-__all__ = ["Reload", "Status", "status"]
+__all__ = ["Reload", "Status", "build_status"]

@@ -117,7 +117,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """In force, as YAML; every secret is ``<secret>``."""
 
 
-def status(
+def build_status(
     *,
     now: float,
     started: float,

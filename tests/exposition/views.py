@@ -25,7 +25,7 @@ from exporter.ledger.record import (
 )
 from exporter.ledger.snapshot import LastPoll, TargetView
 from exporter.ledger.totals import Exemplar, Histogram
-from exporter.status.model import Reload, Status, status
+from exporter.status.model import Reload, Status, build_status
 
 CLASSES = ("sensitive_text", "unclassified", "no_message")
 LABEL_SETS: tuple[LabelSet, ...] = tuple(product(JOB_TYPES, TTS_SERVICES))
@@ -129,7 +129,7 @@ def full_api(*targets: str) -> ApiMetrics:
 def full_status(*views: TargetView, config: Config | None = None, api: ApiMetrics | None = None) -> Status:
     """A second after the start."""
     config = config or Config(storage=StorageConfig(url="sqlite:////books.db"))
-    return status(
+    return build_status(
         now=STARTED + 1,
         started=STARTED,
         ready=True,
