@@ -10,10 +10,11 @@ request is sent and its answer read, in ``auth`` it is signed. Only this package
 
 from exporter.cloud.auth.sources import POD_URI, EnvironmentSource, ProfileSource, credentials_key
 from exporter.cloud.client import Client
-from exporter.cloud.connect import SharedLimits, build_client, network_of
+from exporter.cloud.connect import build_client, network_of
 from exporter.cloud.events import OPERATIONS, ApiEvents
 from exporter.cloud.http.event_loop import run_event_loop
 from exporter.cloud.http.network import Network, check_network
+from exporter.cloud.shared_limits import SharedLimits
 
 __all__ = [
     "OPERATIONS",

@@ -1,4 +1,4 @@
-"""From a target's configuration to its client: which credentials, and what is shared with other targets."""
+"""Makes the client of a target from its configuration: its credentials, its network, its shared limits."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ import os
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import httpx
-import msgspec
 
 from exporter import log
 from exporter.cloud.auth.iam import endpoint, password_source
@@ -27,78 +25,13 @@ from exporter.cloud.auth.sources import (
 )
 from exporter.cloud.client import Client, scope
 from exporter.cloud.events import ApiEvents
-from exporter.cloud.http.breaker import TRIALS, Breaker
 from exporter.cloud.http.destination import Destination, place
 from exporter.cloud.http.exchange import Exchange
 from exporter.cloud.http.network import Network, read_network
 from exporter.cloud.http.pool import Connections
-from exporter.cloud.http.rate_limit import RateLimiter, fingerprint
-from exporter.cloud.http.refusals import PlaceRecord
+from exporter.cloud.http.rate_limit import fingerprint
+from exporter.cloud.shared_limits import SharedLimits
 from exporter.config import AgencyAuth, AkskAuth, PasswordAuth, TargetConfig, TokenAuth
-
-_IAM: Final = "iam:"
-
-
-_PASSWORD_TRIALS: Final = 2
-"""Wrong passwords within five minutes: fewer than bad signatures, as a lock may count those of fifteen."""
-
-
-class SharedLimits:
-    """Rate limiters and breakers by credentials: targets with the same credentials share them.
-
-    One for the life of the process, kept through reloads. ``states`` and ``restore`` keep breakers across
-    restarts.
-    """
-
-    def __init__(
-        self,
-        *,
-        monotonic: Callable[[], float] = time.monotonic,
-        wall: Callable[[], float] = time.time,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    ) -> None:
-        self.breakers: dict[str, Breaker] = {}
-        self.limiters: dict[str, RateLimiter] = {}
-        self._rates: dict[str, dict[str, float]] = {}
-        self._monotonic = monotonic
-        self._wall = wall
-        self._sleep = sleep
-
-    def limiter(self, key: str, target: str, rate: float) -> RateLimiter:
-        """The one limiter of these credentials; the lowest rate that a target asks for is in force."""
-        rates = self._rates.setdefault(key, {})
-        rates[target] = rate
-        limiter = self.limiters.get(key)
-        if limiter is None:
-            limiter = RateLimiter(rate, monotonic=self._monotonic, sleep=self._sleep)
-            self.limiters[key] = limiter
-        limiter.rate = min(rates.values())
-        return limiter
-
-    def breaker(self, key: str) -> Breaker:
-        trials = _PASSWORD_TRIALS if key.startswith(_IAM) else TRIALS
-        return self.breakers.setdefault(
-            key, Breaker(wall=self._wall, monotonic=self._monotonic, trials=trials)
-        )
-
-    def keep(self, targets: frozenset[str]) -> None:
-        """After a reload: targets that are gone no longer hold a shared rate down."""
-        for key, rates in self._rates.items():
-            self._rates[key] = {name: rate for name, rate in rates.items() if name in targets}
-            self.limiters[key].keep(targets)
-            if self._rates[key]:
-                self.limiters[key].rate = min(self._rates[key].values())
-
-    def states(self) -> dict[str, str]:
-        """What a store must keep so that a restart does not try refused credentials again."""
-        states = {key: breaker.state for key, breaker in self.breakers.items()}
-        return {key: msgspec.json.encode(state).decode() for key, state in states.items() if state}
-
-    def restore(self, states: Mapping[str, str]) -> None:
-        """Take over what a store kept; what cannot be read is dropped: at worst some more bad signatures."""
-        for key, text in states.items():
-            with suppress(msgspec.DecodeError):
-                self.breaker(key).restore(msgspec.json.decode(text, type=tuple[PlaceRecord, ...]))
 
 
 def build_client(
@@ -129,7 +62,7 @@ def build_client(
     )
     # A password has its own breaker: that it is refused says nothing about a token, and the other way round.
     to = place(target.iam_endpoint, target.project_id or target.region)
-    iam = Destination(limiter.at(endpoint(target)), shared.breaker(_IAM + key), to)
+    iam = Destination(limiter.at(endpoint(target)), shared.password_breaker(key), to)
     credentials = _credentials(target, context, iam)
     return Client(
         target,

@@ -19,9 +19,10 @@ import httpx
 import pytest
 
 from exporter.cloud.client import Client
-from exporter.cloud.connect import SharedLimits, build_client
+from exporter.cloud.connect import build_client
 from exporter.cloud.http.network import read_network
 from exporter.cloud.http.pool import Connections
+from exporter.cloud.shared_limits import SharedLimits
 from exporter.errors import ApiError
 from exporter.ledger.record import JobsQuery, Page
 from tests.cloud.world import Events, World, run, target

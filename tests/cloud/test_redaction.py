@@ -7,7 +7,8 @@ from pathlib import Path
 import httpx
 
 from exporter import log
-from exporter.cloud.connect import SharedLimits, build_client
+from exporter.cloud.connect import build_client
+from exporter.cloud.shared_limits import SharedLimits
 from exporter.config import AkskAuth, Secret
 from exporter.ledger.record import JobsQuery
 from tests.cloud.world import Events, jobs, run, target

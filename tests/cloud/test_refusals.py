@@ -11,9 +11,9 @@ import httpx
 import msgspec
 import pytest
 
-from exporter.cloud.connect import SharedLimits
 from exporter.cloud.http.breaker import Breaker
 from exporter.cloud.http.rate_limit import fingerprint
+from exporter.cloud.shared_limits import SharedLimits
 from exporter.config import AkskAuth, PasswordAuth, Secret, TokenAuth
 from exporter.errors import ApiError
 from exporter.ledger.record import JobsQuery

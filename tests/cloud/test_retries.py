@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.cloud.connect import SharedLimits
 from exporter.cloud.http.rate_limit import EndpointLimiter, NoTimeLeft, RateLimiter
+from exporter.cloud.shared_limits import SharedLimits
 from exporter.errors import ApiError
 from exporter.ledger.record import JobsQuery
 from tests.cloud.world import FakeTime, World, gateway, jobs, reply, run, script, target

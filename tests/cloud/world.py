@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 import httpx
 
 from exporter.cloud.client import Client
-from exporter.cloud.connect import SharedLimits, build_client
+from exporter.cloud.connect import build_client
+from exporter.cloud.shared_limits import SharedLimits
 from exporter.config import AkskAuth, Secret, TargetConfig
 from exporter.errors import ApiError
 from exporter.ledger.record import JobsQuery, Page

@@ -21,7 +21,8 @@ from typing import Final, NamedTuple
 import httpx
 from msgspec.structs import replace
 
-from exporter.cloud.connect import SharedLimits, build_client
+from exporter.cloud.connect import build_client
+from exporter.cloud.shared_limits import SharedLimits
 from exporter.commands.demo import configuration
 from exporter.exposition.api_stats import ApiMetrics
 from exporter.exposition.render import Exposition, process_view

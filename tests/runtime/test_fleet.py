@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from exporter.cloud.connect import SharedLimits
 from exporter.cloud.http.authorities import Authorities
+from exporter.cloud.shared_limits import SharedLimits
 from exporter.config import AkskAuth, Config, Secret, StorageConfig, TargetConfig
 from exporter.errors import ReloadError
 from exporter.exposition.api_stats import ApiMetrics

@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 
-from exporter.cloud.connect import SharedLimits
+from exporter.cloud.shared_limits import SharedLimits
 from exporter.errors import StoreError
 from exporter.runtime.saved_breakers import SavedBreakers
 from exporter.store.base import Store

@@ -19,7 +19,8 @@ import exporter.app
 import exporter.runtime.storage
 import exporter.runtime.target
 from exporter.app import App
-from exporter.cloud.connect import SharedLimits, network_of
+from exporter.cloud.connect import network_of
+from exporter.cloud.shared_limits import SharedLimits
 from exporter.config import model
 from exporter.exposition import ApiMetrics
 from exporter.failures import BUILTIN_RULES, Classifier

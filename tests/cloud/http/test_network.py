@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 import pytest
 
 from exporter.cloud.client import Client
-from exporter.cloud.connect import SharedLimits, build_client
+from exporter.cloud.connect import build_client
 from exporter.cloud.http.event_loop import EventLoop
+from exporter.cloud.shared_limits import SharedLimits
 from exporter.errors import ApiError
 from exporter.ledger.record import JobsQuery
 from testkit.certificates import Authority, Pair

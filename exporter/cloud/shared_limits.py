@@ -1,0 +1,86 @@
+"""Rate limiters and breakers of all credentials, shared by the targets that use the same ones.
+
+Knows which credentials have a limiter and a breaker; what those do is in ``http``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from typing import Final
+
+import msgspec
+
+from exporter.cloud.http.breaker import TRIALS, Breaker
+from exporter.cloud.http.rate_limit import RateLimiter
+from exporter.cloud.http.refusals import PlaceRecord
+
+_IAM: Final = "iam:"
+"""Begins the key of a breaker for a password."""
+_PASSWORD_TRIALS: Final = 2
+"""Wrong passwords within five minutes: fewer than bad signatures, as a lock may count those of fifteen."""
+
+
+class SharedLimits:
+    """Rate limiters and breakers by credentials: targets with the same credentials share them.
+
+    One for the life of the process, kept through reloads. ``states`` and ``restore`` keep breakers across
+    restarts.
+    """
+
+    def __init__(
+        self,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self.breakers: dict[str, Breaker] = {}
+        self.limiters: dict[str, RateLimiter] = {}
+        self._rates: dict[str, dict[str, float]] = {}
+        self._monotonic = monotonic
+        self._wall = wall
+        self._sleep = sleep
+
+    def limiter(self, key: str, target: str, rate: float) -> RateLimiter:
+        """The one limiter of these credentials; the lowest rate that a target asks for is in force."""
+        rates = self._rates.setdefault(key, {})
+        rates[target] = rate
+        limiter = self.limiters.get(key)
+        if limiter is None:
+            limiter = RateLimiter(rate, monotonic=self._monotonic, sleep=self._sleep)
+            self.limiters[key] = limiter
+        limiter.rate = min(rates.values())
+        return limiter
+
+    def password_breaker(self, key: str) -> Breaker:
+        """The one breaker of this password: fewer wrong ones are allowed than bad signatures."""
+        return self.breaker(_IAM + key)
+
+    def breaker(self, key: str) -> Breaker:
+        """The one breaker of these credentials."""
+        trials = _PASSWORD_TRIALS if key.startswith(_IAM) else TRIALS
+        return self.breakers.setdefault(
+            key, Breaker(wall=self._wall, monotonic=self._monotonic, trials=trials)
+        )
+
+    def keep(self, targets: frozenset[str]) -> None:
+        """After a reload: targets that are gone no longer hold a shared rate down."""
+        for key, rates in self._rates.items():
+            self._rates[key] = {name: rate for name, rate in rates.items() if name in targets}
+            self.limiters[key].keep(targets)
+            if self._rates[key]:
+                self.limiters[key].rate = min(self._rates[key].values())
+
+    def states(self) -> dict[str, str]:
+        """What a store must keep so that a restart does not try refused credentials again."""
+        states = {key: breaker.state for key, breaker in self.breakers.items()}
+        return {key: msgspec.json.encode(state).decode() for key, state in states.items() if state}
+
+    def restore(self, states: Mapping[str, str]) -> None:
+        """Take over what a store kept; what cannot be read is dropped: at worst some more bad signatures."""
+        for key, text in states.items():
+            with suppress(msgspec.DecodeError):
+                self.breaker(key).restore(msgspec.json.decode(text, type=tuple[PlaceRecord, ...]))
