@@ -25,7 +25,7 @@ _ALIVE: Final = (200, _REFUSED, 429)
 _REMEDY: Final = "is the exporter running, and on this address?"
 
 
-class Address(NamedTuple):
+class HealthUrl(NamedTuple):
     """Where to ask."""
 
     scheme: str
@@ -43,7 +43,7 @@ class _OtherProtocolError(Exception):
     """Somebody listens there, but does not speak this protocol."""
 
 
-def healthcheck(address: Address, *, out: TextIO, timeout: float = TIMEOUT_SECONDS) -> int:
+def healthcheck(address: HealthUrl, *, out: TextIO, timeout: float = TIMEOUT_SECONDS) -> int:
     """0 when the exporter answers. Raises ExporterError when it does not."""
     for scheme in (address.scheme,) if address.scheme else ("http", "https"):
         try:
@@ -62,7 +62,7 @@ def healthcheck(address: Address, *, out: TextIO, timeout: float = TIMEOUT_SECON
     raise ExporterError(f"{address}: what answers there does not speak {address.scheme or 'HTTP or HTTPS'}")
 
 
-def of_url(url: str) -> Address:
+def of_url(url: str) -> HealthUrl:
     """``--url``: a path may be left out. Raises ExporterError."""
     try:
         parts = urlsplit(url)
@@ -74,10 +74,10 @@ def of_url(url: str) -> Address:
     if not all(33 <= ord(character) < 127 for character in url):
         raise ExporterError("--url: has characters that a URL cannot have")
     path = parts.path if parts.path not in ("", "/") else HEALTHY_PATH
-    return Address(parts.scheme, parts.hostname, port, path)
+    return HealthUrl(parts.scheme, parts.hostname, port, path)
 
 
-def of_listen_address(address: str) -> Address:
+def of_listen_address(address: str) -> HealthUrl:
     """A ``--web.listen-address`` as a client on the same machine reaches it. Raises ExporterError."""
     try:
         listening = hosts.listen_address(address)
@@ -86,10 +86,10 @@ def of_listen_address(address: str) -> Address:
     if listening.port == 0:
         raise ExporterError(f"--web.listen-address {address!r}: must name the port that it listens on, not 0")
     # Not "localhost": a container without /etc/hosts does not know it.
-    return Address("", "127.0.0.1" if listening.is_everywhere else listening.host, listening.port)
+    return HealthUrl("", "127.0.0.1" if listening.is_everywhere else listening.host, listening.port)
 
 
-def _status(address: Address, timeout: float) -> int:
+def _status(address: HealthUrl, timeout: float) -> int:
     connection: http.client.HTTPConnection
     if address.scheme == "https":
         connection = http.client.HTTPSConnection(

@@ -16,7 +16,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from exporter.config import hosts, zones
-from exporter.config.yaml_nodes import Parser, Value, ValueRefusedError, kind_of, read_limited
+from exporter.config.yaml_nodes import Parser, ValueRefusedError, YamlValue, kind_of, read_limited
 from exporter.failures import NO_MESSAGE, UNCLASSIFIED, compile_rule
 from exporter.process import exhausted
 
@@ -45,7 +45,7 @@ class ValueType(Generic[T]):
     as_written: bool = False
     """Not as YAML reads it, which takes +10:00 for a number to the base of 60."""
 
-    def __call__(self, value: Value) -> T:
+    def __call__(self, value: YamlValue) -> T:
         """Raises ValueRefusedError."""
         return self.parse(value)
 
@@ -83,7 +83,7 @@ def duration(at_least: str, at_most: float = _LONGEST) -> Duration:
     """Seconds from ``500ms``, ``30s``, ``5m``, ``1h``, ``7d`` or several such, largest first."""
     least = _seconds(at_least)
 
-    def parse(value: Value) -> float:
+    def parse(value: YamlValue) -> float:
         text = _text(value, "a duration such as 30s or 1h30m")
         seconds = _seconds(text)
         if not least <= seconds <= at_most:
@@ -109,7 +109,7 @@ def _seconds(text: str) -> float:
 
 
 def integer(least: int, most: int) -> ValueType[int]:
-    def parse(value: Value) -> int:
+    def parse(value: YamlValue) -> int:
         if not isinstance(value, int) or isinstance(value, bool):
             given = "a fraction" if isinstance(value, float) else kind_of(value)
             raise ValueRefusedError(f"must be a whole number, not {given}")
@@ -121,7 +121,7 @@ def integer(least: int, most: int) -> ValueType[int]:
 
 
 def number(least: float, most: float) -> ValueType[float]:
-    def parse(value: Value) -> float:
+    def parse(value: YamlValue) -> float:
         if not isinstance(value, int | float) or isinstance(value, bool):
             raise ValueRefusedError(f"must be a number, not {kind_of(value)}")
         if math.isnan(value) or not least <= value <= most:
@@ -131,7 +131,7 @@ def number(least: float, most: float) -> ValueType[float]:
     return ValueType(parse, {"type": "number", "minimum": least, "maximum": most})
 
 
-def _boolean(value: Value) -> bool:
+def _boolean(value: YamlValue) -> bool:
     if not isinstance(value, bool):
         raise ValueRefusedError(f"must be true or false, not {kind_of(value)}")
     return value
@@ -144,7 +144,7 @@ def choice(*options: L) -> ValueType[L]:
     """One of the given words; YAML's own true and false count as words here."""
     expected = f"must be one of {', '.join(options)}"
 
-    def parse(value: Value) -> L:
+    def parse(value: YamlValue) -> L:
         text = str(value).lower() if isinstance(value, bool) else value
         if not isinstance(text, str):
             raise ValueRefusedError(f"{expected}, not {kind_of(value)}")
@@ -161,7 +161,7 @@ def matching(pattern: str, what: str) -> ValueType[str]:
     """Text that fully matches a pattern; ``what`` describes it."""
     compiled = re.compile(pattern)
 
-    def parse(value: Value) -> str:
+    def parse(value: YamlValue) -> str:
         text = _text(value, what, quotes=True)
         if not compiled.fullmatch(text):
             raise ValueRefusedError(f"must be {what}")
@@ -170,7 +170,7 @@ def matching(pattern: str, what: str) -> ValueType[str]:
     return ValueType(parse, {"type": "string", "pattern": f"^(?:{pattern})$"})
 
 
-def _plain_text(value: Value) -> str:
+def _plain_text(value: YamlValue) -> str:
     """A name as people write them, in any script."""
     text = _text(value, "text", quotes=True)
     if not 1 <= len(text) <= 128 or not text.isprintable() or text != text.strip():
@@ -192,13 +192,13 @@ _user_id: Final = matching(
 filter_value: Final = matching("[A-Za-z0-9_.-]{1,64}", "1 to 64 letters, digits, _, . or -")
 
 
-def _filled_user_id(value: Value) -> str:
+def _filled_user_id(value: YamlValue) -> str:
     text = _user_id(value)
     _refuse_placeholder(text)
     return text
 
 
-def _failure_class(value: Value) -> str:
+def _failure_class(value: YamlValue) -> str:
     name = class_name(value)
     if name in (UNCLASSIFIED, NO_MESSAGE):
         raise ValueRefusedError(f"{name} is for messages that no rule matches: choose another name")
@@ -211,7 +211,7 @@ failure_class: Final = ValueType(
 )
 
 
-def _pattern(value: Value) -> str:
+def _pattern(value: YamlValue) -> str:
     # A block (``match: |``) ends in a line break that nobody means; it would match nothing.
     text = _text(value, "an RE2 pattern in quotes").removesuffix("\n")
     if not text:
@@ -226,7 +226,7 @@ def _pattern(value: Value) -> str:
 pattern: Final = ValueType(_pattern, {"type": "string", "minLength": 1})
 
 
-def _time_zone(value: Value) -> str:
+def _time_zone(value: YamlValue) -> str:
     text = _text(value, "a time zone such as UTC, Asia/Shanghai or +08:00")
     try:
         zones.zone(text)
@@ -247,7 +247,7 @@ time_zone: Final = ValueType(
 )
 
 
-def _origin(value: Value) -> str:
+def _origin(value: YamlValue) -> str:
     """``https://HOST[:PORT]`` in lower case; ``http://`` to this machine only. The value is never shown.
 
     A final dot of the host, which keeps name servers from trying other domains first, stays.
@@ -287,7 +287,7 @@ def _is_host(host: str) -> bool:
     return len(name) <= 253 and re.fullmatch(rf"{label}(?:\.{label})*", name) is not None
 
 
-def _storage_url(value: Value) -> str:
+def _storage_url(value: YamlValue) -> str:
     """``sqlite:///FILE`` as written. The value is never shown."""
     text = _text(value, "a URL: sqlite:///FILE")
     if text.startswith(("postgresql://", "postgres://")):
@@ -328,7 +328,7 @@ class SecretType(NamedTuple):
 
     charset: Charset
 
-    def text(self, value: Value) -> str:
+    def text(self, value: YamlValue) -> str:
         """The secret without the white space around it; no message shows it. Raises ValueRefusedError."""
         if not isinstance(value, str):
             raise ValueRefusedError(f"must be text, not {kind_of(value)}: put it in quotes")
@@ -337,7 +337,7 @@ class SecretType(NamedTuple):
     def file(self, folder: Path) -> Parser[Path]:
         """The path of a file that holds a usable secret now; it is read again whenever it is needed."""
 
-        def parse(value: Value) -> Path:
+        def parse(value: YamlValue) -> Path:
             name = _text(value, "the path of a file")
             if not name or not name.isprintable():
                 raise ValueRefusedError("must be the path of a file, without control characters")
@@ -378,7 +378,7 @@ def _refuse_placeholder(text: str) -> None:
         raise ValueRefusedError(_UNFILLED)
 
 
-def _text(value: Value, what: str, *, quotes: bool = False) -> str:
+def _text(value: YamlValue, what: str, *, quotes: bool = False) -> str:
     if isinstance(value, str):
         return value
     remedy = ": put it in quotes" if quotes and isinstance(value, bool | int | float) else ""

@@ -34,8 +34,8 @@ class Structure(NamedTuple):
     kind: str
 
 
-Value = str | int | float | bool | None | Structure
-Parser = Callable[[Value], T]
+YamlValue = str | int | float | bool | None | Structure
+Parser = Callable[[YamlValue], T]
 """Takes what the file says, returns what the program uses; raises ValueRefusedError."""
 
 FILE_LIMIT: Final = 1024 * 1024
@@ -315,7 +315,7 @@ def _open_regular(path: str, flags: int) -> int:
     raise ValueRefusedError("is not a regular file")
 
 
-def kind_of(value: Value) -> str:
+def kind_of(value: YamlValue) -> str:
     """What a value is, for people; never the value itself."""
     match value:
         case Structure():
@@ -359,7 +359,7 @@ def _kind(node: yaml.Node) -> str:
     return kind_of(_read(node))
 
 
-def _read(node: yaml.Node) -> Value:
+def _read(node: yaml.Node) -> YamlValue:
     """A node's plain value; its tag is believed only where YAML itself could have given it."""
     if not isinstance(node, yaml.ScalarNode):
         return Structure("a mapping" if isinstance(node, yaml.MappingNode) else "a list")
@@ -373,7 +373,7 @@ def _read(node: yaml.Node) -> Value:
     if len(node.value) > _NUMBER_LIMIT:
         return Structure("one of so many digits")
     try:
-        value: Value = getattr(SafeConstructor(), f"construct_yaml_{name}")(node)
+        value: YamlValue = getattr(SafeConstructor(), f"construct_yaml_{name}")(node)
     except (ValueError, KeyError, IndexError):
         return Structure("a tagged value")  # such as !!int abc
     return value

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from exporter.cli import main
-from exporter.commands.healthcheck import HEALTHY_PATH, Address, healthcheck, of_listen_address, of_url
+from exporter.commands.healthcheck import HEALTHY_PATH, HealthUrl, healthcheck, of_listen_address, of_url
 from exporter.errors import ExporterError
 from exporter.web import lifecycle
 from testkit.processes import free_port
@@ -89,7 +89,7 @@ def serving(reply: bytes | None, tls: ssl.SSLContext | None = None) -> Iterator[
 def ask(port: int, scheme: str = "", timeout: float = 5.0) -> str:
     """What it prints; raises ExporterError with what it would print as an error."""
     out = io.StringIO()
-    assert healthcheck(Address(scheme, "127.0.0.1", port), out=out, timeout=timeout) == 0
+    assert healthcheck(HealthUrl(scheme, "127.0.0.1", port), out=out, timeout=timeout) == 0
     return out.getvalue()
 
 

@@ -26,7 +26,7 @@ from exporter.config.model import (
     TargetConfig,
 )
 from exporter.config.values import Ascending, SecretType, ValueType
-from exporter.config.yaml_nodes import Parser, Value, ValueRefusedError
+from exporter.config.yaml_nodes import Parser, ValueRefusedError, YamlValue
 from tests.config.test_load import BAD, FULL, SAMPLE, TARGET
 from tests.paths import ROOT
 
@@ -111,7 +111,7 @@ def test_a_bad_file_is_refused(path: Path, validator: jsonschema.protocols.Valid
     assert refused is (path.stem not in VALID_ALL_THE_SAME)
 
 
-VALUES: tuple[Value, ...] = (
+VALUES: tuple[YamlValue, ...] = (
     "", " ", "a", "A-1", "a b", " a ", "a\n", "账号", "true", "false", "auto", "unix_ms", "rfc3339", "0", "1",
     "\x00", "0s", "1ms", "5s", "1s1ms", "1h30m", "1d", "3650d", "30m1h", "1.5h", "UTC", "Asia/Shanghai",
     "+08:00", "-03:30", "+8", "http://127.1", "http://localhost:1/", "HTTPS://A.b", "https://[::1]:1", "https://a/b",

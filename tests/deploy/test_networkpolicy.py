@@ -58,7 +58,6 @@ def test_out_go_names_the_api_and_metadata_only() -> None:
         pytest.param(("kube-dns",), {("UDP", 53, False), ("TCP", 53, False)}, id="names-narrowed"),
         pytest.param(("192.0.2.20",), {("TCP", 443, False)}, id="api-narrowed"),
         pytest.param(("3128",), {("TCP", 3128, False)}, id="proxy"),
-        pytest.param(("5432",), {("TCP", 5432, False)}, id="postgresql"),
     ],
 )
 def test_a_commented_part_does_what_it_says(
@@ -70,7 +69,7 @@ def test_a_commented_part_does_what_it_says(
 
 def test_all_commented_parts_together_leave_nothing_open_to_all(tool: Tool, tmp_path: Any) -> None:
     """And the schema of Kubernetes accepts it."""
-    loaded = policy("5353", "kube-dns", "192.0.2.20", "3128", "5432")
+    loaded = policy("5353", "kube-dns", "192.0.2.20", "3128")
     assert not [port for _, port, everywhere in allowed(loaded) if everywhere]
     made = tmp_path / "networkpolicy.yaml"
     made.write_text(yaml.safe_dump(loaded))

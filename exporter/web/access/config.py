@@ -17,8 +17,8 @@ from exporter.config import (
     Problems,
     Secret,
     Section,
-    Value,
     ValueRefusedError,
+    YamlValue,
     kind_of,
     read_limited,
     read_yaml,
@@ -171,7 +171,7 @@ def _checked_pem(text: str, label: str, has: str) -> str:
 
 
 def _path(folder: Path) -> Parser[Path | None]:
-    def parse(value: Value) -> Path:
+    def parse(value: YamlValue) -> Path:
         name = _text(value)
         if not name or not name.isprintable():
             raise ValueRefusedError("must be the path of a file, without control characters")
@@ -180,7 +180,7 @@ def _path(folder: Path) -> Parser[Path | None]:
     return parse
 
 
-def _text(value: Value) -> str:
+def _text(value: YamlValue) -> str:
     if isinstance(value, str):
         return value
     raise ValueRefusedError(f"must be text, not {kind_of(value)}")
@@ -208,7 +208,7 @@ def _http(top: Section) -> tuple[tuple[str, str], ...]:
 def _header(name: str) -> Parser[str]:
     options = {"X-Frame-Options": ("deny", "sameorigin"), "X-Content-Type-Options": ("nosniff",)}.get(name)
 
-    def parse(value: Value) -> str:
+    def parse(value: YamlValue) -> str:
         text = "" if value is None else _text(value)
         if text and options is not None and text not in options:
             raise ValueRefusedError(f"must be {' or '.join(options)}, or empty to leave the header out")
@@ -234,7 +234,7 @@ def _rate_limit(top: Section) -> RateLimit | None:
     return RateLimit(interval, burst) if interval else None
 
 
-def _go_duration(value: Value) -> float:
+def _go_duration(value: YamlValue) -> float:
     """Seconds from Go's spelling, such as ``1s``, ``1.5s`` or ``1m30s``; 0 for none."""
     if value == 0 and not isinstance(value, bool | float):
         return 0.0
@@ -260,7 +260,7 @@ def _users(top: Section) -> dict[bytes, bytes]:
         return users
 
 
-def _bcrypt(value: Value) -> str:
+def _bcrypt(value: YamlValue) -> str:
     match = _HASH.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise ValueRefusedError(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from exporter.config import Value, ValueRefusedError, values
+from exporter.config import ValueRefusedError, YamlValue, values
 
 CURVES: Final = {
     "CurveP256": "prime256v1",
@@ -39,14 +39,14 @@ _client_auth = values.choice(
 )
 
 
-def tls_version(value: Value) -> str:
+def tls_version(value: YamlValue) -> str:
     name = _version(value)
     if name in ("TLS10", "TLS11"):
         raise ValueRefusedError(f"must be TLS12 or TLS13: {name} was retired (RFC 8996) and is not offered")
     return name
 
 
-def client_auth_type(value: Value) -> str:
+def client_auth_type(value: YamlValue) -> str:
     name = _client_auth(value)
     if name in ("RequestClientCert", "RequireAnyClientCert", "RequireClientCert"):
         raise ValueRefusedError(
@@ -56,7 +56,7 @@ def client_auth_type(value: Value) -> str:
     return name
 
 
-def cipher_suite(value: Value) -> str:
+def cipher_suite(value: YamlValue) -> str:
     """The OpenSSL name of a suite for TLS 1.2."""
     if isinstance(value, str) and value in _FIXED:
         raise ValueRefusedError("is a suite of TLS 1.3, which are always all on: remove it (Go ignores it)")
