@@ -1,4 +1,4 @@
-"""The plan of the house: who may know whom, and that importing does nothing."""
+"""The architecture: which module may import which, names, sizes, and that importing has no effects."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "exporter"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-# The books are arithmetic on values: whatever is not in this list could be a clock, a file or a socket.
+# The ledger is arithmetic on values: whatever is not in this list could be a clock, a file or a socket.
 LEDGER_MAY_IMPORT = {
     "__future__",
     "bisect",
@@ -39,8 +39,8 @@ LEDGER_MAY_IMPORT = {
     "exporter.ledger",
     "exporter.units",
 }
-# Only these rooms may open these doors.
-DOORS = {
+# Only these packages may import these libraries.
+ONLY_IN = {
     "httpx": {"exporter.cloud"},
     "sqlite3": {"exporter.store"},
     "uvicorn": {"exporter.web", "exporter.simulator"},
@@ -89,7 +89,7 @@ def test_the_ledger_is_pure(path: Path) -> None:
 
 @pytest.mark.parametrize("path", files("exporter.simulator"), ids=module_name)
 def test_the_simulator_knows_nothing_of_the_exporter(path: Path) -> None:
-    """It is the judge: an error shared with the judged would not show."""
+    """Tests compare the two: an error that they share would not show."""
     strangers = [name for name in imports(path) if within(name, {"exporter"})]
     assert [name for name in strangers if not within(name, {"exporter.simulator"})] == []
 
@@ -100,7 +100,7 @@ def test_each_kind_of_io_happens_in_its_own_package(path: Path) -> None:
     wrong = [
         name
         for name in imports(path)
-        if (door := name.partition(".")[0]) in DOORS and not within(module_name(path), DOORS[door])
+        if (library := name.partition(".")[0]) in ONLY_IN and not within(module_name(path), ONLY_IN[library])
     ]
     assert wrong == []
 
@@ -108,8 +108,8 @@ def test_each_kind_of_io_happens_in_its_own_package(path: Path) -> None:
 @pytest.mark.parametrize("path", files("exporter.web"), ids=module_name)
 def test_the_web_knows_neither_cloud_nor_store(path: Path) -> None:
     """Serving never waits for them."""
-    rooms = {"exporter.cloud", "exporter.store", "exporter.ledger", "exporter.polling.poller"}
-    assert [name for name in imports(path) if within(name, rooms)] == []
+    hidden = {"exporter.cloud", "exporter.store", "exporter.ledger", "exporter.polling.poller"}
+    assert [name for name in imports(path) if within(name, hidden)] == []
 
 
 # Why a name may stand in more than one package.
