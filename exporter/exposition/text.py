@@ -1,7 +1,7 @@
 """Samples -> lines of the two text formats: Prometheus 0.0.4 and OpenMetrics 1.0.0.
 
 Knows how lines are written; knows no metric by name. Lines are written here, not by prometheus-client,
-because that takes ten times as long; a differential test holds every byte against prometheus-client's.
+because that takes ten times as long; a differential test compares every byte with prometheus-client's.
 """
 
 from __future__ import annotations

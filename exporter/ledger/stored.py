@@ -11,14 +11,11 @@ import msgspec
 from exporter.ledger.job_index import Job, JobIndex
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.minutes import MinuteTable
-from exporter.ledger.record import OPEN_STATES, LabelSet
+from exporter.ledger.record import LabelSet
 from exporter.ledger.settings import LedgerSettings
 from exporter.ledger.totals import (
-    CREATED,
     DURATION_LOWER,
     DURATION_UPPER,
-    EXPIRED,
-    FINISHED,
     TEXT_LENGTH,
     LabelSets,
     TotalKey,
@@ -42,15 +39,6 @@ class StoredLedger(msgspec.Struct, kw_only=True):
     last_complete_poll: int | None = None
     buckets: dict[str, tuple[int, ...]] = msgspec.field(default_factory=dict)
     """Histogram name -> the upper bounds it was counted with."""
-
-    def imbalance(self) -> int:
-        """Jobs created less those finished, expired and open (R12): anything but 0 is no ledger of ours."""
-        sums = {CREATED: 0, FINISHED: 0, EXPIRED: 0}
-        for (name, *_), value in self.totals.items():
-            if name in sums:
-                sums[name] += value
-        still_open = sum(job.state in OPEN_STATES for job in self.jobs.values())
-        return sums[CREATED] - sums[FINISHED] - sums[EXPIRED] - still_open
 
 
 def open_ledger(stored: StoredLedger, settings: LedgerSettings, documented: tuple[LabelSet, ...]) -> Ledger:

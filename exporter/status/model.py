@@ -21,7 +21,8 @@ from exporter.units import SECOND
 State = Literal["ok", "behind", "clock", "failing", "refused", "denied", "starting"]
 """ok: read in time; behind: read, but late; clock: the API's clock and ours differ by more than
 ``poll.overlap``, or what is counted is ahead of it; failing: no valid answer in the last poll; refused: the
-API refuses the credentials; starting: not polled yet."""
+API refuses the credentials; denied: it knows them, but does not allow them what this target asks for;
+starting: not polled yet."""
 
 PROBLEM_LIMIT: Final = 1000
 NOTABLE_LAG: Final = 1.0
@@ -39,6 +40,8 @@ class Jobs(msgspec.Struct, frozen=True):
 
 
 class FailureClass(msgspec.Struct, frozen=True):
+    """Failed jobs of one class, over all label sets."""
+
     fail_msg_class: str
     last_hour: int
     """As this process saw it."""
@@ -57,6 +60,8 @@ class CredentialsStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TargetStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One target, as docs/status-api.md has it."""
+
     name: str
     state: State
     region: str
@@ -103,6 +108,8 @@ class Reload(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that the page shows, as docs/status-api.md has it."""
+
     now: float
     started: float
     ready: bool

@@ -4,7 +4,7 @@ Knows SQL and files; must not know what the numbers mean.
 """
 
 from exporter.store.base import Store
-from exporter.store.repository import LedgerRepository, check_stored, minutes_loaded
+from exporter.store.repository import LedgerRepository, ledger_from, minutes_loaded
 from exporter.store.sqlite import SqliteStore, examine
 
-__all__ = ["LedgerRepository", "SqliteStore", "Store", "check_stored", "examine", "minutes_loaded"]
+__all__ = ["LedgerRepository", "SqliteStore", "Store", "examine", "ledger_from", "minutes_loaded"]

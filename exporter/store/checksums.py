@@ -30,13 +30,20 @@ COLUMNS: Final = {
     "label_sets": "target, job_type, tts_service_enum, place",
     "breakers": "0, credentials, state",
 }
-"""What the checksum of a row is computed of: its target first, then its name among the target's rows."""
+"""What the checksum of a row is computed of: its target first, then its name among the target's rows.
+
+Columns keep the names that they had in the first version: ``settled`` and ``forgotten`` are the watermarks
+``settled_until`` and ``evicted_until``, ``looked`` is ``Job.last_checked``.
+"""
 
 _OWNED: Final = ("jobs", "totals", "minutes", "label_sets")
 
-_SUM: Final = "(SELECT coalesce(sum((crc >> 1) * crc % 4294967291 + 1), 0) FROM {0} WHERE {1})"
+_PRIME: Final = 4_294_967_291
+"""The largest one that 32 bits can hold."""
+_SUM: Final = f"(SELECT coalesce(sum((crc >> 1) * crc % {_PRIME} + 1), 0) FROM {{0}} WHERE {{1}})"  # noqa: S608 - our own words
+"""Over rows of a table: ``_term``, in SQL."""
 _SUMS: Final = " + ".join(_SUM.format(table, "target = targets.id") for table in _OWNED)
-"""The sum over a target's rows, each as in ``_term``."""
+"""The sum over a target's rows."""
 
 SUM_KEY: Final = "''"
 """In SQL: instead of credentials in the row of ``breakers`` that keeps the sum over the others.
@@ -64,8 +71,7 @@ def register(db: sqlite3.Connection) -> None:
 
 
 class RowsSum:
-    """What the statements of a transaction change in its target's sum: SQL reports what it writes and
-    removes.
+    """What a transaction changes in its target's sum: its SQL reports what it writes and removes.
 
     SQL of this connection can call ``added_crc`` instead of ``row_crc`` for a row that is written, and
     ``removed(crc)``, always true, for a row that is not there afterwards.
@@ -90,7 +96,7 @@ class RowsSum:
 
 def _term(crc: int) -> int:
     """What a row adds to the sum. Not its plain CRC: of two rows that change alike, those may cancel out."""
-    return (crc >> 1) * crc % 4294967291 + 1
+    return (crc >> 1) * crc % _PRIME + 1
 
 
 def row_crc(owner: int, name: Value, *values: Value) -> int:

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from exporter.errors import ScopeChangedError, StoreCorruptError, StoreError
 from exporter.failures import RecentFailures
 from exporter.ledger import (
+    LabelSet,
     Ledger,
     LedgerSettings,
     StoredLedger,
@@ -41,18 +42,28 @@ def minutes_loaded(settings: LedgerSettings) -> int:
     return max(settings.window, settings.max_job_age, 2 * settings.overlap) + SPARE
 
 
-def check_stored(place: str, target: str, project_id: str, stored: StoredLedger) -> None:
-    """May this be counted on from? ``place`` is where it was stored, ``project_id`` is empty when not known.
+def ledger_from(
+    stored: StoredLedger,
+    settings: LedgerSettings,
+    documented: tuple[LabelSet, ...],
+    *,
+    target: str,
+    project_id: str,
+    place: str,
+) -> Ledger:
+    """A ledger that goes on from what is stored at ``place``; ``project_id`` is empty when it is not known.
 
-    Raises ScopeChangedError, StoreCorruptError.
+    Raises ScopeChangedError, and StoreCorruptError when it does not balance (R12).
     """
     if stored.project_id:
         _check_project(target, project_id, stored.project_id)
-    if off := stored.imbalance():
+    ledger = open_ledger(stored, settings, documented)
+    if off := ledger.imbalance():
         raise StoreCorruptError(
             f"{place}: the stored books of target {target!r} do not balance (by {off}): the store was"
             " changed from outside: move it away to start new books (an honest reset)"
         )
+    return ledger
 
 
 def _check_project(target: str, known: str, project_id: str) -> None:
@@ -133,11 +144,18 @@ class LedgerRepository:
         self._submitted = 0
         self._version = stored.version
         self._last_complete_poll = stored.last_complete_poll
-        check_stored(self._store.place, self._view.target, self._project_id, stored)
+        ledger = ledger_from(
+            stored,
+            self.settings,
+            self._documented,
+            target=self._view.target,
+            project_id=self._project_id,
+            place=self._store.place,
+        )
         self._project_id = stored.project_id or self._project_id
         self._recent.dropped()
-        self._ledger = open_ledger(stored, self.settings, self._documented)
-        self._ledger.recent = self._recent
+        ledger.recent = self._recent
+        self._ledger = ledger
         self.loads += 1
 
     def claim_project(self, project_id: str) -> None:
