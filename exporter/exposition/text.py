@@ -148,13 +148,14 @@ def _exemplar(exemplar: Exemplar | None, per_unit: int) -> str:
     job_id, value, at = exemplar
     if len(_JOB_ID) + len(job_id) > EXEMPLAR_LIMIT or not job_id.isprintable():
         return ""
-    return f" # {_labels((_JOB_ID,))((job_id,))} {floatToGoString(value / per_unit)} {at / SECOND}"
+    return f' # {{{_JOB_ID}="{_escape(job_id)}"}} {floatToGoString(value / per_unit)} {at / SECOND}'
 
 
 @cache
 def _labels(names: tuple[str, ...]) -> Callable[[tuple[str, ...]], str]:
-    """Writer of label values as ``{…}``, sorted by label name. Remembers: a publication changes numbers, not
-    labels.
+    """Writer of label values as ``{…}``, sorted by label name.
+
+    Remembers, until ``forget_labels``: a publication changes numbers, not labels.
     """
     order = sorted(range(len(names)), key=names.__getitem__)
     template = ",".join(f'{names[i]}="%s"' for i in order)
@@ -166,6 +167,11 @@ def _labels(names: tuple[str, ...]) -> Callable[[tuple[str, ...]], str]:
         return "{" + template % tuple([_escape(values[i]) for i in order]) + "}"
 
     return write
+
+
+def forget_labels() -> None:
+    """Those of targets that have gone would be remembered for long; others are written again when needed."""
+    _labels.cache_clear()
 
 
 def format_value(value: float) -> str:
