@@ -50,12 +50,12 @@ def findings(config: Config, environ: Mapping[str, str], flags: Flags) -> Findin
 def _store(config: Config) -> tuple[list[str], list[str]]:
     """Problems and warnings: one line at most."""
     try:
-        examine_store(config)
+        exposed = examine_store(config)
     except StoreLockedError as error:  # a running exporter is what most often holds it
         return [], [f"storage.url: {error}"]
     except StoreError as error:
         return [str(error) if str(error).startswith("storage.url") else f"storage.url: {error}"], []
-    return [], []
+    return [], [] if exposed is None else [f"storage.url: {exposed}"]
 
 
 def _addresses(addresses: Sequence[str]) -> tuple[list[str], list[str]]:

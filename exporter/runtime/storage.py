@@ -5,22 +5,32 @@ Knows which kinds of stores there are; must not know what is in them.
 
 from __future__ import annotations
 
+import logging
 import time
 
+from exporter import log
 from exporter.config import Config
 from exporter.ledger import documented_label_sets
 from exporter.runtime.target import classifier, ledger_scope, ledger_settings
-from exporter.store import SqliteStore, Store, examine, ledger_from, minutes_loaded
+from exporter.store import SqliteStore, Store, examine, exposed, ledger_from, minutes_loaded
 from exporter.units import SECOND
+
+logger = logging.getLogger(__name__)
 
 
 def open_store(config: Config) -> Store:
     """The store that ``storage.url`` names. Raises StoreError."""
-    return SqliteStore(config.storage.sqlite_file)
+    store = SqliteStore(config.storage.sqlite_file)
+    if store.exposed is not None:
+        log.warn(logger, "the store is not private", problem=store.exposed)
+    return store
 
 
-def examine_store(config: Config) -> None:
-    """Raises StoreError when it could not be opened, or no target's ledger loaded; changes nothing."""
+def examine_store(config: Config) -> str | None:
+    """Raises StoreError when it could not be opened, or no target's ledger loaded; changes nothing.
+
+    Returns what cannot be made private of its files, if anything.
+    """
     classes, file = classifier(config), config.storage.sqlite_file
     targets = {target.name: target for target in config.targets}
     settings = {name: ledger_settings(config, target, classes) for name, target in targets.items()}
@@ -36,3 +46,4 @@ def examine_store(config: Config) -> None:
             project_id=targets[name].project_id or "",
             place=str(file.resolve()),
         )
+    return exposed(file)

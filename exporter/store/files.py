@@ -1,43 +1,30 @@
-"""The files of a SQLite store: who may read them, that no two exporters use them, that they are still there.
-
-Two locks are held until the process ends, however it ends: one on ``FILE.lock``, and one within the database
-itself, which survives that ``FILE.lock`` is removed and holds for every name of the same file. Neither keeps
-SQLite's readers out.
+"""The files of a SQLite store: who may read them, that no two exporters use them (``locks.py``), that they
+are still there.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import stat
-import struct
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from exporter.errors import StoreCorruptError, StoreError, StoreLockedError
+from exporter.errors import StoreCorruptError, StoreError
 from exporter.process import reason
-from exporter.store import wal
+from exporter.store import locks, wal
 
 _MODE: Final = 0o600
 """Whoever can open a store for reading can take locks that stop the counting."""
-
-_LOCKED_BYTE: Final = 1 << 62
-"""Within the database, far from the bytes that SQLite locks."""
-
-_REGION: Final = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, _LOCKED_BYTE, 1, 0)
-_NO_LOCK: Final = struct.pack("h", fcntl.F_UNLCK)
 
 _LONGEST: Final = 504
 """Bytes of a path: SQLite's 512, with ``-journal`` at its end."""
 
 _SPACE: Final = 64 * 1024
 """About what each of the files of an empty store takes."""
-
-_HELD: Final = (errno.EAGAIN, errno.EACCES)
 
 
 def resolved(path: Path) -> Path:
@@ -60,12 +47,10 @@ class StoreFiles:
         self._size = 0
         """Of the database after the last commit, in bytes: it never becomes smaller."""
         with contextlib.ExitStack() as opened:
-            lock = self._open(_beside(path, ".lock"), opened)
-            self._take(fcntl.flock, lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            locks.lock_file(path, self._open(_beside(path, ".lock"), opened))
             _refuse_unusable(path)
             self._database = self._open(path, opened)
-            if hasattr(fcntl, "F_OFD_SETLK"):  # Linux: a lock that no other descriptor's end lets go of
-                self._take(fcntl.fcntl, self._database, fcntl.F_OFD_SETLK, _REGION)
+            locks.lock_database(path, self._database)
             self._opened = opened.pop_all()
 
     def opened(self) -> None:
@@ -116,13 +101,28 @@ class StoreFiles:
         self._present[path] = found.st_dev, found.st_ino
         return descriptor
 
-    def _take(self, take: Callable[..., object], *arguments: object) -> None:
+
+def exposed(path: Path, *, opened: bool) -> str | None:
+    """What lets others read the files, or stop the counting by a lock, and cannot be changed by this user.
+
+    Before they are ``opened``, what that will change is left out. One line; ``None`` where there is nothing.
+    """
+    user = os.geteuid()
+    for suffix in ("", "-wal", "-shm", ".lock"):
+        file = _beside(path, suffix)
         try:
-            take(*arguments)
-        except OSError as error:
-            if error.errno in _HELD:
-                raise _locked(self._path) from None
-            raise StoreError(f"{self._path}: cannot be locked ({reason(error)})") from None
+            found = file.stat()
+        except OSError:
+            continue
+        mode = stat.S_IMODE(found.st_mode)
+        if found.st_uid not in (user, 0):
+            what = f"belongs to the user with the number {found.st_uid}, not to this one ({user})"
+        elif mode & 0o077 and (opened or user not in (found.st_uid, 0)):
+            what = f"is open to other users (mode {mode:04o}), and this one could not change that"
+        else:
+            continue
+        return f"{file}: {what}: others may stop the counting by a lock: chown and chmod 600 all of them"
+    return None
 
 
 def examine(path: Path) -> bool:
@@ -139,10 +139,8 @@ def examine(path: Path) -> bool:
             except FileNotFoundError:
                 missing.append(file)
                 continue
-            if file == path and hasattr(fcntl, "F_OFD_GETLK"):
-                held = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _REGION)
-                if held[: len(_NO_LOCK)] != _NO_LOCK:
-                    raise _locked(path)
+            if file == path and locks.is_locked(path, descriptor):
+                raise locks.locked(path)
     _try_to_write([*missing, *(_beside(path, suffix) for suffix in ("-wal", "-shm"))])
     return _size(path) > 0 and not (_size(_beside(path, "-wal")) or _size(_beside(path, "-journal")))
 
@@ -160,6 +158,8 @@ def _try_to_write(paths: Sequence[Path]) -> None:
                     f"{path}: no file can be made in {folder} ({reason(error)}): storage.url needs an"
                     " existing, writable folder with free space"
                 ) from None
+            locks.lock_file(path, file.fileno())
+            locks.lock_database(path, file.fileno())
             if written < _SPACE:
                 raise StoreError(f"{path}: no space left in {folder}, or no file may be as large")
 
@@ -212,14 +212,8 @@ def _beside(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)
 
 
-def _locked(path: Path) -> StoreLockedError:
-    return StoreLockedError(
-        f"{path}: another exporter is using this store: stop it, or use another storage.url for this one"
-    )
-
-
 def _make_private(file: int | Path, found: os.stat_result) -> None:
-    """As the umask would have it or not. A file of somebody else stays as its owner made it."""
+    """As the umask would have it or not. Where that cannot be done, ``exposed`` finds it."""
     if stat.S_IMODE(found.st_mode) != _MODE:
         with contextlib.suppress(OSError):
             os.chmod(file, _MODE)  # noqa: PTH101 - a descriptor, where there is one

@@ -40,6 +40,8 @@ class SqliteStore:
         try:
             self._open()
             self._files.opened()
+            self.exposed = files.exposed(path, opened=True)
+            """What cannot be made private of its files, if anything."""
         except BaseException:
             self.close()
             raise
@@ -175,6 +177,11 @@ def examine(path: Path, scopes: Mapping[str, str], now: int, keep: int) -> Itera
         for target, scope in scopes.items():
             if (found := load_target(db, path, target, scope, now, keep)) is not None:
                 yield target, found[1]
+
+
+def exposed(path: Path) -> str | None:
+    """What a start could not make private of the files, if anything."""
+    return files.exposed(resolved(path), opened=False)
 
 
 def _check(db: sqlite3.Connection, path: Path) -> None:
