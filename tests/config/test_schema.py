@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,17 @@ def _sample(method: str) -> str:
     return "\n".join(lines)
 
 
+def _blocks(page: str) -> dict[str, str]:
+    """The configurations that a page shows."""
+    found = re.findall(r"^```yaml\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.M | re.S)
+    shown = [text for text in found if re.search("^targets:", text, re.M)]
+    assert shown, page
+    return {f"{page} {number}": text for number, text in enumerate(shown)}
+
+
 GOOD = {
+    **_blocks("README.md"),
+    **_blocks("docs/deployment.md"),
     "minimal": TARGET,
     "full": FULL.replace("+10:00", "'+10:00'"),  # PyYAML alone takes it for a number
     "empty sections": f"poll:\nmetrics:\nstorage:\nfail_msg_classes:\n{TARGET}",
