@@ -5,6 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore $(BIN)/python -m pip --quiet
 
+# Tests start the program some hundred times: it is compiled once.
+export PYTHONDONTWRITEBYTECODE =
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo check test test-lowest lint bench bench-scrape bench-hostile soak docs dashboards manifests lock image-test tools clean
@@ -32,10 +35,11 @@ demo: $(VENV)/installed
 check: lint
 	$(BIN)/pytest -n auto -m 'not slow and not e2e'
 
-# Coverage costs time and is measured on what is quick: slow tests and whole programs run without.
+# Coverage costs time and is measured on what is quick: slow tests and whole programs run without. These often wait,
+# so they get one worker more than there are cores; among the quick ones are some that need a core of their own.
 test: tools lint
 	$(BIN)/pytest -n auto -m 'not slow and not e2e' --cov --cov-report=term-missing --cov-fail-under=95
-	$(BIN)/pytest -n auto -m 'slow or e2e'
+	$(BIN)/pytest -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist worksteal -m 'slow or e2e'
 
 # Left out: what needs other programs, or is about files that are no part of the program.
 LOWEST := $(VENV)/lowest
