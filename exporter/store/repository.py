@@ -105,11 +105,11 @@ class LedgerRepository:
         self._last_complete_poll: int | None = None
         self._unsaved: list[tuple[str, int]] = []
         """Polls (outcome, milliseconds) that are in no commit yet: they are kept while the store fails."""
+        self._submitted = 0
+        """How many of them are in a commit whose end is not known."""
         self._recent = RecentFailures()
         self.problem = ""
         """Why the last poll was not complete: memory only, but a successor takes it over."""
-        self._submitted = 0
-        """How many of them are in a commit whose end is not known."""
 
     @property
     def loaded(self) -> bool:
