@@ -212,3 +212,10 @@ def test_only_what_is_public_is_judged() -> None:
     files = [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
     reaches = [f"{path.relative_to(ROOT)}, {reach}" for path in files for reach in private_reaches(path)]
     assert reaches == []
+
+
+def test_names_of_tests_are_short() -> None:
+    """Each fits into a line of pytest's, with what is said of it."""
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "tests").rglob("test_*.py")]
+    defined = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    assert [node.name for node in defined if node.name.startswith("test_") and len(node.name) >= 60] == []

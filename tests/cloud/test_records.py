@@ -206,7 +206,7 @@ def test_fail_msg_is_cut_and_cleaned() -> None:
 
 
 @pytest.mark.parametrize("other", [{}, {"job_id": []}], ids=["well-formed", "loosely"])
-def test_a_secret_echoed_in_fail_msg_is_masked(other: dict[str, object]) -> None:
+def test_a_secret_echoed_in_fail_msg_is_redacted(other: dict[str, object]) -> None:
     """Whether or not the rest of its record is as documented."""
     body = json.dumps({"count": 1, "data": [{"fail_msg": "bad token Secret123456", **other}]}).encode()
     page = Decoder("UTC").decode(body, redact=MessageRedactor(["Secret123456"]))

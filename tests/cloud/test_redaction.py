@@ -14,7 +14,7 @@ from exporter.ledger.record import JobsQuery
 from tests.cloud.world import Events, jobs, run, target
 
 
-def test_secrets_from_files_and_their_successors_are_masked(tmp_path: Path) -> None:
+def test_secrets_from_files_and_their_successors_are_redacted(tmp_path: Path) -> None:
     """Also while the very first request is still under way; after a rotation old and new."""
     redactor, seen = log.Redactor(), []
     path = tmp_path / "sk"
@@ -42,7 +42,7 @@ def test_secrets_from_files_and_their_successors_are_masked(tmp_path: Path) -> N
     assert seen == ["*** *** second-secret-key", "*** *** ***"]
 
 
-def test_a_text_is_not_cut_before_its_secrets_are_masked() -> None:
+def test_a_text_is_not_cut_before_its_secrets_are_redacted() -> None:
     """A token is longer than the piece of an odd answer that a message shows."""
     from exporter.cloud.http.errors import bad_page
     from exporter.cloud.redact import MessageRedactor

@@ -280,7 +280,7 @@ def test_counters_are_exact_while_records_come_and_go_on_pages(tmp_path: Path) -
 
 
 @pytest.mark.e2e
-def test_every_counter_equals_the_truth_with_odd_records_answers_and_dates(tmp_path: Path) -> None:
+def test_counters_are_exact_with_odd_records_answers_dates(tmp_path: Path) -> None:
     """Records that lack what they are known by, answers that trickle or are huge, dates that stand still."""
     faults = [*ODD_ANSWERS, LATE_NEIGHBOURS]
     run(tmp_path, seed=5, faults=faults, kills=False, options={}, seconds=12.0, world=ODD_RECORDS)

@@ -277,7 +277,7 @@ def test_an_expired_job_that_ends_after_all_is_a_regression() -> None:
     assert ledger.totals.plain(ANOMALIES, Anomaly.STATE_REGRESSION) == 1
 
 
-def test_an_absence_is_measured_from_where_it_surely_had_begun() -> None:
+def test_a_job_is_missing_from_where_it_surely_had_begun() -> None:
     """The time of a check is a lower bound: one that is minutes low would make minutes of seconds."""
     ledger = new_ledger()
     ledger.see(record(), sighting(NOW))

@@ -122,7 +122,7 @@ def test_always_one_line(style: log.LogFormat, message: str, value: str) -> None
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_secrets_are_masked(style: log.LogFormat) -> None:
+def test_secrets_are_redacted(style: log.LogFormat) -> None:
     """A registered secret shows nowhere: fields, messages, errors, tracebacks, other spellings."""
     out = Log("debug", style)
     out.redactor.add(SECRET)
@@ -138,7 +138,7 @@ def test_secrets_are_masked(style: log.LogFormat) -> None:
         assert part not in out.text
 
 
-def test_a_secret_added_later_is_masked() -> None:
+def test_a_secret_added_later_is_redacted() -> None:
     """A renewed token is masked from the moment it is known."""
     out = Log()
     out.redactor.add("")

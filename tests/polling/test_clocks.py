@@ -372,7 +372,7 @@ def undated(answer: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("restart", [False, True], ids=["running", "restarted"])
 @pytest.mark.parametrize("step", [0, 2 * HOUR, -2 * HOUR, 100 * YEAR, -20 * YEAR], ids=str)
-def test_an_api_that_never_tells_its_time_is_counted_by_our_clock(
+def test_an_api_that_tells_no_time_is_counted_by_our_clock(
     harness: ClockedHarness, step: int, restart: bool
 ) -> None:
     """From the very first answer on; where ours is set meanwhile, what passed and records outvote it."""
@@ -416,7 +416,7 @@ def test_a_date_that_never_changes_does_not_end_the_counting(
 
 
 @pytest.mark.parametrize("ours", [-2 * HOUR, -5 * MINUTE], ids=str)
-def test_a_slow_clock_that_is_alone_counts_no_job_that_had_ended(harness: ClockedHarness, ours: int) -> None:
+def test_a_slow_clock_alone_counts_no_job_that_had_ended(harness: ClockedHarness, ours: int) -> None:
     """A baseline two hours early would count the jobs of two hours before."""
     harness.history()
     harness.clock.tell(undated)
@@ -441,7 +441,7 @@ def test_a_suspended_machine_recovers_without_a_date(harness: ClockedHarness) ->
     assert harness.counted() == (jobs, jobs, 0)
 
 
-def test_a_date_that_is_missing_is_said_once_and_taken_back_once(
+def test_a_missing_date_is_said_once_and_taken_back_once(
     harness: ClockedHarness, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A line per change, not per poll."""

@@ -287,7 +287,7 @@ def test_a_job_shown_after_all_ends_no_reading_of_a_late_record(store: SqliteSto
     assert harness.created() == 3001
 
 
-def test_a_probe_between_empty_answers_makes_no_absence_longer(store: SqliteStore) -> None:
+def test_a_probe_between_empty_answers_adds_no_missing_time(store: SqliteStore) -> None:
     """What it shows is recorded; when it was asked, and so how long anything is missing, nobody knows."""
     harness = PollerHarness(store, time_filters=False)
     harness.api.time_filters_work = False

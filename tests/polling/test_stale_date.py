@@ -29,7 +29,7 @@ async def stale(harness: PollerHarness, minutes: int, hidden_for: int) -> str:
     return job_id
 
 
-def test_a_stale_date_makes_no_absence_longer(store: SqliteStore) -> None:
+def test_a_stale_date_adds_no_missing_time(store: SqliteStore) -> None:
     """Two minutes of absence are no twenty, whatever the first answer's clock said."""
     harness = PollerHarness(store)
     job_id = asyncio.run(stale(harness, 20, hidden_for=120))

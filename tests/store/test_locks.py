@@ -32,7 +32,7 @@ def without(monkeypatch: pytest.MonkeyPatch, name: str, error: int, *commands: i
 
 
 @pytest.mark.parametrize("error", UNSUPPORTED, ids=errno.errorcode.get)
-def test_without_locks_of_descriptors_the_lock_file_keeps_others_out(
+def test_without_descriptor_locks_the_lock_file_is_enough(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
 ) -> None:
     """A sandbox like gVisor has none, and all that SQLite needs."""

@@ -120,7 +120,7 @@ def test_a_clock_set_during_a_failed_first_start_counts_no_past(
 
 @pytest.mark.parametrize("hours", [-23, -1, 1, 23])
 @pytest.mark.parametrize("off", [0, 30 * MINUTE], ids=["restarted", "rebooted"])
-def test_a_clock_that_was_wrong_when_it_failed_moves_no_baseline(
+def test_a_clock_wrong_when_a_start_failed_moves_no_baseline(
     harness: PollerHarness, hours: int, off: int
 ) -> None:
     """A day slow at the first try and right afterwards: jobs of that day are not new.

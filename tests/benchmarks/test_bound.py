@@ -51,7 +51,7 @@ def test_the_bound_is_what_the_best_of_all_plans_costs(
 
 
 @pytest.mark.slow
-def test_looks_at_stuck_jobs_fill_the_pages_they_cost() -> None:
+def test_rechecks_of_stuck_jobs_fill_the_pages_they_cost() -> None:
     """A page shows a hundred jobs for one request: listing only what is due leaves a fifth of that unused."""
     workload = Workload("stuck", 60.0, warm_up=2 * HOUR, measured=HOUR / 2, stuck=0.02)
     costs = run(workload)
