@@ -46,13 +46,12 @@ class SeenPage(msgspec.Struct, frozen=True):
 
 
 _Fetched = tuple[Page, Sighting]
-_PageReply = _Fetched | ApiError | None
 
-Steps = Generator[JobsQuery, _PageReply, None]
-"""Reads a window: yields one request after the other and is sent what it brought; then it ends.
+Steps = Generator[JobsQuery, _Fetched | None, None]
+"""Reads a window: yields one request after the other and is sent its answer; then it ends.
 
-That is a page, or an error where the page is too large to be read; ``None`` where a poll's budget allowed no
-request: after it, the same or an earlier page is asked for.
+Errors are thrown into it. After ``None``, where a poll's budget allowed no request, it asks for the same or
+an earlier page.
 """
 
 
@@ -183,8 +182,7 @@ class Reader:
         return await self.go_on(result, deadline)
 
     async def go_on(self, result: WindowResult, deadline: float) -> WindowResult:
-        """Read what is left of a window whose reading the budget of the last poll ended, from the same page
-        on.
+        """Read what is left of a window after a poll's budget ended its reading: from the same page on.
 
         The anchor shows whether the list shifted meanwhile, as it does between any two pages.
         """
@@ -193,7 +191,12 @@ class Reader:
         try:
             query = steps.send(None)
             while True:
-                query = steps.send(await self._answer(query, deadline))
+                try:
+                    fetched = await self._fetch(query, deadline)
+                except ApiError as error:
+                    query = steps.throw(error)
+                else:
+                    query = steps.send(fetched)
         except StopIteration:
             result.rest = None
         except BudgetSpentError as error:
@@ -219,7 +222,7 @@ class Reader:
         *,
         unfiltered: bool = False,
         job_type: str | None = None,
-    ) -> Generator[JobsQuery, _PageReply, ReadState]:
+    ) -> Generator[JobsQuery, _Fetched | None, ReadState]:
         """Read page by page, each of 100 records, or of fewer where one of them makes the page too large."""
         since, until = (
             (None, None) if unfiltered else (result.window.since - WINDOW_MARGIN, result.window.until)
@@ -227,17 +230,20 @@ class Reader:
         query = JobsQuery(since, until, job_type=job_type)
         state, limit = ReadState.MORE, PAGE_LIMIT
         while state is ReadState.MORE:
-            page = yield from self._page(result, replace(query, limit=limit, offset=read.offset))
+            try:
+                if limit >= ANCHORED:
+                    page = yield from self._page(result, replace(query, limit=limit, offset=read.offset))
+                else:
+                    page = yield from self._page_of_two(result, query, read)
+            except ApiError as error:
+                if error.kind is not ErrorKind.TOO_LARGE or limit < ANCHORED:
+                    raise
+                limit = max(limit // 2, ANCHORED) if limit > ANCHORED else 1
+                continue
             if page is None:
                 read.go_on_later()
                 continue
-            if isinstance(page, Page):
-                limit = min(2 * limit, PAGE_LIMIT)
-            elif limit > ANCHORED:
-                limit = max(limit // 2, ANCHORED)
-                continue
-            else:
-                page = yield from self._page_of_two(result, query, read)
+            limit = min(2 * limit, PAGE_LIMIT)
             state = read.add(page)
         result.complete = state is ReadState.COMPLETE
         result.listing = tuple(read.records)
@@ -247,11 +253,11 @@ class Reader:
 
     def _page(
         self, result: WindowResult, query: JobsQuery
-    ) -> Generator[JobsQuery, _PageReply, Page | ApiError | None]:
+    ) -> Generator[JobsQuery, _Fetched | None, Page | None]:
         """Ask for one page and add it to the result."""
         fetched = yield query
-        if not isinstance(fetched, tuple):
-            return fetched
+        if fetched is None:
+            return None
         page, sighting = fetched[0], replace(fetched[1], until=result.window.until)
         page = Page(_dated(page.records, sighting), page.count)
         seen = SeenPage(page.records, sighting)
@@ -262,7 +268,7 @@ class Reader:
 
     def _page_of_two(
         self, result: WindowResult, query: JobsQuery, read: WindowRead
-    ) -> Generator[JobsQuery, _PageReply, Page]:
+    ) -> Generator[JobsQuery, _Fetched | None, Page]:
         """Ask for the anchor and for the next record alone, one request each, and make a page of the two.
 
         Raises ApiError where one of them is too large even so. The anchor is asked for last: if the list
@@ -273,8 +279,6 @@ class Reader:
             page = None
             while page is None:
                 page = yield from self._page(result, replace(query, limit=1, offset=offset))
-            if isinstance(page, ApiError):
-                raise page
             pages.insert(0, page)
         counts = [page.count for page in pages if page.count is not None]
         return Page(
@@ -309,14 +313,6 @@ class Reader:
         result.complete = bool(self.memory.trust_count) and counted == elements
         result.listing = tuple(listing)
         result.reason = f"the job types add up to {elements} of {counted}"
-
-    async def _answer(self, query: JobsQuery, deadline: float) -> _Fetched | ApiError:
-        try:
-            return await self._fetch(query, deadline)
-        except ApiError as error:
-            if error.kind is not ErrorKind.TOO_LARGE:
-                raise
-            return error
 
     async def _fetch(self, query: JobsQuery, deadline: float) -> _Fetched:
         """One answer, with the bounds asked for. Raises BudgetSpentError instead of asking for too many."""
