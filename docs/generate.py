@@ -29,9 +29,9 @@ at 0 from the start; histograms appear with the first event of a label set.
 """
 
 SECTIONS: tuple[tuple[str, Iterable[Metric[Any]]], ...] = (
-    ("Jobs", catalog.JOBS),
-    ("API client", catalog.API),
-    ("The exporter itself", (*catalog.POLLS, *catalog.PROCESS)),
+    ("Jobs", catalog.JOB_METRICS),
+    ("API client", catalog.API_METRICS),
+    ("The exporter itself", (*catalog.POLL_METRICS, *catalog.PROCESS_METRICS)),
 )
 
 APPENDIX = """\

@@ -117,9 +117,9 @@ def families(size: Size) -> list[Family]:
     """The same numbers for a client library of Prometheus."""
     views = published(size)
     tables: list[tuple[Any, Any]] = [
-        *((metric, views) for metric in (*catalog.JOBS, *catalog.POLLS)),
-        *((metric, api(size).views()) for metric in catalog.API),
-        *((metric, [PROCESS]) for metric in catalog.PROCESS),
+        *((metric, views) for metric in (*catalog.JOB_METRICS, *catalog.POLL_METRICS)),
+        *((metric, api(size).views()) for metric in catalog.API_METRICS),
+        *((metric, [PROCESS]) for metric in catalog.PROCESS_METRICS),
     ]
     return [_family(metric, sources) for metric, sources in tables]
 

@@ -46,7 +46,7 @@ class Metric(Generic[S]):
         return self.name.removesuffix("_total") if self.type == "counter" else self.name
 
 
-JOBS: Final[tuple[Metric[TargetView], ...]] = (
+JOB_METRICS: Final[tuple[Metric[TargetView], ...]] = (
     Metric(
         "metastudio_tts_jobs",
         "gauge",
@@ -138,7 +138,7 @@ JOBS: Final[tuple[Metric[TargetView], ...]] = (
     ),
 )
 
-API: Final[tuple[Metric[ApiView], ...]] = (
+API_METRICS: Final[tuple[Metric[ApiView], ...]] = (
     Metric(
         "metastudio_api_requests_total",
         "counter",
@@ -217,7 +217,7 @@ API: Final[tuple[Metric[ApiView], ...]] = (
     ),
 )
 
-POLLS: Final[tuple[Metric[TargetView], ...]] = (
+POLL_METRICS: Final[tuple[Metric[TargetView], ...]] = (
     Metric(
         "metastudio_up",
         "gauge",
@@ -295,7 +295,7 @@ POLLS: Final[tuple[Metric[TargetView], ...]] = (
     ),
 )
 
-PROCESS: Final[tuple[Metric[ProcessView], ...]] = (
+PROCESS_METRICS: Final[tuple[Metric[ProcessView], ...]] = (
     Metric(
         "metastudio_exporter_build_info",
         "gauge",
@@ -330,4 +330,4 @@ PROCESS: Final[tuple[Metric[ProcessView], ...]] = (
     ),
 )
 
-METRICS: Final[tuple[Metric[Any], ...]] = (*JOBS, *API, *POLLS, *PROCESS)
+METRICS: Final[tuple[Metric[Any], ...]] = (*JOB_METRICS, *API_METRICS, *POLL_METRICS, *PROCESS_METRICS)

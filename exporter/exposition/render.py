@@ -71,10 +71,10 @@ class Exposition:
 
     def show_created(self, wanted: bool) -> None:
         """Whether there are ``_created`` series, from now on: a reload may change it."""
-        self._job_families = _FamilyCache(catalog.JOBS, wanted, _counting_since)
-        self._api_families = _FamilyCache(catalog.API, wanted, _api_created)
-        self._poll_families = _FamilyCache(catalog.POLLS, wanted, _counting_since)
-        self._process_families = _FamilyCache(catalog.PROCESS, wanted, _process_created)
+        self._job_families = _FamilyCache(catalog.JOB_METRICS, wanted, _counting_since)
+        self._api_families = _FamilyCache(catalog.API_METRICS, wanted, _api_created)
+        self._poll_families = _FamilyCache(catalog.POLL_METRICS, wanted, _counting_since)
+        self._process_families = _FamilyCache(catalog.PROCESS_METRICS, wanted, _process_created)
 
     @property
     def published(self) -> tuple[TargetView, ...]:

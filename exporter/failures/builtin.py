@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from typing import Final
 
-ClassRule = tuple[str, str]
+ClassPattern = tuple[str, str]
 """(class, RE2 pattern searched anywhere in the message)"""
 
 
-def _rule(name: str, *alternatives: str) -> ClassRule:
+def _rule(name: str, *alternatives: str) -> ClassPattern:
     return name, "(?is)" + "|".join(alternatives)
 
 
-def _codes(name: str, *codes: str) -> ClassRule:
+def _codes(name: str, *codes: str) -> ClassPattern:
     return name, rf"(?i)\b0?({'|'.join(codes)})\b"
 
 
@@ -166,4 +166,4 @@ _BY_WORDS: Final = (
     ),
 )
 
-BUILTIN_RULES: Final[tuple[ClassRule, ...]] = _BY_CODE + _BY_PHRASE + _BY_WORDS
+BUILTIN_RULES: Final[tuple[ClassPattern, ...]] = _BY_CODE + _BY_PHRASE + _BY_WORDS

@@ -12,13 +12,13 @@ from typing import Any, Final
 
 import re2
 
-from exporter.failures.builtin import BUILTIN_RULES, ClassRule
+from exporter.failures.builtin import BUILTIN_RULES, ClassPattern
 
 UNCLASSIFIED: Final = "unclassified"
 NO_MESSAGE: Final = "no_message"
 
 
-__all__ = ["BUILTIN_RULES", "ClassRule", "Classifier", "compile_rule", "template"]
+__all__ = ["BUILTIN_RULES", "ClassPattern", "Classifier", "compile_rule", "template"]
 
 CLASSIFIED_LIMIT: Final = 4096
 TEMPLATE_LIMIT: Final = 200
@@ -47,7 +47,7 @@ def compile_rule(pattern: str) -> Any:  # noqa: ANN401 - google-re2 ships no typ
 class Classifier:
     """Tries rules in order; the first that matches names the class. ValueError for a pattern RE2 refuses."""
 
-    def __init__(self, rules: Iterable[ClassRule]) -> None:
+    def __init__(self, rules: Iterable[ClassPattern]) -> None:
         rules = tuple(rules)
         named = dict.fromkeys(name for name, _ in rules if name not in (UNCLASSIFIED, NO_MESSAGE))
         self.classes: tuple[str, ...] = (*named, UNCLASSIFIED, NO_MESSAGE)

@@ -33,7 +33,7 @@ def gauge_start(ledger: Ledger, now: int) -> int:
 
 
 def history_start(ledger: Ledger, now: int) -> int:
-    """How far back before the baseline is read (R4): a window before it, also when that lies further back."""
+    """How far back before the baseline is read (R4, docs/counting.md): a window, wherever the baseline is."""
     start, baseline = gauge_start(ledger, now), ledger.watermarks.baseline
     if now - baseline > ledger.settings.max_catch_up + ledger.settings.window:
         return start  # counting began long ago

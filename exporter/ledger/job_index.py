@@ -67,7 +67,7 @@ class Job(msgspec.Struct, gc=False, array_like=True):
         return self.job_type, self.tts_service_enum, self.state
 
     def spacing(self, now: int, interval: int) -> int:
-        """How often it must be checked, in milliseconds: max(interval, age/20) (R9)."""
+        """How often it must be checked, in milliseconds: max(interval, age/20) (R9, docs/counting.md)."""
         return max(interval, (now - self.created) // 20)
 
     def due_at(self, interval: int, max_age: int) -> int:

@@ -23,6 +23,8 @@ from exporter.ledger.totals import (
     CREATED,
     DURATION_LOWER,
     DURATION_UPPER,
+    EXPIRATIONS,
+    FAILURES,
     FINISHED,
     FOLDED,
     FOLDED_LABEL_SET,
@@ -32,8 +34,6 @@ from exporter.ledger.totals import (
     LabelSets,
     Totals,
 )
-from exporter.ledger.totals import EXPIRED as EXPIRED_TOTAL
-from exporter.ledger.totals import FAILURES as FAILURES_TOTAL
 from exporter.ledger.two_times import finished_before_counting, latest, remember_uncounted
 from exporter.ledger.watermarks import Watermarks, floor_second
 
@@ -221,7 +221,7 @@ class Ledger:
         fail_class = ""
         if state == FAILED:
             fail_class = self.settings.classify(record.fail_msg)
-            total = self.totals.add(FAILURES_TOTAL, label_set, fail_class)
+            total = self.totals.add(FAILURES, label_set, fail_class)
             self.recent.failed(ended, fail_class, record.fail_msg)
             self.exemplars.take(total, record.job_id, 1, ended)
         else:
@@ -245,7 +245,7 @@ class Ledger:
             self.exemplars.take(bucket, job_id, duration, ended)
 
     def _count_expired(self, job_id: str, job: Job, reason: str) -> None:
-        self.totals.add(EXPIRED_TOTAL, job.label_set, reason)
+        self.totals.add(EXPIRATIONS, job.label_set, reason)
         self.minutes.add(job.created, job.label_set, job.state, reason, max(0, job.text_length))
         self.jobs.close(job_id, job, EXPIRED)
         self._evict_if_old(job_id, job)
@@ -316,7 +316,7 @@ class Ledger:
             del blocking[job_id]
 
     def jump(self, now: int) -> int:
-        """Give up what is further back than ``max_catch_up`` (R8). Returns the milliseconds skipped."""
+        """Skip what is further back than ``max_catch_up`` (R8). Returns the milliseconds skipped."""
         before = self._remembered_since
         skipped = self.watermarks.jump(now, self.settings.max_catch_up)
         if skipped:
@@ -373,7 +373,7 @@ class Ledger:
     def imbalance(self) -> int:
         """Jobs created less those finished, expired and open (R12): anything but 0 is a defect."""
         total = self.totals.sum
-        return total(CREATED) - total(FINISHED) - total(EXPIRED_TOTAL) - self.jobs.open_count
+        return total(CREATED) - total(FINISHED) - total(EXPIRATIONS) - self.jobs.open_count
 
     # --- anomalies ------------------------------------------------------------------------------------
 

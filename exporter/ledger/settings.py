@@ -21,7 +21,8 @@ class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
     classify: Callable[[str], str]
     """``fail_msg`` -> class."""
     time_may_repeat: int = 0
-    """How far apart the two times may be that one text means, where the list has no time filters (R7).
+    """How far apart the two times may be that one text means, where the list has no time filters.
 
-    Finished jobs are remembered for so much longer: one of the first hour would look new in the second.
+    R7, docs/counting.md. Finished jobs are remembered for so much longer: one of the first hour would look
+    new in the second.
     """

@@ -22,7 +22,7 @@ from exporter.ledger.totals import (
     CREATED,
     DURATION_LOWER,
     DURATION_UPPER,
-    EXPIRED,
+    EXPIRATIONS,
     FAILURES,
     FINISHED,
     FOLDED,
@@ -57,7 +57,7 @@ class LastPoll(msgspec.Struct, frozen=True, kw_only=True):
     clock_skew_ms: int | None = None
     """API clock minus ours; ``None`` until an answer carried a usable ``Date``."""
     believed_skew_ms: int | None = None
-    """The same for the time that counting goes by, where not all of that ``Date`` is believed (R3)."""
+    """The same for the time that counting goes by: ``Date`` as far as believed (R3, docs/counting.md)."""
     clocks_disagree: bool = False
     """By more than ``poll.overlap``; or what is counted is ahead of what the API's clock says."""
     problem: str = ""
@@ -130,7 +130,7 @@ def take_snapshot(
         finished=groups.get(FINISHED, {}),
         failures=groups.get(FAILURES, {}),
         failure_exemplars=exemplars.of(FAILURES),
-        expired=groups.get(EXPIRED, {}),
+        expired=groups.get(EXPIRATIONS, {}),
         synthesized_characters=by_label_set(groups.get(SYNTHESIZED, {})),
         text_length=histograms(groups.get(TEXT_LENGTH, {}), settings.text_length_buckets),
         duration_upper_bound=histograms(

@@ -1,6 +1,7 @@
-"""Records whose text may mean two times, in a list without time filters, where no window says which (R7).
+"""Records whose text may mean two times, in a list without time filters, where no window says which.
 
-Pure. They come from the hour that is repeated when clocks are set back, in times without an offset.
+Pure (R7, docs/counting.md). They come from the hour that is repeated when clocks are set back, in times
+without an offset.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ class StoreFiles:
         return descriptor
 
 
-def exposed(path: Path, *, opened: bool) -> str | None:
+def exposed_files(path: Path, *, opened: bool) -> str | None:
     """What lets others read the files, or stop the counting by a lock, and cannot be changed by this user.
 
     Before they are ``opened``, what that will change is left out. One line; ``None`` where there is nothing.
@@ -125,7 +125,7 @@ def exposed(path: Path, *, opened: bool) -> str | None:
     return None
 
 
-def examine(path: Path) -> bool:
+def examine_files(path: Path) -> bool:
     """What would keep ``StoreFiles`` from opening them, found without changing any. Raises StoreError.
 
     Returns whether there is a database, and all of it in its file: none of it in a log.
@@ -213,7 +213,7 @@ def _beside(path: Path, suffix: str) -> Path:
 
 
 def _make_private(file: int | Path, found: os.stat_result) -> None:
-    """As the umask would have it or not. Where that cannot be done, ``exposed`` finds it."""
+    """As the umask would have it or not. Where that cannot be done, ``exposed_files`` finds it."""
     if stat.S_IMODE(found.st_mode) != _MODE:
         with contextlib.suppress(OSError):
             os.chmod(file, _MODE)  # noqa: PTH101 - a descriptor, where there is one

@@ -40,7 +40,7 @@ class SqliteStore:
         try:
             self._open()
             self._files.opened()
-            self.exposed = files.exposed(path, opened=True)
+            self.exposed = files.exposed_files(path, opened=True)
             """What cannot be made private of its files, if anything."""
         except BaseException:
             self.close()
@@ -165,7 +165,7 @@ def examine(path: Path, scopes: Mapping[str, str], now: int, keep: int) -> Itera
     is not read.
     """
     path = resolved(path)
-    if not files.examine(path):
+    if not files.examine_files(path):
         return
     # Without locks, and without files beside it: nobody has it open.
     address = f"{path.as_uri()}?immutable=1"
@@ -181,7 +181,7 @@ def examine(path: Path, scopes: Mapping[str, str], now: int, keep: int) -> Itera
 
 def exposed(path: Path) -> str | None:
     """What a start could not make private of the files, if anything."""
-    return files.exposed(resolved(path), opened=False)
+    return files.exposed_files(resolved(path), opened=False)
 
 
 def _check(db: sqlite3.Connection, path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.exposition import gzip as packing
+from exporter.exposition import gzip as our_gzip
 from exporter.exposition.gzip import Chunk, ChunkedText, EncodedBody, Parts
 
 lines = st.text(alphabet='ab{}="\n é中', max_size=40)
@@ -73,7 +73,7 @@ def test_an_empty_text_is_a_member_too() -> None:
     assert read_one_member(whole(EncodedBody(()).gzip())) == b""
 
 
-def family(name: str, changed: int | None = None, size: int = packing.CHUNK) -> list[str]:
+def family(name: str, changed: int | None = None, size: int = our_gzip.CHUNK) -> list[str]:
     """Ten large blocks, one of them perhaps changed."""
     return [f"{name} {place} {'new' if place == changed else 'old'}" + "x" * size for place in range(10)]
 
@@ -88,7 +88,7 @@ def test_only_what_changed_is_packed_again() -> None:
 
 def test_a_block_that_grows_moves_no_border_beyond_its_family() -> None:
     """Otherwise one more digit would mean to pack everything behind it again."""
-    size = packing.CHUNK // 3
+    size = our_gzip.CHUNK // 3
     before = ChunkedText([family("a", size=size), family("b", size=size)])
     grown = family("a", size=size)
     grown[0] += "x" * (2 * size)

@@ -71,8 +71,8 @@ def test_parsers_read_back_every_number(form: Format, created: bool) -> None:
     found = values(parse(exposition(*views, api=api, created=created).render(form), form))
     expected: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
     everything: list[tuple[Metric[Any], Any]] = [
-        *product((*catalog.JOBS, *catalog.POLLS), views),
-        *product(catalog.API, api.views()),
+        *product((*catalog.JOB_METRICS, *catalog.POLL_METRICS), views),
+        *product(catalog.API_METRICS, api.views()),
     ]
     for metric, source in everything:
         for labels, value in metric.samples(source):
@@ -86,7 +86,7 @@ def test_parsers_read_back_every_number(form: Format, created: bool) -> None:
     assert len(expected) > 1000
     assert {key: found[key] for key in expected} == expected
     others = {name for name, _ in found.keys() - expected.keys()} - {
-        metric.name for metric in catalog.PROCESS
+        metric.name for metric in catalog.PROCESS_METRICS
     }
     assert {name.rpartition("_")[2] for name in others} == ({"bucket", "created"} if created else {"bucket"})
 

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 
 from exporter.ledger.changes import Sighting
 from exporter.ledger.gauges import JobGauges
-from exporter.ledger.job_index import CORROBORATED, EXEMPT, FLAGS, NEVER, UNDATED, UNLISTED, Job
-from exporter.ledger.job_index import EXPIRED as GIVEN_UP
+from exporter.ledger.job_index import CORROBORATED, EXEMPT, EXPIRED, FLAGS, NEVER, UNDATED, UNLISTED, Job
 from exporter.ledger.missing import MissedBy
 from exporter.ledger.record import (
     FAILED,
@@ -30,7 +29,7 @@ from exporter.ledger.totals import (
     CREATED,
     DURATION_LOWER,
     DURATION_UPPER,
-    EXPIRED,
+    EXPIRATIONS,
     FAILURES,
     FINISHED,
     FOLDED,
@@ -247,7 +246,7 @@ class Model:
 
     def _expire(self, account: Account, reason: str) -> None:
         account.end = reason
-        self.totals[EXPIRED, *account.label_set, reason] += 1
+        self.totals[EXPIRATIONS, *account.label_set, reason] += 1
         self._note(account, account.state, reason)
 
     def _note(self, account: Account, state: str, detail: str) -> None:
@@ -373,7 +372,7 @@ def remembered(account: Account) -> Job:
     flags |= EXEMPT if account.given_up else 0
     flags |= CORROBORATED if account.proven else 0
     flags |= UNLISTED if account.listed else 0
-    state = account.state if not account.end else account.end if account.end in FINAL_STATES else GIVEN_UP
+    state = account.state if not account.end else account.end if account.end in FINAL_STATES else EXPIRED
     return Job(
         account.created,
         state,

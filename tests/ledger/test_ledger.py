@@ -13,7 +13,7 @@ from exporter.ledger.totals import (
     CREATED,
     DURATION_LOWER,
     DURATION_UPPER,
-    EXPIRED,
+    EXPIRATIONS,
     FAILURES,
     FINISHED,
     FOLDED,
@@ -101,9 +101,9 @@ def test_an_undated_job_that_is_gone_does_not_stop_settling() -> None:
     assert gone
     ledger.settle(NOW + 2 * MINUTE, at + 5 * MINUTE)
     assert ledger.watermarks.settled_until == NOW + 2 * MINUTE
-    assert ledger.totals.sum(EXPIRED) == 0
+    assert ledger.totals.sum(EXPIRATIONS) == 0
     assert ledger.miss("a", NOW + 66 * MINUTE, MissedBy.LOOKUP)
-    assert ledger.totals.by_detail(EXPIRED) == {"vanished": 1}
+    assert ledger.totals.by_detail(EXPIRATIONS) == {"vanished": 1}
 
 
 def test_an_open_job_vanishes_only_by_answers_that_show_others() -> None:
@@ -114,13 +114,13 @@ def test_an_open_job_vanishes_only_by_answers_that_show_others() -> None:
         at = NOW + check * 30 * SECOND
         ledger.missing_jobs.showed_something(at - 1)
         ledger.miss("a", at, MissedBy.EMPTY_LISTING)
-    assert ledger.totals.sum(EXPIRED) == 0
+    assert ledger.totals.sum(EXPIRATIONS) == 0
     # The first corroborated miss begins the count anew.
     for check in range(10):
-        assert ledger.totals.sum(EXPIRED) == 0
+        assert ledger.totals.sum(EXPIRATIONS) == 0
         ledger.miss("a", at + (check + 1) * 30 * SECOND, MissedBy.LOOKUP if check % 2 else MissedBy.LISTING)
     ledger.miss("a", at + 30 * SECOND + 5 * MINUTE, MissedBy.LISTING)
-    assert ledger.totals.by_detail(EXPIRED) == {"vanished": 1}
+    assert ledger.totals.by_detail(EXPIRATIONS) == {"vanished": 1}
 
 
 def test_an_open_job_vanishes_after_three_checks_not_after_two() -> None:
@@ -129,9 +129,9 @@ def test_an_open_job_vanishes_after_three_checks_not_after_two() -> None:
     ledger.see(record(), sighting(NOW))
     for check in range(2):
         assert not ledger.miss("a", NOW + check * 60 * MINUTE, MissedBy.LISTING)
-    assert ledger.totals.sum(EXPIRED) == 0
+    assert ledger.totals.sum(EXPIRATIONS) == 0
     assert ledger.miss("a", NOW + 61 * MINUTE, MissedBy.LISTING)
-    assert ledger.totals.by_detail(EXPIRED) == {"vanished": 1}
+    assert ledger.totals.by_detail(EXPIRATIONS) == {"vanished": 1}
 
 
 def test_what_empty_answers_miss_vanishes_after_an_hour() -> None:
@@ -139,9 +139,9 @@ def test_what_empty_answers_miss_vanishes_after_an_hour() -> None:
     ledger = new_ledger()
     ledger.see(record(), sighting(NOW))
     for check in range(4 * 60 + 1):
-        assert ledger.totals.sum(EXPIRED) == 0
+        assert ledger.totals.sum(EXPIRATIONS) == 0
         ledger.miss("a", NOW + check * 15 * SECOND, MissedBy.EMPTY_LISTING)
-    assert ledger.totals.by_detail(EXPIRED) == {"vanished": 1}
+    assert ledger.totals.by_detail(EXPIRATIONS) == {"vanished": 1}
 
 
 def test_an_hour_in_which_nobody_asked_makes_no_job_vanish() -> None:
@@ -152,7 +152,7 @@ def test_an_hour_in_which_nobody_asked_makes_no_job_vanish() -> None:
         ledger.miss("a", NOW + check * 15 * SECOND, MissedBy.LOOKUP if check % 2 else MissedBy.EMPTY_LISTING)
     for check in range(8):
         ledger.miss("a", NOW + 70 * MINUTE + check * 15 * SECOND, MissedBy.EMPTY_LISTING)
-    assert ledger.totals.sum(EXPIRED) == 0
+    assert ledger.totals.sum(EXPIRATIONS) == 0
 
 
 def test_answers_far_apart_do_not_mean_an_empty_list() -> None:
@@ -177,13 +177,13 @@ def test_a_missing_open_job_ends_to_block_before_it_vanishes() -> None:
         at = NOW + check * 30 * SECOND
         ledger.missing_jobs.showed_something(at)
         gone = ledger.miss("a", at, MissedBy.EMPTY_LISTING)
-    assert (gone, ledger.missing_jobs.take_exempt(), ledger.totals.sum(EXPIRED)) == (True, ["a"], 0)
+    assert (gone, ledger.missing_jobs.take_exempt(), ledger.totals.sum(EXPIRATIONS)) == (True, ["a"], 0)
     ledger.settle(NOW + MINUTE, NOW + 20 * MINUTE)
     assert ledger.watermarks.settled_until == NOW + MINUTE
     assert ledger.missing(START, NOW + MINUTE, []) == ["a"]
     ledger.see(record(state="SUCCEED"), sighting(NOW + 20 * MINUTE))
     assert ledger.take_late()
-    assert (ledger.totals.sum(FINISHED), ledger.totals.sum(EXPIRED)) == (1, 0)
+    assert (ledger.totals.sum(FINISHED), ledger.totals.sum(EXPIRATIONS)) == (1, 0)
 
 
 def test_a_check_that_missed_a_job_is_no_bound_of_its_duration() -> None:
@@ -271,7 +271,7 @@ def test_an_expired_job_that_ends_after_all_is_a_regression() -> None:
     """It was counted as expired: counting it again would unbalance the totals."""
     ledger = new_ledger(ledger_settings(max_job_age=MINUTE))
     ledger.see(record(), sighting(START + 2 * MINUTE))
-    assert ledger.totals.by_detail(EXPIRED) == {"max_age": 1}
+    assert ledger.totals.by_detail(EXPIRATIONS) == {"max_age": 1}
     ledger.see(record(state="SUCCEED"), sighting(START + 3 * MINUTE))
     assert (ledger.totals.sum(FINISHED), ledger.imbalance()) == (0, 0)
     assert ledger.totals.plain(ANOMALIES, Anomaly.STATE_REGRESSION) == 1

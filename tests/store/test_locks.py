@@ -41,7 +41,7 @@ def test_without_descriptor_locks_the_lock_file_is_enough(
     store = SqliteStore(path)
     with pytest.raises(StoreLockedError, match="another exporter is using this store"):
         SqliteStore(path)
-    files.examine(path)
+    files.examine_files(path)
     store.close()
 
 
@@ -54,7 +54,7 @@ def test_a_file_system_without_locks_is_said_to_be_one(
     path = tmp_path / "books.db"
     without(monkeypatch, name, error)
     with pytest.raises(StoreError, match=NO_LOCKS):
-        files.examine(path)
+        files.examine_files(path)
     assert not path.exists()
     with pytest.raises(StoreError, match=NO_LOCKS):
         SqliteStore(path)
@@ -95,9 +95,9 @@ def test_a_file_of_another_user_is_said(tmp_path: Path) -> None:
     """Its owner may open it, whatever its mode; a check says it before a start does."""
     path = tmp_path / "books.db"
     SqliteStore(path).close()
-    assert files.exposed(path, opened=False) is None
+    assert files.exposed_files(path, opened=False) is None
     os.chown(path, 1234, 1234)
-    assert f"{path}: belongs to the user with the number 1234" in str(files.exposed(path, opened=False))
+    assert f"{path}: belongs to the user with the number 1234" in str(files.exposed_files(path, opened=False))
     store = SqliteStore(path)
     assert f"{path}: belongs to the user with the number 1234" in str(store.exposed)
     store.close()
@@ -108,7 +108,7 @@ def test_what_a_start_will_make_private_is_no_problem(tmp_path: Path) -> None:
     path = tmp_path / "books.db"
     SqliteStore(path).close()
     path.chmod(0o644)
-    assert files.exposed(path, opened=False) is None
+    assert files.exposed_files(path, opened=False) is None
     store = SqliteStore(path)
     assert store.exposed is None
     store.close()
