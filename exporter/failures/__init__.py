@@ -4,7 +4,7 @@ Pure: text in, text out; must not know jobs or metrics.
 """
 
 from exporter.failures.classify import BUILTIN_RULES, NO_MESSAGE, UNCLASSIFIED, Classifier, compile_rule
-from exporter.failures.recent import RecentFailures, UnclassifiedTemplate
+from exporter.failures.recent_failures import RecentFailures, UnclassifiedTemplate
 
 __all__ = [
     "BUILTIN_RULES",

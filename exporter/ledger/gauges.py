@@ -50,15 +50,15 @@ def job_gauges(ledger: Ledger, now: int) -> JobGauges | None:
         return None
     watermarks = ledger.watermarks
     window_start = gauge_start(ledger, now)
-    recent = ledger.minutes.since(window_start)
+    in_window = ledger.minutes.since(window_start)
     open_jobs: dict[SeriesLabels, int] = defaultdict(int)
     for minute, counts in ledger.jobs.open_by_minute.items():
         for labels, jobs in counts.items():
             open_jobs[labels] += jobs
             if minute * MINUTE >= window_start:
-                recent[labels] += jobs
+                in_window[labels] += jobs
     return JobGauges(
-        jobs=dict(recent) if watermarks.history <= window_start else None,
+        jobs=dict(in_window) if watermarks.history <= window_start else None,
         open_jobs=dict(open_jobs),
         oldest_open=ledger.jobs.oldest_open(),
         counted_until=watermarks.settled_until,

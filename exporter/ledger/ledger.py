@@ -58,7 +58,7 @@ class Ledger:
         self.label_sets = label_sets
         self.minutes = minutes
         self.exemplars = Exemplars()
-        self.recent = RecentFailures()
+        self.recent_failures = RecentFailures()
         self.missing_jobs = MissingJobs(settings, jobs)
         self._seen_once = SeenOnce()
         if watermarks is not None:  # it may have been remembered for longer under other rules
@@ -222,7 +222,7 @@ class Ledger:
         if state == FAILED:
             fail_class = self.settings.classify(record.fail_msg)
             total = self.totals.add(FAILURES, label_set, fail_class)
-            self.recent.failed(ended, fail_class, record.fail_msg)
+            self.recent_failures.failed(ended, fail_class, record.fail_msg)
             self.exemplars.take(total, record.job_id, 1, ended)
         else:
             self.totals.add(SYNTHESIZED, label_set, amount=characters)
@@ -363,7 +363,7 @@ class Ledger:
 
     def committed(self) -> None:
         """The store has all of ``changes()``."""
-        self.recent.committed()
+        self.recent_failures.committed()
         self.jobs.dirty.clear()
         self.jobs.evicted.clear()
         self.totals.dirty.clear()

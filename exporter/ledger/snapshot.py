@@ -153,5 +153,5 @@ def take_snapshot(
 
 
 def _activity(ledger: Ledger, now: int) -> Activity:
-    recent = ledger.recent
+    recent = ledger.recent_failures
     return Activity(jobs_by_minute(ledger, now), recent.failures(now), recent.unclassified())

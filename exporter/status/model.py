@@ -242,9 +242,9 @@ def _failures(view: TargetView) -> tuple[FailureClass, ...]:
     totals: Counter[str] = Counter()
     for (_, _, fail_class), count in view.failures.items():
         totals[fail_class] += count
-    recent = view.activity.failures
-    names = sorted(totals, key=lambda name: (-recent.get(name, 0), -totals[name], name))
-    return tuple(FailureClass(name, recent.get(name, 0), totals[name]) for name in names if totals[name])
+    last_hour = view.activity.failures
+    names = sorted(totals, key=lambda name: (-last_hour.get(name, 0), -totals[name], name))
+    return tuple(FailureClass(name, last_hour.get(name, 0), totals[name]) for name in names if totals[name])
 
 
 def _seconds(milliseconds: int | None) -> float | None:

@@ -107,7 +107,7 @@ class LedgerRepository:
         """Polls (outcome, milliseconds) that are in no commit yet: they are kept while the store fails."""
         self._submitted = 0
         """How many of them are in a commit whose end is not known."""
-        self._recent = RecentFailures()
+        self._recent_failures = RecentFailures()
         self.problem = ""
         """Why the last poll was not complete: memory only, but a successor takes it over."""
 
@@ -129,8 +129,8 @@ class LedgerRepository:
         old.drop()
         self._version, self._submitted = old._version, old._submitted
         self._unsaved = list(old._unsaved)
-        self._recent, self.problem = old._recent, old.problem
-        self._recent.reclassify(self.settings.classify)
+        self._recent_failures, self.problem = old._recent_failures, old.problem
+        self._recent_failures.reclassify(self.settings.classify)
 
     async def load(self, wall_now: int) -> None:
         """Read the ledger from the store. Raises StoreError, ScopeChangedError."""
@@ -153,8 +153,8 @@ class LedgerRepository:
             place=self._store.place,
         )
         self._project_id = stored.project_id or self._project_id
-        self._recent.dropped()
-        ledger.recent = self._recent
+        self._recent_failures.dropped()
+        ledger.recent_failures = self._recent_failures
         self._ledger = ledger
         self.loads += 1
 

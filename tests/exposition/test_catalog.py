@@ -228,6 +228,13 @@ def test_a_class_that_is_no_longer_configured_keeps_its_count() -> None:
     assert len(found) == len(CLASSES) + 1
 
 
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
+def test_seconds_are_made_of_what_is_kept_in_milliseconds(metric: Metric[Any]) -> None:
+    """A ledger keeps milliseconds; the client and the process count in seconds."""
+    of_ledger = metric in (*catalog.JOB_METRICS, *catalog.POLL_METRICS)
+    assert metric.per_unit == (1000 if of_ledger and "_seconds" in metric.name else 1)
+
+
 def test_durations_are_in_seconds_and_lengths_in_characters() -> None:
     """The ledger keeps milliseconds; a metric's unit is in its name."""
     histogram = Histogram((50, 1_500), (1, 0, 2), 3_750)

@@ -335,19 +335,19 @@ class Model:
 
     def gauges(self, now: int) -> JobGauges:
         start = whole(now - RULES.window, MINUTE)
-        recent: Counter[SeriesLabels] = Counter()
+        in_window: Counter[SeriesLabels] = Counter()
         oldest: dict[SeriesLabels, int] = {}
         open_jobs: Counter[SeriesLabels] = Counter()
         for (minute, job_type, service, state, _), jobs in self.minutes.items():
             if minute * MINUTE >= start:
-                recent[job_type, service, state] += jobs
+                in_window[job_type, service, state] += jobs
         for account in self.accounts.values():
             if not account.end:
                 labels = (*account.label_set, account.state)
                 open_jobs[labels] += 1
-                recent[labels] += account.created >= start
+                in_window[labels] += account.created >= start
                 oldest[labels] = min(oldest.get(labels, account.created), account.created)
-        shown = dict(+recent) if self.history <= start else None
+        shown = dict(+in_window) if self.history <= start else None
         return JobGauges(
             jobs=shown, open_jobs=dict(open_jobs), oldest_open=oldest, counted_until=self.settled_until
         )

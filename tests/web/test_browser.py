@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from exporter.config import Config, FailMsgClass, StorageConfig
 from exporter.exposition.render import Exposition
-from exporter.failures.recent import RecentFailures
+from exporter.failures.recent_failures import RecentFailures
 from exporter.ledger.snapshot import Activity, LastPoll, TargetView
 from exporter.status import page
 from exporter.status.model import Status

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.failures.recent import KEPT_TEMPLATES, SHOWN, RecentFailures
+from exporter.failures.recent_failures import KEPT_TEMPLATES, SHOWN, RecentFailures
 
 MINUTE = 60_000
 NOW = 30_000_000 * MINUTE
