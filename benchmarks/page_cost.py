@@ -115,13 +115,13 @@ class Bench:
         )
         self.decoder = Decoder("UTC")
         self.parts = {name: Part() for name in ("decode", "ledger", "changes", "after")}
-        self.harness.source.requests = 2  # so many answers tell the API's clock
+        self.harness.source.clock.known = 2  # so many answers tell the API's clock
         asyncio.run(self.harness.repository.load(0))
         self.harness.repository.ledger.start(self.now)
 
     @property
     def now(self) -> int:
-        return self.harness.source.ms
+        return self.harness.source.clock.ms
 
     def pass_time(self, until: int) -> None:
         """The API's clock and ours move on."""

@@ -26,6 +26,7 @@ from exporter.store.sqlite import SqliteStore
 
 SECOND: Final = 1000
 MINUTE: Final = 60 * SECOND
+IDENTITY: Final = TargetView(target="t", region="cn-north-4", project_id="", api_endpoint="https://api")
 REQUEST_SECONDS: Final = 0.2
 """How long a request takes at the default rate limit."""
 
@@ -57,26 +58,19 @@ def ledger_settings(interval: float = 15.0) -> LedgerSettings:
     )
 
 
-class WorldSource:
-    """The list API on a world, newest first, and the clock of its answers."""
+class RightClock:
+    """Of an API whose ``Date`` is always right, known after two answers. Subclasses say what time it is."""
 
-    project_id: str | None = "p"
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.down = False
-        self.requests = 0
-
-    @property
-    def clock(self) -> WorldSource:
-        return self
+    on_our_clock = False
+    known = 0
+    """Answers since the start."""
 
     @property
     def ms(self) -> int:
-        return int(self.world.now * SECOND)
+        raise NotImplementedError
 
     def now_ms(self) -> int | None:
-        return self.ms if self.requests >= 2 else None
+        return self.ms if self.known >= 2 else None
 
     def latest_ms(self) -> int | None:
         return self.now_ms()
@@ -87,8 +81,6 @@ class WorldSource:
     def reached(self, ms: int) -> None:
         pass
 
-    on_our_clock = False
-
     def use_our_clock(self) -> None:
         pass
 
@@ -96,10 +88,30 @@ class WorldSource:
         return False
 
     def skew(self, wall: float) -> float | None:
-        return 0.0
+        return None if self.known < 2 else self.ms / SECOND - wall
+
+
+class WorldClock(RightClock):
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    @property
+    def ms(self) -> int:
+        return int(self._world.now * SECOND)
+
+
+class WorldSource:
+    """The list API on a world, newest first, and the clock of its answers."""
+
+    project_id: str | None = "p"
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.clock = WorldClock(world)
+        self.down = False
 
     async def list_jobs(self, query: JobsQuery, *, deadline: float) -> Page:
-        self.requests += 1
+        self.clock.known += 1
         self.world.advance(self.world.now + REQUEST_SECONDS)
         if self.down:
             raise ApiError(ErrorKind.SERVER, "down", status=503)
@@ -155,6 +167,7 @@ def assemble(
     settings: PollSettings,
     publish: Callable[[TargetView], None],
     *,
+    identity: TargetView = IDENTITY,
     scope: str = "s",
     retention: int = 30 * 24 * 60 * MINUTE,
     trust_count: bool | None = None,
@@ -166,7 +179,7 @@ def assemble(
 ) -> tuple[LedgerRepository, Reader, Poller]:
     """What a target is in the running program, after a start; only the store outlives it."""
     repository = LedgerRepository(
-        TargetView(target="t", region="cn-north-4", project_id="", api_endpoint="https://api"),
+        identity,
         scope=scope,
         job_type=None,
         service=None,
@@ -177,7 +190,7 @@ def assemble(
     )
     reader = Reader(source, PageMemory(trust_count), split_by_type=True)
     poller = Poller(
-        "t",
+        identity.target,
         settings,
         source=source,
         reader=reader,

@@ -24,7 +24,8 @@ from exporter.ledger.snapshot import TargetView
 from exporter.polling.budget import Budget
 from exporter.polling.poller import PollSettings
 from exporter.store.base import Store
-from testkit.world import assemble
+from testkit import world
+from testkit.world import RightClock, assemble
 
 START = 1_750_000_020_000
 """A whole minute."""
@@ -32,39 +33,18 @@ SECOND = 1000
 MINUTE = 60_000
 
 
-class FakeClock:
+class FakeClock(RightClock):
     """The API's clock and everybody else's: milliseconds since 1970, moved by hand."""
 
+    ms = START
+
     def __init__(self) -> None:
-        self.ms = START
-        self.known = 0
         self.frozen_at: int | None = None
         """A gateway caches ``Date``."""
 
     def now_ms(self) -> int | None:
-        if self.known < 2:
-            return None
-        return self.ms if self.frozen_at is None else min(self.ms, self.frozen_at)
-
-    def latest_ms(self) -> int | None:
-        return self.now_ms()
-
-    def furthest_ms(self) -> int | None:
-        return self.now_ms()
-
-    def reached(self, ms: int) -> None:
-        pass
-
-    on_our_clock = False
-
-    def use_our_clock(self) -> None:
-        pass
-
-    def undecided(self, tolerance: float) -> bool:
-        return False
-
-    def skew(self, wall: float) -> float | None:
-        return None if self.known < 2 else self.ms / SECOND - wall
+        now = super().now_ms()
+        return now if now is None or self.frozen_at is None else min(now, self.frozen_at)
 
 
 class JobTable(UserDict[str, Record]):
@@ -182,18 +162,12 @@ def _as_written(record: Record, zone: str) -> Record:
 
 
 def ledger_settings(**changes: Any) -> LedgerSettings:
-    values: dict[str, Any] = {
-        "interval": 15 * SECOND,
-        "overlap": 5 * MINUTE,
-        "window": 60 * MINUTE,
-        "max_job_age": 24 * 60 * MINUTE,
-        "max_catch_up": 24 * 60 * MINUTE,
+    few: dict[str, Any] = {
         "text_length_buckets": (50, 100, 1000),
         "duration_buckets": (5 * SECOND, 60 * SECOND, 600 * SECOND),
-        "max_label_sets": 100,
         "classify": lambda text: text or "no_message",
     }
-    return LedgerSettings(**(values | changes))
+    return replace(world.ledger_settings(), **(few | changes))
 
 
 class PollerHarness:

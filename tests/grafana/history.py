@@ -27,18 +27,14 @@ from exporter.commands.demo import configuration
 from exporter.exposition.api_stats import ApiMetrics
 from exporter.exposition.render import Exposition, process_view
 from exporter.exposition.text import Format
-from exporter.ledger.first_start import Uptime
 from exporter.ledger.snapshot import TargetView
-from exporter.polling.paging import PageMemory
-from exporter.polling.poller import Poller, PollSettings
-from exporter.polling.windows import Reader
+from exporter.polling.poller import PollSettings
 from exporter.runtime.target import classifier, ledger_scope, ledger_settings
 from exporter.simulator.api import build_app
 from exporter.simulator.arrivals import WorldOptions
 from exporter.simulator.incidents import Entry, Script
 from exporter.simulator.simulation import new_simulation
-from exporter.store.repository import LedgerRepository
-from testkit.world import InlineExecutor, quick_store
+from testkit.world import assemble, quick_store
 
 ENDPOINT: Final = "http://127.0.0.1:1"
 """Nobody listens there: requests go straight into the simulator."""
@@ -117,40 +113,24 @@ class Recorder:
             jitter=random.Random(3).random,
             transport=Wire(httpx.ASGITransport(app=build_app(cloud)), clock),
         )
-        self.poller = self._poller()
-
-    def _poller(self) -> Poller:
-        poll, clock = self.config.poll, self.clock
-        return Poller(
-            self.target.name,
-            PollSettings(poll.interval, poll.timeout, budget=300),
-            source=self.client,
-            reader=Reader(self.client, PageMemory(None), split_by_type=True),
-            repository=self._repository(),
-            publish=lambda view: self.exposition.publish((view,)),
+        _, _, self.poller = assemble(
+            self.client,
+            self.store,
+            ledger_settings(config, self.target, self.classes),
+            PollSettings(config.poll.interval, config.poll.timeout, budget=300),
+            lambda view: self.exposition.publish((view,)),
+            identity=TargetView(
+                target=self.target.name,
+                region=self.target.region,
+                project_id=self.target.project_id or "",
+                api_endpoint=self.target.endpoint,
+                classes=self.classes.classes,
+            ),
+            scope=ledger_scope(self.target),
+            retention=int(DAY * 1000),
             monotonic=clock,
             wall=clock,
-            uptime=lambda: Uptime("boot", int(clock() * 1000)),
             sleep=clock.sleep,
-        )
-
-    def _repository(self) -> LedgerRepository:
-        identity = TargetView(
-            target=self.target.name,
-            region=self.target.region,
-            project_id=self.target.project_id or "",
-            api_endpoint=self.target.endpoint,
-            classes=self.classes.classes,
-        )
-        return LedgerRepository(
-            identity,
-            scope=ledger_scope(self.target),
-            job_type=None,
-            service=None,
-            settings=ledger_settings(self.config, self.target, self.classes),
-            retention=int(DAY * 1000),
-            store=self.store,
-            executor=InlineExecutor(),
         )
 
     async def scrape(self, at: float) -> Scrape:
