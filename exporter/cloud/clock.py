@@ -44,7 +44,7 @@ class ApiClock:
         """``monotonic`` may stop while the machine sleeps; ``wall`` may be wrong, and may be set."""
         self._monotonic = monotonic
         self._wall = wall
-        self._sightings: deque[_DateBounds] = deque(maxlen=_ANSWERS)
+        self._dates: deque[_DateBounds] = deque(maxlen=_ANSWERS)
         self._believed: float | None = None
         """The offset that is believed. All offsets are seconds that a clock is ahead of the monotonic one."""
         self._shown: float | None = None
@@ -54,11 +54,11 @@ class ApiClock:
         self._trust_wall = True
         """Did our wall clock agree with the last ``Date`` that was believed?"""
         self.on_our_clock = False
-        """Does our wall clock stand in for the ``Date`` that answers lack? Until one has it."""
+        """Is our wall clock used, because answers have no usable ``Date``? Until one has."""
         self._undated = 0
         """Answers in a row without a usable ``Date``."""
         self._date: float | None = None
-        """What the last ``Date`` told, since when it tells that (monotonic), and for how long by now."""
+        """The last ``Date``, when it first came (monotonic), and for how many seconds answers have had it."""
         self._date_since = self._date_same_for = 0.0
         self._refuted: float | None = None
         """A ``Date`` that came with a record that is newer than it."""
@@ -97,20 +97,20 @@ class ApiClock:
         if date is not None and date != self._refuted and (age_header is None or age_header.strip() == "0"):
             # Date is cut to whole seconds and was written somewhere between sending and receiving.
             likely = date + 0.5 - (sent + received) / 2
-            self._sightings.append(_DateBounds(date - received, date + 1.0 - sent, likely))
+            self._dates.append(_DateBounds(date - received, date + 1.0 - sent, likely))
             self.on_our_clock, self._undated = False, 0
         else:
             self._undated += 1
             self.on_our_clock |= self._undated >= _ANSWERS and self._believed is not None
             if self.on_our_clock:
                 self._see_our_clock(newest, received)
-        if len(self._sightings) >= _NEEDED:
+        if len(self._dates) >= _NEEDED:
             self._believe(self._wall() - received, received)
 
     def _see_our_clock(self, newest: int | None, received: float) -> None:
         """Ours, or the newest record's time where ours is behind that."""
         time = max(self._wall(), 0.0 if newest is None else newest / 1000) - received
-        self._sightings.append(_DateBounds(time, time, time))
+        self._dates.append(_DateBounds(time, time, time))
 
     def reached(self, ms: int) -> None:
         """The API's clock has passed this time (milliseconds): an earlier run found that."""
@@ -125,11 +125,11 @@ class ApiClock:
 
     def _believe(self, wall: float, now: float) -> None:
         """Decide after an answer what to believe: the table in docs/counting.md, "Whose clock is right"."""
-        date = min(sighting.least for sighting in self._sightings)
+        date = min(bounds.least for bounds in self._dates)
         agree = abs(wall - date) <= _CLOSE
         if self._shown is not None:
             # Ten answers in a row with an earlier time are believed.
-            self._shown = min(self._shown, max(sighting.least for sighting in self._sightings))
+            self._shown = min(self._shown, max(bounds.least for bounds in self._dates))
         if self.on_our_clock and self._shown is not None:
             # Our clock cannot confirm itself: a step of it is believed when records confirm it.
             self._believed = self._shown if abs(date - self._shown) > _JUMP else date
@@ -157,7 +157,7 @@ class ApiClock:
         """Milliseconds that the API's clock has not passed, if the time that is believed is right."""
         if self._believed is None:
             return None
-        first, last = (min(bounds) for bounds in list(zip(*self._sightings, strict=True))[:2])
+        first, last = (min(offsets) for offsets in list(zip(*self._dates, strict=True))[:2])
         return int((self._believed + max(0.0, last - first) + self._monotonic()) * 1000)
 
     def furthest_ms(self) -> int | None:
@@ -168,21 +168,21 @@ class ApiClock:
         latest, now = self.latest_ms(), self._monotonic()
         if latest is None:
             return None
-        most = max(sighting.most for sighting in self._sightings)
+        most = max(bounds.most for bounds in self._dates)
         if self._date_same_for > _FROZEN:
             most = max(most, self._wall() - now)
         return max(latest, int((most + now) * 1000))
 
     def skew(self, wall_now: float) -> float | None:
         """The API's clock minus ours in seconds: the median, so that one false date changes nothing."""
-        if len(self._sightings) < _NEEDED:
+        if len(self._dates) < _NEEDED:
             return None
         if self.on_our_clock and self._believed is not None:
             return self._believed + self._monotonic() - wall_now
-        likely = statistics.median(sighting.likely for sighting in self._sightings)
+        likely = statistics.median(bounds.likely for bounds in self._dates)
         return likely + self._monotonic() - wall_now
 
     def undecided(self, tolerance: float) -> bool:
         """Could further answers change much? Until there are ten, while they differ from our clock."""
         skew = self.skew(self._wall())
-        return skew is None or (len(self._sightings) < _ANSWERS and abs(skew) > tolerance)
+        return skew is None or (len(self._dates) < _ANSWERS and abs(skew) > tolerance)
