@@ -33,7 +33,7 @@ demo: $(VENV)/installed
 	@exec $(BIN)/metastudio-tts-exporter demo
 
 check: lint
-	$(BIN)/pytest -n auto -m 'not slow and not e2e'
+	$(BIN)/pytest -n auto -m 'not slow and not e2e and not program'
 
 # Coverage costs time and is measured on what is quick: slow tests and whole programs run without. These often wait,
 # so they get one worker more than there are cores; among the quick ones are some that need a core of their own.

@@ -12,6 +12,8 @@ import pytest
 
 from testkit.processes import ROOT
 
+pytestmark = pytest.mark.program
+
 NOT_A_TERMINAL = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]}
 BAD = "check --config.file tests/config/bad/many_at_once.yaml"
 GOOD = "check --config.file exporter.yaml"

@@ -58,6 +58,7 @@ def created(program: Exporter) -> float | None:
 # --- flags, files, exit codes -------------------------------------------------------------------------------
 
 
+@pytest.mark.program
 def test_the_version_is_printed() -> None:
     """What a bug report begins with."""
     done = run(["--version"])
@@ -65,6 +66,7 @@ def test_the_version_is_printed() -> None:
     assert done.stdout.startswith(f"metastudio-tts-exporter {__version__} ")
 
 
+@pytest.mark.program
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -83,6 +85,7 @@ def test_wrong_flags_end_with_two(arguments: list[str]) -> None:
     assert "error:" in done.stderr.splitlines()[-1]
 
 
+@pytest.mark.program
 @pytest.mark.parametrize("command", [["check"], []], ids=["check", "serve"])
 @pytest.mark.parametrize("name", ["", "keys"], ids=["not-writable", "writable"])
 def test_no_secrets_of_tls_are_written_to_disk(command: list[str], name: str, tmp_path: Path) -> None:
@@ -98,6 +101,7 @@ def test_no_secrets_of_tls_are_written_to_disk(command: list[str], name: str, tm
     assert not (tmp_path / "keys").exists()
 
 
+@pytest.mark.program
 def test_a_configuration_pipe_without_a_writer_is_reported(tmp_path: Path) -> None:
     """It waits, as for a slow writer, whose configuration is read."""
     pipe = tmp_path / "pipe"
@@ -114,6 +118,7 @@ def test_a_configuration_pipe_without_a_writer_is_reported(tmp_path: Path) -> No
         program.kill()
 
 
+@pytest.mark.program
 def test_a_configuration_from_standard_input_is_read(tmp_path: Path) -> None:
     """Also a pipe, and its writer is there."""
     store = f"storage: {{url: 'sqlite:///{tmp_path}/books.db'}}\n"
@@ -135,11 +140,13 @@ def one_line(done: subprocess.CompletedProcess[str]) -> str:
     return done.stderr
 
 
+@pytest.mark.program
 def test_a_missing_configuration_is_named(tmp_path: Path) -> None:
     """One line, exit code 1."""
     assert "exporter.yaml: " in one_line(run([], cwd=tmp_path))
 
 
+@pytest.mark.program
 def test_every_problem_of_a_configuration_is_reported_at_once(tmp_path: Path) -> None:
     """By the start and by ``check`` alike, each with file and line."""
     config = tmp_path / "bad.yaml"
@@ -152,6 +159,7 @@ def test_every_problem_of_a_configuration_is_reported_at_once(tmp_path: Path) ->
     assert "Traceback" not in started.stderr
 
 
+@pytest.mark.program
 def test_check_accepts_a_good_configuration(tmp_path: Path) -> None:
     """Without starting anything, and without a store."""
     done = run(["check", "--estimate", f"--config.file={write_config(tmp_path, UNUSED)}"])
@@ -160,6 +168,7 @@ def test_check_accepts_a_good_configuration(tmp_path: Path) -> None:
     assert not (tmp_path / "books.db").exists()
 
 
+@pytest.mark.program
 def test_a_port_in_use_is_named(tmp_path: Path) -> None:
     """One line, exit code 1, no store left locked."""
     config = write_config(tmp_path, UNUSED)
@@ -170,6 +179,7 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
     assert "in use" in line
 
 
+@pytest.mark.program
 def test_simulate_prints_its_address_and_answers(tmp_path: Path) -> None:
     """For game days: only the simulator, ended by a signal with 0."""
     process = Process(["-m", "exporter", "simulate", "--rate=60"], tmp_path / "log")
@@ -296,6 +306,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         assert process.stop() == 0
 
 
+@pytest.mark.program
 def test_the_demo_shows_living_counters_within_seconds(demo: str) -> None:
     """A visitor waits no longer."""
 
@@ -307,6 +318,7 @@ def test_the_demo_shows_living_counters_within_seconds(demo: str) -> None:
     wait_for("more of them", lambda: (count() or 0) > first, 20.0)
 
 
+@pytest.mark.program
 def test_promtool_finds_nothing_wrong_with_the_metrics(demo: str, tool: Tool) -> None:
     """Names, help, types and units as Prometheus wants them."""
     text = wait_for("metrics", lambda: get(f"{demo}/metrics"))

@@ -291,6 +291,7 @@ def test_what_cannot_be_taken_over_changes_nothing(tmp_path: Path, edit: Edit, s
             assert words in program.log().replace('\\"', '"')
 
 
+@pytest.mark.program
 def test_a_removed_target_finds_its_counts_when_it_comes_back(tmp_path: Path) -> None:
     """Not one series of it stays; added again it goes on, and under its name no other scope is let in."""
     with cloud(tmp_path) as address:
@@ -322,6 +323,7 @@ def second_with(program: Exporter, least: int) -> Samples | None:
     return mine if total(mine, CREATED) >= least else None
 
 
+@pytest.mark.program
 def test_simultaneous_reloads_are_served_one_after_the_other(tmp_path: Path) -> None:
     """Twenty at once, while the file changes: each is answered, and the last word is the file's."""
     with cloud(tmp_path) as address:
@@ -338,6 +340,7 @@ def test_simultaneous_reloads_are_served_one_after_the_other(tmp_path: Path) -> 
         assert watch.problems == []
 
 
+@pytest.mark.program
 def test_without_the_flag_only_a_signal_reloads(tmp_path: Path) -> None:
     """403 that says what to do; 405 for a method that changes nothing; SIGHUP is always heard."""
     with cloud(tmp_path) as address:
@@ -355,6 +358,7 @@ def test_without_the_flag_only_a_signal_reloads(tmp_path: Path) -> None:
             assert of_target(program.samples() or {}, "u")
 
 
+@pytest.mark.program
 def test_secrets_of_a_new_file_are_redacted_too(tmp_path: Path) -> None:
     """A key that only the reloaded file holds shows in no log line and in no answer."""
     secret = "n3w-s3cret-k3y"

@@ -64,6 +64,7 @@ def show(ledger: Ledger, turn: int, records: list[Record]) -> None:
         ledger.see_as(name, one, sighting(START + MINUTE + turn * SECOND))
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @example([(500, "TTS_LAB", 3, 0, "SUCCEED"), (500, "TTS_LLM", 0, 3, "SUCCEED")], 6, Random(1))
 @example(

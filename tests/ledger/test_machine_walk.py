@@ -22,6 +22,8 @@ from tests.ledger.machine_world import (
 from tests.ledger.test_machine import Machine
 
 WALKS = 100
+QUICK = 20
+"""The others take ten seconds."""
 STEPS = 150
 
 
@@ -104,7 +106,9 @@ class Walk:
         ]  # fmt: skip
 
 
-@pytest.mark.parametrize("seed", range(WALKS))
+@pytest.mark.parametrize(
+    "seed", [*range(QUICK), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(QUICK, WALKS))]
+)
 def test_the_ledger_equals_the_model_on_a_long_walk(seed: int) -> None:
     """Many jobs at once, in every state that the rules know."""
     walk = Walk(seed)

@@ -76,6 +76,7 @@ def check_page(page: Page) -> None:
         assert record.key
 
 
+@pytest.mark.slow
 @given(PAGES, st.lists(CUTS, max_size=3))
 @settings(max_examples=300)
 def test_a_page_of_any_shape_is_decoded_or_refused(page: Any, cuts: list[tuple[int, int, bytes]]) -> None:

@@ -101,6 +101,7 @@ def test_everything_due_is_rechecked_once(
         assert listed or not job.listing_only
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(RECORDS, DUE, st.lists(st.tuples(SECONDS, st.integers(2, 30)), min_size=1, max_size=3))
 def test_stretches_that_overlap_are_planned_at_least_cost(

@@ -299,6 +299,7 @@ def test_one_replica_and_three_give_the_same_numbers(release: Tool, tmp_path: Pa
     compare_replicas(release("promtool"), tmp_path, series)
 
 
+@pytest.mark.slow
 def test_so_they_do_with_native_histograms(prometheus_3: Tool, tmp_path: Path) -> None:
     """Of which there is no greatest."""
     compare_replicas(prometheus_3("promtool"), tmp_path, lambda behind: converted(series(behind)))

@@ -96,6 +96,7 @@ def test_ids_lead_back_to_their_numbers(number: int) -> None:
     assert number_of(job_id[:-1] + "g") is None
 
 
+@pytest.mark.slow
 def test_a_day_has_its_rhythm() -> None:
     """The rate is kept over a day, the afternoon is busy, the night is quiet."""
     world = World(3, start=NOON, rate=10.0)

@@ -139,6 +139,7 @@ def test_what_another_hand_changed_is_named_as_damage(written: Path, tmp_path: P
 OWNED = ("jobs", "totals", "minutes", "label_sets")
 
 
+@pytest.mark.slow
 def test_a_row_that_is_gone_is_named_as_damage(written: Path, tmp_path: Path) -> None:
     """Every row in turn is deleted by another hand: what is left has the right checksums."""
     path = tmp_path / "books.db"
@@ -219,6 +220,7 @@ def some_time(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[bytes], by
     return former[:-1], path.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [4096, 512], ids=["page", "sector"])
 def test_a_write_that_the_disk_lost_is_named(
     some_time: tuple[list[bytes], bytes], tmp_path: Path, size: int
@@ -268,6 +270,7 @@ def version_after(path: Path, database: bytes, log: bytes) -> int:
         store.close()
 
 
+@pytest.mark.slow
 def test_a_damaged_log_loses_the_last_commit_at_most(
     killed: tuple[bytes, bytes, int], tmp_path: Path
 ) -> None:

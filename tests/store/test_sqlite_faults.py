@@ -122,6 +122,7 @@ def test_a_file_that_cannot_be_used_is_refused_and_left_alone(
     assert content(path) == before
 
 
+@pytest.mark.program
 @pytest.mark.parametrize(("damage", "message"), [fault[::2] for fault in FAULTS.values()], ids=FAULTS)
 def test_the_program_says_so_in_one_line_and_ends(path: Path, damage: Damage, message: str) -> None:
     """No traceback, exit code 1, the file as it was."""
@@ -152,6 +153,7 @@ def refused(path: Path, message: str, *prefix: str, config_in: Path | None = Non
 # --- the folder -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.program
 def test_a_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
     """Making it could hide a typing error, or a volume that is not mounted."""
     refused(
@@ -175,6 +177,7 @@ def mortal() -> tuple[str, ...]:
     return prefix
 
 
+@pytest.mark.program
 @pytest.mark.parametrize(
     ("what", "mode", "message"),
     [
@@ -236,6 +239,7 @@ def test_a_full_disk_stops_the_counting_and_loses_nothing(small_disk: Path) -> N
     assert stored(small_disk / "books.db")["watermarks"] is not None
 
 
+@pytest.mark.program
 def test_a_program_that_starts_on_a_full_disk_says_so(small_disk: Path, tmp_path: Path) -> None:
     """Not even the empty tables fit."""
     with contextlib.suppress(OSError), (small_disk / "ballast").open("wb", buffering=0) as file:

@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from unittest.mock import patch
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -41,6 +42,7 @@ def given_back(jobs: dict[str, Job]) -> dict[str, Job]:
     return read
 
 
+@pytest.mark.slow
 @given(JOBS)
 @example({"\x00anonymous:1": PLAIN, "\x00anonymous:2": PLAIN, "a\x00b": PLAIN, "a\x00c": PLAIN, "": PLAIN})
 @example({f"job-{number}": PLAIN for number in range(9)})

@@ -23,6 +23,8 @@ from exporter.web.server import Server
 from tests.conftest import Tool
 from tests.exposition.views import PROCESS, api_error, full_api, full_status, full_view
 
+pytestmark = pytest.mark.program
+
 HOSTILE: Final = (
     "<script>document.title='owned'</script>",
     '"><img src=x onerror="document.title=\'owned\'">',
