@@ -120,6 +120,7 @@ class WindowRead:
     def add(self, page: Page) -> ReadState:
         """Add the page that was asked for at ``offset``; ``reason`` explains a DOUBT."""
         self._memory.observe(page)
+        same_count = page.count is not None and page.count == self.count
         self.count = page.count
         before, self._last_page = self._last_page, page.records
         if self._relaxed:
@@ -132,6 +133,10 @@ class WindowRead:
             return ReadState.MORE
         if position is None:
             return self._doubt("the list shifted between two pages")
+        if self._is_ambiguous(before, page.records[position:]) and not (
+            same_count and self._memory.trust_count
+        ):
+            return self._doubt("records without job_id that are equal lie on two pages")
         if not self._take(page, position + 1):
             return ReadState.DOUBT
         if len(page.records) == 1:
@@ -171,6 +176,14 @@ class WindowRead:
     def _is_before_anchor(self, page: Page) -> bool:
         """Did the list grow by more than a page? Then the page begins with a record received before."""
         return self._shifting and len(page.records) > 1 and page.records[0].key in self._keys
+
+    @staticmethod
+    def _is_ambiguous(before: tuple[Record, ...], after: tuple[Record, ...]) -> bool:
+        """Do the pages hold an equal of the anchor? Then the list may have shifted among these, unnoticed."""
+        anchor = after[0]
+        return anchor.job_id is None and any(
+            record.key == anchor.key for record in (*before[:-1], *after[1:])
+        )
 
     def _take(self, page: Page, first: int) -> bool:
         """Add the page's elements from the ``first`` on. False when an earlier page had one of them.

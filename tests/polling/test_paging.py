@@ -116,3 +116,30 @@ def test_an_anchor_at_a_page_end_does_not_end_a_shifting_list() -> None:
     pages = [page("abc"), page("xyc"), page("cde"), page("vwe"), page("e")]
     assert [read.add(one) for one in pages] == [MORE, MORE, MORE, MORE, COMPLETE]
     assert [one.job_id for one in read.records] == list("abcde")
+
+
+def equals(seconds: str) -> tuple[Record, ...]:
+    """Records without an id, one for each letter; those of one letter are equal."""
+    return tuple(record(None, created=ord(second) * 1000) for second in seconds)
+
+
+@pytest.mark.parametrize("trust", [None, True, False])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("ccbbbbba", "cccbbbbba"), ("cbcbcba", "cbcbcbcba"), ("ccbbbbba", "cbbbbba")],
+    ids=["one-more", "mixed", "one-less"],
+)
+def test_a_shift_among_equals_is_noticed(trust: bool | None, before: str, after: str) -> None:
+    """Records without an id do not tell which of them a page begins with; their number does."""
+    read = WindowRead(PageMemory(trust))
+    old, new = equals(before), equals(after)
+    assert read.add(Page(old[:5], len(old))) is MORE
+    assert read.add(Page(new[read.offset : read.offset + 5], len(new))) is DOUBT
+
+
+def test_equals_on_two_pages_are_read_where_the_number_stays() -> None:
+    """A ``count`` that is known to respect the filters, and does not change, proves that nothing shifted."""
+    read, listed = WindowRead(PageMemory(True)), equals("ccbbbbba")
+    states = [read.add(Page(listed[:5], 8)), read.add(Page(listed[4:9], 8))]
+    assert states == [MORE, COMPLETE]
+    assert read.records == list(listed)
