@@ -61,7 +61,7 @@ class Ledger:
         self.recent_failures = RecentFailures()
         self.missing_jobs = MissingJobs(settings, jobs)
         self._seen_once = SeenOnce()
-        if watermarks is not None:  # it may have been remembered for longer under other rules
+        if watermarks is not None:  # with other settings, more may have been remembered
             jobs.evict_finals(0, self._remembered_since)
         late = FLAGS[Anomaly.LATE_RECORD]
         self.late = any(
@@ -71,7 +71,7 @@ class Ledger:
 
     @property
     def started(self) -> bool:
-        """Whether the first start (R4) has happened; before it there are no times and nothing is counted."""
+        """Has the first start (R4) happened? Before it there are no watermarks, and nothing is counted."""
         return self._watermarks is not None
 
     @property
