@@ -9,6 +9,7 @@ created since the last head read. News that is too much for one window is read p
     any     complete                                        density; the news is read   next piece, or done
     wide    an error of one request, and further back       the poll's problem          narrow
     any     another error                                   -                           raised
+    any     the poll's budget ended a piece                 -                           raised; gone on with
     any     the poll's budget ended it                      to read less at a time      raised
     wide    more records than it may hold, says ``count``   the density of the burst    wide; narrow where
                                                                                         nothing would change
@@ -24,6 +25,7 @@ that cannot be listed completely (R6, docs/counting.md).
 from __future__ import annotations
 
 from enum import Enum, auto
+from typing import Final
 
 from exporter.errors import ApiError, ExporterError
 from exporter.ledger import floor_second
@@ -33,6 +35,8 @@ from exporter.polling.paging import MAX_WINDOW_RECORDS, PAGE_LIMIT, ReadState
 from exporter.polling.poll_run import OF_ONE_REQUEST, PollRun
 from exporter.polling.windows import BudgetSpentError, WindowResult
 from exporter.units import SECOND
+
+HEAD: Final = "head"
 
 
 class Reach(Enum):
@@ -68,17 +72,26 @@ class HeadReads:
     async def _read_window(self, reach: Reach) -> Reach:
         run, now = self._run, self._run.now()
         piece = plan.backlog_window(self._density, self.read_until, now)
+        unread = run.unread.pop(HEAD, None)
+        if unread is not None and unread.window.since != self.read_until:
+            unread = None
+        piece = piece if unread is None else unread.window
         window = piece or self._newest(now, reach)
         news = plan.Window(self.read_until, min(window.until, floor_second(now) + SECOND))
         most = PAGE_LIMIT if window.until > news.until else MAX_WINDOW_RECORDS
-        result = await run.reader.read(window, run.deadline, most=most)
+        if unread is None:
+            result = await run.reader.read(window, run.deadline, most=most)
+        else:
+            result = await run.reader.go_on(unread, run.deadline)
         await run.record(result)
         error, further_back = result.error, window.since < news.since
         if error is not None and reach is Reach.WIDE and further_back and _is_of_one_request(error):
             run.note(error)
             await run.commit()
             return Reach.NARROW
-        if isinstance(error, BudgetSpentError) and result.requests:
+        if isinstance(error, BudgetSpentError) and piece is not None:
+            run.unread[HEAD] = result
+        elif isinstance(error, BudgetSpentError) and result.requests:
             self._density.shrink(news)  # the next poll reads a part of it
         await run.commit_read(result)
         if result.complete:

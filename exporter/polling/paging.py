@@ -123,6 +123,9 @@ class WindowRead:
         same_count = page.count is not None and page.count == self.count
         self.count = page.count
         before, self._last_page = self._last_page, page.records
+        self._same_pages = self._same_pages + 1 if page.records == before else 0
+        if self._same_pages == SAME_PAGES:
+            return self._doubt("every page is the same: the API ignores the offset")
         if self._relaxed:
             return self._collect(page)
         if not self.elements:
@@ -141,9 +144,6 @@ class WindowRead:
             return ReadState.DOUBT
         if len(page.records) == 1:
             return self._ended()
-        self._same_pages = self._same_pages + 1 if page.records == before else 0
-        if self._same_pages == SAME_PAGES:
-            return self._doubt("every page is the same: the API ignores the offset")
         # A page whose last record is the anchor brings nothing new: the list grew by exactly one page.
         return self._go_on()
 

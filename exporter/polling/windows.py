@@ -18,8 +18,10 @@ from exporter.polling.planner import Window
 from exporter.polling.source import JobSource
 from exporter.units import SECOND
 
-SECOND_LIMIT = 9_000
-"""Records of one second that are still paged; lists are said to end after 10,000."""
+SECOND_LIMIT = 100_000
+"""Records of one second that are still paged."""
+CAPPED = range(9_001, 10_001)
+"""Lists are said to end after 10,000, and their ``count`` with them: so many records may be a part."""
 ANCHORED = 2
 """Records of the smallest page that has an anchor and one record more."""
 PROBE = Window(946_684_800_000, 946_684_801_000)
@@ -207,8 +209,10 @@ class Reader:
         return result
 
     def _window(self, result: WindowResult, most: int) -> Steps:
-        state = yield from self._pass(result, WindowRead(self.memory, max_records=most))
-        if state is not ReadState.COMPLETE and result.window.until - result.window.since <= SECOND:
+        one_second = result.window.until - result.window.since <= SECOND
+        read = WindowRead(self.memory, max_records=SECOND_LIMIT if one_second else most)
+        yield from self._pass(result, read)
+        if one_second and not _whole(result, read):
             yield from self._second(result)
 
     def _everything(self, result: WindowResult) -> Steps:
@@ -296,7 +300,7 @@ class Reader:
             yield from self._pass(result, read)
             passes.append(Counter(record.key for record in read.records))
         counted = read.count if self.memory.trust_count else read.elements
-        result.complete = result.complete and passes[0] == passes[1] and counted == read.elements
+        result.complete = _whole(result, read) and passes[0] == passes[1] and counted == read.elements
         if not result.complete and self._split_by_type:
             yield from self._types(result, counted)
 
@@ -305,7 +309,8 @@ class Reader:
         elements = 0
         for job_type in JOB_TYPES:
             read = WindowRead(self.memory, max_records=SECOND_LIMIT)
-            if (yield from self._pass(result, read, job_type=job_type)) is not ReadState.COMPLETE:
+            yield from self._pass(result, read, job_type=job_type)
+            if not _whole(result, read):
                 return
             listing += read.records
             elements += read.elements
@@ -342,6 +347,13 @@ def _dated(records: tuple[Record, ...], sighting: Sighting) -> tuple[Record, ...
 def _decided(record: Record, sighting: Sighting) -> Record:
     times = [t for t in (record.create_time, record.other_time) if t is not None and sighting.believes(t)]
     return replace(record, create_time=times[0], other_time=None) if len(times) == 1 else record
+
+
+def _whole(result: WindowResult, read: WindowRead) -> bool:
+    """Was the last pass complete, and not by the end of a capped list?"""
+    if result.complete and read.elements in CAPPED:
+        result.complete, result.reason = False, ReadState.TOO_LARGE.value
+    return result.complete
 
 
 def _refuse_outside(seen: SeenPage, result: WindowResult) -> None:
