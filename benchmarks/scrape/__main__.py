@@ -46,14 +46,14 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as folder:
         for size in data.SIZES:
-            for packed in (True, False):
-                cells += row(size, packed, chosen.seconds, Path(folder))
+            for compressed in (True, False):
+                cells += row(size, compressed, chosen.seconds, Path(folder))
     chosen.json.parent.mkdir(exist_ok=True)
     chosen.json.write_bytes(msgspec.json.format(msgspec.json.encode(cells)))
     verdict(cells)
 
 
-def row(size: data.Size, packed: bool, seconds: float, folder: Path) -> list[Cell]:
+def row(size: data.Size, compressed: bool, seconds: float, folder: Path) -> list[Cell]:
     """All servers at once, in turns: what disturbs the machine disturbs them alike. Ours first."""
     cells: list[Cell] = []
     with contextlib.ExitStack() as stack:
@@ -61,13 +61,13 @@ def row(size: data.Size, packed: bool, seconds: float, folder: Path) -> list[Cel
         rounds: dict[str, list[Round]] = {name: [] for name in servers}
         for _ in range(ROUNDS):
             for name, running in servers.items():
-                rounds[name].append(one_round(running, packed=packed, seconds=seconds / ROUNDS))
+                rounds[name].append(one_round(running, compressed=compressed, seconds=seconds / ROUNDS))
     for name in servers:
         found = together(rounds[name])
-        cells.append(Cell(name, size.series, packed, found))
+        cells.append(Cell(name, size.series, compressed, found))
         ratio = found.cpu / cells[0].measured.cpu
         print(
-            f"{name:20}{size.series:8}{'gzip' if packed else 'plain':>7}{found.bytes:10}"
+            f"{name:20}{size.series:8}{'gzip' if compressed else 'plain':>7}{found.bytes:10}"
             f"{found.cpu:9.3f}{found.p50:9.2f}{found.p99:9.2f}{ratio:8.2f}",
             flush=True,
         )

@@ -35,10 +35,10 @@ class Measured(msgspec.Struct, frozen=True):
 class Scraper:
     """Keeps its connection when the server does."""
 
-    def __init__(self, port: int, *, packed: bool, path: str = "/metrics") -> None:
+    def __init__(self, port: int, *, compressed: bool, path: str = "/metrics") -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         self._path = path
-        self._headers = {"accept": ACCEPT, "accept-encoding": "gzip" if packed else "identity"}
+        self._headers = {"accept": ACCEPT, "accept-encoding": "gzip" if compressed else "identity"}
 
     def scrape(self) -> bytes:
         """The body as sent."""
@@ -61,9 +61,9 @@ class Round(msgspec.Struct, frozen=True):
     cpu: float
 
 
-def one_round(server: Running, *, packed: bool, seconds: float) -> Round:
+def one_round(server: Running, *, compressed: bool, seconds: float) -> Round:
     """Scrape for that long, or ``MOST`` times."""
-    scraper = Scraper(server.port, packed=packed)
+    scraper = Scraper(server.port, compressed=compressed)
     for _ in range(WARM_UP):
         body = scraper.scrape()
     times: list[float] = []

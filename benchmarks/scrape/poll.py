@@ -84,15 +84,15 @@ def polled(exporter: Exporter) -> bool:
 
 def watch(port: int) -> Result:
     """Scrape until this poll is over."""
-    scraper = Scraper(port, packed=True)
+    scraper = Scraper(port, compressed=True)
     text = zlib.decompress(scraper.scrape(), 31)
     polls, begun = counted(text, POLL_COUNT), time.monotonic()
     times: list[float] = []
     while counted(text, POLL_COUNT) == polls and time.monotonic() - begun < PATIENCE:
         for _ in range(10):
-            spent, packed = timed(scraper)
+            spent, compressed = timed(scraper)
             times.append(spent)
-        text = zlib.decompress(packed, 31)
+        text = zlib.decompress(compressed, 31)
     seconds, pages = time.monotonic() - begun, int(counted(text, PAGE_COUNT))
     quiet = ten_seconds(scraper)
     scraper.close()
@@ -108,10 +108,10 @@ def ten_seconds(scraper: Scraper) -> list[float]:
 def timed(scraper: Scraper) -> tuple[float, bytes]:
     """Milliseconds, and the body; with a pause afterwards."""
     start = time.perf_counter()
-    packed = scraper.scrape()
+    compressed = scraper.scrape()
     spent = 1000 * (time.perf_counter() - start)
     time.sleep(PAUSE)
-    return spent, packed
+    return spent, compressed
 
 
 def main() -> None:

@@ -115,7 +115,7 @@ def nginx_static(size: data.Size, folder: Path) -> Iterator[Running]:
     exposition.publish(data.published(size))
     (folder / "tmp").mkdir(exist_ok=True)
     (folder / "metrics").write_bytes(exposition.render(Format.OPENMETRICS))
-    (folder / "metrics.gz").write_bytes(exposition.render(Format.OPENMETRICS, packed=True))
+    (folder / "metrics.gz").write_bytes(exposition.render(Format.OPENMETRICS, compressed=True))
     folder.chmod(0o755)  # nginx gives up being root
     config = folder / "nginx.conf"
     config.write_text(NGINX.format(folder=folder, port=port, type=Format.OPENMETRICS.value))

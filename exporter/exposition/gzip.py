@@ -1,4 +1,5 @@
-"""Text that is packed once and sent often: cut in chunks, so that a change packs anew only what it touches.
+"""Text that is compressed once and sent often: cut in chunks, so that a change compresses anew only what it
+touches.
 
 Knows DEFLATE (RFC 1951) and gzip (RFC 1952); knows no metric and no HTTP. What a text says never changes.
 
@@ -32,11 +33,11 @@ HEADER: Final = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 
 
 class Chunk:
-    """Some neighbouring blocks of a text, and what is made of them once somebody wants it."""
+    """Some neighbouring blocks of a text, and their compressed form, once it is asked for."""
 
     def __init__(self, blocks: tuple[str, ...]) -> None:
         self.blocks = blocks
-        """None once this is kept packed only."""
+        """Empty once only the compressed form is kept."""
 
     @property
     def plain(self) -> bytes:
@@ -47,20 +48,20 @@ class Chunk:
 
     @cached_property
     def size(self) -> int:
-        """Bytes, unpacked."""
+        """Bytes, before compression."""
         return len(self.plain)
 
     @cached_property
     def deflated(self) -> bytes:
-        packer = zlib.compressobj(LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
-        return packer.compress(self.plain) + packer.flush(zlib.Z_FULL_FLUSH)
+        compressor = zlib.compressobj(LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
+        return compressor.compress(self.plain) + compressor.flush(zlib.Z_FULL_FLUSH)
 
     @cached_property
     def crc(self) -> Crc:
         return Crc.of(self.plain)
 
-    def keep_packed(self) -> None:
-        """Keep a twentieth of it from now on."""
+    def keep_compressed(self) -> None:
+        """Drop the blocks: the compressed form is a twentieth of their size."""
         self.deflated  # noqa: B018  # made of the blocks if nobody has asked for it yet
         self.blocks = ()
 
@@ -87,7 +88,7 @@ class Parts(NamedTuple):
 class EncodedBody:
     """Several texts, one after the other: what all scrapes of one publication have in common.
 
-    Whether plain or packed, whatever did not change since the last one is only copied.
+    Whether plain or compressed, whatever did not change since the last one is only copied.
     """
 
     def __init__(self, texts: tuple[ChunkedText, ...]) -> None:
@@ -109,10 +110,10 @@ class EncodedBody:
     def _size(self) -> int:
         return sum(chunk.size for chunk in self.chunks)
 
-    def prepare(self, *, packed: bool) -> None:
+    def prepare(self, *, compressed: bool) -> None:
         """Make now what the next scrape would have to make."""
         self._size  # noqa: B018  # computed and kept when first asked for
-        if packed:
+        if compressed:
             self._started, self._crc  # noqa: B018  # the same
 
     def plain(self, fresh: bytes = b"") -> Parts:
@@ -121,9 +122,9 @@ class EncodedBody:
 
     def gzip(self, fresh: bytes = b"") -> Parts:
         """The same as one gzip member; only ``fresh`` is compressed now."""
-        packer = zlib.compressobj(FRESH_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
+        compressor = zlib.compressobj(FRESH_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
         end = pack("<LL", zlib.crc32(fresh, self._crc), (self._size + len(fresh)) & 0xFFFFFFFF)
-        fresh = b"".join((packer.compress(fresh), packer.flush(), end))
+        fresh = b"".join((compressor.compress(fresh), compressor.flush(), end))
         return Parts(len(self._started) + len(fresh), iter((self._started,)), fresh)
 
     def replaced_by(self, later: EncodedBody) -> list[ref[Chunk]]:

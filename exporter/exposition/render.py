@@ -1,8 +1,8 @@
 """The published state -> the bytes of one scrape.
 
-Knows what is published now, and keeps its text, plain and packed: a target's lines are written again only
-when its view changed, and packed again only where they did; process metrics change by the second and are
-written at every scrape. What somebody asked for is made when something is published, so that no later scrape
+Knows what is published now, and keeps its text, plain and compressed: a target's lines are written again only
+when its view changed, and compressed again only where they did; process metrics change by the second and are
+written at every scrape. What was asked for once is made when something is published, so that no later scrape
 waits for it. Knows no HTTP, and no metric by name.
 """
 
@@ -67,7 +67,7 @@ class Exposition:
         self._bodies: dict[Format, EncodedBody] = {}
         self._monotonic = monotonic
         self._wanted: dict[tuple[Format, bool], float] = {}
-        """What was asked for, (form, packed), and when last: it is made at publication from then on."""
+        """What was asked for, (form, compressed), and when last: it is made at publication from then on."""
 
     def show_created(self, wanted: bool) -> None:
         """Whether there are ``_created`` series, from now on: a reload may change it."""
@@ -97,22 +97,22 @@ class Exposition:
         if number != self._process.log_lines_dropped:
             self._process = msgspec.structs.replace(self._process, log_lines_dropped=number)
 
-    def render(self, form: Format, names: frozenset[str] = frozenset(), *, packed: bool = False) -> bytes:
+    def render(self, form: Format, names: frozenset[str] = frozenset(), *, compressed: bool = False) -> bytes:
         """One scrape's body, plain or one gzip member; with ``names``, only those samples or families."""
-        parts = self.parts(form, names, packed=packed)
+        parts = self.parts(form, names, compressed=compressed)
         return b"".join((*parts.shared, parts.fresh))
 
-    def parts(self, form: Format, names: frozenset[str] = frozenset(), *, packed: bool = False) -> Parts:
+    def parts(self, form: Format, names: frozenset[str] = frozenset(), *, compressed: bool = False) -> Parts:
         """The same in parts; with ``names`` nothing of it is shared."""
         fresh = self._self.text(form)
         if names:
             chosen = "".join(cache.select(sources, form, names) for cache, sources in self._families())
             fresh, body = chosen + select(fresh, names), EncodedBody(())
         else:
-            self._wanted[form, packed] = self._monotonic()
+            self._wanted[form, compressed] = self._monotonic()
             body = self.body(form)
         end = (fresh + END if form is Format.OPENMETRICS else fresh).encode()
-        return body.gzip(end) if packed else body.plain(end)
+        return body.gzip(end) if compressed else body.plain(end)
 
     def _families(self) -> tuple[tuple[_FamilyCache[Any], tuple[Any, ...]], ...]:
         """Every table and its sources, in the order of the text."""
@@ -133,20 +133,20 @@ class Exposition:
         return body
 
     def _replace(self, form: Format, body: EncodedBody) -> None:
-        """Chunks that are no longer current are kept, packed, for clients that are still reading them."""
+        """Chunks that are no longer current are kept, compressed, for clients that are still reading them."""
         before = self._bodies.pop(form, None)
         replaced = [] if before is None else before.replaced_by(body)
         del before
         self._bodies[form] = body
         for chunk in replaced:
             if (being_read := chunk()) is not None:
-                being_read.keep_packed()
+                being_read.keep_compressed()
 
     def _prepare(self) -> None:
         since = self._monotonic() - WANTED_SECONDS
         self._wanted = {wanted: at for wanted, at in self._wanted.items() if at >= since}
-        for form, packed in self._wanted:
-            self.body(form).prepare(packed=packed)
+        for form, compressed in self._wanted:
+            self.body(form).prepare(compressed=compressed)
 
 
 class _Written(NamedTuple, Generic[S]):

@@ -25,15 +25,15 @@ class Scrape:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         form = choose_format(_header(scope, b"accept"))
-        packed = accepts_gzip(_header(scope, b"accept-encoding"))
+        compressed = accepts_gzip(_header(scope, b"accept-encoding"))
         names = QueryParams(scope["query_string"]).getlist("name[]") if scope["query_string"] else ()
-        parts = self._exposition.parts(form, frozenset(names), packed=packed)
+        parts = self._exposition.parts(form, frozenset(names), compressed=compressed)
         headers = [
             (b"content-type", form.value.encode()),
             (b"content-length", str(parts.size).encode()),
             VARY,
         ]
-        if packed:
+        if compressed:
             headers.append(GZIP)
         await send({"type": "http.response.start", "status": 200, "headers": headers, SHARED_BODY: not names})
         if parts.size <= PIECE_BYTES:

@@ -1,4 +1,4 @@
-"""One gzip member, whatever was cached and whatever is fresh; and only what changed is packed again."""
+"""One gzip member, whatever was cached and whatever is fresh; and only what changed is compressed again."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ families = st.lists(st.lists(blocks, max_size=4), max_size=6)
 texts = st.lists(families, max_size=3)
 
 
-def read_one_member(packed: bytes) -> bytes:
+def read_one_member(compressed: bytes) -> bytes:
     """As a strict reader does: one member, complete, with the right checksum, and nothing behind it."""
     reader = zlib.decompressobj(16 + zlib.MAX_WBITS)
-    text = reader.decompress(packed) + reader.flush()
+    text = reader.decompress(compressed) + reader.flush()
     assert reader.eof
     assert reader.unused_data == b""
     return text
@@ -63,9 +63,9 @@ def test_a_text_made_from_its_predecessor_equals_one_made_anew(history: list[lis
 
 def test_gzip_itself_agrees() -> None:
     """The program that everybody has, and Python's own reader."""
-    packed = whole(EncodedBody((ChunkedText([["a" * 100_000], ["b"]]), ChunkedText([["c"]]))).gzip(b"d"))
-    subprocess.run(["gzip", "-t"], input=packed, check=True, timeout=10)
-    assert gzip.decompress(packed) == b"a" * 100_000 + b"bcd"
+    compressed = whole(EncodedBody((ChunkedText([["a" * 100_000], ["b"]]), ChunkedText([["c"]]))).gzip(b"d"))
+    subprocess.run(["gzip", "-t"], input=compressed, check=True, timeout=10)
+    assert gzip.decompress(compressed) == b"a" * 100_000 + b"bcd"
 
 
 def test_an_empty_text_is_a_member_too() -> None:
@@ -87,7 +87,7 @@ def test_only_what_changed_is_packed_again() -> None:
 
 
 def test_a_block_that_grows_moves_no_border_beyond_its_family() -> None:
-    """Otherwise one more digit would mean to pack everything behind it again."""
+    """Otherwise one more digit would mean to compress everything behind it again."""
     size = our_gzip.CHUNK // 3
     before = ChunkedText([family("a", size=size), family("b", size=size)])
     grown = family("a", size=size)
@@ -107,14 +107,14 @@ def test_small_families_share_a_chunk(count: int) -> None:
 @given(blocks=st.lists(blocks, min_size=1, max_size=4))
 @settings(max_examples=60, deadline=None)
 def test_a_chunk_that_is_kept_packed_reads_the_same(blocks: list[str]) -> None:
-    """Plain, packed, size and checksum; and its text is not in memory any more."""
-    kept, packed = Chunk(tuple(blocks)), Chunk(tuple(blocks))
-    packed.keep_packed()
-    packed.keep_packed()
-    assert (packed.plain, packed.deflated, packed.size, packed.crc) == (
+    """Plain, compressed, size and checksum; and its text is not in memory any more."""
+    kept, compressed = Chunk(tuple(blocks)), Chunk(tuple(blocks))
+    compressed.keep_compressed()
+    compressed.keep_compressed()
+    assert (compressed.plain, compressed.deflated, compressed.size, compressed.crc) == (
         kept.plain,
         kept.deflated,
         kept.size,
         kept.crc,
     )
-    assert packed.blocks == ()
+    assert compressed.blocks == ()

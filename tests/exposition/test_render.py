@@ -245,8 +245,8 @@ def test_exemplars_are_in_openmetrics_alone(form: Format) -> None:
 
 
 @both_formats
-@pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
-def test_what_was_asked_for_once_is_made_at_publication(form: Format, packed: bool) -> None:
+@pytest.mark.parametrize("compressed", [False, True], ids=["plain", "gzip"])
+def test_what_was_asked_for_once_is_made_at_publication(form: Format, compressed: bool) -> None:
     """So that no later scrape waits for it; and once only, however many scrapes follow."""
     reads: list[LabelSet] = []
 
@@ -261,12 +261,12 @@ def test_what_was_asked_for_once_is_made_at_publication(form: Format, packed: bo
     made = exposition(bare_view())
     publish()
     assert reads == []
-    made.render(form, packed=packed)
+    made.render(form, compressed=compressed)
     assert reads == [LLM]
     publish()
     assert reads == [LLM, LLM]
     for _ in range(3):
-        made.render(form, packed=packed)
+        made.render(form, compressed=compressed)
     assert reads == [LLM, LLM]
 
 
@@ -315,7 +315,7 @@ def publications(draw: st.DrawFn) -> list[tuple[TargetView, ...]]:
 def test_what_was_kept_equals_what_would_be_made_anew(
     history: list[tuple[TargetView, ...]], form: Format, scrape_between: bool
 ) -> None:
-    """After any sequence of publications and API facts, plain and packed."""
+    """After any sequence of publications and API facts, plain and compressed."""
     api = full_api(*NAMES)
     made = exposition(api=api)
     for step, views in enumerate(history):
@@ -324,7 +324,7 @@ def test_what_was_kept_equals_what_would_be_made_anew(
         if scrape_between or step == len(history) - 1:
             anew = exposition(*views, api=api).render(form)
             assert made.render(form) == anew
-            assert gzip.decompress(made.render(form, packed=True)) == anew
+            assert gzip.decompress(made.render(form, compressed=True)) == anew
 
 
 @both_formats
@@ -342,7 +342,9 @@ def test_selected_names_are_those_of_the_whole(form: Format) -> None:
         expected = select(whole.removesuffix("# EOF\n"), frozenset(names))
         end = "# EOF\n" if form is Format.OPENMETRICS else ""
         assert made.render(form, frozenset(names)).decode() == expected + end
-        assert gzip.decompress(made.render(form, frozenset(names), packed=True)).decode() == expected + end
+        assert (
+            gzip.decompress(made.render(form, frozenset(names), compressed=True)).decode() == expected + end
+        )
 
 
 def test_process_view_tells_version_and_revision() -> None:
@@ -380,7 +382,7 @@ def test_created_series_come_and_go_with_a_reload() -> None:
 
 @both_formats
 def test_who_reads_slowly_gets_what_was_published_when_it_began(form: Format) -> None:
-    """Every byte of it, whatever is published meanwhile; and what is not current is in memory packed only."""
+    """Every byte of it, whatever is published meanwhile; what is not current is in memory compressed only."""
     made = exposition(full_view())
     expected = made.render(form)
     parts = made.parts(form)
@@ -396,7 +398,7 @@ def test_who_reads_slowly_gets_what_was_published_when_it_began(form: Format) ->
             )
         )
         made.render(form)
-    unpacked = {chunk for chunk in chunks if chunk.blocks}
-    assert unpacked < set(chunks)
-    assert unpacked <= set(made.body(form).chunks)
+    decompressed = {chunk for chunk in chunks if chunk.blocks}
+    assert decompressed < set(chunks)
+    assert decompressed <= set(made.body(form).chunks)
     assert b"".join([*sent, *shared, parts.fresh]) == expected

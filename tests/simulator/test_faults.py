@@ -143,7 +143,7 @@ def test_invalid_json_has_a_fitting_length() -> None:
 
 
 def test_faults_combine() -> None:
-    """Padding and compression make an answer that is small on the wire and large when unpacked."""
+    """Padding and compression make an answer that is small on the wire and large when decompressed."""
     simulation, _ = broken(Fault(kind="huge", size=1 << 20), Fault(kind="gzip"))
 
     async def conversation(client: httpx.AsyncClient) -> bytes:

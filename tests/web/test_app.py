@@ -72,10 +72,10 @@ def test_gzip_is_one_member_that_every_client_reads(headers: dict[str, str]) -> 
     """A client such as httpx drops a second member silently: what it reads must be all there is."""
     query = "/metrics?name[]=metastudio_tts_jobs"
     plain = ask("GET", query, headers=headers)
-    packed = ask("GET", query, headers={**headers, "accept-encoding": "gzip"})
-    assert packed.headers["content-encoding"] == "gzip"
-    assert int(packed.headers["content-length"]) < len(plain.content)
-    assert packed.content == plain.content
+    compressed = ask("GET", query, headers={**headers, "accept-encoding": "gzip"})
+    assert compressed.headers["content-encoding"] == "gzip"
+    assert int(compressed.headers["content-length"]) < len(plain.content)
+    assert compressed.content == plain.content
 
 
 def test_gzip_only_when_accepted() -> None:

@@ -98,13 +98,13 @@ def test_gzip_reads_as_plain_to_every_reader(form: Format, tool: Tool) -> None:
             plain = await client.get("/metrics", headers={**accept, "accept-encoding": "identity"})
             assert ("content-encoding" in plain.headers, plain.content) == (False, expected)
 
-            _, packed = await talk(
+            _, compressed = await talk(
                 url, "GET /metrics HTTP/1.1", f"Accept: {accept['accept']}", "Accept-Encoding: gzip"
             )
             reader = zlib.decompressobj(16 + zlib.MAX_WBITS)
-            assert reader.decompress(packed) == expected
+            assert reader.decompress(compressed) == expected
             assert (reader.eof, reader.unused_data) == (True, b"")
-            assert await program(gzip, "-dc", given=packed) == expected
+            assert await program(gzip, "-dc", given=compressed) == expected
             header = f"Accept: {accept['accept']}"
             assert await program(curl, "-s", "--compressed", "-H", header, f"{url}/metrics") == expected
 
@@ -135,7 +135,7 @@ def test_a_scrape_is_never_conditional_or_partial(line: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lines", "form", "packed"),
+    ("lines", "form", "compressed"),
     [
         (["Accept: text/plain;q=0.5", "Accept: application/openmetrics-text"], Format.OPENMETRICS, False),
         (["Accept-Encoding: br", "Accept-Encoding: gzip;q=0.1"], Format.PROMETHEUS, True),
@@ -145,14 +145,14 @@ def test_a_scrape_is_never_conditional_or_partial(line: str) -> None:
     ],
     ids=["two-accept-lines", "two-encoding-lines", "gzip-refused", "version-clamped", "not-ascii"],
 )
-def test_headers_are_understood_as_sent(lines: list[str], form: Format, packed: bool) -> None:
+def test_headers_are_understood_as_sent(lines: list[str], form: Format, compressed: bool) -> None:
     """In several lines, with qualities, with versions of the future, or as noise."""
 
     async def run() -> None:
         async with serving() as url:
             fields, body = await talk(url, "GET /metrics HTTP/1.1", *lines)
             assert fields["content-type"] == form.value
-            assert ("content-encoding" in fields) == packed
+            assert ("content-encoding" in fields) == compressed
             assert int(fields["content-length"]) == len(body)
 
     asyncio.run(run())
