@@ -25,10 +25,14 @@ _NUMBER: Final = re.compile(r"\d{9,14}(?:\.\d{1,9})?", re.ASCII)
 
 
 def format_time(ms: int, style: TimeFormat, *, up: bool) -> str:
-    """A bound of the time filter; what the style cannot express is rounded outward (``up``: an end)."""
+    """A bound of the time filter; what the style cannot express is rounded outward (``up``: an end).
+
+    Years end with 9999: whatever is later, as after a ``Date`` of that year, is cut to its end.
+    """
+    ms = min(ms, _LATEST_MS)
     if style == "unix_ms":
         return str(ms)
-    seconds = -(-ms // 1000) if up else ms // 1000
+    seconds = min(-(-ms // 1000) if up else ms // 1000, _LATEST_MS // 1000)
     if style == "unix":
         return str(seconds)
     return (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")

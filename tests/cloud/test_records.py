@@ -485,6 +485,10 @@ def test_any_bytes_are_a_page_or_an_api_error(body: bytes) -> None:
         assert isinstance(Decoder("UTC").decode(body), Page)
 
 
+LAST = 253_402_300_799_000
+"""The last second of the year 9999: a ``Date`` may name it, and windows reach beyond."""
+
+
 @pytest.mark.parametrize(
     ("ms", "style", "since", "until"),
     [
@@ -492,6 +496,9 @@ def test_any_bytes_are_a_page_or_an_api_error(body: bytes) -> None:
         (NOON + 1, "rfc3339", "2023-11-14T22:13:20Z", "2023-11-14T22:13:21Z"),
         (NOON + 1, "unix", "1700000000", "1700000001"),
         (NOON + 1, "unix_ms", "1700000000001", "1700000000001"),
+        (LAST + 1, "rfc3339", "9999-12-31T23:59:59Z", "9999-12-31T23:59:59Z"),
+        (LAST + 360_000, "rfc3339", "9999-12-31T23:59:59Z", "9999-12-31T23:59:59Z"),
+        (LAST + 360_000, "unix", "253402300799", "253402300799"),
     ],
 )
 def test_bounds_are_widened_to_what_can_be_said(ms: int, style: TimeFormat, since: str, until: str) -> None:
