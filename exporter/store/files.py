@@ -27,6 +27,12 @@ _SPACE: Final = 64 * 1024
 """About what each of the files of an empty store takes."""
 
 
+_Identity = tuple[int, int, int, int]
+"""Device and inode of a file, and of what bears its name: a link to the same file is no good, since the next
+start would look for the log beside the file that it leads to.
+"""
+
+
 def resolved(path: Path) -> Path:
     """One file has one lock, whatever names it has. Raises StoreError."""
     try:
@@ -42,8 +48,8 @@ class StoreFiles:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._log, self._shared = _beside(path, "-wal"), _beside(path, "-shm")
-        self._present: dict[Path, tuple[int, int]] = {}
-        """What each file was when it was opened: device and inode."""
+        self._present: dict[Path, _Identity] = {}
+        """What each file was when it was opened."""
         self._size = 0
         """Of the database after the last commit, in bytes: it never becomes smaller."""
         with contextlib.ExitStack() as opened:
@@ -60,7 +66,7 @@ class StoreFiles:
         for path in (self._log, self._shared):
             with contextlib.suppress(FileNotFoundError):
                 _make_private(path, found := path.stat())
-                self._present[path] = found.st_dev, found.st_ino
+                self._present[path] = _identity(path, found)
         self.check()
         self.committed()
 
@@ -74,7 +80,7 @@ class StoreFiles:
         for path, identity in self._present.items():
             try:
                 found = path.stat()
-                same = (found.st_dev, found.st_ino) == identity
+                same = _identity(path, found) == identity
             except FileNotFoundError:
                 same = False
             except OSError as error:
@@ -98,8 +104,13 @@ class StoreFiles:
     def _open(self, path: Path, opened: contextlib.ExitStack) -> int:
         descriptor, found = _open(path, os.O_CREAT, opened)
         _make_private(descriptor, found)
-        self._present[path] = found.st_dev, found.st_ino
+        self._present[path] = _identity(path, found)
         return descriptor
+
+
+def _identity(path: Path, found: os.stat_result) -> _Identity:
+    here = path.lstat()
+    return found.st_dev, found.st_ino, here.st_dev, here.st_ino
 
 
 def exposed_files(path: Path, *, opened: bool) -> str | None:

@@ -43,7 +43,12 @@ def replace(path: Path) -> None:
     copy.replace(path)
 
 
-LOSSES = [remove, rename, replace]
+def link(path: Path) -> None:
+    """A file moved elsewhere, with a link to it in its place: after a crash its log would not be found."""
+    path.symlink_to(path.rename(path.with_suffix(".moved")))
+
+
+LOSSES = [remove, rename, replace, link]
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES, ids=["database", "log", "shared-memory", "lock"])
