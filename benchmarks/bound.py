@@ -6,6 +6,8 @@ as settled (at least once per ``overlap``), 100 a request; every look that is du
 cheaper of a listed stretch and a lookup. A stretch that is listed shows all its jobs, which puts off
 their next looks; a page that is paid for is filled. The least over all polls may be less still: looking
 early at what is not due is never bought, only taken along.
+
+Rule R9 stands in docs/counting.md.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """The real program and the real simulator as processes, for tests that need them whole.
 
 Every wait has a bound, every process is ended by its own handle.
+
+Rule R3 stands in docs/counting.md.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """The remembered jobs of a target: every open one, and the finished ones that may be listed again.
 
 Pure. Indexed by id and by time of creation, so that a window finds its jobs without a walk over all.
+
+Rule R9 stands in docs/counting.md.
 """
 
 from __future__ import annotations

@@ -325,7 +325,7 @@ class Ledger:
         return skipped
 
     def see_history(self, records: Collection[Record], since: int, sighting: Sighting) -> None:
-        """Read back before the baseline (R4): [since, history) was read completely.
+        """Read back before the baseline (R4, docs/counting.md): [since, history) was read completely.
 
         Open jobs are counted as created; finished ones only feed the gauge ``metastudio_tts_jobs``.
         """

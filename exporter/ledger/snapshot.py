@@ -2,6 +2,8 @@
 
 Pure. ``exposition`` turns it into samples, the status page into tables. Times are milliseconds since 1970
 UTC.
+
+Rules R3, R4 and R10 stand in docs/counting.md.
 """
 
 from __future__ import annotations
@@ -82,7 +84,7 @@ class TargetView(msgspec.Struct, frozen=True, kw_only=True):
     """Every ``fail_msg_class`` in use, in rule order, then ``unclassified`` and ``no_message``."""
 
     first_tried: int | None = None
-    """By our own clock, while counting has not begun: it will begin from there (R4)."""
+    """By our own clock, while counting has not begun: it will begin from there (R4, docs/counting.md)."""
     counting_since: int | None = None
     """The baseline, where the counters below began; ``None`` when that is not known."""
     created: Mapping[LabelSet, int] = {}

@@ -24,7 +24,7 @@ class Watermarks(msgspec.Struct):
     evicted_until: int
     """Ids of finished jobs created before it are no longer remembered; unknown ones are ignored."""
     history: int
-    """Down to where the time before the baseline has been read for the gauge (R4)."""
+    """Down to where the time before the baseline has been read for the gauge (R4, docs/counting.md)."""
     catching_up: int = 0
     """When the reading of a backlog last went on; 0 without one. No jump while it goes on (R8)."""
 

@@ -53,7 +53,7 @@ def ledger_from(
 ) -> Ledger:
     """A ledger that goes on from what is stored at ``place``; ``project_id`` is empty when it is not known.
 
-    Raises ScopeChangedError, and StoreCorruptError when it does not balance (R12).
+    Raises ScopeChangedError, and StoreCorruptError when it does not balance (R12, docs/counting.md).
     """
     if stored.project_id:
         _check_project(target, project_id, stored.project_id)
@@ -67,7 +67,7 @@ def ledger_from(
 
 
 def _check_project(target: str, known: str, project_id: str) -> None:
-    """A ledger belongs to one project (R11). Raises ScopeChangedError."""
+    """A ledger belongs to one project (R11, docs/counting.md). Raises ScopeChangedError."""
     if known and known != project_id:
         raise ScopeChangedError(
             f"target {target!r} was counted for another project than the one now configured:"

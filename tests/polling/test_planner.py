@@ -1,4 +1,7 @@
-"""The planner against brute force, and the index of due jobs against its definition."""
+"""The planner against brute force, and the index of due jobs against its definition.
+
+Rule R9 stands in docs/counting.md.
+"""
 
 from __future__ import annotations
 

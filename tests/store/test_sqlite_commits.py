@@ -81,7 +81,7 @@ def test_minutes_are_loaded_by_the_time_of_the_store(store: SqliteStore) -> None
 
 
 def test_the_times_come_back_with_the_catch_up_under_way(store: SqliteStore) -> None:
-    """If it were lost, the catch-up would be cut short by a second jump (R8)."""
+    """If it were lost, the catch-up would be cut short by a second jump (R8, docs/counting.md)."""
     watermarks = Watermarks(1_000, 4_000, 3_000, 2_000, catching_up=5_000)
     commit(store, 0, watermarks=watermarks)
     assert store.load("t", SCOPE, 0, 0).watermarks == watermarks
