@@ -84,7 +84,7 @@ class PollStart:
         if not ledger.started:
             now, waited = await self._clock_check.begin(), self._clock_check.waited()
             ledger.start(now, waited)
-            await self._run.repository.commit(self._run.now())
+            await self._run.commit()
             log.info(
                 logger,
                 "counting begins",

@@ -139,3 +139,14 @@ def test_a_failed_first_start_goes_back_as_far_as_a_downtime(store: SqliteStore)
     _, created = failed_start(harness, 60, restart=False)
     assert created == pytest.approx(31, abs=1)
     assert harness.view.skipped_ms == pytest.approx(30 * MINUTE, abs=MINUTE)
+
+
+def test_a_target_is_shown_as_soon_as_counting_begins(harness: PollerHarness) -> None:
+    """Behind a slow API, with many targets of one key, the first window may take minutes."""
+    shown: list[bool] = []
+    harness.api.before_page = lambda query: shown.append(bool(harness.views) and harness.view.last_poll.up)
+    run(harness)
+    probes = shown.index(True)
+    assert all(shown[probes:])
+    assert harness.api.queries[probes].since not in (None, harness.api.queries[0].since)
+    assert harness.views[0].counting_since == START
