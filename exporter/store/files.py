@@ -16,12 +16,16 @@ from typing import Final
 from exporter.errors import StoreCorruptError, StoreError
 from exporter.process import reason
 from exporter.store import locks, wal
+from exporter.store.sqlite_errors import damaged
 
 _MODE: Final = 0o600
 """Whoever can open a store for reading can take locks that stop the counting."""
 
 _LONGEST: Final = 504
 """Bytes of a path: SQLite's 512, with ``-journal`` at its end."""
+
+_SMALLEST: Final = 512
+"""Bytes of the smallest database that is not empty. SQLite takes a file of a few bytes for an empty one."""
 
 _SPACE: Final = 64 * 1024
 """About what each of the files of an empty store takes."""
@@ -204,6 +208,8 @@ def _refuse_unusable(path: Path) -> None:
         with contextlib.suppress(OSError):
             if not stat.S_ISREG(file.stat().st_mode):
                 raise StoreError(f"{file}: is not a regular file, and SQLite needs the name: move it away")
+    if 0 < _size(path) < _SMALLEST:
+        raise StoreCorruptError(damaged(path))
     # SQLite would delete it, and with it the last commits of a database that was moved away.
     if (log := _beside(path, "-wal")) and _size(log) and not _size(path):
         raise StoreCorruptError(

@@ -27,7 +27,8 @@ So is ``READONLY`` without an addition: we could open the file for writing, but 
 """
 
 
-def _damaged(path: Path) -> str:
+def damaged(path: Path) -> str:
+    """What is wrong, and what to do."""
     return (
         f"{path}: the store is damaged and was left as it is: move it away to start new books"
         " (an honest reset), together with its -wal and -shm files, or restore a copy taken while the"
@@ -42,11 +43,11 @@ def reading(path: Path) -> Iterator[None]:
         try:
             yield
         except (ChecksumError, ValueError, TypeError):  # a value of another kind than any that we write
-            raise StoreCorruptError(_damaged(path)) from None
+            raise StoreCorruptError(damaged(path)) from None
         except sqlite3.Error as error:
             name = getattr(error, "sqlite_errorname", "")
             if name == "SQLITE_READONLY" or not name.removeprefix("SQLITE_").startswith(_OUTSIDE):
-                raise StoreCorruptError(_damaged(path)) from None
+                raise StoreCorruptError(damaged(path)) from None
             raise
 
 
@@ -58,7 +59,7 @@ def writing(path: Path) -> Iterator[None]:
     except sqlite3.Error as error:
         name = getattr(error, "sqlite_errorname", "")
         if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-            raise StoreCorruptError(_damaged(path)) from None
+            raise StoreCorruptError(damaged(path)) from None
         if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             raise StoreLockedError(f"{path}: another program holds a lock on the store: end it") from None
         if missing := _exhausted(error, name, path):

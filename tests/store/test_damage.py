@@ -136,6 +136,16 @@ def test_what_another_hand_changed_is_named_as_damage(written: Path, tmp_path: P
         loaded(path)
 
 
+@pytest.mark.parametrize("size", [1, 14, 100, 511])
+def test_the_first_bytes_of_a_store_are_no_new_store(written: Path, tmp_path: Path, size: int) -> None:
+    """A file that was cut off, by a full disk or a copy that ended early, held counts."""
+    path = tmp_path / "books.db"
+    path.write_bytes(written.read_bytes()[:size])
+    with pytest.raises(StoreError, match=r"books\.db: the store is damaged .* move it away"):
+        loaded(path)
+    assert path.stat().st_size == size
+
+
 OWNED = ("jobs", "totals", "minutes", "label_sets")
 
 
