@@ -223,6 +223,18 @@ def drip(first: bytes, byte: bytes) -> Kind:
     return client
 
 
+def pour(head: bytes, piece: bytes) -> Kind:
+    """Sends a body as fast as it is taken."""
+
+    async def client(attack: Attack) -> None:
+        async with attack.connected() as connection:
+            await connection.send(head)
+            while True:
+                await connection.send(piece)
+
+    return client
+
+
 async def trickle(attack: Attack) -> None:
     """Reads a byte a second."""
     async with attack.connected(window=SMALL_WINDOW) as connection:
@@ -300,6 +312,10 @@ KINDS: Final[dict[str, Kind]] = {
     "keeps asking /-/healthy": keeps_asking,
     "head byte by byte": drip(b"GET /metrics HTTP/1.1\r\nx: ", b"x"),
     "body byte by byte": drip(get("/-/reload", "content-length: 10000", method="POST"), b"x"),
+    "body poured": pour(get("/-/reload", "content-length: 1000000000", method="POST"), bytes(65536)),
+    "body poured in one-byte chunks": pour(
+        get("/-/reload", "transfer-encoding: chunked", method="POST"), b"1\r\nx\r\n" * 2000
+    ),
     "head of 100 KB": huge_head,
     "connects, says nothing": silent,
     FLOOD: connect_only,
