@@ -8,11 +8,14 @@ from __future__ import annotations
 import errno
 import io
 import os
+import resource
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from typing import Final, NoReturn, TextIO
 
+_NO_MEMORY: Final = "not enough memory: raise the limit of this process or of its container"
 _CLOSED: Final = -1
 """Instead of a file descriptor: the program was started without this stream, or its reader has gone."""
 
@@ -31,7 +34,8 @@ def run_command(command: Callable[[], int]) -> NoReturn:
     except SystemExit as end:  # argparse: --help, --version, wrong flags
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except Exception as error:
-        if (missing := exhausted(error)) is None:
+        missing = exhausted(error) or (_NO_MEMORY if _broke_an_import(error) else None)
+        if missing is None:
             raise
         print(f"metastudio-tts-exporter: {missing}", file=sys.stderr)
         code = 1
@@ -67,12 +71,27 @@ def exhausted(error: BaseException) -> str | None:
     )  # of a C library: it has no error number
     unmapped = "failed to map segment" in library or "cannot allocate memory" in library
     if isinstance(error, MemoryError) or number == errno.ENOMEM or unmapped:
-        return "not enough memory: raise the limit of this process or of its container"
+        return _NO_MEMORY
     if number in (errno.EMFILE, errno.ENFILE) or "too many open files" in library:
         return "too many open files: raise the limit of this process (ulimit -n, LimitNOFILE=)"
     if isinstance(error, RuntimeError) and "start new thread" in str(error):
         return "no thread can be started: raise the limit of processes (ulimit -u, TasksMax=) or of memory"
     return None
+
+
+def _broke_an_import(error: Exception) -> bool:
+    """Whether a module could not be imported under a limit of memory.
+
+    Python that runs out of memory then does not always say so: it may raise a SystemError, or a SyntaxError
+    for a module that has none.
+    """
+    limits = (resource.getrlimit(limit)[0] for limit in (resource.RLIMIT_AS, resource.RLIMIT_DATA))
+    if all(limit == resource.RLIM_INFINITY for limit in limits):
+        return False
+    frames = traceback.walk_tb(error.__traceback__)
+    return isinstance(error, (SystemError, SyntaxError, ImportError)) or any(
+        frame.f_code.co_name == "<module>" for frame, _ in frames
+    )
 
 
 def reason(error: OSError) -> str:

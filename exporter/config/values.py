@@ -212,8 +212,8 @@ failure_class: Final = ValueType(
 
 
 def _pattern(value: YamlValue) -> str:
-    # A block (``match: |``) ends in a line break that nobody means; it would match nothing.
-    text = _text(value, "an RE2 pattern in quotes").removesuffix("\n")
+    # A block (``match: |``, ``|+``) ends in line breaks that nobody means; it would match nothing.
+    text = _text(value, "an RE2 pattern in quotes").rstrip("\n")
     if not text:
         raise ValueRefusedError("must not be empty: it would match every message")
     try:

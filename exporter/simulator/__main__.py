@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import errno
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -122,6 +123,12 @@ async def serve_until_signal(arguments: argparse.Namespace, protocol: type[Simul
         arguments.truth_file.write_bytes(msgspec.json.encode(described))
 
 
+def _reason(error: OSError) -> str:
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return "too many open files: raise the limit of this process (ulimit -n)"
+    return error.strerror or str(error)
+
+
 def main(
     argv: Sequence[str] | None = None,
     *,
@@ -133,7 +140,7 @@ def main(
     try:
         asyncio.run(serve_until_signal(arguments, protocol))
     except OSError as error:
-        print(f"cannot run the simulator: {error}", file=sys.stderr)
+        print(f"cannot run the simulator: {_reason(error)}", file=sys.stderr)
         return 1
     return 0
 

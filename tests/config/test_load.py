@@ -252,11 +252,11 @@ def test_unreadable_file(make: Any, message: str, tmp_path: Path) -> None:
     assert str(caught.value) == f"{path}: {message}"
 
 
-@pytest.mark.parametrize("style", ["|", ">"], ids=["literal", "folded"])
+@pytest.mark.parametrize("style", ["|", ">", "|+", ">+"], ids=["literal", "folded", "kept", "folded kept"])
 def test_a_pattern_in_a_block_has_no_line_break(style: str, tmp_path: Path) -> None:
-    """The one at the end, which nobody writes and which would match nothing."""
+    """Those at the end, which nobody means and which would match nothing."""
     path = tmp_path / "exporter.yaml"
-    path.write_text(f"fail_msg_classes:\n- class: a\n  match: {style}\n    quota\n{TARGET}")
+    path.write_text(f"fail_msg_classes:\n- class: a\n  match: {style}\n    quota\n\n\n{TARGET}")
     assert load_config(path).fail_msg_classes == (FailMsgClass("a", "quota"),)
 
 

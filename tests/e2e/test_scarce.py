@@ -61,6 +61,44 @@ def test_a_start_without_resources_says_what_is_missing(
     assert "permissions" not in ended.stderr
 
 
+BROKEN_IMPORT = """
+import resource, sys
+from exporter.process import run_command
+
+def command():
+    import broken
+
+sys.path.insert(0, sys.argv[1])
+if sys.argv[2] == "limited":
+    resource.setrlimit(resource.RLIMIT_AS, (4 << 30,) * 2)
+run_command(command)
+"""
+
+
+@pytest.mark.parametrize("limit", ["limited", "unlimited"])
+@pytest.mark.parametrize(
+    "module",
+    ["raise SystemError('error return without exception set')", "while True\n", "raise KeyError('x')"],
+    ids=["system error", "syntax error", "other"],
+)
+def test_an_import_that_fails_under_a_limit_of_memory_lacks_memory(
+    module: str, limit: str, tmp_path: Path
+) -> None:
+    """Python without memory raises all kinds of errors there; without a limit, they are defects."""
+    (tmp_path / "broken.py").write_text(module)
+    ended = subprocess.run(
+        [sys.executable, "-c", BROKEN_IMPORT, str(tmp_path), limit],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert (f"metastudio-tts-exporter: {MEMORY}" in ended.stderr) == (limit == "limited")
+    assert ("Traceback" in ended.stderr) == (limit == "unlimited")
+
+
 def test_what_is_missing_is_found_in_a_group_of_errors() -> None:
     """Tasks that fail together are reported together."""
     group = ExceptionGroup("tasks", [ValueError(), ExceptionGroup("more", [MemoryError()])])

@@ -85,6 +85,16 @@ def test_a_port_in_use() -> None:
     assert done.stderr.count("\n") == 1
 
 
+def test_too_few_files() -> None:
+    """One line that says what to raise."""
+    limited = ("sh", "-c", 'ulimit -n 6; exec "$@"', "sh", *RUN)
+    done = subprocess.run(limited, capture_output=True, text=True, timeout=20, check=False)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "cannot run the simulator: too many open files: raise the limit of this process (ulimit -n)\n",
+    )
+
+
 def test_it_depends_on_nothing_of_the_exporter() -> None:
     """Its modules import the standard library, starlette, uvicorn, msgspec and each other, nothing else."""
     allowed = sys.stdlib_module_names | {"starlette", "uvicorn", "msgspec"}
