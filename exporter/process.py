@@ -83,14 +83,17 @@ def _broke_an_import(error: Exception) -> bool:
     """Whether a module could not be imported under a limit of memory.
 
     Python that runs out of memory then does not always say so: it may raise a SystemError, or a SyntaxError
-    for a module that has none.
+    for a module that has none. An encoding that it cannot import, it takes for unknown.
     """
     limits = (resource.getrlimit(limit)[0] for limit in (resource.RLIMIT_AS, resource.RLIMIT_DATA))
     if all(limit == resource.RLIM_INFINITY for limit in limits):
         return False
     frames = traceback.walk_tb(error.__traceback__)
-    return isinstance(error, (SystemError, SyntaxError, ImportError)) or any(
-        frame.f_code.co_name == "<module>" for frame, _ in frames
+    unknown = isinstance(error, LookupError) and str(error).startswith("unknown encoding")
+    return (
+        unknown
+        or isinstance(error, (SystemError, SyntaxError, ImportError))
+        or any(frame.f_code.co_name == "<module>" for frame, _ in frames)
     )
 
 

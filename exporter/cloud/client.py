@@ -138,22 +138,32 @@ class Client:
 
     async def _attempt(self, operation: Operation, query: JobsQuery, deadline: float) -> Page:
         if self._monotonic() >= deadline:
-            raise self._no_time(operation, "nothing was sent")
+            raise self._no_time(operation, "this request was not sent")
         credential = await self._in_time(self._session.credential(), operation, deadline)
         project_id = self._project_id
         if project_id is None:
             project_id = self._project_id = await self._find_project(credential, deadline)
             credential = await self._in_time(self._session.credential(), operation, deadline)
         url = self._url(project_id, query)
-        return await self._session.call(
+        answer, page = await self._session.call(
             operation,
             lambda: self._connections.build_request("GET", url, headers=self._headers()),
-            lambda answer, redact: self._read_page(answer, redact, query),
+            lambda answer, redact: (answer, self._read_page(answer, redact, query)),
             to=self._jobs,
             credential=credential,
             project_id=project_id,
             deadline=deadline,
         )
+        # Only good answers teach the clock: an error may come from a proxy with a clock of its own.
+        headers = answer.headers
+        self._clock.observe(
+            headers.get("date"),
+            headers.get("age"),
+            answer.sent,
+            answer.received,
+            latest_created(page, query),
+        )
+        return page
 
     async def _in_time(self, awaitable: Awaitable[_T], operation: Operation, deadline: float) -> _T:
         try:
@@ -186,16 +196,7 @@ class Client:
             record = self._decoder.decode_beginning(answer.body, redact=redact) if alone else None
             if record is None:
                 raise
-            page = Page((record,))
-        # Only good answers teach the clock: an error may come from a proxy with a clock of its own.
-        headers = answer.headers
-        self._clock.observe(
-            headers.get("date"),
-            headers.get("age"),
-            answer.sent,
-            answer.received,
-            latest_created(page, query),
-        )
+            return Page((record,))
         return page
 
     def _url(self, project_id: str, query: JobsQuery) -> str:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import gzip
 import json
+import threading
 from collections.abc import AsyncIterator
 
 import httpx
 import pytest
 
 from exporter.cloud.http.exchange import MAX_LIST_BYTES
+from exporter.cloud.records import Decoder
+from exporter.cloud.redact import MessageRedactor
 from exporter.errors import ApiError
 from exporter.ledger.record import JobsQuery, Page
 from tests.cloud.world import World, run
@@ -33,6 +36,24 @@ def listed(body: bytes, way: str, limit: int) -> Page:
 
     world = World(lambda request: httpx.Response(200, content=stream(), headers=headers))
     return run(world.list_jobs(JobsQuery(limit=limit)))
+
+
+@pytest.mark.parametrize(("size", "thread"), [(100_000, "MainThread"), (300_000, "large answer")])
+def test_a_large_answer_is_decoded_in_a_thread(
+    size: int, thread: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What looks like no page can take a second: scrapes do not wait for it."""
+    threads = []
+    decode = Decoder.decode
+
+    def note(self: Decoder, body: bytes, *, redact: MessageRedactor) -> Page:
+        threads.append(threading.current_thread().name)
+        return decode(self, body, redact=redact)
+
+    monkeypatch.setattr(Decoder, "decode", note)
+    body = json.dumps({"count": 1, "data": [{**JOB, "x": "h" * size}]}).encode()
+    assert listed(body, "announced", 100).records[0].job_id == "a"
+    assert threads == [thread]
 
 
 WAYS = pytest.mark.parametrize("way", ["announced", "endless", "gzip"])

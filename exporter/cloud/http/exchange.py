@@ -8,11 +8,13 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Final, NamedTuple, TypeVar
 
 import httpx
 
 from exporter import log
+from exporter.background import in_background
 from exporter.cloud.events import ApiEvents, Operation
 from exporter.cloud.http.errors import refusal, transport_error, undecodable
 from exporter.cloud.http.pool import Connections
@@ -25,6 +27,9 @@ MAX_OTHER_BYTES: Final = 256 * 1024
 """Of every other answer."""
 _BEGINNING: Final = 64 * 1024
 """Bytes that are read of a larger body."""
+_LARGE: Final = 256 * 1024
+"""Bytes of a body that a thread reads: twice what a page of a hundred jobs takes, and what is no page at all
+can take a second."""
 _STEP: Final = 64 * 1024
 """Inflated at a time, so that a few bytes cannot become many before they are counted."""
 _ATTEMPT_SECONDS: Final = 60.0
@@ -77,7 +82,7 @@ class Exchange:
         expected: tuple[int, ...] = (200,),
         deadline: float | None = None,
     ) -> _T:
-        """Send once and return what ``read`` makes of the answer.
+        """Send once and return what ``read`` makes of the answer; of a large one, in a thread.
 
         ``secrets`` are masked in every message, as is whatever proof the request carried. Raises ApiError.
         """
@@ -90,6 +95,8 @@ class Exchange:
             if answer.status not in expected:
                 raise refusal(answer.status, answer.headers, answer.body, redact, self._wall())
             try:
+                if len(answer.body) > _LARGE:
+                    return await in_background(partial(read, answer, redact), name="large answer")
                 return read(answer, redact)
             except ApiError as error:
                 error.request_id = error.request_id or (
@@ -134,7 +141,8 @@ class Exchange:
         except TimeoutError as error:
             proxy = self._connections.proxy(request.url)
             through = "" if proxy is None else f" (through the proxy {proxy})"
-            text = f"{request.url.host}: no whole answer within {seconds:.0f} s{through}"
+            within = f"within {seconds:.0f} s" if seconds >= 1 else "in the time left"
+            text = f"{request.url.host}: no whole answer {within}{through}"
             raise ApiError(ErrorKind.TIMEOUT, text, retryable=True) from error
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
             # Its text may hold the URL or a header that cannot be sent: neither is shown.

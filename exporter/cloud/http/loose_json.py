@@ -20,9 +20,11 @@ UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What msgspec raises for JSON that it does not decode, or not as the type asked for."""
 _STRING: Final = rb'"(?:[^"\\]++|\\.)*+"(?=\s*+[,:\]}])'
 """Quotes pair up wrongly where something else follows."""
-_TOKEN: Final = re.compile(_STRING + rb'|[\[{]++|[\]}]++|[,"]', re.DOTALL)
-_DEEP_TOKEN: Final = re.compile(rb'(?:[^"\[\]{}]++|' + _STRING + rb')*+([\[{]++|[\]}]++|"|\Z)', re.DOTALL)
-"""Where commas do not matter."""
+_TOKEN: Final = re.compile(rb'[^"\[\]{},]*+(' + _STRING + rb'|[\[{]++|[\]}]++|[,"])', re.DOTALL)
+_DEEP_TOKEN: Final = re.compile(
+    rb'(?:[^"\[\]{}]++|' + _STRING + rb'){0,1000}+([\[{]++|[\]}]++|"|)', re.DOTALL
+)
+"""Where commas do not matter. Bounded: other threads wait while an expression is matched."""
 _KEY: Final = re.compile(rb"(" + _STRING + rb")\s*+:", re.DOTALL)
 _OBJECT: Final = re.compile(rb"\{\s*+(" + _STRING + rb")\s*+:", re.DOTALL)
 _PLAIN: Final = _STRING + rb"|[^\s\"\[\]{},:]++"
@@ -162,10 +164,10 @@ def _pieces(container: bytes, opening: bytes) -> Iterator[bytes]:
         raise ValueError(f"does not begin with {opening.decode()}")
     depth, start, end, tokens = 0, 1, 0, 0
     while True:
-        token = (_DEEP_TOKEN.match if depth > 1 else _TOKEN.search)(container, end)
+        token = (_DEEP_TOKEN if depth > 1 else _TOKEN).match(container, end)
         if token is None or token.end() == end:
             raise ValueError("does not end")
-        end, kind = token.end(), token[token.lastindex or 0]
+        end, kind = token.end(), token[1]
         tokens += 1
         match kind[:1]:
             case b"[" | b"{":
