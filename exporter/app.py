@@ -51,6 +51,8 @@ logger = logging.getLogger(__name__)
 SWITCH_SECONDS: Final = 0.0005
 """How long the store's thread may keep the interpreter lock while the event loop wants it. A scrape releases
 the lock at each system call, and with Python's 5 ms it would wait that long every time."""
+READ_CONFIG_SECONDS: Final = 10.0
+"""How long a reload waits for the configuration: its file may be a FIFO, or lie on a disk that hangs."""
 LAST_COMMIT_SECONDS: Final = 1.0
 """How long shutdown waits for a commit under way."""
 
@@ -175,7 +177,7 @@ class App:
             if self._read_config is None:
                 raise ReloadError(("this exporter was started without a configuration file",))
             before = self.fleet.config.metrics
-            await self.fleet.reconfigure(await in_background(self._read_config, name="configuration"))
+            await self.fleet.reconfigure(await self._read_config_again(self._read_config))
         except ExporterError as error:
             problems = tuple(str(error).splitlines())
             for problem in problems:
@@ -192,6 +194,15 @@ class App:
             self.exposition.show_created(self.fleet.config.metrics.created_timestamps)
         self._last_reload = Reload(loaded=now, last_attempt=now, problems=())
         return ()
+
+    @staticmethod
+    async def _read_config_again(read: Callable[[], Config]) -> Config:
+        try:
+            async with asyncio.timeout(READ_CONFIG_SECONDS):
+                return await in_background(read, name="configuration")
+        except TimeoutError:
+            seconds = f"{READ_CONFIG_SECONDS:g}"
+            raise ReloadError((f"the configuration could not be read within {seconds} s",)) from None
 
     async def _count_dropped_log_lines(self) -> None:
         while True:
