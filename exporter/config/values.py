@@ -28,6 +28,12 @@ _DURATION: Final = re.compile("".join(f"(?:([0-9]{{1,9}}){unit})?" for unit in _
 _LONGEST: Final = 3650 * 86400.0
 _SECRET_LIMIT: Final = 64 * 1024
 _PLACEHOLDER: Final = re.compile(r"\$[A-Z_][A-Z0-9_]*|\$[{(].*[})]|\{\{.*\}\}|%[A-Z_]+%|<[A-Za-z0-9 _-]*>")
+_SAMPLE: Final = re.compile(
+    r"x{3,}|\*{3,}|\.{3,}|(?:change|replace)[-_ ]?me"
+    r"|your[-_ ](?:[a-z]+[-_ ])*(?:key|ak|sk|token|password)(?:[-_ ]here)?",
+    re.IGNORECASE,
+)
+"""What stands in examples in place of a secret."""
 _UNFILLED: Final = "holds a variable or a placeholder, and nothing here fills it in: write the value itself"
 _SHOWN: Final = 19
 """Longer values stay unseen: access keys begin at 20 characters."""
@@ -363,6 +369,8 @@ def clean_secret(text: str, charset: Charset) -> str:
     if not stripped:
         raise ValueRefusedError("is empty")
     _refuse_placeholder(stripped)
+    if _SAMPLE.fullmatch(stripped):
+        raise ValueRefusedError("is what examples have in place of a secret: write the secret itself")
     if not re.fullmatch(charset.pattern, stripped):
         raise ValueRefusedError(charset.message)
     return stripped

@@ -49,6 +49,9 @@ _NOTHING: Final = "an empty value"
 _PATIENCE: Final = 1.0
 """Seconds until a hint says that a pipe has no content yet."""
 _NUMBER_LIMIT: Final = 40
+NAME_LIMIT: Final = 19
+"""Access keys begin at 20 characters."""
+_NAME: Final = re.compile(r"[^\W\d_]+[0-9]{0,2}(?:[_-][^\W\d_]+[0-9]{0,2})*")
 _QUOTED: Final = re.compile(r"""(['"])(?!<)(?:(?!\1).){2,}\1""")
 """A word of the file in PyYAML's message, unlike '<stream end>' or ':'."""
 
@@ -142,7 +145,7 @@ class Section:
     """The keys of one mapping. Used as a context manager: on leaving, keys nobody asked for are refused.
 
     In a ``private`` section no message shows a wrong key: a mistake can put a secret where a key belongs.
-    With ``words`` a short word in small letters is shown all the same: no access key or token is one.
+    With ``words`` what looks like a name is shown all the same: no access key or token does.
     """
 
     def __init__(self, place: Place, node: yaml.Node | None, *, private: bool, words: bool = False) -> None:
@@ -251,10 +254,15 @@ class Section:
         self._refuse_key(key, node.start_mark.line + 1, f"is unknown; {hint}")
 
     def _refuse_key(self, key: str, line: int, message: str) -> None:
-        shown = "[a-z][a-z_]{0,15}" if self._private else "[A-Za-z][A-Za-z_-]{0,39}"
-        known = key in self._asked or ((self._words or not self._private) and re.fullmatch(shown, key))
+        shown = (self._words or not self._private) and _looks_like_a_name(key)
+        known = key in self._asked or shown
         path = self._path(key) if known else self.place.path
         self.place.problems.add(line, path, message if known else f"a key on this line {message}")
+
+
+def _looks_like_a_name(key: str) -> bool:
+    """Words of letters, each with two digits at its end at most, and not as long as access keys are."""
+    return len(key) <= NAME_LIMIT and _NAME.fullmatch(key) is not None
 
 
 def read_yaml(path: Path, problems: Problems, *, empty: str = "at least one target must be given") -> Place:

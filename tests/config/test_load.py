@@ -372,6 +372,15 @@ def test_unusable_secret_file(content: str, reason: str, tmp_path: Path) -> None
     )
 
 
+@pytest.mark.parametrize(
+    "sample", ["CHANGEME", "change-me", "xxxxxxxx", "****", "your-access-key", "YOUR_SK_HERE", "replace_me"]
+)
+def test_a_secret_as_examples_have_it_is_refused(tmp_path: Path, sample: str) -> None:
+    """The cloud would refuse it, and only after the start."""
+    text = TARGET + f"    auth: {{aksk: {{access_key: AK, secret_key: '{sample}'}}}}\n"
+    assert "secret_key: is what examples have in place of a secret" in _problems(tmp_path, text)
+
+
 def test_secret_file_that_is_a_pipe(tmp_path: Path) -> None:
     """A pipe would block the start and could not be read again."""
     os.mkfifo(tmp_path / "token")

@@ -86,6 +86,10 @@ def _checked(text: str, place: str) -> Secret:
         raise CredentialsError(f"{place} {refused}") from None
 
 
+def _unquoted(value: str) -> str:
+    return value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'" else value
+
+
 def _project_id(text: str | None, place: str) -> str | None:
     if not (text := values.clean_variable(text)):
         return None
@@ -170,7 +174,7 @@ class ProfileSource:
         path = self._path()
         if path is None:
             raise CredentialsError("credentials file: set HUAWEICLOUD_SDK_CREDENTIALS_FILE or HOME")
-        parser = configparser.ConfigParser(interpolation=None)
+        parser = configparser.ConfigParser(interpolation=None, inline_comment_prefixes=("#", ";"))
         try:
             parser.read_string(read_limited(path, FILE_LIMIT, regular=True))
         except ValueRefusedError as refused:
@@ -195,7 +199,7 @@ class ProfileSource:
     def _keys(parser: configparser.ConfigParser, path: Path) -> KeyPair:
         if not parser.has_section("basic"):
             raise CredentialsError(f"credentials file {path}: section [basic] is missing")
-        section = parser["basic"]
+        section = {name: _unquoted(value) for name, value in parser["basic"].items()}
         token = section.get("security_token")
         return KeyPair(
             _checked(section.get("ak", ""), f"credentials file {path}: ak"),

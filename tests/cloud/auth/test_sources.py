@@ -120,8 +120,9 @@ def test_the_environment_comes_first(tmp_path: Path) -> None:
     [
         "\ufeff[basic]\nak = AK-FILE\nsk = SK\nproject_id = p-file\n",
         "[basic]\r\nak = AK-FILE \t\r\nsk = SK\r\nproject_id = p-file \r\n",
+        "[basic]\nak = \"AK-FILE\"  # of the team\nsk = 'SK'\nproject_id = p-file ; mine\n",
     ],
-    ids=["byte-order-mark", "line-ends-of-windows"],
+    ids=["byte-order-mark", "line-ends-of-windows", "quotes-and-comments"],
 )
 def test_credentials_files_of_other_editors(tmp_path: Path, content: str) -> None:
     """What an editor adds around the keys is no part of them."""
