@@ -21,6 +21,8 @@ _ENTRY: Final = re.compile(
     r"(?:(\w+)://)?(\[[^\]]+\](?:/\d+)?|[^:\[\]]+|[^\[\]]*:[^\[\]]*:[^\[\]]*)(?::(\d+))?"
 )
 """Of NO_PROXY: a name, an address or a range of addresses, IPv6 in brackets or not; perhaps with a port."""
+_NAME: Final = re.compile(r"\*?\.?(?:[\w-]+\.)*(?![0-9]+\.?$)[\w-]+\.?")
+"""Of a host or a domain, in which a ``*`` counts at the begin only; none ends in a number."""
 _HOST: Final = re.compile(r"[\w.:-]+")
 _NO_HOSTS: Final = frozenset(("http", "https", "socks5", "socks5h", "direct", "none", "null", "false"))
 """A scheme without ``//`` and what some programs take for "no proxy": httpx would ask for such a host."""
@@ -116,7 +118,7 @@ def _entries(text: str) -> list[str]:
 
 def _readable(entry: str) -> bool:
     match = _ENTRY.fullmatch(entry)
-    return match is not None and ("/" not in match[2] or _network(match[2]) is not None)
+    return match is not None and (_network(match[2]) is not None or _NAME.fullmatch(match[2]) is not None)
 
 
 def _matches(entry: str, host: str, port: int) -> bool:
@@ -130,10 +132,21 @@ def _matches(entry: str, host: str, port: int) -> bool:
     if network is not None or address is not None:
         return network is not None and address is not None and address in network
     domain = match[2].removeprefix("*").rstrip(".")
-    host = host.lower().rstrip(".")
+    domain, host = _spelled_out(domain), _spelled_out(host.lower().rstrip("."))
     if domain.startswith(".") or match[2].startswith("*"):
         return len(domain) > 1 and host.endswith(domain)
     return host == domain or host.endswith(f".{domain}")
+
+
+def _spelled_out(name: str) -> str:
+    """A name with its letters, where DNS spells a label ``xn--``."""
+    try:
+        return ".".join(
+            label[4:].encode().decode("punycode") if label.startswith("xn--") else label
+            for label in name.split(".")
+        )
+    except ValueError:
+        return name
 
 
 def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:

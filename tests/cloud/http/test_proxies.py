@@ -55,6 +55,8 @@ def test_which_variable_counts(environ: dict[str, str], variable: str | None) ->
         (".example.", NAME),
         ("example.", NAME),
         ("example", NAME + "."),
+        ("xn--bcher-kva.example", "https://b\u00fccher.example"),
+        ("b\u00fccher.example", "https://xn--bcher-kva.example"),
         ("example:443", NAME),
         ("https://example", NAME),
         ("https://metastudio.cn-north-4.example/", NAME),
@@ -164,12 +166,26 @@ def test_how_a_proxy_is_shown(value: str, shown: str) -> None:
     [
         ({"NO_PROXY": "localhost,127.0.0.0/8,::1/128,*.a,.b,[::1]:80,c:1,*"}, []),
         ({"no_proxy": "10.0.0.0/99,a:b"}, ["no_proxy: '10.0.0.0/99' is no", "no_proxy: 'a:b' is no"]),
+        *(
+            ({"NO_PROXY": entry}, [f"NO_PROXY: {entry!a} is no"])
+            for entry in ("a;b", '"host"', "metastudio.*", "10.*", "10.1.2.3-10.1.2.9", "10.1.2.300")
+        ),
+        ({"NO_PROXY": "10.1.2.3,h1,a_b.c-d,b\u00fccher.example,xn--bcher-kva.example"}, []),
         ({"NO_PROXY": "[" + "\x1b" * 999}, [r"NO_PROXY: '[\x1b\x1b"]),
         ({"HTTP_PROXY": PROXY}, ["HTTP_PROXY is not used"]),
         ({"HTTP_PROXY": PROXY, "HTTPS_PROXY": PROXY}, []),
         ({"HTTP_PROXY": PROXY, "NO_PROXY": "example"}, []),
     ],
-    ids=["usual", "unreadable", "control characters", "http", "both", "not needed"],
+    ids=[
+        "usual",
+        "unreadable",
+        *(["matches nothing"] * 6),
+        "names",
+        "control characters",
+        "http",
+        "both",
+        "not needed",
+    ],
 )
 def test_what_may_be_a_mistake(environ: dict[str, str], warnings: list[str]) -> None:
     """It is said in one line each, and cut."""
