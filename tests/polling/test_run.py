@@ -1,0 +1,55 @@
+"""When a target polls: ``Poller.run``."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from exporter.store.sqlite import SqliteStore
+from exporter.units import SECOND
+from tests.fake_api import PollerHarness
+
+
+class StopPolling(Exception):  # noqa: N818 - nothing is wrong
+    """Ends a run that has no end."""
+
+
+@pytest.fixture
+def harness(tmp_path: Path) -> Iterator[PollerHarness]:
+    store = SqliteStore(tmp_path / "books.db")
+    yield PollerHarness(store)
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "starts"),
+    [
+        ([0, 0, 0, 0], [0, 15, 30, 45]),
+        ([1, 14, 3, 2], [0, 15, 30, 45]),
+        ([20, 1, 1, 1], [0, 30, 45, 60]),
+        ([15, 1, 1, 1], [0, 15, 30, 45]),
+        ([100, 1, 16, 1], [0, 105, 120, 150]),
+    ],
+    ids=["at-once", "within-the-interval", "longer", "just-as-long", "much-longer"],
+)
+def test_a_poll_begins_every_interval_or_is_skipped(
+    harness: PollerHarness, monkeypatch: pytest.MonkeyPatch, seconds: list[int], starts: list[int]
+) -> None:
+    """Polls keep their place in time, however long they take; what is due meanwhile is left out."""
+    begun, lasting = [], iter(seconds)
+    first = harness.clock.ms
+
+    async def poll() -> str:
+        begun.append((harness.clock.ms - first) // SECOND)
+        harness.clock.ms += next(lasting) * SECOND
+        if len(begun) == len(seconds):
+            raise StopPolling
+        return "complete"
+
+    monkeypatch.setattr(harness.poller, "poll", poll)
+    with pytest.raises(StopPolling):
+        asyncio.run(harness.poller.run())
+    assert begun == starts
