@@ -81,9 +81,7 @@ run_command(command)
     ["raise SystemError('error return without exception set')", "while True\n", "raise KeyError('x')"],
     ids=["system error", "syntax error", "other"],
 )
-def test_an_import_that_fails_under_a_limit_of_memory_lacks_memory(
-    module: str, limit: str, tmp_path: Path
-) -> None:
+def test_an_import_that_fails_under_a_limit_lacks_memory(module: str, limit: str, tmp_path: Path) -> None:
     """Python without memory raises all kinds of errors there; without a limit, they are defects."""
     (tmp_path / "broken.py").write_text(module)
     ended = subprocess.run(
