@@ -99,7 +99,8 @@ def transport_error(
     """The error for a request to ``host``, perhaps through ``proxy``, that got no whole answer."""
     _, kind, text, retryable = next(row for row in TRANSPORT_ERRORS if isinstance(error, row[0]))
     tls = _tls_fault(error)
-    if kind is ErrorKind.CONNECT and tls is not None:
+    closed_by_proxy = proxy is not None and isinstance(tls, ssl.SSLEOFError)
+    if kind is ErrorKind.CONNECT and tls is not None and not closed_by_proxy:
         return _tls_error(tls, host, proxy)
     unresolved = _in_chain(error, ("Name or service not known", "nodename nor servname", "name resolution"))
     if proxy is not None:
@@ -112,11 +113,17 @@ def transport_error(
     return ApiError(kind, MessageRedactor()(f"{host}: {text}"), retryable=retryable)
 
 
+_CLOSED: Final = ("EndOfStream", "SSLEOFError", "ConnectionResetError", "BrokenResourceError")
+"""Names of errors of a connection that was there."""
+
+
 def _proxy_fault(error: Exception, host: str, proxy: Proxy, *, unresolved: bool) -> tuple[str, bool] | None:
     """What is wrong with the proxy and whether another attempt may help; ``None`` when it may be the host."""
     if unresolved:
         return f"cannot resolve the name of the proxy {proxy}", True
     if isinstance(error, httpx.ConnectError):
+        if any(type(step).__name__ in _CLOSED for step in _chain(error)):
+            return f"the proxy {proxy} closed the connection to {host}", True
         return f"cannot connect to the proxy {proxy}", True
     if not isinstance(error, httpx.ProxyError):
         return None

@@ -105,6 +105,7 @@ class ProxyServer(Server):
                 await asyncio.sleep(3600)
             if self._refusal:
                 writer.write(f"HTTP/1.1 {self._refusal}\r\nContent-Length: 0\r\n\r\n".encode())
+                writer.close()
                 return
             there, here = await asyncio.open_connection("127.0.0.1", self._to)
             self._writers.append(here)
@@ -204,9 +205,10 @@ def test_a_request_through_a_proxy(dot: str, authority: Authority, pair: Pair) -
         ("407 Proxy Authentication Required", "", "wants a user name and password: http://USER:PASS", 1),
         ("407 x", "user:SECRET@", "refuses the user name and password in https_proxy", 1),
         ("403 Forbidden", "", f"does not connect to {NAME} (HTTP 403); ask who runs it, or use NO_PROXY", 1),
+        ("200 Connection established", "", f"closed the connection to {NAME}", 5),
         ("502 Bad Gateway", "", f"does not connect to {NAME} (HTTP 502); ask who runs it, or use NO_", 5),
     ],
-    ids=["wants_password", "refuses_password", "forbids", "cannot"],
+    ids=["wants_password", "refuses_password", "forbids", "closes", "cannot"],
 )
 def test_a_refusal_of_the_proxy_is_the_proxys(
     refusal: str, userinfo: str, message: str, attempts: int
