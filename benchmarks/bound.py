@@ -2,9 +2,9 @@
 
 Independent of the exporter's own planner: it knows the true jobs, exact counts, and pays for a fraction of a
 page only a fraction of a request. Counted are, a poll: one head request; every record once as new and once
-as settled (at least once per ``overlap``), 100 a request; every look that is due at an open job (R9) by the
-cheaper of a listed stretch and a lookup. A stretch that is listed shows all its jobs, which puts off
-their next looks; a page that is paid for is filled. The least over all polls may be less still: looking
+as settled (at least once per ``overlap``), 100 a request; every recheck that is due of an open job (R9) by
+the cheaper of a listed stretch and a lookup. A stretch that is listed shows all its jobs, which puts off
+their next rechecks; a page that is paid for is filled. The least over all polls may be less still: rechecking
 early at what is not due is never bought, only taken along.
 
 Rule R9 stands in docs/counting.md.
@@ -32,7 +32,7 @@ class Bound:
         self._overlap = overlap
         self._max_age = max_age
         self._open: dict[int, tuple[SimulatedJob, int]] = {}
-        """Number -> job, and when it was looked at last."""
+        """Number -> job, and when it was checked last."""
         self._read_until = int(world.start * SECOND)
         self._settled = self._read_until
         self._settled_at = self._read_until
@@ -47,7 +47,7 @@ class Bound:
         settle = self._settle(now)
         new = self._records(self._read_until + 1, now)
         due = sorted(
-            {job.created_ms for job, looked in self._open.values() if self._is_due(job, looked, now)}
+            {job.created_ms for job, checked in self._open.values() if self._is_due(job, checked, now)}
         )
         stretches = [] if lagging else [(self._read_until + 1, now)]
         cost, listed = cheapest([*((at, at) for at in due), *stretches], self._records, bool(stretches))
@@ -57,12 +57,12 @@ class Bound:
             self._settled = max(self._settled, now - self._overlap)
         self._read_until = now
         for since, until in listed:
-            self._look(since, until, now)
+            self._check(since, until, now)
         return max(1.0, cost) + settle
 
-    def _is_due(self, job: SimulatedJob, looked: int, now: int) -> bool:
+    def _is_due(self, job: SimulatedJob, checked: int, now: int) -> bool:
         spacing = max(self._interval, (now - job.created_ms) // 20)
-        return now - max(looked, job.created_ms) >= spacing - self._interval // 2
+        return now - max(checked, job.created_ms) >= spacing - self._interval // 2
 
     def _settle(self, now: int) -> float:
         """What is old enough is read a second time, a page at a time, or once per ``overlap``."""
@@ -72,7 +72,7 @@ class Bound:
         records = self._records(self._settled + 1, until)
         if records < PAGE and now - self._settled_at < self._overlap:
             return 0.0
-        self._look(self._settled + 1, until, now)
+        self._check(self._settled + 1, until, now)
         self._settled, self._settled_at = until, now
         return max(1.0, records / PAGE)
 
@@ -91,8 +91,8 @@ class Bound:
             if job.finished * SECOND > now:
                 self._open[job.number] = (job, now)
 
-    def _look(self, since: int, until: int, now: int) -> None:
-        """A page that is paid for is filled, with what was created before: that puts off more looks."""
+    def _check(self, since: int, until: int, now: int) -> None:
+        """A page that is paid for is filled, with what was created before: that puts off more rechecks."""
         listing = self._world.listing
         end = bisect_right(listing, until, key=_created)
         if end:
@@ -114,7 +114,7 @@ class _Best(NamedTuple):
 def cheapest(
     items: Sequence[tuple[int, int]], records: Callable[[int, int], int], last_is_listed: bool
 ) -> tuple[float, list[tuple[int, int]]]:
-    """The least cost of looking at every item (a stretch of time), in order, and the stretches chosen.
+    """The least cost of checking every item (a stretch of time), in order, and the stretches chosen.
 
     A lookup costs 1, a listed stretch ``max(1, records / 100)``. A lookup shows what its item covers, too.
     Exact: of all stretches that end with an item and hold up to 100 records the longest is best, and of the

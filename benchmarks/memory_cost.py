@@ -33,9 +33,9 @@ def resident() -> int:
 
 
 def filled(jobs: int) -> Ledger:
-    """Books in which that many jobs, evenly created over a day, are open and were looked at in time."""
+    """Books in which that many jobs, evenly created over a day, are open and were checked in time."""
     ledger = open_ledger(StoredLedger(watermarks=Watermarks.start(START)), ledger_settings(), ())
-    step, draw = DAY / jobs, random.Random(1)  # noqa: S311  spreads the looks, hides no secret
+    step, draw = DAY / jobs, random.Random(1)  # noqa: S311  spreads the checks, hides no secret
     for number in range(jobs):
         created = START + int(number * step)
         age = START + DAY - created
@@ -68,8 +68,8 @@ def measure(jobs: int) -> dict[str, float]:
         planned = time.process_time()
         job_gauges(ledger, now)
         shown = time.process_time()
-        for look in due:
-            job = ledger.jobs.get(look.job_id)
+        for recheck in due:
+            job = ledger.jobs.get(recheck.job_id)
             if job is not None:
                 job.last_checked = now
         if turn:

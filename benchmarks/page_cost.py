@@ -4,10 +4,10 @@
 
 Every page is new: 100 jobs created in 9 s, all open at their first sighting and finished at the second, 27 s
 later; they are forgotten once they are settled. So each job is written twice and deleted once, as in life.
-The dearest case first: a commit for each page, with ids as scattered as those of the service, so that hardly
-two rows lie on one page of the store. Windows of several pages, as in catch-up, share a commit. The store is
-the real one, on the disk of the working directory's temporary folder; its waiting for the disk costs no CPU
-and is shown apart.
+The costliest case first: a commit for each page, with ids as scattered as those of the service, so that
+hardly two rows lie on one page of the store. Windows of several pages, as in catch-up, share a commit. The
+store is the real one, on the disk of the working directory's temporary folder; its waiting for the disk costs
+no CPU and is shown apart.
 """
 
 from __future__ import annotations

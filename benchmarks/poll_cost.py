@@ -73,7 +73,7 @@ HEADER: Final = (
 
 
 def run(workload: Workload, each: Callable[[BenchHarness, float, int], None] | None = None) -> Costs:
-    """Play one workload; ``each`` hears of every measured poll: the house, its bound, its requests."""
+    """Play one workload; ``each`` hears of every measured poll: the harness, its bound, its requests."""
     world = World(
         7, start=START, rate=workload.per_minute, options=WorldOptions(rhythm=0.0, stuck=workload.stuck)
     )

@@ -16,7 +16,7 @@ from exporter.log import spellings
 MESSAGE_LIMIT: Final = 300
 _SCAN_LIMIT: Final = 16_384
 _SHORTEST: Final = 4
-"""Characters. To mask a shorter "secret" would make most messages unreadable."""
+"""Characters. To redact a shorter "secret" would make most messages unreadable."""
 _MASK: Final = "***"
 _AUTHORIZATION: Final = re.compile(r"SDK-HMAC-SHA256\s+Access=.*?Signature=\w*", re.DOTALL)
 
@@ -25,7 +25,7 @@ class MessageRedactor:
     """Masks the given secrets, also where a server echoes them in another spelling."""
 
     def __init__(self, secrets: Iterable[str] = (), known: Callable[[str], str] = str) -> None:
-        """``known`` masks all other secrets of the process, also those that were replaced meanwhile."""
+        """``known`` redacts all other secrets of the process, also those that were replaced meanwhile."""
         self._given = tuple(secrets)
         self._known = known
 
@@ -42,14 +42,14 @@ class MessageRedactor:
         """One line of at most ``limit`` characters, with a mask in place of every secret."""
         scanned = text[:_SCAN_LIMIT]
         scanned = _AUTHORIZATION.sub(_MASK, scanned)
-        scanned = self.mask(self._known(scanned))
+        scanned = self.redact(self._known(scanned))
         if len(text) > _SCAN_LIMIT and self._secrets:
-            # The cut may have left the beginning of a secret at the end, where no mask found it.
+            # The cut may have left the beginning of a secret at the end, where nothing found it.
             scanned = scanned[: -len(self._secrets[0])]
         line = "".join(char if char.isprintable() else _escaped(char) for char in scanned.strip())
         return line if len(line) <= limit else line[: limit - 1] + "…"
 
-    def mask(self, text: str) -> str:
+    def redact(self, text: str) -> str:
         """The same text, whole, with a mask in place of the given secrets."""
         for secret in self._secrets:
             text = text.replace(secret, _MASK)

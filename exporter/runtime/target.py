@@ -1,7 +1,7 @@
 """One configured target, put together: its client, its ledger, its poller.
 
 Knows which part gets which setting; must not know when targets start, change or stop. A key of ``poll`` or
-``metrics`` reaches ``PollSettings`` and ``Rules`` by its name, where they have a field of that name.
+``metrics`` reaches ``PollSettings`` and ``LedgerSettings`` by its name, where they have such a field.
 Configured durations are seconds; this is the one place where they become the ledger's milliseconds.
 """
 

@@ -18,7 +18,7 @@ GZIP = (b"content-encoding", b"gzip")
 
 
 class Scrape:
-    """LargeResponses GET; and HEAD, whose body the server leaves out."""
+    """Answers GET; and HEAD, whose body the server leaves out."""
 
     def __init__(self, exposition: Exposition) -> None:
         self._exposition = exposition

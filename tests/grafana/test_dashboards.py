@@ -48,7 +48,7 @@ every_query = pytest.mark.parametrize("query", queries(), ids=str)
 @every_dashboard
 def test_a_committed_file_is_what_the_code_builds(name: str) -> None:
     """``make dashboards`` was run after the last change."""
-    assert (FOLDER / name).read_text() == dashboards()[name]
+    assert (FOLDER / name).read_text() == dashboards()[name], "stale: run make dashboards"
 
 
 def test_there_are_four_files_and_no_forgotten_one() -> None:

@@ -348,7 +348,8 @@ class Machine(RuleBasedStateMachine):
     def everything_is_counted_exactly_once(self) -> None:
         """Totals by label, histograms and anomalies included."""
         counted = {key: value for key, value in self.ledger.totals.values.items() if value}
-        assert counted == {key: value for key, value in self.model.totals.items() if value}
+        expected = {key: value for key, value in self.model.totals.items() if value}
+        assert counted == expected, "the ledger (left) and tests/ledger/machine_model.py (right) differ"
         label_sets = [
             label_set for label_set in self.ledger.label_sets.known if label_set != FOLDED_LABEL_SET
         ]

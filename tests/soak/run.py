@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import multiprocessing
 import random
 import re
@@ -101,25 +102,32 @@ class Tally:
             self.sums["synthesized", *label_set] += length
 
 
+STYLE: Final = wire.WireStyle()
+
+
 def serve_world(seed: int, oddities: WorldOptions, connection: Connection) -> None:
-    """Answer questions until ``None`` comes. Jobs that are forgotten stay in the tally."""
+    """Answer questions until the other end is closed. Jobs that are forgotten stay in the tally."""
     tally = Tally()
     world = World(seed, start=START / 1000, rate=0.0, options=oddities)
     world.on_forget = tally.add
-    style = wire.WireStyle()
-    while (asked := connection.recv()) is not None:
-        kind, now, value = asked
-        world.advance(now)
-        if kind == "list":
-            connection.send_bytes(_answer(world, value, now, style))
-        elif kind == "rate":
-            world.rate = value
-        elif kind == "delete" and (job := world.find(value)) is not None:
-            world.delete(job, now)
-        elif kind == "truth":
-            for job in world.jobs:
-                tally.add(job)
-            connection.send(dict(tally.sums))
+    with contextlib.suppress(EOFError):
+        while True:
+            _serve_one(world, tally, connection)
+
+
+def _serve_one(world: World, tally: Tally, connection: Connection) -> None:
+    kind, now, value = connection.recv()
+    world.advance(now)
+    if kind == "list":
+        connection.send_bytes(_answer(world, value, now, STYLE))
+    elif kind == "rate":
+        world.rate = value
+    elif kind == "delete" and (job := world.find(value)) is not None:
+        world.delete(job, now)
+    elif kind == "truth":
+        for job in world.jobs:
+            tally.add(job)
+        connection.send(dict(tally.sums))
 
 
 def _answer(world: World, asked: tuple[Any, ...], now: float, style: wire.WireStyle) -> bytes:

@@ -219,7 +219,7 @@ def _looks_like(body: bytes) -> str:
         return f"an HTML page: {' '.join(title[1].split())}" if title else "an HTML page"
     if start[:1] in b"[{":
         return _json_fault(body)
-    return f"text: {start.decode('utf-8', 'replace')}"  # not cut before its secrets are masked
+    return f"text: {start.decode('utf-8', 'replace')}"  # not cut before its secrets are redacted
 
 
 def _json_fault(body: bytes) -> str:

@@ -84,7 +84,7 @@ class Exchange:
     ) -> _T:
         """Send once and return what ``read`` makes of the answer; of a large one, in a thread.
 
-        ``secrets`` are masked in every message, as is whatever proof the request carried. Raises ApiError.
+        ``secrets`` are redacted in every message, as is whatever proof the request carried. Raises ApiError.
         """
         secrets = tuple(secrets)
         for secret in secrets:
