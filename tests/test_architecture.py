@@ -15,8 +15,8 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "exporter"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-# The ledger is arithmetic on values: whatever is not in this list could be a clock, a file or a socket.
-LEDGER_MAY_IMPORT = {
+# The ledger and the classifier work on values: what is not in this list could be a clock, a file or a socket.
+PURE_MAY_IMPORT = {
     "__future__",
     "bisect",
     "collections",
@@ -81,10 +81,32 @@ def files(package: str) -> list[Path]:
     return [path for path in MODULES if within(module_name(path), {package})]
 
 
-@pytest.mark.parametrize("path", files("exporter.ledger"), ids=module_name)
-def test_the_ledger_is_pure(path: Path) -> None:
-    """No I/O, no clock, no logging, no metrics: only what is on the list."""
-    assert [name for name in imports(path) if not within(name, LEDGER_MAY_IMPORT)] == []
+@pytest.mark.parametrize("path", files("exporter.ledger") + files("exporter.failures"), ids=module_name)
+def test_counting_and_classifying_are_pure(path: Path) -> None:
+    """No I/O, no clock, no threads, no logging, no metrics: only what is on the list."""
+    assert [name for name in imports(path) if not within(name, PURE_MAY_IMPORT)] == []
+
+
+# What has a reason to be imported past its package's front. Commands have none: they are loaded when called.
+PAST_THE_FRONT = {
+    ("exporter.cli", "exporter.simulator.__main__"),  # a program of its own
+    ("exporter.web.status_routes", "exporter.status.page"),  # with its templates, when first asked for
+}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_packages_are_entered_by_their_fronts(path: Path) -> None:
+    """What others use of a package is what its ``__init__`` exports."""
+    name = module_name(path)
+    own = ".".join(name.split(".")[:2])
+    past = [
+        imported
+        for imported in imports(path)
+        if imported.startswith("exporter.")
+        and imported.count(".") > 1
+        and not within(imported, {own, "exporter.commands"})
+    ]
+    assert [imported for imported in past if (name, imported) not in PAST_THE_FRONT] == []
 
 
 @pytest.mark.parametrize("path", files("exporter.simulator"), ids=module_name)

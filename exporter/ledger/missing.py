@@ -17,14 +17,14 @@ What the job is from then on, the first line that fits:
 
     missing                                       other jobs are shown  verdict
     --------------------------------------------  --------------------  ---------------------------------
-    BRIEFLY: fewer than 3 misses, for less than   anywhere or nowhere   UNCERTAIN
-    ``overlap``, or only by lookups
-    LASTINGLY: LONG, and 12 misses or more        anywhere or nowhere   GONE
-    ENOUGH or LONG                                HERE, in this answer  GONE
-    ENOUGH or LONG                                ELSEWHERE, since the  EXEMPT
+    TOO_SHORT: fewer than 3 misses, for less      anywhere or nowhere   UNCERTAIN
+    than ``overlap``, or only by lookups
+    VERY_LONG: LONG, and 12 misses or more        anywhere or nowhere   GONE
+    SOME_TIME or LONG                             HERE, in this answer  GONE
+    SOME_TIME or LONG                             ELSEWHERE, since the  EXEMPT
                                                   first miss
     LONG: for an hour and three ``overlap``       NOWHERE               EXEMPT
-    ENOUGH: for less than that                    NOWHERE               UNCERTAIN: an API that lists nothing
+    SOME_TIME: for less than that                 NOWHERE               UNCERTAIN: an API that lists nothing
                                                                         at all is at fault
 
 An exempt job never becomes uncertain again, until it is shown; one that is final as well is gone.
@@ -59,13 +59,13 @@ class MissedBy(Enum):
     """A window that showed other jobs: that corroborates the miss."""
 
 
-class Absence(Enum):
+class MissingFor(Enum):
     """How long, and how often, a job is missing."""
 
-    BRIEFLY = auto()
-    ENOUGH = auto()
+    TOO_SHORT = auto()
+    SOME_TIME = auto()
     LONG = auto()
-    LASTINGLY = auto()
+    VERY_LONG = auto()
 
 
 class Others(Enum):
@@ -87,14 +87,14 @@ class MissVerdict(Enum):
     """It is not listed any more: an open job has vanished."""
 
 
-def miss_verdict(absence: Absence, others: Others) -> MissVerdict:
+def miss_verdict(missing_for: MissingFor, others: Others) -> MissVerdict:
     """The second table above."""
-    match absence, others:
-        case Absence.BRIEFLY, _:
+    match missing_for, others:
+        case MissingFor.TOO_SHORT, _:
             return MissVerdict.UNCERTAIN
-        case (Absence.LASTINGLY, _) | (_, Others.HERE):
+        case (MissingFor.VERY_LONG, _) | (_, Others.HERE):
             return MissVerdict.GONE
-        case (_, Others.ELSEWHERE) | (Absence.LONG, _):
+        case (_, Others.ELSEWHERE) | (MissingFor.LONG, _):
             return MissVerdict.EXEMPT
     return MissVerdict.UNCERTAIN
 
@@ -135,7 +135,7 @@ class MissingJobs:
         if job.open and missed_by is not MissedBy.EMPTY_LISTING:
             job.last_checked = max(job.last_checked, begun)
         self._jobs.changed(job_id)
-        verdict = miss_verdict(self._absence(job, begun), self._others(job, missed_by))
+        verdict = miss_verdict(self._missing_for(job, begun), self._others(job, missed_by))
         if job.flags & EXEMPT:
             return MissVerdict.EXEMPT if verdict is MissVerdict.UNCERTAIN else verdict
         if verdict is MissVerdict.UNCERTAIN:
@@ -181,13 +181,13 @@ class MissingJobs:
         """
         return misses * (self._overlap // ENOUGH if misses < ENOUGH else PATIENCE // EMPTY_ENOUGH)
 
-    def _absence(self, job: Job, now: int) -> Absence:
+    def _missing_for(self, job: Job, now: int) -> MissingFor:
         absent = now - job.missing_since
         if job.misses < ENOUGH or absent < self._overlap or not job.flags & UNLISTED:
-            return Absence.BRIEFLY
+            return MissingFor.TOO_SHORT
         if absent < max(PATIENCE, 3 * self._overlap):
-            return Absence.ENOUGH
-        return Absence.LASTINGLY if job.misses >= EMPTY_ENOUGH else Absence.LONG
+            return MissingFor.SOME_TIME
+        return MissingFor.VERY_LONG if job.misses >= EMPTY_ENOUGH else MissingFor.LONG
 
     def _others(self, job: Job, missed_by: MissedBy) -> Others:
         if missed_by is MissedBy.LISTING:

@@ -29,7 +29,7 @@ from typing import Final
 
 from exporter.errors import ApiError, ExporterError
 from exporter.ledger import floor_second
-from exporter.polling import planner as plan
+from exporter.polling import planner
 from exporter.polling.due import RecordCounts
 from exporter.polling.paging import MAX_WINDOW_RECORDS, PAGE_LIMIT, ReadState
 from exporter.polling.poll_run import OF_ONE_REQUEST, PollRun
@@ -57,9 +57,9 @@ class HeadReads:
         self._run = run
         self.read_until = 0
         """Up to where the news was read."""
-        self._density = plan.Density(overlap)
+        self._density = planner.Density(overlap)
         """Of the news."""
-        self._wide_density = plan.Density(overlap)
+        self._wide_density = planner.Density(overlap)
         """Of wide windows: how far they may reach."""
 
     async def read(self, settled_until: int) -> None:
@@ -71,13 +71,13 @@ class HeadReads:
 
     async def _read_window(self, reach: Reach) -> Reach:
         run, now = self._run, self._run.now()
-        piece = plan.backlog_window(self._density, self.read_until, now)
+        piece = planner.backlog_window(self._density, self.read_until, now)
         unread = run.unread.pop(HEAD, None)
         if unread is not None and unread.window.since != self.read_until:
             unread = None
         piece = piece if unread is None else unread.window
         window = piece or self._newest(now, reach)
-        news = plan.Window(self.read_until, min(window.until, floor_second(now) + SECOND))
+        news = planner.Window(self.read_until, min(window.until, floor_second(now) + SECOND))
         most = PAGE_LIMIT if window.until > news.until else MAX_WINDOW_RECORDS
         if unread is None:
             result = await run.reader.read(window, run.deadline, most=most)
@@ -98,12 +98,12 @@ class HeadReads:
             self._learn(result, news, now)
             if piece is not None:
                 return reach
-            self._wide_density.learn(plan.Window(window.since, news.until), 0)
+            self._wide_density.learn(planner.Window(window.since, news.until), 0)
             return Reach.DONE
         if reach is Reach.WIDE and result.count is not None and result.count > most:
             return Reach.WIDE if self._learn_burst(window, news, result.count) else Reach.NARROW
         if further_back:
-            self._wide_density.shrink(plan.Window(window.since, news.until))
+            self._wide_density.shrink(planner.Window(window.since, news.until))
             return Reach.NARROW
         if news.until - news.since <= 2 * SECOND:
             if result.reason != ReadState.TOO_LARGE.value:
@@ -112,20 +112,20 @@ class HeadReads:
         self._density.shrink(news)
         return reach
 
-    def _newest(self, now: int, reach: Reach) -> plan.Window:
+    def _newest(self, now: int, reach: Reach) -> planner.Window:
         ledger, density, head = self._run.ledger, self._density, self.read_until
         if reach is Reach.NARROW:
-            return plan.head_window(ledger, density, head, now, [], self._run.furthest)
+            return planner.head_window(ledger, density, head, now, [], self._run.furthest)
         due = [job for job in self._run.due() if not job.uncertain]
-        window = plan.head_window(ledger, density, head, now, due, self._run.furthest)
-        return plan.filled(ledger, density, window, head, now, self._wide_density.most)
+        window = planner.head_window(ledger, density, head, now, due, self._run.furthest)
+        return planner.filled(ledger, density, window, head, now, self._wide_density.most)
 
-    def _learn(self, result: WindowResult, news: plan.Window, now: int) -> None:
+    def _learn(self, result: WindowResult, news: planner.Window, now: int) -> None:
         self.read_until = max(news.since, min(news.until, floor_second(now)))
         fresh = sum(1 for record in result.listing if (record.create_time or now) > news.since)
         self._density.learn(news, fresh)
 
-    def _learn_burst(self, window: plan.Window, news: plan.Window, count: int) -> bool:
+    def _learn_burst(self, window: planner.Window, news: planner.Window, count: int) -> bool:
         """Learn that ``window`` holds ``count`` records. Returns whether the next window will differ."""
         known = RecordCounts(self._run.ledger, window.since, news.since, 0.0)(window.since, news.since)
         before = self._density.per_ms

@@ -8,14 +8,14 @@ from __future__ import annotations
 from typing import Final
 
 from exporter.ledger import history_start
-from exporter.polling import planner as plan
+from exporter.polling import planner
 from exporter.polling.poll_run import PollRun
 from exporter.polling.windows import BudgetSpentError
 
 HISTORY: Final = "history"
 
 
-async def read_history(run: PollRun, density: plan.Density) -> None:
+async def read_history(run: PollRun, density: planner.Density) -> None:
     """Read the next stretches, with at most half of what is left of the budget: everything else is more
     urgent.
 
@@ -25,7 +25,7 @@ async def read_history(run: PollRun, density: plan.Density) -> None:
     ledger, reader, unread = run.ledger, run.reader, run.unread
     spent = reader.requests
     while (left := limit - (reader.requests - spent)) > 0:
-        window = plan.history_window(ledger, density, history_start(ledger, run.now()), left * 100)
+        window = planner.history_window(ledger, density, history_start(ledger, run.now()), left * 100)
         if window is None:
             return
         if (result := unread.pop(HISTORY, None)) is not None:

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from exporter import log
 from exporter.errors import ApiError, ExporterError, StoreError
 from exporter.ledger import LastPoll, TargetView, Uptime, floor_second, history_start
-from exporter.polling import planner as plan
+from exporter.polling import planner
 from exporter.polling.budget import Budget
 from exporter.polling.clock_check import ClockCheck
 from exporter.polling.head import HeadReads
@@ -76,7 +76,7 @@ class Poller:
         self._budget.join(name, settings.budget)
         self._publish_view = publish
         self._monotonic, self._wall, self._sleep = monotonic, wall, sleep
-        self._history_density = plan.Density(repository.settings.overlap)
+        self._history_density = planner.Density(repository.settings.overlap)
         self._backlog: Backlog | None = None
         self._first_kind = 0
         """The kind of reads that comes first in the next poll, because the last one had no request left for

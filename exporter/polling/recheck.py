@@ -7,7 +7,7 @@ from typing import Final
 
 from exporter.errors import ApiError
 from exporter.ledger import WINDOW_MARGIN, floor_second
-from exporter.polling import planner as plan
+from exporter.polling import planner
 from exporter.polling.due import NEIGHBOUR_MINUTES, Recheck, RecordCounts
 from exporter.polling.paging import MAX_WINDOW_RECORDS, PAGE_LIMIT, ReadState
 from exporter.polling.planner import Window
@@ -83,10 +83,10 @@ def _steps(run: PollRun, due: list[Recheck], head: int) -> Iterator[tuple[Window
     reach = min(due[0].since, max(ledger.watermarks.history, due[0].since - NEIGHBOUR_MINUTES * MINUTE))
     before = RecordCounts(ledger, reach - WINDOW_MARGIN, head, 0.0).before
     together = [job for job in due if job.job_id not in single]
-    rechecks = plan.plan_rechecks(together, before, alone=[job for job in due if job.job_id in single])
+    rechecks = planner.plan_rechecks(together, before, alone=[job for job in due if job.job_id in single])
     for step in rechecks.steps:  # widened one at a time: there may be thousands, and requests for a few
         if not single or not any(job.job_id in single for job in _jobs(step, due)):
-            wide = plan.widened(Window(step.since, step.until), before, reach)
+            wide = planner.widened(Window(step.since, step.until), before, reach)
             if isinstance(step, Window) or ledger.jobs.open_between(*wide) > 1:
                 step = wide
         known = before(step.until + SECOND) - before(step.since - WINDOW_MARGIN)

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from exporter import log
 from exporter.errors import ExporterError
-from exporter.polling import planner as plan
+from exporter.polling import planner
 from exporter.polling.paging import PAGE_LIMIT
 from exporter.polling.poll_run import PollRun
 from exporter.polling.windows import BudgetSpentError, WindowResult
@@ -33,7 +33,7 @@ WHOLE: Final = 10
 class _Reading(NamedTuple):
     """One window that is being read."""
 
-    window: plan.Window
+    window: planner.Window
     now: int
     """The API's time before its first request."""
     pages: int
@@ -62,7 +62,7 @@ class SettleReads:
 
     def __init__(self, run: PollRun, overlap: int) -> None:
         self._run = run
-        self._density = plan.Density(overlap)
+        self._density = planner.Density(overlap)
         self.read_until = 0
         """Up to where everything was read: the settled time, or later while missing jobs keep that from
         moving."""
@@ -93,7 +93,7 @@ class SettleReads:
         return self._lagging_at(self.read_until)
 
     def _lagging_at(self, read_until: int) -> bool:
-        return plan.is_lagging(self._run.ledger, read_until, self._run.now())
+        return planner.is_lagging(self._run.ledger, read_until, self._run.now())
 
     async def read(self, limit: int, head: int) -> None:
         """Read what is due, planned for ``limit`` requests. Up to ``head`` all records are known.
@@ -140,13 +140,13 @@ class SettleReads:
             if not under_way and self._go_on(under_way):
                 continue
             now, head = self._run.now(), max(head, since)
-            window = plan.settle_window(
+            window = planner.settle_window(
                 self._run.ledger, self._density, since, head, now, max(1, left) * PAGE_LIMIT
             )
             if window is None:
                 return
-            window = plan.Window(since, min(window.until, end))
-            pages = plan.pages((window.until - window.since) * self._density.per_ms)
+            window = planner.Window(since, min(window.until, end))
+            pages = planner.pages((window.until - window.since) * self._density.per_ms)
             reading = _Reading(window, now, pages, asyncio.create_task(self._read(window)))
             under_way.insert(place, reading)
 
@@ -169,7 +169,7 @@ class SettleReads:
             since = reading.window.until
         return len(under_way), since, self._run.now()
 
-    async def _read(self, window: plan.Window, unread: WindowResult | None = None) -> WindowResult:
+    async def _read(self, window: planner.Window, unread: WindowResult | None = None) -> WindowResult:
         """Read a window; in a backlog an empty one again, as no other read would show that it is wrong."""
         reader, deadline = self._run.reader, self._run.deadline
         result = await (reader.go_on(unread, deadline) if unread else reader.read(window, deadline))

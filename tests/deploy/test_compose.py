@@ -116,7 +116,7 @@ def test_the_parts_work_together(release: Tool, tmp_path: Path) -> None:
         (tmp_path / "rules" / path.name).write_text(hurried, encoding="utf-8")
     demo = [sys.executable, "-m", "exporter", *SERVICES["exporter"]["command"]]
     served = {"--config.file": config, "--storage.tsdb.path": tmp_path / "data"}
-    told = {"--config.file": FOLDER / "alertmanager.yml", "--storage.path": tmp_path / "alerts"}
+    flags = {"--config.file": FOLDER / "alertmanager.yml", "--storage.path": tmp_path / "alerts"}
     processes = {
         "exporter": [*demo, f"--web.listen-address={exporter}"],
         "prometheus": [
@@ -125,7 +125,7 @@ def test_the_parts_work_together(release: Tool, tmp_path: Path) -> None:
         ],
         "alertmanager": [
             release("prometheus-alertmanager"),
-            *command("alertmanager", {**told, "--web.listen-address": alertmanager}),
+            *command("alertmanager", {**flags, "--web.listen-address": alertmanager}),
         ],
     }
     with ExitStack() as ends:

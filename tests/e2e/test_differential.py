@@ -117,12 +117,12 @@ class Witness:
 
 def expected(cloud: str) -> dict[str, Counter[tuple[str, ...]]]:
     """Every counter by label, from the simulator's list of all jobs."""
-    told = json.loads(get(f"{cloud}/simulator/truth?jobs=true", timeout=20) or "")
+    answer = json.loads(get(f"{cloud}/simulator/truth?jobs=true", timeout=20) or "")
     classify = Classifier(BUILTIN_RULES).classify
     sums: dict[str, Counter[tuple[str, ...]]] = {
         name: Counter() for name in ("created", "finished", "failures", "synthesized", "length", "length_sum")
     }
-    for job in told["jobs"]:
+    for job in answer["jobs"]:
         label_set = (_label(job["job_type"]), _label(job["tts_service_enum"]))
         sums["created"][label_set] += 1
         sums["finished"][(*label_set, job["final_state"])] += 1
@@ -160,8 +160,8 @@ def counted(samples: Samples) -> dict[str, Counter[tuple[str, ...]]]:
     for (sample, labels), value in samples.items():
         if sample in names:
             name, extra = names[sample]
-            told = dict(labels)
-            key = (told["job_type"], told["tts_service_enum"], *([told[extra]] if extra else []))
+            values = dict(labels)
+            key = (values["job_type"], values["tts_service_enum"], *([values[extra]] if extra else []))
             sums[name][key] += int(value)
     return sums
 

@@ -147,12 +147,12 @@ class Recorder:
 async def live(times: Sequence[float], *, script: Script, rate: float) -> AsyncIterator[Scrape]:
     """What a scrape showed at each of these times; the script begins at the first."""
     with tempfile.TemporaryDirectory() as folder:
-        house = Recorder(Time(times[0]), script, rate, Path(folder))
+        recorder = Recorder(Time(times[0]), script, rate, Path(folder))
         try:
             for at in times:
-                yield await house.scrape(at)
+                yield await recorder.scrape(at)
         finally:
-            await house.close()
+            await recorder.close()
 
 
 # --- from scrapes to blocks -----------------------------------------------------------------------------

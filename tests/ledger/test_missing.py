@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from exporter.ledger.job_index import UNLISTED, Job, JobIndex
-from exporter.ledger.missing import Absence, MissedBy, MissingJobs, MissVerdict, Others, miss_verdict
+from exporter.ledger.missing import MissedBy, MissingFor, MissingJobs, MissVerdict, Others, miss_verdict
 from exporter.ledger.record import SUCCEED, WAITING
 from exporter.units import MINUTE
 from tests.fake_api import START, ledger_settings
@@ -14,20 +14,20 @@ UNCERTAIN, EXEMPT, GONE = MissVerdict.UNCERTAIN, MissVerdict.EXEMPT, MissVerdict
 
 
 @pytest.mark.parametrize(
-    ("absence", "here", "elsewhere", "nowhere"),
+    ("missing_for", "here", "elsewhere", "nowhere"),
     [
-        pytest.param(Absence.BRIEFLY, UNCERTAIN, UNCERTAIN, UNCERTAIN, id="briefly"),
-        pytest.param(Absence.ENOUGH, GONE, EXEMPT, UNCERTAIN, id="enough"),
-        pytest.param(Absence.LONG, GONE, EXEMPT, EXEMPT, id="long"),
-        pytest.param(Absence.LASTINGLY, GONE, GONE, GONE, id="lastingly"),
+        pytest.param(MissingFor.TOO_SHORT, UNCERTAIN, UNCERTAIN, UNCERTAIN, id="too-short"),
+        pytest.param(MissingFor.SOME_TIME, GONE, EXEMPT, UNCERTAIN, id="some-time"),
+        pytest.param(MissingFor.LONG, GONE, EXEMPT, EXEMPT, id="long"),
+        pytest.param(MissingFor.VERY_LONG, GONE, GONE, GONE, id="very-long"),
     ],
 )
 def test_the_verdict_follows_the_table(
-    absence: Absence, here: MissVerdict, elsewhere: MissVerdict, nowhere: MissVerdict
+    missing_for: MissingFor, here: MissVerdict, elsewhere: MissVerdict, nowhere: MissVerdict
 ) -> None:
     """A job vanishes where others are shown in its place, or after very many empty answers."""
     others = Others.HERE, Others.ELSEWHERE, Others.NOWHERE
-    assert [miss_verdict(absence, where) for where in others] == [here, elsewhere, nowhere]
+    assert [miss_verdict(missing_for, where) for where in others] == [here, elsewhere, nowhere]
 
 
 @pytest.mark.parametrize(
@@ -40,10 +40,10 @@ def test_the_verdict_follows_the_table(
         pytest.param(2, 59, UNLISTED, None, UNCERTAIN, id="enough-nowhere"),
         pytest.param(2, 60, UNLISTED, None, EXEMPT, id="long-nowhere"),
         pytest.param(10, 60, UNLISTED, None, EXEMPT, id="eleven-misses"),
-        pytest.param(11, 60, UNLISTED, None, GONE, id="lastingly"),
+        pytest.param(11, 60, UNLISTED, None, GONE, id="very-long"),
     ],
 )
-def test_absence_is_measured_by_misses_and_time(
+def test_a_job_is_missing_by_misses_and_time(
     misses: int, minutes: int, flags: int, shown_at: int | None, verdict: MissVerdict
 ) -> None:
     """One more miss, by a lookup, of a job missing since ``START``; others were shown in that minute."""

@@ -20,7 +20,7 @@ from exporter.ledger.ledger import Ledger
 from exporter.ledger.minutes import MinuteTable
 from exporter.ledger.totals import LabelSets, Totals
 from exporter.ledger.watermarks import Watermarks
-from exporter.polling import planner as plan
+from exporter.polling import planner
 from exporter.polling.due import Recheck, RecordCounts, due_rechecks
 from tests.fake_api import MINUTE, SECOND, START, ledger_settings
 
@@ -35,12 +35,12 @@ def counter(created: list[int]) -> Callable[[int], float]:
     return lambda time: float(bisect_left(stamps, time))
 
 
-def cost(rechecks: plan.RecheckPlan, before: Callable[[int], float]) -> float:
+def cost(rechecks: planner.RecheckPlan, before: Callable[[int], float]) -> float:
     """Requests that a plan takes when the counts are true."""
     windows = (
         before(window.until + SECOND) - before(window.since - WINDOW_MARGIN) for window in rechecks.windows
     )
-    return sum(plan.pages(records) for records in windows) + len(rechecks.lookups)
+    return sum(planner.pages(records) for records in windows) + len(rechecks.lookups)
 
 
 def brute_force(due: list[Recheck], before: Callable[[int], float]) -> float:
@@ -56,7 +56,7 @@ def brute_force(due: list[Recheck], before: Callable[[int], float]) -> float:
         total = 0.0
         for group in groups:
             until = max(recheck.until for recheck in group)
-            listed = plan.pages(before(until + SECOND) - before(group[0].since - WINDOW_MARGIN))
+            listed = planner.pages(before(until + SECOND) - before(group[0].since - WINDOW_MARGIN))
             single = inf if len(group) > 1 or group[0].listing_only else 1
             total += min(listed, single)
         best = min(best, total)
@@ -81,7 +81,7 @@ def test_no_mix_of_stretches_and_lookups_is_cheaper(
         for number, (second, only) in enumerate(sorted(jobs))
     ]
     before = counter(created)
-    rechecks = plan.plan_rechecks(due, before, slack=0.0)
+    rechecks = planner.plan_rechecks(due, before, slack=0.0)
     assert cost(rechecks, before) == brute_force(due, before)
 
 
@@ -96,7 +96,7 @@ def test_everything_due_is_rechecked_once(
         recheck(second, listing_only=only, job_id=f"j{number}")
         for number, (second, only) in enumerate(sorted(jobs))
     ]
-    rechecks = plan.plan_rechecks(due, counter(created))
+    rechecks = planner.plan_rechecks(due, counter(created))
     looked_up = {job.job_id for job in rechecks.lookups}
     for job in due:
         listed = any(window.since <= job.since < window.until for window in rechecks.windows)
@@ -116,7 +116,7 @@ def test_stretches_that_overlap_are_planned_at_least_cost(
     due += [Recheck(second * SECOND, (second + long) * SECOND, "", True) for second, long in stretches]
     due.sort()
     before = counter(created)
-    rechecks = plan.plan_rechecks(due, before, slack=0.0)
+    rechecks = planner.plan_rechecks(due, before, slack=0.0)
     assert cost(rechecks, before) == brute_force(due, before)
     for stretch in (one for one in due if not one.job_id):
         assert any(w.since <= stretch.since and stretch.until <= w.until for w in rechecks.windows)
@@ -127,16 +127,16 @@ def test_the_worked_example_of_the_plan_is_true() -> None:
     a, b, c = (recheck(second, job_id=name) for name, second in (("A", 10), ("B", 20), ("C", 2000)))
     from_a_to_b, later = [10 + n % 11 for n in range(60)], [100 + n // 4 for n in range(5000)]
     before = counter(from_a_to_b + later)
-    rechecks = plan.plan_rechecks([a, b, c], before)
-    assert rechecks.windows == (plan.Window(a.since, b.until),)
+    rechecks = planner.plan_rechecks([a, b, c], before)
+    assert rechecks.windows == (planner.Window(a.since, b.until),)
     assert rechecks.lookups == (c,)
 
 
 def test_a_listed_stretch_takes_the_due_jobs_beside_it_along() -> None:
     """The head is listed anyway: a job next to it costs nothing more."""
     head = Recheck(100 * SECOND, 110 * SECOND, "", listing_only=True)
-    rechecks = plan.plan_rechecks([recheck(95), head], counter([95, 100, 105]))
-    assert rechecks.steps == (plan.Window(95 * SECOND, 110 * SECOND),)
+    rechecks = planner.plan_rechecks([recheck(95), head], counter([95, 100, 105]))
+    assert rechecks.steps == (planner.Window(95 * SECOND, 110 * SECOND),)
 
 
 @given(RECORDS, SECONDS, st.integers(1, 30), SECONDS)
@@ -145,17 +145,17 @@ def test_a_listed_stretch_is_widened_to_fill_its_pages(
 ) -> None:
     """Never another request, never beyond what is known; and no more than a second short of either."""
     before = counter([second for second, count in records for _ in range(count)])
-    window = plan.Window(since * SECOND, (since + long) * SECOND)
-    wide = plan.widened(window, before, reach * SECOND)
+    window = planner.Window(since * SECOND, (since + long) * SECOND)
+    wide = planner.widened(window, before, reach * SECOND)
     assert wide.until == window.until
     assert min(reach * SECOND, window.since) <= wide.since <= window.since
 
     def held(since: int) -> float:
         return before(window.until + SECOND) - before(since - WINDOW_MARGIN)
 
-    size = plan.pages(held(window.since) + plan.SLACK)
-    assert wide == window or plan.pages(held(wide.since) + plan.SLACK) == size
-    room = size * 99 - plan.SLACK - 9
+    size = planner.pages(held(window.since) + planner.SLACK)
+    assert wide == window or planner.pages(held(wide.since) + planner.SLACK) == size
+    room = size * 99 - planner.SLACK - 9
     assert wide.since <= reach * SECOND or wide == window or held(wide.since - SECOND) > room
 
 
@@ -163,10 +163,10 @@ def test_what_waited_longest_comes_first() -> None:
     """When the budget ends, the others have waited less."""
     dense = [second for second in range(60) for _ in range(90)]
     due = [recheck(10, seen=5), recheck(20, seen=3), recheck(30, seen=4)]
-    rechecks = plan.plan_rechecks(due, counter([*dense, *dense]))
+    rechecks = planner.plan_rechecks(due, counter([*dense, *dense]))
     assert [job.seen for job in rechecks.lookups] == [3, 4, 5]
     due = [recheck(second, seen=-second, listing_only=True) for second in (10, 20, 30)]
-    rechecks = plan.plan_rechecks(due, counter(dense * 9))
+    rechecks = planner.plan_rechecks(due, counter(dense * 9))
     assert [window.since // SECOND for window in rechecks.windows] == [30, 20, 10]
 
 
@@ -174,9 +174,9 @@ def test_thousands_of_due_jobs_are_planned_in_bounded_windows() -> None:
     """No window is cut larger than the reader takes."""
     created = [second for second in range(3000) for _ in range(7)]
     due = [recheck(second, job_id=f"j{second}") for second in range(3000)]
-    rechecks = plan.plan_rechecks(due, counter(created))
+    rechecks = planner.plan_rechecks(due, counter(created))
     sizes = [7 * (window.until - window.since) // SECOND for window in rechecks.windows]
-    assert max(sizes) <= plan.MOST_PAGES * 100
+    assert max(sizes) <= planner.MOST_PAGES * 100
     assert cost(rechecks, counter(created)) <= 21_000 / 99 * 1.1
 
 
@@ -316,39 +316,39 @@ def test_remembered_records_are_counted_to_the_second() -> None:
 @pytest.mark.parametrize(("records", "span"), [(None, 50), (900, 50), (2_000, 42), (85_000, 1)])
 def test_a_window_that_failed_is_followed_by_a_smaller_one(records: int | None, span: int) -> None:
     """Half as long; or, where it is known to hold too many records, as long as holds what fits."""
-    density = plan.Density(overlap=300_000)
-    density.shrink(plan.Window(0, 100_000), records)
-    assert density.span(plan.MANY) == span * 1000
+    density = planner.Density(overlap=300_000)
+    density.shrink(planner.Window(0, 100_000), records)
+    assert density.span(planner.MANY) == span * 1000
 
 
 def test_a_settle_window_ends_before_it_overflows() -> None:
     """One page holds what is known of it, and the reading moves on even where one second is too much."""
     late = START + 10 * MINUTE
     sparse = {f"j{number}": job(START + number * SECOND, START) for number in range(120)}
-    density = plan.Density(overlap=5 * MINUTE)
-    window = plan.settle_window(ledger_of(sparse), density, START, late, late, 1_000)
-    assert window == plan.Window(START, START + 95 * SECOND)
+    density = planner.Density(overlap=5 * MINUTE)
+    window = planner.settle_window(ledger_of(sparse), density, START, late, late, 1_000)
+    assert window == planner.Window(START, START + 95 * SECOND)
     dense = {f"j{number}": job(START, START) for number in range(1_100)}
-    window = plan.settle_window(ledger_of(dense), density, START, late, late, 1_000)
-    assert window == plan.Window(START, START + SECOND)
+    window = planner.settle_window(ledger_of(dense), density, START, late, late, 1_000)
+    assert window == planner.Window(START, START + SECOND)
 
 
 def test_a_dense_settle_window_fills_its_pages() -> None:
     """Nine pages hold 892 records: what is known to the second is cut for all of them but a few."""
     late = START + 10 * MINUTE
     busy = {f"j{number}": job(START + number * SECOND // 12, START) for number in range(2_000)}
-    window = plan.settle_window(ledger_of(busy), plan.Density(5 * MINUTE), START, late, late, 1_000)
+    window = planner.settle_window(ledger_of(busy), planner.Density(5 * MINUTE), START, late, late, 1_000)
     assert window is not None
     listed = (window.until + SECOND - START) * 12 // SECOND
-    assert plan.pages(listed) == plan.MOST_PAGES
-    assert plan.FULL - listed < 3 * 12
+    assert planner.pages(listed) == planner.MOST_PAGES
+    assert planner.FULL - listed < 3 * 12
 
 
 def test_a_head_read_of_several_pages_ends_a_second_before_now() -> None:
     """What appears between two pages would shift them; a single page cannot shift and reaches beyond now."""
     jobs = {f"j{number}": job(START + number % 60 * SECOND, START) for number in range(300)}
-    ledger, density = ledger_of(jobs), plan.Density(overlap=5 * MINUTE)
+    ledger, density = ledger_of(jobs), planner.Density(overlap=5 * MINUTE)
     head, now = START + 60 * SECOND, START + 75 * SECOND + 1
     due = [recheck(START // SECOND + second, listing_only=True) for second in range(0, 60, 10)]
-    assert plan.head_window(ledger, density, head, now, due).until == START + 74 * SECOND
-    assert plan.head_window(ledger, density, head, now, []).until == START + 75 * SECOND + 5 * MINUTE
+    assert planner.head_window(ledger, density, head, now, due).until == START + 74 * SECOND
+    assert planner.head_window(ledger, density, head, now, []).until == START + 75 * SECOND + 5 * MINUTE
