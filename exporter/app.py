@@ -78,7 +78,7 @@ class App:
         """
         self.environ = environ
         self.ready = False
-        started = time.time()
+        self._started = started = time.time()
         self._process = process_view(environ, loaded_at=started)
         self._read_config = read_config
         self._last_reload = Reload(loaded=started, last_attempt=started, problems=())
@@ -107,7 +107,14 @@ class App:
         self._breakers = SavedBreakers(self.shared, self.store, self.executor)
         publisher = Publisher(self.exposition)
         resources = SharedResources(
-            self.store, self.executor, self.shared, {}, self.api, environ, publisher.publish, redactor
+            store=self.store,
+            executor=self.executor,
+            shared=self.shared,
+            budgets={},
+            api=self.api,
+            environ=environ,
+            publish=publisher.publish,
+            redactor=redactor,
         )
         self.fleet = Fleet(config, resources, publisher)
 
@@ -214,7 +221,7 @@ class App:
         config = self.fleet.config
         return build_status(
             now=time.time(),
-            started=self._process.reload_success_timestamp,
+            started=self._started,
             ready=self.ready,
             process=self._process,
             reload=self._last_reload,

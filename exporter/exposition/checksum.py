@@ -19,7 +19,7 @@ ONE: Final = 1 << 31
 
 
 class Crc(NamedTuple):
-    """Of one part, and what it does to the parts before it."""
+    """The CRC of one part, and the factor by which it shifts that of the parts before it."""
 
     value: int
     shift: int

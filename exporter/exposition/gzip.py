@@ -1,7 +1,7 @@
 """Text that is compressed once and sent often: cut in chunks, so that a change compresses anew only what it
 touches.
 
-Knows DEFLATE (RFC 1951) and gzip (RFC 1952); knows no metric and no HTTP. What a text says never changes.
+Knows DEFLATE (RFC 1951) and gzip (RFC 1952); knows no metric and no HTTP. A text is immutable.
 
 A chunk ends with a full flush, which makes its compressed form independent of its neighbours: compressed
 chunks may be joined in any order, and with fresh ones, into one stream. One stream means one gzip *member*:

@@ -206,7 +206,7 @@ class MissingJobs:
         self.shown_after_all |= self.blocking.pop(job_id, -1) >= settled_until
 
     def clock_jumped(self, by: int) -> None:
-        """The API's time was stale, and came right: nobody was missing for longer because of that."""
+        """The API's time was stale and came right, ``by`` milliseconds later: no job was missing so long."""
         for job_id, job in self._jobs.items():
             if job.misses:
                 job.missing_since += by

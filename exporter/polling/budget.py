@@ -27,9 +27,11 @@ class Budget:
     def __init__(self) -> None:
         self._wanted: dict[str, int] = {}
         self._claims: dict[str, int] = {}
-        """Requests reserved for each target: as many as its last poll used. While its poll runs, that of its
-        equal part, and all that was granted beyond it. (If equal parts were reserved whole, quiet targets
-        would leave nothing to others.)
+        """Requests reserved for each target, which others cannot have: as many as its last poll used.
+
+        While its poll runs: what the last one used of the equal part, and all that was granted beyond that
+        part. With a part of 10, a target that used 4 and is granted 12 reserves 4 + 2. If equal parts were
+        reserved whole, quiet targets would leave nothing to others.
         """
 
     def join(self, target: str, requests: int) -> None:

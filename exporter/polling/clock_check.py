@@ -68,7 +68,7 @@ class ClockCheck:
         return waited(self._run.ledger.totals)
 
     def _disagree(self) -> bool:
-        """Do they differ by more than ``overlap``, or is the settled time later than every answer?"""
+        """Do they differ by more than ``overlap``, or is "settled until" later than every answer?"""
         skew, ledger = self._run.clock.skew(self._wall()), self._run.ledger
         if skew is None:
             return False

@@ -64,17 +64,17 @@ class SettleReads:
         self._run = run
         self._density = planner.Density(overlap)
         self.read_until = 0
-        """Up to where everything was read: the settled time, or later while missing jobs keep that from
+        """Up to where everything was read: "settled until", or later while missing jobs keep that from
         moving."""
         self._loads = 0
-        """How often the ledger had been loaded when reading began from the settled time."""
+        """How often the ledger had been loaded when reading began from "settled until"."""
         self.reread_at = 0
-        """When the stretch before the settled time was last read again because of a late record."""
+        """When the stretch before "settled until" was last read again because of a late record."""
         self._unread: tuple[_Reading, WindowResult] | None = None
         """The window whose reading the last poll's budget ended, and what was read of it."""
 
     def begin(self) -> bool:
-        """Before the first read of a poll: begin again at the settled time if the ledger was loaded since the
+        """Before the first read of a poll: begin again at "settled until" if the ledger was loaded since the
         last.
 
         It is loaded again when a commit failed: what that would have stored must be read once more (R10,
@@ -192,12 +192,12 @@ class SettleReads:
         await self._run.commit_read(result)
 
     def advance(self, now: int) -> None:
-        """Move the settled time as far as the reads and the missing jobs allow (R6, docs/counting.md)."""
+        """Move "settled until" as far as the reads and the missing jobs allow (R6, docs/counting.md)."""
         ledger = self._run.ledger
         if ledger.missing_jobs.take_shown_after_all():
             self.read_until = min(self.read_until, ledger.watermarks.settled_until)
         if now - self.reread_at >= ledger.settings.overlap and ledger.take_late():
-            # When the stretch before the settled time was read, it lacked this record, and perhaps others.
+            # When the stretch before "settled until" was read, it lacked this record, and perhaps others.
             self.reread_at, self.read_until = now, ledger.watermarks.evicted_until
         ledger.settle(self.read_until, now)
 

@@ -25,7 +25,7 @@ CAPPED = range(9_001, 10_001)
 ANCHORED = 2
 """Records of the smallest page that has an anchor and one record more."""
 PROBE = Window(946_684_800_000, 946_684_801_000)
-"""A second of the year 2000, in which no job was created: shows what ``count`` and the time filters do."""
+"""A second of the year 2000, in which no job was created: shows whether time filters, and ``count``, work."""
 
 
 class OutsideWindowError(ExporterError):

@@ -95,7 +95,7 @@ class RowsSum:
 
 
 def _term(crc: int) -> int:
-    """What a row adds to the sum. Not its plain CRC: of two rows that change alike, those may cancel out."""
+    """What a row adds to the sum. Not its plain CRC: those of two rows that change alike can cancel."""
     return (crc >> 1) * crc % _PRIME + 1
 
 

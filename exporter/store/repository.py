@@ -1,7 +1,8 @@
 """One target's ledger and its store, kept equal: load, count, commit (R10, docs/counting.md).
 
-Between two commits the ledger is ahead of the store; only what is committed is published. After any error of
-the store the ledger is dropped and loaded anew: facts are read again, nothing is guessed.
+Between two commits the ledger is ahead of the store; only what is committed is published, but for one thing:
+polls that fail because the store does not work are shown at once. After any error of the store the ledger is
+dropped and loaded anew: facts are read again, nothing is guessed.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ class OpenConnections:
         self._answered.pop(connection, None)
 
     def make_room(self) -> None:
-        """Close some of those of which their clients have the most."""
+        """Close some connections of the clients that have the most."""
         keep_first = [connection for connection in self._new if connection.waits_for_us]
         keep_first += [connection for connection in reversed(self._new) if not connection.waits_for_us]
         ranked = [*_ranked(keep_first), *_ranked(self._answered)]
@@ -110,7 +110,7 @@ class OpenConnections:
 
 
 def _ranked(connections: Iterable[Connection]) -> Iterator[tuple[int, int, Connection]]:
-    """(how many of its client come up to it, its place, the connection); the first are to be kept longest."""
+    """(its number among its client's connections, its place, the connection); the first are kept longest."""
     seen: Counter[str] = Counter()
     for place, connection in enumerate(connections):
         seen[connection.client] += 1

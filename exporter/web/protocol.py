@@ -1,6 +1,6 @@
 """One connection as an HTTP server sees it: how long a request's head and a response may take.
 
-Knows uvicorn's protocol; must not know what is asked or answered. Whatever a client does or leaves undone,
+Knows uvicorn's protocol; must not know what is asked or answered. Whatever a client sends or does not send,
 its connection ends in time, and costs nothing from then on.
 """
 

@@ -35,7 +35,7 @@ _RETRY_AFTER_LIMIT: Final = 3600.0
 
 
 class ApiRefusedError(ApiError):
-    """An answer that says no. ``remedy`` is what could be done about it at once, ``date`` its clock.
+    """An answer that refuses the request. ``remedy`` is what to try at once, ``date`` its ``Date`` header.
 
     ``window`` is the length in seconds of the throttling window that the message named.
     """
