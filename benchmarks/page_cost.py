@@ -29,11 +29,12 @@ from exporter.ledger.changes import Sighting
 from exporter.ledger.record import Page
 from exporter.polling.planner import Window
 from exporter.polling.poll_run import PollRun
+from exporter.polling.poller import PollSettings
 from exporter.polling.windows import SeenPage, WindowResult
 from exporter.simulator.world import World
 from exporter.store.base import Commit
 from exporter.store.sqlite import SqliteStore
-from testkit.world import BenchHarness
+from testkit.world import FakeClock, TargetHarness, WorldSource, ledger_settings
 
 START = 1_750_000_020
 PAGES = 396
@@ -104,10 +105,14 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         world = World(0, start=float(START), rate=0.0)
         self.store = TimedStore(folder / "books.db")
-        self.harness = BenchHarness(world, store=self.store)
+        self.clock = FakeClock()
+        self.clock.ms = START * SECOND
+        polls = PollSettings(interval=15.0, timeout=120.0, budget=75)
+        source = WorldSource(world, self.clock)
+        self.harness = TargetHarness(source, self.store, self.clock, polls, ledger_settings())
         self.run = PollRun(
             "t",
-            clock=self.harness.source.clock,
+            clock=self.clock,
             reader=self.harness.reader,
             repository=self.harness.repository,
             monotonic=time.monotonic,
@@ -115,17 +120,17 @@ class Bench:
         )
         self.decoder = Decoder("UTC")
         self.parts = {name: Part() for name in ("decode", "ledger", "changes", "after")}
-        self.harness.source.clock.known = 2  # so many answers tell the API's clock
+        self.clock.known = 2  # so many answers tell the API's clock
         asyncio.run(self.harness.repository.load(0))
         self.harness.repository.ledger.start(self.now)
 
     @property
     def now(self) -> int:
-        return self.harness.source.clock.ms
+        return self.clock.ms
 
     def pass_time(self, until: int) -> None:
         """The API's clock and ours move on."""
-        self.harness.world.advance(float(until))
+        self.clock.ms = until * SECOND
 
     def window(self, bodies: list[bytes], first: int) -> None:
         """One read: pages from the ``first`` on, and their commit."""

@@ -8,15 +8,17 @@ from __future__ import annotations
 import asyncio
 import math
 import sys
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
 import msgspec
 
 from benchmarks.bound import Bound
+from exporter.polling.poller import PollSettings
 from exporter.simulator.arrivals import Effect, WorldOptions
 from exporter.simulator.world import World
-from testkit.world import SECOND, BenchHarness
+from testkit.world import SECOND, FakeClock, NoStore, TargetHarness, WorldSource, ledger_settings
 
 START: Final = 1_750_000_020.0
 INTERVAL: Final = 15.0
@@ -72,29 +74,27 @@ HEADER: Final = (
 )
 
 
-def run(workload: Workload, each: Callable[[BenchHarness, float, int], None] | None = None) -> Costs:
+def run(workload: Workload, each: Callable[[TargetHarness, float, int], None] | None = None) -> Costs:
     """Play one workload; ``each`` hears of every measured poll: the harness, its bound, its requests."""
     world = World(
         7, start=START, rate=workload.per_minute, options=WorldOptions(rhythm=0.0, stuck=workload.stuck)
     )
-    harness = BenchHarness(world, interval=INTERVAL)
-    ledger_settings = harness.settings
-    bound = Bound(
-        world,
-        interval=ledger_settings.interval,
-        overlap=ledger_settings.overlap,
-        max_age=ledger_settings.max_job_age,
-    )
+    clock, settings = FakeClock(), ledger_settings()
+    polls = PollSettings(interval=INTERVAL, timeout=120.0, budget=75)
+    harness = TargetHarness(WorldSource(world, clock), NoStore(), clock, polls, settings)
+    harness.views = deque(maxlen=1)
+    bound = Bound(world, interval=settings.interval, overlap=settings.overlap, max_age=settings.max_job_age)
     costs, begin = Costs(workload.name), START + workload.warm_up + workload.outage
     at = START
     while at < begin + workload.measured:
+        clock.ms = int(at * SECOND)
         world.advance(at)
         if workload.bursts and int((at - START) / INTERVAL) % 60 == 0:
             world.schedule(Effect(rate_factor=20.0), at + 60.0, at + 120.0)
         before = harness.reader.requests
-        forced = bound.poll(world_ms := int(world.now * SECOND))
-        naive = _pages(world, world_ms - ledger_settings.window, world_ms)
-        plain = max(1, _pages(world, world_ms - ledger_settings.interval, world_ms)) + bound.open_jobs
+        forced = bound.poll(now := clock.ms)
+        naive = _pages(world, now - settings.window, now)
+        plain = max(1, _pages(world, now - settings.interval, now)) + bound.open_jobs
         asyncio.run(harness.poller.poll())
         spent = harness.reader.requests - before
         if at >= begin:
@@ -106,7 +106,7 @@ def run(workload: Workload, each: Callable[[BenchHarness, float, int], None] | N
             if each is not None:
                 each(harness, forced, spent)
         outage = workload.outage if START + workload.warm_up <= at < begin else 0.0
-        at = begin if outage else max(at + INTERVAL, world.now)
+        at = begin if outage else max(at + INTERVAL, clock.ms / SECOND)
     return costs
 
 

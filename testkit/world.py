@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, MutableSequence
 from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any, Final
 
-from exporter.errors import ApiError, ErrorKind
 from exporter.ledger.first_start import Uptime
 from exporter.ledger.record import JobsQuery, Page, Record
 from exporter.ledger.settings import LedgerSettings
@@ -27,7 +26,9 @@ from exporter.store.sqlite import SqliteStore
 SECOND: Final = 1000
 MINUTE: Final = 60 * SECOND
 IDENTITY: Final = TargetView(target="t", region="cn-north-4", project_id="", api_endpoint="https://api")
-REQUEST_SECONDS: Final = 0.2
+START: Final = 1_750_000_020_000
+"""A whole minute."""
+REQUEST: Final = SECOND // 5
 """How long a request takes at the default rate limit."""
 
 
@@ -91,37 +92,46 @@ class RightClock:
         return None if self.known < 2 else self.ms / SECOND - wall
 
 
-class WorldClock(RightClock):
-    def __init__(self, world: World) -> None:
-        self._world = world
+class FakeClock(RightClock):
+    """The API's clock and everybody else's: milliseconds since 1970, moved by hand."""
 
-    @property
-    def ms(self) -> int:
-        return int(self._world.now * SECOND)
+    ms = START
+
+    def __init__(self) -> None:
+        self.frozen_at: int | None = None
+        """A gateway caches ``Date``."""
+
+    def now_ms(self) -> int | None:
+        now = super().now_ms()
+        return now if now is None or self.frozen_at is None else min(now, self.frozen_at)
+
+
+def listed(world: World, query: JobsQuery) -> tuple[list[SimulatedJob], int]:
+    """What the list API answers: this page's jobs, newest first, and how many match."""
+    if query.job_id is not None:
+        job = world.find(query.job_id)
+        return ([], 0) if job is None else ([job], 1)
+    jobs, low, high = world.between(query.since, query.until)
+    last = high - query.offset
+    return list(jobs[max(low, last - query.limit) : max(low, last)][::-1]), high - low
 
 
 class WorldSource:
-    """The list API on a world, newest first, and the clock of its answers."""
+    """The list API on a world in this process; every answer takes its time."""
 
     project_id: str | None = "p"
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, clock: FakeClock) -> None:
         self.world = world
-        self.clock = WorldClock(world)
-        self.down = False
+        self.clock = clock
 
     async def list_jobs(self, query: JobsQuery, *, deadline: float) -> Page:
         self.clock.known += 1
-        self.world.advance(self.world.now + REQUEST_SECONDS)
-        if self.down:
-            raise ApiError(ErrorKind.SERVER, "down", status=503)
-        if query.job_id is not None:
-            job = self.world.find(query.job_id)
-            return Page(() if job is None else (_record(job, self.world.now),), int(job is not None))
-        jobs, low, high = self.world.between(query.since, query.until)
-        last = high - query.offset
-        shown = jobs[max(low, last - query.limit) : max(low, last)]
-        return Page(tuple(_record(job, self.world.now) for job in reversed(shown)), high - low)
+        self.clock.ms += REQUEST
+        now = self.clock.ms / SECOND
+        self.world.advance(now)
+        jobs, count = listed(self.world, query)
+        return Page(tuple(_record(job, now) for job in jobs), count)
 
 
 def _record(job: SimulatedJob, now: float) -> Record:
@@ -205,29 +215,84 @@ def assemble(
     return repository, reader, poller
 
 
-class BenchHarness:
-    """One target."""
+class TargetHarness:
+    """One target on a fake clock: what it is in the running program, whatever stands in for the API."""
 
     def __init__(
-        self, world: World, *, interval: float = 15.0, budget: int = 75, store: Store | None = None
+        self,
+        source: JobSource,
+        store: Store,
+        clock: FakeClock,
+        settings: PollSettings,
+        ledger_settings: LedgerSettings,
+        *,
+        scope: str = "region=cn-north-4",
+        trust_count: bool | None = None,
     ) -> None:
-        self.source = WorldSource(world)
-        self.world = world
-        self.settings = ledger_settings(interval)
-        self.views: list[TargetView] = []
+        self.source = source
+        self.store = store
+        self.clock = clock
+        self.settings = settings
+        self.ledger_settings = ledger_settings
+        self.scope = scope
+        self.trust_count = trust_count
+        self.retention = 30 * 24 * 60 * MINUTE
+        self.views: MutableSequence[TargetView] = []
+        """All that were published; a deque keeps the last ones."""
+        self.budget: Budget | None = None
+        """Shared with other targets; without one the poller has its own."""
+        self.monotonic: Callable[[], float]
+        self.wall: Callable[[], float]
+        self.boot = "first"
+        """Of the machine."""
+        self.restart()
+
+    def restart(self) -> None:
+        """As after a crash: everything but the store is gone."""
+        self.monotonic = self.wall = lambda: self.clock.ms / SECOND
         self.repository, self.reader, self.poller = assemble(
             self.source,
-            store or NoStore(),
+            self.store,
+            self.ledger_settings,
             self.settings,
-            PollSettings(interval=interval, timeout=120.0, budget=budget),
-            self._publish,
-            monotonic=lambda: self.world.now,
-            wall=lambda: self.world.now,
+            lambda view: self.views.append(view),
+            scope=self.scope,
+            retention=self.retention,
+            trust_count=self.trust_count,
+            budget=self.budget,
+            monotonic=lambda: self.monotonic(),
+            wall=lambda: self.wall(),
+            uptime=lambda: Uptime(self.boot, self.clock.ms),
             sleep=self._sleep,
         )
 
-    def _publish(self, view: TargetView) -> None:
-        self.views[:] = [view]
-
     async def _sleep(self, seconds: float) -> None:
-        self.world.advance(self.world.now + seconds)
+        self.clock.ms += int(seconds * SECOND)
+
+    async def poll(self, times: int = 1, every: int = 15 * SECOND) -> str:
+        """Poll, letting ``every`` milliseconds pass after each."""
+        outcome = ""
+        for _ in range(times):
+            outcome = await self.poller.poll()
+            self.clock.ms += every
+        return outcome
+
+    @property
+    def view(self) -> TargetView:
+        return self.views[-1]
+
+    def created(self) -> int:
+        return sum(self.view.created.values())
+
+    def finished(self, state: str | None = None) -> int:
+        return sum(value for labels, value in self.view.finished.items() if state in (None, labels[2]))
+
+    def expired(self, reason: str | None = None) -> int:
+        return sum(value for labels, value in self.view.expired.items() if reason in (None, labels[2]))
+
+    def open(self) -> int:
+        assert self.view.gauges is not None
+        return sum(self.view.gauges.open_jobs.values())
+
+    def balanced(self) -> bool:
+        return self.created() == self.finished() + self.expired() + self.open()

@@ -17,34 +17,12 @@ from msgspec.structs import replace
 
 from exporter.cloud.times import parse_time
 from exporter.errors import ApiError, ErrorKind
-from exporter.ledger.first_start import Uptime
 from exporter.ledger.record import JobsQuery, Page, Record
 from exporter.ledger.settings import LedgerSettings
-from exporter.ledger.snapshot import TargetView
-from exporter.polling.budget import Budget
 from exporter.polling.poller import PollSettings
 from exporter.store.base import Store
 from testkit import world
-from testkit.world import RightClock, assemble
-
-START = 1_750_000_020_000
-"""A whole minute."""
-SECOND = 1000
-MINUTE = 60_000
-
-
-class FakeClock(RightClock):
-    """The API's clock and everybody else's: milliseconds since 1970, moved by hand."""
-
-    ms = START
-
-    def __init__(self) -> None:
-        self.frozen_at: int | None = None
-        """A gateway caches ``Date``."""
-
-    def now_ms(self) -> int | None:
-        now = super().now_ms()
-        return now if now is None or self.frozen_at is None else min(now, self.frozen_at)
+from testkit.world import SECOND, FakeClock, TargetHarness
 
 
 class JobTable(UserDict[str, Record]):
@@ -170,81 +148,19 @@ def ledger_settings(**changes: Any) -> LedgerSettings:
     return replace(world.ledger_settings(), **(few | changes))
 
 
-class PollerHarness:
-    """A poller on a fake API and a real store: what a target is in the running program."""
+class PollerHarness(TargetHarness):
+    """A target on a fake API and a real store."""
 
     def __init__(self, store: Store, api: FakeApi | None = None, **options: Any) -> None:
-        self.clock = api.clock if api else FakeClock()
-        self.api = api or FakeApi(self.clock)
-        self.store = store
-        self.views: list[TargetView] = []
-        self.settings = PollSettings(
+        self.api = api or FakeApi(FakeClock())
+        settings = PollSettings(
             interval=15.0,
             timeout=120.0,
             budget=options.pop("budget", 75),
             time_filters=options.pop("time_filters", True),
         )
-        self.trust_count: bool | None = options.pop("trust_count", None)
-        self.scope: str = options.pop("scope", "region=cn-north-4")
-        self.retention = 30 * 24 * 60 * MINUTE
-        self.budget: Budget | None = None
-        """Shared with other targets; without one the poller has its own."""
-        self.monotonic: Callable[[], float]
-        self.wall: Callable[[], float]
-        self.boot = "first"
-        """Of the machine."""
-        self.ledger_settings = ledger_settings(**options)
-        self.restart()
-
-    def restart(self) -> None:
-        """As after a crash: everything but the store is gone."""
-        self.monotonic = self.wall = lambda: self.clock.ms / SECOND
-        self.repository, self.reader, self.poller = assemble(
-            self.api,
-            self.store,
-            self.ledger_settings,
-            self.settings,
-            lambda view: self.views.append(view),
-            scope=self.scope,
-            retention=self.retention,
-            trust_count=self.trust_count,
-            budget=self.budget,
-            monotonic=lambda: self.monotonic(),
-            wall=lambda: self.wall(),
-            uptime=lambda: Uptime(self.boot, self.clock.ms),
-            sleep=self._sleep,
-        )
-
-    async def _sleep(self, seconds: float) -> None:
-        self.clock.ms += int(seconds * SECOND)
-
-    async def poll(self, times: int = 1, every: int = 15 * SECOND) -> str:
-        """Poll, letting ``every`` milliseconds pass after each."""
-        outcome = ""
-        for _ in range(times):
-            outcome = await self.poller.poll()
-            self.clock.ms += every
-        return outcome
-
-    @property
-    def view(self) -> TargetView:
-        return self.views[-1]
-
-    def created(self) -> int:
-        return sum(self.view.created.values())
-
-    def finished(self, state: str | None = None) -> int:
-        return sum(value for labels, value in self.view.finished.items() if state in (None, labels[2]))
-
-    def expired(self, reason: str | None = None) -> int:
-        return sum(value for labels, value in self.view.expired.items() if reason in (None, labels[2]))
-
-    def open(self) -> int:
-        assert self.view.gauges is not None
-        return sum(self.view.gauges.open_jobs.values())
-
-    def balanced(self) -> bool:
-        return self.created() == self.finished() + self.expired() + self.open()
+        target = {name: options.pop(name) for name in ("scope", "trust_count") if name in options}
+        super().__init__(self.api, store, self.api.clock, settings, ledger_settings(**options), **target)
 
 
 def outage(query: JobsQuery) -> ApiError | None:

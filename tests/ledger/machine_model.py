@@ -41,7 +41,8 @@ from exporter.ledger.totals import (
     TEXT_LENGTH,
     TotalKey,
 )
-from tests.fake_api import MINUTE, SECOND, ledger_settings
+from testkit.world import MINUTE, SECOND
+from tests.fake_api import ledger_settings
 
 OVERLAP = MINUTE
 RULES = ledger_settings(

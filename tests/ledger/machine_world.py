@@ -7,7 +7,7 @@ from typing import NamedTuple
 from hypothesis import strategies as st
 
 from exporter.ledger.record import FINAL_STATES, OPEN_STATES, LabelSet, Record
-from tests.fake_api import SECOND, START
+from testkit.world import SECOND, START
 from tests.ledger.machine_model import OVERLAP
 
 MANY = st.lists(st.integers(0, 10**6), min_size=1, max_size=8)

@@ -9,7 +9,8 @@ from exporter.ledger.ledger import Ledger
 from exporter.ledger.record import Record
 from exporter.ledger.settings import LedgerSettings
 from exporter.ledger.stored import StoredLedger, configured_buckets, open_ledger
-from tests.fake_api import START, ledger_settings
+from testkit.world import START
+from tests.fake_api import ledger_settings
 
 LABEL_SET = ("ASYNC_JOB", "TTS_LLM")
 

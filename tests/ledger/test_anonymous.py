@@ -14,7 +14,7 @@ from exporter.ledger.anonymous import identify_anonymous
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.record import FINAL_STATES, Record
 from exporter.ledger.totals import CREATED, FINISHED, SYNTHESIZED, TEXT_LENGTH
-from tests.fake_api import MINUTE, SECOND, START
+from testkit.world import MINUTE, SECOND, START
 from tests.ledger.support import new_ledger, record, sighting
 
 TURNS = 8

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from exporter.ledger.job_index import Job, JobIndex
 from exporter.ledger.record import OPEN_STATES
 from exporter.units import MINUTE
-from tests.fake_api import START
+from testkit.world import START
 
 STEP = st.tuples(
     st.sampled_from(("add", "relabel", "close", "evict")),

@@ -20,7 +20,8 @@ from exporter.ledger.totals import (
     SKIPPED_MS,
     TEXT_LENGTH,
 )
-from tests.fake_api import MINUTE, SECOND, START, ledger_settings
+from testkit.world import MINUTE, SECOND, START
+from tests.fake_api import ledger_settings
 from tests.ledger.support import LABEL_SET, new_ledger, record, reopened, sighting
 
 NOW = START + MINUTE

@@ -24,8 +24,7 @@ from exporter.ledger.stored import configured_buckets, open_ledger
 from exporter.ledger.totals import FOLDED_LABEL_SET
 from exporter.ledger.watermarks import Watermarks
 from exporter.store.base import Commit
-from testkit.world import quick_store
-from tests.fake_api import MINUTE, SECOND, START
+from testkit.world import MINUTE, SECOND, START, quick_store
 from tests.ledger.machine_model import OVERLAP, RULES, MinuteKey, Model, remembered, whole
 from tests.ledger.machine_world import JOBS, MANY, MESSAGES, STATES, Wanted, World
 

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from tests.fake_api import MINUTE
+from testkit.world import MINUTE
 from tests.ledger.machine_model import OVERLAP
 from tests.ledger.machine_world import (
     DATED,

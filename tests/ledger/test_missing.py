@@ -8,7 +8,8 @@ from exporter.ledger.job_index import UNLISTED, Job, JobIndex
 from exporter.ledger.missing import MissedBy, MissingFor, MissingJobs, MissVerdict, Others, miss_verdict
 from exporter.ledger.record import SUCCEED, WAITING
 from exporter.units import MINUTE
-from tests.fake_api import START, ledger_settings
+from testkit.world import START
+from tests.fake_api import ledger_settings
 
 UNCERTAIN, EXEMPT, GONE = MissVerdict.UNCERTAIN, MissVerdict.EXEMPT, MissVerdict.GONE
 

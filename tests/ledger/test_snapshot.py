@@ -6,7 +6,7 @@ import pytest
 
 from exporter.ledger import totals
 from exporter.ledger.snapshot import TargetView, take_snapshot
-from tests.fake_api import START
+from testkit.world import START
 from tests.ledger.support import LABEL_SET, new_ledger
 
 NO_TOTALS = {"INF", "SUM", "OTHER"}

@@ -13,7 +13,8 @@ import pytest
 from exporter.polling.planner import Window
 from exporter.polling.poll_run import PollRun
 from exporter.store.sqlite import SqliteStore
-from tests.fake_api import MINUTE, SECOND, PollerHarness
+from testkit.world import MINUTE, SECOND
+from tests.fake_api import PollerHarness
 
 INCLUSIVE = pytest.mark.parametrize(
     ("since", "until"),

@@ -11,7 +11,8 @@ from msgspec.structs import replace
 
 from exporter.polling.budget import LEAST, Budget
 from exporter.store.sqlite import SqliteStore
-from tests.fake_api import MINUTE, SECOND, FakeApi, FakeClock, PollerHarness
+from testkit.world import MINUTE, SECOND, FakeClock
+from tests.fake_api import FakeApi, PollerHarness
 
 
 def test_one_target_has_the_whole_budget() -> None:

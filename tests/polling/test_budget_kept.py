@@ -10,7 +10,8 @@ import pytest
 from exporter.ledger.record import JobsQuery, Page
 from exporter.polling.budget import Budget
 from exporter.store.sqlite import SqliteStore
-from tests.fake_api import MINUTE, SECOND, FakeApi, PollerHarness
+from testkit.world import MINUTE, SECOND
+from tests.fake_api import FakeApi, PollerHarness
 
 BUDGETS = pytest.mark.parametrize("budget", [1, 2, 5, 17])
 

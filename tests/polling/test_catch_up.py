@@ -13,7 +13,8 @@ from exporter.errors import ApiError, ErrorKind
 from exporter.ledger.record import JobsQuery
 from exporter.polling.settle import Backlog
 from exporter.store.sqlite import SqliteStore
-from tests.fake_api import MINUTE, SECOND, PollerHarness, outage
+from testkit.world import MINUTE, SECOND
+from tests.fake_api import PollerHarness, outage
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ import pytest
 from exporter.cloud.times import parse_time
 from exporter.config import zone
 from exporter.store.sqlite import SqliteStore
-from tests.fake_api import MINUTE, SECOND, PollerHarness
+from testkit.world import MINUTE, SECOND
+from tests.fake_api import PollerHarness
 
 HOUR = 60 * MINUTE
 CHANGES = pytest.mark.parametrize(

@@ -17,7 +17,8 @@ from exporter.cloud.client import latest_created
 from exporter.cloud.clock import ApiClock
 from exporter.ledger.record import JobsQuery, Page
 from exporter.store.sqlite import SqliteStore
-from tests.fake_api import MINUTE, SECOND, FakeApi, FakeClock, PollerHarness, outage
+from testkit.world import MINUTE, SECOND, FakeClock
+from tests.fake_api import FakeApi, PollerHarness, outage
 
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR

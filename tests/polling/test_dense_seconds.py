@@ -10,7 +10,8 @@ from msgspec.structs import replace
 
 from exporter.ledger.record import JobsQuery, Page, Record
 from exporter.store.sqlite import SqliteStore
-from tests.fake_api import SECOND, FakeApi, FakeClock, PollerHarness
+from testkit.world import SECOND, FakeClock
+from tests.fake_api import FakeApi, PollerHarness
 
 BURST = 10_800
 """Jobs in three seconds: listed with its neighbours, each of these has more than 10,000."""

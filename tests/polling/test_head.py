@@ -10,7 +10,8 @@ from msgspec.structs import replace
 from exporter.errors import ApiError, ErrorKind
 from exporter.ledger.record import JobsQuery, Page
 from exporter.store.sqlite import SqliteStore
-from tests.fake_api import MINUTE, SECOND, PollerHarness
+from testkit.world import MINUTE, SECOND
+from tests.fake_api import PollerHarness
 
 
 @pytest.fixture

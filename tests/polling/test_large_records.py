@@ -15,7 +15,8 @@ from exporter.polling.paging import PageMemory
 from exporter.polling.planner import Window
 from exporter.polling.windows import Reader
 from exporter.store.sqlite import SqliteStore
-from tests.fake_api import MINUTE, SECOND, FakeApi, FakeClock, PollerHarness
+from testkit.world import MINUTE, SECOND, FakeClock
+from tests.fake_api import FakeApi, PollerHarness
 from tests.polling.test_budget_kept import BudgetHarness
 
 

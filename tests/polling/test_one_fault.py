@@ -11,7 +11,8 @@ import pytest
 from exporter.errors import ApiError, ErrorKind, StoreError
 from exporter.ledger.record import JobsQuery, Page, Record
 from exporter.store.sqlite import SqliteStore
-from tests.fake_api import MINUTE, SECOND, PollerHarness
+from testkit.world import MINUTE, SECOND
+from tests.fake_api import PollerHarness
 
 
 @pytest.fixture

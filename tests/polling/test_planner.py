@@ -22,7 +22,8 @@ from exporter.ledger.totals import LabelSets, Totals
 from exporter.ledger.watermarks import Watermarks
 from exporter.polling import planner
 from exporter.polling.due import Recheck, RecordCounts, due_rechecks
-from tests.fake_api import MINUTE, SECOND, START, ledger_settings
+from testkit.world import MINUTE, SECOND, START
+from tests.fake_api import ledger_settings
 
 
 def recheck(second: int, *, listing_only: bool = False, seen: int = 0, job_id: str = "") -> Recheck:

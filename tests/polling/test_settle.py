@@ -20,8 +20,8 @@ from exporter.ledger.record import JobsQuery, Page
 from exporter.polling.settle import UNDER_WAY
 from exporter.store.base import Commit
 from exporter.store.sqlite import SqliteStore
-from testkit.world import quick_store
-from tests.fake_api import MINUTE, SECOND, FakeApi, FakeClock, PollerHarness
+from testkit.world import MINUTE, SECOND, FakeClock, quick_store
+from tests.fake_api import FakeApi, PollerHarness
 
 BACKLOG = 6 * 60 * MINUTE
 

@@ -11,7 +11,8 @@ import pytest
 
 from exporter.ledger.record import FINAL_STATES, JobsQuery, Page
 from exporter.store.sqlite import SqliteStore
-from tests.fake_api import MINUTE, SECOND, FakeApi, FakeClock, PollerHarness
+from testkit.world import MINUTE, SECOND, FakeClock
+from tests.fake_api import FakeApi, PollerHarness
 
 OVERLAP = MINUTE
 

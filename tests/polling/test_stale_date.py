@@ -7,7 +7,8 @@ from __future__ import annotations
 import asyncio
 
 from exporter.store.sqlite import SqliteStore
-from tests.fake_api import MINUTE, SECOND, PollerHarness
+from testkit.world import MINUTE, SECOND
+from tests.fake_api import PollerHarness
 
 
 async def stale(harness: PollerHarness, minutes: int, hidden_for: int) -> str:

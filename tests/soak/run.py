@@ -23,7 +23,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -31,13 +31,14 @@ from exporter.cloud.records import Decoder
 from exporter.errors import ApiError, ErrorKind, StoreError
 from exporter.failures.classify import BUILTIN_RULES, Classifier
 from exporter.ledger.record import JobsQuery, Page
+from exporter.polling.poller import PollSettings
 from exporter.simulator import wire
 from exporter.simulator.arrivals import WorldOptions
 from exporter.simulator.job import FAILED, SUCCEED, SimulatedJob
 from exporter.simulator.world import World
 from exporter.store.base import Commit
 from exporter.store.sqlite import SqliteStore
-from tests.fake_api import MINUTE, SECOND, START, FakeClock, PollerHarness
+from testkit.world import MINUTE, SECOND, START, FakeClock, TargetHarness, ledger_settings, listed
 
 DAY: Final = 24 * 60 * MINUTE
 INTERVAL: Final = 15 * SECOND
@@ -119,7 +120,8 @@ def _serve_one(world: World, tally: Tally, connection: Connection) -> None:
     kind, now, value = connection.recv()
     world.advance(now)
     if kind == "list":
-        connection.send_bytes(_answer(world, value, now, STYLE))
+        jobs, count = listed(world, JobsQuery(*value))
+        connection.send_bytes(wire.page(jobs, count, now, STYLE))
     elif kind == "rate":
         world.rate = value
     elif kind == "delete" and (job := world.find(value)) is not None:
@@ -128,16 +130,6 @@ def _serve_one(world: World, tally: Tally, connection: Connection) -> None:
         for job in world.jobs:
             tally.add(job)
         connection.send(dict(tally.sums))
-
-
-def _answer(world: World, asked: tuple[Any, ...], now: float, style: wire.WireStyle) -> bytes:
-    query = JobsQuery(*asked)
-    if query.job_id is not None:
-        found = world.find(query.job_id)
-        return wire.page([found] if found else [], 1 if found else 0, now, style)
-    jobs, low, high = world.between(query.since, query.until)
-    start, end = min(query.offset, high - low), min(query.offset + query.limit, high - low)
-    return wire.page(jobs[high - end : high - start][::-1], high - low, now, style)
 
 
 # --- the cloud as the poller sees it ------------------------------------------------------------------------
@@ -296,9 +288,14 @@ class Soak:
         self.cloud.after_page = self._delete_one
         self.cloud.up_to_date = self._is_up_to_date
         self.store = MortalStore(self._path)
-        api: Any = self.cloud  # all that a PollerHarness needs of its API
-        options = {"duration_buckets": (5_000, 60_000, 600_000), "text_length_buckets": (100, 1_000, 10_000)}
-        self.harness = PollerHarness(self.store, api, classify=Classifier(BUILTIN_RULES).classify, **options)
+        settings = msgspec.structs.replace(
+            ledger_settings(),
+            duration_buckets=(5_000, 60_000, 600_000),
+            text_length_buckets=(100, 1_000, 10_000),
+            classify=Classifier(BUILTIN_RULES).classify,
+        )
+        polls = PollSettings(interval=INTERVAL / SECOND, timeout=120.0, budget=75)
+        self.harness = TargetHarness(self.cloud, self.store, self.clock, polls, settings)
         self._reopen()
         self.result = Result()
         self.stop = threading.Event()
@@ -309,7 +306,7 @@ class Soak:
         self.store.close()
         self.store = MortalStore(self._path)
         self.harness.store = self.store
-        self.harness.views = deque(maxlen=1)  # type: ignore[assignment]  # the last is enough for days
+        self.harness.views = deque(maxlen=1)  # the last is enough for days
         self.clock.known = 0
         self.clock.frozen_at = None
         self.harness.retention = DAY

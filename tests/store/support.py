@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 
 from exporter.store.sqlite import SqliteStore
-from tests.fake_api import SECOND, PollerHarness
+from testkit.world import SECOND
+from tests.fake_api import PollerHarness
 
 SCOPE = "region=cn-north-4"
 

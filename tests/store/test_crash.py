@@ -20,7 +20,8 @@ import pytest
 
 from exporter.store.sqlite import SqliteStore
 from testkit.processes import ROOT
-from tests.fake_api import SECOND, FakeApi, FakeClock, PollerHarness
+from testkit.world import SECOND, FakeClock
+from tests.fake_api import FakeApi, PollerHarness
 from tests.store.support import stored
 
 

@@ -9,7 +9,8 @@ from msgspec.structs import replace
 
 from exporter.errors import ScopeChangedError
 from exporter.store.sqlite import SqliteStore
-from tests.fake_api import MINUTE, FakeApi, FakeClock, PollerHarness
+from testkit.world import MINUTE, FakeClock
+from tests.fake_api import FakeApi, PollerHarness
 from tests.polling.rules.support import run, started
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.fake_api import SECOND, PollerHarness, outage
+from testkit.world import SECOND
+from tests.fake_api import PollerHarness, outage
 from tests.polling.rules.support import run, started
 
 

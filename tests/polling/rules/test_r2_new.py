@@ -5,7 +5,8 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from exporter.ledger.record import JobsQuery, Page
-from tests.fake_api import MINUTE, SECOND, PollerHarness
+from testkit.world import MINUTE, SECOND
+from tests.fake_api import PollerHarness
 from tests.polling.rules.support import run, started
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tests.fake_api import MINUTE, SECOND, PollerHarness, outage
+from testkit.world import MINUTE, SECOND
+from tests.fake_api import PollerHarness, outage
 from tests.polling.rules.support import run, started
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from exporter.ledger.record import JobsQuery
 from exporter.store.sqlite import SqliteStore
-from tests.fake_api import MINUTE, SECOND, START, PollerHarness, outage
+from testkit.world import MINUTE, SECOND, START
+from tests.fake_api import PollerHarness, outage
 from tests.polling.rules.support import run
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from exporter.ledger.record import JobsQuery, Page
 from exporter.store.sqlite import SqliteStore
-from tests.fake_api import MINUTE, SECOND, PollerHarness, outage
+from testkit.world import MINUTE, SECOND
+from tests.fake_api import PollerHarness, outage
 from tests.polling.rules.support import run, started
 
 

@@ -7,7 +7,8 @@ from msgspec.structs import replace
 
 from exporter.ledger.record import JobsQuery, Page
 from exporter.store.sqlite import SqliteStore
-from tests.fake_api import MINUTE, SECOND, PollerHarness
+from testkit.world import MINUTE, SECOND
+from tests.fake_api import PollerHarness
 from tests.polling.rules.support import run, started
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from exporter.errors import ApiError
 from exporter.ledger.record import JobsQuery
-from tests.fake_api import MINUTE, SECOND, START, PollerHarness, outage
+from testkit.world import MINUTE, SECOND, START
+from tests.fake_api import PollerHarness, outage
 from tests.polling.rules.support import run, started
 
 
