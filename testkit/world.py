@@ -1,4 +1,8 @@
-"""The real poller on a simulated world, in one process, on a clock that nobody waits for."""
+"""One target on a fake clock: the real poller, reader and ledger; and the simulator's world as its API.
+
+Nobody waits. Tests, the soak and the benchmarks put their stand-ins for the API into ``TargetHarness``;
+``WorldSource`` is for many jobs that live by themselves.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +34,10 @@ START: Final = 1_750_000_020_000
 """A whole minute."""
 REQUEST: Final = SECOND // 5
 """How long a request takes at the default rate limit."""
+
+
+class Killed(BaseException):
+    """The process ends here and now."""
 
 
 class InlineExecutor(Executor):

@@ -1,6 +1,8 @@
-"""A list API in memory, with a clock that tests move: what the poller sees of the cloud.
+"""A scripted list API on a fake clock: what the poller sees of the cloud, without requests and bytes.
 
-Each fault is a plain attribute or a hook; nothing here knows the rules of counting.
+A test says of each record what it is and when it is listed, and makes the list break any promise: in the
+simulator's world jobs live by themselves, and no list shows what cannot have happened. Each fault is a plain
+attribute or a hook; nothing here knows the rules of counting.
 """
 
 from __future__ import annotations

@@ -158,6 +158,17 @@ def test_no_two_packages_use_one_name_for_different_things() -> None:
     assert shared.keys() == SHARED_NAMES.keys(), shared
 
 
+def test_stand_ins_have_names_of_their_own() -> None:
+    """A class of the tests, of ``testkit`` or of the benchmarks is not called like another, there or here."""
+    places: dict[str, set[Path]] = {}
+    for folder in ("exporter", "testkit", "tests", "benchmarks"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for node in ast.parse(path.read_text(encoding="utf-8")).body:
+                if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                    places.setdefault(node.name, set()).add(path)
+    assert {name: where for name, where in places.items() if len(where) > 1} == {}
+
+
 @pytest.mark.parametrize("path", MODULES, ids=module_name)
 def test_a_module_says_what_it_is_and_stays_small(path: Path) -> None:
     """A docstring, and at most 400 lines. (ruff bounds how complex a function is.)"""

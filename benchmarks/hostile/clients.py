@@ -57,7 +57,7 @@ class Attack:
         self.attempts += 1
 
     @contextlib.asynccontextmanager
-    async def connected(self, *, window: int = 0, handshake: bool = True) -> AsyncIterator[Client]:
+    async def connected(self, *, window: int = 0, handshake: bool = True) -> AsyncIterator[HostileClient]:
         """A connection; its end is a reset unless the client closed it before."""
         loop = asyncio.get_running_loop()
         sock = socket.socket()
@@ -71,7 +71,7 @@ class Attack:
             self.open += 1
             self.most_open = max(self.most_open, self.open)
             try:
-                client = Client(sock, self.tls if handshake else None)
+                client = HostileClient(sock, self.tls if handshake else None)
                 await client.shake_hands()
                 yield client
             finally:
@@ -82,7 +82,7 @@ class Attack:
             sock.close()
 
 
-class Client:
+class HostileClient:
     """A connection without asyncio's buffers, so that who does not read does not read."""
 
     def __init__(self, sock: socket.socket, context: ssl.SSLContext | None) -> None:

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from benchmarks.scrape.servers import Running
+from benchmarks.scrape.servers import RunningServer
 
 ACCEPT: Final = (
     "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
@@ -61,7 +61,7 @@ class Round(msgspec.Struct, frozen=True):
     cpu: float
 
 
-def one_round(server: Running, *, compressed: bool, seconds: float) -> Round:
+def one_round(server: RunningServer, *, compressed: bool, seconds: float) -> Round:
     """Scrape for that long, or ``MOST`` times."""
     scraper = Scraper(server.port, compressed=compressed)
     for _ in range(WARM_UP):

@@ -41,7 +41,7 @@ http {{
 """
 
 
-class Running(msgspec.Struct, frozen=True):
+class RunningServer(msgspec.Struct, frozen=True):
     """A server that answers."""
 
     port: int
@@ -59,12 +59,12 @@ def _cpu(pid: int) -> float:
 
 
 @contextlib.contextmanager
-def run(command: Sequence[str], port: int) -> Iterator[Running]:
+def run(command: Sequence[str], port: int) -> Iterator[RunningServer]:
     """A process, once it listens; ended with the block."""
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as process:  # noqa: S603 - one of ours
         try:
             _wait(port, process)
-            yield Running(port, process.pid)
+            yield RunningServer(port, process.pid)
         finally:
             process.terminate()
             try:
@@ -86,7 +86,7 @@ def _wait(port: int, process: subprocess.Popen[bytes]) -> None:
 
 
 @contextlib.contextmanager
-def ours(size: data.Size, folder: Path) -> Iterator[Running]:
+def ours(size: data.Size, folder: Path) -> Iterator[RunningServer]:
     port = free_port()
     command = [sys.executable, "-m", "benchmarks.scrape.ours", str(port), str(size.series)]
     with run(command, port) as running:
@@ -94,7 +94,7 @@ def ours(size: data.Size, folder: Path) -> Iterator[Running]:
 
 
 @contextlib.contextmanager
-def client_python(size: data.Size, folder: Path) -> Iterator[Running]:
+def client_python(size: data.Size, folder: Path) -> Iterator[RunningServer]:
     port = free_port()
     file = _families(size, folder)
     with run([sys.executable, "-m", "benchmarks.scrape.peer_python", str(port), str(file)], port) as running:
@@ -102,14 +102,14 @@ def client_python(size: data.Size, folder: Path) -> Iterator[Running]:
 
 
 @contextlib.contextmanager
-def client_golang(size: data.Size, folder: Path) -> Iterator[Running]:
+def client_golang(size: data.Size, folder: Path) -> Iterator[RunningServer]:
     port = free_port()
     with run([str(go_program(folder)), str(port), str(_families(size, folder))], port) as running:
         yield running
 
 
 @contextlib.contextmanager
-def nginx_static(size: data.Size, folder: Path) -> Iterator[Running]:
+def nginx_static(size: data.Size, folder: Path) -> Iterator[RunningServer]:
     port = free_port()
     exposition = Exposition(data.api(size), data.PROCESS)
     exposition.publish(data.published(size))
@@ -139,7 +139,7 @@ def go_program(folder: Path) -> Path:
     return program
 
 
-Server = Callable[[data.Size, Path], contextlib.AbstractContextManager[Running]]
+Server = Callable[[data.Size, Path], contextlib.AbstractContextManager[RunningServer]]
 SERVERS: Final[dict[str, tuple[Server, str]]] = {
     "this exporter": (ours, sys.executable),
     "prometheus-client": (client_python, sys.executable),

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from exporter.errors import ApiError
-from tests.cloud.world import AK, IAM, SK, World, gateway, reply, run, script
+from tests.cloud.harness import AK, IAM, SK, ClientHarness, gateway, reply, run, script
 
 
 class Bad(NamedTuple):
@@ -201,17 +201,17 @@ CASES = [
 @pytest.mark.parametrize("bad", CASES, ids=lambda bad: bad.name)
 def test_bad_answer(bad: Bad) -> None:
     """Each bad answer ends in one error with its kind, code and words, after as many attempts as help."""
-    world = World(lambda request: bad.answer)
+    harness = ClientHarness(lambda request: bad.answer)
     with pytest.raises(ApiError) as caught:
-        run(world.list_jobs(seconds=600.0))
+        run(harness.list_jobs(seconds=600.0))
     error = caught.value
     assert (str(error.kind), error.code, error.message) == (bad.kind, bad.code, bad.message)
     assert error.operation == "list_jobs"
     assert error.status == bad.answer.status_code
-    assert len(world.requests) == bad.attempts
-    assert world.events.requests == [("list_jobs", str(bad.answer.status_code))] * bad.attempts
-    assert world.events.errors == [("list_jobs", bad.kind, bad.code)] * bad.attempts
-    assert len(world.events.retries) == bad.attempts - 1
+    assert len(harness.requests) == bad.attempts
+    assert harness.events.requests == [("list_jobs", str(bad.answer.status_code))] * bad.attempts
+    assert harness.events.errors == [("list_jobs", bad.kind, bad.code)] * bad.attempts
+    assert len(harness.events.retries) == bad.attempts - 1
     assert len(error.message) <= 301
 
 
@@ -227,18 +227,18 @@ def test_bad_answer(bad: Bad) -> None:
 )
 def test_request_id_is_kept(answer: httpx.Response, request_id: str | None) -> None:
     """What Huawei's support asks for is kept, also for a 429 and for what could not be decoded."""
-    world = World(lambda request: answer)
+    harness = ClientHarness(lambda request: answer)
     with pytest.raises(ApiError) as caught:
-        run(world.list_jobs(seconds=600.0))
+        run(harness.list_jobs(seconds=600.0))
     assert caught.value.request_id == request_id
-    assert world.events.error_details[-1]["request_id"] == request_id
+    assert harness.events.error_details[-1]["request_id"] == request_id
 
 
 def test_the_advice_survives_an_endless_message() -> None:
     """A long text of the cloud's is cut, not our advice on what to do."""
     answer = gateway(401, "APIG.0301", "verify aksk signature fail " + "x" * 5000)
     with pytest.raises(ApiError, match="check access key and secret key") as caught:
-        run(World(lambda request: answer).list_jobs())
+        run(ClientHarness(lambda request: answer).list_jobs())
     assert len(caught.value.message) <= 301
 
 
@@ -263,11 +263,11 @@ def test_the_advice_survives_an_endless_message() -> None:
 )
 def test_project_that_cannot_be_found(body: bytes, problem: str) -> None:
     """A region without exactly one project says so, and what to set."""
-    world = World(lambda request: reply(200, body), project_id=None)
+    harness = ClientHarness(lambda request: reply(200, body), project_id=None)
     with pytest.raises(ApiError) as caught:
-        run(world.list_jobs())
+        run(harness.list_jobs())
     assert caught.value.message == problem
-    assert str(world.requests[0].url) == f"{IAM}/v3/projects?name=cn-north-4"
+    assert str(harness.requests[0].url) == f"{IAM}/v3/projects?name=cn-north-4"
 
 
 @pytest.mark.parametrize("title", ["<title>" * 9000, "<title" * 10_000, "<title>" + "<" * 60_000])
@@ -275,7 +275,7 @@ def test_a_page_of_titles_costs_no_time(title: str) -> None:
     """A search that begins anew at each of them would hold the event loop for seconds."""
     started = time.process_time()
     with pytest.raises(ApiError, match="an HTML page"):
-        run(World(lambda request: reply(400, title.encode())).list_jobs())
+        run(ClientHarness(lambda request: reply(400, title.encode())).list_jobs())
     assert time.process_time() - started < 1.0
 
 
@@ -284,13 +284,15 @@ def test_a_million_projects_are_refused() -> None:
     body = gzip.compress(b'{"projects":[' + b",".join([b"{}"] * 1_000_000) + b"]}")
     answer = raw(body, Content_Encoding="gzip")
     with pytest.raises(ApiError, match="the body is larger than 256 KiB"):
-        run(World(lambda request: answer, project_id=None).list_jobs())
+        run(ClientHarness(lambda request: answer, project_id=None).list_jobs())
 
 
 def test_a_good_answer_after_bad_ones_is_the_result() -> None:
     """Passing faults end in the page, and each of them is counted."""
-    world = World(script([reply(502), httpx.ReadTimeout("slow"), reply(200, b""), reply(200, {"count": 0})]))
-    page = run(world.list_jobs())
+    harness = ClientHarness(
+        script([reply(502), httpx.ReadTimeout("slow"), reply(200, b""), reply(200, {"count": 0})])
+    )
+    page = run(harness.list_jobs())
     assert page.records == ()
-    assert [code for _, code in world.events.requests] == ["502", "none", "200", "200"]
-    assert [kind for _, kind, _ in world.events.errors] == ["server", "timeout", "decode"]
+    assert [code for _, code in harness.events.requests] == ["502", "none", "200", "200"]
+    assert [kind for _, kind, _ in harness.events.errors] == ["server", "timeout", "decode"]

@@ -13,16 +13,16 @@ from huaweicloudsdkcore.signer.signer import Signer
 from exporter import __version__
 from exporter.config import Filters
 from exporter.ledger.record import JobsQuery
-from tests.cloud.world import AK, ENDPOINT, PROJECT, SK, World, jobs, run
+from tests.cloud.harness import AK, ENDPOINT, PROJECT, SK, ClientHarness, jobs, run
 
 NOON = 1_700_000_000_000
 FILTERS = Filters(job_type="ASYNC_JOB", tts_service_enum="TTS_LLM", business_type="A&B é+")
 
 
 def _sent(query: JobsQuery, **options: Any) -> httpx.Request:
-    world = World(lambda request: jobs("a"), **options)
-    run(world.list_jobs(query))
-    return world.requests[0]
+    harness = ClientHarness(lambda request: jobs("a"), **options)
+    run(harness.list_jobs(query))
+    return harness.requests[0]
 
 
 @pytest.mark.parametrize(
@@ -91,15 +91,15 @@ def test_the_sdk_would_sign_the_same(endpoint: str, user: str) -> None:
 @pytest.mark.parametrize(("job_id", "operation"), [(None, "list_jobs"), ("a", "get_job")])
 def test_operations_are_distinguished(job_id: str | None, operation: Literal["list_jobs", "get_job"]) -> None:
     """A list by job_id is reported as a lookup."""
-    world = World(lambda request: jobs("a"))
-    run(world.list_jobs(JobsQuery(job_id=job_id)))
-    assert world.events.requests == [(operation, "200")]
+    harness = ClientHarness(lambda request: jobs("a"))
+    run(harness.list_jobs(JobsQuery(job_id=job_id)))
+    assert harness.events.requests == [(operation, "200")]
 
 
 def test_permanent_keys_have_no_end() -> None:
     """For keys that do not end, the expiry is reported as absent."""
-    world = World(lambda request: jobs("a"))
-    world.events.expiry = 1.0
-    run(world.list_jobs())
-    assert world.events.expiry is None
-    assert world.events.rejected is False
+    harness = ClientHarness(lambda request: jobs("a"))
+    harness.events.expiry = 1.0
+    run(harness.list_jobs())
+    assert harness.events.expiry is None
+    assert harness.events.rejected is False

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from exporter.cloud.clock import ApiClock
 from exporter.errors import ApiError
-from tests.cloud.world import START, FakeTime, World, reply, run
+from tests.cloud.harness import START, ClientHarness, FakeTime, reply, run
 
 
 def _observe(
@@ -109,14 +109,14 @@ def test_the_truth_lies_between_the_bounds(steps: list[tuple[float, float, float
 def test_only_good_list_answers_teach_the_clock() -> None:
     """Errors may come from a proxy with a clock of its own."""
     far = {"Date": "Sun, 06 Nov 1994 08:49:37 GMT"}
-    world = World(
-        lambda request: reply(400, None, far) if len(world.requests) < 4 else reply(200, {"count": 0})
+    harness = ClientHarness(
+        lambda request: reply(400, None, far) if len(harness.requests) < 4 else reply(200, {"count": 0})
     )
 
     async def scenario() -> None:
         for _ in range(5):
             with contextlib.suppress(ApiError):
-                await world.list_jobs()
+                await harness.list_jobs()
 
     run(scenario())
-    assert world.client.clock.now_ms() is None
+    assert harness.client.clock.now_ms() is None

@@ -11,7 +11,7 @@ from exporter.cloud.http import breaker
 from exporter.config import PasswordAuth, Secret
 from exporter.errors import ApiError
 from exporter.ledger.record import JobsQuery
-from tests.cloud.world import ENDPOINT, World, gateway, jobs, reply, run, target
+from tests.cloud.harness import ENDPOINT, ClientHarness, gateway, jobs, reply, run, target
 
 BAD_SIGNATURE = gateway(401, "APIG.0301", "verify aksk signature fail")
 
@@ -31,19 +31,19 @@ def test_keys_that_turn_bad_sign_only_requests_under_way() -> None:
         await settle()
         return jobs("a") if was_valid else BAD_SIGNATURE
 
-    world = World(answer)
+    harness = ClientHarness(answer)
 
     async def scenario() -> list[BaseException | object]:
         nonlocal valid
-        await world.list_jobs()
+        await harness.list_jobs()
         valid = False
-        return await asyncio.gather(*(world.list_jobs() for _ in range(10)), return_exceptions=True)
+        return await asyncio.gather(*(harness.list_jobs() for _ in range(10)), return_exceptions=True)
 
     results = run(scenario())
     assert {str(result.kind) for result in results if isinstance(result, ApiError)} == {"auth"}
     assert all(isinstance(result, ApiError) for result in results)
-    assert len(world.requests) == 1 + 2
-    assert world.events.rejected is True
+    assert len(harness.requests) == 1 + 2
+    assert harness.events.rejected is True
 
 
 def test_a_throttled_call_silences_the_others() -> None:
@@ -52,22 +52,22 @@ def test_a_throttled_call_silences_the_others() -> None:
     until = 0.0
 
     async def answer(request: httpx.Request) -> httpx.Response:
-        sent.append(world.time.now)
-        throttled = world.time.now < until
+        sent.append(harness.time.now)
+        throttled = harness.time.now < until
         await settle()
         return reply(429, None, {"Retry-After": "5"}) if throttled else jobs("a")
 
-    world = World(answer)
+    harness = ClientHarness(answer)
 
     async def scenario() -> None:
         nonlocal until
-        await world.list_jobs()
-        until = world.time.now + 5.0
-        await asyncio.gather(*(world.list_jobs() for _ in range(10)))
+        await harness.list_jobs()
+        until = harness.time.now + 5.0
+        await asyncio.gather(*(harness.list_jobs() for _ in range(10)))
 
     run(scenario())
     assert [at < until for at in sent[1:]] == [True] * 2 + [False] * 10
-    assert world.events.retries == ["list_jobs"] * 2
+    assert harness.events.retries == ["list_jobs"] * 2
 
 
 @pytest.mark.slow
@@ -89,14 +89,14 @@ def test_targets_that_are_never_answered_hold_up_no_other(
             return httpx.ReadTimeout("")
         return jobs("a")
 
-    world = World(answer)
+    harness = ClientHarness(answer)
     clients = 3 * [
-        world.connect(target(name=f"h{n}", app_user_id="hangs", endpoint=endpoint.format(n)))
+        harness.connect(target(name=f"h{n}", app_user_id="hangs", endpoint=endpoint.format(n)))
         for n in range(hanging)
     ]
 
     def ask_all() -> list[asyncio.Task[object]]:
-        deadline = world.time.now + 1000
+        deadline = harness.time.now + 1000
         return [asyncio.create_task(client.list_jobs(JobsQuery(), deadline=deadline)) for client in clients]
 
     async def scenario() -> None:
@@ -105,13 +105,13 @@ def test_targets_that_are_never_answered_hold_up_no_other(
             await asyncio.gather(*ask_all())
             silent = True
         calls = ask_all()
-        await world.list_jobs()
+        await harness.list_jobs()
         await asyncio.gather(*calls, return_exceptions=True)
         seconds = 3600.0
         calls = ask_all()
         await settle()
         for _ in range(20):
-            await asyncio.wait_for(world.list_jobs(), 10.0)
+            await asyncio.wait_for(harness.list_jobs(), 10.0)
         for call in calls:
             call.cancel()
         await asyncio.gather(*calls, return_exceptions=True)
@@ -128,19 +128,19 @@ def test_keys_that_end_everywhere_cost_few_signatures() -> None:
         await settle()
         return jobs("a") if was_valid else BAD_SIGNATURE
 
-    world = World(answer)
-    clients = [world.connect(target(name=f"t{n}", endpoint=f"https://e{n}.example.com")) for n in range(10)]
+    harness = ClientHarness(answer)
+    clients = [harness.connect(target(name=f"t{n}", endpoint=f"https://e{n}.example.com")) for n in range(10)]
 
     async def scenario() -> list[BaseException | object]:
         nonlocal valid
         for client in clients:
-            await client.list_jobs(JobsQuery(), deadline=world.time.now + 60)
+            await client.list_jobs(JobsQuery(), deadline=harness.time.now + 60)
         valid = False
-        calls = [client.list_jobs(JobsQuery(), deadline=world.time.now + 60) for client in clients * 3]
+        calls = [client.list_jobs(JobsQuery(), deadline=harness.time.now + 60) for client in clients * 3]
         return await asyncio.gather(*calls, return_exceptions=True)
 
     assert all(isinstance(result, ApiError) for result in run(scenario()))
-    assert len(world.requests) - 10 <= 4
+    assert len(harness.requests) - 10 <= 4
 
 
 @pytest.mark.slow
@@ -158,26 +158,26 @@ def test_slow_refusals_of_ten_targets_are_few(auth: str, known: bool) -> None:
             return reply(201, {"token": {}}, {"X-Subject-Token": "t0ken"})
         return jobs("a") if was_valid else BAD_SIGNATURE
 
-    world = World(answer)
+    harness = ClientHarness(answer)
     clients = [
-        world.connect(
+        harness.connect(
             target(name=f"t{n}", project_id=f"p{n}", **({"auth": password} if auth == "password" else {}))
         )
         for n in range(10)
     ]
 
     async def ask_all() -> None:
-        calls = [client.list_jobs(JobsQuery(), deadline=world.time.now + 60) for client in clients]
+        calls = [client.list_jobs(JobsQuery(), deadline=harness.time.now + 60) for client in clients]
         await asyncio.gather(*calls, return_exceptions=True)
 
     async def scenario() -> int:
         nonlocal valid
         if known:
             await ask_all()
-            world.time.now += 86400.0  # all tokens have ended
-        valid, before = False, len(world.requests)
+            harness.time.now += 86400.0  # all tokens have ended
+        valid, before = False, len(harness.requests)
         await ask_all()
         await ask_all()
-        return len(world.requests) - before
+        return len(harness.requests) - before
 
     assert run(scenario()) <= {"keys": 4, "password": 3}[auth]

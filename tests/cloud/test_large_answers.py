@@ -15,7 +15,7 @@ from exporter.cloud.records import Decoder
 from exporter.cloud.redact import MessageRedactor
 from exporter.errors import ApiError
 from exporter.ledger.record import JobsQuery, Page
-from tests.cloud.world import World, run
+from tests.cloud.harness import ClientHarness, run
 
 JOB = {"job_id": "a", "job_state": "SUCCEED", "text_length": 7}
 LONG = "h" * (MAX_LIST_BYTES + 1)
@@ -34,8 +34,8 @@ def listed(body: bytes, way: str, limit: int) -> Page:
         for piece in pieces:
             yield piece
 
-    world = World(lambda request: httpx.Response(200, content=stream(), headers=headers))
-    return run(world.list_jobs(JobsQuery(limit=limit)))
+    harness = ClientHarness(lambda request: httpx.Response(200, content=stream(), headers=headers))
+    return run(harness.list_jobs(JobsQuery(limit=limit)))
 
 
 @pytest.mark.parametrize(("size", "thread"), [(100_000, "MainThread"), (300_000, "large answer")])

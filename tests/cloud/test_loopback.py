@@ -25,7 +25,7 @@ from exporter.cloud.http.pool import Connections
 from exporter.cloud.shared_limits import SharedLimits
 from exporter.errors import ApiError
 from exporter.ledger.record import JobsQuery, Page
-from tests.cloud.world import Events, World, run, target
+from tests.cloud.harness import ClientHarness, Events, run, target
 
 Behaviour = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -231,10 +231,10 @@ def test_a_gzip_bomb_does_not_fill_the_memory(way: str) -> None:
 
     def in_one_chunk() -> ApiError | None:
         answer = httpx.Response(200, stream=httpx.ByteStream(bomb), headers={"Content-Encoding": "gzip"})
-        world = World(lambda request: answer)
+        harness = ClientHarness(lambda request: answer)
         with pytest.raises(ApiError) as caught:
-            run(world.list_jobs())
-        events.requests = world.events.requests
+            run(harness.list_jobs())
+        events.requests = harness.events.requests
         return caught.value
 
     tracemalloc.start()

@@ -12,7 +12,7 @@ from exporter.cloud.client import Client
 from exporter.config import Auth, PasswordAuth, Secret, TokenAuth
 from exporter.errors import ApiError
 from exporter.ledger.record import JobsQuery
-from tests.cloud.world import ENDPOINT, Events, FakeTime, World, gateway, jobs, reply, run, target
+from tests.cloud.harness import ENDPOINT, ClientHarness, Events, FakeTime, gateway, jobs, reply, run, target
 
 SICK_HOST = "metastudio.sick.example.com"
 SICK_PROJECT = "5ick0924078d1b471c884a5383d4dec9"
@@ -25,7 +25,7 @@ def is_sick(request: httpx.Request) -> bool:
     return "sick" in request.url.host or SICK_PROJECT in request.url.path
 
 
-class Pair:
+class Neighbours:
     """A healthy target and a sick one that polls just before it, each with events of its own."""
 
     def __init__(
@@ -35,14 +35,14 @@ class Pair:
         sick: Mapping[str, object] = ELSEWHERE,
     ) -> None:
         self.answer = answer
-        self.world = World(self.respond)
+        self.harness = ClientHarness(self.respond)
         self.well_events, self.sick_events = Events(), Events()
         both = {} if auth is None else {"auth": auth}
         self.well = self.connect(self.well_events, name="well", **both)
         self.sick = self.connect(self.sick_events, name="sick", **both, **sick)
 
     def connect(self, events: Events, **options: object) -> Client:
-        return self.world.connect(target(**options), events=events)
+        return self.harness.connect(target(**options), events=events)
 
     def respond(self, request: httpx.Request) -> httpx.Response:
         if request.url.path == "/v3/auth/tokens" and not is_sick(request):
@@ -51,10 +51,10 @@ class Pair:
 
     @property
     def time(self) -> FakeTime:
-        return self.world.time
+        return self.harness.time
 
     def sent_by_the_sick(self) -> int:
-        return sum(is_sick(request) for request in self.world.requests)
+        return sum(is_sick(request) for request in self.harness.requests)
 
     def poll(self, seconds: float, *, timeout: float = 10.0) -> tuple[int, int]:
         """Polls of the healthy target in that time: all, and those that were answered."""
@@ -113,7 +113,7 @@ PLACES = [pytest.param(ELSEWHERE, id="endpoint"), pytest.param({"project_id": SI
 @pytest.mark.parametrize(("status", "code", "text"), FORBIDDEN)
 def test_a_403_concerns_one_target(status: int, code: str, text: str, sick: dict[str, object]) -> None:
     """The other misses no poll; the forbidden one asks once a minute, and its credentials are not refused."""
-    pair = Pair(keep_saying(status, code, text), sick=sick)
+    pair = Neighbours(keep_saying(status, code, text), sick=sick)
     assert pair.poll(960) == (64, 64)
     assert 16 <= pair.sent_by_the_sick() <= 17
     assert (pair.sick_events.rejected, pair.sick_events.denied) == (False, True)
@@ -124,7 +124,7 @@ def test_a_403_concerns_one_target(status: int, code: str, text: str, sick: dict
 @pytest.mark.parametrize(("status", "code", "text"), REFUSED)
 def test_a_401_concerns_one_target_first(status: int, code: str, text: str, sick: dict[str, object]) -> None:
     """The other misses no poll; the refused one signs once in five minutes, and says that it is refused."""
-    pair = Pair(keep_saying(status, code, text), sick=sick)
+    pair = Neighbours(keep_saying(status, code, text), sick=sick)
     assert pair.poll(960) == (64, 64)
     assert pair.sent_by_the_sick() == 4
     assert (pair.sick_events.rejected, pair.sick_events.denied) == (True, False)
@@ -138,13 +138,13 @@ def test_a_401_concerns_one_target_first(status: int, code: str, text: str, sick
 def test_a_token_is_refused_for_one_scope(auth: Auth, status: int) -> None:
     """A token that is refused for one project, or by one endpoint, lists the jobs of another."""
     for sick in ({"project_id": SICK_PROJECT}, {"endpoint": f"https://{SICK_HOST}"}):
-        pair = Pair(keep_saying(status, "APIG.0301", "no"), auth, sick)
+        pair = Neighbours(keep_saying(status, "APIG.0301", "no"), auth, sick)
         assert pair.poll(960) == (64, 64)
 
 
 def test_many_refused_tokens_keep_no_other_waiting() -> None:
     """Nothing locks a token: after ten targets with a wrong one, the eleventh is asked at once."""
-    pair = Pair(keep_saying(401, "APIG.0301", "decrypt token fail"), TokenAuth(Secret("t0ken")))
+    pair = Neighbours(keep_saying(401, "APIG.0301", "decrypt token fail"), TokenAuth(Secret("t0ken")))
     for number in range(10):
         other = pair.connect(
             Events(), name=str(number), auth=TokenAuth(Secret("t0ken")), endpoint=f"https://sick{number}"
@@ -156,18 +156,18 @@ def test_many_refused_tokens_keep_no_other_waiting() -> None:
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_password_is_refused_for_one_project(status: int) -> None:
     """IAM makes no token for one project: the target of the other has its own."""
-    pair = Pair(lambda request: reply(status, {"error": {"message": "no", "code": status}}), PASSWORD)
+    pair = Neighbours(lambda request: reply(status, {"error": {"message": "no", "code": status}}), PASSWORD)
 
     def answer(request: httpx.Request) -> httpx.Response:
         if SICK_PROJECT.encode() in request.content:
             return reply(status, {"error": {"message": "no", "code": status}})
         return pair.respond(request)
 
-    pair.world.handler = answer
+    pair.harness.handler = answer
     pair.well = pair.connect(pair.well_events, name="well", auth=PASSWORD)
     pair.sick = pair.connect(pair.sick_events, name="sick", auth=PASSWORD, project_id=SICK_PROJECT)
     assert pair.poll(960) == (64, 64)
-    tokens = [request for request in pair.world.requests if request.url.path == "/v3/auth/tokens"]
+    tokens = [request for request in pair.harness.requests if request.url.path == "/v3/auth/tokens"]
     assert len(tokens) == 1 + {401: 4, 403: 16}[status]
     assert (pair.sick_events.rejected, pair.sick_events.denied) == (status == 401, status == 403)
 
@@ -175,7 +175,7 @@ def test_a_password_is_refused_for_one_project(status: int) -> None:
 @pytest.mark.parametrize("status", [401, 403, 429])
 def test_a_project_that_cannot_be_looked_up_concerns_one_target(status: int) -> None:
     """The identity service of one region refuses or throttles: another region's target polls on."""
-    pair = Pair(keep_saying(status, "APIG.0301", "no"), sick={"project_id": None, **ELSEWHERE})
+    pair = Neighbours(keep_saying(status, "APIG.0301", "no"), sick={"project_id": None, **ELSEWHERE})
     assert pair.poll(960) == (64, 64)
 
 
@@ -188,8 +188,8 @@ def test_a_throttled_identity_service_throttles_no_list() -> None:
             return reply(429, {"error_code": "IAM.0012", "error_msg": "too many"}, throttle)
         return pair.respond(request)
 
-    pair = Pair(lambda request: jobs("a"), PASSWORD)
-    pair.world.handler = answer
+    pair = Neighbours(lambda request: jobs("a"), PASSWORD)
+    pair.harness.handler = answer
     same = {"auth": PASSWORD, "iam_endpoint": ENDPOINT}
     pair.well = pair.connect(pair.well_events, name="well", **same)
     pair.sick = pair.connect(pair.sick_events, name="sick", project_id=SICK_PROJECT, **same)
@@ -211,7 +211,7 @@ THROTTLED = [
 @pytest.mark.parametrize("status", [429, 503])
 def test_an_endpoint_that_throttles_concerns_itself(status: int, headers: dict[str, str], text: str) -> None:
     """A pause holds for the key and that endpoint: elsewhere no poll is missed."""
-    pair = Pair(keep_saying(status, {429: "APIG.0308", 503: "APIG.0613"}[status], text, **headers))
+    pair = Neighbours(keep_saying(status, {429: "APIG.0308", 503: "APIG.0613"}[status], text, **headers))
     polls, answered = pair.poll(1200, timeout=60.0)
     assert (answered, pair.well_events.waited < 1.0) == (polls, True)
 
@@ -220,7 +220,7 @@ def test_an_endpoint_that_throttles_concerns_itself(status: int, headers: dict[s
 def test_an_absurd_pause_ends_after_an_hour() -> None:
     """Whatever number or date Retry-After holds."""
     for value in ("9" * 50, "1" + "0" * 11, "86400.5", "Wed, 19 Nov 2099 08:00:00 GMT"):
-        pair = Pair(keep_saying(429, "APIG.0308", "", Retry_After=value))
+        pair = Neighbours(keep_saying(429, "APIG.0308", "", Retry_After=value))
         pair.poll(7200.0 + 2 * INTERVAL, timeout=10.0)
         assert pair.sent_by_the_sick() == 3, value
 
@@ -228,7 +228,7 @@ def test_an_absurd_pause_ends_after_an_hour() -> None:
 def test_a_pause_says_who_throttles_and_what_it_said() -> None:
     """Nobody looks for the cause in a rate_limit of ours."""
     text = "policy user over ratelimit,limit:60,time:1 minute"
-    pair = Pair(keep_saying(429, "APIG.0308", text, Retry_After="600"))
+    pair = Neighbours(keep_saying(429, "APIG.0308", text, Retry_After="600"))
 
     async def scenario() -> None:
         for _ in range(2):
@@ -247,7 +247,7 @@ def test_a_pause_says_who_throttles_and_what_it_said() -> None:
 def test_after_a_pause_others_come_before_the_throttled(pause: int) -> None:
     """One is throttled whenever it asks: once the other was answered in between, it alone keeps quiet."""
     sick = keep_saying(429, "APIG.0308", "", Retry_After=str(pause))
-    pair = Pair(sick, sick={"project_id": SICK_PROJECT})
+    pair = Neighbours(sick, sick={"project_id": SICK_PROJECT})
     polls, answered = pair.poll(3600, timeout=30.0)
     assert polls - answered <= 2 * pause / INTERVAL
     assert pair.sent_by_the_sick() >= 3600 / (pause + 60.0)
@@ -256,10 +256,10 @@ def test_after_a_pause_others_come_before_the_throttled(pause: int) -> None:
 @pytest.mark.slow
 def test_a_quota_that_all_share_makes_all_keep_quiet() -> None:
     """Both are throttled by turns: neither asks before its own pause is over."""
-    pair = Pair(keep_saying(429, "APIG.0308", "", Retry_After="60"), sick={"project_id": SICK_PROJECT})
+    pair = Neighbours(keep_saying(429, "APIG.0308", "", Retry_After="60"), sick={"project_id": SICK_PROJECT})
     pair.well = pair.connect(pair.well_events, name="well", project_id=f"{SICK_PROJECT}2")
     pair.poll(3600, timeout=30.0)
-    assert len(pair.world.requests) <= 2 * 60
+    assert len(pair.harness.requests) <= 2 * 60
 
 
 def test_turns_at_an_endpoint_are_taken_in_order() -> None:
@@ -270,14 +270,14 @@ def test_turns_at_an_endpoint_are_taken_in_order() -> None:
         answered.append(request.headers["X-App-UserId"])
         return jobs("a")
 
-    world = World(answer)
-    clients = {str(n): world.connect(target(name=str(n), app_user_id=str(n))) for n in range(10)}
+    harness = ClientHarness(answer)
+    clients = {str(n): harness.connect(target(name=str(n), app_user_id=str(n))) for n in range(10)}
 
     async def scenario() -> None:
-        limiter = next(iter(world.shared.limiters.values())).at("metastudio.cn-north-4.myhuaweicloud.com")
+        limiter = next(iter(harness.shared.limiters.values())).at("metastudio.cn-north-4.myhuaweicloud.com")
         limiter.pause("somebody", 30.0, "why")
         await asyncio.gather(
-            *(client.list_jobs(JobsQuery(), deadline=world.time.now + 600.0) for client in clients.values())
+            *(client.list_jobs(JobsQuery(), deadline=harness.time.now + 600.0) for client in clients.values())
         )
 
     run(scenario())
@@ -286,7 +286,7 @@ def test_turns_at_an_endpoint_are_taken_in_order() -> None:
 
 def test_the_same_keys_elsewhere_wait_for_the_rate_alone() -> None:
     """One rate for all endpoints: ten requests to two of them take as long as ten to one."""
-    pair = Pair(lambda request: jobs("a"))
+    pair = Neighbours(lambda request: jobs("a"))
     slow = [
         pair.connect(Events(), name=str(n), rate_limit=2.0, **(ELSEWHERE if n % 2 else {})) for n in range(10)
     ]

@@ -11,7 +11,7 @@ from exporter.cloud.connect import build_client
 from exporter.cloud.shared_limits import SharedLimits
 from exporter.config import AkskAuth, Secret
 from exporter.ledger.record import JobsQuery
-from tests.cloud.world import Events, jobs, run, target
+from tests.cloud.harness import Events, jobs, run, target
 
 
 def test_secrets_from_files_and_their_successors_are_redacted(tmp_path: Path) -> None:

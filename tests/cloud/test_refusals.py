@@ -17,48 +17,61 @@ from exporter.cloud.shared_limits import SharedLimits
 from exporter.config import AkskAuth, PasswordAuth, Secret, TokenAuth
 from exporter.errors import ApiError
 from exporter.ledger.record import JobsQuery
-from tests.cloud.world import AK, SK, START, FakeTime, Reply, World, gateway, jobs, reply, run, script, target
+from tests.cloud.harness import (
+    AK,
+    SK,
+    START,
+    ClientHarness,
+    FakeTime,
+    Reply,
+    gateway,
+    jobs,
+    reply,
+    run,
+    script,
+    target,
+)
 
 BAD_SIGNATURE = gateway(401, "APIG.0301", "verify aksk signature fail")
 
 
 def test_refused_keys_are_left_alone_for_five_minutes() -> None:
     """After one refusal no request is made, until five minutes have passed; then one is."""
-    world = World(script([BAD_SIGNATURE, jobs("a")]))
+    harness = ClientHarness(script([BAD_SIGNATURE, jobs("a")]))
 
     async def scenario() -> None:
         with pytest.raises(ApiError, match="verify aksk"):
-            await world.list_jobs()
-        assert world.events.rejected is True
+            await harness.list_jobs()
+        assert harness.events.rejected is True
         for _ in range(3):
             with pytest.raises(ApiError, match="not tried again for 300 s or until they change") as caught:
-                await world.list_jobs()
+                await harness.list_jobs()
             assert (str(caught.value.kind), caught.value.operation) == ("auth", "list_jobs")
-        assert len(world.requests) == 1
-        world.time.now += 301
-        await world.list_jobs()
-        assert world.events.rejected is False
+        assert len(harness.requests) == 1
+        harness.time.now += 301
+        await harness.list_jobs()
+        assert harness.events.rejected is False
 
     run(scenario())
-    assert world.events.errors == [("list_jobs", "auth", "APIG.0301")]
+    assert harness.events.errors == [("list_jobs", "auth", "APIG.0301")]
 
 
 def test_changed_keys_are_tried_at_once(tmp_path: Path) -> None:
     """New content in the key files ends the waiting."""
     secret = tmp_path / "sk"
     secret.write_text("wrong\n")
-    world = World(script([BAD_SIGNATURE, jobs("a")]), auth=AkskAuth(Secret(AK), secret))
+    harness = ClientHarness(script([BAD_SIGNATURE, jobs("a")]), auth=AkskAuth(Secret(AK), secret))
 
     async def scenario() -> None:
         with pytest.raises(ApiError):
-            await world.list_jobs()
+            await harness.list_jobs()
         with pytest.raises(ApiError, match="not tried again"):
-            await world.list_jobs()
+            await harness.list_jobs()
         secret.write_text(SK)
-        await world.list_jobs()
+        await harness.list_jobs()
 
     run(scenario())
-    assert len(world.requests) == 2
+    assert len(harness.requests) == 2
 
 
 def test_keys_rotated_during_a_request_are_tried_once_more(tmp_path: Path) -> None:
@@ -72,37 +85,37 @@ def test_keys_rotated_during_a_request_are_tried_once_more(tmp_path: Path) -> No
             return BAD_SIGNATURE
         return jobs("a")
 
-    world = World(handler, auth=AkskAuth(Secret(AK), secret))
-    run(world.list_jobs())
-    assert len(world.requests) == 2
+    harness = ClientHarness(handler, auth=AkskAuth(Secret(AK), secret))
+    run(harness.list_jobs())
+    assert len(harness.requests) == 2
 
 
 def test_many_targets_with_wrong_keys_sign_once() -> None:
     """Ten targets that start together with the same wrong keys cost one bad signature, not ten."""
-    world = World(lambda request: BAD_SIGNATURE)
-    clients = [world.connect(target(name=f"t{n}")) for n in range(10)]
+    harness = ClientHarness(lambda request: BAD_SIGNATURE)
+    clients = [harness.connect(target(name=f"t{n}")) for n in range(10)]
 
     async def scenario() -> list[BaseException | object]:
-        calls = (client.list_jobs(JobsQuery(), deadline=world.time.now + 60) for client in clients)
+        calls = (client.list_jobs(JobsQuery(), deadline=harness.time.now + 60) for client in clients)
         return await asyncio.gather(*calls, return_exceptions=True)
 
     assert all(isinstance(result, ApiError) for result in run(scenario()))
-    assert len(world.requests) == 1
+    assert len(harness.requests) == 1
 
 
 def test_the_breaker_survives_a_restart_as_plain_data() -> None:
     """Stored state, read back from JSON, keeps a new process from trying refused keys; no key is in it."""
-    world = World(lambda request: BAD_SIGNATURE)
+    harness = ClientHarness(lambda request: BAD_SIGNATURE)
     with pytest.raises(ApiError):
-        run(world.list_jobs())
-    stored = world.shared.states()
+        run(harness.list_jobs())
+    stored = harness.shared.states()
     assert AK not in str(stored)
     assert SK not in str(stored)
     time = FakeTime()
     time.now += 10
     shared = SharedLimits(monotonic=time.monotonic, wall=time.wall, sleep=time.sleep)
     shared.restore(stored)
-    reborn = World(lambda request: jobs("a"), shared=shared)
+    reborn = ClientHarness(lambda request: jobs("a"), shared=shared)
     with pytest.raises(ApiError, match="not tried again for 290 s"):
         run(reborn.list_jobs())
     assert reborn.requests == []
@@ -113,14 +126,14 @@ def test_the_breaker_survives_a_restart_as_plain_data() -> None:
 )
 def test_a_stored_state_that_cannot_be_read_is_dropped(text: str) -> None:
     """It ends no start and keeps nobody from asking."""
-    world = World(lambda request: BAD_SIGNATURE)
+    harness = ClientHarness(lambda request: BAD_SIGNATURE)
     with pytest.raises(ApiError):
-        run(world.list_jobs())
-    (key,) = world.shared.states()
+        run(harness.list_jobs())
+    (key,) = harness.shared.states()
     time = FakeTime()
     shared = SharedLimits(monotonic=time.monotonic, wall=time.wall, sleep=time.sleep)
     shared.restore({key: text, "other": text})
-    run(World(lambda request: jobs("a"), shared=shared).list_jobs())
+    run(ClientHarness(lambda request: jobs("a"), shared=shared).list_jobs())
 
 
 def test_a_clock_set_back_does_not_prolong_the_wait() -> None:
@@ -158,22 +171,22 @@ def test_the_breaker_remembers_a_bounded_number_of_keys() -> None:
 )
 def test_a_wrong_clock_is_corrected_once_and_remembered(status: int, text: str) -> None:
     """Refused, in whatever words: signed once more with the clock of the refusal, and so from then on."""
-    world = World(lambda request: answer(request))
+    harness = ClientHarness(lambda request: answer(request))
     ahead = 7200.0
 
     def answer(request: httpx.Request) -> httpx.Response:
         if request.headers["X-Sdk-Date"] != "20251119T100000Z":
-            return gateway(status, "APIG.0301", text, Date=world.date(ahead))
+            return gateway(status, "APIG.0301", text, Date=harness.date(ahead))
         return jobs("a")
 
     async def scenario() -> None:
-        await world.list_jobs()
-        await world.list_jobs()
+        await harness.list_jobs()
+        await harness.list_jobs()
 
     run(scenario())
-    dates = [request.headers["X-Sdk-Date"] for request in world.requests]
+    dates = [request.headers["X-Sdk-Date"] for request in harness.requests]
     assert dates == ["20251119T080000Z", "20251119T100000Z", "20251119T100000Z"]
-    assert world.events.retries == ["list_jobs"]
+    assert harness.events.retries == ["list_jobs"]
 
 
 FAULTS = {
@@ -192,20 +205,20 @@ def test_a_fault_in_the_corrected_request_does_not_stop_polling(fault: Reply, re
 
     def answer(request: httpx.Request) -> Reply:
         if request.headers["X-Sdk-Date"][:11] != "20251119T10":
-            return gateway(401, "APIG.0301", "signature expired", Date=world.date(7200))
+            return gateway(401, "APIG.0301", "signature expired", Date=harness.date(7200))
         return faults.pop() if faults else jobs("a")
 
-    world = World(answer)
+    harness = ClientHarness(answer)
     with contextlib.suppress(ApiError):
-        run(world.list_jobs(seconds=0.5))
+        run(harness.list_jobs(seconds=0.5))
     assert not faults
     if restarted:
-        stored, before = world.shared.states(), world.time.now
-        world = World(answer)
-        world.time.now = before
-        world.shared.restore(stored)
-    assert run(world.list_jobs()).records
-    assert world.time.now < 1060.0
+        stored, before = harness.shared.states(), harness.time.now
+        harness = ClientHarness(answer)
+        harness.time.now = before
+        harness.shared.restore(stored)
+    assert run(harness.list_jobs()).records
+    assert harness.time.now < 1060.0
 
 
 def test_refusals_and_faults_in_turn_sign_at_most_four_times() -> None:
@@ -214,18 +227,18 @@ def test_refusals_and_faults_in_turn_sign_at_most_four_times() -> None:
 
     def answer(request: httpx.Request) -> Reply:
         nonlocal refusals
-        if len(world.requests) % 2 == 0:
+        if len(harness.requests) % 2 == 0:
             return reply(503)
         refusals += 1
-        return gateway(401, "APIG.0301", "no", Date=world.date(7200.0 * refusals))
+        return gateway(401, "APIG.0301", "no", Date=harness.date(7200.0 * refusals))
 
-    world = World(answer)
+    harness = ClientHarness(answer)
 
     async def scenario() -> None:
-        while world.time.now < 1290.0:
+        while harness.time.now < 1290.0:
             with contextlib.suppress(ApiError):
-                await world.list_jobs(seconds=5.0)
-            world.time.now += 1.0
+                await harness.list_jobs(seconds=5.0)
+            harness.time.now += 1.0
 
     run(scenario())
     assert 2 <= refusals <= 4
@@ -233,24 +246,26 @@ def test_refusals_and_faults_in_turn_sign_at_most_four_times() -> None:
 
 def test_wrong_keys_and_a_wrong_clock_sign_at_most_four_times() -> None:
     """Eight endpoints refuse the keys with a date that is not ours: a corrected signature counts like any."""
-    world = World(lambda request: gateway(401, "APIG.0301", "no", Date=world.date(7200)))
-    clients = [world.connect(target(name=f"t{n}", endpoint=f"https://e{n}.example.com")) for n in range(8)]
+    harness = ClientHarness(lambda request: gateway(401, "APIG.0301", "no", Date=harness.date(7200)))
+    clients = [harness.connect(target(name=f"t{n}", endpoint=f"https://e{n}.example.com")) for n in range(8)]
 
     async def scenario() -> None:
         for client in clients * 3:
             with pytest.raises(ApiError):
-                await client.list_jobs(JobsQuery(), deadline=world.time.now + 60)
+                await client.list_jobs(JobsQuery(), deadline=harness.time.now + 60)
 
     run(scenario())
-    assert len(world.requests) == 4
+    assert len(harness.requests) == 4
 
 
 def test_a_clock_that_is_right_is_not_signed_with_again() -> None:
     """When the refusal's own Date agrees with ours, nothing has changed, so nothing is sent again."""
-    world = World(lambda request: gateway(401, "APIG.0301", "signature expired", Date=world.date(3)))
+    harness = ClientHarness(
+        lambda request: gateway(401, "APIG.0301", "signature expired", Date=harness.date(3))
+    )
     with pytest.raises(ApiError, match="check NTP"):
-        run(world.list_jobs())
-    assert len(world.requests) == 1
+        run(harness.list_jobs())
+    assert len(harness.requests) == 1
 
 
 def test_a_false_date_spoils_no_good_signature() -> None:
@@ -262,32 +277,36 @@ def test_a_false_date_spoils_no_good_signature() -> None:
             return gateway(401, "APIG.0301", "signature expired", **stale)
         return reply(200, {"count": 0}, stale)
 
-    world = World(answer)
+    harness = ClientHarness(answer)
 
     async def scenario() -> None:
         for _ in range(5):
-            await world.list_jobs()
+            await harness.list_jobs()
 
     run(scenario())
-    assert len(world.requests) == 5
+    assert len(harness.requests) == 5
 
 
 def test_our_clock_being_set_spoils_no_good_signature() -> None:
     """By years, while it runs: signatures go on from the time that was accepted."""
-    world = World(lambda request: reply(200, {"count": 0}, {"Date": "Wed, 19 Nov 2025 08:00:00 GMT"}))
+    harness = ClientHarness(
+        lambda request: reply(200, {"count": 0}, {"Date": "Wed, 19 Nov 2025 08:00:00 GMT"})
+    )
 
     async def scenario() -> None:
         for years in (0, -20, 100):
-            world.time.wall_offset = START - 1000.0 + years * 365 * 86400.0
-            await world.list_jobs()
+            harness.time.wall_offset = START - 1000.0 + years * 365 * 86400.0
+            await harness.list_jobs()
 
     run(scenario())
-    assert {request.headers["X-Sdk-Date"] for request in world.requests} == {"20251119T080000Z"}
+    assert {request.headers["X-Sdk-Date"] for request in harness.requests} == {"20251119T080000Z"}
 
 
-def _token_answer(token: str, world: World, hours: float = 24.0, project: str = "p0") -> httpx.Response:
-    until = httpx.Headers({"X-Subject-Token": token, "Date": world.date()})
-    expires = datetime.fromtimestamp(world.time.wall() + hours * 3600, UTC)
+def _token_answer(
+    token: str, harness: ClientHarness, hours: float = 24.0, project: str = "p0"
+) -> httpx.Response:
+    until = httpx.Headers({"X-Subject-Token": token, "Date": harness.date()})
+    expires = datetime.fromtimestamp(harness.time.wall() + hours * 3600, UTC)
     facts = {"expires_at": expires.strftime("%Y-%m-%dT%H:%M:%S.%fZ"), "project": {"id": project}}
     return reply(201, {"token": facts}, until)
 
@@ -303,13 +322,13 @@ class Iam:
         self.revoked = 0
         self.hours = hours
         self.refusal = refusal or gateway(401, "APIG.0307", "The token must be updated.")
-        self.world = World(self.answer, auth=PASSWORD, project_id=None)
+        self.harness = ClientHarness(self.answer, auth=PASSWORD, project_id=None)
 
     async def answer(self, request: httpx.Request) -> httpx.Response:
         await asyncio.sleep(0)
         if request.url.path == "/v3/auth/tokens":
             self.given += 1
-            return _token_answer(f"token-{self.given}", self.world, self.hours)
+            return _token_answer(f"token-{self.given}", self.harness, self.hours)
         if request.headers["X-Auth-Token"] in {f"token-{n}" for n in range(self.revoked + 1)}:
             return self.refusal
         return jobs("a")
@@ -320,21 +339,21 @@ def test_one_token_serves_many_requests() -> None:
     iam = Iam()
 
     async def scenario() -> None:
-        await asyncio.gather(*(iam.world.list_jobs() for _ in range(8)))
+        await asyncio.gather(*(iam.harness.list_jobs() for _ in range(8)))
 
     run(scenario())
     assert iam.given == 1
-    assert iam.world.client.project_id == "p0"
-    assert iam.world.events.expiry == pytest.approx(START + 86400)
-    paths = {request.url.path for request in iam.world.requests}
+    assert iam.harness.client.project_id == "p0"
+    assert iam.harness.events.expiry == pytest.approx(START + 86400)
+    paths = {request.url.path for request in iam.harness.requests}
     assert paths == {"/v3/auth/tokens", "/v1/p0/ttsc/tts-jobs"}
 
 
 def test_the_token_request_is_the_documented_one() -> None:
     """User, domain and scope are sent as the identity service wants them, without a catalog."""
     iam = Iam()
-    run(iam.world.list_jobs())
-    request = iam.world.requests[0]
+    run(iam.harness.list_jobs())
+    request = iam.harness.requests[0]
     assert str(request.url).endswith("/v3/auth/tokens?nocatalog=true")
     assert msgspec.json.decode(request.content)["auth"] == {
         "identity": {
@@ -352,12 +371,12 @@ def test_a_token_is_renewed_well_before_its_end() -> None:
     iam = Iam()
 
     async def scenario() -> None:
-        await iam.world.list_jobs()
-        iam.world.time.now += 22 * 3600
-        await iam.world.list_jobs()
+        await iam.harness.list_jobs()
+        iam.harness.time.now += 22 * 3600
+        await iam.harness.list_jobs()
         assert iam.given == 1
-        iam.world.time.now += 1.1 * 3600
-        await iam.world.list_jobs()
+        iam.harness.time.now += 1.1 * 3600
+        await iam.harness.list_jobs()
 
     run(scenario())
     assert iam.given == 2
@@ -368,14 +387,14 @@ def test_an_ended_token_is_renewed_once_by_all() -> None:
     iam = Iam()
 
     async def scenario() -> None:
-        await iam.world.list_jobs()
-        iam.world.time.now += 120
+        await iam.harness.list_jobs()
+        iam.harness.time.now += 120
         iam.revoked = 1
-        await asyncio.gather(*(iam.world.list_jobs() for _ in range(6)))
+        await asyncio.gather(*(iam.harness.list_jobs() for _ in range(6)))
 
     run(scenario())
     assert iam.given == 2
-    assert iam.world.events.rejected is False
+    assert iam.harness.events.rejected is False
 
 
 def test_a_token_that_is_refused_fresh_is_not_renewed_again() -> None:
@@ -383,16 +402,16 @@ def test_a_token_that_is_refused_fresh_is_not_renewed_again() -> None:
     iam = Iam()
 
     async def scenario() -> None:
-        await iam.world.list_jobs()
-        iam.world.time.now += 120
+        await iam.harness.list_jobs()
+        iam.harness.time.now += 120
         iam.revoked = 99
         for _ in range(3):
             with pytest.raises(ApiError):
-                await iam.world.list_jobs()
+                await iam.harness.list_jobs()
 
     run(scenario())
     assert iam.given == 2
-    assert iam.world.events.rejected is True
+    assert iam.harness.events.rejected is True
 
 
 def test_a_token_refused_in_its_first_minute_is_not_replaced() -> None:
@@ -400,11 +419,11 @@ def test_a_token_refused_in_its_first_minute_is_not_replaced() -> None:
     iam = Iam()
 
     async def scenario() -> None:
-        await iam.world.list_jobs()
-        iam.world.time.now += 30
+        await iam.harness.list_jobs()
+        iam.harness.time.now += 30
         iam.revoked = 1
         with pytest.raises(ApiError, match="must be updated"):
-            await iam.world.list_jobs()
+            await iam.harness.list_jobs()
 
     run(scenario())
     assert iam.given == 1
@@ -419,14 +438,14 @@ def test_a_renewal_that_hangs_ends_at_the_deadline() -> None:
             await asyncio.sleep(3600)
         return await iam.answer(request)
 
-    iam.world = World(answer, auth=PASSWORD, project_id=None)
+    iam.harness = ClientHarness(answer, auth=PASSWORD, project_id=None)
 
     async def scenario() -> None:
-        await iam.world.list_jobs()
-        iam.world.time.now += 120
+        await iam.harness.list_jobs()
+        iam.harness.time.now += 120
         iam.revoked = 1
         with pytest.raises(ApiError, match="the deadline passed"):
-            await asyncio.wait_for(iam.world.list_jobs(seconds=0.2), 5.0)
+            await asyncio.wait_for(iam.harness.list_jobs(seconds=0.2), 5.0)
 
     run(scenario())
 
@@ -434,14 +453,14 @@ def test_a_renewal_that_hangs_ends_at_the_deadline() -> None:
 def test_a_renewal_with_no_room_for_a_retry_reports_the_refusal() -> None:
     """When the rate leaves no time to use the new token, the API's own words are the error."""
     iam = Iam()
-    iam.world = World(iam.answer, auth=PASSWORD, project_id=None, rate_limit=0.1)
+    iam.harness = ClientHarness(iam.answer, auth=PASSWORD, project_id=None, rate_limit=0.1)
 
     async def scenario() -> None:
-        await iam.world.list_jobs()
-        iam.world.time.now += 120
+        await iam.harness.list_jobs()
+        iam.harness.time.now += 120
         iam.revoked = 1
         with pytest.raises(ApiError, match="must be updated"):
-            await iam.world.list_jobs(seconds=5.0)
+            await iam.harness.list_jobs(seconds=5.0)
 
     run(scenario())
 
@@ -451,11 +470,11 @@ def test_other_refusals_do_not_renew_the_token() -> None:
     iam = Iam(refusal=gateway(403, "APIG.0302", "no permission"))
 
     async def scenario() -> None:
-        await iam.world.list_jobs()
-        iam.world.time.now += 120
+        await iam.harness.list_jobs()
+        iam.harness.time.now += 120
         iam.revoked = 99
         with pytest.raises(ApiError, match="no permission"):
-            await iam.world.list_jobs()
+            await iam.harness.list_jobs()
 
     run(scenario())
     assert iam.given == 1
@@ -471,37 +490,37 @@ def test_renewal_that_fails_keeps_the_old_token() -> None:
             return reply(503)
         return await iam.answer(request)
 
-    world = World(answer, auth=PASSWORD, project_id=None)
-    iam.world = world
+    harness = ClientHarness(answer, auth=PASSWORD, project_id=None)
+    iam.harness = harness
 
     async def scenario() -> None:
         nonlocal down
-        await world.list_jobs()
+        await harness.list_jobs()
         down = True
-        world.time.now += 23.2 * 3600
+        harness.time.now += 23.2 * 3600
         for _ in range(5):
-            await world.list_jobs()
-            world.time.now += 10
+            await harness.list_jobs()
+            harness.time.now += 10
 
     run(scenario())
-    assert world.events.requests.count(("create_token", "503")) == 1
+    assert harness.events.requests.count(("create_token", "503")) == 1
 
 
 def test_a_wrong_password_is_tried_once_by_all_targets() -> None:
     """The identity service locks users after a few wrong passwords, so one refusal stops every target."""
     refused = reply(401, {"error": {"message": "The username or password is wrong.", "code": 401}})
-    world = World(lambda request: refused, auth=PASSWORD)
-    other = world.connect(target(name="other", auth=PASSWORD))
+    harness = ClientHarness(lambda request: refused, auth=PASSWORD)
+    other = harness.connect(target(name="other", auth=PASSWORD))
 
     async def scenario() -> None:
-        for client in (world.client, other, world.client):
+        for client in (harness.client, other, harness.client):
             with pytest.raises(ApiError, match="password is wrong"):
-                await client.list_jobs(JobsQuery(), deadline=world.time.now + 60)
+                await client.list_jobs(JobsQuery(), deadline=harness.time.now + 60)
 
     run(scenario())
-    assert [request.url.path for request in world.requests] == ["/v3/auth/tokens"]
-    assert world.events.rejected is True
-    assert world.events.errors == [("create_token", "auth", None)]
+    assert [request.url.path for request in harness.requests] == ["/v3/auth/tokens"]
+    assert harness.events.rejected is True
+    assert harness.events.errors == [("create_token", "auth", None)]
 
 
 def test_a_given_token_is_sent_and_not_signed(tmp_path: Path) -> None:
@@ -514,14 +533,14 @@ def test_a_given_token_is_sent_and_not_signed(tmp_path: Path) -> None:
             return reply(200, {"projects": [{"id": "p9", "name": "cn-north-4"}]})
         return jobs("a")
 
-    world = World(answer, auth=TokenAuth(file), project_id=None)
-    run(world.list_jobs())
-    first, second = world.requests
+    harness = ClientHarness(answer, auth=TokenAuth(file), project_id=None)
+    run(harness.list_jobs())
+    first, second = harness.requests
     assert {request.headers["X-Auth-Token"] for request in (first, second)} == {"MIIF-given"}
     assert "Authorization" not in second.headers
     assert "X-Project-Id" not in second.headers
     assert second.url.path == "/v1/p9/ttsc/tts-jobs"
-    assert world.events.requests == [("get_project", "200"), ("list_jobs", "200")]
+    assert harness.events.requests == [("get_project", "200"), ("list_jobs", "200")]
 
 
 def test_fingerprints_differ_by_part_and_reveal_nothing() -> None:

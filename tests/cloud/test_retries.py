@@ -14,7 +14,7 @@ from exporter.cloud.http.rate_limit import EndpointLimiter, NoTimeLeft, RateLimi
 from exporter.cloud.shared_limits import SharedLimits
 from exporter.errors import ApiError
 from exporter.ledger.record import JobsQuery
-from tests.cloud.world import FakeTime, World, gateway, jobs, reply, run, script, target
+from tests.cloud.harness import ClientHarness, FakeTime, gateway, jobs, reply, run, script, target
 
 Sleeper = asyncio.Future[None]
 
@@ -35,11 +35,11 @@ Sleeper = asyncio.Future[None]
 def test_throttling_is_waited_for(headers: dict[str, str], text: str, waits: float) -> None:
     """After a 429 the next request comes when the API said, or two to five seconds later."""
     refused = reply(429, {"error_code": "APIG.0308", "error_msg": text}, headers)
-    world = World(script([refused, jobs("a")]))
-    run(world.list_jobs())
-    assert world.time.slept == [pytest.approx(waits)]
-    assert world.events.waited == pytest.approx(waits)
-    assert world.events.retries == ["list_jobs"]
+    harness = ClientHarness(script([refused, jobs("a")]))
+    run(harness.list_jobs())
+    assert harness.time.slept == [pytest.approx(waits)]
+    assert harness.events.waited == pytest.approx(waits)
+    assert harness.events.retries == ["list_jobs"]
 
 
 def test_retry_after_date_is_read_on_the_apis_clock() -> None:
@@ -47,81 +47,81 @@ def test_retry_after_date_is_read_on_the_apis_clock() -> None:
     refused = reply(
         429, None, {"Retry-After": "Wed, 19 Nov 2025 09:00:09 GMT", "Date": "Wed, 19 Nov 2025 09:00:00 GMT"}
     )
-    world = World(script([refused, jobs("a")]))
-    run(world.list_jobs())
-    assert world.time.slept == [pytest.approx(9.5)]
+    harness = ClientHarness(script([refused, jobs("a")]))
+    run(harness.list_jobs())
+    assert harness.time.slept == [pytest.approx(9.5)]
 
 
 def test_an_absurd_retry_after_is_bounded() -> None:
     """A Retry-After of years silences the exporter for an hour, not for good."""
-    world = World(script([reply(429, None, {"Retry-After": "99999999999"}), jobs("a")]))
-    run(world.list_jobs(seconds=10_000.0))
-    assert world.time.slept == [pytest.approx(3600.5)]
+    harness = ClientHarness(script([reply(429, None, {"Retry-After": "99999999999"}), jobs("a")]))
+    run(harness.list_jobs(seconds=10_000.0))
+    assert harness.time.slept == [pytest.approx(3600.5)]
 
 
 def test_throttling_silences_everyone_with_the_same_credentials() -> None:
     """After a 429 to one target, another with the same credentials waits as long before its request."""
-    world = World(script([reply(429, None, {"Retry-After": "20"}), jobs("a")]))
-    other = world.connect(target(name="other"))
+    harness = ClientHarness(script([reply(429, None, {"Retry-After": "20"}), jobs("a")]))
+    other = harness.connect(target(name="other"))
 
     async def scenario() -> None:
         with pytest.raises(ApiError, match="throttled"):
-            await world.list_jobs(seconds=5.0)
-        await other.list_jobs(JobsQuery(), deadline=world.time.now + 60.0)
+            await harness.list_jobs(seconds=5.0)
+        await other.list_jobs(JobsQuery(), deadline=harness.time.now + 60.0)
 
     run(scenario())
-    assert world.time.slept == [pytest.approx(20.5)]
+    assert harness.time.slept == [pytest.approx(20.5)]
 
 
 def test_backoff_grows_and_is_jittered() -> None:
     """Waits double from half a second and are scaled by the jitter."""
-    world = World(lambda request: reply(503))
+    harness = ClientHarness(lambda request: reply(503))
     with pytest.raises(ApiError):
-        run(world.list_jobs())
-    assert world.time.slept == [pytest.approx(wait) for wait in (0.25, 0.5, 1.0, 2.0)]
+        run(harness.list_jobs())
+    assert harness.time.slept == [pytest.approx(wait) for wait in (0.25, 0.5, 1.0, 2.0)]
 
 
 @pytest.mark.parametrize("seconds", [0.0, -5.0], ids=["now", "past"])
 def test_no_request_after_the_deadline(seconds: float) -> None:
     """A deadline that has passed costs no request at all."""
-    world = World(lambda request: jobs("a"))
+    harness = ClientHarness(lambda request: jobs("a"))
     with pytest.raises(ApiError) as caught:
-        run(world.list_jobs(seconds=seconds))
-    assert (str(caught.value.kind), world.requests) == ("timeout", [])
+        run(harness.list_jobs(seconds=seconds))
+    assert (str(caught.value.kind), harness.requests) == ("timeout", [])
 
 
 @pytest.mark.parametrize(("status", "code"), [(429, "APIG.0308"), (503, "APIG.0613")])
 def test_the_last_real_error_is_reported_at_once(status: int, code: str) -> None:
     """When the next wait would pass the deadline, the API's own error is raised without sleeping."""
-    world = World(lambda request: gateway(status, code, "slow", Retry_After="30"))
+    harness = ClientHarness(lambda request: gateway(status, code, "slow", Retry_After="30"))
     with pytest.raises(ApiError) as caught:
-        run(world.list_jobs(seconds=20.0))
-    assert (caught.value.code, world.time.slept, len(world.requests)) == (code, [], 1)
+        run(harness.list_jobs(seconds=20.0))
+    assert (caught.value.code, harness.time.slept, len(harness.requests)) == (code, [], 1)
     assert caught.value.retry_after == 30.0
 
 
 def test_the_rate_limit_leaves_the_real_error_in_front() -> None:
     """When the rate limit leaves no room for a retry, the error is the API's and not the limiter's."""
-    world = World(lambda request: reply(503), rate_limit=0.1)
+    harness = ClientHarness(lambda request: reply(503), rate_limit=0.1)
     with pytest.raises(ApiError) as caught:
-        run(world.list_jobs(seconds=5.0))
-    assert (caught.value.status, len(world.requests)) == (503, 1)
+        run(harness.list_jobs(seconds=5.0))
+    assert (caught.value.status, len(harness.requests)) == (503, 1)
 
 
 def test_a_pause_longer_than_the_deadline_says_so() -> None:
     """A poll that could never get its turn fails at once, and says why."""
-    world = World(lambda request: reply(429, None, {"Retry-After": "60"}))
+    harness = ClientHarness(lambda request: reply(429, None, {"Retry-After": "60"}))
 
     async def scenario() -> None:
         with pytest.raises(ApiError):
-            await world.list_jobs(seconds=10.0)
+            await harness.list_jobs(seconds=10.0)
         said = r"throttles these credentials: nothing is sent for 60\.5 s: .* \(Retry-After: 60 s\)"
         with pytest.raises(ApiError, match=said) as caught:
-            await world.list_jobs(seconds=10.0)
+            await harness.list_jobs(seconds=10.0)
         assert str(caught.value.kind) == "throttled"
 
     run(scenario())
-    assert len(world.requests) == 1
+    assert len(harness.requests) == 1
 
 
 @pytest.mark.parametrize(
@@ -138,9 +138,9 @@ def test_a_pause_longer_than_the_deadline_says_so() -> None:
 )
 def test_faults_of_the_way_are_retried(fault: Exception) -> None:
     """Timeouts and broken connections are tried again, as one more request each."""
-    world = World(script([fault, jobs("a")]))
-    assert [record.job_id for record in run(world.list_jobs()).records] == ["a"]
-    assert [code for _, code in world.events.requests] == ["none", "200"]
+    harness = ClientHarness(script([fault, jobs("a")]))
+    assert [record.job_id for record in run(harness.list_jobs()).records] == ["a"]
+    assert [code for _, code in harness.events.requests] == ["none", "200"]
 
 
 def test_requests_are_spaced_by_the_rate_retries_included() -> None:
@@ -148,19 +148,19 @@ def test_requests_are_spaced_by_the_rate_retries_included() -> None:
     sent: list[float] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
-        sent.append(world.time.now)
+        sent.append(harness.time.now)
         return jobs("a")
 
-    world = World(answer, rate_limit=5.0)
+    harness = ClientHarness(answer, rate_limit=5.0)
 
     async def scenario() -> None:
         for _ in range(10):
-            await world.list_jobs()
+            await harness.list_jobs()
 
     run(scenario())
     assert [round(time - sent[0], 6) for time in sent] == [round(0.2 * n, 6) for n in range(10)]
-    assert world.events.waited == pytest.approx(1.8)
-    assert world.events.rates == [5.0]
+    assert harness.events.waited == pytest.approx(1.8)
+    assert harness.events.rates == [5.0]
 
 
 @settings(max_examples=60, deadline=None)
@@ -199,11 +199,11 @@ def test_two_requests_at_a_time() -> None:
         under_way -= 1
         return jobs("a")
 
-    world = World(slow)
+    harness = ClientHarness(slow)
 
     async def scenario() -> None:
-        await world.list_jobs()  # afterwards the credentials are known to be good
-        await asyncio.gather(*(world.list_jobs() for _ in range(5)))
+        await harness.list_jobs()  # afterwards the credentials are known to be good
+        await asyncio.gather(*(harness.list_jobs() for _ in range(5)))
 
     run(scenario())
     assert most == 2
@@ -274,11 +274,11 @@ def test_cancellation_is_not_swallowed_and_frees_the_slot() -> None:
         begun.set()
         return await asyncio.sleep(3600, reply(200))
 
-    world = World(hang)
+    harness = ClientHarness(hang)
 
     async def scenario() -> None:
         for _ in range(3):  # more than there are slots
-            task = asyncio.create_task(world.list_jobs())
+            task = asyncio.create_task(harness.list_jobs())
             await begun.wait()
             begun.clear()
             task.cancel()
@@ -286,4 +286,4 @@ def test_cancellation_is_not_swallowed_and_frees_the_slot() -> None:
                 await task
 
     run(scenario())
-    assert world.events.requests == [("list_jobs", "none")] * 3
+    assert harness.events.requests == [("list_jobs", "none")] * 3

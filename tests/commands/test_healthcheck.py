@@ -40,7 +40,7 @@ def mutual(version: ssl.TLSVersion) -> ssl.SSLContext:
     return context
 
 
-class Server(threading.Thread):
+class FixedReplyServer(threading.Thread):
     """Gives every client the same bytes; without any it accepts and keeps silent until the end."""
 
     def __init__(self, reply: bytes | None, tls: ssl.SSLContext | None = None) -> None:
@@ -77,8 +77,8 @@ class Server(threading.Thread):
 
 
 @contextlib.contextmanager
-def serving(reply: bytes | None, tls: ssl.SSLContext | None = None) -> Iterator[Server]:
-    server = Server(reply, tls)
+def serving(reply: bytes | None, tls: ssl.SSLContext | None = None) -> Iterator[FixedReplyServer]:
+    server = FixedReplyServer(reply, tls)
     server.start()
     try:
         yield server

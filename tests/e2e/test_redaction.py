@@ -42,7 +42,7 @@ TOLD = {
 """What the echo server knows of each target."""
 
 
-class World:
+class ProgramFolder:
     """One folder with everything that the program is started with."""
 
     def __init__(self, folder: Path, server: EchoServer, pair: Pair) -> None:
@@ -125,80 +125,80 @@ def authority(tool: Tool, tmp_path: Path) -> Authority:
     return Authority(tool("openssl"), tmp_path)
 
 
-def misplaced(world: World) -> None:
+def misplaced(program: ProgramFolder) -> None:
     """Secrets as keys, in lists, as paths, under wrong names, in wrong types."""
     every = list(SECRETS.values())
     auths: dict[str, Any] = {
         "a": {"aksk": {"access_key": every, "secret_key": {every[0]: every[1]}}},
-        "b": {"aksk": {"access_key_file": every[2], "secret_key_file": world.hash}},
+        "b": {"aksk": {"access_key_file": every[2], "secret_key_file": program.hash}},
         "c": {every[3]: every[4]},
         "d": {"token": every[5]},
         "e": {"password": {"domain": every, "username": [], "password": every[6] + "\n" + every[7]}},
         "f": every[8],
     }
-    world.write(auths, storage={"url": f"postgresql://u:{SECRETS['Storage']}@h/d", every[9]: every[10]})
+    program.write(auths, storage={"url": f"postgresql://u:{SECRETS['Storage']}@h/d", every[9]: every[10]})
 
 
-def misplaced_in_web(world: World) -> None:
+def misplaced_in_web(program: ProgramFolder) -> None:
     """The same for the web configuration."""
     every = list(SECRETS.values())
-    users = {"alice": SECRETS["Basic"], world.hash: "x", "bob": world.hash + "x"}
-    world.write_web(
-        users, rate_limit=world.hash, http_server_config={"headers": {"X-Frame-Options": every[0]}}
+    users = {"alice": SECRETS["Basic"], program.hash: "x", "bob": program.hash + "x"}
+    program.write_web(
+        users, rate_limit=program.hash, http_server_config={"headers": {"X-Frame-Options": every[0]}}
     )
 
 
-def errors_while_it_runs(world: World, exporter: Exporter, client: httpx.Client) -> None:
+def errors_while_it_runs(program: ProgramFolder, exporter: Exporter, client: httpx.Client) -> None:
     """Every answer of the echo server for every target; then bad reloads; then refused credentials."""
-    projects = [f"{name}-project" for name in world.auths()]
-    served = world.server.served
+    projects = [f"{name}-project" for name in program.auths()]
+    served = program.server.served
     wait_for("every bad answer", lambda: all(served[p] >= BAD_ANSWERS for p in projects), 60)
     wait_for("a job's message", lambda: "the server received" in client.get("/api/v1/status").text, 60)
-    look_around(world, client)
+    look_around(program, client)
     assert exporter.process is not None
-    misplaced(world)
-    assert world.ask(client, "/-/reload", "POST").status_code == 500
-    misplaced_in_web(world)
+    misplaced(program)
+    assert program.ask(client, "/-/reload", "POST").status_code == 500
+    misplaced_in_web(program)
     wait_for("the web configuration's complaint", lambda: "not reloaded" in exporter.log(), 20)
-    world.server.refusing = True
+    program.server.refusing = True
     before = dict(served)
-    auths = world.auths()
+    auths = program.auths()
     auths["inline"]["aksk"]["secret_key"] = SECRETS["Rotated"]
-    (world.folder / "FileSk").write_text(SECRETS["LaterSk"])
-    world.write(auths)
-    assert world.ask(client, "/-/reload", "POST").status_code == 200
+    (program.folder / "FileSk").write_text(SECRETS["LaterSk"])
+    program.write(auths)
+    assert program.ask(client, "/-/reload", "POST").status_code == 200
     exporter.process.popen.send_signal(signal.SIGHUP)
     # The others may be left alone already: too many of the server's errors look like refused keys.
     asking = ["inline-project", "files-project"]
     wait_for("refusals", lambda: all(served[p] > before[p] for p in asking), 60)
-    look_around(world, client)
+    look_around(program, client)
 
 
-def look_around(world: World, client: httpx.Client) -> None:
+def look_around(program: ProgramFolder, client: httpx.Client) -> None:
     for path in ("/", "/metrics", "/api/v1/status", "/-/ready", "/nowhere"):
-        world.ask(client, path)
-    world.ask(client, "/metrics", headers={"accept": "application/openmetrics-text"})
-    world.ask(client, "/", auth=("alice", SECRETS["Storage"]))
-    world.ask(client, "/", auth=(SECRETS["Basic"], "x"))
-    world.ask(client, "/", "BREW")
+        program.ask(client, path)
+    program.ask(client, "/metrics", headers={"accept": "application/openmetrics-text"})
+    program.ask(client, "/", auth=("alice", SECRETS["Storage"]))
+    program.ask(client, "/", auth=(SECRETS["Basic"], "x"))
+    program.ask(client, "/", "BREW")
 
 
-def commands(world: World) -> None:
+def commands(program: ProgramFolder) -> None:
     """What ends by itself, on good and on bad files; and a store whose password is of no use."""
-    both = ("--config.file", str(world.config), "--web.config.file", str(world.web))
-    world.write(world.auths())
-    world.write_web({"alice": world.hash})
-    world.run("check", "check", *both)
+    both = ("--config.file", str(program.config), "--web.config.file", str(program.web))
+    program.write(program.auths())
+    program.write_web({"alice": program.hash})
+    program.run("check", "check", *both)
     store = {"url": "postgresql://u@127.0.0.1:1/d", "password_file": "Storage"}
-    world.write(world.auths(), storage=store)
-    world.run("storage", *both, "--web.listen-address=127.0.0.1:0", "--log.level=debug")
-    world.write(world.auths(), storage={**store, "password": SECRETS["Storage"]})
-    world.run("check storage", "check", *both)
-    misplaced(world)
-    misplaced_in_web(world)
-    world.run("check bad", "check", *both)
-    world.run("serve bad", *both, "--web.listen-address=127.0.0.1:0")
-    assert world.outputs["check bad"].startswith("1 ")
+    program.write(program.auths(), storage=store)
+    program.run("storage", *both, "--web.listen-address=127.0.0.1:0", "--log.level=debug")
+    program.write(program.auths(), storage={**store, "password": SECRETS["Storage"]})
+    program.run("check storage", "check", *both)
+    misplaced(program)
+    misplaced_in_web(program)
+    program.run("check bad", "check", *both)
+    program.run("serve bad", *both, "--web.listen-address=127.0.0.1:0")
+    assert program.outputs["check bad"].startswith("1 ")
 
 
 @pytest.mark.e2e
@@ -215,10 +215,10 @@ def test_no_secret_is_in_any_output(
         monkeypatch.setenv("HC_CONTAINER_AUTHORIZATION_TOKEN_FILE", str(tmp_path / "PodProof"))
         fields = {"access": "PodAk", "secret": "PodSk", "securitytoken": "PodSt"}
         server.pod_keys = {field: SECRETS[name] for field, name in fields.items()}
-        world = World(tmp_path, server, pair)
-        exporter = Exporter(world.config, tmp_path)
+        program = ProgramFolder(tmp_path, server, pair)
+        exporter = Exporter(program.config, tmp_path)
         exporter.start(
-            f"--web.config.file={world.web}", "--web.enable-lifecycle", "--log.level=debug",
+            f"--web.config.file={program.web}", "--web.enable-lifecycle", "--log.level=debug",
             f"--log.format={style}",
         )  # fmt: skip
         try:
@@ -227,23 +227,23 @@ def test_no_secret_is_in_any_output(
                 verify=authority.client_context(), auth=("alice", SECRETS["Basic"]), timeout=10,
             ) as client:  # fmt: skip
                 wait_for("the log", lambda: "listening" in exporter.log())
-                errors_while_it_runs(world, exporter, client)
+                errors_while_it_runs(program, exporter, client)
             assert exporter.process is not None
             exporter.process.popen.send_signal(signal.SIGTERM)
             rest, _ = exporter.process.popen.communicate(timeout=20)
         finally:
             exporter.kill()
-        world.outputs |= {"log": exporter.log(), "stdout": rest.decode()}
+        program.outputs |= {"log": exporter.log(), "stdout": rest.decode()}
         for file in tmp_path.glob("*.db*"):
-            world.outputs[file.name] = file.read_bytes().decode("latin-1")
-        commands(world)
-        assert MARK in world.outputs["log"]
-        assert any("the server received" in text for text in world.outputs.values())
+            program.outputs[file.name] = file.read_bytes().decode("latin-1")
+        commands(program)
+        assert MARK in program.outputs["log"]
+        assert any("the server received" in text for text in program.outputs.values())
         assert server.tokens
         leaks = [
             f"{secret} in {name}: …{text[max(0, (at := text.find(needle)) - 200) : at + 20]}"
-            for secret, needle in world.needles().items()
-            for name, text in world.outputs.items()
+            for secret, needle in program.needles().items()
+            for name, text in program.outputs.items()
             if needle in text
         ]
     assert leaks == [], "\n".join(leaks)

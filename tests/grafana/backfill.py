@@ -17,7 +17,7 @@ from typing import Final
 
 from testkit.processes import free_port, get, wait_for
 from tests.conftest import Tool
-from tests.grafana.history import Scrape
+from tests.grafana.history import TimedScrape
 from tests.prometheus.stack import program
 
 EVERY: Final = "10s"
@@ -25,7 +25,7 @@ EVERY: Final = "10s"
 PATIENCE: Final = 120.0
 
 
-def exposition(scrape: Scrape, labels: str) -> Iterator[str]:
+def exposition(scrape: TimedScrape, labels: str) -> Iterator[str]:
     """The lines of a scrape with a time, and with the labels that Prometheus would add."""
     for line in scrape.text.splitlines():
         if line.startswith("# TYPE"):

@@ -45,7 +45,7 @@ BLOCK: Final = 2 * HOUR
 """promtool reads its whole input once per two hours of it."""
 
 
-class Scrape(NamedTuple):
+class TimedScrape(NamedTuple):
     at: float
     text: str
 
@@ -73,8 +73,8 @@ class Time:
         self.now += max(0.0, seconds)
 
 
-class Wire(httpx.AsyncBaseTransport):
-    """Into the simulator, and every answer takes a little while."""
+class DelayedTransport(httpx.AsyncBaseTransport):
+    """Into the simulator's application without a socket, and every answer takes a little while."""
 
     def __init__(self, inner: httpx.ASGITransport, clock: Time) -> None:
         self._inner = inner
@@ -111,7 +111,7 @@ class Recorder:
             wall=clock,
             sleep=clock.sleep,
             jitter=random.Random(3).random,
-            transport=Wire(httpx.ASGITransport(app=build_app(cloud)), clock),
+            transport=DelayedTransport(httpx.ASGITransport(app=build_app(cloud)), clock),
         )
         _, _, self.poller = assemble(
             self.client,
@@ -133,18 +133,18 @@ class Recorder:
             sleep=clock.sleep,
         )
 
-    async def scrape(self, at: float) -> Scrape:
+    async def scrape(self, at: float) -> TimedScrape:
         """Poll at this time, or as soon after it as the one before has ended, and show the result."""
         self.clock.now = max(self.clock.now, at)
         await self.poller.poll()
-        return Scrape(at, self.exposition.render(Format.PROMETHEUS).decode())
+        return TimedScrape(at, self.exposition.render(Format.PROMETHEUS).decode())
 
     async def close(self) -> None:
         await self.client.aclose()
         self.store.close()
 
 
-async def live(times: Sequence[float], *, script: Script, rate: float) -> AsyncIterator[Scrape]:
+async def live(times: Sequence[float], *, script: Script, rate: float) -> AsyncIterator[TimedScrape]:
     """What a scrape showed at each of these times; the script begins at the first."""
     with tempfile.TemporaryDirectory() as folder:
         recorder = Recorder(Time(times[0]), script, rate, Path(folder))
@@ -158,7 +158,7 @@ async def live(times: Sequence[float], *, script: Script, rate: float) -> AsyncI
 # --- from scrapes to blocks -----------------------------------------------------------------------------
 
 
-def samples(scrape: Scrape, labels: str) -> Iterator[str]:
+def samples(scrape: TimedScrape, labels: str) -> Iterator[str]:
     """The lines of a scrape as Prometheus would keep them: with its labels, and with the time."""
     for line in scrape.text.splitlines():
         if line.startswith("#"):
@@ -168,14 +168,14 @@ def samples(scrape: Scrape, labels: str) -> Iterator[str]:
         yield f"{name}{{{labels}{',' + rest if brace else '}'} {value} {scrape.at:.3f}\n"
 
 
-def own(at: float, alerts: Iterable[Alert]) -> Scrape:
+def own(at: float, alerts: Iterable[Alert]) -> TimedScrape:
     """What Prometheus adds itself."""
     firing = [
         f'ALERTS{{alertname="{alert.name}",alertstate="firing",severity="{alert.severity}",{alert.labels}}} 1'
         for alert in alerts
         if alert.start <= at <= alert.end
     ]
-    return Scrape(at, "\n".join(["up 1", *firing]))
+    return TimedScrape(at, "\n".join(["up 1", *firing]))
 
 
 class Blocks:

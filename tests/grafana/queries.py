@@ -29,7 +29,7 @@ class Panel(NamedTuple):
         return f"{self.dashboard}: {self.title}"
 
 
-class Query(NamedTuple):
+class DashboardQuery(NamedTuple):
     panel: Panel
     ref_id: str
     expr: str
@@ -54,9 +54,9 @@ def panels() -> list[Panel]:
     ]
 
 
-def queries() -> list[Query]:
+def queries() -> list[DashboardQuery]:
     return [
-        Query(panel, target["refId"], target["expr"], bool(target.get("instant")))
+        DashboardQuery(panel, target["refId"], target["expr"], bool(target.get("instant")))
         for panel in panels()
         for target in panel.model["targets"]
     ]

@@ -19,7 +19,7 @@ from grafana.build import FOLDER, dashboards
 from grafana.further import NOT_SHOWN
 from grafana.further import panels as further_panels
 from grafana.panels import CLASSES
-from tests.grafana.queries import LABELS_OF_PROMETHEUS, Panel, Query, panels, queries, resolved
+from tests.grafana.queries import LABELS_OF_PROMETHEUS, DashboardQuery, Panel, panels, queries, resolved
 
 ROOT = Path(__file__).parent.parent.parent
 NAMES = sorted(dashboards())
@@ -141,13 +141,13 @@ def test_a_panel_explains_itself(panel: Panel) -> None:
 
 
 @every_query
-def test_a_query_is_promql(query: Query) -> None:
+def test_a_query_is_promql(query: DashboardQuery) -> None:
     """With the variables filled in, Prometheus' grammar accepts it."""
     promql_parser.parse(resolved(query.expr))
 
 
 @every_query
-def test_a_query_uses_only_metrics_and_labels_that_we_publish(query: Query) -> None:
+def test_a_query_uses_only_metrics_and_labels_that_we_publish(query: DashboardQuery) -> None:
     """A renamed metric or label, or a suffix of another type, fails here and not at three in the morning."""
     found = list(selectors(promql_parser.parse(resolved(query.expr))))
     assert found or "vector(" in query.expr
@@ -163,7 +163,7 @@ def test_a_query_uses_only_metrics_and_labels_that_we_publish(query: Query) -> N
 
 
 @every_query
-def test_labels_that_are_grouped_by_exist(query: Query) -> None:
+def test_labels_that_are_grouped_by_exist(query: DashboardQuery) -> None:
     """``sum by (typo)`` is valid PromQL, and quietly one number."""
     ours = set().union(*(metric.labels for metric in METRICS))
     known = ours | LABELS_OF_PROMETHEUS | {"le", "alert", "severity"}
@@ -174,7 +174,7 @@ def test_labels_that_are_grouped_by_exist(query: Query) -> None:
 
 
 @every_query
-def test_rates_follow_the_resolution(query: Query) -> None:
+def test_rates_follow_the_resolution(query: DashboardQuery) -> None:
     """Panels that are drawn along time use $__rate_interval, except where a window is part of the meaning."""
     if query.instant or "rate(" not in query.expr:
         return
@@ -189,7 +189,7 @@ WITH_EXEMPLARS = [
 
 
 @pytest.mark.parametrize("query", WITH_EXEMPLARS, ids=str)
-def test_exemplars_are_on_where_the_exporter_has_them(query: Query) -> None:
+def test_exemplars_are_on_where_the_exporter_has_them(query: DashboardQuery) -> None:
     """A click on a point leads to a job's id; the median needs no second set of them."""
     targets = query.panel.model["targets"]
     assert any(target["exemplar"] for target in targets)
@@ -199,7 +199,7 @@ COSTS = [query for query in queries() if "price_per_million" in query.expr]
 
 
 @pytest.mark.parametrize("query", COSTS, ids=str)
-def test_cost_is_hidden_without_a_price(query: Query) -> None:
+def test_cost_is_hidden_without_a_price(query: DashboardQuery) -> None:
     """At a price of 0, the default, there is no number at all, and the panel says why."""
     assert query.expr.endswith(" and on () (vector($price_per_million) > 0)")
     assert query.panel.model["fieldConfig"]["defaults"]["noValue"] == "set a price"

@@ -16,8 +16,8 @@ import pytest
 from exporter.simulator.incidents import DEMO_SCRIPT
 from tests.conftest import Tool
 from tests.grafana.backfill import exposition, prometheus
-from tests.grafana.history import DAY, Alert, Scrape, live, own, replica
-from tests.grafana.queries import Query, queries, resolved
+from tests.grafana.history import DAY, Alert, TimedScrape, live, own, replica
+from tests.grafana.queries import DashboardQuery, queries, resolved
 
 END = 1_736_946_000.0
 """A whole hour; wherever in time the machine is that tests. Prometheus refuses samples from the future."""
@@ -29,18 +29,18 @@ GAUGES = ("metastudio_api_rate_limit", "metastudio_api_credentials")
 """The API's metrics that are the same on every replica."""
 
 
-def history() -> list[Scrape]:
+def history() -> list[TimedScrape]:
     """The demo as the exporter shows it, polled every quarter and scraped every half of a minute."""
     # No sample lies on the edge of a range: whether it belongs to it depends on Prometheus' release.
     times = [END - 8 - ROUND + 15.0 * step for step in range(int(ROUND / 15) + 1)]
 
-    async def collect() -> list[Scrape]:
+    async def collect() -> list[TimedScrape]:
         return [scrape async for scrape in live(times, script=DEMO_SCRIPT, rate=60.0)]
 
     return asyncio.run(collect())[::2]
 
 
-def idle(scrape: Scrape) -> Scrape:
+def idle(scrape: TimedScrape) -> TimedScrape:
     """A replica that does not poll: the same books, and nothing of its own done."""
     lines = (
         f"{line.rpartition(' ')[0]} 0"
@@ -54,7 +54,7 @@ def idle(scrape: Scrape) -> Scrape:
 Series = dict[tuple[tuple[str, str], ...], list[tuple[float, float]]]
 
 
-def ask(prometheus: str, query: Query, target: str) -> Series:
+def ask(prometheus: str, query: DashboardQuery, target: str) -> Series:
     """What the panel would get: series by their labels, without the target's; of histograms, each bucket."""
     expr = resolved(query.expr, target=target, __range="20m")
     asked: dict[str, Any] = {"query": expr}
@@ -79,7 +79,7 @@ def ask(prometheus: str, query: Query, target: str) -> Series:
     return found
 
 
-def past(scrapes: list[Scrape]) -> Iterator[str]:
+def past(scrapes: list[TimedScrape]) -> Iterator[str]:
     """Target ``demo`` from three replicas, and ``alone``, the same from one; yesterday and last week too."""
     alerts = [
         Alert("MetaStudioTTSThrottled", "warning", END - 600, END, f'target="{name}"')

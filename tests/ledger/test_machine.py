@@ -25,18 +25,18 @@ from exporter.ledger.totals import FOLDED_LABEL_SET
 from exporter.ledger.watermarks import Watermarks
 from exporter.store.base import Commit
 from testkit.world import MINUTE, SECOND, START, quick_store
+from tests.ledger.machine_api import JOBS, MANY, MESSAGES, STATES, ApiState, Wanted
 from tests.ledger.machine_model import OVERLAP, RULES, MinuteKey, Model, remembered, whole
-from tests.ledger.machine_world import JOBS, MANY, MESSAGES, STATES, Wanted, World
 
 
-class Machine(RuleBasedStateMachine):
-    """A world of jobs, the ledger, and the model; a crash throws away what was not committed."""
+class LedgerMachine(RuleBasedStateMachine):
+    """An API's jobs, the ledger, and the model; a crash throws away what was not committed."""
 
     def __init__(self) -> None:
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
         self.store = quick_store(Path(self.folder.name) / "books.db")
-        self.world = World()
+        self.api = ApiState()
         self.model, self.saved = Model(), Model()
         self.shown: list[tuple[Record, Sighting]] = []
         self.ledger = self._load()
@@ -56,7 +56,7 @@ class Machine(RuleBasedStateMachine):
         self.minutes, self.characters = self._stored_minutes()
         return ledger
 
-    # --- the world ------------------------------------------------------------------------------------
+    # --- the API --------------------------------------------------------------------------------------
 
     @initialize(
         past=st.lists(st.tuples(st.integers(0, 300), JOBS)),
@@ -64,11 +64,11 @@ class Machine(RuleBasedStateMachine):
         latency=st.sampled_from((0, 100)),
     )
     def begin(self, past: list[tuple[int, Wanted]], first: list[Wanted], latency: int) -> None:
-        self.world.latency = latency
+        self.api.latency = latency
         for age, wanted in past:
-            self.world.make(START - age * SECOND, wanted)
-        self.ledger.start(self.world.now)
-        self.model.start(self.world.now)
+            self.api.make(START - age * SECOND, wanted)
+        self.ledger.start(self.api.now)
+        self.model.start(self.api.now)
         self.read_until = START
         self.commit()
         self.create(first)
@@ -78,18 +78,18 @@ class Machine(RuleBasedStateMachine):
     def create(self, jobs: list[Wanted]) -> None:
         for number, wanted in enumerate(jobs):
             # Some APIs show whole seconds, others fractions.
-            self.world.make(self.world.now if number % 2 else whole(self.world.now), wanted)
+            self.api.make(self.api.now if number % 2 else whole(self.api.now), wanted)
 
     @rule(milliseconds=st.sampled_from((300, 1000, 5000, 15_000, 30_000, 90_000)))
     def wait(self, milliseconds: int) -> None:
-        self.world.now += milliseconds
+        self.api.now += milliseconds
 
-    @precondition(lambda self: self.world.things)
+    @precondition(lambda self: self.api.things)
     @rule(which=MANY, wanted=JOBS, state=st.sampled_from(STATES), message=st.sampled_from(MESSAGES))
     def change(self, which: list[int], wanted: Wanted, state: str, message: str) -> None:
         """Jobs end, or go back, or turn into another kind."""
         for pick in which:
-            thing = self.world.pick(pick)
+            thing = self.api.pick(pick)
             thing.record = replace(
                 thing.record,
                 job_state=state,
@@ -99,18 +99,18 @@ class Machine(RuleBasedStateMachine):
                 fail_msg=message,
             )
 
-    @precondition(lambda self: self.world.things)
+    @precondition(lambda self: self.api.things)
     @rule(which=MANY)
     def vanish(self, which: list[int]) -> None:
         """Records are deleted."""
         for pick in which:
-            thing = self.world.pick(pick)
+            thing = self.api.pick(pick)
             thing.deleted = thing.exempt = True
 
     @rule(ended=st.booleans())
     def come_back(self, ended: bool) -> None:
         """What was deleted is listed again, and has perhaps ended meanwhile."""
-        for thing in self.world.things.values():
+        for thing in self.api.things.values():
             if thing.deleted and ended:
                 thing.record = replace(thing.record, job_state="SUCCEED")
             thing.deleted = False
@@ -118,7 +118,7 @@ class Machine(RuleBasedStateMachine):
     # --- looking --------------------------------------------------------------------------------------
 
     def _sighting(self, since: int | None, until: int | None) -> Sighting:
-        return Sighting(self.world.now, self.world.now + self.world.latency, since, until)
+        return Sighting(self.api.now, self.api.now + self.api.latency, since, until)
 
     def _show(self, record: Record, sighting: Sighting) -> None:
         self.model.see(record, sighting)
@@ -131,18 +131,18 @@ class Machine(RuleBasedStateMachine):
 
         An API whose time filter is off shows others, too: those are never new.
         """
-        since = whole(self.world.now) - back * SECOND
-        listed = self.world.listed(since if filtered else 0, self.world.now)
+        since = whole(self.api.now) - back * SECOND
+        listed = self.api.listed(since if filtered else 0, self.api.now)
         if not filtered:  # such a record must show by itself that it does not belong there
             listed = [record for record in listed if record.create_time is not None]
         for pick in which if listed else ():
-            self._show(listed[pick % len(listed)], self._sighting(since, self.world.now))
+            self._show(listed[pick % len(listed)], self._sighting(since, self.api.now))
 
     @rule(digest=st.sampled_from("ab"))
     def see_rubbish(self, digest: str) -> None:
         """An element that is no record at all."""
         rubbish = Record(None, None, "unknown", "unknown", "unknown", malformed=digest)
-        self._show(rubbish, self._sighting(START, self.world.now))
+        self._show(rubbish, self._sighting(START, self.api.now))
 
     @precondition(lambda self: self.shown)
     @rule(which=MANY)
@@ -154,10 +154,10 @@ class Machine(RuleBasedStateMachine):
     def _read(self, since: int, until: int, *, empty: bool = False) -> None:
         """A complete read of a window, asked for a second wider; or the API shows nothing, and means it."""
         asked = since - SECOND
-        listed = [] if empty else self.world.listed(asked, until)
+        listed = [] if empty else self.api.listed(asked, until)
         shown = {record.job_id for record in listed if record.job_id is not None}
         if empty:
-            self.hidden |= {str(record.job_id) for record in self.world.listed(asked, until)}
+            self.hidden |= {str(record.job_id) for record in self.api.listed(asked, until)}
         for record in listed:
             self._show(record, self._sighting(asked, until))
         missing = self.ledger.missing(since, until, shown)
@@ -169,14 +169,14 @@ class Machine(RuleBasedStateMachine):
     def read_edge(self, which: list[int], up_to: bool) -> None:
         """A window that ends, or begins, with the very second of a job."""
         for pick in which:
-            second = whole(self.world.pick(pick).created)
+            second = whole(self.api.pick(pick).created)
             since = second - 30 * SECOND if up_to else second
             self._read(since, since + 30 * SECOND)
 
     def _miss(self, name: str, missed_by: MissedBy) -> None:
         before = self.model.accounts[name].given_up
-        gone = self.model.miss(name, self.world.now, missed_by)
-        assert self.ledger.miss(name, self.world.now, missed_by) == gone
+        gone = self.model.miss(name, self.api.now, missed_by)
+        assert self.ledger.miss(name, self.api.now, missed_by) == gone
         news = self.model.accounts[name].given_up and not before
         assert self.ledger.missing_jobs.take_exempt() == ([name] if news else [])
 
@@ -190,12 +190,12 @@ class Machine(RuleBasedStateMachine):
         if self.read_until < self.model.evicted:
             self.read_until = self.model.settled_until
         since = self.model.evicted if again else self.read_until
-        until = whole(self.world.now) - short * SECOND
+        until = whole(self.api.now) - short * SECOND
         if until < since:
             return
         self._read(since, until, empty=empty)
         until = max(until, self.read_until)
-        self.read_until = max(self.read_until, min(until, whole(self.world.now - OVERLAP)))
+        self.read_until = max(self.read_until, min(until, whole(self.api.now - OVERLAP)))
         self._settle(until)
 
     def _settle(self, until: int) -> None:
@@ -208,10 +208,10 @@ class Machine(RuleBasedStateMachine):
         if refuted:  # the reads that missed a job were not complete: they are made again
             until = self.read_until = self.model.settled_until
             self.hidden.clear()
-        self.ledger.settle(until, self.world.now)
-        self.model.settle(until, self.world.now)
+        self.ledger.settle(until, self.api.now)
+        self.model.settle(until, self.api.now)
         for name in self.hidden:
-            self.world.things[name].exempt |= self.world.things[name].created < self.model.settled_until
+            self.api.things[name].exempt |= self.api.things[name].created < self.model.settled_until
 
     @rule(
         seconds=st.sampled_from((1, 15, 15, 30, 60)),
@@ -222,8 +222,8 @@ class Machine(RuleBasedStateMachine):
         """As the program does: what is new, with some of what is not, what is old enough, what was missed."""
         self.commit()
         for _ in range(times):
-            self.world.now += seconds * SECOND
-            self._read(whole(self.world.now) - back, whole(self.world.now) + OVERLAP)
+            self.api.now += seconds * SECOND
+            self._read(whole(self.api.now) - back, whole(self.api.now) + OVERLAP)
             self.settle(short=0, empty=False, again=False)
             for name in sorted(self.ledger.missing_jobs.blocking):
                 self._look_for(name)
@@ -233,7 +233,7 @@ class Machine(RuleBasedStateMachine):
         """The API lists nothing at all for a while."""
         self.commit()
         for _ in range(times):
-            self.world.now += milliseconds
+            self.api.now += milliseconds
             self.settle(short=0, empty=True, again=True)
 
     @precondition(lambda self: self.model.accounts)
@@ -242,12 +242,12 @@ class Machine(RuleBasedStateMachine):
         """The latest jobs asked for by their ids, one after the other."""
         names = sorted(self.model.accounts)[-12:]
         for pick in which:
-            self.world.now += seconds * SECOND
+            self.api.now += seconds * SECOND
             self._look_up(names[pick % len(names)])
 
     def _look_up(self, name: str) -> None:
-        thing = self.world.things[name]
-        if thing.deleted or thing.listed > self.world.now:
+        thing = self.api.things[name]
+        if thing.deleted or thing.listed > self.api.now:
             self._miss(name, MissedBy.LOOKUP)
         else:
             self._show(thing.record, self._sighting(None, None))
@@ -257,33 +257,33 @@ class Machine(RuleBasedStateMachine):
         """The time before the first start, backwards, or out of the whole list: only what is open counts."""
         until = self.model.history
         since = until - seconds * SECOND
-        records = self.world.listed(0, self.world.now) if everything else self.world.listed(since, until)
+        records = self.api.listed(0, self.api.now) if everything else self.api.listed(since, until)
         sighting = self._sighting(since, until)
         self.model.read_back(records, since, sighting)
         self.ledger.see_history(records, since, sighting)
 
-    @precondition(lambda self: len(self.world.things) > 12)
+    @precondition(lambda self: len(self.api.things) > 12)
     @rule(minutes=st.sampled_from((10, 21, 45)))
     def be_down(self, minutes: int) -> None:
         """Nobody reads for longer than is caught up: that stretch is skipped, and counted."""
-        self.world.now += minutes * MINUTE
+        self.api.now += minutes * MINUTE
         before = self.model.settled_until
-        assert self.ledger.jump(self.world.now) == self.model.jump(self.world.now)
-        for thing in self.world.things.values():
+        assert self.ledger.jump(self.api.now) == self.model.jump(self.api.now)
+        for thing in self.api.things.values():
             thing.exempt |= before <= thing.created < self.model.settled_until
 
-    @precondition(lambda self: self.world.listed(0, self.world.now))
+    @precondition(lambda self: self.api.listed(0, self.api.now))
     @rule()
     def come_to_rest(self) -> None:
         """However it was before: complete reads of a list that shows something settle everything."""
         for _ in range(8):
-            self.world.now += 30 * SECOND
-            self.ledger.missing_jobs.showed_something(self.world.now)
-            self.model.answered(self.world.now)
+            self.api.now += 30 * SECOND
+            self.ledger.missing_jobs.showed_something(self.api.now)
+            self.model.answered(self.api.now)
             for name in sorted(self.ledger.missing_jobs.blocking):
                 self._look_for(name)
             self.settle(short=0, empty=False, again=False)
-        assert self.ledger.watermarks.settled_until == whole(self.world.now - OVERLAP)
+        assert self.ledger.watermarks.settled_until == whole(self.api.now - OVERLAP)
         assert not self.ledger.missing_jobs.blocking
 
     def _look_for(self, name: str) -> None:
@@ -356,7 +356,7 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def nothing_visible_within_the_overlap_is_lost(self) -> None:
-        for name, thing in self.world.things.items():
+        for name, thing in self.api.things.items():
             if not thing.exempt and thing.created < self.model.settled_until:
                 assert name in self.model.accounts
 
@@ -394,8 +394,8 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def the_gauges_show_what_is_there(self) -> None:
         if self.ledger.started:
-            assert job_gauges(self.ledger, self.world.now) == self.model.gauges(self.world.now)
+            assert job_gauges(self.ledger, self.api.now) == self.model.gauges(self.api.now)
 
 
-TestMachine = pytest.mark.slow(Machine.TestCase)
+TestMachine = pytest.mark.slow(LedgerMachine.TestCase)
 TestMachine.settings = settings(max_examples=120, stateful_step_count=50)

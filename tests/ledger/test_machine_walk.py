@@ -8,8 +8,7 @@ from random import Random
 import pytest
 
 from testkit.world import MINUTE
-from tests.ledger.machine_model import OVERLAP
-from tests.ledger.machine_world import (
+from tests.ledger.machine_api import (
     DATED,
     DELAYS,
     FIRST_STATES,
@@ -19,7 +18,8 @@ from tests.ledger.machine_world import (
     STATES,
     Wanted,
 )
-from tests.ledger.test_machine import Machine
+from tests.ledger.machine_model import OVERLAP
+from tests.ledger.test_machine import LedgerMachine
 
 WALKS = 100
 QUICK = 20
@@ -32,7 +32,7 @@ class Walk:
 
     def __init__(self, seed: int) -> None:
         self.dice = Random(seed)
-        self.machine = Machine()
+        self.machine = LedgerMachine()
 
     def begin(self) -> None:
         past = [(self.dice.randrange(300), self._wanted()) for _ in range(6)]

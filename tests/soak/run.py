@@ -38,7 +38,7 @@ from exporter.simulator.job import FAILED, SUCCEED, SimulatedJob
 from exporter.simulator.world import World
 from exporter.store.base import Commit
 from exporter.store.sqlite import SqliteStore
-from testkit.world import MINUTE, SECOND, START, FakeClock, TargetHarness, ledger_settings, listed
+from testkit.world import MINUTE, SECOND, START, FakeClock, Killed, TargetHarness, ledger_settings, listed
 
 DAY: Final = 24 * 60 * MINUTE
 INTERVAL: Final = 15 * SECOND
@@ -68,7 +68,7 @@ UNKNOWABLE: Final = msgspec.structs.replace(
     ODDITIES, milliseconds=True, label_change=0.02, regression=0.01, vanish=0.01
 )
 """Of some jobs nobody who polls can know all: deleted, or shown as open again, before a poll saw their end.
-And a label that changes may be seen before it does, or not. See ``Result.explained``."""
+And a label that changes may be seen before it does, or not. See ``SoakResult.explained``."""
 LABEL: Final = re.compile(r"[\w.:-]+", re.ASCII)
 
 
@@ -135,12 +135,11 @@ def _serve_one(world: World, tally: Tally, connection: Connection) -> None:
 # --- the cloud as the poller sees it ------------------------------------------------------------------------
 
 
-class Killed(BaseException):
-    """The process ends here and now."""
-
-
 class Cloud:
-    """Asks the world, loses answers, goes down, tells the time wrong; ends the process now and then."""
+    """Asks the world, loses answers, goes down; ends the process now and then.
+
+    Not ``WorldSource``: the world is in another process, and its answers are bytes that can be spoiled.
+    """
 
     project_id: str | None = "p1"
 
@@ -237,7 +236,7 @@ class Sample(msgspec.Struct, frozen=True):
     cpu_seconds: float
 
 
-class Result(msgspec.Struct):
+class SoakResult(msgspec.Struct):
     samples: list[Sample] = msgspec.field(default_factory=list)
     expected: dict[tuple[str, ...], int] = msgspec.field(default_factory=dict)
     counted: dict[tuple[str, ...], int] = msgspec.field(default_factory=dict)
@@ -297,7 +296,7 @@ class Soak:
         polls = PollSettings(interval=INTERVAL / SECOND, timeout=120.0, budget=75)
         self.harness = TargetHarness(self.cloud, self.store, self.clock, polls, settings)
         self._reopen()
-        self.result = Result()
+        self.result = SoakResult()
         self.stop = threading.Event()
         """No more jobs: let those there are end, and compare."""
 
@@ -312,7 +311,7 @@ class Soak:
         self.harness.retention = DAY
         self.harness.restart()
 
-    async def run(self, days: float, progress: Callable[[Sample], None]) -> Result:
+    async def run(self, days: float, progress: Callable[[Sample], None]) -> SoakResult:
         begun = time.monotonic()
         await self.harness.poller.poll()
         self.cloud.tell("rate", self._rate)
@@ -441,7 +440,7 @@ def soak(
     oddities: WorldOptions = ODDITIES,
     progress: Callable[[Sample], None] = lambda sample: None,
     stop: threading.Event | None = None,
-) -> Result:
+) -> SoakResult:
     """Run it; the store is made in ``folder``. ``stop`` ends the stream of jobs early."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()

@@ -20,13 +20,9 @@ import pytest
 
 from exporter.store.sqlite import SqliteStore
 from testkit.processes import ROOT
-from testkit.world import SECOND, FakeClock
+from testkit.world import SECOND, FakeClock, Killed
 from tests.fake_api import FakeApi, PollerHarness
 from tests.store.support import stored
-
-
-class Killed(BaseException):
-    """The process ends here and now."""
 
 
 class Mortal(sqlite3.Connection):

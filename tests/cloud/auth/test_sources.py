@@ -12,7 +12,7 @@ import pytest
 from exporter.cloud.auth.sources import EnvironmentSource, credentials_key, header_secret
 from exporter.config import AgencyAuth, AkskAuth, Auth, DefaultChain, PasswordAuth, Secret, TokenAuth
 from exporter.errors import ApiError, CredentialsError
-from tests.cloud.world import AK, SK, START, World, jobs, reply, run
+from tests.cloud.harness import AK, SK, START, ClientHarness, jobs, reply, run
 
 ENVIRONMENT = {"HUAWEICLOUD_SDK_AK": "AK-ENV", "HUAWEICLOUD_SDK_SK": "SK-ENV"}
 POD = {"HC_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1:1338/pod/keys"}
@@ -27,7 +27,7 @@ def _keys(name: str = "AK-TEMP", expires: str = "2025-11-19T09:00:00.575000Z") -
     return {"access": name, "secret": "SK-TEMP", "securitytoken": "ST-TEMP", "expires_at": expires}
 
 
-class Machine:
+class AgencyMachine:
     """An ECS with an agency beside the API; ``keys`` are what it gives next."""
 
     def __init__(self, auth: Auth | None = None, environ: dict[str, str] | None = None) -> None:
@@ -35,7 +35,7 @@ class Machine:
         self.token_status = 200
         self.keys_status = 200
         self.asked: list[str] = []
-        self.world = World(self.answer, auth=auth or AgencyAuth(), environ=environ)
+        self.harness = ClientHarness(self.answer, auth=auth or AgencyAuth(), environ=environ)
 
     def answer(self, request: httpx.Request) -> httpx.Response:
         if request.url.host not in (METADATA, "127.0.0.1"):
@@ -44,7 +44,7 @@ class Machine:
         if request.method == "PUT":
             assert request.headers["X-Metadata-Token-Ttl-Seconds"] == "21600"
             return reply(self.token_status, b"metadata-token\n")
-        return reply(self.keys_status, self.keys, {"Date": self.world.date()})
+        return reply(self.keys_status, self.keys, {"Date": self.harness.date()})
 
 
 # --- files and environment
@@ -75,12 +75,12 @@ def test_bad_secret_files(tmp_path: Path, content: bytes | None, problem: str) -
     path = tmp_path / "sk"
     if content is not None:
         path.write_bytes(content)
-    world = World(lambda request: jobs("a"), auth=AkskAuth(Secret(AK), path))
+    harness = ClientHarness(lambda request: jobs("a"), auth=AkskAuth(Secret(AK), path))
     with pytest.raises(CredentialsError) as caught:
-        run(world.list_jobs())
+        run(harness.list_jobs())
     assert str(caught.value) == problem.format(path=path)
-    assert world.requests == []
-    assert world.events.errors == [("get_credentials", "auth", None)]
+    assert harness.requests == []
+    assert harness.events.errors == [("get_credentials", "auth", None)]
 
 
 def test_a_folder_is_no_secret(tmp_path: Path) -> None:
@@ -91,9 +91,9 @@ def test_a_folder_is_no_secret(tmp_path: Path) -> None:
 
 def test_temporary_keys_from_files_are_sent_and_signed(tmp_path: Path) -> None:
     """The security token travels as a signed header."""
-    world = World(lambda request: jobs("a"), auth=AkskAuth(Secret(AK), Secret(SK), Secret("ST")))
-    run(world.list_jobs())
-    request = world.requests[0]
+    harness = ClientHarness(lambda request: jobs("a"), auth=AkskAuth(Secret(AK), Secret(SK), Secret("ST")))
+    run(harness.list_jobs())
+    request = harness.requests[0]
     assert request.headers["X-Security-Token"] == "ST"
     assert "x-security-token" in request.headers["Authorization"]
 
@@ -108,11 +108,11 @@ def test_the_environment_comes_first(tmp_path: Path) -> None:
         "HUAWEICLOUD_SDK_SECURITY_TOKEN": "ST-ENV",
         "HUAWEICLOUD_SDK_CREDENTIALS_FILE": str(file),
     }
-    world = World(lambda request: jobs("a"), auth=DefaultChain(), environ=environ, project_id=None)
-    run(world.list_jobs())
-    assert _signer(world.requests[0]) == "AK-ENV"
-    assert world.requests[0].headers["X-Security-Token"] == "ST-ENV"
-    assert world.client.project_id == "p-env"
+    harness = ClientHarness(lambda request: jobs("a"), auth=DefaultChain(), environ=environ, project_id=None)
+    run(harness.list_jobs())
+    assert _signer(harness.requests[0]) == "AK-ENV"
+    assert harness.requests[0].headers["X-Security-Token"] == "ST-ENV"
+    assert harness.client.project_id == "p-env"
 
 
 @pytest.mark.parametrize(
@@ -129,10 +129,10 @@ def test_credentials_files_of_other_editors(tmp_path: Path, content: str) -> Non
     file = tmp_path / "credentials"
     file.write_bytes(content.encode())
     environ = {"HUAWEICLOUD_SDK_CREDENTIALS_FILE": str(file)}
-    world = World(lambda request: jobs("a"), auth=DefaultChain(), environ=environ, project_id=None)
-    run(world.list_jobs())
-    assert _signer(world.requests[0]) == "AK-FILE"
-    assert world.client.project_id == "p-file"
+    harness = ClientHarness(lambda request: jobs("a"), auth=DefaultChain(), environ=environ, project_id=None)
+    run(harness.list_jobs())
+    assert _signer(harness.requests[0]) == "AK-FILE"
+    assert harness.client.project_id == "p-file"
 
 
 @pytest.mark.parametrize("before", [" ", "\ufeff", "\ufeff "], ids=["blank", "byte-order-mark", "both"])
@@ -140,10 +140,10 @@ def test_what_stands_around_variables_is_left_out(before: str) -> None:
     """What an editor or a secret manager adds breaks no address and no header."""
     environ = {name: f"{before}{value}\r\n" for name, value in ENVIRONMENT.items()}
     environ["HUAWEICLOUD_SDK_PROJECT_ID"] = f"{before}p-env\n"
-    world = World(lambda request: jobs("a"), auth=DefaultChain(), environ=environ, project_id=None)
-    run(world.list_jobs())
-    assert _signer(world.requests[0]) == "AK-ENV"
-    assert world.client.project_id == "p-env"
+    harness = ClientHarness(lambda request: jobs("a"), auth=DefaultChain(), environ=environ, project_id=None)
+    run(harness.list_jobs())
+    assert _signer(harness.requests[0]) == "AK-ENV"
+    assert harness.client.project_id == "p-env"
 
 
 @pytest.mark.parametrize("text", ["${AK}", "$AK", "$(AK)", "{{ ak }}", "%AK%", "<your-ak>"])
@@ -158,9 +158,9 @@ def test_a_variable_that_nobody_filled_in_is_named(variable: str, text: str) -> 
 def test_a_project_id_that_cannot_be_one_is_named() -> None:
     """Before it becomes a part of an address."""
     environ = {**ENVIRONMENT, "HUAWEICLOUD_SDK_PROJECT_ID": "a/../b"}
-    world = World(lambda request: reply(404), auth=DefaultChain(), environ=environ, project_id=None)
+    harness = ClientHarness(lambda request: reply(404), auth=DefaultChain(), environ=environ, project_id=None)
     with pytest.raises(CredentialsError, match="HUAWEICLOUD_SDK_PROJECT_ID must be 1 to 64 letters"):
-        run(world.list_jobs())
+        run(harness.list_jobs())
 
 
 @pytest.mark.parametrize("place", ["named", "home"])
@@ -170,10 +170,10 @@ def test_the_credentials_file_comes_second(tmp_path: Path, place: str) -> None:
     file.parent.mkdir()
     file.write_text("[basic]\nak = AK-FILE\nsk = SK%FILE\nsecurity_token = ST\nproject_id = p-file\n")
     environ = {"HUAWEICLOUD_SDK_CREDENTIALS_FILE": str(file)} if place == "named" else {"HOME": str(tmp_path)}
-    world = World(lambda request: jobs("a"), auth=DefaultChain(), environ=environ, project_id=None)
-    run(world.list_jobs())
-    assert _signer(world.requests[0]) == "AK-FILE"
-    assert world.client.project_id == "p-file"
+    harness = ClientHarness(lambda request: jobs("a"), auth=DefaultChain(), environ=environ, project_id=None)
+    run(harness.list_jobs())
+    assert _signer(harness.requests[0]) == "AK-FILE"
+    assert harness.client.project_id == "p-file"
 
 
 @pytest.mark.parametrize(
@@ -193,18 +193,18 @@ def test_bad_credentials_files(tmp_path: Path, content: str, problem: str) -> No
     file = tmp_path / "credentials"
     file.write_text(content)
     environ = {"HUAWEICLOUD_SDK_CREDENTIALS_FILE": str(file)}
-    world = World(lambda request: reply(404), auth=DefaultChain(), environ=environ)
+    harness = ClientHarness(lambda request: reply(404), auth=DefaultChain(), environ=environ)
     with pytest.raises(CredentialsError) as caught:
-        run(world.list_jobs())
+        run(harness.list_jobs())
     assert problem in str(caught.value)
     assert "SECRET" not in str(caught.value)
 
 
 def test_an_empty_chain_tells_every_reason() -> None:
     """When no source has credentials, the line says what to set and why each source failed."""
-    world = World(lambda request: reply(404), auth=DefaultChain())
+    harness = ClientHarness(lambda request: reply(404), auth=DefaultChain())
     with pytest.raises(CredentialsError) as caught:
-        run(world.list_jobs())
+        run(harness.list_jobs())
     text = str(caught.value)
     assert text.startswith(
         "no credentials found: set auth for this target (environment: HUAWEICLOUD_SDK_AK and"
@@ -215,9 +215,9 @@ def test_an_empty_chain_tells_every_reason() -> None:
 
 def test_the_agency_comes_last() -> None:
     """With nothing else, the machine's own keys are used."""
-    machine = Machine(auth=DefaultChain())
-    run(machine.world.list_jobs())
-    assert _signer(machine.world.requests[-1]) == "AK-TEMP"
+    machine = AgencyMachine(auth=DefaultChain())
+    run(machine.harness.list_jobs())
+    assert _signer(machine.harness.requests[-1]) == "AK-TEMP"
 
 
 # --- the machine
@@ -225,13 +225,13 @@ def test_the_agency_comes_last() -> None:
 
 def test_keys_of_the_agency() -> None:
     """The newer protocol's token is fetched and sent, the keys sign, and their end is reported."""
-    machine = Machine()
-    run(machine.world.list_jobs())
+    machine = AgencyMachine()
+    run(machine.harness.list_jobs())
     assert machine.asked == ["PUT /meta-data/latest/api/token", "GET /openstack/latest/securitykey"]
-    assert machine.world.requests[1].headers["X-Metadata-Token"] == "metadata-token"
-    assert machine.world.requests[2].headers["X-Security-Token"] == "ST-TEMP"
-    assert machine.world.events.expiry == pytest.approx(START + 3600.575)
-    assert [operation for operation, _ in machine.world.events.requests] == [
+    assert machine.harness.requests[1].headers["X-Metadata-Token"] == "metadata-token"
+    assert machine.harness.requests[2].headers["X-Security-Token"] == "ST-TEMP"
+    assert machine.harness.events.expiry == pytest.approx(START + 3600.575)
+    assert [operation for operation, _ in machine.harness.events.requests] == [
         "get_credentials",
         "get_credentials",
         "list_jobs",
@@ -241,11 +241,11 @@ def test_keys_of_the_agency() -> None:
 @pytest.mark.parametrize("status", [404, 405, 503])
 def test_machines_without_the_newer_protocol(status: int) -> None:
     """Where the machine knows no metadata tokens, the keys are asked for without one."""
-    machine = Machine()
+    machine = AgencyMachine()
     machine.token_status = status
-    run(machine.world.list_jobs())
-    assert "X-Metadata-Token" not in machine.world.requests[1].headers
-    assert machine.world.events.errors == []
+    run(machine.harness.list_jobs())
+    assert "X-Metadata-Token" not in machine.harness.requests[1].headers
+    assert machine.harness.events.errors == []
 
 
 @pytest.mark.parametrize(
@@ -261,10 +261,10 @@ def test_machines_without_the_newer_protocol(status: int) -> None:
 )  # fmt: skip
 def test_every_spelling_of_the_keys(keys: object) -> None:
     """All spellings that the SDK accepts are accepted."""
-    machine = Machine()
+    machine = AgencyMachine()
     machine.keys = keys
-    run(machine.world.list_jobs())
-    assert _signer(machine.world.requests[-1]) == "AK-TEMP"
+    run(machine.harness.list_jobs())
+    assert _signer(machine.harness.requests[-1]) == "AK-TEMP"
 
 
 @pytest.mark.parametrize(
@@ -272,50 +272,50 @@ def test_every_spelling_of_the_keys(keys: object) -> None:
 )
 def test_an_answer_without_keys(keys: object) -> None:
     """Whatever else the metadata service says is an error that can be retried."""
-    machine = Machine()
+    machine = AgencyMachine()
     machine.keys = keys
     with pytest.raises(ApiError) as caught:
-        run(machine.world.list_jobs())
+        run(machine.harness.list_jobs())
     assert (caught.value.operation, str(caught.value.kind)) == ("get_credentials", "decode")
 
 
 def test_a_machine_without_an_agency_says_what_to_do() -> None:
     """The known answer of a machine without an agency becomes one clear line."""
-    machine = Machine()
+    machine = AgencyMachine()
     machine.keys_status = 401
     machine.keys = {"message": "Please configure Cloud Service Agency first"}
     with pytest.raises(CredentialsError, match="this machine has none"):
-        run(machine.world.list_jobs())
+        run(machine.harness.list_jobs())
 
 
 def test_temporary_keys_are_renewed_minutes_before_their_end() -> None:
     """Keys of an hour are kept for 53 minutes and replaced between eight and five minutes before the end."""
-    machine = Machine()
+    machine = AgencyMachine()
 
     async def scenario() -> None:
-        await machine.world.list_jobs()
-        machine.world.time.now += 52 * 60
-        await machine.world.list_jobs()
+        await machine.harness.list_jobs()
+        machine.harness.time.now += 52 * 60
+        await machine.harness.list_jobs()
         assert len(machine.asked) == 2
         machine.keys = {"credential": _keys("AK-NEXT", "2025-11-19T10:00:00Z")}
-        machine.world.time.now += 3 * 60
-        await asyncio.gather(*(machine.world.list_jobs() for _ in range(4)))
+        machine.harness.time.now += 3 * 60
+        await asyncio.gather(*(machine.harness.list_jobs() for _ in range(4)))
 
     run(scenario())
     assert len(machine.asked) == 4
-    assert _signer(machine.world.requests[-1]) == "AK-NEXT"
+    assert _signer(machine.harness.requests[-1]) == "AK-NEXT"
 
 
 def test_renewal_is_tried_at_most_once_a_minute() -> None:
     """While the old keys are good, a machine that gives the same ones again is not asked at every request."""
-    machine = Machine()
+    machine = AgencyMachine()
 
     async def scenario() -> None:
-        await machine.world.list_jobs()
-        machine.world.time.now += 55 * 60
+        await machine.harness.list_jobs()
+        machine.harness.time.now += 55 * 60
         for _ in range(11):
-            await machine.world.list_jobs()
-            machine.world.time.now += 10
+            await machine.harness.list_jobs()
+            machine.harness.time.now += 10
 
     run(scenario())
     assert machine.asked.count("GET /openstack/latest/securitykey") == 3
@@ -323,10 +323,10 @@ def test_renewal_is_tried_at_most_once_a_minute() -> None:
 
 def test_keys_that_seem_to_have_ended_are_used_all_the_same() -> None:
     """When our clock is an hour wrong, fresh keys are still used, and kept for two minutes."""
-    machine = Machine()
+    machine = AgencyMachine()
     machine.keys = {"credential": _keys(expires="2025-11-19T07:00:00Z")}
-    run(machine.world.list_jobs())
-    assert _signer(machine.world.requests[-1]) == "AK-TEMP"
+    run(machine.harness.list_jobs())
+    assert _signer(machine.harness.requests[-1]) == "AK-TEMP"
 
 
 def test_pod_identity(tmp_path: Path) -> None:
@@ -334,18 +334,18 @@ def test_pod_identity(tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("pod-token\n")
     environ = {**POD, "HC_CONTAINER_AUTHORIZATION_TOKEN_FILE": str(token)}
-    machine = Machine(environ=environ)
-    run(machine.world.list_jobs())
-    first = machine.world.requests[0]
+    machine = AgencyMachine(environ=environ)
+    run(machine.harness.list_jobs())
+    first = machine.harness.requests[0]
     assert machine.asked == ["POST /pod/keys"]
     assert (first.content, first.headers["Authorization"]) == (b"{}", "pod-token")
 
 
 def test_half_configured_pod_identity() -> None:
     """A URI without the token file is named as what is missing."""
-    machine = Machine(environ=POD)
+    machine = AgencyMachine(environ=POD)
     with pytest.raises(CredentialsError, match="HC_CONTAINER_AUTHORIZATION_TOKEN_FILE is not"):
-        run(machine.world.list_jobs())
+        run(machine.harness.list_jobs())
 
 
 # --- sharing

@@ -12,7 +12,7 @@ import pytest
 
 from exporter.cloud.http.authorities import Authorities
 from exporter.errors import NetworkSettingsError
-from tests.cloud.world import FakeTime, run
+from tests.cloud.harness import FakeTime, run
 from tests.paths import TESTS
 
 PEM = (TESTS / "cloud" / "untrusted.pem").read_text()

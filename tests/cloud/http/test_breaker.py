@@ -12,7 +12,7 @@ import pytest
 from exporter.cloud.http.breaker import Breaker
 from exporter.cloud.http.refusals import PlaceRecord
 from exporter.errors import ApiError
-from tests.cloud.world import FakeTime, run
+from tests.cloud.harness import FakeTime, run
 
 FIVE_MINUTES = 300.0
 
@@ -206,7 +206,7 @@ def test_refusals_that_an_older_version_stored_count(time: FakeTime) -> None:
     assert len(tried) == 2
 
 
-class Gateway:
+class SlowGateway:
     """Takes as long as it likes to answer; ``bad`` keys are refused."""
 
     def __init__(self, breaker: Breaker, *, corrects: bool = False) -> None:
@@ -287,7 +287,7 @@ def test_refusals_that_take_their_time_are_few(
         breaker.restore(msgspec.json.decode(stored, type=tuple[PlaceRecord, ...]))
 
     async def scenario() -> int:
-        gateway = Gateway(breaker)
+        gateway = SlowGateway(breaker)
         for _ in range(3):
             await gateway.ask(*EVERYWHERE)
             time.now += 8.0
@@ -302,7 +302,7 @@ def test_an_acceptance_on_its_way_settles_no_later_refusal(breaker: Breaker) -> 
     """It was sent before the keys ended; that it arrives after a refusal makes them no better."""
 
     async def scenario() -> int:
-        gateway = Gateway(breaker)
+        gateway = SlowGateway(breaker)
         for place in EVERYWHERE:
             breaker.accept("keys", place)
         gateway.good = {"a/1"}
@@ -328,11 +328,11 @@ def test_one_sick_endpoint_silences_no_other(
         breaker.accept("keys", place)
 
     async def scenario() -> list[str]:
-        gateway = Gateway(breaker, corrects=corrects)
+        gateway = SlowGateway(breaker, corrects=corrects)
         await gateway.ask(*sick)
         await gateway.answer_all()
         await gateway.hang_up()
-        gateway = Gateway(restored(time, msgspec.json.encode(breaker.state)) if restart else breaker)
+        gateway = SlowGateway(restored(time, msgspec.json.encode(breaker.state)) if restart else breaker)
         gateway.good = set(well)
         await gateway.ask(*well)
         await gateway.answer_all()
@@ -351,7 +351,7 @@ def test_what_hangs_leaves_room_for_the_others(breaker: Breaker, time: FakeTime)
         breaker.accept("keys", place)
 
     async def scenario() -> None:
-        gateway = Gateway(breaker)
+        gateway = SlowGateway(breaker)
         gateway.good = {"well/1"}
         for hanging in (["a/2", "a/3", "a/4"], *([name] for name in silent), silent):
             await gateway.ask(*hanging, "well/1")
@@ -367,7 +367,7 @@ def test_new_places_come_before_silent_endpoints(breaker: Breaker, time: FakeTim
     """Three endpoints with many targets never answer: a fourth waits for one of them only."""
 
     async def scenario() -> None:
-        gateway = Gateway(breaker)
+        gateway = SlowGateway(breaker)
         await gateway.ask(*(f"{endpoint}/{number}" for number in range(4) for endpoint in "abc"), "well/1")
         time.now += 30.0
         await gateway.cancel(*gateway.sent[:2])
@@ -381,7 +381,7 @@ def test_new_keys_are_tried_once_at_a_time_at_an_endpoint(breaker: Breaker) -> N
     """Ten targets of one endpoint: the second signs only after the first was answered."""
 
     async def scenario() -> None:
-        gateway = Gateway(breaker)
+        gateway = SlowGateway(breaker)
         await gateway.ask(*(f"a/{number}" for number in range(10)))
         assert len(gateway.sent) == 1
         await gateway.answer(*gateway.sent)

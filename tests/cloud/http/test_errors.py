@@ -20,7 +20,7 @@ from exporter.cloud.http.errors import read_body, transport_error
 from exporter.cloud.redact import MessageRedactor
 from exporter.config import AkskAuth, Auth, PasswordAuth, Secret, TokenAuth
 from exporter.errors import ApiError, ErrorKind, ExporterError
-from tests.cloud.world import AK, SK, World, reply, run
+from tests.cloud.harness import AK, SK, ClientHarness, reply, run
 
 
 def _tree(root: type[BaseException]) -> Iterator[type[BaseException]]:
@@ -165,12 +165,12 @@ def test_no_secret_in_any_error(auth: str, shape: str, status: int, caplog: pyte
             return reply(201, {"token": {}}, {"X-Subject-Token": "MIIF-made-token"})
         return _replies(status, _echo(request))[shape]
 
-    world = World(answer, auth=AUTHS[auth])
+    harness = ClientHarness(answer, auth=AUTHS[auth])
     with pytest.raises(ExporterError) as caught:
-        run(world.list_jobs(seconds=600.0))
+        run(harness.list_jobs(seconds=600.0))
     error = caught.value
     shown = [str(error), repr(error), repr(vars(error)), *traceback.format_exception(error)]
-    shown += [repr(world.events.errors), repr(world.shared.states()), caplog.text]
+    shown += [repr(harness.events.errors), repr(harness.shared.states()), caplog.text]
     for secret in KNOWN[auth]:
         assert not any(secret in text for text in shown), secret
 
@@ -183,7 +183,7 @@ def test_no_secret_in_faults_of_the_way(fault: type[httpx.TransportError]) -> No
         return fault(_echo(request))
 
     with pytest.raises(ApiError) as caught:
-        run(World(answer, auth=AUTHS["aksk"]).list_jobs())
+        run(ClientHarness(answer, auth=AUTHS["aksk"]).list_jobs())
     shown = "".join(traceback.format_exception(caught.value))
     for secret in KNOWN["aksk"]:
         assert secret not in shown

@@ -21,7 +21,7 @@ from exporter.cloud.shared_limits import SharedLimits
 from exporter.errors import ApiError
 from exporter.ledger.record import JobsQuery
 from testkit.certificates import Authority, Pair
-from tests.cloud.world import Events, target
+from tests.cloud.harness import Events, target
 from tests.conftest import Tool
 
 T = TypeVar("T")
@@ -45,10 +45,10 @@ class Names:
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
 
 
-class Server:
+class StatusServer:
     """Answers every request with one status; the port is that of ``beside`` on another address."""
 
-    def __init__(self, pair: Pair, host: str = "127.0.0.1", beside: Server | None = None) -> None:
+    def __init__(self, pair: Pair, host: str = "127.0.0.1", beside: StatusServer | None = None) -> None:
         self.status = 200
         self.body = GOOD
         self.received: list[str] = []
@@ -59,7 +59,7 @@ class Server:
         self._host, self._beside = host, beside
         self._writers: list[asyncio.StreamWriter] = []
 
-    async def __aenter__(self) -> Server:
+    async def __aenter__(self) -> StatusServer:
         port = self._beside.port if self._beside else 0
         self._server = await asyncio.start_server(self._serve, self._host, port, ssl=self._tls)
         self.port: int = self._server.sockets[0].getsockname()[1]
@@ -84,7 +84,7 @@ class Server:
 SILENT = "never answers"
 
 
-class ProxyServer(Server):
+class ProxyServer(StatusServer):
     """An HTTP proxy: refuses with ``refusal``, or connects to ``port`` on this machine whatever is asked."""
 
     def __init__(self, refusal: str = "", port: int = 0) -> None:
@@ -165,8 +165,8 @@ def test_a_final_dot_is_for_the_name_server(authority: Authority, pair: Pair) ->
     """Certificate, greeting and signed Host are for the name without it."""
     names = Names()
 
-    async def scene() -> Server:
-        async with Server(pair) as server:
+    async def scene() -> StatusServer:
+        async with StatusServer(pair) as server:
             environ = {"SSL_CERT_FILE": str(authority.pair.cert)}
             await once(f"https://{NAME}.:{server.port}", environ)
             return server
@@ -182,8 +182,8 @@ def test_a_request_through_a_proxy(dot: str, authority: Authority, pair: Pair) -
     """The proxy learns the name and the password meant for it, and sees nothing of the request."""
     names = Names()
 
-    async def scene() -> tuple[Server, ProxyServer]:
-        async with Server(pair) as server, ProxyServer(port=server.port) as proxy:
+    async def scene() -> tuple[StatusServer, ProxyServer]:
+        async with StatusServer(pair) as server, ProxyServer(port=server.port) as proxy:
             environ = {
                 "SSL_CERT_FILE": str(authority.pair.cert),
                 "HTTPS_PROXY": f"http://user:p%40ss@127.0.0.1:{proxy.port}",
@@ -262,7 +262,7 @@ def test_loopback_by_tls(host: str, authority: Authority, pair: Pair) -> None:
     """No proxy, but the authorities of SSL_CERT_FILE, as for any other endpoint."""
 
     async def scene() -> int:
-        async with Server(pair) as server:
+        async with StatusServer(pair) as server:
             environ = {"SSL_CERT_FILE": str(authority.pair.cert), "HTTPS_PROXY": "http://127.0.0.1:9"}
             await once(f"https://{host}:{server.port}".replace("127.1", "127.0.0.1"), environ)
             return len(server.received)
@@ -280,7 +280,10 @@ def test_a_name_that_has_moved_is_found(status: int, body: bytes, authority: Aut
     names = Names(**{NAME: "127.0.0.11"})
 
     async def scene() -> tuple[int, int]:
-        async with Server(pair, "127.0.0.11") as old, Server(pair, "127.0.0.12", beside=old) as new:
+        async with (
+            StatusServer(pair, "127.0.0.11") as old,
+            StatusServer(pair, "127.0.0.12", beside=old) as new,
+        ):
             environ = {"SSL_CERT_FILE": str(authority.pair.cert)}
             with client(f"https://{NAME}:{old.port}", environ) as asking:
                 await list_jobs(asking)
@@ -310,7 +313,7 @@ def test_authorities_that_change_are_followed(
     second = other.issue("second", f"DNS:{NAME}")
 
     async def scene() -> None:
-        async with Server(pair, "127.0.0.11") as old, Server(second, "127.0.0.12", beside=old):
+        async with StatusServer(pair, "127.0.0.11") as old, StatusServer(second, "127.0.0.12", beside=old):
             with client(f"https://{NAME}:{old.port}", {"SSL_CERT_FILE": str(bundle)}) as asking:
                 await list_jobs(asking)
                 names.table[NAME] = "127.0.0.12"

@@ -19,7 +19,7 @@ from tests.web.access.test_basic_auth import USERS, basic
 APP = PlainTextResponse("page\n", headers={"x-frame-options": "DENY", "x-content-type-options": "nosniff"})
 
 
-class Clock:
+class ManualClock:
     def __init__(self) -> None:
         self.now = 100.0
 
@@ -38,9 +38,9 @@ def ask(
     return asyncio.run(run())
 
 
-def guarded(clock: Clock | None = None, **settings: Any) -> AccessMiddleware:
+def guarded(clock: ManualClock | None = None, **settings: Any) -> AccessMiddleware:
     config = WebConfig(files=(), **settings)
-    return AccessMiddleware(APP, lambda: config, monotonic=clock or Clock())
+    return AccessMiddleware(APP, lambda: config, monotonic=clock or ManualClock())
 
 
 @pytest.mark.parametrize("path", ["/", "/metrics", "/-/healthy", "/-/ready", "/-/reload", "/nowhere", "//"])
@@ -84,7 +84,7 @@ def test_configured_headers_win_and_blank_ones_go() -> None:
 
 def test_too_many_requests_are_answered_429() -> None:
     """Burst first, then one an interval; says when to come back; who has no password is counted too."""
-    clock = Clock()
+    clock = ManualClock()
     access = guarded(clock, rate_limit=RateLimit(2.0, 3), users=USERS)
     assert [ask(access).status_code for _ in range(5)] == [401, 401, 401, 429, 429]
     assert ask(access).headers["retry-after"] == "2"
@@ -126,7 +126,7 @@ def test_a_new_rate_limit_is_in_force_at_once() -> None:
 )
 def test_no_more_than_burst_and_rate_get_through(burst: int, interval: float, pauses: list[float]) -> None:
     """Whenever requests come: in any stretch at most the burst and one for each interval."""
-    clock = Clock()
+    clock = ManualClock()
     buckets = ClientRateLimiter(RateLimit(interval, burst), clock)
     allowed = []
     for pause in pauses:
@@ -140,7 +140,7 @@ def test_no_more_than_burst_and_rate_get_through(burst: int, interval: float, pa
 
 def test_buckets_are_bounded() -> None:
     """However many addresses come."""
-    buckets = ClientRateLimiter(RateLimit(1.0, 1), Clock())
+    buckets = ClientRateLimiter(RateLimit(1.0, 1), ManualClock())
     for n in range(MAX_CLIENTS + 100):
         buckets.wait((str(n), None))
     assert len(buckets) == MAX_CLIENTS

@@ -1,4 +1,7 @@
-"""The world that ``test_machine.py`` makes up: jobs as a list API shows them. Knows nothing of counting."""
+"""The API's jobs that ``test_machine.py`` draws: any record, changed in any way. Knows nothing of counting.
+
+No source of pages: the machine hands records to the ledger itself, without a poller.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,7 @@ JOBS = st.builds(
 
 
 class Thing:
-    """One job in the simulated world."""
+    """One job."""
 
     def __init__(self, record: Record, created: int, listed: int) -> None:
         self.record = record
@@ -58,7 +61,7 @@ class Thing:
         """Out of the guarantee: late beyond the overlap, skipped, hidden, or gone before it was ever read."""
 
 
-class World:
+class ApiState:
     """What there is, and when it is."""
 
     def __init__(self) -> None:

@@ -1,4 +1,7 @@
-"""A made-up world for the cloud client: a clock that sleep moves on, recorded events, a scripted API."""
+"""One target's client without sockets: a handler answers its requests, sleep moves its clock on.
+
+For tests of what the client sends and makes of an answer: status, headers and body are the test's own.
+"""
 
 from __future__ import annotations
 
@@ -92,7 +95,7 @@ class Events:
         self.expiry = timestamp
 
 
-class World:
+class ClientHarness:
     """One target's client against a handler, with the clock, events and requests within reach."""
 
     def __init__(
@@ -116,7 +119,7 @@ class World:
     def connect(
         self, config: TargetConfig, handler: Handler | None = None, events: Events | None = None
     ) -> Client:
-        """One more client in this world."""
+        """One more client with the same clock."""
         return build_client(
             config,
             events=events or self.events,
