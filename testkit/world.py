@@ -67,19 +67,25 @@ def ledger_settings(interval: float = 15.0) -> LedgerSettings:
     )
 
 
-class RightClock:
-    """Of an API whose ``Date`` is always right, known after two answers. Subclasses say what time it is."""
+class FakeClock:
+    """The API's clock and everybody else's: milliseconds since 1970, moved by hand.
+
+    Every ``Date`` is right, and known after two answers.
+    """
 
     on_our_clock = False
+    ms = START
     known = 0
     """Answers since the start."""
 
-    @property
-    def ms(self) -> int:
-        raise NotImplementedError
+    def __init__(self) -> None:
+        self.frozen_at: int | None = None
+        """A gateway caches ``Date``."""
 
     def now_ms(self) -> int | None:
-        return self.ms if self.known >= 2 else None
+        if self.known < 2:
+            return None
+        return self.ms if self.frozen_at is None else min(self.ms, self.frozen_at)
 
     def latest_ms(self) -> int | None:
         return self.now_ms()
@@ -98,20 +104,6 @@ class RightClock:
 
     def skew(self, wall: float) -> float | None:
         return None if self.known < 2 else self.ms / SECOND - wall
-
-
-class FakeClock(RightClock):
-    """The API's clock and everybody else's: milliseconds since 1970, moved by hand."""
-
-    ms = START
-
-    def __init__(self) -> None:
-        self.frozen_at: int | None = None
-        """A gateway caches ``Date``."""
-
-    def now_ms(self) -> int | None:
-        now = super().now_ms()
-        return now if now is None or self.frozen_at is None else min(now, self.frozen_at)
 
 
 def listed(world: World, query: JobsQuery) -> tuple[list[SimulatedJob], int]:
