@@ -127,18 +127,22 @@ class HttpProtocol(H11Protocol, asyncio.BufferedProtocol):
         if self._lines > MAX_HEADER_LINES + 2:  # the request line, and the empty one at the end
             self._refuse_head()
             return
+        if not head:
+            return
         self._receive(head, rest)
         self._connection.waits_for_us = self.cycle is not None and not self.cycle.response_started
         self._set_deadline()
 
     def _split(self, data: bytes) -> tuple[bytes, bytes]:
-        """What belongs to a head and what comes after its end.
+        """What belongs to a head and what comes after its end. Empty lines before a request are dropped.
 
         Its lines are counted before it is parsed: of thousands of them h11 makes 250 KB of objects.
         """
         if self.conn.their_state is not h11.IDLE:
             return data, b""
         before = self.conn.trailing_data[0][-3:]
+        if not before:
+            data = data.lstrip(b"\r\n")
         found = _END_OF_HEAD.search(before + data)
         end = len(data) if found is None else found.end() - len(before)
         self._lines += data.count(b"\n", 0, end)

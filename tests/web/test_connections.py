@@ -290,6 +290,21 @@ def test_what_is_no_request_is_refused_and_closed(sent: bytes) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("lines", [b"\r\n", b"\r\n\r\n", b"\n"], ids=["one", "two", "newline"])
+def test_empty_lines_before_a_request_are_ignored(lines: bytes) -> None:
+    """Also between two (RFC 9112, 2.2): some clients send one after a body."""
+
+    async def run() -> None:
+        async with serving() as server:
+            stream = await connect(server)
+            for _ in range(2):
+                stream[1].write(lines + REQUEST)
+                assert (await stream[0].readuntil(b"ok\n")).startswith(b"HTTP/1.1 200 ")
+            stream[1].close()
+
+    asyncio.run(run())
+
+
 UPLOAD = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
