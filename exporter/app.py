@@ -169,6 +169,7 @@ class App:
         self.server.close()
         try:
             async with asyncio.timeout(LAST_COMMIT_SECONDS):
+                await self._breakers.save()
                 await asyncio.get_running_loop().run_in_executor(self.executor, self.store.close)
         except TimeoutError:
             log.warn(

@@ -18,7 +18,7 @@ from exporter.store import Store
 
 logger = logging.getLogger(__name__)
 
-SAVE_SECONDS: Final = 1.0
+SAVE_SECONDS: Final = 0.2
 """How soon a refusal is stored."""
 
 
@@ -30,6 +30,8 @@ class SavedBreakers:
         self._store = store
         self._executor = executor
         self._saved: dict[str, str] = {}
+        self._logged = ""
+        """The last error of the store."""
 
     async def restore(self) -> None:
         """As before the restart. Raises StoreError."""
@@ -39,19 +41,22 @@ class SavedBreakers:
 
     async def run(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         """Store every change, until cancelled. An error is logged once until it changes."""
-        logged = ""
         while True:
             await sleep(SAVE_SECONDS)
-            states = self._shared.states()
-            if states == self._saved:
-                continue
-            try:
-                await asyncio.get_running_loop().run_in_executor(
-                    self._executor, self._store.save_breakers, states
-                )
-            except StoreError as error:
-                if str(error) != logged:
-                    logged = str(error)
-                    log.error(logger, "refused credentials could not be stored", error=error)
-            else:
-                self._saved, logged = states, ""
+            await self.save()
+
+    async def save(self) -> None:
+        """Store what has changed, also at the end: the next start may follow at once."""
+        states = self._shared.states()
+        if states == self._saved:
+            return
+        try:
+            await asyncio.get_running_loop().run_in_executor(
+                self._executor, self._store.save_breakers, states
+            )
+        except StoreError as error:
+            if str(error) != self._logged:
+                self._logged = str(error)
+                log.error(logger, "refused credentials could not be stored", error=error)
+        else:
+            self._saved, self._logged = states, ""

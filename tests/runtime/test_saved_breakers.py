@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import cast
 
 import pytest
 
+from exporter.app import App
 from exporter.cloud.shared_limits import SharedLimits
+from exporter.config import load_config
 from exporter.errors import StoreError
+from exporter.runtime import open_store
 from exporter.runtime.saved_breakers import SavedBreakers
 from exporter.store.base import Store
+from testkit.processes import write_config
 
 
 class Breakers:
@@ -38,6 +43,29 @@ class Breakers:
         if self.error is not None:
             raise self.error
         self.stored = states
+
+
+def test_a_refusal_right_before_the_end_is_stored(tmp_path: Path) -> None:
+    """A supervisor may start the program again at once, and so again and again."""
+    config = load_config(write_config(tmp_path, "http://127.0.0.1:9"), environ={})
+    refused = {"breaker": '{"refused": true}'}
+
+    async def life() -> dict[str, str]:
+        app = App(config, listen_addresses=["127.0.0.1:0"], environ={})
+        stop = asyncio.Event()
+        running = asyncio.ensure_future(app.run(stop))
+        while not app.ready:  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0.01)
+        app.shared.states = lambda: refused  # type: ignore[method-assign]  # as after a 401
+        stop.set()
+        await running
+        again = open_store(config)
+        try:
+            return again.load_breakers()
+        finally:
+            again.close()
+
+    assert asyncio.run(life()) == refused
 
 
 def test_changes_are_stored_once_and_errors_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
