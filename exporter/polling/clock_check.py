@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Final
 
 from exporter import log
 from exporter.ledger import Uptime, floor_second, note_try, waited, was_tried
@@ -16,6 +17,9 @@ from exporter.polling.windows import BudgetSpentError
 from exporter.units import SECOND
 
 logger = logging.getLogger(__name__)
+
+_KEPT_WAITING: Final = SECOND
+"""Milliseconds of a first poll before its first good answer: more than that is no start at once."""
 
 
 class ClockCheck:
@@ -58,14 +62,13 @@ class ClockCheck:
         note_try(self._run.ledger.totals, int(self._wall() * SECOND), self._uptime())
 
     def waited(self) -> int:
-        """Milliseconds since a first start was tried and failed (R4, docs/counting.md).
+        """Milliseconds since a first start was tried and failed, or was kept waiting (R4, docs/counting.md).
 
         A wall clock that is set makes it no longer: the baseline must not reach back to before the first try.
         """
-        if not self._tried_before:
-            return 0
         self._try_start()
-        return waited(self._run.ledger.totals)
+        passed = waited(self._run.ledger.totals)
+        return passed if self._tried_before or passed >= _KEPT_WAITING else 0
 
     def _disagree(self) -> bool:
         """Do they differ by more than ``overlap``, or is "settled until" later than every answer?"""

@@ -47,6 +47,23 @@ def test_a_crash_after_the_first_start_keeps_the_baseline(harness: PollerHarness
     assert (harness.created(), harness.finished()) == (1, 1)
 
 
+@pytest.mark.parametrize("seconds", [2, 8, 100])
+def test_jobs_of_a_first_poll_that_had_to_wait_are_counted(harness: PollerHarness, seconds: int) -> None:
+    """Its first request was tried again by the client, or waited for its turn behind others."""
+    harness.clock.known = 0
+    harness.api.create(harness.clock.ms - MINUTE, state="SUCCEED")
+
+    def wait(query: JobsQuery) -> None:
+        harness.api.before_page = lambda query: None
+        for _ in range(5):
+            harness.clock.ms += seconds * SECOND // 5
+            harness.api.create(harness.clock.ms - SECOND // 5, state="SUCCEED")
+
+    harness.api.before_page = wait
+    run(harness, 20)
+    assert (harness.created(), harness.finished()) == (5, 5)
+
+
 def failed_start(
     harness: PollerHarness, minutes: int, *, restart: bool, off: int = 0, step: int = 0
 ) -> tuple[int, int]:
