@@ -170,7 +170,7 @@ def _labels(names: tuple[str, ...]) -> Callable[[tuple[str, ...]], str]:
 
 
 def forget_labels() -> None:
-    """Those of targets that have gone would be remembered for long; others are written again when needed."""
+    """Drop the remembered text: that of targets that have gone would stay. The rest is written again."""
     _labels.cache_clear()
 
 

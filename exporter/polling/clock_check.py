@@ -19,7 +19,7 @@ from exporter.units import SECOND
 logger = logging.getLogger(__name__)
 
 _KEPT_WAITING: Final = SECOND
-"""Milliseconds of a first poll before its first good answer: more than that is no start at once."""
+"""A first poll whose first good answer takes as long (milliseconds) had to wait: it failed for a while."""
 
 
 class ClockCheck:

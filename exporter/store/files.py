@@ -32,8 +32,8 @@ _SPACE: Final = 64 * 1024
 
 
 _Identity = tuple[int, int, int, int]
-"""Device and inode of a file, and of what bears its name: a link to the same file is no good, since the next
-start would look for the log beside the file that it leads to.
+"""Device and inode of a file, and those of its directory entry: if that became a link to the same file, the
+next start would look for the log beside the file that the link leads to.
 """
 
 

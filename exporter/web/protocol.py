@@ -186,7 +186,7 @@ class HttpProtocol(H11Protocol, asyncio.BufferedProtocol):
         self._finish()
 
     def _finish(self) -> None:
-        """Everything is said, though the client may go on sending."""
+        """The response is complete, but the client may still be sending."""
         if self.transport.can_write_eof():
             self.transport.write_eof()
             self._end_within(LINGER_SECONDS)

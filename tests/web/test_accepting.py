@@ -10,7 +10,7 @@ import pytest
 
 from exporter.web import accepting
 from exporter.web.accepting import AT_ONCE, Acceptor
-from exporter.web.connections import Limits, OpenConnections
+from exporter.web.connections import Connection, Limits, OpenConnections
 from tests.web.test_connections import QUICK, connect, serving, until
 from tests.web.test_server import place
 
@@ -60,6 +60,31 @@ def test_a_crowd_with_requests_waits_and_is_answered(monkeypatch: pytest.MonkeyP
                 return await asyncio.gather(*(first_line(loop, sock) for sock in crowd))
 
     assert asyncio.run(run()).count(b"HTTP/1.1 200 OK") > 0.9 * 300
+
+
+def test_half_a_head_waits_for_its_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So those that hold up their own requests give way first, when there is no more room."""
+    waits: list[bool] = []
+
+    class Recorded(Connection):
+        def __setattr__(self, name: str, value: object) -> None:
+            super().__setattr__(name, value)
+            if name == "waits_for_us":
+                waits.append(bool(value))
+
+    monkeypatch.setattr(accepting, "Connection", Recorded)
+
+    async def run() -> None:
+        async with serving(limits=Limits()) as server:
+            _, writer = await connect(server)
+            writer.write(b"GET / HT")
+            with contextlib.suppress(TimeoutError):
+                await until(lambda: waits == [False, True, False])
+            writer.close()
+            await writer.wait_closed()
+
+    asyncio.run(run())
+    assert waits == [False, True, False], "made, its first byte has come, it is read"
 
 
 def test_memory_is_given_back_by_the_real_server(monkeypatch: pytest.MonkeyPatch) -> None:
