@@ -69,3 +69,29 @@ def test_every_locked_package_has_its_hashes_and_no_address(name: str) -> None:
     """What a mirror serves is compared; which mirror that is, is the builder's choice."""
     assert all(about.hashes for about in locked(name).values())
     assert not re.search(r"://|^ *-(?!-hash)", (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE)
+
+
+HOLES: Final[dict[str, tuple[str, str]]] = {
+    "anyio": ("4.14.1", "CVE-2026-63374"),
+    "certifi": ("2024.6.2", "CVE-2024-39689"),
+    "click": ("8.3.2", "CVE-2026-7246"),
+    "h11": ("0.14.0", "CVE-2025-43859"),
+    "httpx": ("0.22.0", "CVE-2021-41945"),
+    "idna": ("3.6", "CVE-2024-3651"),
+    "jinja2": ("3.1.5", "CVE-2025-27516"),
+    "pyyaml": ("5.3.1", "CVE-2020-14343"),
+    "starlette": ("1.3.0", "CVE-2026-54282"),
+}
+"""A version that has the hole, of each package that had one."""
+
+
+@pytest.mark.parametrize("name", HOLES)
+def test_no_version_with_a_known_hole_is_allowed(name: str) -> None:
+    """Neither by pyproject.toml, also where only another package needs it, nor by the lock file."""
+    version, advisory = HOLES[name]
+    allowed = {
+        canonicalize_name(requirement.name): requirement.specifier
+        for requirement in map(Requirement, PROJECT["project"]["dependencies"])
+    }
+    assert not allowed[canonicalize_name(name)].contains(version), advisory
+    assert locked("requirements.lock")[name].version != version
