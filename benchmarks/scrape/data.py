@@ -16,8 +16,9 @@ from exporter.exposition import catalog
 from exporter.exposition.api_stats import ApiMetrics
 from exporter.exposition.samples import ProcessView
 from exporter.failures.classify import BUILTIN_RULES, Classifier
+from exporter.ledger import totals
 from exporter.ledger.gauges import JobGauges
-from exporter.ledger.record import LabelSet
+from exporter.ledger.record import LabelSet, SeriesLabels
 from exporter.ledger.snapshot import LastPoll, TargetView
 from exporter.ledger.totals import Histogram, documented_label_sets
 
@@ -72,6 +73,9 @@ def view(target: str, size: Size) -> TargetView:
         counts = tuple(1 + place % 3 for place in range(len(bounds) + 1))
         return {label_set: Histogram(bounds, counts, 5 * bounds[-1]) for label_set in seen}
 
+    def each(*values: str) -> list[SeriesLabels]:
+        return [(*label_set, value) for label_set, value in product(seen, values)]
+
     waiting = {(*label_set, "WAITING"): 1_234 for label_set in seen}
     return TargetView(
         target=target,
@@ -81,15 +85,17 @@ def view(target: str, size: Size) -> TargetView:
         label_sets=label_sets,
         classes=CLASSES,
         counting_since=1_699_999_000_250,
-        created=dict.fromkeys(seen, 123456),
-        finished={(*label_set, state): 61_234 for label_set, state in product(seen, ("SUCCEED", "FAILED"))},
-        failures={(*label_set, name): 1_021 for label_set, name in product(seen, CLASSES)},
-        synthesized_characters=dict.fromkeys(seen, 12345678),
+        totals={
+            totals.CREATED: {(*label_set, ""): 123_456 for label_set in seen},
+            totals.FINISHED: dict.fromkeys(each("SUCCEED", "FAILED"), 61_234),
+            totals.FAILURES: dict.fromkeys(each(*CLASSES), 1_021),
+            totals.SYNTHESIZED: {(*label_set, ""): 12_345_678 for label_set in seen},
+            totals.POLLS: {("", "", "complete"): 5_000, ("", "", "partial"): 3},
+        },
         text_length=histograms(TEXT_BUCKETS),
         duration_upper_bound=histograms(DURATION_BUCKETS),
         duration_lower_bound=histograms(DURATION_BUCKETS),
         gauges=JobGauges(waiting, waiting, dict.fromkeys(waiting, 1700000000125), 1_700_000_000_125),
-        polls={"complete": 5_000, "partial": 3},
         poll_duration=Histogram((100, 1_000), (3, 2, 1), 5_000),
         last_complete_poll=1_700_000_000_875,
         last_poll=LastPoll(up=True, clock_skew_ms=-1_500),

@@ -14,7 +14,7 @@ from exporter.cloud import OPERATIONS
 from exporter.exposition import samples
 from exporter.exposition.api_stats import ApiView
 from exporter.exposition.samples import ProcessView, SampleExemplars, Samples, no_exemplars
-from exporter.ledger import EXPIRED_REASONS, FINAL_STATES, Anomaly, TargetView
+from exporter.ledger import EXPIRED_REASONS, FINAL_STATES, Anomaly, TargetView, totals
 from exporter.units import SECOND
 
 POLL_OUTCOMES: Final = ("complete", "partial", "failed")
@@ -284,7 +284,7 @@ POLL_METRICS: Final[tuple[Metric[TargetView], ...]] = (
         "counter",
         "Jobs booked under other/other because metrics.max_label_sets was reached.",
         ("target",),
-        lambda view: samples.one(view.target, view.label_sets_folded),
+        lambda view: samples.one(view.target, view.plain(totals.FOLDED)),
     ),
     Metric(
         "metastudio_exporter_target_info",

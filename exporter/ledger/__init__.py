@@ -4,6 +4,7 @@ Knows the rules of counting; must not know HTTP, SQL, clocks or log lines. Pure:
 milliseconds on the API's clock.
 """
 
+from exporter.ledger import totals
 from exporter.ledger.anonymous import identify_anonymous
 from exporter.ledger.changes import CLOCKS_DIFFER, WINDOW_MARGIN, Changes, Sighting
 from exporter.ledger.first_start import Uptime, note_try, waited, was_tried
@@ -79,6 +80,7 @@ __all__ = [
     "note_try",
     "open_ledger",
     "take_snapshot",
+    "totals",
     "waited",
     "was_tried",
 ]

@@ -27,7 +27,6 @@ from exporter.ledger.totals import (
     EXPIRATIONS,
     FAILURES,
     FINISHED,
-    FOLDED,
     POLL_BUCKETS,
     POLL_DURATION,
     POLLS,
@@ -36,7 +35,6 @@ from exporter.ledger.totals import (
     TEXT_LENGTH,
     Exemplar,
     Histogram,
-    by_label_set,
     histograms,
 )
 
@@ -87,31 +85,73 @@ class TargetView(msgspec.Struct, frozen=True, kw_only=True):
     """By our own clock, while counting has not begun: it will begin from there (R4, docs/counting.md)."""
     counting_since: int | None = None
     """The baseline, where the counters below began; ``None`` when that is not known."""
-    created: Mapping[LabelSet, int] = {}
-    finished: Mapping[SeriesLabels, int] = {}
-    failures: Mapping[SeriesLabels, int] = {}
-    """By (..., fail_msg_class)"""
+    totals: Mapping[str, Mapping[SeriesLabels, int]] = {}
+    """All that are no histograms, by name (``totals.py``) and (job_type, tts_service_enum, detail)."""
     failure_exemplars: Mapping[SeriesLabels, Exemplar] = {}
     """By (..., fail_msg_class); only since this process started."""
-    expired: Mapping[SeriesLabels, int] = {}
-    """By (..., reason)"""
-    synthesized_characters: Mapping[LabelSet, int] = {}
     text_length: Mapping[LabelSet, Histogram] = {}
     duration_upper_bound: Mapping[LabelSet, Histogram] = {}
     duration_lower_bound: Mapping[LabelSet, Histogram] = {}
     gauges: JobGauges | None = None
 
-    anomalies: Mapping[str, int] = {}
-    skipped_ms: int = 0
-    label_sets_folded: int = 0
-
-    polls: Mapping[str, int] = {}
-    """By outcome: complete, partial, failed."""
     poll_duration: Histogram | None = None
     """Milliseconds."""
     last_complete_poll: int | None = None
     last_poll: LastPoll = LastPoll()
     activity: Activity = Activity()
+
+    def by_label_set(self, name: str) -> Mapping[LabelSet, int]:
+        """A total that has job labels and no other."""
+        return {(job_type, service): value for (job_type, service, _), value in self.by_labels(name).items()}
+
+    def by_labels(self, name: str) -> Mapping[SeriesLabels, int]:
+        """A total that has job labels and one more."""
+        return self.totals.get(name, {})
+
+    def by_detail(self, name: str) -> Mapping[str, int]:
+        """A total that has a label, but no job labels."""
+        return {detail: value for (_, _, detail), value in self.by_labels(name).items()}
+
+    def plain(self, name: str) -> int:
+        """A total without labels."""
+        return self.by_labels(name).get(("", "", ""), 0)
+
+    # Totals that several parts read. One that only its metric reads needs no property.
+
+    @property
+    def created(self) -> Mapping[LabelSet, int]:
+        return self.by_label_set(CREATED)
+
+    @property
+    def finished(self) -> Mapping[SeriesLabels, int]:
+        return self.by_labels(FINISHED)
+
+    @property
+    def failures(self) -> Mapping[SeriesLabels, int]:
+        """By (..., fail_msg_class)"""
+        return self.by_labels(FAILURES)
+
+    @property
+    def expired(self) -> Mapping[SeriesLabels, int]:
+        """By (..., reason)"""
+        return self.by_labels(EXPIRATIONS)
+
+    @property
+    def synthesized_characters(self) -> Mapping[LabelSet, int]:
+        return self.by_label_set(SYNTHESIZED)
+
+    @property
+    def anomalies(self) -> Mapping[str, int]:
+        return self.by_detail(ANOMALIES)
+
+    @property
+    def skipped_ms(self) -> int:
+        return self.plain(SKIPPED_MS)
+
+    @property
+    def polls(self) -> Mapping[str, int]:
+        """By outcome: complete, partial, failed."""
+        return self.by_detail(POLLS)
 
 
 def take_snapshot(
@@ -121,35 +161,30 @@ def take_snapshot(
 
     ``now`` is on the API's clock, as far as it is known.
     """
-    groups, settings, exemplars = ledger.totals.grouped(), ledger.settings, ledger.exemplars
+    totals, settings, exemplars = ledger.totals.grouped(), ledger.settings, ledger.exemplars
+    text_length, duration_upper, duration_lower, poll_duration = (
+        totals.pop(name, {}) for name in (TEXT_LENGTH, DURATION_UPPER, DURATION_LOWER, POLL_DURATION)
+    )
     if now is None and ledger.started:
         now = ledger.watermarks.settled_until + settings.overlap
     return replace(
         before,
         project_id=project_id,
         label_sets=ledger.label_sets.known,
-        created=by_label_set(groups.get(CREATED, {})),
-        finished=groups.get(FINISHED, {}),
-        failures=groups.get(FAILURES, {}),
+        totals=totals,
         failure_exemplars=exemplars.of(FAILURES),
-        expired=groups.get(EXPIRATIONS, {}),
-        synthesized_characters=by_label_set(groups.get(SYNTHESIZED, {})),
-        text_length=histograms(groups.get(TEXT_LENGTH, {}), settings.text_length_buckets),
+        text_length=histograms(text_length, settings.text_length_buckets),
         duration_upper_bound=histograms(
-            groups.get(DURATION_UPPER, {}), settings.duration_buckets, exemplars.of(DURATION_UPPER)
+            duration_upper, settings.duration_buckets, exemplars.of(DURATION_UPPER)
         ),
         duration_lower_bound=histograms(
-            groups.get(DURATION_LOWER, {}), settings.duration_buckets, exemplars.of(DURATION_LOWER)
+            duration_lower, settings.duration_buckets, exemplars.of(DURATION_LOWER)
         ),
         gauges=None if now is None else job_gauges(ledger, now),
         activity=Activity() if now is None else _activity(ledger, now),
         first_tried=None if ledger.started else ledger.totals.plain(FIRST_TRIED_MS) or None,
         counting_since=ledger.watermarks.baseline if ledger.started else None,
-        anomalies=ledger.totals.by_detail(ANOMALIES),
-        skipped_ms=ledger.totals.plain(SKIPPED_MS),
-        label_sets_folded=ledger.totals.plain(FOLDED),
-        polls=ledger.totals.by_detail(POLLS),
-        poll_duration=histograms(groups.get(POLL_DURATION, {}), POLL_BUCKETS).get(("", "")),
+        poll_duration=histograms(poll_duration, POLL_BUCKETS).get(("", "")),
         last_complete_poll=last_complete_poll,
     )
 

@@ -133,11 +133,6 @@ class Totals:
         return self._sums[name]
 
 
-def by_label_set(values: dict[SeriesLabels, int]) -> dict[LabelSet, int]:
-    """Totals without a further label."""
-    return {(job_type, service): value for (job_type, service, _), value in values.items()}
-
-
 def histograms(
     values: Mapping[SeriesLabels, int],
     bounds: tuple[int, ...],

@@ -29,6 +29,7 @@ from exporter.ledger import (
     last_hour_start,
     open_ledger,
     take_snapshot,
+    totals,
 )
 from exporter.store.base import Commit, Store
 
@@ -220,7 +221,7 @@ class LedgerRepository:
                 last_complete_poll=self._last_complete_poll,
             )
         elif self._unsaved:
-            polls = Counter(self._view.polls)
-            polls.update(outcome for outcome, _ in self._unsaved)
-            return replace(self._view, polls=dict(polls))
+            polls = Counter(self._view.by_labels(totals.POLLS))
+            polls.update(("", "", outcome) for outcome, _ in self._unsaved)
+            return replace(self._view, totals={**self._view.totals, totals.POLLS: polls})
         return self._view

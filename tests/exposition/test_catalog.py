@@ -15,6 +15,7 @@ from exporter.exposition import catalog
 from exporter.exposition.api_stats import MAX_ERROR_CODES, ApiMetrics
 from exporter.exposition.catalog import METRICS, Metric
 from exporter.exposition.text import Format, write_block, write_family
+from exporter.ledger import totals
 from exporter.ledger.gauges import JobGauges
 from exporter.ledger.record import Anomaly
 from exporter.ledger.snapshot import TargetView
@@ -222,7 +223,7 @@ def test_up_is_zero_before_the_first_poll() -> None:
 
 def test_a_class_that_is_no_longer_configured_keeps_its_count() -> None:
     """Otherwise a reload would make failures vanish from sums."""
-    view = msgspec.structs.replace(bare_view(), failures={(*LLM, "retired"): 7})
+    view = msgspec.structs.replace(bare_view(), totals={totals.FAILURES: {(*LLM, "retired"): 7}})
     found = samples("metastudio_tts_job_failures_total", view)
     assert found["production", *LLM, "retired"] == 7
     assert len(found) == len(CLASSES) + 1
@@ -239,7 +240,10 @@ def test_durations_are_in_seconds_and_lengths_in_characters() -> None:
     """The ledger keeps milliseconds; a metric's unit is in its name."""
     histogram = Histogram((50, 1_500), (1, 0, 2), 3_750)
     view = msgspec.structs.replace(
-        bare_view(), text_length={LLM: histogram}, duration_lower_bound={LLM: histogram}, skipped_ms=1_500
+        bare_view(),
+        text_length={LLM: histogram},
+        duration_lower_bound={LLM: histogram},
+        totals={totals.SKIPPED_MS: {("", "", ""): 1_500}},
     )
     buckets = ("_bucket", "50.0"), ("_bucket", "1500.0"), ("_bucket", "+Inf"), ("_count", ""), ("_sum", "")
     characters = written("metastudio_tts_text_length_characters", view)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import subprocess
 from collections import UserDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,9 @@ from exporter.exposition.api_stats import ApiMetrics
 from exporter.exposition.catalog import METRICS, Metric
 from exporter.exposition.render import REVISION_VARIABLE, WANTED_SECONDS, Exposition, process_view
 from exporter.exposition.text import Format, select
+from exporter.ledger import totals
 from exporter.ledger.gauges import JobGauges
-from exporter.ledger.record import LabelSet
+from exporter.ledger.record import LabelSet, SeriesLabels
 from exporter.ledger.snapshot import LastPoll, TargetView
 from exporter.ledger.totals import Histogram
 from tests.conftest import Golden, Tool
@@ -121,18 +122,37 @@ def test_without_targets_only_the_process_speaks(form: Format) -> None:
     assert {"metastudio_exporter_build_info", "process_resident_memory_bytes", "python_info"} <= names
 
 
+class Counts(UserDict[SeriesLabels, int]):
+    """Notes in ``reads`` the label sets whose count is read."""
+
+    def __init__(self, counts: dict[SeriesLabels, int], reads: list[LabelSet]) -> None:
+        super().__init__(counts)
+        self._reads = reads
+
+    def __getitem__(self, labels: SeriesLabels) -> int:
+        self._reads.append(labels[:2])
+        return super().__getitem__(labels)
+
+
+def created(jobs: int, reads: list[LabelSet] | None = None) -> dict[str, Mapping[SeriesLabels, int]]:
+    """Totals with so many jobs created, of one label set."""
+    return {totals.CREATED: Counts({(*LLM, ""): jobs}, [] if reads is None else reads)}
+
+
 def small_view() -> TargetView:
     histogram = Histogram((100, 1_500), (2, 0, 1), 2_250)
     waiting = (*LLM, "WAITING")
     return msgspec.structs.replace(
         bare_view(),
         counting_since=1_699_999_000_250,
-        created={LLM: 1_234_567},
-        failures={(*LLM, "unclassified"): 1},
+        totals={
+            totals.CREATED: {(*LLM, ""): 1_234_567},
+            totals.FAILURES: {(*LLM, "unclassified"): 1},
+            totals.POLLS: {("", "", "complete"): 3},
+        },
         text_length={LLM: histogram},
         duration_upper_bound={LLM: histogram},
         gauges=JobGauges({waiting: 1}, {waiting: 1}, {waiting: 1_700_000_000_125}, 1_700_000_001_000),
-        polls={"complete": 3},
         poll_duration=histogram,
         last_poll=LastPoll(clock_skew_ms=-250, up=True),
     )
@@ -206,12 +226,7 @@ def test_a_view_that_did_not_change_is_not_written_again() -> None:
     """What a poll of one target costs does not grow with the number of targets."""
     reads: list[LabelSet] = []
 
-    class Created(UserDict[LabelSet, int]):
-        def __getitem__(self, label_set: LabelSet) -> int:
-            reads.append(label_set)
-            return super().__getitem__(label_set)
-
-    quiet = msgspec.structs.replace(bare_view("quiet"), created=Created({LLM: 1}))
+    quiet = msgspec.structs.replace(bare_view("quiet"), totals=created(1, reads))
     made = exposition(quiet, bare_view("busy"))
     made.render(Format.PROMETHEUS)
     assert reads == [LLM]
@@ -250,13 +265,8 @@ def test_what_was_asked_for_once_is_made_at_publication(form: Format, compressed
     """So that no later scrape waits for it; and once only, however many scrapes follow."""
     reads: list[LabelSet] = []
 
-    class Created(UserDict[LabelSet, int]):
-        def __getitem__(self, label_set: LabelSet) -> int:
-            reads.append(label_set)
-            return super().__getitem__(label_set)
-
     def publish() -> None:
-        made.publish((msgspec.structs.replace(bare_view(), created=Created({LLM: 1})),))
+        made.publish((msgspec.structs.replace(bare_view(), totals=created(1, reads)),))
 
     made = exposition(bare_view())
     publish()
@@ -274,17 +284,12 @@ def test_what_nobody_asks_for_any_more_is_no_longer_made() -> None:
     """One look with a browser does not cost at every publication from then on."""
     reads: list[LabelSet] = []
 
-    class Created(UserDict[LabelSet, int]):
-        def __getitem__(self, label_set: LabelSet) -> int:
-            reads.append(label_set)
-            return super().__getitem__(label_set)
-
     now = 1_000.0
     made = Exposition(full_api(), PROCESS, registry=CollectorRegistry(), monotonic=lambda: now)
     made.render(Format.PROMETHEUS)
     for later, expected in ((WANTED_SECONDS, [LLM]), (WANTED_SECONDS + 1, [LLM])):
         now = 1_000.0 + later
-        made.publish((msgspec.structs.replace(bare_view(), created=Created({LLM: 1})),))
+        made.publish((msgspec.structs.replace(bare_view(), totals=created(1, reads)),))
         assert reads == expected
     assert b"metastudio_tts_jobs_created_total{" in made.render(Format.PROMETHEUS)
 
@@ -300,9 +305,10 @@ def publications(draw: st.DrawFn) -> list[tuple[TargetView, ...]]:
     for _ in range(draw(st.integers(1, 5))):
         for name in draw(st.sets(st.sampled_from(NAMES))):
             amount = draw(st.sampled_from((1, 10**6)))
-            created = {**now[name].created, LLM: now[name].created[LLM] + amount}
             now[name] = msgspec.structs.replace(
-                now[name], created=created, last_poll=LastPoll(up=draw(st.booleans()))
+                now[name],
+                totals=created(now[name].created[LLM] + amount),
+                last_poll=LastPoll(up=draw(st.booleans())),
             )
         shown = draw(st.lists(st.sampled_from(NAMES), unique=True, max_size=3))
         history.append(tuple(now[name] for name in shown))
@@ -393,7 +399,7 @@ def test_who_reads_slowly_gets_what_was_published_when_it_began(form: Format) ->
         made.publish(
             (
                 msgspec.structs.replace(
-                    full_view(), last_poll=LastPoll(up=bool(number % 2)), created={LLM: number}
+                    full_view(), last_poll=LastPoll(up=bool(number % 2)), totals=created(number)
                 ),
             )
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import product
 from typing import Any, cast
 
@@ -12,6 +12,7 @@ from exporter.errors import ApiError, ErrorKind
 from exporter.exposition.api_stats import ApiMetrics
 from exporter.exposition.catalog import POLL_OUTCOMES
 from exporter.exposition.samples import JOB_STATES, ProcessView
+from exporter.ledger import totals
 from exporter.ledger.gauges import JobGauges
 from exporter.ledger.record import (
     EXPIRED_REASONS,
@@ -56,6 +57,9 @@ def full_view(target: str = "production", label_sets: tuple[LabelSet, ...] = LAB
     def count(values: Sequence[str]) -> dict[SeriesLabels, int]:
         return {(*label_set, value): next(numbers) for label_set in label_sets for value in values}
 
+    def plain(values: Iterable[str]) -> dict[SeriesLabels, int]:
+        return {("", "", value): next(numbers) for value in values}
+
     def histograms(bounds: tuple[int, ...]) -> dict[LabelSet, Histogram]:
         return {label_set: histogram(bounds) for label_set in label_sets}
 
@@ -77,12 +81,18 @@ def full_view(target: str = "production", label_sets: tuple[LabelSet, ...] = LAB
         label_sets=label_sets,
         classes=CLASSES,
         counting_since=1_699_999_000_250,
-        created={label_set: next(numbers) for label_set in label_sets},
-        finished=count(FINAL_STATES),
-        failures=count(CLASSES),
+        totals={
+            totals.CREATED: count([""]),
+            totals.FINISHED: count(FINAL_STATES),
+            totals.FAILURES: count(CLASSES),
+            totals.EXPIRATIONS: count(EXPIRED_REASONS),
+            totals.SYNTHESIZED: {labels: 1_000_000 + number for labels, number in count([""]).items()},
+            totals.ANOMALIES: plain(Anomaly),
+            totals.SKIPPED_MS: {("", "", ""): 61_500},
+            totals.FOLDED: plain([""]),
+            totals.POLLS: plain(POLL_OUTCOMES),
+        },
         failure_exemplars={(*LLM, CLASSES[0]): Exemplar("failed-job", 1, 1_700_000_000_125)},
-        expired=count(EXPIRED_REASONS),
-        synthesized_characters={label_set: 1_000_000 + next(numbers) for label_set in label_sets},
         text_length=histograms((50, 100, 10_000)),
         duration_upper_bound=durations(),
         duration_lower_bound=durations(),
@@ -92,10 +102,6 @@ def full_view(target: str = "production", label_sets: tuple[LabelSet, ...] = LAB
             oldest_open={labels: 1_700_000_000_000 + number for labels, number in count(OPEN_STATES).items()},
             counted_until=1_700_000_000_125,
         ),
-        anomalies={anomaly: next(numbers) for anomaly in Anomaly},
-        skipped_ms=61_500,
-        label_sets_folded=next(numbers),
-        polls={outcome: next(numbers) for outcome in POLL_OUTCOMES},
         poll_duration=histogram((100, 1_000)),
         last_complete_poll=1_700_000_000_875,
         last_poll=LastPoll(up=True, clock_skew_ms=-1_500),

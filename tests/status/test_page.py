@@ -30,6 +30,7 @@ from exporter.config import (
     show_config,
 )
 from exporter.errors import ApiError, ErrorKind
+from exporter.ledger import totals
 from exporter.ledger.gauges import JobGauges
 from exporter.ledger.last_hour import Minute
 from exporter.ledger.snapshot import Activity, LastPoll, TargetView
@@ -95,7 +96,8 @@ def of_view(view: TargetView, *, rejected: bool = False, denied: bool = False) -
 
 def well(**changes: Any) -> TargetView:
     gauges = JobGauges(jobs={}, open_jobs={}, oldest_open={}, counted_until=NOW_MS - 400_000)
-    values = {"polls": {"complete": 3}, "last_complete_poll": NOW_MS - 10_000, "gauges": gauges}
+    polls = {totals.POLLS: {("", "", "complete"): 3}}
+    values = {"totals": polls, "last_complete_poll": NOW_MS - 10_000, "gauges": gauges}
     return replace(bare_view(), **{**values, "last_poll": LastPoll(up=True), **changes})
 
 
