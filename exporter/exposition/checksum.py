@@ -3,9 +3,6 @@
 A text is a polynomial over GF(2), first bit highest, and its CRC the remainder by ``POLYNOMIAL``. Putting n
 bytes behind a text multiplies it by x to the 8n. Polynomials here are 32 bits, reflected: the highest bit of
 the integer is x to the 0.
-
-Running ``zlib.crc32`` over all parts again instead was measured: it costs a publication -0.1 to +0.6 ms up to
-30 targets, and +4.6 to +4.9 ms at 200 targets.
 """
 
 from __future__ import annotations
@@ -17,32 +14,53 @@ from typing import Final, NamedTuple
 POLYNOMIAL: Final = 0xEDB88320
 ONE: Final = 1 << 31
 
+Factor = tuple[int, ...]
+"""A polynomial, as its products with the sixteen of four bits: a product with any other takes eight steps.
+
+One of four bits is an integer here too, its highest bit x to the 0.
+"""
+
 
 class Crc(NamedTuple):
     """The CRC of one part, and the factor by which it shifts that of the parts before it."""
 
     value: int
-    shift: int
+    shift: Factor
     """x to the 8n, for a part of n bytes."""
 
     @classmethod
     def of(cls, part: bytes) -> Crc:
-        return cls(zlib.crc32(part), _power(8 * len(part)))
+        return cls(zlib.crc32(part), _factor(_power(8 * len(part))))
 
     def behind(self, before: int) -> int:
         """The CRC of everything so far, given that of everything before this part."""
-        return _times(self.shift, before) ^ self.value
+        return _times(before, self.shift) ^ self.value
 
 
-def _times(some: int, other: int) -> int:
-    """The product of two polynomials."""
+def _times(some: int, factor: Factor) -> int:
+    """The product of two polynomials: four bits at a time, the highest powers first."""
     product = 0
-    while some:
-        if some & ONE:
-            product ^= other
-        some = (some << 1) & 0xFFFFFFFF
-        other = (other >> 1) ^ POLYNOMIAL if other & 1 else other >> 1
+    for place in range(0, 32, 4):
+        product = product >> 4 ^ _OVERFLOW[product & 15] ^ factor[some >> place & 15]
     return product
+
+
+def _factor(polynomial: int) -> Factor:
+    products = [0] * 16
+    for bit in (8, 4, 2, 1):
+        products = [known ^ (polynomial if number & bit else 0) for number, known in enumerate(products)]
+        polynomial = _times_x(polynomial)
+    return tuple(products)
+
+
+def _times_x(polynomial: int, times: int = 1) -> int:
+    for _ in range(times):
+        polynomial = polynomial >> 1 ^ (POLYNOMIAL if polynomial & 1 else 0)
+    return polynomial
+
+
+_OVERFLOW: Final = tuple(_times_x(number, 4) for number in range(16))
+"""What the four bits become that a multiplication by x to the 4 moves beyond the 32."""
 
 
 def _power(exponent: int) -> int:
@@ -55,9 +73,6 @@ def _power(exponent: int) -> int:
 
 
 @cache
-def _square(times: int) -> int:
+def _square(times: int) -> Factor:
     """x, squared so many times."""
-    if times == 0:
-        return ONE >> 1
-    root = _square(times - 1)
-    return _times(root, root)
+    return _factor(ONE >> 1) if times == 0 else _factor(_times(_square(times - 1)[8], _square(times - 1)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from exporter.exposition.render import Exposition
-from exporter.exposition.text import forget_labels
 from exporter.ledger import TargetView
 
 
@@ -27,8 +26,6 @@ class Publisher:
     def exchange(self, names: Sequence[str], views: Iterable[TargetView] = ()) -> None:
         """From now on these targets, with these new views, in one publication."""
         fresh = {view.target: view for view in views}
-        if not self._views.keys() <= set(names):
-            forget_labels()
         self._views = {name: fresh.get(name, self._views.get(name)) for name in names}
         self._hand_over()
 

@@ -34,8 +34,8 @@ _JOB_ID: Final = "job_id"
 """The label of an exemplar."""
 
 
-REMEMBERED: Final = 32_768
-"""Label sets of metrics with the same labels, kept as text: about 300 bytes each."""
+REMEMBERED: Final = 4096
+"""Series of one metric, kept as text without their first label's value: about 300 bytes each."""
 
 
 class Format(Enum):
@@ -43,6 +43,10 @@ class Format(Enum):
 
     PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
     OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+
+
+Around = tuple[str, str]
+"""What stands before and behind the first label's value in a line, up to its number."""
 
 
 class Block(NamedTuple):
@@ -61,17 +65,18 @@ def write_block(metric: Metric[Any], source: Any, form: Format, created: float |
     created_lines: list[str] = []
     exemplars = metric.exemplars(source) if form is Format.OPENMETRICS else {}
     into = lines if form is Format.OPENMETRICS else created_lines
+    around = _around(metric.name, metric.labels)
     for values, value in metric.samples(source):
         if isinstance(value, Histogram):
             lines.extend(_histogram(metric, values, value, form))
         else:
-            labels = _labels(metric.labels)(values)
-            exemplar = _exemplar(exemplars.get(values), per_unit)
+            before, after = around(values[1:])
             shown = format_value(value if per_unit == 1 else value / per_unit)
-            lines.append(f"{metric.name}{labels} {shown}{exemplar}\n")
+            exemplar = _exemplar(exemplars.get(values), per_unit) if exemplars else ""
+            lines.append(f"{before}{_first(values)}{after}{shown}{exemplar}\n")
         if counts_from is not None:
-            labels = _labels(metric.labels)(values)
-            into.append(f"{metric.family}_created{labels} {floatToGoString(counts_from)}\n")
+            before, after = _around(f"{metric.family}_created", metric.labels)(values[1:])
+            into.append(f"{before}{_first(values)}{after}{floatToGoString(counts_from)}\n")
     return Block("".join(lines), "".join(created_lines))
 
 
@@ -98,7 +103,9 @@ def write_registry(collector: Collector, form: Format) -> str:
 
 def series(sample: Sample) -> str:
     """The name and labels of a sample of prometheus-client's."""
-    return sample.name + _labels(tuple(sample.labels))(tuple(sample.labels.values()))
+    values = tuple(sample.labels.values())
+    before, after = _around(sample.name, tuple(sample.labels))(values[1:])
+    return f"{before}{_first(values)}{after}".rstrip(" ")
 
 
 def select(text: str, names: frozenset[str]) -> str:
@@ -122,17 +129,18 @@ def _selected(lines: Iterable[str], names: frozenset[str]) -> Iterator[str]:
 
 
 def _histogram(metric: Metric[Any], values: tuple[str, ...], value: Histogram, form: Format) -> Iterator[str]:
-    bucket = _labels((*metric.labels, "le"))
-    name, per_unit = metric.name, metric.per_unit
+    name, per_unit, first = metric.name, metric.per_unit, _first(values)
     total = 0
     exemplars = value.exemplars if form is Format.OPENMETRICS else {}
+    buckets = _around_buckets(name, metric.labels, _bounds(value.bounds, per_unit))(values[1:])
     totals = enumerate(accumulate(value.counts))
-    for bound, (place, total) in zip(_bounds(value.bounds, per_unit), totals, strict=True):
-        labels = bucket((*values, bound))
-        yield f"{name}_bucket{labels} {format_value(total)}{_exemplar(exemplars.get(place), per_unit)}\n"
-    labels = _labels(metric.labels)(values)
-    yield f"{name}_count{labels} {format_value(total)}\n"
-    yield f"{name}_sum{labels} {floatToGoString(value.sum / per_unit)}\n"
+    for (before, after), (place, total) in zip(buckets, totals, strict=True):
+        exemplar = _exemplar(exemplars.get(place), per_unit) if exemplars else ""
+        yield f"{before}{first}{after}{format_value(total)}{exemplar}\n"
+    before, after = _around(f"{name}_count", metric.labels)(values[1:])
+    yield f"{before}{first}{after}{format_value(total)}\n"
+    before, after = _around(f"{name}_sum", metric.labels)(values[1:])
+    yield f"{before}{first}{after}{floatToGoString(value.sum / per_unit)}\n"
 
 
 @lru_cache
@@ -152,26 +160,47 @@ def _exemplar(exemplar: Exemplar | None, per_unit: int) -> str:
 
 
 @cache
-def _labels(names: tuple[str, ...]) -> Callable[[tuple[str, ...]], str]:
-    """Writer of label values as ``{…}``, sorted by label name.
+def _around(name: str, labels: tuple[str, ...]) -> Callable[[tuple[str, ...]], Around]:
+    """Gives the text around the first label's value, from the values of all other labels.
 
-    Remembers, until ``forget_labels``: a publication changes numbers, not labels.
+    The first label is the target, so what is remembered serves all targets: their number costs no memory.
     """
-    order = sorted(range(len(names)), key=names.__getitem__)
-    template = ",".join(f'{names[i]}="%s"' for i in order)
-    if not names:
-        return lambda values: ""
 
     @lru_cache(REMEMBERED)
-    def write(values: tuple[str, ...]) -> str:
-        return "{" + template % tuple([_escape(values[i]) for i in order]) + "}"
+    def write(others: tuple[str, ...]) -> Around:
+        return _write_around(name, labels, zip(labels[1:], others, strict=True))
 
     return write
 
 
-def forget_labels() -> None:
-    """Drop the remembered text: that of targets that have gone would stay. The rest is written again."""
-    _labels.cache_clear()
+@lru_cache
+def _around_buckets(
+    name: str, labels: tuple[str, ...], bounds: tuple[str, ...]
+) -> Callable[[tuple[str, ...]], tuple[Around, ...]]:
+    """The same for a histogram's buckets, all at once."""
+
+    @lru_cache(REMEMBERED // 8)
+    def write(others: tuple[str, ...]) -> tuple[Around, ...]:
+        pairs = tuple(zip(labels[1:], others, strict=True))
+        return tuple(_write_around(f"{name}_bucket", labels, (*pairs, ("le", bound))) for bound in bounds)
+
+    return write
+
+
+def _write_around(name: str, labels: tuple[str, ...], others: Iterable[tuple[str, str]]) -> Around:
+    """``name{a="1",target="`` and ``",z="2"} ``: labels are sorted by their names."""
+    first = labels[0] if labels else ""
+    pairs = sorted(others)
+    before = "".join(f'{label}="{_escape(value)}",' for label, value in pairs if label < first)
+    after = "".join(f',{label}="{_escape(value)}"' for label, value in pairs if label > first)
+    if labels:
+        return f'{name}{{{before}{first}="', f'"{after}}} '
+    return (f"{name}{{{after[1:]}}} " if after else f"{name} "), ""
+
+
+def _first(values: tuple[str, ...]) -> str:
+    """What goes between."""
+    return _escape_once(values[0]) if values else ""
 
 
 def format_value(value: float) -> str:
@@ -181,6 +210,9 @@ def format_value(value: float) -> str:
 
 def _escape(value: str) -> str:
     return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+
+
+_escape_once: Final = lru_cache(64)(_escape)
 
 
 @cache
