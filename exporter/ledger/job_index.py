@@ -26,7 +26,8 @@ DUE_WIDTH: Final = 5_000
 NEVER: Final = -1
 FLAGS: Final = {anomaly: 1 << place for place, anomaly in enumerate(Anomaly)}
 UNDATED: Final = 1 << 20
-"""The record has no usable create_time: ``created`` is only the end of the window that showed it."""
+"""The record has no usable create_time: ``created`` is the end of the window that showed it, perhaps minutes
+from now. It is exact about one thing: the job was not created later."""
 EXEMPT: Final = 1 << 21
 """Windows are complete without this missing job (``missing.py``)."""
 UNLISTED: Final = 1 << 22
@@ -68,6 +69,11 @@ class Job(msgspec.Struct, gc=False, array_like=True):
     def labels(self) -> SeriesLabels:
         return self.job_type, self.tts_service_enum, self.state
 
+    @property
+    def last_seen(self) -> int:
+        """When it was certainly there, and as it is: at its creation, or when it was checked last."""
+        return self.last_checked if self.flags & UNDATED else max(self.last_checked, self.created)
+
     def spacing(self, now: int, interval: int) -> int:
         """How often it must be checked, in milliseconds: max(interval, age/20) (R9, docs/counting.md)."""
         return max(interval, (now - self.created) // 20)
@@ -77,7 +83,7 @@ class Job(msgspec.Struct, gc=False, array_like=True):
 
         Half an interval early, so that the poll nearest to that time takes it.
         """
-        seen, half = max(self.last_checked, self.created), interval // 2
+        seen, half = self.last_seen, interval // 2
         # The least t with t - seen >= (t - created) // 20 - half.
         spaced = (20 * (seen - half - 1) - self.created) // 19 + 1
         due = max(seen + interval - half, spaced)
@@ -154,7 +160,7 @@ class JobIndex:
             if job.state in OPEN_STATES:
                 count_open(job, 1)
                 # A lower bound of when it is due, whatever the interval.
-                seen = max(job.last_checked, created)
+                seen = job.last_seen
                 put_due(job_id, seen + (seen - created) // 40)
 
     def changed(self, job_id: str) -> None:

@@ -120,7 +120,8 @@ class Ledger:
                 return None
             if sighting.since + WINDOW_MARGIN < self.watermarks.evicted_until:
                 return None
-            return min(sighting.until, sighting.ended)
+            # As late as it can be: dated too early, it would be forgotten while it may be listed again.
+            return min(sighting.until, sighting.ended + self.settings.max_catch_up)
         if not sighting.covers(created):
             self._count_once(Anomaly.OUTSIDE_WINDOW, job_id)
             return None
@@ -147,12 +148,12 @@ class Ledger:
         if label_set != shown:
             self.totals.add_plain(FOLDED)
         job = Job(created, record.job_state, *label_set)
+        job.flags |= UNDATED if record.create_time is None else 0
         self.jobs.add(job_id, job)
         self.totals.add(CREATED, label_set)
         if record.job_id is None:
             self._flag(job, Anomaly.MISSING_JOB_ID)
         if record.create_time is None:
-            job.flags |= UNDATED
             self._flag(job, Anomaly.BAD_CREATE_TIME)
         elif (watermarks := self.watermarks).baseline <= created < watermarks.settled_until:
             self._flag(job, Anomaly.LATE_RECORD)

@@ -78,7 +78,7 @@ def _due_missed(ledger: Ledger, now: int) -> Iterator[Recheck]:
 
 
 def _recheck_of(ledger: Ledger, job_id: str, job: Job, now: int) -> Recheck:
-    since = floor_second(job.created)
+    since = floor_second(min(job.created, now))
     until = since + SECOND
     uncertain = job_id in ledger.missing_jobs.look_up_alone
     listing_only = job_id.startswith("\x00")

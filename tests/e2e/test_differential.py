@@ -214,15 +214,22 @@ def run(
         wait_for_the_end(cloud, witness)
         final = witness.look()
         assert final is not None
-        assert normal(counted(final)) == normal(expected(cloud))
+        assert differences(counted(final), expected(cloud)) == []
         assert total(final, "metastudio_tts_jobs_created_total") > 100
         assert witness.scrapes > 50
         assert killed >= 3 or not kills
 
 
-def normal(sums: dict[str, Counter[tuple[str, ...]]]) -> dict[str, dict[tuple[str, ...], int]]:
-    """Without the zeros, which one side shows and the other does not."""
-    return {name: {key: value for key, value in counter.items() if value} for name, counter in sums.items()}
+def differences(
+    ours: dict[str, Counter[tuple[str, ...]]], truth: dict[str, Counter[tuple[str, ...]]]
+) -> list[str]:
+    """Each series that is not what it should be; one that is shown as zero may be absent over there."""
+    return [
+        f"{name}{key}: {ours[name][key]} instead of {truth[name][key]}"
+        for name in truth
+        for key in sorted({*ours[name], *truth[name]})
+        if ours[name][key] != truth[name][key]
+    ]
 
 
 def wait_for_the_end(cloud: str, witness: Witness) -> None:

@@ -157,7 +157,8 @@ class Model:
                 self._count_once(Anomaly.BAD_CREATE_TIME, name)
                 return None
             # What is asked for begins a second before the window that is meant.
-            return min(seen.until, seen.ended) if seen.since + 1000 >= self.evicted else None
+            latest = min(seen.until, seen.ended + RULES.max_catch_up)
+            return latest if seen.since + 1000 >= self.evicted else None
         after = seen.since is None or seen.since <= record.create_time
         before = seen.until is None or record.create_time <= seen.until
         if not (after and before):

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from email.utils import formatdate
 
 import pytest
+from msgspec.structs import replace
 
 from exporter.cloud.client import latest_created
 from exporter.cloud.clock import ApiClock
@@ -425,6 +426,36 @@ def test_a_slow_clock_alone_counts_no_job_that_had_ended(harness: ClockedHarness
     harness.idle(1)
     jobs = harness.work(30)
     harness.clock.ours = 0
+    harness.later()
+    assert harness.counted() == (jobs, jobs, 0)
+
+
+@pytest.mark.parametrize("jump", [2 * MINUTE, 10 * MINUTE, HOUR], ids=str)
+@pytest.mark.parametrize("share", [1, 3], ids=["none-has-a-time", "one-of-three-has-none"])
+def test_records_without_a_time_are_counted_once_when_the_api_s_clock_jumps(
+    harness: ClockedHarness, jump: int, share: int
+) -> None:
+    """Dated by a time that is believed too early, one would be forgotten while it may be listed again."""
+    dated = harness.api.answer
+
+    def hide_times(query: JobsQuery, page: Page) -> Page:
+        page = dated(query, page)
+        records = (
+            replace(record, create_time=None) if int(record.job_id[4:]) % share == 0 else record
+            for record in page.records
+            if record.job_id is not None
+        )
+        return Page(tuple(records), page.count)
+
+    harness.history()
+    harness.idle(1)
+    jobs = harness.work(20)
+    harness.api.answer = hide_times
+    for _ in range(3):
+        harness.clock.ms += jump
+        harness.clock.slept += jump
+        harness.clock.ours -= jump
+        jobs += harness.work(30)
     harness.later()
     assert harness.counted() == (jobs, jobs, 0)
 
