@@ -178,7 +178,7 @@ def describe_truth(
     sums = truth.expected(since, None if until == math.inf else until, at)
     described: dict[str, object] = {"now": now, "expected": rows(sums)}
     if jobs:
-        described["jobs"] = [job_facts(job) for job in truth.jobs(since, until, at)]
+        described["jobs"] = [job_facts(job, at) for job in truth.jobs(since, until, at)]
     return described
 
 

@@ -1,6 +1,7 @@
 """Changes the list between two pages of a client that reads it, just where it is reading.
 
-A record that is deleted was served just before, so that a client that believes every answer has seen it.
+A record that is deleted or changed was served just before: a client that believes every answer has seen it as
+it was.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import msgspec
 
 from .faults import Fault
 from .job import FAILED, SUCCEED, SimulatedJob
+from .life import SERVICES
 from .world import World
 
-LIST_FAULTS: Final = ("vanish", "appear", "drift")
+LIST_FAULTS: Final = ("vanish", "appear", "drift", "regress", "relabel")
 
 
 class _Served(msgspec.Struct):
@@ -27,18 +29,23 @@ class _ServedPage(msgspec.Struct):
 
 
 def change_list(world: World, fault: Fault, body: bytes, now: float, rng: random.Random) -> None:
-    """Delete one of the records served in ``body``, or list another job next to one of them."""
+    """Delete or change one of the records served in ``body``, or list another job next to one of them."""
     served = msgspec.json.decode(body, type=_ServedPage).data
     kind = rng.choice(("vanish", "appear")) if fault.kind == "drift" else fault.kind
+    finished = [row.job_id for row in served if row.job_state in (SUCCEED, FAILED)]
+    unfinished = [row.job_id for row in served if row.job_state not in (SUCCEED, FAILED)]
     if kind == "vanish":
-        ids = [row.job_id for row in served if fault.open_too or row.job_state in (SUCCEED, FAILED)]
-        jobs = _jobs(world, ids)
-        if jobs:
+        if jobs := _jobs(world, [*finished, *(unfinished if fault.open_too else ())]):
             world.delete(rng.choice(jobs), now)
-        return
-    jobs = _jobs(world, [row.job_id for row in served])
-    jobs = [job for job in jobs if now - job.created_ms / 1000 < fault.seconds]
-    if jobs:
+    elif kind == "regress":
+        if jobs := _jobs(world, finished):
+            world.regress(rng.choice(jobs), now)
+    elif kind == "relabel":
+        if jobs := [job for job in _jobs(world, unfinished) if now < job.finished]:
+            world.relabel(rng.choice(jobs), now, rng.choice(list(SERVICES)))
+    elif jobs := [
+        job for job in _jobs(world, [*finished, *unfinished]) if now - job.created_ms / 1000 < fault.seconds
+    ]:
         beside = rng.choice(jobs)
         world.add(
             created=beside.created_ms / 1000,

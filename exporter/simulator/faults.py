@@ -37,6 +37,8 @@ Kind = Literal[
     "vanish",  # a record just served is deleted
     "appear",  # a record is listed late, next to one just served
     "drift",  # one of the two
+    "regress",  # a record just served as finished is shown as PROCESSING from now on
+    "relabel",  # a record just served as unfinished is shown with another tts_service_enum from now on
     # to the Date header
     "date_skew",  # off by seconds
     "date_frozen",  # cached by a gateway since the fault began; age adds an Age header

@@ -122,6 +122,9 @@ class JobFacts(TypedDict):
     created_ms: int
     job_type: str
     tts_service_enum: str
+    """As first shown."""
+    tts_service_enum_now: str
+    """As shown at the time that is asked about."""
     asset_id: str
     text_length: int
     started: float | None
@@ -134,13 +137,14 @@ class JobFacts(TypedDict):
     lacks: list[str]
 
 
-def job_facts(job: SimulatedJob) -> JobFacts:
+def job_facts(job: SimulatedJob, at: float) -> JobFacts:
     """Everything about a job, ready for JSON."""
     return {
         "job_id": job.job_id,
         "created_ms": job.created_ms,
         "job_type": job.job_type,
         "tts_service_enum": job.tts_service_enum,
+        "tts_service_enum_now": job.shown_service_at(at),
         "asset_id": job.asset_id,
         "text_length": job.text_length,
         "started": _finite(job.started),

@@ -157,6 +157,16 @@ class World:
         job.deleted = now
         self._hide(job)
 
+    def regress(self, job: SimulatedJob, now: float) -> None:
+        """The finished job is shown as PROCESSING from now on."""
+        job.quirk = job.quirk or Quirk()
+        job.quirk.regress_at = now
+
+    def relabel(self, job: SimulatedJob, now: float, service: str) -> None:
+        """The job is shown with this ``tts_service_enum`` from now on."""
+        job.quirk = job.quirk or Quirk()
+        job.quirk.relabel_at, job.quirk.relabel_to = now, service
+
     def finish(self, job: SimulatedJob, now: float, *, fail_msg: str | None = None) -> None:
         """The job ends now."""
         job.started, job.finished = min(job.started, now), now

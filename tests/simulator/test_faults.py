@@ -16,6 +16,7 @@ import pytest
 from benchmarks.simulator import OneWriteProtocol
 from exporter.simulator.api import build_app
 from exporter.simulator.faults import Fault, Faults
+from exporter.simulator.life import SERVICES
 from exporter.simulator.server import serve_simulator
 from exporter.simulator.simulation import Options, Simulation
 
@@ -230,6 +231,24 @@ def test_page_drift(order: Any) -> None:
     assert len(new) == 1
     assert new[0].created_ms < NOON * 1000
     assert new[0] in appear.truth.jobs()
+
+
+def test_records_change_after_they_were_served() -> None:
+    """A finished one is shown as PROCESSING, an unfinished one with another service; the truth stays."""
+    back, _ = broken(Fault(kind="regress", times=1))
+    first, second = (ask(back, params={"limit": 100}).json()["data"] for _ in range(2))
+    changed = [(row, then) for row, then in zip(first, second, strict=True) if row != then]
+    assert [(row["job_state"] in ("SUCCEED", "FAILED"), then["job_state"]) for row, then in changed] == [
+        (True, "PROCESSING")
+    ]
+    assert {name for row in back.truth.expected().finished for name in row[2:]} <= {"SUCCEED", "FAILED"}
+
+    other, _ = broken(Fault(kind="relabel", times=1))
+    job = other.world.add(service="a service of its own")
+    shown = [ask(other, params={"job_id": job.job_id}).json()["data"][0] for _ in range(2)]
+    first_service, last_service = (row.pop("tts_service_enum") for row in shown)
+    assert (first_service, last_service in SERVICES) == (job.tts_service_enum, True)
+    assert shown[0] == shown[1]
 
 
 def test_the_clock_jumps() -> None:

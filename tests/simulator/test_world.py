@@ -40,7 +40,9 @@ def test_steps_do_not_matter(seed: int, steps: list[float]) -> None:
         now += step
         worlds[1].advance(now)
     worlds[1].advance(end)
-    assert [job_facts(job) for job in worlds[0].jobs] == [job_facts(job) for job in worlds[1].jobs]
+    assert [job_facts(job, NOON) for job in worlds[0].jobs] == [
+        job_facts(job, NOON) for job in worlds[1].jobs
+    ]
     assert [job.number for job in worlds[0].listing] == [job.number for job in worlds[1].listing]
 
 

@@ -69,6 +69,11 @@ UNKNOWABLE: Final = msgspec.structs.replace(
 )
 """Of some jobs nobody who polls can know all: deleted, or shown as open again, before a poll saw their end.
 And a label that changes may be seen before it does, or not. See ``SoakResult.explained``."""
+CHANGES: Final = {
+    "delete": "records deleted",
+    "regress": "finished jobs shown as open",
+    "relabel": "open jobs shown with another service",
+}
 LABEL: Final = re.compile(r"[\w.:-]+", re.ASCII)
 
 
@@ -82,9 +87,11 @@ class Tally:
         self.sums: Counter[tuple[str, ...]] = Counter()
         self._classify = Classifier(BUILTIN_RULES).classify
 
-    def add(self, job: SimulatedJob) -> None:
-        label_set = tuple(
-            name if LABEL.fullmatch(name) else "other" for name in (job.job_type, job.tts_service_enum)
+    def add(self, job: SimulatedJob, now: float) -> None:
+        """Each event under the labels shown with it (R1, docs/counting.md): those of the end may differ."""
+        label_set, at_the_end = (
+            tuple(name if LABEL.fullmatch(name) else "other" for name in (job.job_type, service))
+            for service in (job.tts_service_enum, job.shown_service_at(now))
         )
         if job.quirk is not None and job.quirk.regress_at < float("inf"):
             self.sums["regressing",] += 1
@@ -94,13 +101,13 @@ class Tally:
         self.sums["created", *label_set] += 1
         self.sums["text_length", *label_set] += length
         if job.finished == float("inf"):
-            self.sums["expired", *label_set] += 1
+            self.sums["expired", *at_the_end] += 1
             return
-        self.sums["finished", *label_set, job.final_state] += 1
+        self.sums["finished", *at_the_end, job.final_state] += 1
         if job.final_state == FAILED:
-            self.sums["failures", *label_set, self._classify(job.fail_msg)] += 1
+            self.sums["failures", *at_the_end, self._classify(job.fail_msg)] += 1
         if job.final_state == SUCCEED:
-            self.sums["synthesized", *label_set] += length
+            self.sums["synthesized", *at_the_end] += length
 
 
 STYLE: Final = wire.WireStyle()
@@ -110,7 +117,7 @@ def serve_world(seed: int, oddities: WorldOptions, connection: Connection) -> No
     """Answer questions until the other end is closed. Jobs that are forgotten stay in the tally."""
     tally = Tally()
     world = World(seed, start=START / 1000, rate=0.0, options=oddities)
-    world.on_forget = tally.add
+    world.on_forget = lambda job: tally.add(job, world.now)
     with contextlib.suppress(EOFError):
         while True:
             _serve_one(world, tally, connection)
@@ -124,11 +131,16 @@ def _serve_one(world: World, tally: Tally, connection: Connection) -> None:
         connection.send_bytes(wire.page(jobs, count, now, STYLE))
     elif kind == "rate":
         world.rate = value
-    elif kind == "delete" and (job := world.find(value)) is not None:
-        world.delete(job, now)
+    elif kind in ("delete", "regress", "relabel") and (job := world.find(value)) is not None:
+        if kind == "delete":
+            world.delete(job, now)
+        elif kind == "regress":
+            world.regress(job, now)
+        elif now < job.finished:
+            world.relabel(job, now, "TTS_LAB")
     elif kind == "truth":
         for job in world.jobs:
-            tally.add(job)
+            tally.add(job, now)
         connection.send(dict(tally.sums))
 
 
@@ -284,7 +296,7 @@ class Soak:
         self._rate = jobs_per_day / 1440.0
         self.clock = FakeClock()
         self.cloud = Cloud(self.clock, world, self._rng)
-        self.cloud.after_page = self._delete_one
+        self.cloud.after_page = self._change_one
         self.cloud.up_to_date = self._is_up_to_date
         self.store = MortalStore(self._path)
         settings = msgspec.structs.replace(
@@ -376,17 +388,23 @@ class Soak:
         elif chance < 0.02:
             self.clock.frozen_at = None
 
-    def _delete_one(self) -> None:
-        """A record that is in the books vanishes from the list, between two pages or two polls."""
-        if self._rng.random() > 0.02 or not self.harness.repository.loaded:
+    def _change_one(self) -> None:
+        """A record that is in the store as it is vanishes from the list, between two pages or two polls.
+
+        Or one that ended is shown as PROCESSING from then on, or one that did not with another service.
+        """
+        if self._rng.random() > 0.06 or not self.harness.repository.loaded:
             return
+        kind = self._rng.choice(list(CHANGES))
         jobs = self.harness.repository.ledger.jobs
         second = self.clock.ms - self._rng.randrange(10 * MINUTE)
-        for job_id, job in jobs.created_in(second, second + SECOND):
-            if not job.open and job_id not in jobs.dirty:
-                self.cloud.happened["records deleted"] += 1
-                self.cloud.tell("delete", job_id)
-                return
+        some = jobs.open_items() if kind == "relabel" else jobs.created_in(second, second + SECOND)
+        stored = [
+            job_id for job_id, job in some if job.open == (kind == "relabel") and job_id not in jobs.dirty
+        ]
+        if stored:
+            self.cloud.happened[CHANGES[kind]] += 1
+            self.cloud.tell(kind, self._rng.choice(stored))
 
     def _is_up_to_date(self) -> bool:
         repository = self.harness.repository

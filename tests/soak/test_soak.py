@@ -18,6 +18,8 @@ def test_ninety_minutes_with_faults_and_kills_are_exact(tmp_path: Path) -> None:
     assert result.total("created") > 2_000
     assert result.happened["kills"] >= 1
     assert result.happened["records deleted"] >= 1
+    assert result.happened["finished jobs shown as open"] >= 1
+    assert result.happened["open jobs shown with another service"] >= 1
     assert result.samples[-1].remembered == 0
 
 
