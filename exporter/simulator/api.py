@@ -6,11 +6,10 @@ Translates requests to questions that the world can answer. Faults are not made 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 from starlette.applications import Starlette
-from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -22,27 +21,14 @@ from .auth import AccessKeys, RawRequest, RequestRefusedError, iso_micro
 from .control import control_routes
 from .gateway import Gateway
 from .job import SimulatedJob
+from .query import Query, bad_parameter, parse_query
 from .simulation import Options, Simulation
 from .world import BUSINESS_TYPE, World
 
 _JSON: Final = "application/json;charset=UTF-8"
-_BAD_PARAMETER: Final = "MSS.000000003"
-_JOB_TYPES: Final = ("AUDITION", "ASYNC_JOB", "WEBSOCKET")
-_SERVICES: Final = ("TTS_LLM", "TTS_LLM_VC", "TTS_LAB", "TTS_LAB_GPU", "GPU_CLONE", "TTS_LLM_VQ")
+_ONE_USER: Final = 0.5
+"""The share of jobs that belong to any one ``X-App-UserId``."""
 _METADATA_TOKEN: Final = "simulated-metadata-token"  # noqa: S105  made up, opens nothing
-
-
-class Query(NamedTuple):
-    """A list request that is valid."""
-
-    limit: int
-    offset: int
-    since_ms: int | None
-    until_ms: int | None
-    job_id: str | None
-    job_type: str | None
-    service: str | None
-    business_type: str | None
 
 
 def build_app(simulation: Simulation) -> Starlette:
@@ -51,6 +37,7 @@ def build_app(simulation: Simulation) -> Starlette:
     app = Starlette(
         routes=[
             Route("/v1/{project_id}/ttsc/tts-jobs", api.list_jobs, methods=["GET"]),
+            Route("/v1/{project_id}/tenants/service-configs", api.service_configs, methods=["GET"]),
             Route("/v3/auth/tokens", api.create_token, methods=["POST"]),
             Route("/v3/projects", api.list_projects, methods=["GET"]),
             Route("/meta-data/latest/api/token", api.metadata_token, methods=["PUT"]),
@@ -76,28 +63,49 @@ class Api:
     async def list_jobs(self, request: Request) -> Response:
         """``GET /v1/{project_id}/ttsc/tts-jobs``"""
         now: float = request.scope["now"]
+        world = await self._world(request)
+        user = request.headers.get("x-app-userid", "")
+        if not user.isascii():
+            raise bad_parameter("X-App-UserId", "Chinese characters are not allowed")
+        options = self._simulation.options
+        query = parse_query(request.query_params, options)._replace(owners=_owners(user, options))
+        jobs, total = self._answer(world, query, options)
+        count = {"records": total, "page": len(jobs), "none": None, "zero": 0}[options.count]
+        return Response(wire.page(jobs, count, now, options.style), headers={"content-type": _JSON})
+
+    async def service_configs(self, request: Request) -> Response:
+        """``GET /v1/{project_id}/tenants/service-configs``"""
+        await self._world(request)
+        options = self._simulation.options
+        if options.service_configs == "missing":
+            raise HTTPException(404)
+        if options.service_configs == "denied":
+            raise RequestRefusedError(403, "MSS.000000004", "You have no permission to perform this action")
+        control = {"separately_controlled": options.isolated, "sub_account_type": "IAM_USER"}
+        return _json(200, {"sub_account_control_config": control, "is_ai_mark_on": False})
+
+    async def _world(self, request: Request) -> World:
+        """The jobs of the project asked for. Raises RequestRefusedError."""
         project_id: str = request.path_params["project_id"]
-        self._simulation.auth.check(await _as_received(request), now, project_id)
+        self._simulation.auth.check(await _as_received(request), request.scope["now"], project_id)
         world = self._simulation.worlds.get(project_id)
         if world is None:
             raise RequestRefusedError(403, "APIG.0310", "The project is unavailable")
-        if not request.headers.get("x-app-userid", "").isascii():
-            raise _bad("X-App-UserId", "Chinese characters are not allowed")
-        options = self._simulation.options
-        query = parse_query(request.query_params, options)
-        jobs, count = self._answer(world, query, options)
-        return Response(wire.page(jobs, count, now, options.style), headers={"content-type": _JSON})
+        return world
 
     def _answer(self, world: World, query: Query, options: Options) -> tuple[Sequence[SimulatedJob], int]:
         jobs, low, high = _matching(world, query, options)
-        count = high - low if options.count_respects_filters else len(world.listing)
+        count = high - low if options.count_respects_filters else _number_listed(world, query.owners)
         limit = query.limit if options.limit_clip is None else min(query.limit, options.limit_clip)
-        end = query.offset + limit
+        offset = {"records": query.offset, "pages": query.offset * limit, "nothing": 0}[options.offset_counts]
+        end = offset + limit
         if options.max_offset is not None:
+            if offset >= options.max_offset and options.deep_offsets == "refused":
+                raise bad_parameter("offset", f"must be below {options.max_offset}")
             end = min(end, options.max_offset)
             if options.count_stops_at_max_offset:
                 count = min(count, options.max_offset)
-        start, end = min(query.offset, high - low), min(end, high - low)
+        start, end = min(offset, high - low), min(end, high - low)
         if end <= start:
             return (), count
         if options.order == "random":
@@ -186,29 +194,6 @@ class Api:
         return _json(200, {"credentials": _spelled(keys, names)})
 
 
-def parse_query(params: QueryParams, options: Options) -> Query:
-    """Check every documented rule. Raises RequestRefusedError with the illegal parameter's name."""
-    types = (*_JOB_TYPES, "PRELOAD") if options.preload_filter else _JOB_TYPES
-    query = Query(
-        limit=_whole(params, "limit", 10, 1, 100),
-        offset=_whole(params, "offset", 0, 0, 2147483647),
-        since_ms=_time(params, "create_since", options),
-        until_ms=_time(params, "create_until", options),
-        job_id=params.get("job_id"),
-        job_type=_one_of(params, "job_type", types),
-        service=_one_of(params, "tts_service_enum", _SERVICES),
-        business_type=params.get("business_type"),
-    )
-    if not options.time_filters_work:
-        return query._replace(since_ms=None, until_ms=None)
-    since, until = query.since_ms, query.until_ms
-    if since is not None and not options.since_inclusive:
-        since += 1
-    if until is not None and not options.until_inclusive:
-        until -= 1
-    return query._replace(since_ms=since, until_ms=until)
-
-
 def _matching(world: World, query: Query, options: Options) -> tuple[Sequence[SimulatedJob], int, int]:
     """The matching jobs: a sequence, oldest first, and the begin and end of the matching part of it."""
     if query.job_id is not None:
@@ -217,7 +202,7 @@ def _matching(world: World, query: Query, options: Options) -> tuple[Sequence[Si
         found = [job for job in found if not job.lacks("job_id")]
         return found, 0, len(found)
     jobs, low, high = world.between(query.since_ms, query.until_ms)
-    if (query.job_type, query.service, query.business_type) == (None, None, None):
+    if (query.job_type, query.service, query.business_type, query.owners) == (None, None, None, 1.0):
         return jobs, low, high
     fitting = [job for job in jobs[low:high] if _fits(job, query, world.now)]
     return fitting, 0, len(fitting)
@@ -234,37 +219,24 @@ def _fits(job: SimulatedJob, query: Query, now: float) -> bool:
         query.job_type in (None, job.job_type)
         and query.service in (None, job.shown_service_at(now))
         and query.business_type in (None, BUSINESS_TYPE)
+        and (query.owners == 1.0 or _owner(job) < query.owners)
     )
 
 
-def _whole(params: QueryParams, name: str, default: int, least: int, most: int) -> int:
-    text = params.get(name)
-    if text is None:
-        return default
-    if not (text.isascii() and text.isdigit() and least <= int(text[:12]) <= most):
-        raise _bad(name, f"must be a whole number from {least} to {most}")
-    return int(text)
+def _owners(user: str, options: Options) -> float:
+    """The share of users whose jobs a request lists."""
+    if options.isolated:
+        return options.own_share  # an X-App-UserId sent along is replaced
+    return _ONE_USER if user and options.app_user_id_filters else 1.0
 
 
-def _time(params: QueryParams, name: str, options: Options) -> int | None:
-    text = params.get(name)
-    if text is None:
-        return None
-    try:
-        return wire.read_time(text, options.zone_hours)
-    except ValueError:
-        raise _bad(name, "is not a time") from None
+def _owner(job: SimulatedJob) -> float:
+    """Of whom a job is: a number from 0 to 1, evenly spread."""
+    return (job.number * 0x9E3779B1 >> 7 & 0xFFFF) / 0x10000
 
 
-def _one_of(params: QueryParams, name: str, values: Sequence[str]) -> str | None:
-    text = params.get(name)
-    if text is not None and text not in values:
-        raise _bad(name, f"must be one of {', '.join(values)}")
-    return text
-
-
-def _bad(name: str, rule: str) -> RequestRefusedError:
-    return RequestRefusedError(400, _BAD_PARAMETER, f"Invalid parameter {name}: {rule}")
+def _number_listed(world: World, owners: float) -> int:
+    return len(world.listing) if owners == 1.0 else sum(_owner(job) < owners for job in world.listing)
 
 
 def _spelled(keys: AccessKeys, names: tuple[str, str, str, str]) -> dict[str, str | None]:

@@ -48,6 +48,8 @@ def operation_of(method: str, path: str, query: bytes) -> str:
             if b"job_id" in query and parse_qs(query.decode("latin-1")).get("job_id")
             else "list_jobs"
         )
+    if path.endswith("/service-configs"):
+        return "get_service_configs"
     if path == "/v3/auth/tokens":
         return "create_token"
     if path == "/v3/projects":

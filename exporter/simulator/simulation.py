@@ -26,7 +26,7 @@ from .auth import Accounts, Authenticator
 from .faults import Faults
 from .incidents import Incidents, Script
 from .truth import Truth
-from .wire import Rounding, WireStyle, WireTimeFormat
+from .wire import FilterTimeFormat, Rounding, WireStyle, WireTimeFormat
 from .world import World
 
 PROJECT_ID = "5a1de0000000000000000000000000a1"
@@ -39,15 +39,39 @@ class Options(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     order: Literal["newest", "oldest", "random"] = "newest"
     """``random``: another order in every answer."""
     time_filters_work: bool = True
+    filter_time_formats: tuple[FilterTimeFormat, ...] = ("rfc3339", "unix", "unix_ms")
+    """The formats in which ``create_since`` and ``create_until`` are understood."""
+    other_filter_times: Literal["refused", "ignored"] = "refused"
+    """What happens to a bound in another format."""
+    filter_zone_ignored: bool = False
+    """A bound in RFC 3339 is taken for a time in ``zone_hours``, whatever zone it names."""
+    ignored_filters: tuple[Literal["job_id", "job_type", "tts_service_enum", "business_type"], ...] = ()
+    """Filters without effect."""
     since_inclusive: bool = True
     until_inclusive: bool = True
+    count: Literal["records", "page", "none", "zero"] = "records"
+    """What ``count`` is: the number of records, of those on the page, left out, or always 0."""
     count_respects_filters: bool = True
     """``False``: ``count`` is the number of all records of the project."""
+    largest_limit: int = 100
+    """A request with a larger ``limit`` is refused."""
     limit_clip: int | None = None
     """Pages silently hold at most this many."""
+    offset_counts: Literal["records", "pages", "nothing"] = "records"
+    """``pages``: of ``limit`` records, the first is 0; ``nothing``: every page is the first."""
     max_offset: int | None = None
     """Records behind this many are never served."""
+    deep_offsets: Literal["empty", "refused"] = "empty"
+    """The answer to an ``offset`` of ``max_offset`` or more."""
     count_stops_at_max_offset: bool = False
+    isolated: bool = False
+    """The account isolates IAM users, and whoever asks is one: other users' jobs are not listed."""
+    own_share: float = 0.0
+    """The share of jobs that belong to whoever asks, where that is an isolated IAM user."""
+    app_user_id_filters: bool = False
+    """A request with ``X-App-UserId`` lists the jobs of that user only: half of all."""
+    service_configs: Literal["shown", "denied", "missing"] = "shown"
+    """The answer to a request for the settings of the tenant, which say whether users are isolated."""
     preload_filter: bool = False
     """Accept ``job_type=PRELOAD``, which is documented in answers only."""
     time_format: WireTimeFormat = "rfc3339"

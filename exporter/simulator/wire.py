@@ -6,7 +6,7 @@ Knows jobs and bytes; must not know requests.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from functools import lru_cache
 from typing import Final, Literal
@@ -17,7 +17,9 @@ from msgspec import UNSET, UnsetType
 
 from .job import FAILED, SUCCEED, SimulatedJob
 
-WireTimeFormat = Literal["rfc3339", "rfc3339_ms", "offset", "blank", "naive", "unix", "unix_ms"]
+WireTimeFormat = Literal["rfc3339", "rfc3339_ms", "offset", "blank", "naive", "false_utc", "unix", "unix_ms"]
+"""``false_utc``: the time of the zone, with a ``Z`` behind it."""
+FilterTimeFormat = Literal["rfc3339", "unix", "unix_ms"]
 Rounding = Literal["down", "nearest", "up"]
 _UP: Final[dict[Rounding, int]] = {"down": 0, "nearest": 500, "up": 999}
 _RFC3339: Final = re.compile(
@@ -44,7 +46,7 @@ class WireRecord(msgspec.Struct, gc=False):
 
 
 class WirePage(msgspec.Struct):
-    count: int
+    count: int | UnsetType
     data: list[WireRecord]
 
 
@@ -69,9 +71,10 @@ class WireStyle(msgspec.Struct, frozen=True):
 _encode = msgspec.json.Encoder().encode
 
 
-def page(jobs: Iterable[SimulatedJob], count: int, now: float, style: WireStyle) -> bytes:
-    """A whole answer."""
-    return _encode(WirePage(count, [record(job, now, style) for job in jobs]))
+def page(jobs: Iterable[SimulatedJob], count: int | None, now: float, style: WireStyle) -> bytes:
+    """A whole answer; without a ``count`` if that is ``None``."""
+    shown = [record(job, now, style) for job in jobs]
+    return _encode(WirePage(UNSET if count is None else count, shown))
 
 
 def record(job: SimulatedJob, now: float, style: WireStyle) -> WireRecord:
@@ -122,6 +125,8 @@ def write_time(at_ms: int, time_format: WireTimeFormat, zone_hours: float, zone_
     text = at.strftime("%Y-%m-%dT%H:%M:%S")
     if time_format == "naive":
         return text
+    if time_format == "false_utc":
+        return text + "Z"
     if time_format == "rfc3339_ms":
         text += f".{at_ms % 1000:03d}"
     if zone is not UTC or time_format == "offset":
@@ -130,17 +135,27 @@ def write_time(at_ms: int, time_format: WireTimeFormat, zone_hours: float, zone_
     return text + "Z"
 
 
-def read_time(text: str, zone_hours: float) -> int:
+def read_time(
+    text: str,
+    zone_hours: float,
+    formats: Container[FilterTimeFormat] = ("rfc3339", "unix", "unix_ms"),
+    *,
+    zone_ignored: bool = False,
+) -> int:
     """A filter's time in milliseconds: RFC 3339, or a number of seconds or milliseconds.
 
-    Raises ValueError.
+    Raises ValueError for one in none of these formats.
     """
     if text.isascii() and text.isdigit() and len(text) in (9, 10, 12, 13):
+        if ("unix" if len(text) <= 10 else "unix_ms") not in formats:
+            raise ValueError("not a time")
         return int(text) * (1000 if len(text) <= 10 else 1)
     match = _RFC3339.fullmatch(text)
-    if match is None:
+    if match is None or "rfc3339" not in formats:
         raise ValueError("not a time")
     day, clock, fraction, zone = match.groups()
+    if zone_ignored:
+        zone = None
     at = datetime.fromisoformat(f"{day}T{clock}{(zone or '').upper()}")
     if at.tzinfo is None:
         at = at.replace(tzinfo=timezone(timedelta(hours=zone_hours)))

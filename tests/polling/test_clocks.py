@@ -432,7 +432,7 @@ def test_a_slow_clock_alone_counts_no_job_that_had_ended(harness: ClockedHarness
 
 @pytest.mark.parametrize("jump", [2 * MINUTE, 10 * MINUTE, HOUR], ids=str)
 @pytest.mark.parametrize("share", [1, 3], ids=["none-has-a-time", "one-of-three-has-none"])
-def test_records_without_a_time_are_counted_once_when_the_api_s_clock_jumps(
+def test_undated_records_are_counted_once_when_the_clock_jumps(
     harness: ClockedHarness, jump: int, share: int
 ) -> None:
     """Dated by a time that is believed too early, one would be forgotten while it may be listed again."""
