@@ -263,10 +263,10 @@ class TargetHarness:
             monotonic=lambda: self.monotonic(),
             wall=lambda: self.wall(),
             uptime=lambda: Uptime(self.boot, self.clock.ms),
-            sleep=self._sleep,
+            sleep=self.sleep,
         )
 
-    async def _sleep(self, seconds: float) -> None:
+    async def sleep(self, seconds: float) -> None:
         self.clock.ms += int(seconds * SECOND)
 
     async def poll(self, times: int = 1, every: int = 15 * SECOND) -> str:

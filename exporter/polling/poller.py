@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from typing import Final, Literal
 from weakref import WeakMethod
@@ -103,14 +104,25 @@ class Poller:
 
     # --- the cycle ------------------------------------------------------------------------------------
 
-    async def run(self) -> None:
-        """One poll every interval; one that is due while another runs is skipped."""
-        next_poll = self._monotonic()
+    async def run(self, first_poll: float | None = None) -> None:
+        """One poll every interval; one that is due while another runs is skipped.
+
+        The first one comes at ``first_poll`` on the monotonic clock, or at once.
+        """
+        now, interval = self._monotonic(), self._settings.interval
+        next_poll = now if first_poll is None else first_poll
+        if next_poll > now:
+            await self._note_first_start()
         while True:
+            await self._sleep(max(0.0, next_poll - self._monotonic()))
             await self.poll()
-            now, interval = self._monotonic(), self._settings.interval
-            next_poll += interval * max(1, -(-(now - next_poll) // interval))
-            await self._sleep(max(0.0, next_poll - now))
+            next_poll += interval * max(1, -(-(self._monotonic() - next_poll) // interval))
+
+    async def _note_first_start(self) -> None:
+        """Counting begins now, though the first poll comes later (R4, docs/counting.md)."""
+        if self._repository.loaded:
+            with suppress(ExporterError, RuntimeError, MemoryError):  # the first poll meets it, too
+                await self._clock_check.ledger_loaded()
 
     async def poll(self) -> Outcome:
         """Read what is due, record and publish it. Never raises but for cancellation and its like."""

@@ -11,7 +11,7 @@ import asyncio
 import gc
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -23,6 +23,7 @@ from exporter.errors import ExporterError, ReloadError
 from exporter.exposition import Publisher
 from exporter.failures import Classifier
 from exporter.ledger import TargetView
+from exporter.runtime.poll_times import PollTimes
 from exporter.runtime.target import (
     SharedResources,
     Target,
@@ -58,6 +59,7 @@ class Fleet:
         self.targets: dict[str, Target] = {}
         """By name."""
         self._polling: dict[str, asyncio.Task[None]] = {}
+        self._poll_times = PollTimes(time.monotonic, time.time)
         self._tasks: asyncio.TaskGroup | None = None
         """Where pollers run; ``None`` before the start and once the end has begun."""
 
@@ -77,7 +79,7 @@ class Fleet:
 
     def start(self, tasks: asyncio.TaskGroup) -> None:
         self._tasks = tasks
-        self._resume(self.targets)
+        self._poll(self._poll_times.start(self.targets, self.config.poll.interval))
 
     def stop(self) -> None:
         """End all polling. What is not committed will be read again after the next start."""
@@ -213,10 +215,14 @@ class Fleet:
     # --- pollers --------------------------------------------------------------------------------------
 
     def _resume(self, names: Iterable[str]) -> None:
+        self._poll(self._poll_times.resume(names, self.config.poll.interval))
+
+    def _poll(self, first_polls: Mapping[str, float]) -> None:
+        """Start the pollers of these targets, each with its first poll at that time."""
         if self._tasks is not None:
-            for name in names:
-                poller = self.targets[name].poller
-                self._polling[name] = self._tasks.create_task(poller.run(), name=f"poller of {name}")
+            for name, first_poll in first_polls.items():
+                polling = self.targets[name].poller.run(first_poll)
+                self._polling[name] = self._tasks.create_task(polling, name=f"poller of {name}")
 
     async def _pause(self, names: Iterable[str]) -> None:
         """End these pollers wherever they are: what they have not committed will be read again."""

@@ -53,3 +53,21 @@ def test_a_poll_begins_every_interval_or_is_skipped(
     with pytest.raises(StopPolling):
         asyncio.run(harness.poller.run())
     assert begun == starts
+
+
+def test_the_first_poll_comes_at_its_time(harness: PollerHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Polls keep the place that the first one was given."""
+    begun = []
+    first = harness.clock.ms
+
+    async def poll() -> str:
+        begun.append((harness.clock.ms - first) // SECOND)
+        harness.clock.ms += 4 * SECOND
+        if len(begun) == 3:
+            raise StopPolling
+        return "complete"
+
+    monkeypatch.setattr(harness.poller, "poll", poll)
+    with pytest.raises(StopPolling):
+        asyncio.run(harness.poller.run(first / SECOND + 11))
+    assert begun == [11, 26, 41]

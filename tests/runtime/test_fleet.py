@@ -20,6 +20,7 @@ from exporter.errors import ReloadError
 from exporter.exposition.api_stats import ApiMetrics
 from exporter.exposition.publisher import Publisher
 from exporter.exposition.render import Exposition
+from exporter.polling import Poller
 from exporter.runtime.fleet import Fleet
 from exporter.runtime.target import SharedResources
 from exporter.store.sqlite import SqliteStore
@@ -165,3 +166,30 @@ def test_every_reason_to_refuse_is_reported_at_once(tmp_path: Path) -> None:
             assert len(refused.value.problems) == 3
 
     asyncio.run(scene())
+
+
+def test_a_reload_keeps_the_times_of_polls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No burst: a changed target goes on in its place, whole intervals after its first poll."""
+    first_polls: list[tuple[str, float]] = []
+
+    async def run(self: Poller, first_poll: float | None = None) -> None:
+        first_polls.append((self._name, first_poll or 0.0))
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Poller, "run", run)
+    targets = tuple(of_target(f"customer-{number}") for number in range(20))
+    changed = (targets[0], *(replace(target, rate_limit=2.0) for target in targets[1:]))
+
+    async def scene() -> None:
+        async with running(tmp_path, replace(CONFIG, targets=targets)) as stage:
+            await asyncio.sleep(0)
+            await stage.fleet.reconfigure(replace(CONFIG, targets=changed))
+            await asyncio.sleep(0)
+
+    asyncio.run(scene())
+    started, resumed = dict(first_polls[:20]), dict(first_polls[20:])
+    assert resumed.keys() == started.keys() - {"customer-0"}
+    assert max(started.values()) - min(started.values()) > 10.0
+    for name, time in resumed.items():
+        intervals = (time - started[name]) / 15.0
+        assert intervals == pytest.approx(round(intervals), abs=1e-6)

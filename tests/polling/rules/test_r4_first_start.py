@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from exporter.ledger.record import JobsQuery
 from exporter.store.sqlite import SqliteStore
-from testkit.world import MINUTE, SECOND, START
+from testkit.world import MINUTE, SECOND, START, Killed
 from tests.fake_api import PollerHarness, outage
 from tests.polling.rules.support import run
 
@@ -62,6 +64,36 @@ def test_jobs_of_a_first_poll_that_had_to_wait_are_counted(harness: PollerHarnes
     harness.api.before_page = wait
     run(harness, 20)
     assert (harness.created(), harness.finished()) == (5, 5)
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["one-process", "killed"])
+def test_jobs_created_before_a_first_poll_in_its_place_count(
+    harness: PollerHarness, monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
+    """Counting begins at the start, though another target polls first; also where that start was killed."""
+    harness.clock.known = 0
+    harness.api.create(harness.clock.ms - MINUTE, state="SUCCEED")
+
+    async def wait(seconds: float) -> None:
+        for _ in range(4):
+            harness.clock.ms += int(seconds * SECOND) // 5
+            harness.api.create(state="SUCCEED")
+        harness.clock.ms += int(seconds * SECOND) // 5
+        if killed or harness.views:
+            raise Killed
+
+    async def first_start() -> None:
+        await harness.repository.load(harness.clock.ms)
+        await harness.poller.run(harness.clock.ms / SECOND + 14)
+
+    monkeypatch.setattr(harness, "sleep", wait)
+    harness.restart()
+    with pytest.raises(Killed):
+        asyncio.run(first_start())
+    harness.restart()
+    run(harness, 40)
+    jobs = 4 if killed else 8
+    assert (harness.created(), harness.finished()) == (jobs, jobs)
 
 
 def failed_start(
