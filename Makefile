@@ -5,6 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore $(BIN)/python -m pip --quiet
 
+# Tests often wait: they get one worker more than there are cores.
+WORKERS = $$(($$(getconf _NPROCESSORS_ONLN) + 1))
+
 # Tests start the program some hundred times: it is compiled once.
 export PYTHONDONTWRITEBYTECODE =
 
@@ -33,13 +36,13 @@ demo: $(VENV)/installed
 	@exec $(BIN)/metastudio-tts-exporter demo
 
 check: lint
-	$(BIN)/pytest -n auto -m 'not slow and not e2e and not program'
+	$(BIN)/pytest -n $(WORKERS) -m 'not slow and not e2e and not program'
 
-# Coverage costs time and is measured on what is quick: slow tests and whole programs run without. These often wait,
-# so they get one worker more than there are cores; among the quick ones are some that need a core of their own.
+# Coverage costs time and is measured on what is quick: slow tests and whole programs run without. What is measured
+# has some tests that need a core of their own.
 test: tools lint
 	$(BIN)/pytest -n auto -m 'not slow and not e2e' --cov --cov-report=term-missing --cov-fail-under=95
-	$(BIN)/pytest -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist worksteal -m 'slow or e2e'
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m 'slow or e2e'
 
 # Left out: what needs other programs, or is about files that are no part of the program.
 LOWEST := $(VENV)/lowest

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import re
 from pathlib import Path
 from typing import Any, Final
@@ -21,10 +23,16 @@ SECONDS: Final = re.compile(r"\* 60\b")
 Rule = dict[str, Any]
 
 
+@functools.cache
+def read_yaml(path: Path) -> Any:
+    """Not to be changed."""
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
 def groups() -> list[dict[str, Any]]:
     """Every group of every file."""
     files = sorted(RULES.glob("*.yaml"))
-    return [group for path in files for group in yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]]
+    return copy.deepcopy([group for path in files for group in read_yaml(path)["groups"]])
 
 
 def rules(kind: str) -> list[Rule]:

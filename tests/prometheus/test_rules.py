@@ -16,7 +16,19 @@ import yaml
 
 from exporter.exposition.catalog import METRICS
 from tests.prometheus.native import HISTOGRAMS, converted, has_histograms
-from tests.prometheus.rules import DURATION, MS, ROOT, RULES, SECONDS, TESTS, Rule, groups, quickened, rules
+from tests.prometheus.rules import (
+    DURATION,
+    MS,
+    ROOT,
+    RULES,
+    SECONDS,
+    TESTS,
+    Rule,
+    groups,
+    quickened,
+    read_yaml,
+    rules,
+)
 
 Tool = Callable[[str], Path]
 
@@ -76,9 +88,7 @@ def test_the_rules_do_as_their_tests_say(release: Tool, path: Path) -> None:
     run(release("promtool"), "test", "rules", path)
 
 
-WITH_HISTOGRAMS: Final = [
-    path for path in TEST_FILES if any(map(has_histograms, yaml.safe_load(path.read_text())["tests"]))
-]
+WITH_HISTOGRAMS: Final = [path for path in TEST_FILES if any(map(has_histograms, read_yaml(path)["tests"]))]
 
 
 @pytest.mark.slow
@@ -96,7 +106,7 @@ def test_native_histograms_give_the_same_alerts(prometheus_3: Tool, path: Path, 
 @every_alert
 def test_an_alert_has_a_firing_and_a_silent_case(alert: Rule) -> None:
     """An alert that was never seen firing may never fire; one never seen silent may never stop."""
-    tests = [test for path in TESTS.glob("*.yaml") for test in yaml.safe_load(path.read_text())["tests"]]
+    tests = [test for path in TEST_FILES for test in read_yaml(path)["tests"]]
     cases = [case for test in tests for case in test.get("alert_rule_test", ())]
     expected = [case["exp_alerts"] for case in cases if case["alertname"] == alert["alert"]]
     assert any(expected)

@@ -49,6 +49,7 @@ def test_nobody_to_tell_is_no_error(address: str | None) -> None:
     systemd.notify({} if address is None else {"NOTIFY_SOCKET": address}, systemd.READY)
 
 
+@pytest.mark.program
 def test_the_program_tells_its_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ready once it answers, reloading and ready again at SIGHUP, stopping at SIGTERM."""
     address = str(tmp_path / "notify")

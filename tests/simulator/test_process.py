@@ -18,6 +18,7 @@ from exporter.simulator.__main__ import main
 from exporter.simulator.simulation import PROJECT_ID
 
 FOLDER = Path(str(simulator.__file__)).parent
+pytestmark = pytest.mark.program
 RUN = (sys.executable, "-m", "exporter.simulator")
 
 

@@ -329,7 +329,8 @@ class Soak:
         self.cloud.tell("rate", self._rate)
         await self._polls(START + int(days * DAY), progress, every=DAY // 24, faults=True)
         self.cloud.tell("rate", 0.0)
-        # All that is open ends or expires, and what was listed late is settled.
+        # All that is open ends or expires, and what was listed late is settled. Not while time stands still.
+        self.clock.frozen_at = None
         await self._polls(self.clock.ms + DAY + 60 * MINUTE, progress, every=DAY, faults=False)
         expected = self.cloud.truth()
         self.result.regressing = expected.pop(("regressing",), 0)

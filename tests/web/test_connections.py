@@ -658,22 +658,27 @@ def test_a_connection_that_ended_is_not_in_memory(
 
     async def run() -> None:
         async with serving(sites, limits=patient, web_config=web_config) as server:
-            for _ in range(5):
+
+            async def come_and_go() -> None:
                 stream = await asyncio.open_connection(
                     *place(server), ssl=authority.client_context() if tls else None
                 )
                 await state(stream)
                 await asyncio.sleep(0.01)
                 end(stream)
+
+            await asyncio.gather(*(come_and_go() for _ in range(5)))
             await until(lambda: not server.connections and not recorded)
             await asyncio.sleep(0.1)  # for the clients' own ends
 
+    gc.freeze()  # what was there before need not be walked through
     gc.disable()
     try:
         asyncio.run(run())
     finally:
         gc.enable()
         gc.collect()
+        gc.unfreeze()
 
 
 async def until(true: Callable[[], bool]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
@@ -16,6 +17,7 @@ from exporter.web.server import Server
 from tests.web.test_app import exposition
 
 NEXT = b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n"
+Sent = Callable[[bytes], list[int]]
 CHUNKS = b"5\r\nhello\r\n0\r\n\r\n"
 
 
@@ -31,24 +33,34 @@ def made() -> tuple[Starlette, list[str]]:
     return app, reloads
 
 
-def sent(data: bytes) -> list[int]:
-    """The codes that come back for what is written to a connection of the real server."""
-
-    async def run() -> bytes:
+@pytest.fixture(scope="module")
+def sent() -> Iterator[Sent]:
+    """The codes that come back for what is written to a connection of the real server: one for all tests."""
+    with asyncio.Runner() as loop:
         server, stop = Server(made()[0], ["127.0.0.1:0"]), asyncio.Event()
-        serving = asyncio.create_task(server.serve(stop))
         url = httpx.URL(server.urls[0])
-        reader, writer = await asyncio.open_connection(url.host, url.port)
-        try:
-            writer.write(data + NEXT + NEXT.replace(b"Host", b"Connection: close\r\nHost"))
-            async with asyncio.timeout(10):
-                return await reader.read()
-        finally:
-            writer.close()
+
+        async def serve() -> asyncio.Task[None]:
+            return asyncio.create_task(server.serve(stop))
+
+        async def exchange(data: bytes) -> bytes:
+            reader, writer = await asyncio.open_connection(url.host, url.port)
+            try:
+                writer.write(data + NEXT + NEXT.replace(b"Host", b"Connection: close\r\nHost"))
+                async with asyncio.timeout(10):
+                    return await reader.read()
+            finally:
+                writer.close()
+
+        async def end() -> None:
             stop.set()
             await serving
 
-    return [int(code) for code in re.findall(rb"HTTP/1\.1 ([0-9]{3})", asyncio.run(run()))]
+        serving = loop.run(serve())
+        yield lambda data: [
+            int(code) for code in re.findall(rb"HTTP/1\.1 ([0-9]{3})", loop.run(exchange(data)))
+        ]
+        loop.run(end())
 
 
 @pytest.mark.parametrize(
@@ -72,7 +84,9 @@ def sent(data: bytes) -> list[int]:
         "chunked-twice",        "unknown-coding", "blank-and-colon", "nul", "bare-cr", "two-hosts",
     ],
 )  # fmt: skip
-def test_what_two_programs_may_read_differently_is_refused(line: str, headers: str, body: bytes) -> None:
+def test_what_two_programs_may_read_differently_is_refused(
+    line: str, headers: str, body: bytes, sent: Sent
+) -> None:
     """400, and the connection is closed: what follows might be a part of it."""
     data = f"{line} HTTP/1.1\r\nHost: x\r\n{headers}\r\n\r\n".encode("latin-1")
     assert sent(data + body) == [400]
@@ -83,7 +97,7 @@ def test_what_two_programs_may_read_differently_is_refused(line: str, headers: s
     [("1.0", "Transfer-Encoding: chunked\r\nConnection: keep-alive\r\n", 400), ("2.0", "", 505)],
     ids=["chunked-in-1.0", "version-2"],
 )
-def test_other_versions_of_http(version: str, headers: str, code: int) -> None:
+def test_other_versions_of_http(version: str, headers: str, code: int, sent: Sent) -> None:
     """HTTP/1.0 knows no chunks, and what calls itself 2.0 here is not."""
     assert sent(f"GET /metrics HTTP/{version}\r\nHost: x\r\n{headers}\r\n".encode() + CHUNKS) == [code]
 
@@ -105,7 +119,7 @@ def test_other_versions_of_http(version: str, headers: str, code: int) -> None:
         ("OPTIONS /metrics", 405),
     ],
 )
-def test_a_target_in_any_form_is_answered(request_line: str, code: int) -> None:
+def test_a_target_in_any_form_is_answered(request_line: str, code: int, sent: Sent) -> None:
     """A path, or as a proxy is asked (RFC 9112, 3.2.2); the connection stays. (No status page here.)"""
     assert sent(f"{request_line} HTTP/1.1\r\nHost: y\r\n\r\n".encode()) == [code, 200, 200]
 
@@ -129,7 +143,7 @@ def test_a_target_in_any_form_is_answered(request_line: str, code: int) -> None:
         "GET http://x\\y/metrics",
     ],
 )
-def test_what_is_no_target_is_refused(request_line: str) -> None:
+def test_what_is_no_target_is_refused(request_line: str, sent: Sent) -> None:
     """400 in place of a guess."""
     assert sent(f"{request_line} HTTP/1.1\r\nHost: y\r\n\r\n".encode()) == [400]
 
@@ -139,7 +153,7 @@ def test_what_is_no_target_is_refused(request_line: str) -> None:
     ["a b", "a b@c/d", "user@x", "x/metrics", "http://x:y/metrics", "x:y", "x:99999", "x:1:2", "[x]", "[::1",
      "::1", "x,y", "\xff\xfe", "x?y", "x#y", "<x>"],
 )  # fmt: skip
-def test_what_is_no_host_is_refused(host: str) -> None:
+def test_what_is_no_host_is_refused(host: str, sent: Sent) -> None:
     """400: programs on the way may make different things of it."""
     assert sent(f"GET /metrics HTTP/1.1\r\nHost: {host}\r\n\r\n".encode("latin-1")) == [400]
 
@@ -158,7 +172,7 @@ def test_what_is_no_host_is_refused(host: str) -> None:
         "[fe80::1%25eth0]",
     ],
 )
-def test_hosts_in_every_form_are_taken(host: str) -> None:
+def test_hosts_in_every_form_are_taken(host: str, sent: Sent) -> None:
     """Names, addresses and ports as clients write them."""
     assert sent(f"GET /metrics HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()) == [200, 200, 200]
 
@@ -227,24 +241,24 @@ def test_programs_and_our_own_site_can_reload(headers: list[tuple[str, str]]) ->
 
 
 @pytest.mark.parametrize(("lines", "status"), [(99, 200), (100, 431), (2000, 431)])
-def test_many_header_lines_are_refused(lines: int, status: int) -> None:
+def test_many_header_lines_are_refused(lines: int, status: int, sent: Sent) -> None:
     """Each takes memory for as long as the answer is under way; a Host line is one of them."""
     head = "GET /-/healthy HTTP/1.1\r\nHost: x\r\n" + "x:\r\n" * lines + "\r\n"
     assert sent(head.encode())[0] == status
 
 
-def test_many_header_lines_are_refused_before_the_head_ends() -> None:
+def test_many_header_lines_are_refused_before_the_head_ends(sent: Sent) -> None:
     """Parsed, thousands of lines are 250 KB of objects; a thousand clients send them at once."""
     assert sent(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n" + b"x:\r\n" * 200) == [431]
 
 
-def test_header_lines_are_counted_for_each_request() -> None:
+def test_header_lines_are_counted_for_each_request(sent: Sent) -> None:
     """A connection that is kept for months has sent more than a hundred in all."""
     one = b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n" + b"x:\r\n" * 60 + b"\r\n"
     assert sent(one * 4) == [200] * 6
 
 
-def test_many_header_lines_do_not_wait_for_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_header_lines_do_not_wait_for_their_turn(monkeypatch: pytest.MonkeyPatch, sent: Sent) -> None:
     """Hundreds of such requests would take a hundred MiB meanwhile."""
 
     async def wait_turn(queue: RequestQueue, client: str, idle_since: float) -> None:
