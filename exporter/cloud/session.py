@@ -129,7 +129,7 @@ class Session:
             async with asyncio.timeout(max(deadline - self._monotonic(), 0.0)):
                 second = await self._second_attempt(refusal, credential, offset)
             if second is None:
-                to.refused(credential.fingerprint, refusal)
+                to.refused(credential.fingerprint, refusal, correctable=_may_tell_the_time_next(refusal))
                 raise
             signatures = 2 if second.credential == credential else 1
             credential = second.credential
@@ -183,6 +183,11 @@ class Session:
         known = self._accepted if self._corrected is None else self._corrected
         skew = self._clock.skew(self._wall()) if known is None else known + self._monotonic() - self._wall()
         return skew if skew is not None and abs(skew) > _NOTABLE else 0.0
+
+
+def _may_tell_the_time_next(refusal: ApiRefusedError) -> bool:
+    """The clock was wrong, and this answer had no ``Date`` to correct it by: the next one may have."""
+    return refusal.remedy is Remedy.NEW_CREDENTIAL and refusal.date is None
 
 
 class _SecondAttempt(NamedTuple):

@@ -20,8 +20,8 @@ from exporter.units import SECOND
 
 logger = logging.getLogger(__name__)
 
-PROBES: Final = 4
-"""Requests within which two answers must have carried a usable ``Date``."""
+PROBES: Final = 10
+"""Requests within which two answers must have carried a usable ``Date``: else our own clock stands in."""
 MORE_PROBES: Final = 8
 """Further ones where the answers disagree with our own clock: counting must not begin at a time that a few
 false answers gave (R3, docs/counting.md)."""

@@ -221,6 +221,34 @@ def test_a_fault_in_the_corrected_request_does_not_stop_polling(fault: Reply, re
     assert harness.time.now < 1060.0
 
 
+@pytest.mark.parametrize("without", [1, 2, 100])
+@pytest.mark.parametrize("restarted", [False, True], ids=["running", "restarted"])
+def test_refusals_without_a_date_are_tried_again_until_one_has_it(without: int, restarted: bool) -> None:
+    """Our clock is two hours slow: the first answer that says so ends the refusals, if it comes in time."""
+    seen: list[str] = []
+
+    def answer(request: httpx.Request) -> Reply:
+        seen.append(request.headers["X-Sdk-Date"][:11])
+        if seen[-1] == "20251119T10":
+            return jobs("a")
+        dates = {} if len(seen) <= without else {"Date": harness.date(7200)}
+        return gateway(401, "APIG.0301", "signature expired", **{"Date": "", **dates})
+
+    harness = ClientHarness(answer)
+    for _ in range(6):
+        with contextlib.suppress(ApiError):
+            run(harness.list_jobs())
+        harness.time.now += 1.0
+        if restarted and "20251119T10" not in seen:
+            stored, before = harness.shared.states(), harness.time.now
+            harness = ClientHarness(answer)
+            harness.time.now = before
+            harness.shared.restore(stored)
+    bad = seen.count("20251119T08")
+    assert bad == min(without + 1, 3)
+    assert ("20251119T10" in seen) is (without <= 2)
+
+
 def test_refusals_and_faults_in_turn_sign_at_most_four_times() -> None:
     """Each request with the corrected clock fails without a verdict: what was refused still adds up."""
     refusals = 0

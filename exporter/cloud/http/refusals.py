@@ -31,7 +31,8 @@ class PlaceRecord(msgspec.Struct, frozen=True):
     settled: bool = False
     """Some place accepted the credentials afterwards: the refusal speaks of its own place alone."""
     correctable: bool = False
-    """A corrected clock may help, and no answer has said yet whether it does: it may be tried at once."""
+    """A corrected clock may help, and no answer has said yet whether it does, or what the time is: the
+    credentials may be tried at once."""
 
 
 class PlaceRefusal(NamedTuple):
