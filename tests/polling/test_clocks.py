@@ -430,6 +430,26 @@ def test_a_slow_clock_alone_counts_no_job_that_had_ended(harness: ClockedHarness
     assert harness.counted() == (jobs, jobs, 0)
 
 
+@pytest.mark.parametrize("without", [4, 6, 8])
+def test_a_few_answers_without_a_date_after_a_restart_do_not_count(
+    harness: ClockedHarness, without: int
+) -> None:
+    """Ours is ahead: by it, open jobs would be checked, and new ones looked for, hours from now."""
+    harness.history()
+    harness.clock.ours = AHEAD
+    harness.idle(1)
+    jobs = harness.work(20)
+    harness.api.create()
+    harness.idle(2)
+    harness.restart()
+    harness.clock.tell(lambda answer: None if answer < without else 0)
+    jobs += harness.work(10) + 1
+    harness.api.finish("job-000050")
+    jobs += harness.work(30)
+    harness.idle(2)
+    assert harness.counted() == (jobs, jobs, 0)
+
+
 @pytest.mark.parametrize("jump", [2 * MINUTE, 10 * MINUTE, HOUR], ids=str)
 @pytest.mark.parametrize("share", [1, 3], ids=["none-has-a-time", "one-of-three-has-none"])
 def test_undated_records_are_counted_once_when_the_clock_jumps(
