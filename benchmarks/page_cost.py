@@ -29,12 +29,11 @@ from exporter.ledger.changes import Sighting
 from exporter.ledger.record import Page
 from exporter.polling.planner import Window
 from exporter.polling.poll_run import PollRun
-from exporter.polling.poller import PollSettings
 from exporter.polling.windows import SeenPage, WindowResult
 from exporter.simulator.world import World
 from exporter.store.base import Commit
 from exporter.store.sqlite import SqliteStore
-from testkit.world import FakeClock, TargetHarness, WorldSource, ledger_settings
+from testkit.world import FakeClock, TargetHarness, WorldSource, ledger_settings, poll_settings
 
 START = 1_750_000_020
 PAGES = 396
@@ -107,9 +106,8 @@ class Bench:
         self.store = TimedStore(folder / "books.db")
         self.clock = FakeClock()
         self.clock.ms = START * SECOND
-        polls = PollSettings(interval=15.0, timeout=120.0, budget=75)
         source = WorldSource(world, self.clock)
-        self.harness = TargetHarness(source, self.store, self.clock, polls, ledger_settings())
+        self.harness = TargetHarness(source, self.store, self.clock, poll_settings(), ledger_settings())
         self.run = PollRun(
             "t",
             clock=self.clock,

@@ -15,10 +15,17 @@ from typing import Final
 import msgspec
 
 from benchmarks.bound import Bound
-from exporter.polling.poller import PollSettings
 from exporter.simulator.arrivals import Effect, WorldOptions
 from exporter.simulator.world import World
-from testkit.world import SECOND, FakeClock, NoStore, TargetHarness, WorldSource, ledger_settings
+from testkit.world import (
+    SECOND,
+    FakeClock,
+    NoStore,
+    TargetHarness,
+    WorldSource,
+    ledger_settings,
+    poll_settings,
+)
 
 START: Final = 1_750_000_020.0
 INTERVAL: Final = 15.0
@@ -80,7 +87,7 @@ def run(workload: Workload, each: Callable[[TargetHarness, float, int], None] | 
         7, start=START, rate=workload.per_minute, options=WorldOptions(rhythm=0.0, stuck=workload.stuck)
     )
     clock, settings = FakeClock(), ledger_settings()
-    polls = PollSettings(interval=INTERVAL, timeout=120.0, budget=75)
+    polls = poll_settings(interval=INTERVAL)
     harness = TargetHarness(WorldSource(world, clock), NoStore(), clock, polls, settings)
     harness.views = deque(maxlen=1)
     bound = Bound(world, interval=settings.interval, overlap=settings.overlap, max_age=settings.max_job_age)

@@ -11,6 +11,10 @@ from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any, Final
 
+from msgspec.structs import replace
+
+from exporter.config import Config, StorageConfig, TargetConfig
+from exporter.failures import Classifier
 from exporter.ledger.first_start import Uptime
 from exporter.ledger.record import JobsQuery, Page, Record
 from exporter.ledger.settings import LedgerSettings
@@ -21,6 +25,7 @@ from exporter.polling.paging import PageMemory
 from exporter.polling.poller import Poller, PollSettings
 from exporter.polling.source import JobSource
 from exporter.polling.windows import Reader
+from exporter.runtime import target
 from exporter.simulator.job import SimulatedJob
 from exporter.simulator.world import World
 from exporter.store.base import Commit, Store
@@ -29,6 +34,10 @@ from exporter.store.sqlite import SqliteStore
 
 SECOND: Final = 1000
 MINUTE: Final = 60 * SECOND
+DEFAULTS: Final = Config(storage=StorageConfig())
+TARGET: Final = TargetConfig(
+    name="t", region="cn-north-4", endpoint="https://api", iam_endpoint="https://iam", project_id="p"
+)
 IDENTITY: Final = TargetView(target="t", region="cn-north-4", project_id="", api_endpoint="https://api")
 START: Final = 1_750_000_020_000
 """A whole minute."""
@@ -54,17 +63,14 @@ class InlineExecutor(Executor):
 
 def ledger_settings(interval: float = 15.0) -> LedgerSettings:
     """The defaults of the configuration."""
-    return LedgerSettings(
-        interval=int(interval * SECOND),
-        overlap=5 * MINUTE,
-        window=60 * MINUTE,
-        max_job_age=24 * 60 * MINUTE,
-        max_catch_up=24 * 60 * MINUTE,
-        text_length_buckets=(50, 100, 200, 500, 1000, 2000, 3000, 5000, 10000),
-        duration_buckets=tuple(SECOND * s for s in (5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)),
-        max_label_sets=100,
-        classify=lambda text: text[:20] or "no_message",
-    )
+    config = replace(DEFAULTS, poll=replace(DEFAULTS.poll, interval=interval))
+    settings = target.ledger_settings(config, TARGET, Classifier(()))
+    return replace(settings, classify=lambda text: text[:20] or "no_message")
+
+
+def poll_settings(**changes: Any) -> PollSettings:
+    """The defaults of the configuration."""
+    return replace(target.poll_settings(DEFAULTS, TARGET), **changes)
 
 
 class FakeClock:

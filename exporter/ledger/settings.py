@@ -20,7 +20,7 @@ class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_label_sets: int
     classify: Callable[[str], str]
     """``fail_msg`` -> class."""
-    time_may_repeat: int = 0
+    time_may_repeat: int
     """How far apart the two times may be that one text means, where the list has no time filters.
 
     R7, docs/counting.md. Finished jobs are remembered for so much longer: one of the first hour would look

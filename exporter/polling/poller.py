@@ -49,7 +49,7 @@ class PollSettings(msgspec.Struct, frozen=True):
     interval: float
     timeout: float
     budget: int
-    time_filters: bool = True
+    time_filters: bool
 
 
 class Poller:

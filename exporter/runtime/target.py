@@ -63,11 +63,7 @@ class Target:
         trust_count = {"auto": None, "true": True, "false": False}[settings.trust_count]
         self.poller = Poller(
             settings.name,
-            PollSettings(
-                **_named_as_in(PollSettings, msgspec.structs.asdict(config.poll)),
-                budget=max(10, int(settings.rate_limit * config.poll.interval)),
-                time_filters=settings.time_filters,
-            ),
+            poll_settings(config, settings),
             source=client,
             reader=Reader(client, PageMemory(trust_count), split_by_type=settings.filters.job_type is None),
             repository=repository,
@@ -139,6 +135,15 @@ def classifier(config: Config) -> Classifier:
     """The configured rules for ``fail_msg``, then the built-in ones unless they are switched off."""
     own = tuple((rule.class_name, rule.match) for rule in config.fail_msg_classes)
     return Classifier((*own, *(BUILTIN_RULES if config.builtin_fail_msg_classes else ())))
+
+
+def poll_settings(config: Config, settings: TargetConfig) -> PollSettings:
+    """The settings that polling depends on; times in seconds."""
+    return PollSettings(
+        **_named_as_in(PollSettings, msgspec.structs.asdict(config.poll)),
+        budget=max(10, int(settings.rate_limit * config.poll.interval)),
+        time_filters=settings.time_filters,
+    )
 
 
 def ledger_settings(config: Config, settings: TargetConfig, classes: Classifier) -> LedgerSettings:

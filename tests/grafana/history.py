@@ -28,8 +28,7 @@ from exporter.exposition.api_stats import ApiMetrics
 from exporter.exposition.render import Exposition, process_view
 from exporter.exposition.text import Format
 from exporter.ledger.snapshot import TargetView
-from exporter.polling.poller import PollSettings
-from exporter.runtime.target import classifier, ledger_scope, ledger_settings
+from exporter.runtime.target import classifier, ledger_scope, ledger_settings, poll_settings
 from exporter.simulator.api import build_app
 from exporter.simulator.arrivals import WorldOptions
 from exporter.simulator.incidents import Entry, Script
@@ -73,19 +72,6 @@ class Time:
         self.now += max(0.0, seconds)
 
 
-class DelayedTransport(httpx.AsyncBaseTransport):
-    """Into the simulator's application without a socket, and every answer takes a little while."""
-
-    def __init__(self, inner: httpx.ASGITransport, clock: Time) -> None:
-        self._inner = inner
-        self._clock = clock
-        self._rng = random.Random(7)
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        self._clock.now += self._rng.lognormvariate(-2.6, 0.5)
-        return await self._inner.handle_async_request(request)
-
-
 class Recorder:
     """The demo's exporter and cloud in virtual time: what ``App`` puts together, without its sockets."""
 
@@ -102,6 +88,13 @@ class Recorder:
         self.store = quick_store(folder / "books.db")
         api = ApiMetrics(clock())
         self.exposition = Exposition(api, process_view({}, loaded_at=clock()))
+        simulated, delays = httpx.ASGITransport(app=build_app(cloud)), random.Random(7)
+
+        async def answer(request: httpx.Request) -> httpx.Response:
+            """Every answer takes a little while."""
+            clock.now += delays.lognormvariate(-2.6, 0.5)
+            return await simulated.handle_async_request(request)
+
         self.client = build_client(
             self.target,
             events=api.target(self.target.name),
@@ -111,13 +104,13 @@ class Recorder:
             wall=clock,
             sleep=clock.sleep,
             jitter=random.Random(3).random,
-            transport=DelayedTransport(httpx.ASGITransport(app=build_app(cloud)), clock),
+            transport=httpx.MockTransport(answer),
         )
         _, _, self.poller = assemble(
             self.client,
             self.store,
             ledger_settings(config, self.target, self.classes),
-            PollSettings(config.poll.interval, config.poll.timeout, budget=300),
+            replace(poll_settings(config, self.target), budget=300),
             lambda view: self.exposition.publish((view,)),
             identity=TargetView(
                 target=self.target.name,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from exporter.failures.classify import BUILTIN_RULES, Classifier
 from exporter.ledger.changes import Sighting
 from exporter.ledger.exemplars import Exemplars
@@ -9,7 +11,6 @@ from exporter.ledger.job_index import JobIndex
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.minutes import MinuteTable
 from exporter.ledger.record import FAILED, PROCESSING, SUCCEED, Record
-from exporter.ledger.settings import LedgerSettings
 from exporter.ledger.totals import (
     DURATION_LOWER,
     DURATION_UPPER,
@@ -21,6 +22,7 @@ from exporter.ledger.totals import (
     histograms,
 )
 from exporter.ledger.watermarks import Watermarks
+from testkit.world import ledger_settings
 
 SECOND = 1000
 START = 1_700_000_000_000
@@ -29,19 +31,11 @@ BUCKETS = (5 * SECOND, 60 * SECOND)
 
 
 def ledger() -> Ledger:
-    ledger_settings = LedgerSettings(
-        interval=15 * SECOND,
-        overlap=300 * SECOND,
-        window=3600 * SECOND,
-        max_job_age=86_400 * SECOND,
-        max_catch_up=86_400 * SECOND,
-        text_length_buckets=(100,),
-        duration_buckets=BUCKETS,
-        max_label_sets=100,
-        classify=Classifier(BUILTIN_RULES).classify,
+    settings = replace(
+        ledger_settings(), duration_buckets=BUCKETS, classify=Classifier(BUILTIN_RULES).classify
     )
     made = Ledger(
-        ledger_settings,
+        settings,
         watermarks=None,
         jobs=JobIndex(),
         totals=Totals(),

@@ -31,14 +31,23 @@ from exporter.cloud.records import Decoder
 from exporter.errors import ApiError, ErrorKind, StoreError
 from exporter.failures.classify import BUILTIN_RULES, Classifier
 from exporter.ledger.record import JobsQuery, Page
-from exporter.polling.poller import PollSettings
 from exporter.simulator import wire
 from exporter.simulator.arrivals import WorldOptions
 from exporter.simulator.job import FAILED, SUCCEED, SimulatedJob
 from exporter.simulator.world import World
 from exporter.store.base import Commit
 from exporter.store.sqlite import SqliteStore
-from testkit.world import MINUTE, SECOND, START, FakeClock, Killed, TargetHarness, ledger_settings, listed
+from testkit.world import (
+    MINUTE,
+    SECOND,
+    START,
+    FakeClock,
+    Killed,
+    TargetHarness,
+    ledger_settings,
+    listed,
+    poll_settings,
+)
 
 DAY: Final = 24 * 60 * MINUTE
 INTERVAL: Final = 15 * SECOND
@@ -305,7 +314,7 @@ class Soak:
             text_length_buckets=(100, 1_000, 10_000),
             classify=Classifier(BUILTIN_RULES).classify,
         )
-        polls = PollSettings(interval=INTERVAL / SECOND, timeout=120.0, budget=75)
+        polls = poll_settings(interval=INTERVAL / SECOND)
         self.harness = TargetHarness(self.cloud, self.store, self.clock, polls, settings)
         self._reopen()
         self.result = SoakResult()
