@@ -10,10 +10,11 @@ import itertools
 import random
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, TypeVar
 
 import httpx
+import msgspec
 
 from exporter import log
 from exporter.cloud.auth import iam, signing
@@ -44,8 +45,12 @@ _MAX_BACKOFF: Final = 30.0
 _THROTTLED_LEAST: Final = 2.0
 """Huawei's advice after throttling: try again after 2 to 5 seconds."""
 _THROTTLED_SPREAD: Final = 3.0
-_LIMITED: Final = frozenset[str](("list_jobs", "get_job", "create_token", "get_project"))
+_LIMITED: Final = frozenset[str](
+    ("list_jobs", "get_job", "create_token", "get_project", "get_service_configs")
+)
 """Operations that the rate limit applies to. (``get_credentials`` asks the machine itself.)"""
+_JOBS: Final = "ttsc/tts-jobs"
+_SERVICE_CONFIGS: Final = "tenants/service-configs"
 _PROJECT_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 _T = TypeVar("_T")
@@ -116,12 +121,65 @@ class Client:
         CredentialsError when there is nothing to authenticate with.
         """
         operation: Operation = "list_jobs" if query.job_id is None else "get_job"
+        answer, page = await self._with_retries(
+            operation,
+            lambda: self._call(
+                operation,
+                _JOBS,
+                self._pairs(query),
+                self._target.app_user_id,
+                lambda answer, redact: (answer, self._read_page(answer, redact, query)),
+                self._jobs,
+                deadline,
+            ),
+            deadline,
+        )
+        # Only good answers teach the clock: an error may come from a proxy with a clock of its own.
+        self._learn_time(answer, latest_created(page, query))
+        return page
+
+    async def ask_list(
+        self, pairs: Iterable[tuple[str, object]], *, app_user_id: str | None, deadline: float
+    ) -> HttpAnswer:
+        """A list request with these parameters alone, whatever the target's configuration says: its answer as
+        it came, which is a list. Raises as ``list_jobs`` does.
+        """
+        pairs = list(pairs)
+        to = self._jobs._replace(place=scope(msgspec.structs.replace(self._target, app_user_id=app_user_id)))
+
+        def read(answer: HttpAnswer, redact: MessageRedactor) -> HttpAnswer:
+            self._read_page(answer, redact, JobsQuery())
+            return answer
+
+        answer = await self._with_retries(
+            "list_jobs",
+            lambda: self._call("list_jobs", _JOBS, pairs, app_user_id, read, to, deadline),
+            deadline,
+        )
+        self._learn_time(answer, None)
+        return answer
+
+    async def ask_service_configs(self, *, deadline: float) -> HttpAnswer:
+        """The tenant's settings (docs/api.md), which need a permission of their own. Raises as above."""
+        target = self._target
+        to = self._jobs._replace(place=place(target.endpoint, target.region, _SERVICE_CONFIGS))
+        return await self._with_retries(
+            "get_service_configs",
+            lambda: self._call(
+                "get_service_configs", _SERVICE_CONFIGS, (), None, lambda answer, _: answer, to, deadline
+            ),
+            deadline,
+        )
+
+    async def _with_retries(
+        self, operation: Operation, attempt_once: Callable[[], Awaitable[_T]], deadline: float
+    ) -> _T:
         self._report_rate()
         last: ApiError | None = None
         undecodable = 0
         for attempt in itertools.count(1):
             try:
-                return await self._attempt(operation, query, deadline)
+                return await attempt_once()
             except NoTimeLeft as error:
                 error.operation = operation
                 raise (last or error) from None
@@ -136,7 +194,17 @@ class Client:
                 last = error
         raise AssertionError("unreachable")  # pragma: no cover
 
-    async def _attempt(self, operation: Operation, query: JobsQuery, deadline: float) -> Page:
+    async def _call(
+        self,
+        operation: Operation,
+        path: str,
+        pairs: Iterable[tuple[str, object]],
+        app_user_id: str | None,
+        read: Callable[[HttpAnswer, MessageRedactor], _T],
+        to: Destination,
+        deadline: float,
+    ) -> _T:
+        """One attempt at a GET request below the project's path."""
         if self._monotonic() >= deadline:
             raise self._no_time(operation, "this request was not sent")
         credential = await self._in_time(self._session.credential(), operation, deadline)
@@ -144,26 +212,23 @@ class Client:
         if project_id is None:
             project_id = self._project_id = await self._find_project(credential, deadline)
             credential = await self._in_time(self._session.credential(), operation, deadline)
-        url = self._url(project_id, query)
-        answer, page = await self._session.call(
+        # As text: httpx would write blanks as ``+``, and not sort as the signature does.
+        query = signing.canonical_query(list(pairs))
+        url = f"{self._target.endpoint}/v1/{signing.encode(project_id)}/{path}{'?' if query else ''}{query}"
+        headers = {b"X-App-UserId": app_user_id.encode()} if app_user_id else {}
+        return await self._session.call(
             operation,
-            lambda: self._connections.build_request("GET", url, headers=self._headers()),
-            lambda answer, redact: (answer, self._read_page(answer, redact, query)),
-            to=self._jobs,
+            lambda: self._connections.build_request("GET", url, headers=headers),
+            read,
+            to=to,
             credential=credential,
             project_id=project_id,
             deadline=deadline,
         )
-        # Only good answers teach the clock: an error may come from a proxy with a clock of its own.
+
+    def _learn_time(self, answer: HttpAnswer, newest: int | None) -> None:
         headers = answer.headers
-        self._clock.observe(
-            headers.get("date"),
-            headers.get("age"),
-            answer.sent,
-            answer.received,
-            latest_created(page, query),
-        )
-        return page
+        self._clock.observe(headers.get("date"), headers.get("age"), answer.sent, answer.received, newest)
 
     async def _in_time(self, awaitable: Awaitable[_T], operation: Operation, deadline: float) -> _T:
         try:
@@ -199,11 +264,6 @@ class Client:
             return Page((record,))
         return page
 
-    def _url(self, project_id: str, query: JobsQuery) -> str:
-        """The URL as text: httpx would write blanks as ``+``, and not sort as the signature does."""
-        path = f"/v1/{signing.encode(project_id)}/ttsc/tts-jobs"
-        return f"{self._target.endpoint}{path}?{signing.canonical_query(self._pairs(query))}"
-
     def _pairs(self, query: JobsQuery) -> list[tuple[str, object]]:
         style, filters = self._target.time_format, self._target.filters
         pairs: dict[str, object | None] = {
@@ -219,10 +279,6 @@ class Client:
         if self._target.time_filters and query.until is not None:
             pairs["create_until"] = format_time(query.until, style, up=True)
         return [(name, value) for name, value in pairs.items() if value is not None]
-
-    def _headers(self) -> dict[bytes, bytes]:
-        user = self._target.app_user_id
-        return {b"X-App-UserId": user.encode()} if user else {}
 
     async def _wait_for_retry(
         self, error: ApiError, attempt: int, operation: Operation, deadline: float, *, spent: bool

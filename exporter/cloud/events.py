@@ -8,8 +8,11 @@ from typing import Literal, Protocol
 
 from exporter.errors import ApiError
 
-Operation = Literal["list_jobs", "get_job", "create_token", "get_project", "get_credentials"]
+Operation = Literal[
+    "list_jobs", "get_job", "create_token", "get_project", "get_credentials", "get_service_configs"
+]
 OPERATIONS: tuple[Operation, ...] = ("list_jobs", "get_job", "create_token", "get_project", "get_credentials")
+"""Those of a running exporter, and so label values of its metrics. ``doctor`` asks one thing more."""
 
 
 class ApiEvents(Protocol):

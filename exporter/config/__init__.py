@@ -8,7 +8,7 @@ too.
 
 from exporter.config.dump import show_config
 from exporter.config.keys import keys_of
-from exporter.config.load import inline_secrets, load_config, read_secret
+from exporter.config.load import inline_secrets, load_config, read_secret, target_of_region
 from exporter.config.model import (
     AgencyAuth,
     AkskAuth,
@@ -74,5 +74,6 @@ __all__ = [
     "read_secret",
     "read_yaml",
     "show_config",
+    "target_of_region",
     "zone",
 ]

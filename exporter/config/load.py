@@ -71,6 +71,24 @@ def load_config(
     return config
 
 
+def target_of_region(region: str, environ: Mapping[str, str], endpoint: str | None = None) -> TargetConfig:
+    """A target without a configuration: everything but the region is the default. Raises ConfigError."""
+    problems = Problems("command line")
+    iam = _iam_from_environment(environ, problems)
+    given: dict[str, str] = {}
+    for name, check, value in (("region", values.region_name, region), ("endpoint", values.origin, endpoint)):
+        try:
+            if value is not None:
+                given[name] = check(value)
+        except ValueRefusedError as refused:
+            problems.add(0, f"--{name}", str(refused))
+    problems.raise_if_any()
+    endpoint = given.get("endpoint", endpoints.metastudio_endpoint(region))
+    return TargetConfig(
+        name=region, region=region, endpoint=endpoint, iam_endpoint=iam or endpoints.iam_endpoint(region)
+    )
+
+
 def read_secret(source: SecretSource) -> str:
     """The secret as it is now. Raises CredentialsError when its file cannot be used any more."""
     if isinstance(source, Secret):

@@ -223,7 +223,7 @@ def test_a_fault_in_the_corrected_request_does_not_stop_polling(fault: Reply, re
 
 @pytest.mark.parametrize("without", [1, 2, 100])
 @pytest.mark.parametrize("restarted", [False, True], ids=["running", "restarted"])
-def test_refusals_without_a_date_are_tried_again_until_one_has_it(without: int, restarted: bool) -> None:
+def test_refusals_are_tried_again_until_one_has_a_date(without: int, restarted: bool) -> None:
     """Our clock is two hours slow: the first answer that says so ends the refusals, if it comes in time."""
     seen: list[str] = []
 

@@ -431,9 +431,7 @@ def test_a_slow_clock_alone_counts_no_job_that_had_ended(harness: ClockedHarness
 
 
 @pytest.mark.parametrize("without", [4, 6, 8])
-def test_a_few_answers_without_a_date_after_a_restart_do_not_count(
-    harness: ClockedHarness, without: int
-) -> None:
+def test_a_few_answers_without_a_date_do_not_count(harness: ClockedHarness, without: int) -> None:
     """Ours is ahead: by it, open jobs would be checked, and new ones looked for, hours from now."""
     harness.history()
     harness.clock.ours = AHEAD

@@ -9,7 +9,7 @@ import httpx
 
 from exporter import log
 from exporter.cloud.http.authorities import Authorities
-from exporter.cloud.http.proxies import Proxies
+from exporter.cloud.http.proxies import Proxies, Proxy
 from exporter.config import Config
 from exporter.errors import NetworkSettingsError
 
@@ -19,6 +19,10 @@ class Network(NamedTuple):
 
     proxies: Proxies
     authorities: Authorities
+
+    def proxy_of(self, url: str) -> Proxy | None:
+        """The proxy of requests to ``url``; its text may be shown. Raises NetworkSettingsError."""
+        return self.proxies.of(httpx.URL(url))
 
     def without_proxies(self) -> Self:
         """For the machine's own services: they are never behind one."""

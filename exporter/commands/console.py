@@ -1,0 +1,87 @@
+"""How commands that take a while speak to people and to scripts: tables, progress, JSON, files, Ctrl-C.
+
+Tables and JSON go to standard output; progress goes to standard error, and only where that is a terminal.
+``NO_COLOR`` and a standard output that is no terminal mean: no colours. Knows rich, so it is imported by the
+commands that need it alone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO, Final, TextIO, TypeVar
+
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from exporter.cloud import run_event_loop
+from exporter.errors import ExporterError
+from exporter.process import reason
+
+T = TypeVar("T")
+
+INTERRUPTED: Final = 130
+"""Exit code after Ctrl-C, as of a shell."""
+_FILE_WIDTH: Final = 160
+"""Columns of a table that is no terminal's."""
+
+
+def new_console(out: TextIO) -> Console:
+    """For tables and text."""
+    width = None if out.isatty() else _FILE_WIDTH
+    return Console(file=out, width=width, highlight=False, markup=False, emoji=False, soft_wrap=False)
+
+
+def print_json(value: object, out: TextIO) -> None:
+    """One JSON document, readable."""
+    out.write(msgspec.json.format(msgspec.json.encode(value)).decode() + "\n")
+
+
+@contextmanager
+def progress(err: TextIO, total: float | None, what: str) -> Iterator[Callable[[str], None]]:
+    """A bar with an estimate; call what it gives after each step, with the name of the next."""
+    console = Console(file=err, highlight=False, emoji=False)
+    text = TextColumn("{task.description}", markup=False)
+    columns = (text, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not err.isatty()) as bar:
+        task = bar.add_task(what, total=total)
+        begun = False
+
+        def step(name: str) -> None:
+            nonlocal begun
+            bar.update(task, advance=int(begun), description=f"{what}: {name}")
+            begun = True
+
+        yield step
+
+
+def run(work: Coroutine[Any, Any, T]) -> T | None:
+    """What the work returns; ``None`` after Ctrl-C, once it has cleaned up behind itself."""
+    try:
+        return run_event_loop(work)
+    except KeyboardInterrupt:
+        return None
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file that gets its name when it is complete: a full disk or Ctrl-C leaves what was there before.
+
+    Raises ExporterError when it cannot be written.
+    """
+    half = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        try:
+            with half.open("xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            half.replace(path)
+        finally:
+            with suppress(OSError):
+                half.unlink(missing_ok=True)
+    except OSError as error:
+        raise ExporterError(f"cannot write {path}: {reason(error)}") from error

@@ -1,0 +1,11 @@
+"""``doctor``: what the API of a target is like where the documentation leaves that open, and what to do.
+
+    answers    one answer as it came, with what it lacks
+    asking     one request after the other, by the exporter's own client; what went wrong with it
+    interview  which questions are asked, in which order, and what is learned from each: ``Facts``
+    examine    pure: facts -> findings, each with its verdict and the lines that answer it
+    report     findings as a table or as JSON
+    command    the targets, the exit code
+
+Must not know how jobs are counted: it changes nothing, and reads no store.
+"""

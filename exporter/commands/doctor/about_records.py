@@ -1,0 +1,102 @@
+"""Findings about records: missing fields, unknown values, failures, voices, what counting costs. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Final
+
+from exporter.commands.check import estimates
+from exporter.commands.doctor.answers import FIELDS
+from exporter.commands.doctor.facts import Facts
+from exporter.commands.doctor.findings import Examine, Finding, differs, not_known, ok
+from exporter.failures import BUILTIN_RULES, UNCLASSIFIED, Classifier
+from exporter.ledger import FAILED, FINAL_STATES, JOB_TYPES, PROCESSING, TTS_SERVICES, WAITING
+
+_STATES: Final = (WAITING, PROCESSING, *FINAL_STATES)
+_SHOWN: Final = 3
+_SHARE_NOTABLE: Final = 0.05
+_DAY: Final = 86_400
+_SCRAPE: Final = 15
+"""Seconds between scrapes, as Prometheus' own example has it."""
+SERIES: Final = 600
+"""Of a target before any job is seen; a test compares it with the metrics."""
+SERIES_EACH: Final = 42
+"""More for each pair of labels seen."""
+
+
+def fields(facts: Facts) -> Finding:
+    """Which fields records lack."""
+    jobs = facts.sample
+    if not jobs:
+        return not_known("fields", "no job to learn it from")
+    missing = {name: sum(getattr(job, name) is None for job in jobs) for name in FIELDS}
+    lacking = {name: number for name, number in missing.items() if number}
+    if not lacking:
+        return ok("fields", f"{len(jobs)} records have them all")
+    text = ", ".join(f"{name} in {number} of {len(jobs)}" for name, number in lacking.items())
+    return differs("fields", f"missing: {text}; nothing to configure")
+
+
+def values(facts: Facts) -> Finding:
+    """Values that the documentation does not know."""
+    known = {"job_state": _STATES, "job_type": JOB_TYPES, "tts_service_enum": TTS_SERVICES}
+    found = sorted(
+        {
+            f"{name} {value!r}"
+            for job in facts.sample
+            for name, names in known.items()
+            if (value := getattr(job, name)) is not None and value not in names
+        }
+    )
+    if not facts.sample:
+        return not_known("values", "no job to learn it from")
+    if not found:
+        return ok("values", "all are documented ones")
+    return differs("values", f"not documented: {', '.join(found[:_SHOWN])}; they become labels of their own")
+
+
+def failures(facts: Facts) -> Finding:
+    """Share of failures that no rule classifies."""
+    messages = [job.fail_msg or "" for job in facts.sample if job.job_state == FAILED]
+    if not messages:
+        return not_known("failures", f"none in {len(facts.sample)} records")
+    own = tuple((rule.class_name, rule.match) for rule in facts.config.fail_msg_classes)
+    rules = (*own, *(BUILTIN_RULES if facts.config.builtin_fail_msg_classes else ()))
+    classes = Counter(map(Classifier(rules).classify, messages))
+    number = classes[UNCLASSIFIED]
+    text = f"{number} of {len(messages)} unclassified"
+    if number > _SHARE_NOTABLE * len(messages):
+        return differs("failures", f"{text}: `classify` proposes rules for them")
+    return ok("failures", text)
+
+
+def most_used_voices(facts: Facts) -> Finding:
+    """The voices most used."""
+    used = Counter(job.asset_id for job in facts.sample if job.asset_id is not None)
+    if not used:
+        return not_known("voices", "no record names one")
+    top = ", ".join(f"{name} ({number})" for name, number in used.most_common(_SHOWN))
+    return ok("voices", f"{len(used)} in {len(facts.sample)} records; most used: {top}")
+
+
+def cost(facts: Facts) -> Finding:
+    """What this configuration will cost: requests, series, samples."""
+    estimate = next(one for one in estimates(facts.config) if one.target == facts.target.name)
+    requests = estimate.total
+    if not facts.target.time_filters or facts.time_filters is False:
+        page, polls = max(len(facts.first.jobs), 1), 60 / facts.config.poll.interval
+        requests = polls * max(-(-(facts.first.count or facts.deepest or 0) // page), 1)
+    pairs = len({(job.job_type, job.tts_service_enum) for job in facts.sample})
+    series = SERIES + SERIES_EACH * pairs
+    text = (
+        f"about {requests:.0f} requests a minute and one per 100 new jobs, {series} series,"
+        f" {series * _DAY / _SCRAPE / 1e6:.1f} million samples a day at a scrape every {_SCRAPE} s"
+    )
+    if requests > estimate.limit:
+        return differs(
+            "cost", f"{text}; rate_limit allows {estimate.limit:g}: a list is read over several polls"
+        )
+    return ok("cost", text)
+
+
+FINDINGS: Final[tuple[Examine, ...]] = (fields, values, failures, most_used_voices, cost)

@@ -1,0 +1,189 @@
+"""The command: which targets are asked, with which credentials, and the exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
+
+from exporter import log
+from exporter.cloud import (
+    POD_URI,
+    EnvironmentSource,
+    Network,
+    ProfileSource,
+    SharedLimits,
+    build_client,
+    credentials_key,
+    network_of,
+)
+from exporter.commands import console
+from exporter.commands.doctor.asking import Asker, AskEvents, asked_at_half_rate
+from exporter.commands.doctor.examine import examine_facts, is_usable
+from exporter.commands.doctor.facts import Facts
+from exporter.commands.doctor.findings import unusable
+from exporter.commands.doctor.interview import PARTS, Interview
+from exporter.commands.doctor.report import Report, print_report
+from exporter.config import (
+    AgencyAuth,
+    AkskAuth,
+    Config,
+    DefaultChain,
+    PasswordAuth,
+    SecretSource,
+    StorageConfig,
+    TargetConfig,
+    TokenAuth,
+    inline_secrets,
+    load_config,
+    target_of_region,
+)
+from exporter.errors import CredentialsError, ExporterError, NetworkSettingsError
+
+
+class DoctorFlags(NamedTuple):
+    """Those of ``doctor``."""
+
+    config_file: Path
+    targets: tuple[str, ...] = ()
+    """None: all."""
+    region: str | None = None
+    """Given: without a configuration."""
+    endpoint: str | None = None
+    as_json: bool = False
+
+
+def doctor(flags: DoctorFlags, *, environ: Mapping[str, str], out: TextIO, err: TextIO) -> int:
+    """0 when all targets are usable, 1 when one is not, 130 after Ctrl-C. Raises ExporterError."""
+    redactor = log.Redactor()
+    log.configure("error", "logfmt", err, redactor=redactor)
+    config, targets = _targets(flags, environ, err)
+    for secret in inline_secrets(config):
+        redactor.add(secret.reveal())
+    reports = console.run(_examine_all(config, targets, environ, redactor, flags, out, err))
+    if reports is None:
+        return console.INTERRUPTED
+    if flags.as_json:
+        console.print_json({"targets": reports}, out)
+    return int(not all(report.usable for report in reports))
+
+
+def _targets(
+    flags: DoctorFlags, environ: Mapping[str, str], err: TextIO
+) -> tuple[Config, tuple[TargetConfig, ...]]:
+    """The configuration and those of its targets that are meant. Raises ExporterError."""
+    if flags.region is not None:
+        target = target_of_region(flags.region, environ, flags.endpoint)
+        return Config(storage=StorageConfig(), targets=(target,)), (target,)
+    config = load_config(flags.config_file, environ=environ, warn=lambda it: print(it, file=err))
+    if not flags.targets:
+        return config, config.targets
+    known = {target.name: target for target in config.targets}
+    for name in flags.targets:
+        if name not in known:
+            raise ExporterError(
+                f"{flags.config_file}: no target is named {name!r}; there are {', '.join(known) or 'none'}"
+            )
+    return config, tuple(known[name] for name in dict.fromkeys(flags.targets))
+
+
+async def _examine_all(
+    config: Config,
+    targets: tuple[TargetConfig, ...],
+    environ: Mapping[str, str],
+    redactor: log.Redactor,
+    flags: DoctorFlags,
+    out: TextIO,
+    err: TextIO,
+) -> list[Report]:
+    """One target after the other: they may share credentials, and credentials are refused once only."""
+    shared = SharedLimits()
+    refused: dict[str, str] = {}
+    reports = []
+    for target in targets:
+        key = credentials_key(target.auth, environ)
+        if key in refused:
+            text = f"not asked: the same credentials were refused for target {refused[key]}"
+            report = Report(target.name, usable=False, findings=(unusable("access", text),))
+        else:
+            with console.progress(err, len(PARTS), target.name) as step:
+                facts = await _ask(config, target, environ, redactor, shared, step)
+            if facts.refused:
+                refused[key] = target.name
+            findings = examine_facts(facts)
+            report = Report(target.name, is_usable(findings), findings)
+        reports.append(report)
+        if not flags.as_json:
+            print_report(report, console.new_console(out))
+    return reports
+
+
+async def _ask(
+    config: Config,
+    target: TargetConfig,
+    environ: Mapping[str, str],
+    redactor: log.Redactor,
+    shared: SharedLimits,
+    step: Callable[[str], None],
+) -> Facts:
+    asked = asked_at_half_rate(target)
+    events = AskEvents()
+    try:
+        network = network_of(target, environ, redactor)
+        client = build_client(
+            asked, events=events, shared=shared, environ=environ, network=network, redactor=redactor
+        )
+    except NetworkSettingsError as error:
+        return Facts(target=target, config=config, stopped=str(error), source=source_of(target, environ))
+    try:
+        asker = Asker(client, asked)
+        facts = await Interview(config, target, asker, events, step).run()
+        facts.project_id = client.project_id or ""
+    finally:
+        await client.aclose()
+    facts.source, facts.proxy = source_of(target, environ), _proxy(network, target)
+    return facts
+
+
+def _proxy(network: Network, target: TargetConfig) -> str:
+    proxy = network.proxy_of(target.endpoint)
+    return "" if proxy is None else str(proxy)
+
+
+def source_of(target: TargetConfig, environ: Mapping[str, str]) -> str:
+    """Where the credentials come from, in words; nothing of them is shown."""
+    match target.auth:
+        case AkskAuth(access_key=source):
+            return f"access key from {_place(source)}"
+        case TokenAuth(token=source):
+            return f"token from {_place(source)}"
+        case PasswordAuth(domain=domain, username=username):
+            return f"password of IAM user {username} of account {domain}"
+        case AgencyAuth():
+            return _agency(environ)
+        case DefaultChain():
+            return next(_chain(environ))
+    raise AssertionError("unreachable")  # pragma: no cover
+
+
+def _place(source: SecretSource) -> str:
+    return str(source) if isinstance(source, Path) else "the configuration"
+
+
+def _chain(environ: Mapping[str, str]) -> Iterator[str]:
+    """The first source that has credentials."""
+    sources: tuple[tuple[str, Any], ...] = (
+        ("access key in the environment (HUAWEICLOUD_SDK_AK)", EnvironmentSource(environ)),
+        ("access key in the SDK's credentials file", ProfileSource(environ)),
+    )
+    for name, source in sources:
+        try:
+            source.read()
+        except CredentialsError:
+            continue
+        yield name
+    yield _agency(environ)
+
+
+def _agency(environ: Mapping[str, str]) -> str:
+    return "agency of the pod (CCE)" if environ.get(POD_URI) else "agency of the machine (ECS metadata)"

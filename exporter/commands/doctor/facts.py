@@ -1,0 +1,128 @@
+"""What the interview learned of one target's API. ``None`` means: not known."""
+
+from __future__ import annotations
+
+from datetime import UTC, timedelta, timezone, tzinfo
+from typing import Literal
+
+import msgspec
+
+from exporter.cloud import TimeFormat, parse_time
+from exporter.commands.doctor.answers import RawJob, RawPage
+from exporter.commands.doctor.asking import Unanswered
+from exporter.config import Config, TargetConfig
+
+FormatVerdict = Literal["honoured", "ignored", "refused", "misread", "unknown"]
+OffsetUnit = Literal["records", "pages", "nothing"]
+
+
+class FormatFact(msgspec.Struct, frozen=True):
+    """What became of ``create_since`` and ``create_until`` in one format."""
+
+    verdict: FormatVerdict
+    shift: int = 0
+    """Milliseconds from a record's time, read as UTC, to the time at which these bounds find it."""
+
+
+class CountFact(msgspec.Struct, frozen=True):
+    """A short stretch of the list: how many records it has, and what ``count`` said of it."""
+
+    records: int
+    count: int | None
+    count_of_one: int | None
+    """``count`` in the same stretch when a single record was asked for."""
+
+
+class Facts(msgspec.Struct, kw_only=True):
+    """Times are milliseconds since 1970 on the API's clock; those of records as they are read in UTC."""
+
+    target: TargetConfig
+    config: Config
+    """That of the target, or the default one."""
+    began: int = 0
+    source: str = ""
+    """Where the credentials come from."""
+    proxy: str = ""
+    project_id: str = ""
+    skew: float | None = None
+    latency: float | None = None
+    """Median, seconds."""
+    requests: int = 0
+    retries: int = 0
+    throttled: int = 0
+    expiry: float | None = None
+    stopped: str = ""
+    """Why nothing more could be asked."""
+    refused: bool = False
+    """The API refuses the credentials (401), or there are none."""
+
+    first: RawPage = RawPage()
+    """The first page of the whole list."""
+    limits: dict[int, int | Unanswered] = {}
+    """By ``limit`` asked for: how many records came."""
+    more: bool | None = None
+    """Are there records behind the first page?"""
+    isolated: bool | None = None
+    isolation_unknown: str = ""
+    """Why."""
+    without_user: RawPage | Unanswered | None = None
+    """The first page without ``X-App-UserId``, where one is configured."""
+    formats: dict[TimeFormat, FormatFact] = {}
+    style: TimeFormat | None = None
+    """The format that is used for all further bounds."""
+    shift: int | None = None
+    """As in ``FormatFact``, where it is known."""
+    begin_inclusive: bool | None = None
+    end_inclusive: bool | None = None
+    counted: CountFact | None = None
+    offset_unit: OffsetUnit | None = None
+    deepest: int | None = None
+    """The largest ``offset`` that was seen to give a record."""
+    capped_at: int | None = None
+    """The smallest ``offset`` that gave none, though there are more records."""
+    cap_refused: bool = False
+    newest: int | None = None
+    oldest: int | None = None
+    seen: dict[str, int | None] = {}
+    """By stretch such as ``7d``: jobs of it, as the API counts them."""
+    some: dict[str, bool] = {}
+    """By stretch: is there any?"""
+    lookup: Literal["found", "ignored", "not found"] | Unanswered | None = None
+    strange_lookup: Literal["empty", "ignored"] | Unanswered | None = None
+    """A ``job_id`` that does not exist."""
+    types: dict[str, int | Unanswered | None] = {}
+    """By ``job_type`` asked for: how many records came; ``None`` where others came."""
+    filtered: dict[str, bool | Unanswered] = {}
+    """By filter of the target: do only jobs that match come?"""
+    sample: tuple[RawJob, ...] = ()
+    """Records of the first pages."""
+
+    @property
+    def time_filters(self) -> bool | None:
+        """Do they work, in any format?"""
+        verdicts = [fact.verdict for fact in self.formats.values()]
+        return "honoured" in verdicts or (None if "unknown" in verdicts or not verdicts else False)
+
+    @property
+    def order(self) -> Literal["newest first", "oldest first", "none"] | None:
+        times = [time for job in self.first.jobs if (time := as_utc(job)) is not None]
+        if len(set(times)) < 2:
+            return None
+        if times == sorted(times, reverse=True):
+            return "newest first"
+        return "oldest first" if times == sorted(times) else "none"
+
+    @property
+    def page_size(self) -> int | None:
+        """How many records a page really holds; ``None`` where the list is shorter than a page."""
+        return len(self.first.jobs) if self.more else None
+
+
+def as_utc(job: RawJob, zone: tzinfo = UTC) -> int | None:
+    """When a record says that it was created."""
+    return parse_time(job.create_time, zone)[0]
+
+
+def lacks_zone(job: RawJob) -> bool:
+    """Does the time name no zone?"""
+    return as_utc(job) != as_utc(job, timezone(timedelta(hours=1)))

@@ -1,0 +1,382 @@
+"""Which questions are asked, in which order, and what is learned from each answer.
+
+Some thirty requests: each later one uses what the earlier ones showed. Must not judge: see ``findings``.
+"""
+
+from __future__ import annotations
+
+import statistics
+import uuid
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+
+from exporter.cloud import TimeFormat, format_time
+from exporter.commands.doctor.answers import RawJob, RawPage
+from exporter.commands.doctor.asking import Asker, AskEvents, StoppedError, Unanswered
+from exporter.commands.doctor.facts import CountFact, Facts, FormatFact, as_utc, lacks_zone
+from exporter.config import Config, TargetConfig, zone
+from exporter.errors import ExporterError
+from exporter.units import MINUTE, SECOND
+
+HOUR: Final = 60 * MINUTE
+DAY: Final = 24 * HOUR
+STRETCHES: Final = {"1h": HOUR, "24h": DAY, "7d": 7 * DAY, "30d": 30 * DAY}
+FORMATS: Final[tuple[TimeFormat, ...]] = ("rfc3339", "unix", "unix_ms")
+JOB_TYPES: Final = ("AUDITION", "ASYNC_JOB", "WEBSOCKET", "PRELOAD")
+_LIMITS: Final = (100, 50, 20, 10)
+_BEYOND: Final = 1000
+"""A ``limit`` larger than is documented."""
+_NO_JOBS: Final = 946_684_800_000
+"""A second of the year 2000, in which no job was created."""
+_AHEAD: Final = 10 * MINUTE
+"""A record that is newer than the API's clock by more has another zone."""
+_QUARTER: Final = 15 * MINUTE
+"""Zones differ by multiples of this."""
+_SMALL: Final = 10
+"""Records of a page when their number does not matter."""
+_STEPS: Final = 9
+"""Requests to find the deepest offset or the oldest record, at most."""
+_PAGES: Final = 3
+"""Of the whole list, for the shares of fields, classes and voices."""
+
+
+class Interview:
+    """Asks about one target."""
+
+    def __init__(
+        self,
+        config: Config,
+        target: TargetConfig,
+        asker: Asker,
+        events: AskEvents,
+        step: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """``step`` is called with the name of what is asked next."""
+        self.facts = Facts(target=target, config=config)
+        self._asker = asker
+        self._events = events
+        self._step = step
+        self._known: RawJob | None = None
+        """A record with a time, from the middle of the first page."""
+
+    async def run(self) -> Facts:
+        """Ask everything that can be asked."""
+        try:
+            await self._ask()
+        except StoppedError as stop:
+            self.facts.stopped, self.facts.refused = str(stop), stop.refused
+        facts, events = self.facts, self._events
+        facts.requests, facts.retries, facts.throttled = events.requests, events.retries, events.throttled
+        facts.expiry = events.expiry
+        facts.latency = statistics.median(events.seconds) if events.seconds else None
+        facts.skew = statistics.median(self._asker.skews) if self._asker.skews else None
+        return facts
+
+    async def _ask(self) -> None:
+        for name, ask in PARTS.items():
+            self._step(name)
+            await ask(self)
+
+    # --- the list as a whole ----------------------------------------------------------------------------
+
+    async def _first_page(self) -> None:
+        facts = self.facts
+        limits: dict[int, int | Unanswered] = {}
+        for limit in _LIMITS:
+            answer = await self._asker.list(limit=limit)
+            limits[limit] = len(answer.jobs) if isinstance(answer, RawPage) else answer
+            if isinstance(answer, RawPage):
+                facts.first = answer
+                break
+            if not answer.by_rule or limit == min(_LIMITS):
+                raise StoppedError(ExporterError(answer.text))
+        facts.began = self._asker.now_ms()
+        if facts.first.jobs:
+            behind = await self._asker.list(limit=1, offset=len(facts.first.jobs))
+            facts.more = bool(behind.jobs) if isinstance(behind, RawPage) else None
+            if facts.more is False and (facts.first.count or 0) > len(facts.first.jobs):
+                facts.more = None  # the offset may be what does not work
+            large = await self._asker.list(limit=_BEYOND)
+            limits[_BEYOND] = large if isinstance(large, Unanswered) else len(large.jobs)
+        facts.limits = limits
+        timed = sorted((time, place) for place, job in enumerate(facts.first.jobs) if (time := as_utc(job)))
+        if timed:
+            self._known = facts.first.jobs[timed[len(timed) // 2][1]]
+
+    async def _isolation(self) -> None:
+        configs = await self._asker.service_configs()
+        if isinstance(configs, Unanswered):
+            denied = "no permission to ask" if configs.denied else configs.text
+            self.facts.isolation_unknown = denied
+            return
+        control = configs.get("sub_account_control_config")
+        on = control.get("separately_controlled") if isinstance(control, dict) else None
+        self.facts.isolated = on if isinstance(on, bool) else None
+        self.facts.isolation_unknown = "" if isinstance(on, bool) else "the answer does not say"
+
+    async def _user(self) -> None:
+        if self.facts.target.app_user_id:
+            self.facts.without_user = await self._asker.list_without_user(limit=100)
+
+    # --- time -----------------------------------------------------------------------------------------
+
+    async def _time_filters(self) -> None:
+        facts = self.facts
+        if not facts.first.jobs:
+            return
+        facts.formats = {style: await self._format(style) for style in FORMATS}
+        honoured = {style: fact for style, fact in facts.formats.items() if fact.verdict == "honoured"}
+        if not honoured:
+            return
+        # A number means one moment; of a text, the zone may be ignored.
+        trusted = next((honoured[style] for style in ("unix", "unix_ms") if style in honoured), None)
+        facts.shift = (trusted or next(iter(honoured.values()))).shift
+        for style, fact in honoured.items():
+            if fact.shift != facts.shift:
+                facts.formats[style] = FormatFact("misread", fact.shift)
+        usable = [style for style in FORMATS if facts.formats[style].verdict == "honoured"]
+        configured = facts.target.time_format
+        facts.style = configured if configured in usable else usable[0]
+
+    async def _format(self, style: TimeFormat) -> FormatFact:
+        past = await self._between(_NO_JOBS, _NO_JOBS + SECOND, style, limit=1)
+        if isinstance(past, Unanswered):
+            return FormatFact("refused" if past.by_rule else "unknown")
+        if past.jobs:
+            return FormatFact("ignored")
+        if self._known is None or (read := as_utc(self._known)) is None:
+            return FormatFact("unknown")
+        for shift in self._shifts(self._known):
+            at = read + shift
+            near = await self._between(at - SECOND, at + SECOND, style, limit=self._page())
+            if isinstance(near, Unanswered):
+                return FormatFact("refused" if near.by_rule else "unknown")
+            times = [time for job in near.jobs if (time := as_utc(job)) is not None]
+            if times and all(abs(time - read) <= 2 * SECOND for time in times):
+                return FormatFact("honoured", shift)
+        return FormatFact("misread")
+
+    def _shifts(self, job: RawJob) -> list[int]:
+        """Likely milliseconds from a record's time, read as UTC, to where bounds find it; likeliest first."""
+        newest = max(time for other in self.facts.first.jobs if (time := as_utc(other)) is not None)
+        now = self._asker.now_ms()
+        seems = -round((newest - now) / _QUARTER) * _QUARTER
+        if not lacks_zone(job):
+            shifts = [0, seems, -8 * HOUR, 8 * HOUR]
+            return list(dict.fromkeys(shifts))
+        configured = zone(self.facts.target.time_zone).utcoffset(datetime.fromtimestamp(newest / SECOND, UTC))
+        assert configured is not None  # noqa: S101 - every zone of ours has an offset
+        shifts = [-round(configured.total_seconds()) * SECOND, 0, seems, -8 * HOUR]
+        shifts += [hours * HOUR for hours in range(-14, 13)]
+        return [shift for shift in dict.fromkeys(shifts) if newest + shift <= now + _AHEAD]
+
+    async def _between(
+        self, since: int | None, until: int | None, style: TimeFormat | None = None, **pairs: object
+    ) -> RawPage | Unanswered:
+        style = style or self.facts.style
+        if style is not None:
+            if since is not None:
+                pairs["create_since"] = format_time(since, style, up=False)
+            if until is not None:
+                pairs["create_until"] = format_time(until, style, up=True)
+        return await self._asker.list(**pairs)
+
+    def _middle(self) -> int | None:
+        """A time in the middle of the first page, by which bounds find records; ``None`` without any."""
+        read = None if self._known is None else as_utc(self._known)
+        return None if read is None or self.facts.style is None else read + (self.facts.shift or 0)
+
+    async def _visibility(self) -> None:
+        facts = self.facts
+        if not facts.first.jobs or facts.style is None:
+            return
+        now = self._asker.now_ms()
+        for name, length in STRETCHES.items():
+            answer = await self._between(now - length, now, limit=1)
+            if isinstance(answer, RawPage):
+                facts.some[name], facts.seen[name] = bool(answer.jobs), answer.count
+
+    async def _bounds(self) -> None:
+        at, known = self._middle(), self._known
+        if at is None or known is None:
+            return
+        for name, since, until in (
+            ("begin_inclusive", at, at + SECOND),
+            ("end_inclusive", at - SECOND, at),
+        ):
+            answer = await self._between(since, until, limit=self._page())
+            if isinstance(answer, RawPage):
+                same = any(job.create_time == known.create_time for job in answer.jobs)
+                setattr(self.facts, name, same)
+
+    # --- count, offset --------------------------------------------------------------------------------
+
+    async def _count(self) -> None:
+        """A stretch with more than one record and less than a page, so that all of them are seen."""
+        facts = self.facts
+        times = sorted(time for job in facts.first.jobs if (time := as_utc(job)) is not None)
+        if self._middle() is None or len(times) < 3:
+            return
+        shift = facts.shift or 0
+        since, until = times[len(times) // 3] + shift, times[2 * len(times) // 3] + shift
+        for _ in range(_STEPS):
+            whole = await self._between(since, until, limit=self._page())
+            if isinstance(whole, Unanswered) or len(whole.jobs) < len(facts.first.jobs) or until <= since:
+                break
+            until = (since + until) // 2
+        one = await self._between(since, until, limit=1)
+        if isinstance(whole, RawPage) and isinstance(one, RawPage) and len(whole.jobs) > 1:
+            facts.counted = CountFact(len(whole.jobs), whole.count, one.count)
+
+    def _page(self) -> int:
+        """The ``limit`` that is accepted."""
+        return next(limit for limit, got in self.facts.limits.items() if isinstance(got, int))
+
+    async def _offset(self) -> None:
+        """Behind a bound that new jobs are beyond: the third record, or the third page?"""
+        facts = self.facts
+        if facts.order in (None, "none") or len(facts.first.jobs) < 3 * _SMALL:
+            return
+        until = self._middle()
+        pages = [await self._between(None, until, limit=_SMALL, offset=offset) for offset in (0, 2)]
+        if any(isinstance(page, Unanswered) for page in pages):
+            return
+        base, later = (_keys(page) for page in pages if isinstance(page, RawPage))
+        if later and later == base:
+            facts.offset_unit = "nothing"
+        elif later[: len(base) - 2] == base[2:]:
+            facts.offset_unit = "records"
+        elif not set(later) & set(base):
+            facts.offset_unit = "pages"
+
+    async def _depth(self) -> None:
+        """The deepest offset that is accepted; at the end of the list is its oldest or newest record."""
+        facts = self.facts
+        if not facts.first.jobs:
+            return
+        ends = [time for job in facts.first.jobs if (time := as_utc(job)) is not None]
+        facts.deepest = len(facts.first.jobs) - 1
+        total = facts.first.count or 0
+        if facts.offset_unit in (None, "records") and facts.more and total > len(facts.first.jobs) + 1:
+            last = await self._at(total - 2)
+            if last:
+                facts.deepest = total - 2
+                ends += [time for job in last if (time := as_utc(job)) is not None]
+            else:
+                await self._cap(total - 2)
+        whole = facts.deepest >= total - 2 and bool(total) and facts.capped_at is None
+        if ends and facts.order == "oldest first":
+            facts.oldest, facts.newest = min(ends), max(ends) if whole else None
+        elif ends:
+            facts.newest = max(ends)
+            facts.oldest = min(ends) if whole or facts.more is False else await self._oldest()
+
+    async def _at(self, offset: int) -> tuple[RawJob, ...]:
+        answer = await self._asker.list(limit=2, offset=offset)
+        if isinstance(answer, Unanswered):
+            self.facts.cap_refused |= answer.by_rule
+            return ()
+        return answer.jobs
+
+    async def _cap(self, empty: int) -> None:
+        """Between which offsets records end, though ``count`` says that there are more."""
+        low = self.facts.deepest or 0
+        for step in range(_STEPS):
+            usual = [cap - 1 for cap in (1000, 10_000) if low < cap - 1 < empty and step < 2]
+            middle = usual[0] if usual else (low + empty) // 2
+            if not low < middle < empty:
+                break
+            low, empty = (middle, empty) if await self._at(middle) else (low, middle)
+        self.facts.deepest, self.facts.capped_at = low, empty
+
+    async def _oldest(self) -> int | None:
+        """Halving time, where no offset leads there: to within a day or so."""
+        facts = self.facts
+        if facts.style is None or facts.newest is None:
+            return None
+        shift, begin = facts.shift or 0, _NO_JOBS
+        some = facts.newest + shift
+        for power in range(_STEPS):
+            at = some - (1 << power) * DAY
+            answer = await self._between(begin, at, limit=1)
+            if isinstance(answer, Unanswered):
+                return None
+            if not answer.jobs:
+                return at - shift
+        return None
+
+    # --- single jobs, filters, records -------------------------------------------------------------------
+
+    async def _lookups(self) -> None:
+        facts = self.facts
+        job_id = next((job.job_id for job in facts.first.jobs if job.job_id is not None), None)
+        if job_id is None:
+            return
+        answer = await self._asker.list(job_id=job_id, limit=_SMALL)
+        if isinstance(answer, Unanswered):
+            facts.lookup = answer
+        elif answer.jobs:
+            facts.lookup = "found" if set(answer.ids) == {job_id} else "ignored"
+        else:
+            facts.lookup = "not found"
+        strange = await self._asker.list(job_id=str(uuid.uuid4()), limit=1)
+        facts.strange_lookup = (
+            strange if isinstance(strange, Unanswered) else "ignored" if strange.jobs else "empty"
+        )
+
+    async def _filters(self) -> None:
+        facts = self.facts
+        if not facts.first.jobs:
+            return
+        for job_type in JOB_TYPES:
+            answer = await self._asker.list(job_type=job_type, limit=_SMALL)
+            if isinstance(answer, Unanswered):
+                facts.types[job_type] = answer
+            else:
+                same = all(job.job_type == job_type for job in answer.jobs)
+                facts.types[job_type] = len(answer.jobs) if same else None
+        for name, value in msgspec.structs.asdict(facts.target.filters).items():
+            if value is not None and name != "business_type":
+                answer = await self._asker.list(**{name: value}, limit=_SMALL)
+                facts.filtered[name] = (
+                    answer
+                    if isinstance(answer, Unanswered)
+                    else all(getattr(job, name) == value for job in answer.jobs)
+                )
+
+    async def _sample(self) -> None:
+        facts = self.facts
+        jobs = {key: job for job, key in zip(facts.first.jobs, _keys(facts.first), strict=True)}
+        size = len(facts.first.jobs)
+        for page in range(1, _PAGES):
+            if not facts.more or facts.offset_unit not in (None, "records"):
+                break
+            answer = await self._asker.list(limit=self._page(), offset=page * size)
+            if isinstance(answer, RawPage):
+                jobs |= {key: job for job, key in zip(answer.jobs, _keys(answer), strict=True)}
+        facts.sample = tuple(jobs.values())
+
+
+PARTS: Final[dict[str, Callable[[Interview], Awaitable[None]]]] = {
+    "list": Interview._first_page,
+    "isolation": Interview._isolation,
+    "app_user_id": Interview._user,
+    "time filters": Interview._time_filters,
+    "visibility": Interview._visibility,
+    "bounds": Interview._bounds,
+    "count": Interview._count,
+    "offset": Interview._offset,
+    "deep offsets": Interview._depth,
+    "lookups": Interview._lookups,
+    "filters": Interview._filters,
+    "records": Interview._sample,
+}
+"""By name, in the order asked."""
+
+
+def _keys(answer: RawPage) -> list[object]:
+    """By which the records of one page are known on another one."""
+    return [job.job_id or job for job in answer.jobs]

@@ -1,0 +1,148 @@
+"""The real program: exit codes, JSON, tables, signals, and what it says when it cannot ask."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exporter.simulator.auth import ACCESS_KEY, SECRET_KEY
+from testkit.processes import ROOT, get, simulator, wait_for, write_config
+
+pytestmark = pytest.mark.program
+ENVIRON = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with simulator(tmp_path_factory.mktemp("cloud"), "--rate=60", "--history=1800") as address:
+        yield address
+
+
+@pytest.fixture
+def config(cloud: str, tmp_path: Path) -> Path:
+    return write_config(tmp_path, cloud)
+
+
+def run(*arguments: str | Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "exporter", "doctor", *map(str, arguments)],
+        env={**ENVIRON, **environ},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_usable_target_ends_with_zero_and_a_plain_table(config: Path) -> None:
+    """No colour, no progress: it is no terminal."""
+    ended = run(f"--config.file={config}")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "\x1b" not in ended.stdout
+    assert "t: usable" in ended.stdout
+    assert SECRET_KEY not in ended.stdout
+
+
+def test_findings_are_json_for_machines(config: Path) -> None:
+    """One document, nothing else on standard output."""
+    ended = run(f"--config.file={config}", "--json", "--target=t")
+    report = json.loads(ended.stdout)["targets"][0]
+    assert (report["target"], report["usable"], ended.returncode) == ("t", True, 0)
+    assert {"name", "verdict", "text", "config"} == set(report["findings"][0])
+
+
+def test_an_unusable_target_ends_with_one(cloud: str, tmp_path: Path) -> None:
+    """An empty list is such: nothing would ever be counted."""
+    with simulator(tmp_path, "--rate=0", "--history=1", '--options={"isolated": true}') as empty:
+        ended = run(f"--config.file={write_config(tmp_path, empty)}")
+    assert ended.returncode == 1
+    assert "t: not usable" in ended.stdout
+
+
+def test_a_region_is_enough(cloud: str) -> None:
+    """Keys from the environment, the project from IAM; both are named."""
+    ended = run(
+        "--region=cn-north-4",
+        f"--endpoint={cloud}",
+        "--json",
+        HUAWEICLOUD_SDK_AK=ACCESS_KEY,
+        HUAWEICLOUD_SDK_SK=SECRET_KEY,
+        HUAWEICLOUD_SDK_IAM_ENDPOINT=cloud,
+    )
+    findings = {it["name"]: it for it in json.loads(ended.stdout)["targets"][0]["findings"]}
+    assert "HUAWEICLOUD_SDK_AK" in findings["credentials"]["text"]
+    assert findings["project"]["config"] == ['project_id: "5a1de0000000000000000000000000a1"']
+    assert ended.returncode == 0
+
+
+def test_wrong_keys_are_sent_once_for_all_targets_that_use_them(tmp_path: Path) -> None:
+    """The second target with the same credentials is not asked at all."""
+    with simulator(tmp_path, "--rate=0", "--history=1") as cloud:
+        path = write_config(tmp_path, cloud)
+        config = json.loads(path.read_text())
+        target = config["targets"][0]
+        target["auth"]["aksk"]["secret_key"] = "wrong"
+        config["targets"].append({**target, "name": "second"})
+        path.write_text(json.dumps(config))
+        ended = run(f"--config.file={path}")
+        asked: list[Any] = json.loads(get(f"{cloud}/simulator") or "")["requests"]
+    assert asked == [["list_jobs", "401", 1]]
+    assert ended.returncode == 1
+    assert "not asked: the same credentials were refused for target t" in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--target=nobody"], "no target is named 'nobody'; there are t"),
+        (["--region=cn-north-4", "--target=t"], "--region asks without a configuration: leave out --target"),
+        (["--region=No Region"], "--region: "),
+        (["--region=cn-north-4", "--endpoint=http://example.com"], "--endpoint: "),
+        (["--endpoint=https://example.com"], "--endpoint goes with --region"),
+        (["--config.file=missing.yaml"], "missing.yaml"),
+    ],
+    ids=lambda it: it[0] if isinstance(it, list) else "",
+)
+def test_what_cannot_be_asked_is_said_in_one_line(config: Path, flags: list[str], says: str) -> None:
+    """With exit code 1 and without a traceback."""
+    ended = run(f"--config.file={config}", *flags)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert says in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+def test_ctrl_c_ends_cleanly(tmp_path: Path) -> None:
+    """With 130, as of a shell, while a request hangs."""
+    hang = '--faults=[{"kind": "hang", "times": 1}]'
+    with simulator(tmp_path, "--rate=0", "--history=1", hang) as cloud:
+        program = subprocess.Popen(
+            [sys.executable, "-m", "exporter", "doctor", f"--config.file={write_config(tmp_path, cloud)}"],
+            env=ENVIRON,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        faults = f"{cloud}/simulator/faults"
+        wait_for("the request that hangs", lambda: json.loads(get(faults) or "")["faults"] == [] or None)
+        program.send_signal(signal.SIGINT)
+        out, err = program.communicate(timeout=20)
+    assert (program.returncode, out, err) == (130, "", "")
+
+
+def test_the_exporter_itself_loads_neither_doctor_nor_rich() -> None:
+    """It runs for months; the commands run for a minute."""
+    code = "import sys, exporter.app, exporter.cli; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], env=ENVIRON, capture_output=True, text=True, check=True
+    )
+    modules = set(loaded.stdout.split())
+    assert "exporter.app" in modules
+    assert not modules & {"rich", "exporter.commands.console", "exporter.commands.doctor"}

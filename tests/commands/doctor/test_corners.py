@@ -1,0 +1,138 @@
+"""Doctor on every API that the documents allow for: what it says, and what it proposes."""
+
+from __future__ import annotations
+
+import pytest
+
+from exporter.commands.doctor.findings import Verdict
+from exporter.simulator.faults import Fault
+from tests.commands.doctor.corners import CORNERS, Corner
+from tests.commands.doctor.support import NOON, SimulatedCloud
+
+AGENCY = "try the account's own key, or an agency"
+
+
+@pytest.mark.parametrize("corner", CORNERS.values(), ids=CORNERS)
+def test_a_corner_is_found_and_answered(corner: Corner) -> None:
+    """The finding that speaks of it has the verdict, and the lines that answer it; no other proposes any."""
+    findings = SimulatedCloud(corner.options, corner.world).findings()
+    found = findings[corner.finding]
+    assert (found.verdict, found.config) == (corner.verdict, corner.config), found.text
+    assert {name for name, it in findings.items() if it.config} <= {corner.finding}
+    unusable = {name for name, it in findings.items() if it.verdict is Verdict.UNUSABLE}
+    assert unusable == ({corner.finding} if corner.verdict == "unusable" else set())
+
+
+@pytest.mark.parametrize(
+    "corner", [CORNERS["documented"], CORNERS["deep-offsets-empty"]], ids=["usual", "most"]
+)
+def test_few_requests_are_sent(corner: Corner) -> None:
+    """Some thirty; ten more where the deepest offset has to be searched for."""
+    cloud = SimulatedCloud(corner.options, corner.world)
+    cloud.findings()
+    assert 25 <= len(cloud.requests) <= 42
+
+
+def test_half_of_the_configured_rate_is_used_at_most() -> None:
+    """The other half is for an exporter that runs with the same credentials."""
+    cloud = SimulatedCloud()
+    began = cloud.time.now
+    facts = cloud.facts(rate_limit=2.0)
+    assert facts.requests / (cloud.time.now - began) <= 1.0 + 1 / facts.requests
+
+
+@pytest.mark.parametrize(
+    ("switch", "why"),
+    [("shown", "the account isolates IAM users"), ("denied", "the account may isolate IAM users")],
+)
+def test_an_empty_list_is_no_healthy_answer(switch: str, why: str) -> None:
+    """It says who may be hiding the jobs, and what to try."""
+    found = SimulatedCloud({"isolated": True, "service_configs": switch}).findings()["visibility"]
+    assert found.verdict is Verdict.UNUSABLE
+    assert found.text == f"this identity sees 0 jobs: {why}; {AGENCY}"
+
+
+def test_an_account_that_has_no_jobs_yet_is_not_judged() -> None:
+    """There is nothing to learn from yet."""
+    found = SimulatedCloud(rate=0.0).findings()["visibility"]
+    assert (found.verdict, "submit a job" in found.text) == (Verdict.NOT_KNOWN, True)
+
+
+def test_jobs_of_last_week_only_are_told_from_none() -> None:
+    """By stretch: 1 h, 24 h, 7 d, 30 d."""
+    cloud = SimulatedCloud(rate=0.0, hours=0.0)
+    for day in (10, 20, 40):
+        cloud.world.add(created=NOON - day * 86400, finished=NOON - day * 86400)
+    found = cloud.findings()["visibility"]
+    assert found.verdict is Verdict.DIFFERS
+    assert "0 jobs in 7 days" in found.text
+
+
+def test_an_app_user_id_that_filters_is_named() -> None:
+    """With the numbers of both lists; one without effect is fine."""
+    filtered = SimulatedCloud({"app_user_id_filters": True}).findings(app_user_id="reader")["app_user_id"]
+    assert filtered.verdict is Verdict.DIFFERS
+    assert filtered.text.startswith("it filters: ")
+    assert SimulatedCloud().findings(app_user_id="reader")["app_user_id"].verdict is Verdict.OK
+    assert "app_user_id" not in SimulatedCloud().findings()
+
+
+@pytest.mark.parametrize("name", ["job_type", "tts_service_enum"])
+def test_a_configured_filter_that_is_ignored_is_unusable(name: str) -> None:
+    """The jobs of others would be counted."""
+    value = {"job_type": "ASYNC_JOB", "tts_service_enum": "TTS_LLM"}[name]
+    assert SimulatedCloud().findings(filters={name: value})["filters"].verdict is Verdict.OK
+    found = SimulatedCloud({"ignored_filters": [name]}).findings(filters={name: value})["filters"]
+    assert found.verdict is Verdict.UNUSABLE
+    assert found.text.startswith(f"{name} is ignored")
+
+
+@pytest.mark.parametrize("settings", [{"time_zone": "+08:00"}, {"time_zone": "Asia/Shanghai"}], ids=str)
+def test_what_is_configured_already_is_not_proposed(settings: dict[str, str]) -> None:
+    """The finding is ok then."""
+    found = SimulatedCloud({"time_format": "naive", "zone_hours": 8}).findings(**settings)["create_time"]
+    assert (found.verdict, found.config) == (Verdict.OK, ())
+
+
+def test_settings_that_are_not_needed_are_named() -> None:
+    """They cost requests."""
+    findings = SimulatedCloud().findings(time_zone="+08:00", trust_count="false", time_filters=False)
+    assert findings["count"].config == ("trust_count: auto",)
+    assert findings["time filters"].config == ("time_filters: true",)
+
+
+def test_a_wrong_clock_is_not_taken_for_a_zone() -> None:
+    """Our machine's is wrong by an hour: the API's own time is what records are compared with."""
+    cloud = SimulatedCloud()
+    cloud.simulation.auth.required = False
+    cloud.ours_is_ahead = 3600.0
+    findings = cloud.findings()
+    assert findings["clock"].verdict is Verdict.DIFFERS
+    assert "3600 s behind" in findings["clock"].text
+    assert findings["create_time"].verdict is Verdict.OK
+
+
+def test_wrong_keys_are_tried_once() -> None:
+    """Five bad signatures lock the key, and production may use it."""
+    cloud = SimulatedCloud()
+    cloud.simulation.auth.accounts.keys = {"ANOTHERKEY0000000000": "x"}
+    findings = cloud.findings()
+    assert len(cloud.requests) == 1
+    assert findings["access"].verdict is Verdict.UNUSABLE
+    assert "401" in findings["access"].text
+
+
+def test_a_failing_answer_costs_its_own_finding_only() -> None:
+    """The others are there."""
+    cloud = SimulatedCloud()
+    cloud.simulation.faults.add(Fault(kind="error", operation="get_job", status=503), cloud.time.now)
+    findings = cloud.findings()
+    assert findings["job_id"].verdict is Verdict.NOT_KNOWN
+    assert findings["count"].verdict is Verdict.OK
+
+
+def test_throttling_is_noticed() -> None:
+    """With a lower rate_limit to configure."""
+    cloud = SimulatedCloud()
+    cloud.simulation.faults.add(Fault(kind="throttle", times=2), cloud.time.now)
+    assert cloud.findings(rate_limit=4.0)["throttling"].config == ("rate_limit: 2",)
