@@ -153,7 +153,12 @@ class App:
             serving = tasks.create_task(self.server.serve(stop))
             others = [
                 tasks.create_task(work)
-                for work in (self.reloads.run(), self._breakers.run(), self._count_dropped_log_lines())
+                for work in (
+                    self.exposition.run(),
+                    self.reloads.run(),
+                    self._breakers.run(),
+                    self._count_dropped_log_lines(),
+                )
             ]
             await stop.wait()
             log.info(logger, "stopping")

@@ -42,8 +42,9 @@ class Chunk:
     @property
     def plain(self) -> bytes:
         """Made each time: it takes microseconds, and slow readers would keep it in memory."""
-        if self.blocks:
-            return "".join(self.blocks).encode()
+        blocks = self.blocks
+        if blocks:
+            return "".join(blocks).encode()
         return zlib.decompressobj(-zlib.MAX_WBITS).decompress(self.deflated)
 
     @cached_property
@@ -131,6 +132,9 @@ class EncodedBody:
         """The chunks that are in this one only."""
         kept = set(later.chunks)
         return [ref(chunk) for chunk in self.chunks if chunk not in kept]
+
+
+NO_BODY: Final = EncodedBody(())
 
 
 def _cut(families: Iterable[Sequence[str]]) -> Iterator[tuple[str, ...]]:

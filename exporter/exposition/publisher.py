@@ -20,14 +20,18 @@ class Publisher:
 
     def publish(self, view: TargetView) -> None:
         """Replace what is shown of one target."""
+        shown = self._views.get(view.target) is not None
         self._views[view.target] = view
-        self._hand_over()
+        if shown:
+            self._exposition.replace(view)
+        else:
+            self._publish_all()
 
     def exchange(self, names: Sequence[str], views: Iterable[TargetView] = ()) -> None:
         """From now on these targets, with these new views, in one publication."""
         fresh = {view.target: view for view in views}
         self._views = {name: fresh.get(name, self._views.get(name)) for name in names}
-        self._hand_over()
+        self._publish_all()
 
-    def _hand_over(self) -> None:
-        self._exposition.publish(tuple(view for view in self._views.values() if view is not None))
+    def _publish_all(self) -> None:
+        self._exposition.publish(view for view in self._views.values() if view is not None)

@@ -1,32 +1,32 @@
 """The published state -> the bytes of one scrape.
 
-Knows what is published now, and keeps its text, plain and compressed: a target's lines are written again only
-when its view changed, and compressed again only where they did; process metrics change by the second and are
-written at every scrape. What was asked for once is made when something is published, so that no later scrape
-waits for it. Knows no HTTP, and no metric by name.
+Knows what is published now and which forms of it scrapes ask for, and shows the last complete edition of it.
+What was asked for once is made ahead from then on, so that hardly any scrape waits for it. Process metrics
+change by the second and are written at every scrape. Knows no HTTP, and no metric by name.
 """
 
 from __future__ import annotations
 
+import asyncio
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
-from operator import is_
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Final, TypeVar
 
 import msgspec
 from prometheus_client import CollectorRegistry
 
 from exporter import __version__
-from exporter.exposition import catalog
-from exporter.exposition.api_stats import ApiMetrics, ApiView
-from exporter.exposition.catalog import Metric
-from exporter.exposition.gzip import ChunkedText, EncodedBody, Parts
+from exporter.exposition.api_stats import ApiMetrics
+from exporter.exposition.edition import Edition, Sources, Wanted
+from exporter.exposition.gzip import NO_BODY, Chunk, EncodedBody, Parts
 from exporter.exposition.process import SelfMetrics, self_registry
+from exporter.exposition.refresh import Refresher
 from exporter.exposition.samples import ProcessView
-from exporter.exposition.text import END, Block, Format, select, write_block, write_family
+from exporter.exposition.text import END, Format, select
 from exporter.ledger import TargetView
-from exporter.units import SECOND
 
 REVISION_VARIABLE: Final = "METASTUDIO_EXPORTER_REVISION"
 """Environment variable with the commit that an image was built from."""
@@ -34,7 +34,10 @@ REVISION_VARIABLE: Final = "METASTUDIO_EXPORTER_REVISION"
 WANTED_SECONDS: Final = 300.0
 """How long after a scrape its format is still made ahead of the next one."""
 
-S = TypeVar("S", TargetView, ApiView, ProcessView)
+TURN_SECONDS: Final = 0.002
+"""How long text is written before others on the event loop have their turn."""
+
+T = TypeVar("T")
 
 
 def process_view(environ: Mapping[str, str], *, loaded_at: float) -> ProcessView:
@@ -48,7 +51,10 @@ def process_view(environ: Mapping[str, str], *, loaded_at: float) -> ProcessView
 
 
 class Exposition:
-    """What ``/metrics`` shows. Fed by the poller and by reloads, read by every scrape."""
+    """What ``/metrics`` shows. Fed by the poller and by reloads, read by every scrape.
+
+    While ``run`` runs, publishing only marks what changed; without it, everything is made at once.
+    """
 
     def __init__(
         self,
@@ -62,28 +68,42 @@ class Exposition:
         self._api = api
         self._process = process
         self._self = SelfMetrics(self_registry() if registry is None else registry)
-        self._published: tuple[TargetView, ...] = ()
-        self.show_created(created_timestamps)
-        self._bodies: dict[Format, EncodedBody] = {}
+        self._views: dict[str, TargetView] = {}
+        self._show_created = created_timestamps
+        self._shown = Edition()
+        """The last complete one."""
+        self._begun = 0
+        """Editions so far."""
         self._monotonic = monotonic
-        self._wanted: dict[tuple[Format, bool], float] = {}
-        """What was asked for, (form, compressed), and when last: it is made at publication from then on."""
+        self._wanted: dict[Wanted, float] = {}
+        """What was asked for, and when last: it is made at publication from then on."""
+        self._refresher: Refresher | None = None
+        """While ``run`` runs."""
+        self._making: ThreadPoolExecutor | None = None
+        """The thread that editions are completed in, while ``run`` runs."""
+        self._selecting: ThreadPoolExecutor | None = None
+        """The one for ``name[]``: however many ask for that, no edition waits for them."""
 
-    def show_created(self, wanted: bool) -> None:
-        """Whether there are ``_created`` series, from now on: a reload may change it."""
-        self._job_families = _FamilyCache(catalog.JOB_METRICS, wanted, _counting_since)
-        self._api_families = _FamilyCache(catalog.API_METRICS, wanted, _api_created)
-        self._poll_families = _FamilyCache(catalog.POLL_METRICS, wanted, _counting_since)
-        self._process_families = _FamilyCache(catalog.PROCESS_METRICS, wanted, _process_created)
+    # --- what is shown --------------------------------------------------------------------------------
 
     @property
     def published(self) -> tuple[TargetView, ...]:
-        return self._published
+        return tuple(self._views.values())
 
-    def publish(self, views: tuple[TargetView, ...]) -> None:
+    def publish(self, views: Iterable[TargetView]) -> None:
         """Replace what is shown: all targets that have been loaded. The same objects keep their text."""
-        self._published = views
-        self._prepare()
+        self._views = {view.target: view for view in views}
+        self._changed(at_once=True)
+
+    def replace(self, view: TargetView) -> None:
+        """Replace what is shown of one target that is shown already."""
+        self._views[view.target] = view
+        self._changed()
+
+    def show_created(self, wanted: bool) -> None:
+        """Whether there are ``_created`` series, from now on: a reload may change it."""
+        self._show_created = wanted
+        self._changed(at_once=True)
 
     def config_loaded(self, successful: bool, at: float) -> None:
         """A reload of the configuration ended at this Unix time."""
@@ -91,11 +111,46 @@ class Exposition:
         if successful:
             process = msgspec.structs.replace(process, reload_success_timestamp=at)
         self._process = process
+        self._changed(at_once=True)
 
     def log_lines_dropped(self, number: int) -> None:
         """So many since the start."""
         if number != self._process.log_lines_dropped:
             self._process = msgspec.structs.replace(self._process, log_lines_dropped=number)
+
+    def _changed(self, *, at_once: bool = False) -> None:
+        """``at_once``: the next scrape shows it, even if that is early for another refresh."""
+        if self._refresher is None:
+            self._forget_unwanted()
+            if self._wanted:
+                self._make_now()
+        elif at_once:
+            self._refresher.end_rest()
+        else:
+            self._refresher.changed()
+
+    # --- scrapes --------------------------------------------------------------------------------------
+
+    async def scrape(
+        self, form: Format, names: frozenset[str] = frozenset(), *, compressed: bool = False
+    ) -> Parts:
+        """One scrape: of what is published now, or of the last complete edition, where that would take long.
+
+        No scrape shows an older edition than a scrape before it.
+        """
+        if self._refresher is None:
+            return self.parts(form, names, compressed=compressed)
+        wanted = self._want(form, compressed) if not names else ()
+        made = self._shown.has(wanted)
+        if not made or not (self._is_current() or self._refresher.resting):
+            await self._refresher.wait(bounded=made)
+        if not self._shown.has(wanted):
+            self._make_now()  # refreshing has failed, or ended: say why, or do without
+        if names:
+            return await _in_thread(
+                self._selecting, partial(self._parts, self._shown, form, names, compressed)
+            )
+        return self._parts(self._shown, form, names, compressed)
 
     def render(self, form: Format, names: frozenset[str] = frozenset(), *, compressed: bool = False) -> bytes:
         """One scrape's body, plain or one gzip member; with ``names``, only those samples or families."""
@@ -103,116 +158,118 @@ class Exposition:
         return b"".join((*parts.shared, parts.fresh))
 
     def parts(self, form: Format, names: frozenset[str] = frozenset(), *, compressed: bool = False) -> Parts:
-        """The same in parts; with ``names`` nothing of it is shared."""
-        fresh = self._self.text(form)
-        if names:
-            chosen = "".join(cache.select(sources, form, names) for cache, sources in self._families())
-            fresh, body = chosen + select(fresh, names), EncodedBody(())
-        else:
-            self._wanted[form, compressed] = self._monotonic()
-            body = self.body(form)
-        end = (fresh + END if form is Format.OPENMETRICS else fresh).encode()
-        return body.gzip(end) if compressed else body.plain(end)
-
-    def _families(self) -> tuple[tuple[_FamilyCache[Any], tuple[Any, ...]], ...]:
-        """Every table and its sources, in the order of the text."""
-        return (
-            (self._job_families, self._published),
-            (self._api_families, self._api.views()),
-            (self._poll_families, self._published),
-            (self._process_families, (self._process,)),
-        )
+        """The same in parts, of what is published now; with ``names`` nothing of it is shared."""
+        if not names:
+            self._want(form, compressed)
+        self._make_now()
+        return self._parts(self._shown, form, names, compressed)
 
     def body(self, form: Format) -> EncodedBody:
         """The text of everything but the fresh part; the same object until something changes."""
-        texts = tuple(cache.text(sources, form) for cache, sources in self._families())
-        body = self._bodies.get(form)
-        if body is None or not _all_same(body.texts, texts):
-            body = EncodedBody(texts)
-            self._replace(form, body)
-        return body
+        if not any(wanted is form for wanted, _ in self._wanted):
+            self._want(form, False)
+        self._make_now()
+        return self._shown.body(form)
 
-    def _replace(self, form: Format, body: EncodedBody) -> None:
-        """Chunks that are no longer current are kept, compressed, for clients that are still reading them."""
-        before = self._bodies.pop(form, None)
-        replaced = [] if before is None else before.replaced_by(body)
-        del before
-        self._bodies[form] = body
-        for chunk in replaced:
-            if (being_read := chunk()) is not None:
-                being_read.keep_compressed()
+    def _parts(self, edition: Edition, form: Format, names: frozenset[str], compressed: bool) -> Parts:
+        fresh = self._self.text(form)
+        if names:
+            fresh, body = edition.select(form, names) + select(fresh, names), NO_BODY
+        else:
+            body = edition.body(form)
+        end = (fresh + END if form is Format.OPENMETRICS else fresh).encode()
+        return body.gzip(end) if compressed else body.plain(end)
 
-    def _prepare(self) -> None:
+    # --- making ---------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Make what scrapes ask for ahead of them, until cancelled."""
+        self._refresher = Refresher(self._refresh, self._monotonic)
+        self._making = making = ThreadPoolExecutor(1, "exposition")
+        self._selecting = selecting = ThreadPoolExecutor(1, "selection")
+        try:
+            await self._refresher.run()
+        finally:
+            self._refresher = self._making = self._selecting = None
+            making.shutdown(wait=False)
+            selecting.shutdown(wait=False)
+
+    async def _refresh(self) -> float:
+        """Show what is published now. Returns the CPU time that it took."""
+        self._forget_unwanted()
+        edition = self._next()
+        spent = await _in_turns(edition.write(self._shown))
+        spent += await _in_thread(self._making, partial(_timed, edition.complete, self._shown))
+        if replaced := self._show(edition):
+            await _in_thread(self._making, partial(_keep_compressed, replaced))
+        return spent
+
+    def _make_now(self) -> None:
+        """The same at once, if it is not shown yet."""
+        if self._shown.has(self._wanted) and self._is_current():
+            return
+        edition = self._next()
+        for _ in edition.write(self._shown):
+            pass
+        edition.complete(self._shown)
+        _keep_compressed(self._show(edition))
+
+    def _want(self, form: Format, compressed: bool) -> tuple[Wanted]:
+        self._wanted[form, compressed] = self._monotonic()
+        return ((form, compressed),)
+
+    def _forget_unwanted(self) -> None:
         since = self._monotonic() - WANTED_SECONDS
         self._wanted = {wanted: at for wanted, at in self._wanted.items() if at >= since}
-        for form, compressed in self._wanted:
-            self.body(form).prepare(compressed=compressed)
 
+    def _sources(self) -> Sources:
+        return Sources(self.published, self._api.views(), self.published, (self._process,))
 
-class _Written(NamedTuple, Generic[S]):
-    """What a table's sources became."""
+    def _is_current(self) -> bool:
+        return self._shown.shows(self._sources(), show_created=self._show_created)
 
-    sources: tuple[S, ...] = ()
-    blocks: tuple[tuple[Block, ...], ...] = ()
-    """Per source, per metric."""
-    text: ChunkedText = ChunkedText()
-
-
-class _FamilyCache(Generic[S]):
-    """The text of one table of metrics, with what was written before."""
-
-    def __init__(
-        self, table: Sequence[Metric[S]], show_created: bool, created: Callable[[S], float | None]
-    ) -> None:
-        """``created``: when a source's counters began (Unix seconds), as far as that is known."""
-        self._table: Sequence[Metric[S]] = table
-        self._show_created = show_created
-        self._created: Callable[[S], float | None] = created
-        self._written: dict[Format, _Written[S]] = {}
-
-    def text(self, sources: tuple[S, ...], form: Format) -> ChunkedText:
-        """The families of all sources. Sources are immutable: the same object means the same lines."""
-        return self._write(sources, form).text
-
-    def select(self, sources: tuple[S, ...], form: Format, names: frozenset[str]) -> str:
-        """Only the samples or families of these names; no other family is searched."""
-        blocks = self._write(sources, form).blocks
-        families = (
-            write_family(metric, of_sources, form)
-            for metric, of_sources in zip(self._table, zip(*blocks, strict=True), strict=False)
-            if any(name.startswith(metric.family) for name in names)
+    def _next(self) -> Edition:
+        self._begun += 1
+        return Edition(
+            self._sources(), show_created=self._show_created, wanted=self._wanted, number=self._begun
         )
-        return "".join(select("".join(family), names) for family in families)
 
-    def _write(self, sources: tuple[S, ...], form: Format) -> _Written[S]:
-        before = self._written.get(form) or _Written[S]()
-        if _all_same(before.sources, sources):
-            return before
-        known = {id(source): blocks for source, blocks in zip(before.sources, before.blocks, strict=True)}
-        blocks = tuple(known.get(id(source)) or self._blocks(source, form) for source in sources)
-        families = zip(self._table, zip(*blocks, strict=True), strict=False)
-        text = ChunkedText(
-            (write_family(metric, of_sources, form) for metric, of_sources in families), before.text
-        )
-        written = self._written[form] = _Written(sources, blocks, text)
-        return written
-
-    def _blocks(self, source: S, form: Format) -> tuple[Block, ...]:
-        created = self._created(source) if self._show_created else None
-        return tuple(write_block(metric, source, form, created) for metric in self._table)
+    def _show(self, edition: Edition) -> list[Chunk]:
+        """Returns the chunks that are no longer current and still being read."""
+        if edition.number < self._shown.number:
+            return []
+        replaced = self._shown.replaced_by(edition)
+        self._shown = edition
+        return [chunk for reference in replaced if (chunk := reference()) is not None]
 
 
-def _counting_since(view: TargetView) -> float | None:
-    return None if view.counting_since is None else view.counting_since / SECOND
+async def _in_thread(executor: ThreadPoolExecutor | None, work: Callable[[], T]) -> T:
+    """What the work returns or raises. Done here where the system has no thread left."""
+    try:
+        done = asyncio.get_running_loop().run_in_executor(executor, work)
+    except RuntimeError:  # can't start new thread, or this is the end of the program
+        return work()
+    return await done
 
 
-def _api_created(api: ApiView) -> float:
-    return api.created
+async def _in_turns(steps: Iterator[None]) -> float:
+    """Take all steps, and let others have their turn now and then. Returns the CPU time of the steps."""
+    spent, began = 0.0, time.thread_time()
+    for _ in steps:
+        if (took := time.thread_time() - began) > TURN_SECONDS:
+            await asyncio.sleep(0)
+            spent, began = spent + took, time.thread_time()
+    return spent + time.thread_time() - began
 
 
-def _process_created(process: ProcessView) -> None:
-    """Its one counter begins with the process, whose start is a metric of its own."""
+def _timed(work: Callable[[Edition], None], before: Edition) -> float:
+    """Returns the CPU time of this thread that the work took."""
+    began = time.thread_time()
+    work(before)
+    return time.thread_time() - began
 
 
-def _all_same(some: Sequence[object], others: Sequence[object]) -> bool:
-    return len(some) == len(others) and all(map(is_, some, others))
+def _keep_compressed(chunks: Iterable[Chunk]) -> None:
+    """Chunks that are no longer current are kept, compressed, for clients that are still reading them."""
+    for chunk in chunks:
+        chunk.keep_compressed()

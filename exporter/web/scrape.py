@@ -27,7 +27,7 @@ class Scrape:
         form = choose_format(_header(scope, b"accept"))
         compressed = accepts_gzip(_header(scope, b"accept-encoding"))
         names = QueryParams(scope["query_string"]).getlist("name[]") if scope["query_string"] else ()
-        parts = self._exposition.parts(form, frozenset(names), compressed=compressed)
+        parts = await self._exposition.scrape(form, frozenset(names), compressed=compressed)
         headers = [
             (b"content-type", form.value.encode()),
             (b"content-length", str(parts.size).encode()),

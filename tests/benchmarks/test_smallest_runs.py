@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import memory_cost, page_cost, poll_cost, process_cost
+from benchmarks import memory_cost, page_cost, poll_cost, process_cost, publication
 from benchmarks.hostile import __main__ as hostile
 from benchmarks.scrape import __main__ as scrape
 from benchmarks.scrape import data
@@ -40,6 +40,14 @@ def test_the_benchmark_of_memory_runs(monkeypatch: pytest.MonkeyPatch, capsys: P
     called_with(monkeypatch, "1000")
     memory_cost.main()
     assert '"open jobs":1000' in capsys.readouterr().out
+
+
+def test_the_benchmark_of_publication_runs(monkeypatch: pytest.MonkeyPatch, capsys: Printed) -> None:
+    for name, value in (("INTERVAL", 0.1), ("LONGEST_GAP", 0.1), ("ROUNDS", 1), ("SCRAPE_EVERY", (0.02,))):
+        monkeypatch.setattr(publication, name, value)
+    called_with(monkeypatch, "2")
+    publication.main()
+    assert '"targets":2' in capsys.readouterr().out
 
 
 @pytest.mark.e2e

@@ -1,0 +1,119 @@
+"""When the text of a scrape is made anew: once for many publications, and never more than it may cost.
+
+Knows time; must not know what is made. What is published is shown a short while later, together with what
+else was published meanwhile, or at once when a scrape asks for it. A refresh that took long is followed by a
+rest, in which scrapes get what there is: so however many targets publish, and however often they are scraped,
+a limited share of one core goes to it.
+
+A scrape waits for a refresh rather than getting the last one at once, because that makes the freshest answer
+for the usual few milliseconds. The wait is bounded, because a refresh may take long on a machine that has no
+time, and the last complete one is right: only older.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Final
+
+from exporter import log
+
+logger = logging.getLogger(__name__)
+
+COLLECT_SECONDS: Final = 0.25
+"""After a publication nobody waits for: a poll publishes twice or more, and other targets do too."""
+WAIT_SECONDS: Final = 0.5
+"""How long a scrape waits at most, where there is something older that it can get."""
+FREE_SECONDS: Final = 0.005
+"""Of CPU: a refresh that took less is followed by no rest."""
+REST: Final = 10
+"""A rest is so many times as long as the CPU time of the refresh before it."""
+FAILED_SECONDS: Final = 1.0
+"""The rest after a refresh that failed."""
+
+
+class Refresher:
+    """See the module."""
+
+    def __init__(self, refresh: Callable[[], Awaitable[float]], monotonic: Callable[[], float]) -> None:
+        """``refresh`` makes the text of what is published when it begins; returns its CPU time in seconds."""
+        self._refresh = refresh
+        self._monotonic = monotonic
+        self._changed = asyncio.Event()
+        self._asked = asyncio.Event()
+        self._rest_until = float("-inf")
+        self._waiting: dict[asyncio.Future[None], bool] = {}
+        """Whether it has something older."""
+        self._failed = False
+
+    def changed(self) -> None:
+        """Something was published: it is shown soon."""
+        self._changed.set()
+
+    def end_rest(self) -> None:
+        """What changed is to be shown at the next scrape, whatever it costs."""
+        self._rest_until = float("-inf")
+        self._changed.set()
+
+    @property
+    def resting(self) -> bool:
+        return self._monotonic() < self._rest_until
+
+    async def wait(self, *, bounded: bool) -> None:
+        """Until a refresh has ended that began from now on.
+
+        ``bounded``: at most for ``WAIT_SECONDS``, and through no rest.
+        """
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiting[waiter] = bounded
+        self._changed.set()
+        self._asked.set()
+        await asyncio.wait((waiter,), timeout=WAIT_SECONDS if bounded else None)
+
+    async def run(self) -> None:
+        """Refresh whenever it is due, until cancelled."""
+        try:
+            while True:
+                await self._changed.wait()
+                await self._collect()
+                await self._refresh_once()
+        finally:
+            _end(self._waiting)
+
+    async def _collect(self) -> None:
+        """A short while, or as long as the rest lasts; not when a scrape waits."""
+        seconds = max(COLLECT_SECONDS, self._rest_until - self._monotonic())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._asked.wait()
+
+    async def _refresh_once(self) -> None:
+        self._changed.clear()
+        self._asked.clear()
+        waiting, self._waiting = self._waiting, {}
+        rest = 0.0
+        try:
+            spent = await self._refresh()
+            rest = REST * spent if spent > FREE_SECONDS else 0.0
+            self._failed = False
+        except Exception as error:  # noqa: BLE001 - a defect, or no memory: what was shown last stays
+            rest = FAILED_SECONDS
+            if not self._failed:
+                log.error(logger, "the metrics could not be written", kind=type(error).__name__, error=error)
+            self._failed = True
+        finally:
+            self._rest_until = self._monotonic() + rest
+            if rest:
+                waiting |= {waiter: bounded for waiter, bounded in self._waiting.items() if bounded}
+                self._waiting = {waiter: False for waiter, bounded in self._waiting.items() if not bounded}
+            if not self._waiting:
+                self._asked.clear()
+            _end(waiting)
+
+
+def _end(waiting: Iterable[asyncio.Future[None]]) -> None:
+    for waiter in waiting:
+        if not waiter.done():
+            waiter.set_result(None)
