@@ -143,7 +143,7 @@ class Bench:
         since = START + first * PAGE_SECONDS
         window = Window(since * SECOND, (since + len(pages) * PAGE_SECONDS) * SECOND)
         sighting = Sighting(self.now - SECOND, self.now, *window)
-        seen = [SeenPage(page.records, sighting) for page in pages]
+        seen = [SeenPage(page.records, page.count, sighting=sighting) for page in pages]
         listing = tuple(record for page in pages for record in page.records)
         return WindowResult(window, seen, complete=True, listing=listing)
 

@@ -99,7 +99,7 @@ class FakeClock:
     def furthest_ms(self) -> int | None:
         return self.now_ms()
 
-    def reached(self, ms: int) -> None:
+    def note_passed(self, ms: int) -> None:
         pass
 
     def use_our_clock(self) -> None:

@@ -47,10 +47,10 @@ class ApiClock:
         self._dates: deque[_DateBounds] = deque(maxlen=_ANSWERS)
         self._believed: float | None = None
         """The offset that is believed. All offsets are seconds that a clock is ahead of the monotonic one."""
-        self._shown: float | None = None
-        """The offset that the API's clock has surely reached, by earlier answers and by records."""
-        self._shown_at = 0.0
-        """When an answer last agreed with ``_shown``, on the monotonic clock."""
+        self._certain: float | None = None
+        """The offset that the API's clock has certainly reached, by earlier answers and by records."""
+        self._certain_at = 0.0
+        """When an answer last agreed with ``_certain``, on the monotonic clock."""
         self._trust_wall = True
         """Did our wall clock agree with the last ``Date`` that was believed?"""
         self.on_our_clock = False
@@ -68,7 +68,7 @@ class ApiClock:
         self.on_our_clock = True
         now = self._monotonic()
         ours = self._wall() - now
-        self._shown = ours if self._shown is None else max(ours, self._shown)
+        self._certain = ours if self._certain is None else max(ours, self._certain)
         for _ in range(_NEEDED):
             self._see_our_clock(None, now)
         self._believe(ours, now)
@@ -87,7 +87,7 @@ class ApiClock:
         answer from a cache (``Age`` above 0 or unreadable) or without a readable date teaches nothing else.
         """
         if newest is not None:
-            self._reached(newest / 1000 - received, received)
+            self._note_passed(newest / 1000 - received, received)
         date = parse_http_date(date_header)
         if date != self._date:
             self._date, self._date_since = date, received
@@ -112,40 +112,40 @@ class ApiClock:
         time = max(self._wall(), 0.0 if newest is None else newest / 1000) - received
         self._dates.append(_DateBounds(time, time, time))
 
-    def reached(self, ms: int) -> None:
+    def note_passed(self, ms: int) -> None:
         """The API's clock has passed this time (milliseconds): an earlier run found that."""
-        if self._shown is None:
+        if self._certain is None:
             now = self._monotonic()
-            self._reached(ms / 1000 - now, now)
+            self._note_passed(ms / 1000 - now, now)
 
-    def _reached(self, offset: float, now: float) -> None:
-        if self._shown is None or offset > self._shown - _CLOSE:
-            self._shown = offset if self._shown is None else max(offset, self._shown)
-            self._shown_at = now
+    def _note_passed(self, offset: float, now: float) -> None:
+        if self._certain is None or offset > self._certain - _CLOSE:
+            self._certain = offset if self._certain is None else max(offset, self._certain)
+            self._certain_at = now
 
     def _believe(self, wall: float, now: float) -> None:
         """Decide after an answer what to believe: the table in docs/counting.md, "Whose clock is right"."""
         date = min(bounds.least for bounds in self._dates)
         agree = abs(wall - date) <= _CLOSE
-        if self._shown is not None:
+        if self._certain is not None:
             # Ten answers in a row with an earlier time are believed.
-            self._shown = min(self._shown, max(bounds.least for bounds in self._dates))
-        if self.on_our_clock and self._shown is not None:
+            self._certain = min(self._certain, max(bounds.least for bounds in self._dates))
+        if self.on_our_clock and self._certain is not None:
             # Our clock cannot confirm itself: a step of it is believed when records confirm it.
-            self._believed = self._shown if abs(date - self._shown) > _JUMP else date
-            self._shown = self._believed
+            self._believed = self._certain if abs(date - self._certain) > _JUMP else date
+            self._certain = self._believed
             return
-        if self._shown is None:
+        if self._certain is None:
             allowed = wall
         elif self._trust_wall or agree:
-            allowed = max(wall, self._shown)
+            allowed = max(wall, self._certain)
         else:
-            jumped = date - self._shown > _JUMP + (_FASTEST - 1) * (now - self._shown_at)
-            allowed = self._shown if jumped else date
+            jumped = date - self._certain > _JUMP + (_FASTEST - 1) * (now - self._certain_at)
+            allowed = self._certain if jumped else date
         self._believed = min(date, allowed)
         if self._believed == date:
-            self._trust_wall, self._shown_at = agree, now
-            self._shown = self._believed if self._shown is None else max(self._shown, self._believed)
+            self._trust_wall, self._certain_at = agree, now
+            self._certain = self._believed if self._certain is None else max(self._certain, self._believed)
 
     def now_ms(self) -> int | None:
         """Milliseconds that the API's clock has certainly reached; ``None`` before two usable answers."""

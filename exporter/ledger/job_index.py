@@ -30,7 +30,7 @@ UNDATED: Final = 1 << 20
 from now. It is exact about one thing: the job was not created later."""
 EXEMPT: Final = 1 << 21
 """Windows are complete without this missing job (``missing.py``)."""
-UNLISTED: Final = 1 << 22
+MISSED_IN_LISTING: Final = 1 << 22
 """At least one of the misses was a listing, not a lookup. (An undated record has no place in a listing.)"""
 CORROBORATED: Final = 1 << 23
 """A listing missed this open job and showed others: misses are counted from that one on."""

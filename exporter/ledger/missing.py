@@ -36,7 +36,7 @@ from collections.abc import Iterable
 from enum import Enum, auto
 from typing import Final
 
-from exporter.ledger.job_index import CORROBORATED, EXEMPT, NEVER, UNDATED, UNLISTED, Job, JobIndex
+from exporter.ledger.job_index import CORROBORATED, EXEMPT, MISSED_IN_LISTING, NEVER, UNDATED, Job, JobIndex
 from exporter.ledger.settings import LedgerSettings
 
 ENOUGH: Final = 3
@@ -156,7 +156,7 @@ class MissingJobs:
         elif corroborated or begun >= job.missing_since + self._spacing(job.misses):
             job.misses += 1
         if missed_by is not MissedBy.LOOKUP or job.flags & UNDATED:
-            job.flags |= UNLISTED
+            job.flags |= MISSED_IN_LISTING
 
     def asked(self, job_ids: Iterable[str], begun: int) -> None:
         """A window with these jobs was listed at ``begun``: missing open ones are not due again at once."""
@@ -183,7 +183,7 @@ class MissingJobs:
 
     def _missing_for(self, job: Job, now: int) -> MissingFor:
         absent = now - job.missing_since
-        if job.misses < ENOUGH or absent < self._overlap or not job.flags & UNLISTED:
+        if job.misses < ENOUGH or absent < self._overlap or not job.flags & MISSED_IN_LISTING:
             return MissingFor.TOO_SHORT
         if absent < max(PATIENCE, 3 * self._overlap):
             return MissingFor.SOME_TIME
@@ -200,7 +200,7 @@ class MissingJobs:
         """The job is missing no longer."""
         self._jobs.changed(job_id)
         job.misses, job.missing_since = 0, 0
-        job.flags &= ~(UNLISTED | EXEMPT | CORROBORATED)
+        job.flags &= ~(MISSED_IN_LISTING | EXEMPT | CORROBORATED)
         # Nobody knows when it ended: answers that missed it did not show it open either.
         job.last_checked = NEVER
         self.shown_after_all |= self.blocking.pop(job_id, -1) >= settled_until

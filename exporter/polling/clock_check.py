@@ -51,7 +51,7 @@ class ClockCheck:
         """
         ledger = self._run.ledger
         if ledger.started:
-            self._run.clock.reached(ledger.watermarks.settled_until)
+            self._run.clock.note_passed(ledger.watermarks.settled_until)
             return
         self._tried_before = was_tried(ledger.totals)
         self._try_start()

@@ -96,8 +96,8 @@ class WindowRead:
         self._known_before = 0
         """How many records were known when reading was last interrupted."""
         self._anchor_key = ""
-        self._back = 0
-        """How many records before the anchor the next page begins."""
+        self._records_before_anchor = 0
+        """The next page begins so many records before the anchor."""
 
     def go_on_later(self) -> None:
         """The next page is asked for in the next poll: until then, a list that shifts may have moved further.
@@ -107,10 +107,10 @@ class WindowRead:
         """
         gained = len(self.records) - self._known_before
         if self._shifting and gained:
-            back = min(self._memory.longest // 2, gained // 2, self.elements - 1)
+            further = min(self._memory.longest // 2, gained // 2, self.elements - 1)
             self._known_before = len(self.records)
-            self._back += back
-            self.elements -= back
+            self._records_before_anchor += further
+            self.elements -= further
 
     @property
     def offset(self) -> int:
@@ -168,7 +168,7 @@ class WindowRead:
         return self._go_on()
 
     def _anchor(self, page: Page) -> int | None:
-        expected, self._back = self._back, 0
+        expected, self._records_before_anchor = self._records_before_anchor, 0
         places = range(len(page.records)) if self._shifting else range(min(1, len(page.records)))
         found = [place for place in places if page.records[place].key == self._anchor_key]
         return min(found, key=lambda place: abs(place - expected), default=None)

@@ -22,7 +22,7 @@ class SourceClock(Protocol):
     def furthest_ms(self) -> int | None:
         """The latest time in any of the last answers, believed or not."""
 
-    def reached(self, ms: int) -> None:
+    def note_passed(self, ms: int) -> None:
         """The API's clock has passed this time: an earlier run found that."""
 
     @property

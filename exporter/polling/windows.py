@@ -40,16 +40,13 @@ class BudgetSpentError(ExporterError):
     """The poll has made all the list requests that it may make."""
 
 
-class SeenPage(msgspec.Struct, frozen=True):
-    """The records of one answer, and when they were seen."""
+class SeenPage(Page, frozen=True, kw_only=True):
+    """One answer, and when it was seen."""
 
-    records: tuple[Record, ...]
     sighting: Sighting
 
 
-_Fetched = tuple[Page, Sighting]
-
-Steps = Generator[JobsQuery, _Fetched | None, None]
+Steps = Generator[JobsQuery, SeenPage | None, None]
 """Reads a window: yields one request after the other and is sent its answer; then it ends.
 
 Errors are thrown into it. After ``None``, where a poll's budget allowed no request, it asks for the same or
@@ -123,8 +120,8 @@ class Reader:
         Returns the records it showed: without time filters these are jobs like any other.
         """
         if not time_filters:
-            return (await self._fetch(JobsQuery(limit=1), deadline))[0].records
-        page, _ = await self._fetch(JobsQuery(PROBE.since, PROBE.until, limit=1), deadline)
+            return (await self._fetch(JobsQuery(limit=1), deadline)).records
+        page = await self._fetch(JobsQuery(PROBE.since, PROBE.until, limit=1), deadline)
         if page.records:
             raise OutsideWindowError(
                 "the API listed jobs for a second of the year 2000: it ignores the time filters:"
@@ -135,8 +132,8 @@ class Reader:
 
     async def any_job(self, ahead: int, deadline: float) -> SeenPage:
         """One job of the whole list, whichever comes first, if there is any; ``ahead`` as below."""
-        page, sighting = await self._fetch(JobsQuery(limit=1), deadline)
-        return SeenPage(page.records, replace(sighting, until=ahead))
+        seen = await self._fetch(JobsQuery(limit=1), deadline)
+        return replace(seen, sighting=replace(seen.sighting, until=ahead))
 
     async def newest(self, since: int, until: int, deadline: float, most: int) -> int:
         """When the newest job of [since, until] was created (whole seconds); 0 where there is none.
@@ -149,7 +146,7 @@ class Reader:
             middle = floor_second((since + until) // 2)
             if middle <= since:
                 break
-            page, _ = await self._fetch(JobsQuery(middle, end, limit=1), deadline)
+            page = await self._fetch(JobsQuery(middle, end, limit=1), deadline)
             made = [time for record in page.records if middle <= (time := record.create_time or 0) <= end]
             if made:
                 since = newest = floor_second(made[0])
@@ -159,11 +156,11 @@ class Reader:
 
     async def lookup(self, job_id: str, deadline: float) -> SeenPage:
         """Ask for one job by its id; a record of another job in the answer is left out."""
-        page, sighting = await self._fetch(JobsQuery(job_id=job_id, limit=1), deadline)
-        matching = tuple(record for record in page.records if record.job_id == job_id)
-        if not matching and any(not record.malformed for record in page.records):
+        seen = await self._fetch(JobsQuery(job_id=job_id, limit=1), deadline)
+        matching = tuple(record for record in seen.records if record.job_id == job_id)
+        if not matching and any(not record.malformed for record in seen.records):
             raise LookupIgnoredError("the API answered a lookup by job_id with another job")
-        return SeenPage(matching, sighting)
+        return replace(seen, records=matching)
 
     async def read(
         self, window: Window, deadline: float, *, most: int = MAX_WINDOW_RECORDS, repeats: int = 0
@@ -194,11 +191,11 @@ class Reader:
             query = steps.send(None)
             while True:
                 try:
-                    fetched = await self._fetch(query, deadline)
+                    seen = await self._fetch(query, deadline)
                 except ApiError as error:
                     query = steps.throw(error)
                 else:
-                    query = steps.send(fetched)
+                    query = steps.send(seen)
         except StopIteration:
             result.rest = None
         except BudgetSpentError as error:
@@ -226,7 +223,7 @@ class Reader:
         *,
         unfiltered: bool = False,
         job_type: str | None = None,
-    ) -> Generator[JobsQuery, _Fetched | None, ReadState]:
+    ) -> Generator[JobsQuery, SeenPage | None, ReadState]:
         """Read page by page, each of 100 records, or of fewer where one of them makes the page too large."""
         since, until = (
             (None, None) if unfiltered else (result.window.since - WINDOW_MARGIN, result.window.until)
@@ -257,22 +254,21 @@ class Reader:
 
     def _page(
         self, result: WindowResult, query: JobsQuery
-    ) -> Generator[JobsQuery, _Fetched | None, Page | None]:
+    ) -> Generator[JobsQuery, SeenPage | None, Page | None]:
         """Ask for one page and add it to the result."""
-        fetched = yield query
-        if fetched is None:
+        seen = yield query
+        if seen is None:
             return None
-        page, sighting = fetched[0], replace(fetched[1], until=result.window.until)
-        page = Page(_dated(page.records, sighting), page.count)
-        seen = SeenPage(page.records, sighting)
+        sighting = replace(seen.sighting, until=result.window.until)
+        seen = replace(seen, records=_dated(seen.records, sighting), sighting=sighting)
         result.show(seen)
         if query.since is not None:
             _refuse_outside(seen, result)
-        return page
+        return seen
 
     def _page_of_two(
         self, result: WindowResult, query: JobsQuery, read: WindowRead
-    ) -> Generator[JobsQuery, _Fetched | None, Page]:
+    ) -> Generator[JobsQuery, SeenPage | None, Page]:
         """Ask for the anchor and for the next record alone, one request each, and make a page of the two.
 
         Raises ApiError where one of them is too large even so. The anchor is asked for last: if the list
@@ -319,7 +315,7 @@ class Reader:
         result.listing = tuple(listing)
         result.reason = f"the job types add up to {elements} of {counted}"
 
-    async def _fetch(self, query: JobsQuery, deadline: float) -> _Fetched:
+    async def _fetch(self, query: JobsQuery, deadline: float) -> SeenPage:
         """One answer, with the bounds asked for. Raises BudgetSpentError instead of asking for too many."""
         if self.last_request is not None and self.requests >= self.last_request:
             raise BudgetSpentError(
@@ -331,7 +327,8 @@ class Reader:
         page = await self._source.list_jobs(query, deadline=deadline)
         self.answers += 1
         ended = self._source.clock.latest_ms() or 0
-        return page, Sighting(begun, ended, query.since, query.until)
+        sighting = Sighting(begun, ended, query.since, query.until)
+        return SeenPage(page.records, page.count, sighting=sighting)
 
 
 def _dated(records: tuple[Record, ...], sighting: Sighting) -> tuple[Record, ...]:
@@ -365,7 +362,7 @@ def _refuse_outside(seen: SeenPage, result: WindowResult) -> None:
     )
     if 2 * len(outside) <= len(seen.records):
         return
-    result.pages[-1] = SeenPage(outside, seen.sighting)
+    result.pages[-1] = replace(seen, records=outside)
     raise OutsideWindowError(
         f"{len(outside)} of {len(seen.records)} jobs on a page were created outside the window asked for:"
         " time filter or zone differs: correct time_zone, or set time_filters: false, for this target"

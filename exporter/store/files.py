@@ -56,17 +56,17 @@ class StoreFiles:
         """What each file was when it was opened."""
         self._size = 0
         """Of the database after the last commit, in bytes: it never becomes smaller."""
-        with contextlib.ExitStack() as opened:
-            locks.lock_file(path, self._open(_beside(path, ".lock"), opened))
+        with contextlib.ExitStack() as descriptors:
+            locks.lock_file(path, self._open(_beside(path, ".lock"), descriptors))
             _refuse_unusable(path)
-            self._database = self._open(path, opened)
+            self._database = self._open(path, descriptors)
             locks.lock_database(path, self._database)
-            self._opened = opened.pop_all()
+            self._descriptors = descriptors.pop_all()
 
-    def opened(self) -> None:
-        """SQLite has made or found its own files beside the database. Raises StoreError."""
+    def add_files_of_sqlite(self) -> None:
+        """Check from now on those, too, that SQLite made or found beside the database. Raises StoreError."""
         # To be read later; closed with the others, as the end of a descriptor takes SQLite's locks away.
-        self._index, _ = _open(self._shared, os.O_CREAT, self._opened)
+        self._index, _ = _open(self._shared, os.O_CREAT, self._descriptors)
         for path in (self._log, self._shared):
             with contextlib.suppress(FileNotFoundError):
                 _make_private(path, found := path.stat())
@@ -103,10 +103,10 @@ class StoreFiles:
 
     def close(self) -> None:
         """After SQLite's connection: an earlier end of our descriptor would take SQLite's locks away."""
-        self._opened.close()
+        self._descriptors.close()
 
-    def _open(self, path: Path, opened: contextlib.ExitStack) -> int:
-        descriptor, found = _open(path, os.O_CREAT, opened)
+    def _open(self, path: Path, descriptors: contextlib.ExitStack) -> int:
+        descriptor, found = _open(path, os.O_CREAT, descriptors)
         _make_private(descriptor, found)
         self._present[path] = _identity(path, found)
         return descriptor

@@ -39,7 +39,7 @@ class SqliteStore:
         self._files = StoreFiles(path)
         try:
             self._open()
-            self._files.opened()
+            self._files.add_files_of_sqlite()
             self.exposed = files.exposed_files(path, opened=True)
             """What cannot be made private of its files, if anything."""
         except BaseException:

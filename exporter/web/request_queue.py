@@ -12,15 +12,24 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import Counter
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Final, NamedTuple
 
 
 class _Request(NamedTuple):
-    """What a waiting request is ordered by; the names of the fields are the orders."""
+    """What a waiting request is ordered by."""
 
     idle_since: float
-    before: int
-    """How many requests of its client came before it."""
+    """Of its connection."""
+    of_client_before: int
+    """How many requests of its client were waiting when it came."""
+
+
+_ORDERS: Final[tuple[Callable[[_Request], float], ...]] = (
+    lambda request: request.idle_since,
+    lambda request: request.of_client_before,
+)
+"""The request with the least of it begins first."""
 
 
 class RequestQueue:
@@ -29,7 +38,7 @@ class RequestQueue:
     def __init__(self) -> None:
         self._requests: dict[asyncio.Future[None], _Request] = {}
         """Those that wait, in the order in which they came: as many at most as there are connections."""
-        self._orders = itertools.cycle(_Request._fields)
+        self._orders = itertools.cycle(_ORDERS)
         self._waiting: Counter[str] = Counter()
         """By client."""
         self._busy = False
@@ -62,7 +71,7 @@ class RequestQueue:
         waiting = [turn for turn in self._requests if not turn.done()]  # not those that were cancelled
         self._busy = bool(waiting)
         if waiting:
-            turn = min(waiting, key=lambda turn: getattr(self._requests[turn], order))
+            turn = min(waiting, key=lambda turn: order(self._requests[turn]))
             del self._requests[turn]
             turn.set_result(None)
             loop.call_soon(self._next_round, loop)

@@ -11,7 +11,16 @@ from dataclasses import dataclass, field
 
 from exporter.ledger.changes import Sighting
 from exporter.ledger.gauges import JobGauges
-from exporter.ledger.job_index import CORROBORATED, EXEMPT, EXPIRED, FLAGS, NEVER, UNDATED, UNLISTED, Job
+from exporter.ledger.job_index import (
+    CORROBORATED,
+    EXEMPT,
+    EXPIRED,
+    FLAGS,
+    MISSED_IN_LISTING,
+    NEVER,
+    UNDATED,
+    Job,
+)
 from exporter.ledger.missing import MissedBy
 from exporter.ledger.record import (
     FAILED,
@@ -373,7 +382,7 @@ def remembered(account: Account) -> Job:
     flags |= UNDATED if account.undated else 0
     flags |= EXEMPT if account.given_up else 0
     flags |= CORROBORATED if account.proven else 0
-    flags |= UNLISTED if account.listed else 0
+    flags |= MISSED_IN_LISTING if account.listed else 0
     state = account.state if not account.end else account.end if account.end in FINAL_STATES else EXPIRED
     return Job(
         account.created,

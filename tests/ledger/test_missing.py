@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.ledger.job_index import UNLISTED, Job, JobIndex
+from exporter.ledger.job_index import MISSED_IN_LISTING, Job, JobIndex
 from exporter.ledger.missing import MissedBy, MissingFor, MissingJobs, MissVerdict, Others, miss_verdict
 from exporter.ledger.record import SUCCEED, WAITING
 from exporter.units import MINUTE
@@ -34,14 +34,14 @@ def test_the_verdict_follows_the_table(
 @pytest.mark.parametrize(
     ("misses", "minutes", "flags", "shown_at", "verdict"),
     [
-        pytest.param(1, 90, UNLISTED, 89, UNCERTAIN, id="two-misses"),
-        pytest.param(2, 4, UNLISTED, 3, UNCERTAIN, id="less-than-overlap"),
+        pytest.param(1, 90, MISSED_IN_LISTING, 89, UNCERTAIN, id="two-misses"),
+        pytest.param(2, 4, MISSED_IN_LISTING, 3, UNCERTAIN, id="less-than-overlap"),
         pytest.param(11, 90, 0, 89, UNCERTAIN, id="lookups-only"),
-        pytest.param(2, 59, UNLISTED, 58, EXEMPT, id="enough-elsewhere"),
-        pytest.param(2, 59, UNLISTED, None, UNCERTAIN, id="enough-nowhere"),
-        pytest.param(2, 60, UNLISTED, None, EXEMPT, id="long-nowhere"),
-        pytest.param(10, 60, UNLISTED, None, EXEMPT, id="eleven-misses"),
-        pytest.param(11, 60, UNLISTED, None, GONE, id="very-long"),
+        pytest.param(2, 59, MISSED_IN_LISTING, 58, EXEMPT, id="enough-elsewhere"),
+        pytest.param(2, 59, MISSED_IN_LISTING, None, UNCERTAIN, id="enough-nowhere"),
+        pytest.param(2, 60, MISSED_IN_LISTING, None, EXEMPT, id="long-nowhere"),
+        pytest.param(10, 60, MISSED_IN_LISTING, None, EXEMPT, id="eleven-misses"),
+        pytest.param(11, 60, MISSED_IN_LISTING, None, GONE, id="very-long"),
     ],
 )
 def test_a_job_is_missing_by_misses_and_time(
@@ -62,7 +62,7 @@ def test_a_job_is_missing_by_misses_and_time(
 @pytest.mark.parametrize("missed_by", MissedBy)
 def test_an_exempt_job_never_blocks_again(state: str, missed_by: MissedBy) -> None:
     """What was settled without it stays settled; a final one is gone at once."""
-    job = Job(START, state, "t", "s", misses=2, missing_since=START, flags=UNLISTED)
+    job = Job(START, state, "t", "s", misses=2, missing_since=START, flags=MISSED_IN_LISTING)
     missing = MissingJobs(ledger_settings(overlap=5 * MINUTE), JobIndex({"a": job}))
     at = START + 60 * MINUTE
     assert missing.missed("a", job, at, at, MissedBy.EMPTY_LISTING) is EXEMPT

@@ -69,8 +69,8 @@ class Clocks(FakeClock):
     def furthest_ms(self) -> int | None:
         return self.api.furthest_ms()
 
-    def reached(self, ms: int) -> None:
-        self.api.reached(ms)
+    def note_passed(self, ms: int) -> None:
+        self.api.note_passed(ms)
 
     @property
     def on_our_clock(self) -> bool:  # type: ignore[override]

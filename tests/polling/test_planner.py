@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.ledger.changes import WINDOW_MARGIN
-from exporter.ledger.job_index import UNLISTED, Job, JobIndex
+from exporter.ledger.job_index import MISSED_IN_LISTING, Job, JobIndex
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.minutes import MinuteTable
 from exporter.ledger.totals import LabelSets, Totals
@@ -210,7 +210,7 @@ def test_a_missing_job_is_listed_with_a_page_around_it(
 ) -> None:
     """An answer that shows others, but not this job, proves something; an empty one does not."""
     missed = job(START + 90 * MINUTE + 30 * SECOND, START + 91 * MINUTE)
-    missed.misses, missed.flags = 1, UNLISTED
+    missed.misses, missed.flags = 1, MISSED_IN_LISTING
     ledger = ledger_of({"missed": missed})
     for minute, number in records.items():
         ledger.minutes.load(START // MINUTE + 90 + minute, ("ASYNC_JOB", "TTS_LLM"), "SUCCEED", number)

@@ -32,6 +32,15 @@ What may be sent. Each line that applies must hold; counts are those before the 
                           and fewer than N - 1 such at all endpoints. A corrected request is under way already
 
 Requests without room wait in order of arrival, those to endpoints that did not answer behind all others.
+
+For example, five targets A to E with one access key, whose secret is wrong (N = 3):
+
+    0 s     A, B and C are refused, one after the other; with three refusals, D and E send nothing
+    300 s   these refusals are over. It is A's turn, refused longest ago; D and E were never refused, and have
+            the two trials that are left. All three are refused
+    600 s   it is B's turn, and 300 s later C's
+    then    the secret is corrected: other credentials, which each target tries at once
+
 Knows no HTTP; clocks are arguments.
 """
 

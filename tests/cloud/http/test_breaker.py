@@ -77,6 +77,15 @@ def test_wrong_keys_never_sign_more_than_thrice_in_five_minutes(
     assert {place for _, place in tried} == set(names)
 
 
+def test_the_example_of_the_module(breaker: Breaker, time: FakeTime) -> None:
+    """Five targets with one wrong secret, until it is corrected."""
+    began = time.now
+    tried = attempts(breaker, time, "ABCDE", seconds=905.0)
+    expected = [(0, "A"), (0, "B"), (0, "C"), (300, "A"), (300, "D"), (300, "E"), (600, "B"), (900, "C")]
+    assert [(at - began, place) for at, place in tried] == expected
+    assert all(may(breaker, place, "corrected keys") for place in "ABCDE")
+
+
 def test_places_that_were_refused_take_turns(breaker: Breaker, time: FakeTime) -> None:
     """None is tried a second time before each of the others."""
     tried = attempts(breaker, time, "abcd", seconds=6 * 3600.0)
