@@ -42,7 +42,7 @@ LABEL_SETS: Final = 24
 SEEN: Final = 6
 
 
-class Result(msgspec.Struct, frozen=True, kw_only=True):
+class PublicationCost(msgspec.Struct, frozen=True, kw_only=True):
     """Of one number of targets and one pause between scrapes. CPU and waits are milliseconds."""
 
     targets: int
@@ -60,7 +60,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     gzip_mib: float
 
 
-class Bench:
+class PublicationBench:
     """N targets that publish, and what they publish."""
 
     def __init__(self, targets: int) -> None:
@@ -119,7 +119,7 @@ def observed(histograms: Mapping[LabelSet, Histogram], busy: Iterable[LabelSet])
     return found
 
 
-class Watch:
+class LoopWatch:
     """How long the event loop was busy at a stretch, in CPU time, looked at every ``TICK``."""
 
     def __init__(self) -> None:
@@ -133,9 +133,9 @@ class Watch:
             self.longest, before = max(self.longest, now - before), now
 
 
-async def measure(targets: int, every: float) -> Result:
+async def measure(targets: int, every: float) -> PublicationCost:
     """Publish for some rounds of all targets; scrape meanwhile."""
-    bench, watch, waits = Bench(targets), Watch(), list[float]()
+    bench, watch, waits = PublicationBench(targets), LoopWatch(), list[float]()
     gap = min(INTERVAL / targets, LONGEST_GAP)
     polls = max(targets, round(INTERVAL / gap)) * ROUNDS
 
@@ -171,7 +171,7 @@ async def measure(targets: int, every: float) -> Result:
         await asyncio.gather(*tasks, return_exceptions=True)
     text = bench.exposition.render(Format.PROMETHEUS)
     compressed = bench.exposition.render(Format.PROMETHEUS, compressed=True)
-    return Result(
+    return PublicationCost(
         targets=targets,
         series=sum(not line.startswith(b"#") for line in text.splitlines()),
         scrape_every=every,
@@ -186,7 +186,7 @@ async def measure(targets: int, every: float) -> Result:
     )
 
 
-def write_one(bench: Bench) -> float:
+def write_one(bench: PublicationBench) -> float:
     """CPU seconds of writing one target's lines, at best."""
     view, api = bench.exposition.published[0], bench.api.views()[0]
 

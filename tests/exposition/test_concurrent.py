@@ -35,7 +35,7 @@ def view(name: str, number: int) -> TargetView:
     return msgspec.structs.replace(bare_view(name), last_complete_poll=1000 * number)
 
 
-class Stage:
+class ConcurrentScrapes:
     """An exposition that runs, with three targets; and gates in the thread that completes editions."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, monotonic: Callable[[], float]) -> None:
@@ -85,8 +85,8 @@ class Stage:
 @contextlib.asynccontextmanager
 async def running(
     monkeypatch: pytest.MonkeyPatch, monotonic: Callable[[], float] = lambda: 1000.0
-) -> AsyncIterator[Stage]:
-    stage = Stage(monkeypatch, monotonic)
+) -> AsyncIterator[ConcurrentScrapes]:
+    stage = ConcurrentScrapes(monkeypatch, monotonic)
     stage.publish_all(1)
     task = asyncio.create_task(stage.exposition.run())
     await asyncio.sleep(0)

@@ -15,7 +15,7 @@ from exporter.exposition.refresh import FREE_SECONDS, REST, Refresher
 NEVER = 1e6
 
 
-class Stage:
+class FakeRefresh:
     """A refresher, and what it refreshes: nothing that takes time, unless told so."""
 
     def __init__(self) -> None:
@@ -50,11 +50,11 @@ class Stage:
 
 
 @contextlib.asynccontextmanager
-async def running(monkeypatch: pytest.MonkeyPatch, *, wait: float = NEVER) -> AsyncIterator[Stage]:
+async def running(monkeypatch: pytest.MonkeyPatch, *, wait: float = NEVER) -> AsyncIterator[FakeRefresh]:
     """Publications are collected for ever, so that only what a test says makes a refresh begin."""
     monkeypatch.setattr(refresh, "COLLECT_SECONDS", NEVER)
     monkeypatch.setattr(refresh, "WAIT_SECONDS", wait)
-    stage = Stage()
+    stage = FakeRefresh()
     task = asyncio.create_task(stage.refresher.run())
     try:
         async with asyncio.timeout(20):
@@ -79,7 +79,7 @@ def test_many_publications_are_one_refresh(monkeypatch: pytest.MonkeyPatch) -> N
     asyncio.run(run())
 
 
-def test_a_scrape_begins_a_refresh_at_once_and_all_scrapes_share_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scrape_begins_a_refresh_that_all_scrapes_share(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is collected while somebody waits."""
 
     async def run() -> None:
