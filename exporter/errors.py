@@ -50,7 +50,7 @@ class ConfigError(ExporterError):
 
 
 class ReloadError(ExporterError):
-    """The configuration is valid and still cannot replace the one in force; ``problems`` says why."""
+    """A valid configuration that cannot be put in force, by a start or a reload; ``problems`` says why."""
 
     def __init__(self, problems: tuple[str, ...]) -> None:
         super().__init__("\n".join(problems))

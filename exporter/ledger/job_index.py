@@ -233,6 +233,10 @@ class JobIndex:
         """How many jobs are open that were created in the minutes of [since, until]."""
         return sum(self.open_in(minute) for minute in range(since // MINUTE, until // MINUTE + 1))
 
+    def since(self, default: int) -> int:
+        """No remembered job was created before this time, to the slot. ``default`` where there is none."""
+        return min(self.slots) * SLOT if self.slots else default
+
     def oldest_open(self) -> dict[SeriesLabels, int]:
         """Creation time of the oldest open job by (job_type, tts_service_enum, state)."""
         oldest: dict[SeriesLabels, int] = {}

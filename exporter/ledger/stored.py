@@ -35,7 +35,7 @@ class StoredLedger(msgspec.Struct, kw_only=True):
     totals: dict[TotalKey, int] = msgspec.field(default_factory=dict)
     label_sets: tuple[LabelSet, ...] = ()
     minutes: tuple[tuple[int, str, str, str, int], ...] = ()
-    """(minute since 1970, job_type, tts_service_enum, state, jobs)"""
+    """(minute since 1970, job_type, tts_service_enum, state, jobs); some may have the same labels."""
     last_complete_poll: int | None = None
     buckets: dict[str, tuple[int, ...]] = msgspec.field(default_factory=dict)
     """Histogram name -> the upper bounds it was counted with."""

@@ -26,6 +26,9 @@ class Exemplar(NamedTuple):
     """When it was seen so, on the API's clock."""
 
 
+NONE_SHOWN: Final[Mapping[int, Exemplar]] = MappingProxyType({})
+
+
 class Histogram(NamedTuple):
     """Observations by bucket."""
 
@@ -35,7 +38,7 @@ class Histogram(NamedTuple):
     """Observations per bucket, not cumulated; one longer than ``bounds``: the last one is +Inf."""
     sum: float
     """In the unit of ``bounds``."""
-    exemplars: Mapping[int, Exemplar] = {}
+    exemplars: Mapping[int, Exemplar] = NONE_SHOWN
     """By place of the bucket in ``counts``; only since this process started."""
 
 
@@ -139,20 +142,22 @@ def histograms(
     exemplars: Mapping[SeriesLabels, Exemplar] = NO_EXEMPLARS,
 ) -> dict[LabelSet, Histogram]:
     """The histogram of every label set that has one."""
-    details = [str(bound) for bound in bounds] + [INF]
-    label_sets = {(job_type, service) for job_type, service, _ in values}
+    places = {str(bound): place for place, bound in enumerate(bounds)} | {INF: len(bounds)}
+    counts: dict[LabelSet, list[int]] = defaultdict(lambda: [0] * len(places))
+    sums: dict[LabelSet, int] = {}
+    shown: dict[LabelSet, dict[int, Exemplar]] = defaultdict(dict)
+    for (job_type, service, detail), value in values.items():
+        buckets = counts[job_type, service]
+        if detail in places:
+            buckets[places[detail]] = value
+        elif detail == SUM:
+            sums[job_type, service] = value
+    for (job_type, service, detail), exemplar in exemplars.items():
+        if detail in places:
+            shown[job_type, service][places[detail]] = exemplar
     return {
-        label_set: Histogram(
-            bounds,
-            tuple(values.get((*label_set, detail), 0) for detail in details),
-            values.get((*label_set, SUM), 0),
-            {
-                place: exemplars[*label_set, detail]
-                for place, detail in enumerate(details)
-                if (*label_set, detail) in exemplars
-            },
-        )
-        for label_set in label_sets
+        label_set: Histogram(bounds, tuple(buckets), sums.get(label_set, 0), shown.get(label_set, NONE_SHOWN))
+        for label_set, buckets in counts.items()
     }
 
 

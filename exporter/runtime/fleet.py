@@ -12,7 +12,7 @@ import gc
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -38,6 +38,10 @@ from exporter.store import LedgerRepository
 from exporter.units import SECOND
 
 logger = logging.getLogger(__name__)
+
+LOADS_AT_ONCE: Final = 4
+"""Targets that are read at a time: while the store reads one, the ledger of another is made. More would only
+have their rows wait in memory."""
 
 
 class TargetChanges(NamedTuple):
@@ -67,15 +71,15 @@ class Fleet:
 
     async def load(self) -> None:
         """Load and publish the counts of every target. Raises ExporterError."""
-        classes = classifier(self.config)
-        self._publisher.exchange([target.name for target in self.config.targets])
-        networks = await read_networks(self.config.targets, self._resources)
-        for settings in self.config.targets:
-            repository = new_repository(self.config, settings, self._resources, classes)
-            client = new_client(settings, networks[settings.name], self._resources)
-            self.targets[settings.name] = Target(self.config, settings, self._resources, repository, client)
-            await repository.load(int(time.time() * SECOND))
-            self._publisher.publish(repository.snapshot(None))
+        config, resources = self.config, self._resources
+        networks = await read_networks(config.targets, resources)
+        repositories = await self._load_all(config, config.targets, classifier(config))
+        for settings in config.targets:
+            name = settings.name
+            client = new_client(settings, networks[name], resources)
+            self.targets[name] = Target(config, settings, resources, repositories[name], client)
+        views = [repository.snapshot(None) for repository in repositories.values()]
+        self._publisher.exchange(list(self.targets), views)
 
     def start(self, tasks: asyncio.TaskGroup) -> None:
         self._tasks = tasks
@@ -138,16 +142,23 @@ class Fleet:
     ) -> dict[str, LedgerRepository]:
         """The ledgers of these targets, loaded. Raises ReloadError with every problem."""
         opened: dict[str, LedgerRepository] = {}
-        problems = []
         for settings in targets:
             repository = new_repository(config, settings, self._resources, classes)
             if (old := self.targets.get(settings.name)) is not None:
                 repository.succeed(old.repository)
-            try:
-                await repository.load(int(time.time() * SECOND))
-            except ExporterError as error:
-                problems.append(str(error))
             opened[settings.name] = repository
+        turns, problems = asyncio.Semaphore(LOADS_AT_ONCE), dict[str, None]()
+
+        async def load(repository: LedgerRepository) -> None:
+            async with turns:
+                try:
+                    await repository.load(int(time.time() * SECOND))
+                except ExporterError as error:
+                    problems[str(error)] = None
+
+        async with asyncio.TaskGroup() as loading:
+            for repository in opened.values():
+                loading.create_task(load(repository))
         if problems:
             raise ReloadError(tuple(problems))
         return opened

@@ -30,7 +30,7 @@ class Store(Protocol):
 
     def load(self, target: str, scope: str, now: int, keep: int) -> StoredLedger:
         """What is kept of ``target``, with the minute counts of the last ``keep`` milliseconds before
-        ``now``, or before "settled until" if that is earlier.
+        ``now``, or if that is earlier, before "settled until" or the creation of the oldest remembered job.
 
         Raises ScopeChangedError when it was counted for another scope.
         """

@@ -1,6 +1,7 @@
 """Reads what is in a SQLite store, and compares it with its checksums.
 
 Knows the tables; must not know how the file was opened. A start and ``check`` read by the same functions.
+Equal labels become one object (``intern``): there may be a million jobs, and hundreds of targets, with few.
 """
 
 from __future__ import annotations
@@ -8,7 +9,8 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import Final
+from sys import intern
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -21,9 +23,15 @@ from exporter.units import MINUTE
 STEP: Final = 10_000
 """Jobs that are read at a time: about a megabyte."""
 
-_IDS: Final = msgspec.json.Decoder(list[str])
-_CRCS: Final = msgspec.json.Decoder(list[int])
+_NAMES: Final = msgspec.json.Decoder(list[str])
+_NUMBERS: Final = msgspec.json.Decoder(list[int])
 _JOBS: Final = msgspec.json.Decoder(list[Job])
+_TOTALS: Final = msgspec.json.Decoder(list[tuple[str, str, str, int]])
+_LABEL_SETS: Final = msgspec.json.Decoder(list[tuple[str, int]])
+_MINUTES: Final = msgspec.json.Decoder(list[tuple[str, str, str, str, int, int]])
+
+_Name = TypeVar("_Name", bound=str | int)
+_Others = TypeVar("_Others", bound=tuple[str | int, ...] | Job)
 
 
 def load_target(
@@ -45,45 +53,67 @@ def load_target(
             f" for {scope}: use a new target name, so that different things are not added up"
         )
     watermarks = _watermarks(stamps)
-    # After downtime, or with a wrong clock of ours, what is kept follows the time that counting goes by.
-    since = ((now if watermarks is None else min(now, watermarks.settled_until)) - keep) // MINUTE
-    checksums.check_rows(db, "totals", "target = ?", key)
-    checksums.check_rows(db, "label_sets", "target = ?", key)
-    checksums.check_rows(db, "minutes", "target = ? AND minute >= ?", key, since)
+    jobs = _jobs(db, key)
+    # Those that are counted or planned with. After downtime, or with a wrong clock of ours, that follows the
+    # time that counting goes by; and of open jobs it goes back to the oldest one.
+    oldest = next(iter(jobs.values())).created if jobs else now
+    since = (min(now, oldest, now if watermarks is None else watermarks.settled_until) - keep) // MINUTE
     return key, StoredLedger(
         version=version,
         project_id=project_id,
         watermarks=watermarks,
-        jobs=_jobs(db, key),
+        jobs=jobs,
         totals={
-            (name, job_type, service, detail): int(value)
-            for name, job_type, service, detail, value in db.execute(schema.GET_TOTALS, (key,))
+            (intern(name), intern(job_type), intern(service), intern(detail)): value
+            for name, (job_type, service, detail, value) in _rows(
+                db, schema.GET_TOTALS, (key,), _NAMES, _TOTALS
+            )
         },
-        label_sets=tuple(db.execute(schema.GET_LABEL_SETS, (key,))),
-        minutes=tuple(db.execute(schema.GET_MINUTES, (key, since))),
+        label_sets=tuple(
+            (job_type, service)
+            for job_type, (service, _) in _rows(db, schema.GET_LABEL_SETS, (key,), _NAMES, _LABEL_SETS)
+        ),
+        minutes=tuple(
+            (minute, intern(job_type), intern(service), intern(state), number)
+            for minute, (job_type, service, state, _, number, _) in _rows(
+                db, schema.GET_MINUTES, (key, since), _NUMBERS, _MINUTES
+            )
+        ),
         last_complete_poll=last_complete_poll,
         buckets=msgspec.json.decode(buckets, type=dict[str, tuple[int, ...]]),
     )
 
 
+def _rows(
+    db: sqlite3.Connection,
+    query: str,
+    values: tuple[int, *tuple[int | str, ...]],
+    names: msgspec.json.Decoder[list[_Name]],
+    others: msgspec.json.Decoder[list[_Others]],
+) -> list[tuple[_Name, _Others]]:
+    """What ``schema`` makes JSON of: less work than row by row, and the types are checked."""
+    name_column, other_columns, crcs = db.execute(query, values).fetchone()
+    found, rest = names.decode(name_column), others.decode(other_columns)
+    if checksums.row_crcs(values[0], found, rest) != _NUMBERS.decode(crcs):
+        raise ChecksumError
+    return list(zip(found, rest, strict=True))
+
+
 def _jobs(db: sqlite3.Connection, key: int) -> dict[str, Job]:
-    """All remembered jobs, by way of JSON: less work than row by row, and the types are checked."""
+    """All remembered jobs, in order of creation."""
     jobs: dict[str, Job] = {}
-    texts: dict[str, str] = {}
-    same = texts.setdefault
     rows = db.execute("SELECT count(*) FROM jobs WHERE target = ?", (key,)).fetchone()[0]
     last = (-(2**63), "")
     for _ in range(0, rows, STEP):
-        ids, fields, crcs = db.execute(schema.GET_JOBS, (key, *last, STEP)).fetchone()
-        names, step = _IDS.decode(ids), _JOBS.decode(fields)
-        if not step or checksums.row_crcs(key, names, step) != _CRCS.decode(crcs):
+        step = _rows(db, schema.GET_JOBS, (key, *last, STEP), _NAMES, _JOBS)
+        if not step:
             raise ChecksumError
-        for job in step:  # equal texts shall be one object: there may be a million jobs, with few labels
-            job.state = same(job.state, job.state)
-            job.job_type = same(job.job_type, job.job_type)
-            job.tts_service_enum = same(job.tts_service_enum, job.tts_service_enum)
-        jobs.update(zip(names, step, strict=True))
-        last = (step[-1].created, names[-1])
+        for _, job in step:
+            job.state, job.job_type = intern(job.state), intern(job.job_type)
+            job.tts_service_enum = intern(job.tts_service_enum)
+        jobs.update(step)
+        last_id, last_job = step[-1]
+        last = (last_job.created, last_id)
     if len(jobs) != rows:
         raise ChecksumError  # two rows of one job
     return jobs

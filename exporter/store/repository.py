@@ -40,8 +40,11 @@ T = TypeVar("T")
 
 
 def minutes_loaded(settings: LedgerSettings) -> int:
-    """How far back minute counts are loaded: as far as any part needs them, and ``SPARE``. Milliseconds."""
-    return max(settings.window, settings.max_job_age, 2 * settings.overlap) + SPARE
+    """How far back minute counts are loaded: as far as any part needs them, and ``SPARE``. Milliseconds.
+
+    Around a remembered job, however old it is, they are needed to plan what its recheck costs.
+    """
+    return max(settings.window, 2 * settings.overlap) + SPARE
 
 
 def ledger_from(
@@ -200,8 +203,10 @@ class LedgerRepository:
         self._submitted = 0
         del self._unsaved[:unsaved]
         ledger.committed()
-        keep = minutes_loaded(self.settings) - SPARE
-        ledger.minutes.prune(min(gauge_start(ledger, now), last_hour_start(now)), now - keep)
+        keep = minutes_loaded(self.settings)
+        ledger.minutes.prune(
+            min(gauge_start(ledger, now), last_hour_start(now)), min(now, ledger.jobs.since(now)) - keep
+        )
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         """Run in the store's thread. A cancelled caller leaves a commit to finish, whole, on its own."""

@@ -128,16 +128,24 @@ SELECT id, scope, project_id, version, baseline, settled, forgotten, history, ca
     buckets
 FROM targets WHERE name = ?
 """
-GET_TOTALS: Final = "SELECT name, job_type, tts_service_enum, detail, value FROM totals WHERE target = ?"
-GET_LABEL_SETS: Final = "SELECT job_type, tts_service_enum FROM label_sets WHERE target = ? ORDER BY place"
-GET_MINUTES: Final = """
-SELECT minute, job_type, tts_service_enum, state, sum(jobs) FROM minutes
-WHERE target = ? AND minute >= ? GROUP BY 1, 2, 3, 4
-"""
-GET_JOBS: Final = """
-SELECT CAST(json_group_array(job_id) AS BLOB), CAST(json_group_array(json_array(
-    created, state, job_type, tts_service_enum, text_length, looked, misses, missing_since, flags)) AS BLOB),
-    CAST(json_group_array(crc) AS BLOB)
-FROM (SELECT * FROM jobs WHERE target = ?1 AND (created, job_id) > (?2, ?3) ORDER BY created, job_id LIMIT ?4)
-"""
-"""The next jobs after one, as JSON. Ids have an array of their own: keys of an object end at a NUL."""
+
+
+def _get(table: str, rows: str) -> str:
+    """These rows as JSON: one array of their names, one of their other columns, one of their checksums.
+
+    Each query gives one row: for each row it gives, Python would wait until other threads leave the
+    interpreter to it. Names have an array of their own: keys of an object end at a NUL.
+    """
+    name, others = COLUMNS[table].removeprefix("target, ").split(", ", 1)
+    arrays = (name, f"json_array({others})", "crc")
+    return f"SELECT {', '.join(f'CAST(json_group_array({it}) AS BLOB)' for it in arrays)} FROM ({rows})"  # noqa: S608 - our own words
+
+
+GET_JOBS: Final = _get(
+    "jobs",
+    "SELECT * FROM jobs WHERE target = ?1 AND (created, job_id) > (?2, ?3) ORDER BY created, job_id LIMIT ?4",
+)
+"""The next jobs after one."""
+GET_TOTALS: Final = _get("totals", "SELECT * FROM totals WHERE target = ?1")
+GET_LABEL_SETS: Final = _get("label_sets", "SELECT * FROM label_sets WHERE target = ?1 ORDER BY place")
+GET_MINUTES: Final = _get("minutes", "SELECT * FROM minutes WHERE target = ?1 AND minute >= ?2")

@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.ledger.job_index import Job, JobIndex
+from exporter.ledger.job_index import SLOT, Job, JobIndex
 from exporter.ledger.minutes import MinuteTable
 from exporter.ledger.totals import LabelSets, Totals, histograms
 from exporter.ledger.watermarks import Watermarks
@@ -81,5 +81,7 @@ def test_the_index_finds_what_a_walk_over_all_jobs_would_find(
     found = {name for name, _ in index.created_in(since, until)}
     assert found == {f"{n}" for n, (created, _) in enumerate(jobs) if since <= created < until}
     assert index.open_count == sum(is_open for _, is_open in jobs)
+    oldest = min((created for created, _ in jobs), default=7 * MINUTE)
+    assert oldest - SLOT < index.since(7 * MINUTE) <= oldest
     index.evict_finals(since, until)
     assert {name for name, _ in index.created_in(since, until)} == {n for n in found if jobs[int(n)][1]}

@@ -12,6 +12,7 @@ from exporter.ledger.changes import Changes
 from exporter.ledger.totals import CREATED, POLLS
 from exporter.store.base import Commit
 from exporter.store.sqlite import SqliteStore
+from exporter.units import MINUTE
 from tests.fake_api import PollerHarness, outage
 
 
@@ -177,4 +178,20 @@ def test_only_a_complete_poll_is_the_last_complete_one(tmp_path: Path) -> None:
     harness.restart()
     assert asyncio.run(harness.poll()) == "failed"
     assert harness.view.last_complete_poll == complete
+    store.close()
+
+
+def test_minutes_stay_in_memory_back_to_the_oldest_job(tmp_path: Path) -> None:
+    """Of the hours since a job hangs it is known how many records each minute has; no longer after it."""
+    store = SqliteStore(tmp_path / "books.db")
+    harness = PollerHarness(store)
+    asyncio.run(harness.poll(3))
+    stuck = harness.api.create()
+    harness.api.create(state="SUCCEED")
+    begun = harness.clock.ms // MINUTE
+    asyncio.run(harness.poll(80, every=6 * MINUTE))
+    assert harness.repository.ledger.minutes.density(begun) == 1
+    harness.api.finish(stuck)
+    asyncio.run(harness.poll(20, every=6 * MINUTE))
+    assert harness.repository.ledger.minutes.density(begun) == 0
     store.close()

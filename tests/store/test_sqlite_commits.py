@@ -80,6 +80,13 @@ def test_minutes_are_loaded_by_the_time_of_the_store(store: SqliteStore) -> None
     assert minutes(store, now=1_000 * MINUTE) == {10: 2, 11: 2}
 
 
+def test_minutes_are_loaded_back_to_the_oldest_job(store: SqliteStore) -> None:
+    """What it costs to list the time around a job that hangs is planned with them."""
+    jobs = {"new": Job(11 * MINUTE, "WAITING", *LABEL_SET), "stuck": Job(10 * MINUTE, "WAITING", *LABEL_SET)}
+    commit(store, 0, minutes=MINUTES, watermarks=Watermarks.start(1_000 * MINUTE), jobs=jobs)
+    assert minutes(store, now=1_000 * MINUTE) == {10: 2, 11: 2}
+
+
 def test_the_times_come_back_with_the_catch_up_under_way(store: SqliteStore) -> None:
     """If it were lost, the catch-up would be cut short by a second jump (R8, docs/counting.md)."""
     watermarks = Watermarks(1_000, 4_000, 3_000, 2_000, catching_up=5_000)
