@@ -94,6 +94,11 @@ def test_counting_and_classifying_are_pure(path: Path) -> None:
     assert [name for name in imports(path) if not within(name, PURE_MAY_IMPORT)] == []
 
 
+PACKAGES = {
+    name
+    for path in PACKAGE.rglob("*/__init__.py")
+    if not within(name := module_name(path), {"exporter.commands"})
+}
 # What has a reason to be imported past its package's front. Commands have none: they are loaded when called.
 PAST_THE_FRONT = {
     ("exporter.cli", "exporter.simulator.__main__"),  # a program of its own
@@ -105,13 +110,11 @@ PAST_THE_FRONT = {
 def test_packages_are_entered_by_their_fronts(path: Path) -> None:
     """What others use of a package is what its ``__init__`` exports."""
     name = module_name(path)
-    own = ".".join(name.split(".")[:2])
     past = [
         imported
         for imported in imports(path)
-        if imported.startswith("exporter.")
-        and imported.count(".") > 1
-        and not within(imported, {own, "exporter.commands"})
+        for package in PACKAGES
+        if imported.startswith(f"{package}.") and imported not in PACKAGES and not within(name, {package})
     ]
     assert [imported for imported in past if (name, imported) not in PAST_THE_FRONT] == []
 

@@ -15,13 +15,21 @@ import sys
 # exporter does not need, and half as much time again for its import.
 sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]  # Python's own way to say "not there"
 
-from exporter.cloud.auth.sources import POD_URI, EnvironmentSource, ProfileSource, credentials_key
+from exporter.cloud.auth import (
+    POD_URI,
+    EnvironmentSource,
+    ProfileSource,
+    credentials_key,
+)
 from exporter.cloud.client import Client
 from exporter.cloud.connect import build_client, network_of
 from exporter.cloud.events import OPERATIONS, ApiEvents
-from exporter.cloud.http.event_loop import run_event_loop
-from exporter.cloud.http.exchange import HttpAnswer
-from exporter.cloud.http.network import Network, check_network
+from exporter.cloud.http import (
+    HttpAnswer,
+    Network,
+    check_network,
+    run_event_loop,
+)
 from exporter.cloud.shared_limits import SharedLimits
 from exporter.cloud.times import TimeFormat, format_time, parse_http_date, parse_time
 

@@ -17,18 +17,23 @@ import httpx
 import msgspec
 
 from exporter import log
-from exporter.cloud.auth import iam, signing
-from exporter.cloud.auth.request_auth import Credential
-from exporter.cloud.auth.sources import CredentialSource
+from exporter.cloud.auth import Credential, CredentialSource, iam, signing
 from exporter.cloud.clock import ApiClock
 from exporter.cloud.events import ApiEvents, Operation
-from exporter.cloud.http.breaker import Breaker
-from exporter.cloud.http.destination import Destination, place
-from exporter.cloud.http.errors import ApiRefusedError
-from exporter.cloud.http.exchange import MAX_LIST_BYTES, Exchange, HttpAnswer, too_large
-from exporter.cloud.http.network import Network
-from exporter.cloud.http.pool import Connections
-from exporter.cloud.http.rate_limit import NoTimeLeft, RateLimiter
+from exporter.cloud.http import (
+    MAX_LIST_BYTES,
+    ApiRefusedError,
+    Breaker,
+    Connections,
+    Destination,
+    Exchange,
+    HttpAnswer,
+    Network,
+    NoTimeLeft,
+    RateLimiter,
+    place,
+    too_large,
+)
 from exporter.cloud.records import Decoder
 from exporter.cloud.redact import MessageRedactor
 from exporter.cloud.session import Session

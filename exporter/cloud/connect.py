@@ -12,24 +12,30 @@ from typing import NamedTuple
 import httpx
 
 from exporter import log
-from exporter.cloud.auth.iam import endpoint, password_source
-from exporter.cloud.auth.metadata import METADATA_URL, agency_source
-from exporter.cloud.auth.sources import (
+from exporter.cloud.auth import (
+    METADATA_URL,
     AkskSource,
     ChainSource,
     CredentialSource,
     EnvironmentSource,
     ProfileSource,
     TokenSource,
+    agency_source,
     credentials_key,
+    endpoint,
+    password_source,
 )
 from exporter.cloud.client import Client, scope
 from exporter.cloud.events import ApiEvents
-from exporter.cloud.http.destination import Destination, place
-from exporter.cloud.http.exchange import Exchange
-from exporter.cloud.http.network import Network, read_network
-from exporter.cloud.http.pool import Connections
-from exporter.cloud.http.rate_limit import fingerprint
+from exporter.cloud.http import (
+    Connections,
+    Destination,
+    Exchange,
+    Network,
+    fingerprint,
+    place,
+    read_network,
+)
 from exporter.cloud.shared_limits import SharedLimits
 from exporter.config import AgencyAuth, AkskAuth, PasswordAuth, TargetConfig, TokenAuth
 

@@ -13,8 +13,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from exporter.cloud.http import loose_json
-from exporter.cloud.http.errors import bad_page
+from exporter.cloud.http import bad_page, loose_json
 from exporter.cloud.redact import MessageRedactor
 from exporter.cloud.times import parse_time
 from exporter.config import zone

@@ -13,16 +13,23 @@ from typing import Final, NamedTuple, TypeVar
 
 import httpx
 
-from exporter.cloud.auth.request_auth import Credential, KeyPair, auth_for
-from exporter.cloud.auth.sources import CredentialSource
+from exporter.cloud.auth import (
+    Credential,
+    CredentialSource,
+    KeyPair,
+    auth_for,
+)
 from exporter.cloud.clock import ApiClock
 from exporter.cloud.events import ApiEvents, Operation
-from exporter.cloud.http.breaker import CredentialUse
-from exporter.cloud.http.destination import Destination
-from exporter.cloud.http.error_codes import Remedy
-from exporter.cloud.http.errors import ApiRefusedError
-from exporter.cloud.http.exchange import Exchange, HttpAnswer
-from exporter.cloud.http.rate_limit import NoTimeLeft
+from exporter.cloud.http import (
+    ApiRefusedError,
+    CredentialUse,
+    Destination,
+    Exchange,
+    HttpAnswer,
+    NoTimeLeft,
+    Remedy,
+)
 from exporter.cloud.redact import MessageRedactor
 from exporter.errors import ApiError, CredentialsError, ErrorKind
 

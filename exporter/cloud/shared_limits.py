@@ -13,9 +13,12 @@ from typing import Final
 
 import msgspec
 
-from exporter.cloud.http.breaker import TRIALS, Breaker
-from exporter.cloud.http.rate_limit import RateLimiter
-from exporter.cloud.http.refusals import PlaceRecord
+from exporter.cloud.http import (
+    TRIALS,
+    Breaker,
+    PlaceRecord,
+    RateLimiter,
+)
 
 _IAM: Final = "iam:"
 """Begins the key of a breaker for a password."""

@@ -3,8 +3,7 @@
 Knows sockets, TLS and paths; must not know the cloud, the store or the ledger.
 """
 
-from exporter.web.access.config import WebConfig, load_web_config
-from exporter.web.access.reloader import WebConfigReloader
+from exporter.web.access import WebConfig, WebConfigReloader, load_web_config
 from exporter.web.app import check_telemetry_path, create_app
 from exporter.web.connections import Limits
 from exporter.web.server import Server

@@ -14,8 +14,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
 
-from exporter.web.access.clients import client_of
-from exporter.web.access.tls import Tls, TlsProtocol
+from exporter.web.access import Tls, TlsProtocol, client_of
 from exporter.web.connections import Connection, Limits, OpenConnections
 from exporter.web.handshakes import HandshakeQueue
 from exporter.web.memory import MemoryTrimmer

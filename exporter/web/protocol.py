@@ -17,7 +17,7 @@ import h11
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from exporter.web.access.tls import NETWORK, Tls
+from exporter.web.access import NETWORK, Tls
 from exporter.web.connections import Connection, Limits, OpenConnections
 from exporter.web.request_queue import RequestQueue
 from exporter.web.request_validation import MAX_HEADER_LINES

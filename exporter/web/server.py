@@ -17,9 +17,7 @@ from starlette.types import ASGIApp
 
 from exporter.web import listen
 from exporter.web.accepting import Acceptor
-from exporter.web.access.middleware import AccessMiddleware
-from exporter.web.access.reloader import WebConfigReloader
-from exporter.web.access.tls import Tls
+from exporter.web.access import AccessMiddleware, Tls, WebConfigReloader
 from exporter.web.connections import Connection, Limits, OpenConnections
 from exporter.web.protocol import READ_BYTES, HttpProtocol, ServerContext
 from exporter.web.request_queue import RequestQueue

@@ -18,12 +18,16 @@ from exporter.cloud.auth.renewing import Lease, LeasedSource
 from exporter.cloud.auth.request_auth import Token
 from exporter.cloud.auth.sources import SecretReader, header_secret
 from exporter.cloud.events import ApiEvents
-from exporter.cloud.http.destination import Destination
-from exporter.cloud.http.errors import ApiRefusedError, undecodable
-from exporter.cloud.http.exchange import Exchange, HttpAnswer
-from exporter.cloud.http.loose_json import UNDECODABLE
-from exporter.cloud.http.pool import Connections
-from exporter.cloud.http.rate_limit import fingerprint
+from exporter.cloud.http import (
+    UNDECODABLE,
+    ApiRefusedError,
+    Connections,
+    Destination,
+    Exchange,
+    HttpAnswer,
+    fingerprint,
+    undecodable,
+)
 from exporter.cloud.redact import MessageRedactor
 from exporter.cloud.times import parse_expiry, parse_http_date
 from exporter.config import PasswordAuth, Secret, TargetConfig

@@ -15,11 +15,14 @@ import msgspec
 from exporter.cloud.auth.renewing import Lease, LeasedSource
 from exporter.cloud.auth.request_auth import KeyPair
 from exporter.cloud.auth.sources import POD_URI, header_secret
-from exporter.cloud.http.errors import undecodable
-from exporter.cloud.http.exchange import Exchange, HttpAnswer
-from exporter.cloud.http.loose_json import UNDECODABLE
-from exporter.cloud.http.network import Network
-from exporter.cloud.http.pool import Connections
+from exporter.cloud.http import (
+    UNDECODABLE,
+    Connections,
+    Exchange,
+    HttpAnswer,
+    Network,
+    undecodable,
+)
 from exporter.cloud.redact import MessageRedactor
 from exporter.cloud.times import parse_expiry, parse_http_date
 from exporter.config import Secret

@@ -14,7 +14,7 @@ import httpx
 import msgspec
 
 from exporter.cloud.auth import signing
-from exporter.cloud.http.rate_limit import fingerprint
+from exporter.cloud.http import fingerprint
 from exporter.config import Secret
 
 _SIGNED: Final = (

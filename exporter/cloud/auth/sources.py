@@ -12,7 +12,7 @@ from typing import Final, Generic, Protocol, TypeVar
 
 from exporter.background import SingleFlight
 from exporter.cloud.auth.request_auth import Credential, KeyPair, Token
-from exporter.cloud.http.rate_limit import fingerprint
+from exporter.cloud.http import fingerprint
 from exporter.config import (
     FILE_LIMIT,
     AgencyAuth,
