@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from exporter import __version__, log
+from exporter.commands import arguments
 from exporter.config import Config, inline_secrets, load_config
 from exporter.errors import ExporterError
 from exporter.log import drain
@@ -25,6 +26,7 @@ from exporter.log import drain
 logger = logging.getLogger(__name__)
 
 DEFAULT_LISTEN: Final = ":10047"
+DEFAULT_CONFIG: Final = Path("exporter.yaml")
 DRAIN_SECONDS: Final = 1.0
 """How long the end waits for standard error to take the last log lines."""
 MAX_REQUESTS: Final = 40
@@ -73,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_serve_flags(parser)
     parser.set_defaults(
         run=serve,
-        config_file=Path("exporter.yaml"),
+        config_file=DEFAULT_CONFIG,
         listen_addresses=None,
         telemetry_path="/metrics",
         log_level="info",
@@ -99,6 +101,10 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--estimate", action="store_true", help="also the requests a minute it will cost")
     check.set_defaults(run=_check)
     _add_doctor(commands)
+    classify = commands.add_parser("classify", help="what the rules make of failure messages")
+    _add_config_flag(classify)
+    arguments.add_classify_flags(classify)
+    classify.set_defaults(run=_classify)
     healthcheck = commands.add_parser("healthcheck", help="exit 0 if the exporter on this machine answers")
     _add_listen_flag(healthcheck)
     healthcheck.add_argument("--url", metavar="URL", help="ask there instead; the path may be left out")
@@ -305,6 +311,34 @@ def _doctor(flags: argparse.Namespace) -> int:
         raise ExporterError("--endpoint goes with --region; with a configuration, it says where to ask")
     return doctor(
         DoctorFlags(flags.config_file, tuple(flags.targets), flags.region, flags.endpoint, flags.as_json),
+        environ=os.environ,
+        out=sys.stdout,
+        err=sys.stderr,
+    )
+
+
+def _classify(flags: argparse.Namespace) -> int:
+    from exporter.commands.classify import ClassifyFlags, classify
+
+    if (flags.file is None) == (flags.since is None):
+        raise ExporterError(
+            "give either a FILE of messages (- for standard input), or --since 24h to ask the API"
+        )
+    if flags.since is None and (flags.target is not None or flags.until is not None):
+        raise ExporterError("--target and --until go with --since: they ask the API")
+    return classify(
+        ClassifyFlags(
+            config_file=flags.config_file,
+            config_given=flags.config_file != DEFAULT_CONFIG,
+            file=flags.file,
+            target=flags.target,
+            since=flags.since,
+            until=flags.until,
+            explain=flags.explain,
+            compare=flags.compare,
+            top=flags.top,
+            as_json=flags.as_json,
+        ),
         environ=os.environ,
         out=sys.stdout,
         err=sys.stderr,

@@ -15,7 +15,14 @@ from typing import Any, BinaryIO, Final, TextIO, TypeVar
 
 import msgspec
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from exporter.cloud import run_event_loop
 from exporter.errors import ExporterError
@@ -56,6 +63,21 @@ def progress(err: TextIO, total: float | None, what: str) -> Iterator[Callable[[
             begun = True
 
         yield step
+
+
+@contextmanager
+def bar(err: TextIO, total: float, what: str) -> Iterator[Callable[[float], None]]:
+    """A bar with an estimate of the time that is left; call what it gives with the progress made."""
+    console = Console(file=err, highlight=False, emoji=False)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not err.isatty()) as shown:
+        task = shown.add_task(what, total=total)
+        yield lambda made: shown.advance(task, made)
 
 
 def run(work: Coroutine[Any, Any, T]) -> T | None:

@@ -27,6 +27,7 @@ from exporter.config.model import (
     TokenAuth,
 )
 from exporter.config.shard import of_shard
+from exporter.config.values import duration
 from exporter.config.yaml_nodes import (
     FILE_LIMIT,
     Parser,
@@ -64,6 +65,7 @@ __all__ = [
     "TokenAuth",
     "ValueRefusedError",
     "YamlValue",
+    "duration",
     "inline_secrets",
     "keys_of",
     "kind_of",

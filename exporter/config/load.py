@@ -43,9 +43,11 @@ def load_config(
     *,
     environ: Mapping[str, str] | None = None,
     warn: Callable[[Problem], None] = lambda _: None,
+    rules_only: bool = False,
 ) -> Config:
     """Read and check the whole file. Raises ConfigError with every problem found.
 
+    ``rules_only``: it is read for its rules for ``fail_msg``, and may have no targets.
     ``warn`` is called with what can be used, but may be a mistake.
     ``environ`` may hold ``HUAWEICLOUD_SDK_IAM_ENDPOINT``, which is used where ``iam_endpoint`` is not given.
     """
@@ -61,7 +63,9 @@ def load_config(
             storage=lambda _: _storage(top, folder),
             poll=lambda _: _poll(top, folder),
             fail_msg_classes=lambda _: _classes(top, folder),
-            targets=lambda read: _targets(top, folder, iam, read["poll"]),
+            targets=lambda read: (
+                _targets(top, folder, iam, read["poll"]) if top.has("targets") or not rules_only else ()
+            ),
         )
     problems.raise_if_any()
     _check_retention(top, config)

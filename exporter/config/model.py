@@ -147,7 +147,7 @@ class FailMsgClass(msgspec.Struct, frozen=True, rename={"class_name": "class"}):
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
-    storage: StorageConfig
+    storage: StorageConfig = StorageConfig()
     poll: PollConfig = PollConfig()
     metrics: MetricsConfig = MetricsConfig()
     fail_msg_classes: tuple[FailMsgClass, ...] = ()

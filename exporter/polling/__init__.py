@@ -11,7 +11,8 @@ read showed: ``recheck.py``). ``planner.py`` chooses the requests, a ``Reader`` 
 
 from exporter.polling.budget import Budget
 from exporter.polling.paging import PageMemory
+from exporter.polling.planner import MANY, Window
 from exporter.polling.poller import Poller, PollSettings
 from exporter.polling.windows import Reader
 
-__all__ = ["Budget", "PageMemory", "PollSettings", "Poller", "Reader"]
+__all__ = ["MANY", "Budget", "PageMemory", "PollSettings", "Poller", "Reader", "Window"]

@@ -1,0 +1,116 @@
+"""``classify`` as the real program: files, standard input, the API, other rules, and what users get wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from testkit.processes import ROOT, get, simulator, write_config
+
+pytestmark = pytest.mark.program
+ENVIRON = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+
+
+def run(
+    *arguments: str | Path, folder: Path, stdin: str = "", **environ: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "exporter", "classify", *map(str, arguments)],
+        env={**ENVIRON, **environ},
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=folder,
+    )
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with simulator(tmp_path_factory.mktemp("cloud"), "--rate=600", "--history=3600") as address:
+        yield address
+
+
+def test_lines_of_text_and_of_json_are_messages(tmp_path: Path) -> None:
+    """Records of jobs that did not fail are none; the built-in rules serve where nothing is configured."""
+    (tmp_path / "messages").write_text(
+        'voice abc not found\nzork 123456789 fell\n{"job_id":"a","job_state":"SUCCEED"}\n'
+        '{"job_id":"b","job_state":"FAILED","fail_msg":"zork 987654321\\nfell"}\n'
+        '{"job_id":"c","job_state":"FAILED"}\n{"error":"json that is no record"}\n'
+    )
+    ended = run("messages", "--json", folder=tmp_path)
+    result = json.loads(ended.stdout)
+    assert ended.returncode == 0
+    assert "exporter.yaml" in ended.stderr
+    shown = {name: one["messages"] for name, one in result["classes"].items() if one["messages"]}
+    assert shown == {"unclassified": 3, "voice_asset": 1, "no_message": 1}
+    assert result["unclassified"][0]["match"] == "zork [0-9]{6,} fell"
+
+
+def test_standard_input_and_explanations(tmp_path: Path) -> None:
+    """Plain text: where the rule matched is marked; no colour in a pipe."""
+    config = write_config(tmp_path, "http://127.0.0.1:1", fail_msg_classes=[{"class": "mine", "match": "b+"}])
+    ended = run("-", "--explain", f"--config.file={config}", folder=tmp_path, stdin="abbbc\n")
+    assert "a»bbb«c" in ended.stdout
+    assert "fail_msg_classes[0]" in ended.stdout
+    assert "\x1b" not in ended.stdout
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_other_rules_are_compared(tmp_path: Path) -> None:
+    """The other file needs no targets."""
+    other = tmp_path / "other.yaml"
+    other.write_text("fail_msg_classes:\n  - {class: zork, match: zork}\n")
+    ended = run(
+        "-", "--compare", other, "--json", folder=tmp_path, stdin="zork 1\nzork 2\nvoice x not found\n"
+    )
+    assert json.loads(ended.stdout)["moves"] == [
+        {"class": "unclassified", "other": "zork", "messages": 2, "sample": "zork 1"}
+    ]
+
+
+def test_past_failures_come_from_the_api(cloud: str, tmp_path: Path) -> None:
+    """Every job of the stretch that has failed, and none of another state."""
+    config = write_config(tmp_path, cloud)
+    now = json.loads(get(f"{cloud}/simulator/clock") or "{}")["now"]
+    since, until = int(now) - 3000, int(now) - 600
+
+    def failed() -> int:
+        truth = get(f"{cloud}/simulator/truth?since={since}&until={until - 0.001}") or "{}"
+        return sum(row[-1] for row in json.loads(truth)["expected"]["failures"])
+
+    before = failed()
+    ended = run(f"--since={since}", f"--until={until}", "--json", f"--config.file={config}", folder=tmp_path)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert 0 < before <= json.loads(ended.stdout)["messages"] <= failed()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["nowhere.txt"], "cannot read nowhere.txt: No such file"),
+        ([], "give either a FILE"),
+        (["x", "--since=1h"], "give either a FILE"),
+        (["x", "--target=t"], "--target and --until go with --since"),
+        (["--since=1h", "--target=u", "--config.file=exporter.yaml"], "no target is named 'u'; there are t"),
+        (["--since=1h", "--until=2h", "--config.file=exporter.yaml"], "must be before --until"),
+        (["--since=2999-01-01", "--config.file=exporter.yaml"], "is in the future"),
+        (["--since=yesterday", "--config.file=exporter.yaml"], "is no time"),
+        (["--since=1h", "--config.file=exporter.yaml"], "read up to"),
+    ],
+    ids=lambda it: " ".join(it) if isinstance(it, list) else "",
+)
+def test_what_users_get_wrong_is_one_line(arguments: list[str], says: str, tmp_path: Path) -> None:
+    """Exit code 1, no traceback; nobody listens at the endpoint of this configuration."""
+    write_config(tmp_path, "http://127.0.0.1:1").rename(tmp_path / "exporter.yaml")
+    ended = run(*arguments, folder=tmp_path)
+    assert ended.returncode == 1
+    assert says in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1

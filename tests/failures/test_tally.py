@@ -1,0 +1,115 @@
+"""Many messages at once: classes, templates and proposals, as one message at a time would have them."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from typing import Final
+
+import pytest
+
+from exporter.failures import (
+    BUILTIN_RULES,
+    NO_MESSAGE,
+    UNCLASSIFIED,
+    Classifier,
+    ClassTally,
+    Comparison,
+    matched_part,
+)
+from exporter.failures import tally as tally_module
+from exporter.simulator.messages import MESSAGES
+
+RULES: Final = (("quux", "quux"), *BUILTIN_RULES)
+
+
+def made_up(seed: int, number: int) -> list[str]:
+    """Messages of every class and of none, with ids, numbers, times and odd text."""
+    draw = random.Random(seed)
+    forms = [form for forms in MESSAGES.values() for form in forms]
+    forms += [
+        "quux {n}",
+        "",
+        "  ",
+        "zork {n} fell off",
+        "zork {uuid} bled",
+        "\ud800 zork",
+        "a\nb zork",
+        "x" * 5000,
+    ]
+
+    def variable() -> str:
+        return f"{draw.getrandbits(128):032x}" if draw.random() < 0.5 else str(draw.randrange(10**9))
+
+    return [
+        draw.choice(forms)
+        .replace("{n}", variable())
+        .replace("{n2}", str(draw.randrange(100)))
+        .replace("{hex}", variable())
+        .replace("{uuid}", variable())
+        for _ in range(number)
+    ]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_classes_are_those_that_one_message_at_a_time_gets(seed: int) -> None:
+    """Rules that are tried at once decide as rules that are tried in order."""
+    messages = made_up(seed, 2000)
+    tally, classifier = ClassTally(RULES), Classifier(RULES)
+    for begin in range(0, len(messages), 300):
+        tally.add(Counter(messages[begin : begin + 300]))
+    view = tally.view()
+    expected = Counter(classifier.classify(message) for message in messages)
+    assert {name: number for name, number in view.classes.items() if number} == dict(expected)
+    assert view.messages == len(messages)
+    assert sum(rule.messages for rule in view.rules) == sum(
+        number for name, number in expected.items() if name not in (UNCLASSIFIED, NO_MESSAGE)
+    )
+
+
+def test_proposed_rules_take_exactly_what_they_say() -> None:
+    """Put behind the rules in force, the proposals classify every unclassified message, in these numbers."""
+    messages = made_up(7, 2000)
+    tally = ClassTally(RULES)
+    tally.add(Counter(messages))
+    view = tally.view()
+    proposed = tuple((f"p{place}", one.rule.match) for place, one in enumerate(view.proposals))
+    counts = Counter(Classifier((*RULES, *proposed)).classify(message) for message in messages)
+    assert view.proposals
+    assert counts[UNCLASSIFIED] == view.further == 0
+    assert [counts[name] for name, _ in proposed] == [one.messages for one in view.proposals]
+
+
+def test_templates_beyond_the_limit_are_counted_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Messages without a common template cost bounded memory, and none is lost."""
+    monkeypatch.setattr(tally_module, "LEARNED_RULES", 20)
+    monkeypatch.setattr(tally_module, "ROUND", 10)
+    letters = "bcdghjkl"
+    tally = ClassTally(())
+    tally.add(Counter(f"zork {a}{b}{c}q" for a in letters for b in letters for c in letters))
+    view = tally.view()
+    assert len(view.proposals) <= 20
+    assert view.further == 8**3 - sum(one.messages for one in view.proposals) > 0
+
+
+def test_a_comparison_names_every_move_and_nothing_else() -> None:
+    """A rule that comes first takes messages from the classes behind it."""
+    comparison = Comparison((("a", "x"), ("b", "y")), (("c", "y"), ("a", "x")))
+    comparison.add({"x": 3, "y": 2, "xy": 5, "z": 1, "": 1})
+    assert comparison.moves == {("b", "c"): (2, "y"), ("a", "c"): (5, "xy")}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "parts"), [("b+", "abbc", ("a", "bb", "c")), ("色", "音色x", ("音", "色", "x"))]
+)
+def test_the_matched_part_is_where_the_rule_matched(
+    pattern: str, text: str, parts: tuple[str, str, str]
+) -> None:
+    """RE2 counts bytes, people read characters."""
+    assert matched_part(pattern, text) == parts
+
+
+def test_a_wrong_pattern_is_refused_with_the_reason() -> None:
+    """As by the classifier."""
+    with pytest.raises(ValueError, match="missing"):
+        ClassTally((("a", "("),))
