@@ -15,7 +15,7 @@ import msgspec
 
 from exporter.failures.classify import UNCLASSIFIED, template
 from exporter.failures.suggest import as_yaml, suggest
-from exporter.units import MINUTE, SECOND
+from exporter.units import MINUTE
 
 KEPT_MINUTES: Final = 60
 KEPT_TEMPLATES: Final = 200
@@ -98,7 +98,7 @@ class RecentFailures:
 
     @staticmethod
     def _shown(rule: str, seen: _Messages) -> UnclassifiedTemplate:
-        return UnclassifiedTemplate(template(seen.sample), seen.jobs, seen.last / SECOND, rule)
+        return UnclassifiedTemplate(template(seen.sample), seen.jobs, seen.last, rule)
 
 
 class UnclassifiedTemplate(msgspec.Struct, frozen=True):
@@ -108,6 +108,6 @@ class UnclassifiedTemplate(msgspec.Struct, frozen=True):
     """Untrusted text: one line, bounded, with placeholders for what varies."""
     jobs: int
     last_seen: float
-    """Unix seconds."""
+    """Milliseconds since 1970 UTC; in the status, seconds."""
     rule: str
     """An entry of ``fail_msg_classes`` for it, as YAML."""

@@ -11,7 +11,7 @@ import msgspec
 
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.record import FAILED, SUCCEED
-from exporter.units import MINUTE, SECOND
+from exporter.units import MINUTE
 
 MINUTES: Final = 60
 
@@ -20,7 +20,7 @@ class Minute(msgspec.Struct, frozen=True):
     """Jobs created in one minute, by what became of them, as docs/status-api.md shows them."""
 
     start: float
-    """Unix seconds."""
+    """Milliseconds since 1970 UTC; in the status, seconds."""
     created: int
     finished: int
     failed: int
@@ -50,7 +50,7 @@ def _minute(ledger: Ledger, minute: int) -> Minute:
             expired += jobs
     still_open = ledger.jobs.open_in(minute)
     return Minute(
-        start=minute * MINUTE / SECOND,
+        start=minute * MINUTE,
         created=succeeded + failed + expired + still_open,
         finished=succeeded + failed,
         failed=failed,

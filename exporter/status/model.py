@@ -1,7 +1,8 @@
 """What ``/`` and ``/api/v1/status`` show: one immutable value, made from what is published.
 
 Knows published values, API facts and the configuration in force; knows neither HTML nor JSON. All times are
-Unix seconds. Texts of the API are in it as they came: whoever renders them escapes them.
+Unix seconds: here the milliseconds of published values become that. Texts of the API are in it as they came:
+whoever renders them escapes them.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final, Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from exporter.config import Config
 from exporter.exposition import JOB_STATES, ApiView, FailedRequest, ProcessView
@@ -188,8 +190,11 @@ def _target(view: TargetView, api: ApiView | None, config: Config, now: float) -
         window_seconds=config.poll.window,
         jobs=_jobs(gauges),
         failures=_failures(view),
-        unclassified=view.activity.unclassified,
-        last_hour=view.activity.minutes,
+        unclassified=tuple(
+            replace(messages, last_seen=messages.last_seen / SECOND)
+            for messages in view.activity.unclassified
+        ),
+        last_hour=tuple(replace(minute, start=minute.start / SECOND) for minute in view.activity.minutes),
     )
 
 

@@ -24,7 +24,7 @@ def test_nothing_is_shown_before_its_commit() -> None:
     recent.committed()
     assert recent.failures(NOW) == {"unclassified": 2, "timeout": 1}
     (shown,) = recent.unclassified()
-    assert (shown.template, shown.jobs, shown.last_seen) == ("voice <number> is gone", 2, (NOW + 1) / 1000)
+    assert (shown.template, shown.jobs, shown.last_seen) == ("voice <number> is gone", 2, NOW + 1)
 
 
 def test_messages_that_one_rule_would_take_are_one() -> None:

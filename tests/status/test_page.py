@@ -30,6 +30,7 @@ from exporter.config import (
     show_config,
 )
 from exporter.errors import ApiError, ErrorKind
+from exporter.failures import UnclassifiedTemplate
 from exporter.ledger import totals
 from exporter.ledger.gauges import JobGauges
 from exporter.ledger.last_hour import Minute
@@ -236,10 +237,19 @@ def test_numbers_and_times_are_for_reading() -> None:
     assert clock(1e300) == "out of range"
 
 
+def test_times_of_the_last_hour_are_seconds() -> None:
+    """As all of the status: published values have milliseconds."""
+    seen = UnclassifiedTemplate("odd", 1, NOW_MS, "rule")
+    activity = Activity(minutes=(Minute(NOW_MS, 1, 0, 0, 0, 1),), unclassified=(seen,))
+    (target,) = full_status(replace(bare_view(), activity=activity)).targets
+    assert [minute.start for minute in target.last_hour] == [NOW_MS / 1000]
+    assert [messages.last_seen for messages in target.unclassified] == [NOW_MS / 1000]
+
+
 @given(st.lists(st.integers(0, 10**9), max_size=60))
 def test_bars_stay_inside_their_chart(values: list[int]) -> None:
     """The highest fills it; zeros are not drawn."""
-    minutes = [Minute(index * 60.0, value, value, 0, 0, 0) for index, value in enumerate(values)]
+    minutes = [Minute(index * 60_000, value, value, 0, 0, 0) for index, value in enumerate(values)]
     facts = full_status(replace(bare_view(), label_sets=(LLM,), activity=Activity(minutes=tuple(minutes))))
     drawn = bars(facts.targets[0].last_hour, "created")
     path = str(drawn["path"])
