@@ -51,10 +51,21 @@ _PORTS = itertools.cycle(range(10_000, 32_000))
 next(itertools.islice(_PORTS, secrets.randbelow(22_000), None))
 
 
+_RESERVED: list[socket.socket] = []
+"""UDP sockets with the numbers of the ports that were given: no other process of tests gives them, too."""
+
+
 def free_port() -> int:
-    """A loopback port that nobody listens on, another one each time."""
+    """A loopback port that nobody listens on, another one each time, until this process ends."""
     for port in itertools.islice(_PORTS, 1000):
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+        reservation = socket.socket(type=socket.SOCK_DGRAM)
+        try:
+            reservation.bind(("127.0.0.1", port))
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            reservation.close()
+        else:
+            _RESERVED.append(reservation)
             return port
     raise AssertionError("a thousand ports in a row are in use")
 
