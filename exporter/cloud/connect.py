@@ -6,7 +6,7 @@ import asyncio
 import os
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import httpx
@@ -61,7 +61,7 @@ def build_client(
     learns each secret before it is sent, also those read from files or renewed.
     """
     key = credentials_key(target.auth, environ)
-    network = network or network_of(target, environ, redactor)
+    network = network or network_of([target], environ, redactor)
     limiter = shared.limiter(key, target.name, target.rate_limit)
     context = _FetchContext(
         events, environ, metadata_url, network, monotonic, wall, jitter, transport, redactor
@@ -87,10 +87,11 @@ def build_client(
 
 
 def network_of(
-    target: TargetConfig, environ: Mapping[str, str], redactor: log.Redactor | None = None
+    targets: Iterable[TargetConfig], environ: Mapping[str, str], redactor: log.Redactor | None = None
 ) -> Network:
-    """Proxies and authorities for a target. Reads files, may block. Raises NetworkSettingsError."""
-    return read_network(environ, (target.endpoint, target.iam_endpoint), redactor)
+    """Proxies and authorities for some targets. Reads files, may block. Raises NetworkSettingsError."""
+    urls = [url for target in targets for url in (target.endpoint, target.iam_endpoint)]
+    return read_network(environ, urls, redactor)
 
 
 def _breaker_key(key: str, target: TargetConfig) -> str:

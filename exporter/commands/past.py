@@ -180,7 +180,7 @@ async def past_jobs(
         events=ApiMetrics(time.time()).target(target.name),
         shared=SharedLimits(),
         environ=environ,
-        network=network_of(asked, environ, redactor),
+        network=network_of([asked], environ, redactor),
         redactor=redactor,
     )
     try:

@@ -31,7 +31,7 @@ from exporter.runtime.target import (
     ledger_scope,
     new_client,
     new_repository,
-    read_networks,
+    read_shared_network,
     share_rate,
 )
 from exporter.store import LedgerRepository
@@ -72,11 +72,11 @@ class Fleet:
     async def load(self) -> None:
         """Load and publish the counts of every target. Raises ExporterError."""
         config, resources = self.config, self._resources
-        networks = await read_networks(config.targets, resources)
+        network = await read_shared_network(config.targets, resources)
         repositories = await self._load_all(config, config.targets, classifier(config))
         for settings in config.targets:
             name = settings.name
-            client = new_client(settings, networks[name], resources)
+            client = new_client(settings, network, resources)
             self.targets[name] = Target(config, settings, resources, repositories[name], client)
         views = [repository.snapshot(None) for repository in repositories.values()]
         self._publisher.exchange(list(self.targets), views)
@@ -102,12 +102,12 @@ class Fleet:
         if problems := (*_storage_problems(self.config, config), *self._scope_problems(config)):
             raise ReloadError(problems)
         classes, change = classifier(config), self._compare(config)
-        networks = await read_networks(change.opened, self._resources)
+        network = await read_shared_network(change.opened, self._resources)
         stopped = [self.targets[name] for name in change.stopped]
         try:
             await self._pause(change.stopped)
             repositories = await self._load_all(config, change.opened, classes)
-            self._swap(config, change, repositories, self._connect(change, networks))
+            self._swap(config, change, repositories, self._connect(change, network))
         except BaseException:
             self._resume(change.stopped)
             raise
@@ -163,15 +163,12 @@ class Fleet:
             raise ReloadError(tuple(problems))
         return opened
 
-    def _connect(self, change: TargetChanges, networks: dict[str, Network]) -> dict[str, Client]:
+    def _connect(self, change: TargetChanges, network: Network) -> dict[str, Client]:
         """The clients of the opened targets. On failure the old targets share the rate limits as before."""
         resources = self._resources
         resources.shared.keep(frozenset(self.targets) - frozenset(change.stopped))
         try:
-            return {
-                settings.name: new_client(settings, networks[settings.name], resources)
-                for settings in change.opened
-            }
+            return {settings.name: new_client(settings, network, resources) for settings in change.opened}
         except ExporterError:
             resources.shared.keep(frozenset(self.targets) - frozenset(change.stopped))
             for name in change.stopped:

@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -80,15 +81,12 @@ class Target:
         self._budget.leave(self.settings.name)
 
 
-async def read_networks(targets: Iterable[TargetConfig], resources: SharedResources) -> dict[str, Network]:
-    """By target: its proxies and certificate authorities. Not in the event loop, as their files may be on a
-    disk that hangs. Raises NetworkSettingsError.
+async def read_shared_network(targets: Iterable[TargetConfig], resources: SharedResources) -> Network:
+    """The proxies and certificate authorities of these targets: one object, whose files are checked once for
+    all of them. Not in the event loop, as they may be on a disk that hangs. Raises NetworkSettingsError.
     """
-
-    def read() -> dict[str, Network]:
-        return {target.name: network_of(target, resources.environ, resources.redactor) for target in targets}
-
-    return await in_background(read, name="networks")
+    read = partial(network_of, targets, resources.environ, resources.redactor)
+    return await in_background(read, name="network")
 
 
 def new_client(settings: TargetConfig, network: Network, resources: SharedResources) -> Client:

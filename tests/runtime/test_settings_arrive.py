@@ -161,7 +161,7 @@ def build(settings: model.Config) -> tuple[object, ...]:
         resources = SharedResources(
             app.store, app.executor, SharedLimits(), {}, ApiMetrics(0.0), {}, lambda _: None
         )
-        client = new_client(target, network_of(target, {}), resources)
+        client = new_client(target, network_of([target], {}), resources)
         repository = new_repository(settings, target, resources, classifier(settings))
         return app, Target(settings, target, resources, repository, client)
     finally:

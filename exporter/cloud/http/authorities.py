@@ -56,7 +56,8 @@ class Authorities:
 
     async def refresh(self) -> ssl.SSLContext:
         """The present context; the one before as long as the files cannot be used, or hang."""
-        if self._monotonic() - self._checked_at < CHECK_SECONDS:
+        unchanging = not (self._file or self._folders)
+        if unchanging or self._monotonic() - self._checked_at < CHECK_SECONDS:
             return self.context
         self._checked_at = self._monotonic()
         problem = ""

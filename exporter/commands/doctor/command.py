@@ -129,7 +129,7 @@ async def _ask(
     asked = asked_at_half_rate(target)
     events = AskEvents()
     try:
-        network = network_of(target, environ, redactor)
+        network = network_of([target], environ, redactor)
         client = build_client(
             asked, events=events, shared=shared, environ=environ, network=network, redactor=redactor
         )

@@ -172,3 +172,16 @@ def test_files_that_hang_hold_up_nobody(tmp_path: Path, monkeypatch: pytest.Monk
         assert hanging == ["authorities"]
 
     run(scene())
+
+
+def test_nothing_is_read_again_where_the_environment_names_no_files() -> None:
+    """What comes with httpx does not change: no request pays for looking at it."""
+    time = FakeTime()
+    authorities = Authorities({}, monotonic=time.monotonic)
+
+    async def refuse(*_: object, **__: object) -> ssl.SSLContext:
+        raise AssertionError("read again")
+
+    authorities.reading.run = refuse  # type: ignore[method-assign]
+    time.now += 3600.0
+    assert run(authorities.refresh()) is authorities.context
