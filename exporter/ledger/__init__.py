@@ -12,6 +12,7 @@ from exporter.ledger.gauges import JobGauges, gauge_start, history_start
 from exporter.ledger.job_index import UNDATED, Job
 from exporter.ledger.last_hour import Minute, last_hour_start
 from exporter.ledger.ledger import Ledger
+from exporter.ledger.minutes import IDS_MASK, MinuteKey, id_number
 from exporter.ledger.missing import MissedBy
 from exporter.ledger.record import (
     EXPIRED_REASONS,
@@ -42,6 +43,7 @@ __all__ = [
     "EXPIRED_REASONS",
     "FAILED",
     "FINAL_STATES",
+    "IDS_MASK",
     "JOB_TYPES",
     "OPEN_STATES",
     "OTHER",
@@ -63,6 +65,7 @@ __all__ = [
     "Ledger",
     "LedgerSettings",
     "Minute",
+    "MinuteKey",
     "MissedBy",
     "Page",
     "Record",
@@ -77,6 +80,7 @@ __all__ = [
     "floor_second",
     "gauge_start",
     "history_start",
+    "id_number",
     "identify_anonymous",
     "last_hour_start",
     "note_try",

@@ -57,3 +57,5 @@ class Changes(msgspec.Struct, frozen=True):
     """``None``: the total is gone (its histogram started anew)."""
     minutes: dict[MinuteKey, tuple[int, int]]
     label_sets: tuple[LabelSet, ...]
+    minute_ids: dict[MinuteKey, int] = {}
+    """What the jobs of ``minutes`` add to the sums of their ids."""

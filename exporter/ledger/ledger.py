@@ -229,7 +229,7 @@ class Ledger:
             self.totals.add(SYNTHESIZED, label_set, amount=characters)
             if not job.flags & UNDATED:
                 self._observe_duration(job, label_set, record.job_id, ended)
-        self.minutes.add(job.created, label_set, state, fail_class, characters)
+        self.minutes.add(job.created, label_set, state, fail_class, characters, job_id)
         self._evict_if_old(job_id, job)
 
     def _observe_duration(self, job: Job, label_set: LabelSet, job_id: str | None, ended: int) -> None:
@@ -247,7 +247,7 @@ class Ledger:
 
     def _count_expired(self, job_id: str, job: Job, reason: str) -> None:
         self.totals.add(EXPIRATIONS, job.label_set, reason)
-        self.minutes.add(job.created, job.label_set, job.state, reason, max(0, job.text_length))
+        self.minutes.add(job.created, job.label_set, job.state, reason, max(0, job.text_length), job_id)
         self.jobs.close(job_id, job, EXPIRED)
         self._evict_if_old(job_id, job)
 
@@ -360,6 +360,7 @@ class Ledger:
             totals={key: self.totals.values.get(key) for key in self.totals.dirty},
             minutes=dict(self.minutes.pending),
             label_sets=tuple(self.label_sets.added),
+            minute_ids=dict(self.minutes.pending_ids),
         )
 
     def committed(self) -> None:
@@ -368,7 +369,7 @@ class Ledger:
         self.jobs.dirty.clear()
         self.jobs.evicted.clear()
         self.totals.dirty.clear()
-        self.minutes.pending.clear()
+        self.minutes.committed()
         self.label_sets.added.clear()
 
     def imbalance(self) -> int:

@@ -6,12 +6,26 @@ Pure. Kept in memory as far back as they are asked for; the store keeps them lon
 from __future__ import annotations
 
 from collections import defaultdict
+from hashlib import blake2b
+from typing import Final
 
-from exporter.ledger.record import LabelSet, SeriesLabels
+from exporter.ledger.record import LabelSet, SeriesLabels, is_anonymous
 from exporter.units import MINUTE
 
 MinuteKey = tuple[int, str, str, str, str]
 """(minute since 1970, job_type, tts_service_enum, state, failure class or expiry reason or ``-``)"""
+
+IDS_MASK: Final = 2**62 - 1
+"""Sums of ids are kept modulo 2^62: two of them add up to less than SQLite's largest integer."""
+
+
+def id_number(job_id: str) -> int:
+    """What a job adds to the sum of ids of its minute.
+
+    Who lists the jobs again can compare: a sum that differs by the number of one id names that job.
+    """
+    return int.from_bytes(blake2b(job_id.encode("utf-8", "replace"), digest_size=8).digest()) & IDS_MASK
+
 
 UNCOUNTED = "-"
 """In place of the class: finished before the baseline, known to the gauge only."""
@@ -25,12 +39,22 @@ class MinuteTable:
         self._jobs: dict[int, int] = {}
         self.pending: dict[MinuteKey, tuple[int, int]] = {}
         """Increments (jobs, characters) for the next commit."""
+        self.pending_ids: dict[MinuteKey, int] = {}
+        """For the same commit: what the sum of ids gains; jobs without an id have no part in it."""
 
     def load(self, minute: int, label_set: LabelSet, state: str, jobs: int) -> None:
         """A stored count."""
         self._add(minute, (*label_set, state), jobs)
 
-    def add(self, created: int, label_set: LabelSet, state: str, detail: str, characters: int) -> None:
+    def add(
+        self,
+        created: int,
+        label_set: LabelSet,
+        state: str,
+        detail: str,
+        characters: int,
+        identity: str | None = None,
+    ) -> None:
         """One job finished or expired."""
         minute = created // MINUTE
         job_type, service = label_set
@@ -38,6 +62,13 @@ class MinuteTable:
         key = (minute, job_type, service, state, detail)
         jobs, total = self.pending.get(key, (0, 0))
         self.pending[key] = (jobs + 1, total + characters)
+        if identity is not None and not is_anonymous(identity):
+            self.pending_ids[key] = (self.pending_ids.get(key, 0) + id_number(identity)) & IDS_MASK
+
+    def committed(self) -> None:
+        """The store has all increments."""
+        self.pending.clear()
+        self.pending_ids.clear()
 
     def add_uncounted(self, created: int, label_set: LabelSet, state: str) -> None:
         """One job that was finished before counting began."""

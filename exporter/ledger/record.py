@@ -48,6 +48,14 @@ class Anomaly(StrEnum):
     LATE_RECORD = "late_record"
 
 
+_ANONYMOUS: Final = "\x00anonymous:"
+
+
+def is_anonymous(identity: str) -> bool:
+    """Is it that of a record without ``job_id``, and not an id?"""
+    return identity.startswith(_ANONYMOUS)
+
+
 class Record(msgspec.Struct, frozen=True, gc=False):
     """One job as one answer of the list API showed it. Every field survives being absent there."""
 
@@ -81,7 +89,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
             return self.job_id
         if self.malformed:
             return f"\x00malformed:{self.malformed}"
-        return f"\x00anonymous:{self.create_time}:{self.job_type}:{self.asset_id}:{self.websocket_job_id}"
+        return f"{_ANONYMOUS}{self.create_time}:{self.job_type}:{self.asset_id}:{self.websocket_job_id}"
 
 
 class Page(msgspec.Struct, frozen=True):

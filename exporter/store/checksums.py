@@ -26,7 +26,7 @@ COLUMNS: Final = {
         " missing_since, flags"
     ),
     "totals": "target, name, job_type, tts_service_enum, detail, value",
-    "minutes": "target, minute, job_type, tts_service_enum, state, detail, jobs, characters",
+    "minutes": "target, minute, job_type, tts_service_enum, state, detail, jobs, characters, ids",
     "label_sets": "target, job_type, tts_service_enum, place",
     "breakers": "0, credentials, state",
 }

@@ -28,10 +28,10 @@ _NUMBERS: Final = msgspec.json.Decoder(list[int])
 _JOBS: Final = msgspec.json.Decoder(list[Job])
 _TOTALS: Final = msgspec.json.Decoder(list[tuple[str, str, str, int]])
 _LABEL_SETS: Final = msgspec.json.Decoder(list[tuple[str, int]])
-_MINUTES: Final = msgspec.json.Decoder(list[tuple[str, str, str, str, int, int]])
+_MINUTES: Final = msgspec.json.Decoder(list[tuple[str, str, str, str, int, int, int | None]])
 
 _Name = TypeVar("_Name", bound=str | int)
-_Others = TypeVar("_Others", bound=tuple[str | int, ...] | Job)
+_Others = TypeVar("_Others", bound=tuple[str | int | None, ...] | Job)
 
 
 def load_target(
@@ -75,7 +75,7 @@ def load_target(
         ),
         minutes=tuple(
             (minute, intern(job_type), intern(service), intern(state), number)
-            for minute, (job_type, service, state, _, number, _) in _rows(
+            for minute, (job_type, service, state, _, number, *_) in _rows(
                 db, schema.GET_MINUTES, (key, since), _NUMBERS, _MINUTES
             )
         ),

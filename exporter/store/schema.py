@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
+from exporter.ledger import IDS_MASK
 from exporter.store.checksums import BREAKERS_SUM, COLUMNS, SUM_KEY
 
 APPLICATION_ID: Final = 0x4D545453
 """``MTTS``: marks the file as ours (SQLite file header)."""
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 
 # Primary keys come first and in order: SQLite 3.40 takes any other table WITHOUT ROWID for damaged
 # (its quick_check finds NULL where there is none).
@@ -28,6 +29,8 @@ _ADD_CHECKSUMS: Final = "".join(
     f"ALTER TABLE {table} ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0;\n"
     for table, column in (("targets", "rows_sum"), *((table, "crc") for table in COLUMNS))
 )
+_ADD_IDS: Final = "ALTER TABLE minutes ADD COLUMN ids INTEGER;\n"
+"""``NULL`` where a former version counted: unknown, and stays so when more is counted."""
 CREATE: Final = f"""
 {_CREATE_JOBS}
 CREATE TABLE targets (
@@ -61,6 +64,7 @@ CREATE TABLE label_sets (
 ) WITHOUT ROWID;
 CREATE TABLE breakers (credentials TEXT PRIMARY KEY, state TEXT NOT NULL) WITHOUT ROWID;
 {_ADD_CHECKSUMS}
+{_ADD_IDS}
 """
 
 UPGRADES: Final = {
@@ -72,6 +76,7 @@ INSERT INTO jobs SELECT target, created, job_id, state, job_type, tts_service_en
 DROP TABLE jobs_by_id;
 """,  # noqa: S608 - our own words
     2: _ADD_CHECKSUMS,
+    3: _ADD_IDS,
 }
 """From each former version to the next."""
 
@@ -102,14 +107,16 @@ DELETE_TOTAL: Final = """
 DELETE FROM totals WHERE target = ? AND name = ? AND job_type = ? AND tts_service_enum = ? AND detail = ?
     AND removed(crc)
 """
-ADD_MINUTE: Final = """
-INSERT INTO minutes VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8,
-    added_crc(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8))
+_IDS: Final = f"(ids + excluded.ids) & {IDS_MASK}"
+ADD_MINUTE: Final = f"""
+INSERT INTO minutes ({COLUMNS["minutes"]}, crc) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9,
+    added_crc(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9))
 ON CONFLICT DO UPDATE SET jobs = jobs + excluded.jobs, characters = characters + excluded.characters,
+    ids = {_IDS},
     crc = added_crc(target, minute, job_type, tts_service_enum, state, detail, jobs + excluded.jobs,
-        characters + excluded.characters)
+        characters + excluded.characters, {_IDS})
 WHERE removed(minutes.crc) AND removed(excluded.crc)
-"""
+"""  # noqa: S608 - our own words
 PRUNE_MINUTES: Final = "DELETE FROM minutes WHERE target = ? AND minute < ? AND removed(crc)"
 PUT_LABEL_SET: Final = """
 INSERT INTO label_sets

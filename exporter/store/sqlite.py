@@ -119,7 +119,13 @@ class SqliteStore:
         db.executemany(
             schema.DELETE_TOTAL, ((key, *total) for total, value in changes.totals.items() if value is None)
         )
-        db.executemany(schema.ADD_MINUTE, ((key, *minute, *add) for minute, add in changes.minutes.items()))
+        db.executemany(
+            schema.ADD_MINUTE,
+            (
+                (key, *minute, *add, changes.minute_ids.get(minute, 0))
+                for minute, add in changes.minutes.items()
+            ),
+        )
         db.executemany(schema.PUT_LABEL_SET, ((key, *label_set) for label_set in changes.label_sets))
         db.execute(schema.PRUNE_MINUTES, (key, commit.keep_minutes_since // MINUTE))
         held = (commit.project_id, *stamps, commit.last_complete_poll, buckets)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.ledger.job_index import SLOT, Job, JobIndex
-from exporter.ledger.minutes import MinuteTable
+from exporter.ledger.minutes import IDS_MASK, MinuteTable, id_number
 from exporter.ledger.totals import LabelSets, Totals, histograms
 from exporter.ledger.watermarks import Watermarks
 from exporter.units import MINUTE, SECOND
@@ -67,6 +67,16 @@ def test_minutes_are_kept_as_long_as_they_are_asked_for() -> None:
     minutes.prune(3 * MINUTE, 2 * MINUTE)
     assert minutes.since(0) == {("a", "b", "SUCCEED"): 1}
     assert [minutes.density(minute) for minute in range(5)] == [0, 0, 1, 1, 0]
+
+
+def test_sums_of_ids_name_the_job_that_is_missing() -> None:
+    """Those of one commit, in any order; a job without an id has no part in them."""
+    minutes, key = MinuteTable(), (0, "a", "b", "SUCCEED", "")
+    for job_id in ("x", None, "y", "z"):
+        minutes.add(5, ("a", "b"), "SUCCEED", "", 7, job_id)
+    assert (minutes.pending_ids[key] - id_number("x") - id_number("z")) & IDS_MASK == id_number("y")
+    minutes.committed()
+    assert (minutes.pending, minutes.pending_ids) == ({}, {})
 
 
 @given(st.lists(st.tuples(st.integers(0, 5 * MINUTE), st.booleans())), MOMENTS, MOMENTS)

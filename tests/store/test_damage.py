@@ -337,6 +337,7 @@ def test_a_file_from_before_checksums_gets_them(written: Path, tmp_path: Path) -
         for table in ("targets", "jobs", "totals", "minutes", "label_sets", "breakers"):
             db.execute(f"ALTER TABLE {table} DROP COLUMN crc")
         db.execute("ALTER TABLE targets DROP COLUMN rows_sum")
+        db.execute("ALTER TABLE minutes DROP COLUMN ids")
         db.execute("PRAGMA user_version = 2")
         db.commit()
     assert loaded(path) == right

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from exporter.ledger.changes import Changes
 from exporter.ledger.job_index import Job
+from exporter.ledger.minutes import IDS_MASK
 from exporter.ledger.watermarks import Watermarks
 from exporter.store.base import Commit
 from exporter.store.sqlite import SqliteStore
@@ -54,6 +55,17 @@ def test_a_commit_that_returned_is_on_the_disk(store: SqliteStore) -> None:
     (journal,) = store.db.execute("PRAGMA journal_mode").fetchone()
     (synchronous,) = store.db.execute("PRAGMA synchronous").fetchone()
     assert (journal, synchronous) == ("wal", 2)
+
+
+def test_sums_of_ids_wrap_around(store: SqliteStore) -> None:
+    """SQLite's integers are too small for the plain sum of many ids, and its floats not exact."""
+    largest = dict.fromkeys(MINUTES, IDS_MASK)
+    for version in range(5):
+        commit(store, version, minutes=MINUTES, minute_ids=largest)
+    assert store.db.execute("SELECT DISTINCT ids, typeof(ids) FROM minutes").fetchall() == [
+        (5 * IDS_MASK & IDS_MASK, "integer")
+    ]
+    assert store.load("t", SCOPE, 0, 0).version == 5
 
 
 def test_minute_counts_of_two_commits_add_up(store: SqliteStore) -> None:

@@ -87,7 +87,7 @@ FAULTS: dict[str, tuple[Damage, type[StoreError], str]] = {
     "newer-version": (
         newer,
         StoreVersionError,
-        r"books\.db: written by a newer version of this exporter \(store version 7, this one knows 3\):"
+        r"books\.db: written by a newer version of this exporter \(store version 7, this one knows 4\):"
         r" upgrade the exporter, or choose another storage\.url",
     ),
     "a-folder": (

@@ -6,6 +6,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from exporter.errors import StoreError
 from exporter.ledger.changes import Changes
@@ -34,6 +35,7 @@ ALTER TABLE targets DROP COLUMN rows_sum;
 ALTER TABLE targets DROP COLUMN crc;
 ALTER TABLE totals DROP COLUMN crc;
 ALTER TABLE minutes DROP COLUMN crc;
+ALTER TABLE minutes DROP COLUMN ids;
 ALTER TABLE label_sets DROP COLUMN crc;
 ALTER TABLE breakers DROP COLUMN crc;
 PRAGMA user_version = 1;
@@ -92,6 +94,27 @@ def test_a_file_of_the_first_version_is_taken_over(first_version: Path) -> None:
     del left["job-1"]
     assert jobs_in(first_version) == left
     assert version_of(first_version) == schema.SCHEMA_VERSION
+
+
+def test_ids_that_a_former_version_did_not_add_up_stay_unknown(tmp_path: Path) -> None:
+    """Half a sum would name the wrong jobs."""
+    path, minutes = tmp_path / "books.db", {(7, "a", "b", "SUCCEED", ""): (1, 2)}
+    commit = commit_of(0, jobs={})
+    commit = replace(commit, changes=replace(commit.changes, minutes=minutes))
+    store = SqliteStore(path)
+    store.commit("t", SCOPE, commit)
+    store.close()
+    with sqlite3.connect(path) as db:
+        db.executescript("ALTER TABLE minutes DROP COLUMN ids; PRAGMA user_version = 3;")
+    db.close()
+    store = SqliteStore(path)
+    store.load("t", SCOPE, 0, 0)
+    added = replace(commit.changes, minute_ids=dict.fromkeys(minutes, 5))
+    store.commit("t", SCOPE, replace(commit, version=1, changes=added))
+    assert store.db.execute("SELECT jobs, ids FROM minutes").fetchall() == [(2, None)]
+    store.close()
+    assert version_of(path) == schema.SCHEMA_VERSION
+    SqliteStore(path).close()
 
 
 def test_an_upgrade_that_fails_leaves_the_file_as_it_was(
