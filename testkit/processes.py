@@ -51,12 +51,11 @@ _PORTS = itertools.cycle(range(10_000, 32_000))
 next(itertools.islice(_PORTS, secrets.randbelow(22_000), None))
 
 
-_RESERVED: list[socket.socket] = []
-"""UDP sockets with the numbers of the ports that were given: no other process of tests gives them, too."""
-
-
 def free_port() -> int:
-    """A loopback port that nobody listens on, another one each time, until this process ends."""
+    """A loopback port that nobody listens on, another one each time.
+
+    Until this process ends, no other process of the tests is given it: the UDP port stays taken.
+    """
     for port in itertools.islice(_PORTS, 1000):
         reservation = socket.socket(type=socket.SOCK_DGRAM)
         try:
@@ -65,7 +64,7 @@ def free_port() -> int:
         except OSError:
             reservation.close()
         else:
-            _RESERVED.append(reservation)
+            reservation.detach()
             return port
     raise AssertionError("a thousand ports in a row are in use")
 
