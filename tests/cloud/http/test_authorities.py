@@ -174,7 +174,7 @@ def test_files_that_hang_hold_up_nobody(tmp_path: Path, monkeypatch: pytest.Monk
     run(scene())
 
 
-def test_nothing_is_read_again_where_the_environment_names_no_files() -> None:
+def test_nothing_is_read_again_where_no_files_are_named() -> None:
     """What comes with httpx does not change: no request pays for looking at it."""
     time = FakeTime()
     authorities = Authorities({}, monotonic=time.monotonic)
