@@ -8,7 +8,6 @@ own clock is used instead. Pure: both of our clocks are arguments.
 
 from __future__ import annotations
 
-import statistics
 from collections import deque
 from collections.abc import Callable
 from typing import Final, NamedTuple
@@ -179,8 +178,9 @@ class ApiClock:
             return None
         if self.on_our_clock and self._believed is not None:
             return self._believed + self._monotonic() - wall_now
-        likely = statistics.median(bounds.likely for bounds in self._dates)
-        return likely + self._monotonic() - wall_now
+        likely = sorted(bounds.likely for bounds in self._dates)
+        median = (likely[len(likely) // 2] + likely[(len(likely) - 1) // 2]) / 2
+        return median + self._monotonic() - wall_now
 
     def undecided(self, tolerance: float) -> bool:
         """Could further answers change much? Until there are ten, while they differ from our clock."""

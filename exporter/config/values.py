@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-import zoneinfo
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -239,9 +238,9 @@ def _time_zone(value: YamlValue) -> str:
     except ValueError as error:
         if error.__cause__ is not None and (missing := exhausted(error.__cause__)):
             raise ValueRefusedError(f"the time zone's data cannot be read: {missing}") from None
-        none = (
-            "" if zoneinfo.available_timezones() else " (this machine has no time zone data: use an offset)"
-        )
+        from zoneinfo import available_timezones  # not at the top: see zones.py
+
+        none = "" if available_timezones() else " (this machine has no time zone data: use an offset)"
         raise ValueRefusedError(
             f"must be a time zone such as UTC, Asia/Shanghai or +08:00, not {shown(text)}{none}"
         ) from None

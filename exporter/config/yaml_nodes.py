@@ -7,7 +7,6 @@ No message shows a value except those that a parser chooses to show: any text he
 from __future__ import annotations
 
 import contextlib
-import difflib
 import itertools
 import os
 import re
@@ -248,6 +247,8 @@ class Section:
         return bases
 
     def _refuse_unknown(self, key: str, node: yaml.Node) -> None:
+        import difflib  # not at the top: most files have no unknown key
+
         near = difflib.get_close_matches(key.lower(), self._asked, n=1)
         known = ", ".join(dict.fromkeys(self._asked)) or "none"
         hint = f"did you mean {near[0]}?" if near else f"known here: {known}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Final
-from zoneinfo import ZoneInfo
 
 _OFFSET: Final = re.compile("([+-])(0[0-9]|1[0-3]|14(?=:00)):([0-5][0-9])")
 
@@ -23,6 +22,8 @@ def zone(name: str) -> tzinfo:
     if offset := _OFFSET.fullmatch(name):
         minutes = int(offset[2]) * 60 + int(offset[3])
         return timezone(timedelta(minutes=-minutes if offset[1] == "-" else minutes))
+    from zoneinfo import ZoneInfo  # not at the top: few configurations name a zone
+
     try:
         return ZoneInfo(name)
     except (OSError, ValueError, KeyError) as error:

@@ -7,9 +7,10 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator, Iterator
 
-import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import Server
 
 from .gateway import TRANSPORT
 
@@ -22,10 +23,10 @@ class SimulatorProtocol(H11Protocol):
         self.app_state = {**self.app_state, TRANSPORT: transport}
 
 
-class _ServerWithoutSignals(uvicorn.Server):
+class _ServerWithoutSignals(Server):
     """uvicorn's server without signal handlers of its own; ``listening`` is set once it listens."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.listening = asyncio.Event()
 
@@ -53,7 +54,7 @@ async def serve_simulator(
     listener = socket.create_server((host, port), backlog=512)
     # asyncio does so only for sockets made with proto=IPPROTO_TCP. Without it every answer waits 40 ms.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    config = uvicorn.Config(
+    config = Config(
         app,
         http=protocol,
         ws="none",

@@ -5,7 +5,6 @@ Knows glibc; with another C library, nothing happens.
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable
 from typing import Final
 
@@ -15,6 +14,8 @@ MANY_CONNECTIONS: Final = 64
 
 def trim() -> None:
     """Have the C library return what it does not use."""
+    import ctypes  # not at the top: few exporters ever have so many connections
+
     malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if malloc_trim is not None:
         malloc_trim(0)

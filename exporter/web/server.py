@@ -12,8 +12,9 @@ import resource
 import socket
 from collections.abc import Iterator, Sequence
 
-import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.config import Config
+from uvicorn.server import Server as UvicornServer
 
 from exporter.web import listen
 from exporter.web.accepting import Acceptor
@@ -91,8 +92,8 @@ def _within_open_files(wanted: int) -> int:
     return min(wanted, half) if half > 0 else wanted
 
 
-def _config(app: ASGIApp, limits: Limits) -> uvicorn.Config:
-    return uvicorn.Config(
+def _config(app: ASGIApp, limits: Limits) -> Config:
+    return Config(
         app,
         http="h11",
         ws="none",
@@ -117,10 +118,10 @@ async def _exit_when(stop: asyncio.Event, server: _Uvicorn, access: AccessMiddle
     server.cut()
 
 
-class _Uvicorn(uvicorn.Server):
+class _Uvicorn(UvicornServer):
     """uvicorn as a part of a program: it handles no signals, and no connection outlives it."""
 
-    def __init__(self, config: uvicorn.Config, context: ServerContext, web_config: WebConfigReloader) -> None:
+    def __init__(self, config: Config, context: ServerContext, web_config: WebConfigReloader) -> None:
         super().__init__(config)
         self.servers = []  # connections come through our own acceptor
         self._context = context

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import zoneinfo
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -45,6 +46,6 @@ def test_zone_data_that_cannot_be_read_is_no_unknown_zone(monkeypatch: pytest.Mo
     def refuse(name: str) -> None:
         raise OSError(errno.EMFILE, "Too many open files")
 
-    monkeypatch.setattr(zones, "ZoneInfo", refuse)
+    monkeypatch.setattr(zoneinfo, "ZoneInfo", refuse)
     with pytest.raises(ValueRefusedError, match="data cannot be read: too many open files"):
         values.time_zone("Europe/Berlin")

@@ -268,4 +268,8 @@ def _bcrypt(value: YamlValue) -> str:
         )
     if not 4 <= int(match[1]) <= MAX_COST:
         raise ValueRefusedError(f"must have a cost from 4 to {MAX_COST}, not {int(match[1])}")
+    try:
+        import bcrypt  # noqa: F401  # here, so that a start or a reload fails and not the first request
+    except ImportError as error:
+        raise ValueRefusedError(f"needs the Python package bcrypt: install it again ({error})") from None
     return match[0]

@@ -29,8 +29,6 @@ from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
-import bcrypt
-
 from exporter.bounded import BoundedDict
 
 PASSWORD_LIMIT: Final = 72
@@ -175,5 +173,7 @@ def _compare_in_thread(password: bytes, hashed: bytes, report: Callable[[bool], 
 
 
 def _matches(password: bytes, hashed: bytes) -> bool:
+    import bcrypt  # loaded by web/access/config.py, where there are users
+
     usable = len(password) <= PASSWORD_LIMIT and b"\0" not in password
     return bcrypt.checkpw(password if usable else b"", hashed) and usable

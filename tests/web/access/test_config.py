@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -402,3 +403,15 @@ def test_promtool_accepts_our_sample(folder: Path, tool: Tool, everything: bool)
         capture_output=True, text=True, timeout=30, check=False,
     )  # fmt: skip
     assert (done.returncode, "SUCCESS" in done.stderr) == (0, True)
+
+
+def test_a_missing_bcrypt_is_known_before_a_password_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is loaded with the first user of a configuration, at a start or a reload."""
+    monkeypatch.setitem(sys.modules, "bcrypt", None)
+    assert load_web_config(write(tmp_path, "rate_limit: {interval: 1s, burst: 2}\n")).users == {}
+    with pytest.raises(
+        ConfigError, match=r"web\.yml:1: .* needs the Python package bcrypt: install it again"
+    ):
+        load_web_config(write(tmp_path, f"basic_auth_users: {{alice: {HASH}}}\n"))
