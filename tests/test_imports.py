@@ -15,7 +15,7 @@ LATER = {
     "click": "uvicorn's own command line",
     "ctypes": "the end of many connections",
     "difflib": "an unknown key in a file",
-    "exporter.commands": "a command",
+    "exporter.commands.check": "a command",
     "exporter.simulator": "the demo",
     "httpx._main": "httpx' own command line",
     "jinja2": "the status page",
