@@ -59,6 +59,7 @@ lint: $(VENV)/dev-installed
 
 bench: $(VENV)/dev-installed
 	$(BIN)/python -m benchmarks.poll_cost
+	$(BIN)/python -m benchmarks.freshness
 	$(BIN)/python -m benchmarks.page_cost
 	$(BIN)/python -m benchmarks.process_cost
 	$(BIN)/python -m benchmarks.memory_cost

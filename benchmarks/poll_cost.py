@@ -44,6 +44,11 @@ class Workload(msgspec.Struct, frozen=True):
     bursts: bool = False
     outage: float = 0.0
 
+    @property
+    def measured_from(self) -> float:
+        """Seconds since 1970."""
+        return START + self.warm_up + self.outage
+
 
 WORKLOADS: Final = (
     Workload("steady", MILLION_A_DAY, 0.4 * HOUR, 0.5 * HOUR),
@@ -81,17 +86,33 @@ HEADER: Final = (
 )
 
 
-def run(workload: Workload, each: Callable[[TargetHarness, float, int], None] | None = None) -> Costs:
-    """Play one workload; ``each`` hears of every measured poll: the harness, its bound, its requests."""
+def run(workload: Workload) -> Costs:
+    """Play one workload."""
+    return play(workload, *assembled(workload))
+
+
+def assembled(workload: Workload) -> tuple[World, TargetHarness]:
+    """The workload's jobs, and the target that polls them; both on the clock of the harness."""
     world = World(
         7, start=START, rate=workload.per_minute, options=WorldOptions(rhythm=0.0, stuck=workload.stuck)
     )
-    clock, settings = FakeClock(), ledger_settings()
+    clock = FakeClock()
     polls = poll_settings(interval=INTERVAL)
-    harness = TargetHarness(WorldSource(world, clock), NoStore(), clock, polls, settings)
+    harness = TargetHarness(WorldSource(world, clock), NoStore(), clock, polls, ledger_settings())
     harness.views = deque(maxlen=1)
+    return world, harness
+
+
+def play(
+    workload: Workload,
+    world: World,
+    harness: TargetHarness,
+    polled: Callable[[int, int], None] = lambda begun, requests: None,
+) -> Costs:
+    """``polled`` hears of each measured poll when it began, in milliseconds, and what it spent."""
+    clock, settings = harness.clock, harness.ledger_settings
     bound = Bound(world, interval=settings.interval, overlap=settings.overlap, max_age=settings.max_job_age)
-    costs, begin = Costs(workload.name), START + workload.warm_up + workload.outage
+    costs, begin = Costs(workload.name), workload.measured_from
     at = START
     while at < begin + workload.measured:
         clock.ms = int(at * SECOND)
@@ -110,8 +131,7 @@ def run(workload: Workload, each: Callable[[TargetHarness, float, int], None] | 
             costs.bound += forced
             costs.relisting += max(1, naive)
             costs.lookups += plain
-            if each is not None:
-                each(harness, forced, spent)
+            polled(now, spent)
         outage = workload.outage if START + workload.warm_up <= at < begin else 0.0
         at = begin if outage else max(at + INTERVAL, clock.ms / SECOND)
     return costs

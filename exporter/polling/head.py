@@ -20,6 +20,9 @@ created since the last head read. News that is too much for one window is read p
 
 The first line that fits is taken. *Further back*: the window begins before the news. A *doubt* is a window
 that cannot be listed completely (R6, docs/counting.md).
+
+Far behind, the news begins ``overlap`` ago: settle reads close the gap, and what happens now is shown all the
+same.
 """
 
 from __future__ import annotations
@@ -57,14 +60,24 @@ class HeadReads:
         self._run = run
         self.read_until = 0
         """Up to where the news was read."""
+        self.gap_until = 0
+        """Where the news begins while far behind: before it there are records that were not read; 0 without a
+        gap."""
         self._density = planner.Density(overlap)
         """Of the news."""
         self._wide_density = planner.Density(overlap)
         """Of wide windows: how far they may reach."""
 
-    async def read(self, settled_until: int) -> None:
-        """Read the news, which begins at ``settled_until`` at the earliest. Raises what ended a read."""
-        self.read_until = max(self.read_until, settled_until)
+    async def read(self, since: int, *, gap: bool = False) -> None:
+        """Read the news, which begins at ``since`` at the earliest. Raises what ended a read.
+
+        ``gap``: the records before that may be unread.
+        """
+        if not gap:
+            self.gap_until = 0
+        elif self.read_until < since:
+            self.gap_until = since
+        self.read_until = max(self.read_until, since)
         reach = Reach.WIDE
         while reach is not Reach.DONE:
             reach = await self._read_window(reach)
@@ -116,9 +129,10 @@ class HeadReads:
         ledger, density, head = self._run.ledger, self._density, self.read_until
         if reach is Reach.NARROW:
             return planner.head_window(ledger, density, head, now, [], self._run.furthest)
-        due = [job for job in self._run.due() if not job.uncertain]
+        due = [job for job in self._run.due() if not job.uncertain and job.since >= self.gap_until]
         window = planner.head_window(ledger, density, head, now, due, self._run.furthest)
-        return planner.filled(ledger, density, window, head, now, self._wide_density.most)
+        most = min(self._wide_density.most, now - self.gap_until)
+        return planner.filled(ledger, density, window, head, now, most)
 
     def _learn(self, result: WindowResult, news: planner.Window, now: int) -> None:
         self.read_until = max(news.since, min(news.until, floor_second(now)))

@@ -102,7 +102,14 @@ class Density:
 
 
 def settle_window(
-    ledger: Ledger, density: Density, since: int, head: int, now: int, most_records: int
+    ledger: Ledger,
+    density: Density,
+    since: int,
+    head: int,
+    now: int,
+    most_records: int,
+    *,
+    lagging: bool = False,
 ) -> Window | None:
     """The next settle read, from where the last one ended, or ``None`` while it is not due yet.
 
@@ -110,7 +117,7 @@ def settle_window(
     """
     end = floor_second(now - ledger.settings.overlap)
     pending = end - since
-    if is_lagging(ledger, since, now):
+    if lagging:
         return Window(since, min(end, since + density.span(min(MANY, most_records))))
     if pending < SECOND:
         return None

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 from exporter import log
@@ -17,7 +18,7 @@ from exporter.ledger import Ledger, MissedBy, identify_anonymous
 from exporter.polling.due import Recheck, due_rechecks
 from exporter.polling.planner import MIN_AHEAD, Density, Window
 from exporter.polling.source import SourceClock
-from exporter.polling.windows import LookupIgnoredError, Reader, SeenPage, WindowResult
+from exporter.polling.windows import BudgetSpentError, LookupIgnoredError, Reader, SeenPage, WindowResult
 from exporter.store import LedgerRepository
 from exporter.units import SECOND
 
@@ -117,6 +118,22 @@ class PollRun:
     @property
     def budget_left(self) -> int:
         return self.budget - (self.reader.requests - self._spent)
+
+    @contextmanager
+    def limited(self, requests: int) -> Iterator[None]:
+        """A part that makes so many requests at most: what it does not get to is gone on with in the next
+        poll.
+        """
+        reader, last = self.reader, self.reader.last_request
+        if last is not None:
+            reader.last_request = min(last, reader.requests + requests)
+        try:
+            yield
+        except BudgetSpentError:
+            if last is None or reader.requests >= last:
+                raise
+        finally:
+            reader.last_request = last
 
     def now(self) -> int:
         """A time that is surely not after now, on the API's clock. Raises ClockError."""

@@ -40,6 +40,10 @@ EVERYTHING: Final = "everything"
 PUBLISH_EVERY: Final = 1.0
 """Seconds between two publications within one poll."""
 
+NEWS_FAR_BEHIND: Final = 3600.0
+"""Seconds for which news is read while far behind. It is remembered until the reading of what came before
+gets there, which may be stuck."""
+
 Outcome = Literal["complete", "partial", "failed"]
 
 
@@ -201,10 +205,10 @@ class Poller:
     async def _read_windows(self) -> None:
         """All kinds of reads in turn; first the one for which the last poll had no request left."""
         if self.settle_reads.begin():
-            self._head_reads.read_until = 0
+            self._head_reads.read_until = self._head_reads.gap_until = self.settle_reads.gap_until = 0
             self._run.unread.clear()
         history = partial(read_history, self._run, self._history_density)
-        news = (self._catch_up, self._read_head, self._read_settled)
+        news = (self._read_head_far_behind, self._catch_up, self._read_head, self._read_settled)
         kinds = (*news, self._recheck, history, self._ask_for_any)
         first, self._first_kind = self._first_kind, 0
         spent: BudgetSpentError | None = None
@@ -265,7 +269,24 @@ class Poller:
 
     async def _read_head(self) -> None:
         if not self.settle_reads.lagging:
-            await self._head_reads.read(self.settle_reads.read_until)
+            await self._read_news(self.settle_reads.read_until, gap=False)
+
+    async def _read_head_far_behind(self) -> None:
+        """News of the last ``overlap`` and later, within half the budget."""
+        started = self._backlog.started if self._backlog else self._monotonic()
+        if self.settle_reads.lagging and self._monotonic() - started < NEWS_FAR_BEHIND:
+            since = floor_second(self._run.now() - self._repository.settings.overlap)
+            try:
+                with self._run.limited(max(1, self._run.budget_left // 2)):
+                    await self._read_news(since, gap=True)
+            except ApiError as error:  # backlog and open jobs are read all the same
+                self._run.note(error)
+
+    async def _read_news(self, since: int, *, gap: bool) -> None:
+        try:
+            await self._head_reads.read(since, gap=gap)
+        finally:
+            self.settle_reads.gap_until = self._head_reads.gap_until
 
     async def _read_everything(self) -> None:
         """For an API that ignores the time filters: the whole list is one window (R7, docs/counting.md).

@@ -66,6 +66,8 @@ class SettleReads:
         self.read_until = 0
         """Up to where everything was read: "settled until", or later while missing jobs keep that from
         moving."""
+        self.gap_until = 0
+        """Where the news was read from while far behind: up to there a backlog is read."""
         self._loads = 0
         """How often the ledger had been loaded when reading began from "settled until"."""
         self.reread_at = 0
@@ -93,7 +95,8 @@ class SettleReads:
         return self._lagging_at(self.read_until)
 
     def _lagging_at(self, read_until: int) -> bool:
-        return planner.is_lagging(self._run.ledger, read_until, self._run.now())
+        far_behind = planner.is_lagging(self._run.ledger, read_until, self._run.now())
+        return far_behind or read_until < self.gap_until
 
     async def read(self, limit: int, head: int) -> None:
         """Read what is due, planned for ``limit`` requests. Up to ``head`` all records are known.
@@ -141,7 +144,13 @@ class SettleReads:
                 continue
             now, head = self._run.now(), max(head, since)
             window = planner.settle_window(
-                self._run.ledger, self._density, since, head, now, max(1, left) * PAGE_LIMIT
+                self._run.ledger,
+                self._density,
+                since,
+                head,
+                now,
+                max(1, left) * PAGE_LIMIT,
+                lagging=self._lagging_at(since),
             )
             if window is None:
                 return

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import memory_cost, page_cost, poll_cost, process_cost, publication
+from benchmarks import freshness, memory_cost, page_cost, poll_cost, process_cost, publication
 from benchmarks.hostile import __main__ as hostile
 from benchmarks.scrape import __main__ as scrape
 from benchmarks.scrape import data
@@ -28,6 +28,14 @@ def test_the_benchmark_of_polls_runs(monkeypatch: pytest.MonkeyPatch, capsys: Pr
     called_with(monkeypatch, "quiet")
     poll_cost.main()
     assert '"workload":"quiet"' in capsys.readouterr().out
+
+
+def test_the_benchmark_of_freshness_runs(monkeypatch: pytest.MonkeyPatch, capsys: Printed) -> None:
+    short = poll_cost.Workload("short", per_minute=30.0, warm_up=60.0, measured=120.0)
+    monkeypatch.setattr(freshness, "WORKLOADS", (short,))
+    called_with(monkeypatch)
+    freshness.main()
+    assert '"workload":"short"' in capsys.readouterr().out
 
 
 def test_the_benchmark_of_pages_runs(monkeypatch: pytest.MonkeyPatch, capsys: Printed) -> None:

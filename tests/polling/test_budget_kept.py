@@ -67,7 +67,7 @@ def test_a_backlog_is_read_to_its_end(store: SqliteStore, budget: int, trusted: 
     harness.polls(6)
     begin = harness.clock.ms
     for number in range(900):
-        harness.api.create(begin + number * 4 * SECOND, "SUCCEED" if number % 10 else "WAITING")
+        harness.api.create(begin + number * 3 * SECOND, "SUCCEED" if number % 10 else "WAITING")
     harness.clock.ms += 60 * MINUTE
     harness.polls(max(12, 400 // budget))
     for job_id in sorted(harness.api.jobs):

@@ -46,6 +46,45 @@ def test_an_open_job_that_finishes_in_a_catch_up_counts_soon(harness: PollerHarn
     assert behind(harness) > 60 * MINUTE
 
 
+def test_what_happens_in_a_catch_up_is_shown_in_the_next_poll(harness: PollerHarness) -> None:
+    """Created and finished: news waits for no backlog, and the backlog is read to its end all the same."""
+    asyncio.run(harness.poll(2))
+    before = harness.created()
+    job_id = harness.api.create()
+    asyncio.run(harness.poll())
+    assert behind(harness) > 60 * MINUTE
+    assert harness.repository.ledger.jobs.get(job_id) is not None
+    harness.api.finish(job_id, "FAILED")
+    asyncio.run(harness.poll())
+    assert behind(harness) > 60 * MINUTE
+    assert harness.finished("FAILED") == 1
+    asyncio.run(harness.poll(60))
+    assert before < harness.created() == 11 + 6 * 60 * 20
+
+
+def test_news_is_read_for_an_hour_while_the_backlog_is_stuck(harness: PollerHarness) -> None:
+    """All that is newer than a stuck backlog is remembered: memory must not grow for a day."""
+    stuck_at = harness.clock.ms - 6 * 60 * MINUTE
+
+    def broken(query: JobsQuery) -> ApiError | None:
+        backlog = query.until is not None and stuck_at < query.until < harness.clock.ms - 5 * MINUTE
+        return ApiError(ErrorKind.SERVER, "that window breaks", status=500) if backlog else None
+
+    harness.api.fail = broken
+    for _ in range(55):
+        harness.api.create(state="SUCCEED")
+        asyncio.run(harness.poll(1, every=MINUTE))
+    remembered = len(harness.repository.ledger.jobs)
+    assert remembered >= 55
+    for _ in range(15):
+        harness.api.create(state="SUCCEED")
+        asyncio.run(harness.poll(1, every=MINUTE))
+    assert len(harness.repository.ledger.jobs) <= remembered + 7
+    harness.api.fail = lambda query: None
+    asyncio.run(harness.poll(60))
+    assert harness.created() == 10 + 70 + 6 * 60 * 20
+
+
 def test_a_backlog_that_cannot_be_read_delays_no_recheck(
     harness: PollerHarness,
 ) -> None:

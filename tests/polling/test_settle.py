@@ -205,7 +205,7 @@ async def some_of_a_poll(harness: PollerHarness, turns: int) -> None:
 
 def test_a_poll_that_is_cancelled_leaves_no_request_behind(harness: PollerHarness) -> None:
     """A request under way at shutdown would be sent after the store is closed."""
-    asyncio.run(some_of_a_poll(harness, 10))  # looks for tasks that are left
+    asyncio.run(some_of_a_poll(harness, 20))  # looks for tasks that are left
     assert 1 < api_of(harness).most == UNDER_WAY
 
 

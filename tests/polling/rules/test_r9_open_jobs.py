@@ -177,7 +177,7 @@ def test_a_full_second_of_unknown_jobs_is_read_in_one_pass(store: SqliteStore) -
         harness.api.create(second, state="SUCCEED")
     harness.clock.ms += 5 * 60 * MINUTE
     harness.restart()
-    run(harness, 4 * 40)
+    run(harness, 4 * 60)
     assert harness.expired("vanished") == 1
     edges = (second - SECOND, second + SECOND)
     alone = [query for query in harness.api.queries if (query.since, query.until) == edges]
