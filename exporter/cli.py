@@ -105,6 +105,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_config_flag(classify)
     arguments.add_classify_flags(classify)
     classify.set_defaults(run=_classify)
+    verify = commands.add_parser("verify", help="compare the past with what was counted")
+    _add_config_flag(verify)
+    arguments.add_verify_flags(verify)
+    verify.set_defaults(run=_verify)
     healthcheck = commands.add_parser("healthcheck", help="exit 0 if the exporter on this machine answers")
     _add_listen_flag(healthcheck)
     healthcheck.add_argument("--url", metavar="URL", help="ask there instead; the path may be left out")
@@ -339,6 +343,17 @@ def _classify(flags: argparse.Namespace) -> int:
             top=flags.top,
             as_json=flags.as_json,
         ),
+        environ=os.environ,
+        out=sys.stdout,
+        err=sys.stderr,
+    )
+
+
+def _verify(flags: argparse.Namespace) -> int:
+    from exporter.commands.verify.command import VerifyFlags, verify
+
+    return verify(
+        VerifyFlags(flags.config_file, flags.target, flags.since, flags.until, flags.as_json),
         environ=os.environ,
         out=sys.stdout,
         err=sys.stderr,

@@ -16,12 +16,12 @@ from typing import Final, NamedTuple
 from msgspec.structs import replace
 
 from exporter import log
-from exporter.cloud import Client, SharedLimits, build_client, network_of, parse_time
+from exporter.cloud import SharedLimits, build_client, network_of, parse_time
 from exporter.config import Config, TargetConfig, ValueRefusedError, duration, inline_secrets, load_config
 from exporter.errors import ApiError, ExporterError
 from exporter.exposition import ApiMetrics
 from exporter.ledger import Record, floor_second
-from exporter.polling import MANY, PageMemory, Reader, Window
+from exporter.polling import MANY, JobSource, PageMemory, Reader, Window
 from exporter.units import MINUTE, SECOND, milliseconds
 
 SHARE: Final = 0.5
@@ -108,29 +108,27 @@ class IncompleteError(ExporterError):
 class PastJobs:
     """Reads past jobs of one target."""
 
-    def __init__(self, client: Client, target: TargetConfig) -> None:
+    def __init__(self, source: JobSource, target: TargetConfig) -> None:
         trust_count = {"auto": None, "true": True, "false": False}[target.trust_count]
-        self._client = client
         self._time_filters = target.time_filters
-        self._reader = Reader(client, PageMemory(trust_count), split_by_type=target.filters.job_type is None)
+        self._reader = Reader(source, PageMemory(trust_count), split_by_type=target.filters.job_type is None)
 
     @property
     def requests(self) -> int:
         """List requests made."""
         return self._reader.requests
 
-    @property
-    def project_id(self) -> str:
-        return self._client.project_id or ""
-
-    async def pieces(self, past: Past) -> AsyncIterator[Piece]:
+    async def pieces(self, past: Past, *, probe: bool = True) -> AsyncIterator[Piece]:
         """The whole stretch in order. Raises IncompleteError, which says how far it came.
+
+        ``probe``: ask first whether the API respects the time filters and ``count``; once is enough.
 
         One page of records at a time is in memory, and those of a window (about a thousand), except without
         time filters: then the API gives the whole list or nothing.
         """
         try:
-            await self._reader.probe(self._deadline(), time_filters=self._time_filters)
+            if probe:
+                await self._reader.probe(self._deadline(), time_filters=self._time_filters)
         except ExporterError as error:
             raise IncompleteError(past.since, str(error)) from error
         if not self._time_filters:

@@ -12,7 +12,7 @@ from exporter.ledger.gauges import JobGauges, gauge_start, history_start
 from exporter.ledger.job_index import UNDATED, Job
 from exporter.ledger.last_hour import Minute, last_hour_start
 from exporter.ledger.ledger import Ledger
-from exporter.ledger.minutes import IDS_MASK, MinuteKey, id_number
+from exporter.ledger.minutes import IDS_MASK, UNCOUNTED, MinuteKey, id_number
 from exporter.ledger.missing import MissedBy
 from exporter.ledger.record import (
     EXPIRED_REASONS,
@@ -49,6 +49,7 @@ __all__ = [
     "OTHER",
     "PROCESSING",
     "TTS_SERVICES",
+    "UNCOUNTED",
     "UNDATED",
     "UNKNOWN",
     "WAITING",

@@ -13,6 +13,7 @@ from exporter.polling.budget import Budget
 from exporter.polling.paging import PageMemory
 from exporter.polling.planner import MANY, Window
 from exporter.polling.poller import Poller, PollSettings
+from exporter.polling.source import JobSource
 from exporter.polling.windows import Reader
 
-__all__ = ["MANY", "Budget", "PageMemory", "PollSettings", "Poller", "Reader", "Window"]
+__all__ = ["MANY", "Budget", "JobSource", "PageMemory", "PollSettings", "Poller", "Reader", "Window"]

@@ -4,7 +4,20 @@ Knows SQL and files; must not know what the numbers mean.
 """
 
 from exporter.store.base import Store
+from exporter.store.past import CountedPast, StoredPast
+from exporter.store.reading import MinuteCount
 from exporter.store.repository import LedgerRepository, ledger_from, minutes_loaded
 from exporter.store.sqlite import SqliteStore, examine, exposed
 
-__all__ = ["LedgerRepository", "SqliteStore", "Store", "examine", "exposed", "ledger_from", "minutes_loaded"]
+__all__ = [
+    "CountedPast",
+    "LedgerRepository",
+    "MinuteCount",
+    "SqliteStore",
+    "Store",
+    "StoredPast",
+    "examine",
+    "exposed",
+    "ledger_from",
+    "minutes_loaded",
+]

@@ -10,7 +10,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 from sys import intern
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -32,6 +32,15 @@ _MINUTES: Final = msgspec.json.Decoder(list[tuple[str, str, str, str, int, int, 
 
 _Name = TypeVar("_Name", bound=str | int)
 _Others = TypeVar("_Others", bound=tuple[str | int | None, ...] | Job)
+
+
+class MinuteCount(NamedTuple):
+    """Jobs that were created in one minute, with the same labels, last state, and class or reason."""
+
+    jobs: int
+    characters: int
+    ids: int | None
+    """The sum of ``id_number`` of those that have an id; ``None`` where a former version counted."""
 
 
 def load_target(
@@ -124,6 +133,25 @@ def _watermarks(stamps: list[int | None]) -> Watermarks | None:
     if baseline is None or settled_until is None or evicted_until is None or history is None:
         return None
     return Watermarks(baseline, settled_until, evicted_until, history, catching_up or 0)
+
+
+def load_minutes(
+    db: sqlite3.Connection, key: int, since: int, until: int
+) -> dict[int, dict[tuple[str, str, str, str], MinuteCount]]:
+    """What was counted in the minutes from ``since`` to before ``until``. Raises ChecksumError."""
+    minutes: dict[int, dict[tuple[str, str, str, str], MinuteCount]] = {}
+    for minute, (job_type, service, state, detail, jobs, characters, ids) in _rows(
+        db, schema.GET_MINUTES_OF, (key, since, until), _NUMBERS, _MINUTES
+    ):
+        labels = intern(job_type), intern(service), intern(state), intern(detail)
+        minutes.setdefault(minute, {})[labels] = MinuteCount(jobs, characters, ids)
+    return minutes
+
+
+def load_open_jobs(db: sqlite3.Connection, key: int, since: int, until: int) -> dict[str, Job]:
+    """The open ones created from ``since`` to before ``until``, milliseconds. Raises ChecksumError."""
+    found = _rows(db, schema.GET_JOBS_OF, (key, since, until), _NAMES, _JOBS)
+    return {job_id: job for job_id, job in found if job.open}
 
 
 def verify(db: sqlite3.Connection) -> None:

@@ -155,4 +155,8 @@ GET_JOBS: Final = _get(
 """The next jobs after one."""
 GET_TOTALS: Final = _get("totals", "SELECT * FROM totals WHERE target = ?1")
 GET_LABEL_SETS: Final = _get("label_sets", "SELECT * FROM label_sets WHERE target = ?1 ORDER BY place")
+GET_JOBS_OF: Final = _get("jobs", "SELECT * FROM jobs WHERE target = ?1 AND created >= ?2 AND created < ?3")
+GET_MINUTES_OF: Final = _get(
+    "minutes", "SELECT * FROM minutes WHERE target = ?1 AND minute >= ?2 AND minute < ?3"
+)
 GET_MINUTES: Final = _get("minutes", "SELECT * FROM minutes WHERE target = ?1 AND minute >= ?2")

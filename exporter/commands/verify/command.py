@@ -1,0 +1,336 @@
+"""The command: which stretch can be compared, what is read for it, what is printed, and the exit code."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Final, NamedTuple, TextIO
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from exporter import log
+from exporter.commands import console
+from exporter.commands.past import (
+    IncompleteError,
+    Past,
+    PastJobs,
+    config_and_target,
+    past_jobs,
+    read_past,
+    spell_time,
+)
+from exporter.commands.verify.compare import EXPIRED, Cause, Cell, Count, Difference, Minute, group
+from exporter.config import Config, TargetConfig
+from exporter.errors import ExporterError
+from exporter.ledger import (
+    FAILED,
+    FINAL_STATES,
+    IDS_MASK,
+    OTHER,
+    UNCOUNTED,
+    Anomaly,
+    LabelSet,
+    Record,
+    StoredLedger,
+    documented_label_sets,
+    totals,
+)
+from exporter.runtime.target import classifier, ledger_scope
+from exporter.store import CountedPast, MinuteCount, StoredPast
+from exporter.units import MINUTE, SECOND, milliseconds
+
+_SHOWN: Final = 40
+"""Differences in the table; JSON has all."""
+_NAMES: Final = 3
+"""Ids in a row of the table."""
+_READ_AGAIN: Final = 500
+"""Minutes that are read once more before their differences are believed."""
+_MAY_PASS: Final = frozenset(Cause) - {Cause.RULES_CHANGED, Cause.LABEL_CHANGED}
+"""Causes that a job may look like while it changes between two reads."""
+_SAYS: Final = {
+    Cause.RULES_CHANGED: "counted by other rules for fail_msg, or its message changed",
+    Cause.EXPIRED_THEN_FINISHED: "given up as expired, finished later: expired is final (R1)",
+    Cause.LATE_RECORD: "listed later than poll.overlap after its creation: raise poll.overlap",
+    Cause.DELETED: "counted, and not listed any more",
+    Cause.LABEL_CHANGED: "counted under the labels it was shown with when it ended (R1)",
+    Cause.UNEXPLAINED: "please report it, with the output of doctor --save",
+}
+
+
+class VerifyFlags(NamedTuple):
+    """Those of ``verify``."""
+
+    config_file: Path
+    target: str | None
+    since: str
+    until: str | None
+    as_json: bool = False
+
+
+class Result(NamedTuple):
+    """What was compared, and what differs."""
+
+    target: str
+    compared: Past
+    left_out: tuple[str, ...]
+    """Parts of the stretch that cannot be compared, and why."""
+    listed: int
+    counted: int
+    still_open: int
+    """Jobs that are listed and open in the store: they are counted when they end."""
+    requests: int
+    differences: tuple[Difference, ...]
+
+
+def verify(flags: VerifyFlags, *, environ: Mapping[str, str], out: TextIO, err: TextIO) -> int:
+    """0 equal or explained, 1 otherwise, 130 after Ctrl-C. Raises ExporterError."""
+    redactor = log.Redactor()
+    log.configure("error", "logfmt", err, redactor=redactor)
+    config, target = config_and_target(flags.config_file, flags.target, environ)
+    past = read_past(flags.since, flags.until, int(time.time() * SECOND))
+    stored = StoredPast(config.storage.sqlite_file, target.name, ledger_scope(target))
+    compared, left_out = comparable(past, stored.ledger, milliseconds(config.storage.retention))
+    verifier = Verifier(config, target, stored)
+
+    async def compare() -> int:
+        async with past_jobs(config, target, environ, redactor) as jobs:
+            with console.bar(err, compared.until - compared.since, target.name) as advance:
+                await verifier.run(jobs, compared, advance)
+            return jobs.requests
+
+    problem, requests = None, 0
+    try:
+        ended = console.run(compare())
+        if ended is None:
+            return console.INTERRUPTED
+        requests = ended
+    except IncompleteError as error:
+        problem = error
+        compared = Past(compared.since, error.reached - error.reached % MINUTE)
+    result = Result(
+        target.name,
+        compared,
+        tuple(left_out),
+        verifier.listed,
+        verifier.counted,
+        verifier.still_open,
+        requests,
+        tuple(verifier.differences),
+    )
+    if flags.as_json:
+        console.print_json(_as_json(result), out)
+    else:
+        print_result(result, console.new_console(out))
+    if problem is not None:
+        go_on = spell_time(compared.until)
+        print(f"metastudio-tts-exporter: {problem}; go on with --since {go_on}", file=err)
+    unexplained = any(one.cause is Cause.UNEXPLAINED for one in result.differences)
+    return int(unexplained or problem is not None)
+
+
+def comparable(past: Past, ledger: StoredLedger, retention: int) -> tuple[Past, list[str]]:
+    """The whole minutes that can be compared, and what is left out. Raises ExporterError if none can."""
+    watermarks = ledger.watermarks
+    assert watermarks is not None  # noqa: S101 - StoredPast refuses a store without
+    settled = watermarks.settled_until
+    bounds = (
+        (_ceil(watermarks.baseline), "counting began then"),
+        (_ceil(settled - retention + MINUTE), "counts by minute are kept for storage.retention"),
+    )
+    since, until = _ceil(past.since), min(past.until, settled) // MINUTE * MINUTE
+    left_out = []
+    for bound, why in bounds:
+        if since < bound:
+            since = bound
+            left_out.append(f"before {spell_time(bound)}: {why}")
+    if until < past.until - MINUTE:
+        left_out.append(f"from {spell_time(until)} on: not settled yet")
+    if since >= until:
+        why = "; ".join(left_out) or "less than a minute"
+        raise ExporterError(f"nothing of {past} can be compared: {why}")
+    return Past(since, until), left_out
+
+
+def _ceil(ms: int) -> int:
+    return -(-ms // MINUTE) * MINUTE
+
+
+class Verifier:
+    """Compares a stretch minute by minute as it is listed."""
+
+    def __init__(self, config: Config, target: TargetConfig, stored: StoredPast) -> None:
+        self._stored = stored
+        ledger, filters = stored.ledger, target.filters
+        self._classify = classifier(config).classify
+        self._known = {
+            *documented_label_sets(filters.job_type, filters.tts_service_enum),
+            *ledger.label_sets,
+        }
+        self._late_records = bool(ledger.totals.get((totals.ANOMALIES, "", "", Anomaly.LATE_RECORD)))
+        self._again = _READ_AGAIN
+        self.listed = self.counted = self.still_open = 0
+        self.differences: list[Difference] = []
+
+    async def run(self, jobs: PastJobs, past: Past, advance: Callable[[float], None]) -> None:
+        """Raises IncompleteError, StoreError."""
+        waiting: list[Record] = []
+        begin = past.since
+        async for piece in jobs.pieces(past):
+            waiting += piece.records
+            end = piece.window.until // MINUTE * MINUTE
+            if end > begin:
+                now = [record for record in waiting if (record.create_time or 0) < end]
+                waiting = [record for record in waiting if (record.create_time or 0) >= end]
+                await self._compare(jobs, Past(begin, end), now)
+                begin = end
+            advance(piece.window.until - piece.window.since)
+
+    async def _compare(self, jobs: PastJobs, past: Past, records: list[Record]) -> None:
+        listed = _by_minute(records)
+        counted = self._stored.read(*past)
+        for number in sorted({*listed, *counted.minutes}):
+            here = listed.get(number, [])
+            minute = self._minute(number, here, counted)
+            if self._again and any(one.cause in _MAY_PASS for one in minute.differences):
+                self._again -= 1
+                here, counted_again, minute = await self._read_again(jobs, number)
+            else:
+                counted_again = counted
+            self.listed += len(here)
+            cells = cells_of(counted_again.minutes.get(number, {}))
+            self.counted += sum(count.jobs for count in cells.values())
+            self.still_open += sum(record.job_id in counted_again.open_jobs for record in here)
+            self.differences += minute.differences
+
+    async def _read_again(self, jobs: PastJobs, number: int) -> tuple[list[Record], CountedPast, Minute]:
+        """A minute, such that the store did not change while it was listed."""
+        past = Past(number * MINUTE, (number + 1) * MINUTE)
+        for _ in range(3):
+            before = self._stored.read(*past)
+            records = [record async for piece in jobs.pieces(past, probe=False) for record in piece.records]
+            counted = self._stored.read(*past)
+            minute = self._minute(number, records, counted)
+            if before == counted or not minute.differences:
+                break
+        return records, counted, minute
+
+    def _minute(self, number: int, records: Iterable[Record], counted: CountedPast) -> Minute:
+        listed = group(
+            (self._cell(record), record) for record in records if record.job_id not in counted.open_jobs
+        )
+        cells = cells_of(counted.minutes.get(number, {}))
+        return Minute(number, cells, listed, late_records=self._late_records)
+
+    def _cell(self, record: Record) -> Cell:
+        """Where the exporter would count it now. An open job that the store does not know as open expired."""
+        label_set: LabelSet = (record.job_type, record.tts_service_enum)
+        if label_set not in self._known:
+            label_set = OTHER, OTHER
+        state = record.job_state if record.job_state in FINAL_STATES else EXPIRED
+        return Cell(*label_set, state, self._classify(record.fail_msg) if state == FAILED else "")
+
+
+def cells_of(minute: Mapping[tuple[str, str, str, str], MinuteCount]) -> dict[Cell, Count]:
+    """What the store counted in a minute; those given up are one cell for each label set."""
+    cells: dict[Cell, Count] = {}
+    for (job_type, service, state, detail), count in minute.items():
+        if detail == UNCOUNTED:
+            continue
+        final = state in FINAL_STATES
+        cell = Cell(job_type, service, state if final else EXPIRED, detail if state == FAILED else "")
+        before = cells.get(cell, Count(0, 0))
+        known = before.ids is not None and count.ids is not None
+        ids = ((before.ids or 0) + (count.ids or 0)) & IDS_MASK if known else None
+        cells[cell] = Count(before.jobs + count.jobs, ids)
+    return cells
+
+
+def _by_minute(records: Iterable[Record]) -> dict[int, list[Record]]:
+    minutes: dict[int, list[Record]] = defaultdict(list)
+    for record in records:
+        minutes[(record.create_time or 0) // MINUTE].append(record)
+    return minutes
+
+
+def print_result(result: Result, to: Console) -> None:
+    """For people."""
+    for text in result.left_out:
+        to.print(Text(f"not compared: {text}"))
+    to.print(
+        Text(
+            f"{result.target}: {result.compared}: {result.listed} jobs listed,"
+            f" {result.counted} counted as ended, {result.still_open} still open; {result.requests} requests"
+        )
+    )
+    if not result.differences:
+        to.print("equal: by state, class, type and service, and by the ids of the jobs")
+        return
+    causes: Counter[Cause] = Counter()
+    for one in result.differences:
+        causes[one.cause] += one.jobs
+    summary = Table("cause", title="what differs", title_justify="left")
+    summary.add_column("jobs", justify="right")
+    summary.add_column("meaning", overflow="fold")
+    for cause, number in causes.most_common():
+        summary.add_row(str(cause), str(number), _SAYS[cause])
+    to.print(summary)
+    table = Table("created", "cause", "counted as", "listed as", title_justify="left")
+    table.add_column("jobs", justify="right")
+    table.add_column("job ids", overflow="fold")
+    # What needs a person comes first.
+    ordered = sorted(result.differences, key=lambda one: (one.cause is not Cause.UNEXPLAINED, one.minute))
+    for one in ordered[:_SHOWN]:
+        shown = Text(str(one.cause), "bold red" if one.cause is Cause.UNEXPLAINED else "")
+        table.add_row(
+            spell_time(one.minute * MINUTE)[:16] + "Z",
+            shown,
+            _spell_cell(one.counted, "not counted"),
+            _spell_cell(one.listed, "not listed"),
+            str(one.jobs),
+            Text("; ".join(filter(None, (*_names(one), one.note)))),
+        )
+    to.print(table)
+    if len(ordered) > _SHOWN:
+        to.print(f"and {len(ordered) - _SHOWN} more: --json has all of them")
+
+
+def _spell_cell(cell: Cell | None, otherwise: str) -> Text:
+    return Text(otherwise if cell is None else str(cell))
+
+
+def _names(one: Difference) -> Iterator[str]:
+    if one.job_ids:
+        yield ", ".join(one.job_ids[:_NAMES]) + (", …" if len(one.job_ids) > _NAMES else "")
+    elif one.among:
+        more = f" and {len(one.among) - _NAMES} others" if len(one.among) > _NAMES else ""
+        yield f"{one.jobs} of {', '.join(one.among[:_NAMES])}{more}"
+
+
+def _as_json(result: Result) -> dict[str, object]:
+    return {
+        "target": result.target,
+        "since": spell_time(result.compared.since),
+        "until": spell_time(result.compared.until),
+        "not_compared": result.left_out,
+        "listed": result.listed,
+        "counted": result.counted,
+        "open": result.still_open,
+        "requests": result.requests,
+        "differences": [
+            {
+                "created": spell_time(one.minute * MINUTE),
+                "cause": one.cause,
+                "counted": one.counted and one.counted._asdict(),
+                "listed": one.listed and one.listed._asdict(),
+                "jobs": one.jobs,
+                "job_ids": one.job_ids,
+                "among": one.among,
+                "note": one.note,
+            }
+            for one in result.differences
+        ],
+    }

@@ -1,0 +1,273 @@
+"""Compares what was counted of one minute with what is listed of it now, and says why the two differ.
+
+Pure. A *cell* is one (type, service, state, class) of a minute. The store keeps for each how many jobs ended,
+and the sum of their ids (``id_number``): where that differs by few jobs, it says which ones.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+from itertools import combinations
+from typing import Final, NamedTuple
+
+from exporter.ledger import FAILED, FINAL_STATES, IDS_MASK, LabelSet, Record, id_number
+
+EXPIRED: Final = "expired"
+"""State of a cell of jobs that were given up, whatever the reason."""
+NAMED: Final = 3
+"""Jobs at most that a sum of ids is taken apart into."""
+_SEARCHED: Final = 400
+"""Listed jobs at most among which three are searched."""
+
+
+class Cause(StrEnum):
+    """Why a job is counted otherwise than it is listed: a closed set."""
+
+    RULES_CHANGED = "rules_changed"
+    EXPIRED_THEN_FINISHED = "expired_then_finished"
+    LATE_RECORD = "late_record"
+    DELETED = "deleted"
+    LABEL_CHANGED = "label_changed"
+    UNEXPLAINED = "unexplained"
+
+
+class Cell(NamedTuple):
+    """Labels of jobs of one minute."""
+
+    job_type: str
+    tts_service_enum: str
+    state: str
+    """A final one, or ``expired``."""
+    fail_class: str
+    """Of FAILED jobs; otherwise empty."""
+
+    @property
+    def label_set(self) -> LabelSet:
+        return self.job_type, self.tts_service_enum
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, (self.job_type, self.tts_service_enum, self.state, self.fail_class)))
+
+
+class Count(NamedTuple):
+    """What was counted in a cell."""
+
+    jobs: int
+    ids: int | None
+    """The sum of their numbers; ``None`` where it is not known."""
+
+
+class Difference(NamedTuple):
+    """Jobs that are counted otherwise than they are listed."""
+
+    minute: int
+    """Since 1970: when they were created."""
+    cause: Cause
+    counted: Cell | None
+    """``None``: not counted."""
+    listed: Cell | None
+    """``None``: not listed any more."""
+    jobs: int
+    job_ids: tuple[str, ...]
+    """Which; empty where that is not known."""
+    among: tuple[str, ...] = ()
+    """If not known: some of these."""
+    note: str = ""
+
+
+class Minute:
+    """One minute, compared. Each step below takes away what it explains."""
+
+    def __init__(
+        self,
+        minute: int,
+        counted: Mapping[Cell, Count],
+        listed: Mapping[Cell, Sequence[Record]],
+        *,
+        late_records: bool,
+    ) -> None:
+        """``late_records``: this API is known to list records later than ``poll.overlap``."""
+        self.differences: list[Difference] = []
+        self._minute = minute
+        self._late_records = late_records
+        self._ids = {record.job_id: cell for cell, found in listed.items() for record in found}
+        self._counted = {cell: count.jobs for cell, count in counted.items()}
+        self._sums = {cell: count.ids for cell, count in counted.items()}
+        self._listed = {
+            cell: [record.job_id for record in listed.get(cell, ())] for cell in {*counted, *listed}
+        }
+        """By cell: what is listed there, and not known to be counted elsewhere or not at all."""
+        if any(self._differs(cell) for cell in self._listed):
+            self._swapped()
+            self._moved()
+            self._not_counted()
+            self._rest()
+
+    def _missing(self, cell: Cell) -> int:
+        """Jobs that are listed and not counted here, less those that are counted and not listed."""
+        return len(self._listed[cell]) - self._counted.get(cell, 0)
+
+    def _off(self, cell: Cell) -> int | None:
+        """The ids counted in the cell less those listed there; ``None`` where it is not known."""
+        sum_of_ids = self._sums.get(cell, 0)
+        if sum_of_ids is None:
+            return None
+        return (sum_of_ids - sum(_numbers(self._listed[cell]))) & IDS_MASK
+
+    def _differs(self, cell: Cell) -> bool:
+        return bool(self._missing(cell) or self._off(cell))
+
+    def _swapped(self) -> None:
+        """As many jobs as are listed, but not the same ones."""
+        for cell, ids in self._listed.items():
+            off = self._off(cell)
+            if self._missing(cell) or not off:
+                continue
+            others = {id_number(name): name for name in self._ids if name is not None and name not in ids}
+            found = next(
+                (
+                    (name, others[number])
+                    for name in ids
+                    if name is not None and (number := (off + id_number(name)) & IDS_MASK) in others
+                ),
+                None,
+            )
+            if found is None:
+                self._add(Cause.UNEXPLAINED, cell, cell, 1, note="as many as are listed, but not the same")
+                self._sums[cell] = None
+            else:
+                self._uncount(cell, found[1])
+                # The other one is not counted here: a later step finds it by the sum of ids.
+
+    def _uncount(self, cell: Cell, job_id: str) -> None:
+        """Note a job that is counted in the cell and listed in another one."""
+        other = self._ids[job_id]
+        self._add(cause_of_move(cell, other), cell, other, 1, (job_id,))
+        self._counted[cell] -= 1
+        if (ids := self._sums.get(cell)) is not None:
+            self._sums[cell] = (ids - id_number(job_id)) & IDS_MASK
+        self._listed[other].remove(job_id)
+
+    def _moved(self) -> None:
+        """More are counted than listed: which of them are listed in cells where some are not counted?"""
+        for cell in list(self._listed):
+            more, off = -self._missing(cell), self._off(cell)
+            if not 0 < more <= NAMED or off is None:
+                continue
+            pool = [
+                name
+                for other, names in self._listed.items()
+                if self._missing(other) > 0
+                for name in names
+                if name is not None
+            ]
+            for job_id in find_ids(pool, off, more) or ():
+                self._uncount(cell, job_id)
+
+    def _not_counted(self) -> None:
+        """Fewer are counted than listed: which ones are not?"""
+        for cell, ids in self._listed.items():
+            fewer, off = self._missing(cell), self._off(cell)
+            if not 0 < fewer <= NAMED or off is None:
+                continue
+            names = [name for name in ids if name is not None]
+            if self._surplus_like(cell):
+                continue  # they are counted in another cell, and its sum did not say which
+            for job_id in find_ids(names, -off & IDS_MASK, fewer) or ():
+                ids.remove(job_id)
+                self._add(self._uncounted_cause(), None, cell, 1, (job_id,))
+
+    def _surplus_like(self, cell: Cell) -> bool:
+        """Does another cell have more counted than listed, such that a cause would explain both?"""
+        return any(
+            self._missing(other) < 0 and cause_of_move(other, cell) is not Cause.UNEXPLAINED
+            for other in self._listed
+        )
+
+    def _rest(self) -> None:
+        """What the sums of ids do not name, by numbers alone, what is most likely first."""
+        for wanted in (Cause.RULES_CHANGED, Cause.EXPIRED_THEN_FINISHED, Cause.LABEL_CHANGED):
+            for counted in self._listed:
+                for listed in self._listed:
+                    jobs = min(-self._missing(counted), self._missing(listed))
+                    if jobs > 0 and cause_of_move(counted, listed) is wanted:
+                        self._take(wanted, counted, listed, jobs)
+        for cell in self._listed:
+            if (more := -self._missing(cell)) > 0:
+                self._too_many(cell, more)
+            elif (fewer := self._missing(cell)) > 0:
+                self._add(self._uncounted_cause(), None, cell, fewer, among=self._listed[cell])
+
+    def _take(self, cause: Cause, counted: Cell, listed: Cell, jobs: int) -> None:
+        names = self._listed[listed]
+        whole = len(names) == jobs
+        ids = tuple(name for name in names if name is not None) if whole else ()
+        self._add(cause, counted, listed, jobs, ids, () if whole else names)
+        self._counted[counted] -= jobs
+        self._counted[listed] = self._counted.get(listed, 0) + jobs
+
+    def _too_many(self, cell: Cell, more: int) -> None:
+        """Counted, and listed nowhere in this minute: deleted, unless the sum of ids names a listed job."""
+        off = self._off(cell)
+        twice = None if off is None else find_ids([name for name in self._ids if name is not None], off, more)
+        if twice:
+            self._add(Cause.UNEXPLAINED, cell, self._ids[twice[0]], more, twice, note="counted twice")
+        else:
+            self._add(Cause.DELETED, cell, None, more)
+        self._counted[cell] -= more
+
+    def _uncounted_cause(self) -> Cause:
+        return Cause.LATE_RECORD if self._late_records else Cause.UNEXPLAINED
+
+    def _add(
+        self,
+        cause: Cause,
+        counted: Cell | None,
+        listed: Cell | None,
+        jobs: int,
+        job_ids: Iterable[str] = (),
+        among: Iterable[str | None] = (),
+        note: str = "",
+    ) -> None:
+        candidates = tuple(name for name in among if name is not None)
+        difference = Difference(self._minute, cause, counted, listed, jobs, tuple(job_ids), candidates, note)
+        self.differences.append(difference)
+
+
+def cause_of_move(counted: Cell, listed: Cell) -> Cause:
+    """Why a job may be counted in one cell and listed in another."""
+    if counted.state == EXPIRED and listed.state in FINAL_STATES:
+        return Cause.EXPIRED_THEN_FINISHED
+    if counted.state != listed.state:
+        return Cause.UNEXPLAINED  # a final state is final (R1): either the API or we are wrong
+    if counted.label_set != listed.label_set:
+        return Cause.LABEL_CHANGED
+    return Cause.RULES_CHANGED if counted.state == FAILED else Cause.UNEXPLAINED
+
+
+def find_ids(names: Sequence[str], wanted: int, number: int) -> tuple[str, ...] | None:
+    """Those ``number`` of the ids whose numbers add up to ``wanted``; ``None`` where there are none."""
+    by_number = {id_number(name): name for name in names}
+    if number == 1:
+        return (by_number[wanted],) if wanted in by_number else None
+    if number > NAMED or (number == NAMED and len(by_number) > _SEARCHED):
+        return None
+    for some in combinations(by_number, number - 1):
+        last = (wanted - sum(some)) & IDS_MASK
+        if last in by_number and last not in some:
+            return (*(by_number[one] for one in some), by_number[last])
+    return None
+
+
+def _numbers(names: Iterable[str | None]) -> Iterable[int]:
+    return (id_number(name) for name in names if name is not None)
+
+
+def group(records: Iterable[tuple[Cell, Record]]) -> dict[Cell, list[Record]]:
+    """By cell."""
+    cells: dict[Cell, list[Record]] = defaultdict(list)
+    for cell, record in records:
+        cells[cell].append(record)
+    return cells

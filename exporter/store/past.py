@@ -1,0 +1,72 @@
+"""Reads what a SQLite store says of the past, beside an exporter that may be writing to it.
+
+Knows how a file is read without disturbing its owner: each read is one short transaction on a connection that
+cannot write, so that no log grows for it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from exporter.errors import StoreError
+from exporter.ledger import Job, StoredLedger
+from exporter.store import checksums, schema
+from exporter.store.files import resolved
+from exporter.store.reading import MinuteCount, load_minutes, load_open_jobs, load_target, stored_version
+from exporter.store.sqlite_errors import reading
+from exporter.units import MINUTE
+
+
+class CountedPast(NamedTuple):
+    """What one read found of a stretch of creation time."""
+
+    minutes: dict[int, dict[tuple[str, str, str, str], MinuteCount]]
+    """Minute since 1970 -> (job_type, tts_service_enum, state, class or reason) -> jobs that ended."""
+    open_jobs: dict[str, Job]
+
+
+class StoredPast:
+    """The past of one target. Raises StoreError: missing, damaged, newer, or counted for something else."""
+
+    def __init__(self, path: Path, target: str, scope: str) -> None:
+        self._path = path = resolved(path)
+        if not path.exists():
+            raise StoreError(
+                f"{path}: there is no store: nothing was counted with this configuration on this machine"
+            )
+        with self._connection() as db:
+            version = stored_version(db, path)
+            if version != schema.SCHEMA_VERSION:
+                raise StoreError(
+                    f"{path}: written by a former version of this exporter, or empty: start the exporter once"
+                )
+            found = load_target(db, path, target, scope, 0, 0)
+        if found is None or found[1].watermarks is None:
+            raise StoreError(f"{path}: nothing was counted for target {target!r} yet")
+        self._key, self.ledger = found
+
+    ledger: StoredLedger
+    """As it was at the beginning; of its minutes the last only."""
+
+    def read(self, since: int, until: int) -> CountedPast:
+        """What is counted now of jobs created from ``since`` to before ``until``: whole minutes, in ms."""
+        with self._connection() as db:
+            db.execute("BEGIN")
+            minutes = load_minutes(db, self._key, since // MINUTE, until // MINUTE)
+            return CountedPast(minutes, load_open_jobs(db, self._key, since, until))
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        # Without a log nobody has it open: no files are made beside it, which the exporter might not own.
+        logged = self._path.with_name(self._path.name + "-wal").exists()
+        address = f"{self._path.as_uri()}?{'mode=ro' if logged else 'immutable=1'}"
+        with (
+            reading(self._path),
+            closing(sqlite3.connect(address, uri=True, isolation_level=None)) as db,
+        ):
+            checksums.register(db)
+            yield db

@@ -1,0 +1,234 @@
+"""A real ledger in a real store, listed again: equal, or different for a known cause.
+
+The rules R1 and R6 stand in docs/counting.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from exporter.commands.past import IncompleteError, Past, PastJobs, read_past
+from exporter.commands.verify.command import Verifier, comparable
+from exporter.commands.verify.compare import Cause, Difference
+from exporter.config import Config, FailMsgClass
+from exporter.errors import ExporterError, StoreError
+from exporter.ledger import id_number, totals
+from exporter.ledger.changes import Changes
+from exporter.ledger.totals import TotalKey
+from exporter.store import StoredPast
+from exporter.store.base import Commit
+from exporter.store.sqlite import SqliteStore
+from testkit.world import MINUTE, SECOND, TARGET
+from tests.fake_api import PollerHarness, outage
+from tests.store.support import SCOPE, polls
+
+CONFIG = Config(
+    fail_msg_classes=(FailMsgClass("boom", "boom"), FailMsgClass("bang", "bang")),
+    builtin_fail_msg_classes=False,
+)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SqliteStore]:
+    store = SqliteStore(tmp_path / "books.db")
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def harness(store: SqliteStore) -> PollerHarness:
+    """Some hundred jobs that have ended, and a few that have not; all of it settled."""
+    harness = PollerHarness(store)
+    polls(harness)
+    asyncio.run(harness.poll(60))
+    return harness
+
+
+def verify(
+    harness: PollerHarness,
+    path: Path,
+    config: Config = CONFIG,
+    more_totals: Mapping[TotalKey, int] = MappingProxyType({}),
+) -> Verifier:
+    """``more_totals``: what the store says in addition."""
+    stored = StoredPast(path, "t", SCOPE)
+    stored.ledger.totals.update(more_totals)
+    past, _ = comparable(Past(0, harness.clock.ms), stored.ledger, harness.retention)
+    verifier = Verifier(config, TARGET, stored)
+    asyncio.run(verifier.run(PastJobs(harness.api, TARGET), past, lambda _: None))
+    return verifier
+
+
+def only(verifier: Verifier) -> Difference:
+    (difference,) = verifier.differences
+    return difference
+
+
+def ended(harness: PollerHarness, state: str = "SUCCEED", place: int = 40) -> str:
+    """A job that has ended in that state and is no longer remembered."""
+    return [job_id for job_id, record in harness.api.jobs.items() if record.job_state == state][place]
+
+
+def test_what_was_counted_is_what_is_listed(harness: PollerHarness, tmp_path: Path) -> None:
+    """While the exporter has the store open; it may go on counting."""
+    verifier = verify(harness, tmp_path / "books.db")
+    assert verifier.differences == []
+    assert verifier.listed == verifier.counted + verifier.still_open > 200
+    assert verifier.still_open > 0
+    asyncio.run(harness.poll())
+
+
+def test_a_store_that_nobody_has_open_is_read_too(harness: PollerHarness, tmp_path: Path) -> None:
+    """No file is made beside it, that another user might own."""
+    harness.store.close()
+    before = sorted(path.name for path in tmp_path.iterdir())
+    assert verify(harness, tmp_path / "books.db").differences == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_other_rules_are_a_cause(harness: PollerHarness, tmp_path: Path) -> None:
+    """Every failure was counted as boom."""
+    renamed = Config(fail_msg_classes=(FailMsgClass("crash", "boom"),), builtin_fail_msg_classes=False)
+    found = verify(harness, tmp_path / "books.db", renamed).differences
+    assert {one.cause for one in found} == {Cause.RULES_CHANGED}
+    assert sum(one.jobs for one in found) == harness.finished("FAILED")
+
+
+def test_deleted_relabelled_and_changed_records(harness: PollerHarness, tmp_path: Path) -> None:
+    """Each is one job of its own, known by its id where that is listed."""
+    gone, other, back = (ended(harness, place=place) for place in (10, 25, 40))
+    del harness.api.jobs[gone]
+    harness.api.change(other, tts_service_enum="TTS_LAB")
+    harness.api.change(back, job_state="FAILED", fail_msg="bang")
+    found = {one.cause: one.job_ids for one in verify(harness, tmp_path / "books.db").differences}
+    assert found == {Cause.DELETED: (), Cause.LABEL_CHANGED: (other,), Cause.UNEXPLAINED: (back,)}
+
+
+def test_an_expired_job_may_finish(store: SqliteStore, tmp_path: Path) -> None:
+    """Expired is final (R1)."""
+    harness = PollerHarness(store)
+    asyncio.run(harness.poll(4))
+    slow, stuck = harness.api.create(), harness.api.create()
+    asyncio.run(harness.poll(30, every=MINUTE * 60))
+    assert harness.expired("max_age") == 2
+    harness.api.finish(slow)
+    found = only(verify(harness, tmp_path / "books.db"))
+    assert (found.cause, found.job_ids, found.jobs) == (Cause.EXPIRED_THEN_FINISHED, (slow,), 1)
+    assert stuck
+
+
+def test_a_record_that_came_too_late(harness: PollerHarness, tmp_path: Path) -> None:
+    """It explains itself only where the exporter has seen that this API lists records late."""
+    late = harness.api.create(harness.clock.ms - 14 * MINUTE, "SUCCEED")
+    found = only(verify(harness, tmp_path / "books.db"))
+    assert (found.cause, found.job_ids, found.counted) == (Cause.UNEXPLAINED, (late,), None)
+    seen_before = {(totals.ANOMALIES, "", "", "late_record"): 1}
+    found = only(verify(harness, tmp_path / "books.db", more_totals=seen_before))
+    assert (found.cause, found.job_ids) == (Cause.LATE_RECORD, (late,))
+
+
+@pytest.mark.parametrize("jobs", [-1, 1], ids=["lost", "counted-twice"])
+def test_a_count_that_is_wrong_by_one_is_found(harness: PollerHarness, tmp_path: Path, jobs: int) -> None:
+    """A store that is consistent in itself, and wrong."""
+    job_id = ended(harness)
+    record = harness.api.jobs[job_id]
+    key = ((record.create_time or 0) // MINUTE, "ASYNC_JOB", "TTS_LLM", "SUCCEED", "")
+    wrong: dict[str, Any] = {"minutes": {key: (jobs, 0)}, "minute_ids": {key: jobs * id_number(job_id)}}
+    stored = harness.store.load("t", SCOPE, 0, 0)
+    nothing = Changes(watermarks=stored.watermarks, jobs={}, evicted=(), totals={}, minutes={}, label_sets=())
+    commit = Commit(
+        version=stored.version,
+        changes=replace(nothing, **wrong),
+        project_id="p1",
+        last_complete_poll=None,
+        buckets={},
+        keep_minutes_since=0,
+    )
+    harness.store.commit("t", SCOPE, commit)
+    found = only(verify(harness, tmp_path / "books.db"))
+    assert (found.cause, found.job_ids) == (Cause.UNEXPLAINED, (job_id,))
+
+
+def test_jobs_that_end_meanwhile_are_no_difference(harness: PollerHarness, tmp_path: Path) -> None:
+    """They are listed in one state and counted in another until both are read again."""
+    pages = iter(range(1000))
+
+    def end_some(_query: Any) -> None:
+        if next(pages) == 3:
+            for job_id, record in list(harness.api.jobs.items()):
+                if record.job_state == "WAITING":
+                    harness.api.finish(job_id)
+            harness.api.before_page = lambda _: None
+            waiting.append(asyncio.ensure_future(harness.poll(2)))
+
+    waiting: list[Any] = []
+    harness.api.before_page = end_some
+    assert verify(harness, tmp_path / "books.db").differences == []
+
+
+def test_an_outage_says_how_far_it_came(harness: PollerHarness, tmp_path: Path) -> None:
+    """What was compared before it, is compared."""
+
+    def fail_later(query: Any) -> Any:
+        return outage(query) if (query.since or 0) > harness.clock.ms - 18 * MINUTE else None
+
+    harness.api.fail = fail_later
+    with pytest.raises(IncompleteError, match=r"^read up to 20\d\d-[\dT:-]+Z, then: .*unavailable"):
+        verify(harness, tmp_path / "books.db")
+
+
+def test_what_cannot_be_compared_is_said(harness: PollerHarness, tmp_path: Path) -> None:
+    """Before counting began, and what is not settled yet."""
+    stored = StoredPast(tmp_path / "books.db", "t", SCOPE)
+    now = harness.clock.ms
+    watermarks = stored.ledger.watermarks
+    assert watermarks is not None
+    past, left_out = comparable(Past(now - 86_400 * SECOND, now), stored.ledger, harness.retention)
+    assert past.since >= watermarks.baseline
+    assert past.until <= watermarks.settled_until
+    assert [text.split(": ")[1] for text in left_out] == ["counting began then", "not settled yet"]
+    with pytest.raises(ExporterError, match=r"nothing of .* can be compared: .*counting began then"):
+        comparable(Past(0, MINUTE), stored.ledger, harness.retention)
+    past, left_out = comparable(Past(0, now), stored.ledger, 5 * MINUTE)
+    assert past.since >= watermarks.settled_until - 5 * MINUTE
+    assert "storage.retention" in left_out[-1] or "storage.retention" in left_out[-2]
+
+
+@pytest.mark.parametrize(
+    ("name", "scope", "says"),
+    [("u", SCOPE, "nothing was counted for target 'u' yet"), ("t", "region=x", "use a new target name")],
+    ids=["target", "scope"],
+)
+def test_a_store_of_something_else_is_refused(
+    harness: PollerHarness, tmp_path: Path, name: str, scope: str, says: str
+) -> None:
+    """Its counts would be compared with other jobs."""
+    with pytest.raises(StoreError, match=says):
+        StoredPast(tmp_path / "books.db", name, scope)
+
+
+def test_without_a_store_nothing_was_counted(tmp_path: Path) -> None:
+    """And none is made."""
+    with pytest.raises(StoreError, match="there is no store"):
+        StoredPast(tmp_path / "books.db", "t", SCOPE)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "expected"),
+    [
+        ("24h", None, (199_913_600_000, 200_000_000_000)),
+        ("1970-01-02", "1970-01-02T00:01:00Z", (86_400_000, 86_460_000)),
+        ("100000000", "10s", (100_000_000_000, 199_999_990_000)),
+    ],
+)
+def test_times_may_be_given_in_several_ways(since: str, until: str | None, expected: tuple[int, int]) -> None:
+    """Before now, as a day, a time, or Unix seconds."""
+    assert read_past(since, until, 200_000_000_000) == expected
