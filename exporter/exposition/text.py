@@ -66,17 +66,20 @@ def write_block(metric: Metric[Any], source: Any, form: Format, created: float |
     exemplars = metric.exemplars(source) if form is Format.OPENMETRICS else {}
     into = lines if form is Format.OPENMETRICS else created_lines
     around = _around(metric.name, metric.labels)
+    unescaped = first = ""
     for values, value in metric.samples(source):
+        if values and values[0] is not unescaped:
+            unescaped, first = values[0], _escape(values[0])
         if isinstance(value, Histogram):
-            lines.extend(_histogram(metric, values, value, form))
+            lines += _histogram(metric, first, values, value, form)
         else:
             before, after = around(values[1:])
             shown = format_value(value if per_unit == 1 else value / per_unit)
             exemplar = _exemplar(exemplars.get(values), per_unit) if exemplars else ""
-            lines.append(f"{before}{_first(values)}{after}{shown}{exemplar}\n")
+            lines.append(f"{before}{first}{after}{shown}{exemplar}\n")
         if counts_from is not None:
             before, after = _around(f"{metric.family}_created", metric.labels)(values[1:])
-            into.append(f"{before}{_first(values)}{after}{floatToGoString(counts_from)}\n")
+            into.append(f"{before}{first}{after}{floatToGoString(counts_from)}\n")
     return Block("".join(lines), "".join(created_lines))
 
 
@@ -105,7 +108,7 @@ def series(sample: Sample) -> str:
     """The name and labels of a sample of prometheus-client's."""
     values = tuple(sample.labels.values())
     before, after = _around(sample.name, tuple(sample.labels))(values[1:])
-    return f"{before}{_first(values)}{after}".rstrip(" ")
+    return f"{before}{''.join(map(_escape, values[:1]))}{after}".rstrip(" ")
 
 
 def select(text: str, names: frozenset[str]) -> str:
@@ -128,19 +131,26 @@ def _selected(lines: Iterable[str], names: frozenset[str]) -> Iterator[str]:
             metadata = []
 
 
-def _histogram(metric: Metric[Any], values: tuple[str, ...], value: Histogram, form: Format) -> Iterator[str]:
-    name, per_unit, first = metric.name, metric.per_unit, _first(values)
-    total = 0
-    exemplars = value.exemplars if form is Format.OPENMETRICS else {}
-    buckets = _around_buckets(name, metric.labels, _bounds(value.bounds, per_unit))(values[1:])
-    totals = enumerate(accumulate(value.counts))
-    for (before, after), (place, total) in zip(buckets, totals, strict=True):
-        exemplar = _exemplar(exemplars.get(place), per_unit) if exemplars else ""
-        yield f"{before}{first}{after}{format_value(total)}{exemplar}\n"
-    before, after = _around(f"{name}_count", metric.labels)(values[1:])
-    yield f"{before}{first}{after}{format_value(total)}\n"
-    before, after = _around(f"{name}_sum", metric.labels)(values[1:])
-    yield f"{before}{first}{after}{floatToGoString(value.sum / per_unit)}\n"
+def _histogram(
+    metric: Metric[Any], first: str, values: tuple[str, ...], value: Histogram, form: Format
+) -> list[str]:
+    """Its lines; ``first`` is the first of the label values, escaped."""
+    name, per_unit, others = metric.name, metric.per_unit, values[1:]
+    totals = list(accumulate(value.counts))
+    buckets = zip(
+        _around_buckets(name, metric.labels, _bounds(value.bounds, per_unit))(others), totals, strict=True
+    )
+    if form is Format.OPENMETRICS and value.exemplars:
+        lines = [
+            f"{before}{first}{after}{format_value(total)}{_exemplar(value.exemplars.get(place), per_unit)}\n"
+            for place, ((before, after), total) in enumerate(buckets)
+        ]
+    else:
+        lines = [f"{before}{first}{after}{format_value(total)}\n" for (before, after), total in buckets]
+    for suffix, number in (("count", totals[-1]), ("sum", value.sum / per_unit)):
+        before, after = _around(f"{name}_{suffix}", metric.labels)(others)
+        lines.append(f"{before}{first}{after}{format_value(number)}\n")
+    return lines
 
 
 @lru_cache
@@ -198,11 +208,6 @@ def _write_around(name: str, labels: tuple[str, ...], others: Iterable[tuple[str
     return (f"{name}{{{after[1:]}}} " if after else f"{name} "), ""
 
 
-def _first(values: tuple[str, ...]) -> str:
-    """What goes between."""
-    return _escape_once(values[0]) if values else ""
-
-
 def format_value(value: float) -> str:
     """As prometheus-client writes it. Most numbers are small counts, which need none of its care."""
     return f"{value}.0" if type(value) is int and 0 <= value < 1_000_000 else floatToGoString(value)
@@ -210,9 +215,6 @@ def format_value(value: float) -> str:
 
 def _escape(value: str) -> str:
     return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
-
-
-_escape_once: Final = lru_cache(64)(_escape)
 
 
 @cache
