@@ -350,9 +350,9 @@ def _classify(flags: argparse.Namespace) -> int:
 
 
 def _verify(flags: argparse.Namespace) -> int:
-    from exporter.commands.verify.command import VerifyFlags, verify
+    from exporter.commands.verify.command import VerifyFlags, verify_past
 
-    return verify(
+    return verify_past(
         VerifyFlags(flags.config_file, flags.target, flags.since, flags.until, flags.as_json),
         environ=os.environ,
         out=sys.stdout,

@@ -7,7 +7,7 @@ from exporter.runtime.fleet import Fleet
 from exporter.runtime.reload import ReloadProblems, ReloadQueue
 from exporter.runtime.saved_breakers import SavedBreakers
 from exporter.runtime.storage import examine_store, open_store
-from exporter.runtime.target import SharedResources
+from exporter.runtime.target import SharedResources, classifier, ledger_scope
 
 __all__ = [
     "Fleet",
@@ -15,6 +15,8 @@ __all__ = [
     "ReloadQueue",
     "SavedBreakers",
     "SharedResources",
+    "classifier",
     "examine_store",
+    "ledger_scope",
     "open_store",
 ]

@@ -23,7 +23,15 @@ from exporter.commands.past import (
     read_past,
     spell_time,
 )
-from exporter.commands.verify.compare import EXPIRED, Cause, Cell, Count, Difference, Minute, group
+from exporter.commands.verify.compare import (
+    EXPIRED,
+    Cause,
+    Count,
+    Difference,
+    MinuteCell,
+    MinuteComparison,
+    group,
+)
 from exporter.config import Config, TargetConfig
 from exporter.errors import ExporterError
 from exporter.ledger import (
@@ -39,7 +47,7 @@ from exporter.ledger import (
     documented_label_sets,
     totals,
 )
-from exporter.runtime.target import classifier, ledger_scope
+from exporter.runtime import classifier, ledger_scope
 from exporter.store import CountedPast, MinuteCount, StoredPast
 from exporter.units import MINUTE, SECOND, milliseconds
 
@@ -71,7 +79,7 @@ class VerifyFlags(NamedTuple):
     as_json: bool = False
 
 
-class Result(NamedTuple):
+class Verification(NamedTuple):
     """What was compared, and what differs."""
 
     target: str
@@ -86,7 +94,7 @@ class Result(NamedTuple):
     differences: tuple[Difference, ...]
 
 
-def verify(flags: VerifyFlags, *, environ: Mapping[str, str], out: TextIO, err: TextIO) -> int:
+def verify_past(flags: VerifyFlags, *, environ: Mapping[str, str], out: TextIO, err: TextIO) -> int:
     """0 equal or explained, 1 otherwise, 130 after Ctrl-C. Raises ExporterError."""
     redactor = log.Redactor()
     log.configure("error", "logfmt", err, redactor=redactor)
@@ -111,7 +119,7 @@ def verify(flags: VerifyFlags, *, environ: Mapping[str, str], out: TextIO, err: 
     except IncompleteError as error:
         problem = error
         compared = Past(compared.since, error.reached - error.reached % MINUTE)
-    result = Result(
+    result = Verification(
         target.name,
         compared,
         tuple(left_out),
@@ -206,7 +214,9 @@ class Verifier:
             self.still_open += sum(record.job_id in counted_again.open_jobs for record in here)
             self.differences += minute.differences
 
-    async def _read_again(self, jobs: PastJobs, number: int) -> tuple[list[Record], CountedPast, Minute]:
+    async def _read_again(
+        self, jobs: PastJobs, number: int
+    ) -> tuple[list[Record], CountedPast, MinuteComparison]:
         """A minute, such that the store did not change while it was listed."""
         past = Past(number * MINUTE, (number + 1) * MINUTE)
         for _ in range(3):
@@ -218,30 +228,30 @@ class Verifier:
                 break
         return records, counted, minute
 
-    def _minute(self, number: int, records: Iterable[Record], counted: CountedPast) -> Minute:
+    def _minute(self, number: int, records: Iterable[Record], counted: CountedPast) -> MinuteComparison:
         listed = group(
             (self._cell(record), record) for record in records if record.job_id not in counted.open_jobs
         )
         cells = cells_of(counted.minutes.get(number, {}))
-        return Minute(number, cells, listed, late_records=self._late_records)
+        return MinuteComparison(number, cells, listed, late_records=self._late_records)
 
-    def _cell(self, record: Record) -> Cell:
+    def _cell(self, record: Record) -> MinuteCell:
         """Where the exporter would count it now. An open job that the store does not know as open expired."""
         label_set: LabelSet = (record.job_type, record.tts_service_enum)
         if label_set not in self._known:
             label_set = OTHER, OTHER
         state = record.job_state if record.job_state in FINAL_STATES else EXPIRED
-        return Cell(*label_set, state, self._classify(record.fail_msg) if state == FAILED else "")
+        return MinuteCell(*label_set, state, self._classify(record.fail_msg) if state == FAILED else "")
 
 
-def cells_of(minute: Mapping[tuple[str, str, str, str], MinuteCount]) -> dict[Cell, Count]:
+def cells_of(minute: Mapping[tuple[str, str, str, str], MinuteCount]) -> dict[MinuteCell, Count]:
     """What the store counted in a minute; those given up are one cell for each label set."""
-    cells: dict[Cell, Count] = {}
+    cells: dict[MinuteCell, Count] = {}
     for (job_type, service, state, detail), count in minute.items():
         if detail == UNCOUNTED:
             continue
         final = state in FINAL_STATES
-        cell = Cell(job_type, service, state if final else EXPIRED, detail if state == FAILED else "")
+        cell = MinuteCell(job_type, service, state if final else EXPIRED, detail if state == FAILED else "")
         before = cells.get(cell, Count(0, 0))
         known = before.ids is not None and count.ids is not None
         ids = ((before.ids or 0) + (count.ids or 0)) & IDS_MASK if known else None
@@ -256,7 +266,7 @@ def _by_minute(records: Iterable[Record]) -> dict[int, list[Record]]:
     return minutes
 
 
-def print_result(result: Result, to: Console) -> None:
+def print_result(result: Verification, to: Console) -> None:
     """For people."""
     for text in result.left_out:
         to.print(Text(f"not compared: {text}"))
@@ -298,7 +308,7 @@ def print_result(result: Result, to: Console) -> None:
         to.print(f"and {len(ordered) - _SHOWN} more: --json has all of them")
 
 
-def _spell_cell(cell: Cell | None, otherwise: str) -> Text:
+def _spell_cell(cell: MinuteCell | None, otherwise: str) -> Text:
     return Text(otherwise if cell is None else str(cell))
 
 
@@ -310,7 +320,7 @@ def _names(one: Difference) -> Iterator[str]:
         yield f"{one.jobs} of {', '.join(one.among[:_NAMES])}{more}"
 
 
-def _as_json(result: Result) -> dict[str, object]:
+def _as_json(result: Verification) -> dict[str, object]:
     return {
         "target": result.target,
         "since": spell_time(result.compared.since),

@@ -33,7 +33,7 @@ class Cause(StrEnum):
     UNEXPLAINED = "unexplained"
 
 
-class Cell(NamedTuple):
+class MinuteCell(NamedTuple):
     """Labels of jobs of one minute."""
 
     job_type: str
@@ -65,9 +65,9 @@ class Difference(NamedTuple):
     minute: int
     """Since 1970: when they were created."""
     cause: Cause
-    counted: Cell | None
+    counted: MinuteCell | None
     """``None``: not counted."""
-    listed: Cell | None
+    listed: MinuteCell | None
     """``None``: not listed any more."""
     jobs: int
     job_ids: tuple[str, ...]
@@ -77,14 +77,14 @@ class Difference(NamedTuple):
     note: str = ""
 
 
-class Minute:
+class MinuteComparison:
     """One minute, compared. Each step below takes away what it explains."""
 
     def __init__(
         self,
         minute: int,
-        counted: Mapping[Cell, Count],
-        listed: Mapping[Cell, Sequence[Record]],
+        counted: Mapping[MinuteCell, Count],
+        listed: Mapping[MinuteCell, Sequence[Record]],
         *,
         late_records: bool,
     ) -> None:
@@ -105,18 +105,18 @@ class Minute:
             self._not_counted()
             self._rest()
 
-    def _missing(self, cell: Cell) -> int:
+    def _missing(self, cell: MinuteCell) -> int:
         """Jobs that are listed and not counted here, less those that are counted and not listed."""
         return len(self._listed[cell]) - self._counted.get(cell, 0)
 
-    def _off(self, cell: Cell) -> int | None:
+    def _off(self, cell: MinuteCell) -> int | None:
         """The ids counted in the cell less those listed there; ``None`` where it is not known."""
         sum_of_ids = self._sums.get(cell, 0)
         if sum_of_ids is None:
             return None
         return (sum_of_ids - sum(_numbers(self._listed[cell]))) & IDS_MASK
 
-    def _differs(self, cell: Cell) -> bool:
+    def _differs(self, cell: MinuteCell) -> bool:
         return bool(self._missing(cell) or self._off(cell))
 
     def _swapped(self) -> None:
@@ -141,7 +141,7 @@ class Minute:
                 self._uncount(cell, found[1])
                 # The other one is not counted here: a later step finds it by the sum of ids.
 
-    def _uncount(self, cell: Cell, job_id: str) -> None:
+    def _uncount(self, cell: MinuteCell, job_id: str) -> None:
         """Note a job that is counted in the cell and listed in another one."""
         other = self._ids[job_id]
         self._add(cause_of_move(cell, other), cell, other, 1, (job_id,))
@@ -179,7 +179,7 @@ class Minute:
                 ids.remove(job_id)
                 self._add(self._uncounted_cause(), None, cell, 1, (job_id,))
 
-    def _surplus_like(self, cell: Cell) -> bool:
+    def _surplus_like(self, cell: MinuteCell) -> bool:
         """Does another cell have more counted than listed, such that a cause would explain both?"""
         return any(
             self._missing(other) < 0 and cause_of_move(other, cell) is not Cause.UNEXPLAINED
@@ -200,7 +200,7 @@ class Minute:
             elif (fewer := self._missing(cell)) > 0:
                 self._add(self._uncounted_cause(), None, cell, fewer, among=self._listed[cell])
 
-    def _take(self, cause: Cause, counted: Cell, listed: Cell, jobs: int) -> None:
+    def _take(self, cause: Cause, counted: MinuteCell, listed: MinuteCell, jobs: int) -> None:
         names = self._listed[listed]
         whole = len(names) == jobs
         ids = tuple(name for name in names if name is not None) if whole else ()
@@ -208,7 +208,7 @@ class Minute:
         self._counted[counted] -= jobs
         self._counted[listed] = self._counted.get(listed, 0) + jobs
 
-    def _too_many(self, cell: Cell, more: int) -> None:
+    def _too_many(self, cell: MinuteCell, more: int) -> None:
         """Counted, and listed nowhere in this minute: deleted, unless the sum of ids names a listed job."""
         off = self._off(cell)
         twice = None if off is None else find_ids([name for name in self._ids if name is not None], off, more)
@@ -224,8 +224,8 @@ class Minute:
     def _add(
         self,
         cause: Cause,
-        counted: Cell | None,
-        listed: Cell | None,
+        counted: MinuteCell | None,
+        listed: MinuteCell | None,
         jobs: int,
         job_ids: Iterable[str] = (),
         among: Iterable[str | None] = (),
@@ -236,7 +236,7 @@ class Minute:
         self.differences.append(difference)
 
 
-def cause_of_move(counted: Cell, listed: Cell) -> Cause:
+def cause_of_move(counted: MinuteCell, listed: MinuteCell) -> Cause:
     """Why a job may be counted in one cell and listed in another."""
     if counted.state == EXPIRED and listed.state in FINAL_STATES:
         return Cause.EXPIRED_THEN_FINISHED
@@ -265,9 +265,9 @@ def _numbers(names: Iterable[str | None]) -> Iterable[int]:
     return (id_number(name) for name in names if name is not None)
 
 
-def group(records: Iterable[tuple[Cell, Record]]) -> dict[Cell, list[Record]]:
+def group(records: Iterable[tuple[MinuteCell, Record]]) -> dict[MinuteCell, list[Record]]:
     """By cell."""
-    cells: dict[Cell, list[Record]] = defaultdict(list)
+    cells: dict[MinuteCell, list[Record]] = defaultdict(list)
     for cell, record in records:
         cells[cell].append(record)
     return cells

@@ -8,15 +8,26 @@ from typing import Any
 
 import pytest
 
-from exporter.commands.verify.compare import EXPIRED, Cause, Cell, Count, Difference, Minute, group
+from exporter.commands.verify.compare import (
+    EXPIRED,
+    Cause,
+    Count,
+    Difference,
+    MinuteCell,
+    MinuteComparison,
+    group,
+)
 from exporter.ledger import IDS_MASK, Record, id_number
 
 TYPE, SERVICE = "ASYNC_JOB", "TTS_LLM"
-SUCCEED = Cell(TYPE, SERVICE, "SUCCEED", "")
-OTHER_SERVICE = Cell(TYPE, "TTS_LAB", "SUCCEED", "")
-TIMEOUT, STORAGE = Cell(TYPE, SERVICE, "FAILED", "timeout"), Cell(TYPE, SERVICE, "FAILED", "storage")
-GIVEN_UP = Cell(TYPE, SERVICE, EXPIRED, "")
-Jobs = Mapping[str, Cell]
+SUCCEED = MinuteCell(TYPE, SERVICE, "SUCCEED", "")
+OTHER_SERVICE = MinuteCell(TYPE, "TTS_LAB", "SUCCEED", "")
+TIMEOUT, STORAGE = (
+    MinuteCell(TYPE, SERVICE, "FAILED", "timeout"),
+    MinuteCell(TYPE, SERVICE, "FAILED", "storage"),
+)
+GIVEN_UP = MinuteCell(TYPE, SERVICE, EXPIRED, "")
+Jobs = Mapping[str, MinuteCell]
 """Job id -> cell."""
 
 
@@ -24,7 +35,7 @@ def compare(
     counted: Jobs, listed: Jobs, *, known: bool = True, twice: str = "", late: bool = False
 ) -> tuple[Difference, ...]:
     """``known``: the store has sums of ids. ``twice``: this job was counted once more."""
-    counts: dict[Cell, Count] = {}
+    counts: dict[MinuteCell, Count] = {}
     for job_id, cell in [*counted.items(), *([(twice, counted[twice])] if twice else [])]:
         before = counts.get(cell, Count(0, 0 if known else None))
         ids = (before.ids + id_number(job_id)) & IDS_MASK if before.ids is not None else None
@@ -33,10 +44,10 @@ def compare(
         (cell, Record(job_id, 0, cell.state, cell.job_type, cell.tts_service_enum))
         for job_id, cell in listed.items()
     )
-    return tuple(Minute(7, counts, records, late_records=late).differences)
+    return tuple(MinuteComparison(7, counts, records, late_records=late).differences)
 
 
-def some_jobs(number: int = 60) -> dict[str, Cell]:
+def some_jobs(number: int = 60) -> dict[str, MinuteCell]:
     cells = (SUCCEED, SUCCEED, OTHER_SERVICE, TIMEOUT, STORAGE, GIVEN_UP)
     return {f"job-{place}": cells[place % len(cells)] for place in range(number)}
 
@@ -46,7 +57,7 @@ def one(differences: tuple[Difference, ...]) -> dict[str, Any]:
     return difference._asdict()
 
 
-def of_cell(jobs: Jobs, cell: Cell, number: int) -> list[str]:
+def of_cell(jobs: Jobs, cell: MinuteCell, number: int) -> list[str]:
     return [job_id for job_id, its in jobs.items() if its == cell][:number]
 
 
@@ -68,7 +79,7 @@ MOVES = [
 @pytest.mark.parametrize("jobs", [1, 2, 3, 5])
 @pytest.mark.parametrize(("counted_as", "listed_as", "cause"), MOVES)
 def test_jobs_that_are_listed_otherwise_have_a_cause(
-    counted_as: Cell, listed_as: Cell, cause: Cause, jobs: int
+    counted_as: MinuteCell, listed_as: MinuteCell, cause: Cause, jobs: int
 ) -> None:
     """Up to three by their ids, more by their number."""
     counted = some_jobs()
@@ -113,7 +124,7 @@ def test_a_record_that_is_gone_is_deleted(known: bool) -> None:
     assert (found["cause"], found["jobs"], found["listed"]) == (Cause.DELETED, 1, None)
 
 
-def test_one_that_is_missing_and_one_that_is_deleted_do_not_cancel_out() -> None:
+def test_a_missing_and_a_deleted_job_do_not_cancel_out() -> None:
     """Their numbers do; their ids do not."""
     listed = some_jobs()
     counted = dict(listed) | {"gone": SUCCEED}
