@@ -168,6 +168,7 @@ def test_who_keeps_us_waiting_is_cut_off(trouble: Trouble, least: float, most: f
     assert least < asyncio.run(run()) < most
 
 
+@pytest.mark.slow
 def test_who_does_not_read_its_answer_is_cut_off() -> None:
     """A half-open connection, as when a laptop sleeps: its answer is given up, and its memory with it."""
 
@@ -234,6 +235,7 @@ def test_what_the_kernel_sends_on_is_progress() -> None:
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_who_takes_too_little_is_cut_off_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """Something in each second is not enough: there is a least rate on average."""
     monkeypatch.setattr(protocol_module, "SLOWEST", 1 << 40)
@@ -423,6 +425,7 @@ def test_a_flood_of_connections_stops_nobody(trouble: Trouble, address: str) -> 
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_handshakes_that_never_finish_stop_nobody(
     tmp_path: Path, authority: Authority, server_pair: Pair
 ) -> None:
@@ -496,6 +499,7 @@ def test_a_handshake_takes_so_many_bytes_at_most(
     assert [asyncio.run(refused(most)) for most in (100, 5000)] == [True, False]
 
 
+@pytest.mark.slow
 def test_more_handshakes_than_there_is_room_for_wait(
     tmp_path: Path, authority: Authority, server_pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
