@@ -36,6 +36,8 @@ class MinuteTable:
 
     def __init__(self) -> None:
         self.rows: dict[int, dict[SeriesLabels, int]] = {}
+        self._labels: dict[SeriesLabels, SeriesLabels] = {}
+        """The same in many minutes: kept once."""
         self._jobs: dict[int, int] = {}
         self.pending: dict[MinuteKey, tuple[int, int]] = {}
         """Increments (jobs, characters) for the next commit."""
@@ -78,6 +80,7 @@ class MinuteTable:
         row = self.rows.get(minute)
         if row is None:
             row = self.rows[minute] = {}
+        labels = self._labels.setdefault(labels, labels)
         row[labels] = row.get(labels, 0) + jobs
         self._jobs[minute] = self._jobs.get(minute, 0) + jobs
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import freshness, memory_cost, page_cost, poll_cost, process_cost, publication
+from benchmarks import freshness, memory, memory_cost, page_cost, poll_cost, process_cost, publication
 from benchmarks.hostile import __main__ as hostile
 from benchmarks.scrape import __main__ as scrape
 from benchmarks.scrape import data
@@ -56,6 +56,14 @@ def test_the_benchmark_of_publication_runs(monkeypatch: pytest.MonkeyPatch, caps
     called_with(monkeypatch, "2")
     publication.main()
     assert '"targets":2' in capsys.readouterr().out
+
+
+@pytest.mark.program
+def test_the_benchmark_of_what_a_target_costs_runs(tmp_path: Path) -> None:
+    """Polled targets are larger than loaded ones, and every import was made."""
+    cost = memory.cost_of_targets(tmp_path, targets=2, jobs=100)
+    assert cost["the same, polling, with its connection, KiB"] > cost["a target with all 24 pairs, KiB"] > 0
+    assert [name for name, _, _ in memory.cost_of_imports()] == ["Python", *memory.IMPORTS]
 
 
 @pytest.mark.e2e
