@@ -115,12 +115,10 @@ def visibility(facts: Facts) -> Finding:
 
 def _number(facts: Facts, name: str) -> str:
     """How many jobs, where ``count`` can be believed."""
-    counted = facts.counted
-    believed = counted is not None and counted.count == counted.count_of_one == counted.records
     number = facts.seen.get(name)
     if not facts.some[name]:
         return "0"
-    return f"{number}" if believed and number is not None else "some"
+    return f"{number}" if facts.count_is_right and number is not None else "some"
 
 
 def app_user_id(facts: Facts) -> Finding | None:

@@ -20,6 +20,7 @@ _PAGE: Final = 100
 """What the exporter asks for."""
 _LONGEST_STRETCH: Final = 1100
 """Records that the exporter pages through before it cuts a stretch in two, and one page more."""
+TRUST_COUNT: Final = 'trust_count: "true"'
 
 
 def newest_and_oldest(facts: Facts) -> Finding:
@@ -45,11 +46,23 @@ def order(facts: Facts) -> Finding:
         return unusable(
             "order", "none, and the time filters do not work: no page follows from the one before"
         )
-    return differs(
-        "order",
-        "none: stretches are read in pieces of one page, with more requests; more than a page of jobs in"
-        " one second cannot be read",
-    )
+    return _one_page(facts, "order", "none")
+
+
+def _one_page(facts: Facts, name: str, text: str, most: int | None = None) -> Finding:
+    """No page follows from the one before, so stretches are cut until each fits on one, and count says so."""
+    most = min(most or _PAGE, facts.page_size or _PAGE)
+    if not facts.count_is_right:
+        return unusable(name, f"{text}, and count does not show whether a page is all there is")
+    text = f"{text}: stretches are cut to one page, which count shows; at most {most // 4} jobs a second"
+    if facts.target.trust_count == "true":
+        return ok(name, f"{text}; as configured")
+    return differs(name, text, TRUST_COUNT)
+
+
+def _needs_count(facts: Facts) -> bool:
+    """Is there a finding that asks for a trusted count?"""
+    return any(TRUST_COUNT in finding(facts).config for finding in (order, offset, deep_offset))
 
 
 def create_time(facts: Facts) -> Finding:
@@ -158,7 +171,8 @@ def count(facts: Facts) -> Finding:
     configured = facts.target.trust_count
     if counted.count == counted.count_of_one == counted.records:
         if configured == "false":
-            return differs("count", "it is right: trusting it saves requests", "trust_count: auto")
+            lines = () if _needs_count(facts) else ("trust_count: auto",)
+            return differs("count", "it is right: trusting it saves requests", *lines)
         return ok("count", "the number of records that match")
     if counted.count == counted.count_of_one and counted.count > counted.records:
         text = f"{counted.count} for {counted.records} records: it does not respect the time filters"
@@ -177,12 +191,7 @@ def offset(facts: Facts) -> Finding:
         return ok("offset", "by record" if facts.offset_unit else "the list fits on one page")
     if facts.offset_unit is None:
         return not_known("offset", "the list has no order, or too few jobs")
-    what = "counts pages" if facts.offset_unit == "pages" else "is ignored"
-    return differs(
-        "offset",
-        f"it {what}: stretches are read in pieces of one page, with more requests; more than a page of jobs"
-        " in one second cannot be read",
-    )
+    return _one_page(facts, "offset", "it counts pages" if facts.offset_unit == "pages" else "it is ignored")
 
 
 def limit(facts: Facts) -> Finding:
@@ -211,7 +220,9 @@ def deep_offset(facts: Facts) -> Finding:
     text = f"{facts.deepest} gives a record, {facts.capped_at} is {how} though there are more"
     if facts.capped_at >= _LONGEST_STRETCH:
         return differs("deep offset", f"{text}: stretches are cut before, nothing to configure")
-    return unusable("deep offset", f"{text}: fewer than the {_LONGEST_STRETCH} that a stretch may have")
+    if facts.cap_counted:
+        return unusable("deep offset", f"{text}, and count ends there, too: jobs would be missed")
+    return _one_page(facts, "deep offset", text, facts.capped_at)
 
 
 def lookup(facts: Facts) -> Finding:
@@ -224,7 +235,7 @@ def lookup(facts: Facts) -> Finding:
     if found == "not found":
         return unusable("job_id", "a lookup does not find a job that the list shows")
     if "ignored" in (found, strange):
-        return unusable("job_id", "the filter is ignored: open jobs cannot be looked up")
+        return differs("job_id", "the filter is ignored: open jobs are listed instead, nothing to configure")
     if isinstance(strange, Unanswered):
         return differs(
             "job_id", f"a lookup finds its job; of one that does not exist it is refused: {strange.text}"

@@ -81,6 +81,8 @@ class Facts(msgspec.Struct, kw_only=True):
     capped_at: int | None = None
     """The smallest ``offset`` that gave none, though there are more records."""
     cap_refused: bool = False
+    cap_counted: bool = False
+    """``count`` ends with the list: it says that there are no more."""
     newest: int | None = None
     oldest: int | None = None
     seen: dict[str, int | None] = {}
@@ -102,6 +104,12 @@ class Facts(msgspec.Struct, kw_only=True):
         """Do they work, in any format?"""
         verdicts = [fact.verdict for fact in self.formats.values()]
         return "honoured" in verdicts or (None if "unknown" in verdicts or not verdicts else False)
+
+    @property
+    def count_is_right(self) -> bool:
+        """Is ``count`` the number of records that match, as far as it was compared?"""
+        counted = self.counted
+        return counted is not None and counted.count == counted.count_of_one == counted.records
 
     @property
     def order(self) -> Literal["newest first", "oldest first", "none"] | None:

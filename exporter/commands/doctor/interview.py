@@ -267,6 +267,8 @@ class Interview:
                 ends += [time for job in last if (time := as_utc(job)) is not None]
             else:
                 await self._cap(total - 2)
+        if ends and facts.capped_at is None and await self._is_beyond(ends):
+            facts.capped_at, facts.cap_counted = total, True
         whole = facts.deepest >= total - 2 and bool(total) and facts.capped_at is None
         if ends and facts.order == "oldest first":
             facts.oldest, facts.newest = min(ends), max(ends) if whole else None
@@ -274,8 +276,28 @@ class Interview:
             facts.newest = max(ends)
             facts.oldest = min(ends) if whole or facts.more is False else await self._oldest()
 
+    async def _is_beyond(self, ends: list[int]) -> bool:
+        """Is there a job behind the last one that offsets lead to?"""
+        facts = self.facts
+        if facts.style is None or not facts.first.count or facts.deepest != facts.first.count - 2:
+            return False
+        shift = facts.shift or 0
+        if facts.order == "newest first":
+            beyond = await self._between(_NO_JOBS, min(ends) + shift - 2 * SECOND, limit=1)
+        elif facts.order == "oldest first":
+            beyond = await self._between(max(ends) + shift + MINUTE, self._asker.now_ms(), limit=1)
+        else:
+            return False
+        return isinstance(beyond, RawPage) and bool(beyond.jobs)
+
     async def _at(self, offset: int) -> tuple[RawJob, ...]:
-        answer = await self._asker.list(limit=2, offset=offset)
+        # New jobs must not move it: those of the newest page and before stay. A whole page, as a few
+        # more may be listed of its newest second.
+        times = [time for job in self.facts.first.jobs if (time := as_utc(job)) is not None]
+        newest = max(times, default=None)
+        bounded = self.facts.style is not None and self.facts.order == "newest first" and newest is not None
+        until = (newest or 0) + (self.facts.shift or 0) if bounded else None
+        answer = await self._between(None, until, limit=self._page(), offset=offset)
         if isinstance(answer, Unanswered):
             self.facts.cap_refused |= answer.by_rule
             return ()

@@ -18,12 +18,13 @@ class Corner(NamedTuple):
     """Lines proposed for it."""
 
 
+TRUST_COUNT = 'trust_count: "true"'
 RFC, UNIX, UNIX_MS = "rfc3339", "unix", "unix_ms"
 
 CORNERS: Mapping[str, Corner] = {
     "documented": Corner(finding="order"),
     "oldest-first": Corner({"order": "oldest"}, finding="order"),
-    "no-order": Corner({"order": "random"}, finding="order", verdict="differs"),
+    "no-order": Corner({"order": "random"}, finding="order", verdict="differs", config=(TRUST_COUNT,)),
     # times
     "milliseconds": Corner({"time_format": "rfc3339_ms"}, {"milliseconds": True}, "create_time"),
     "offset-in-times": Corner({"time_format": "offset", "zone_hours": 8}, finding="create_time"),
@@ -79,18 +80,24 @@ CORNERS: Mapping[str, Corner] = {
     "clipped-pages": Corner({"limit_clip": 37}, {}, "limit", "differs"),
     "refused-limit": Corner({"largest_limit": 50}, {}, "limit", "unusable"),
     "large-limit": Corner({"largest_limit": 1000}, {}, "limit"),
-    "offset-by-page": Corner({"offset_counts": "pages"}, {}, "offset", "differs"),
-    "offset-ignored": Corner({"offset_counts": "nothing"}, {}, "offset", "differs"),
+    "offset-by-page": Corner({"offset_counts": "pages"}, {}, "offset", "differs", (TRUST_COUNT,)),
+    "offset-ignored": Corner({"offset_counts": "nothing"}, {}, "offset", "differs", (TRUST_COUNT,)),
     "deep-offsets-empty": Corner({"max_offset": 1200}, {}, "deep offset", "differs"),
     "deep-offsets-refused": Corner(
         {"max_offset": 1200, "deep_offsets": "refused"}, {}, "deep offset", "differs"
     ),
-    "shallow-offsets-empty": Corner({"max_offset": 300}, {}, "deep offset", "unusable"),
+    "shallow-offsets-empty": Corner({"max_offset": 300}, {}, "deep offset", "differs", (TRUST_COUNT,)),
     "shallow-offsets-refused": Corner(
-        {"max_offset": 300, "deep_offsets": "refused"}, {}, "deep offset", "unusable"
+        {"max_offset": 300, "deep_offsets": "refused"}, {}, "deep offset", "differs", (TRUST_COUNT,)
+    ),
+    "shallow-offsets-end-count": Corner(
+        {"max_offset": 300, "count_stops_at_max_offset": True}, {}, "deep offset", "unusable"
+    ),
+    "deep-offsets-end-count": Corner(
+        {"max_offset": 1200, "count_stops_at_max_offset": True}, {}, "deep offset", "differs"
     ),
     # filters
-    "ignored-job-id": Corner({"ignored_filters": ["job_id"]}, {}, "job_id", "unusable"),
+    "ignored-job-id": Corner({"ignored_filters": ["job_id"]}, {}, "job_id", "differs"),
     "ignored-job-type": Corner({"ignored_filters": ["job_type"]}, {}, "job_type", "differs"),
     "preload-filter": Corner({"preload_filter": True}, {}, "job_type"),
     # records
