@@ -140,8 +140,14 @@ def _add_doctor(commands: argparse._SubParsersAction[_Parser]) -> None:
         "--region", metavar="REGION", help="without a configuration: credentials from the SDK's usual chain"
     )
     doctor.add_argument("--endpoint", metavar="URL", help="with --region: ask there instead")
+    doctor.add_argument(
+        "--save",
+        type=Path,
+        metavar="FILE",
+        help="also write the answers there, without ids, links, secrets: for a bug report, simulate --from",
+    )
     doctor.add_argument("--json", dest="as_json", action="store_true", help="findings as JSON")
-    doctor.set_defaults(run=_doctor, targets=[], region=None, endpoint=None, as_json=False)
+    doctor.set_defaults(run=_doctor, targets=[], region=None, endpoint=None, as_json=False, save=None)
 
 
 def _add_config_flag(parser: argparse.ArgumentParser) -> None:
@@ -314,7 +320,9 @@ def _doctor(flags: argparse.Namespace) -> int:
     if flags.endpoint is not None and flags.region is None:
         raise ExporterError("--endpoint goes with --region; with a configuration, it says where to ask")
     return doctor(
-        DoctorFlags(flags.config_file, tuple(flags.targets), flags.region, flags.endpoint, flags.as_json),
+        DoctorFlags(
+            flags.config_file, tuple(flags.targets), flags.region, flags.endpoint, flags.as_json, flags.save
+        ),
         environ=os.environ,
         out=sys.stdout,
         err=sys.stderr,

@@ -10,6 +10,7 @@ import asyncio
 import errno
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from .arrivals import WorldOptions
 from .control import describe_truth
 from .faults import Fault
 from .incidents import DEMO_SCRIPT, INCIDENTS, Entry, Script
+from .playback import Recording, build_playback, read_recording
 from .server import SimulatorProtocol, serve_simulator
 from .simulation import PROJECT_ID, Options, Simulation, new_simulation
 
@@ -59,9 +61,25 @@ def parser(prog: str = "python -m exporter.simulator") -> argparse.ArgumentParse
         "--world", type=_json(WorldOptions), default=WorldOptions(), metavar="JSON", help="job options"
     )
     flags.add_argument("--faults", type=_json(list[Fault]), default=[], metavar="JSON", help="list of faults")
+    flags.add_argument(
+        "--from",
+        dest="recording",
+        type=_recording,
+        metavar="FILE",
+        help="play back what doctor --save wrote; all other flags but --port are of no effect",
+    )
     flags.add_argument("--no-auth", action="store_true", help="let every request in")
     flags.add_argument("--truth-file", type=Path, help="write the truth there at the end, as JSON")
     return flags
+
+
+def _recording(text: str) -> Recording:
+    try:
+        return read_recording(Path(text))
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{text}: {_reason(error)}") from None
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text}: {error}") from None
 
 
 def _json(kind: type) -> Callable[[str], object]:
@@ -109,15 +127,16 @@ def build(arguments: argparse.Namespace) -> Simulation:
 
 async def serve_until_signal(arguments: argparse.Namespace, protocol: type[SimulatorProtocol]) -> None:
     """Serve until a signal comes."""
-    made = build(arguments)
+    made = None if arguments.recording is not None else build(arguments)
+    app = build_playback(arguments.recording, time.time) if made is None else build_app(made)
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
-    async with serve_simulator(build_app(made), port=arguments.port, protocol=protocol) as address:
+    async with serve_simulator(app, port=arguments.port, protocol=protocol) as address:
         print(address, flush=True)
         await ended.wait()
-    if arguments.truth_file is not None:
+    if arguments.truth_file is not None and made is not None:
         now = made.now()
         described = {project_id: describe_truth(truth, now) for project_id, truth in made.truths.items()}
         arguments.truth_file.write_bytes(msgspec.json.encode(described))

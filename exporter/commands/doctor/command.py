@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
@@ -18,6 +19,7 @@ from exporter.cloud import (
     network_of,
 )
 from exporter.commands import console
+from exporter.commands.doctor.answer_file import AnswerFile
 from exporter.commands.doctor.asking import Asker, AskEvents, asked_at_half_rate
 from exporter.commands.doctor.examine import examine_facts, is_usable
 from exporter.commands.doctor.facts import Facts
@@ -51,6 +53,7 @@ class DoctorFlags(NamedTuple):
     """Given: without a configuration."""
     endpoint: str | None = None
     as_json: bool = False
+    save: Path | None = None
 
 
 def doctor(flags: DoctorFlags, *, environ: Mapping[str, str], out: TextIO, err: TextIO) -> int:
@@ -58,13 +61,21 @@ def doctor(flags: DoctorFlags, *, environ: Mapping[str, str], out: TextIO, err: 
     redactor = log.Redactor()
     log.configure("error", "logfmt", err, redactor=redactor)
     config, targets = _targets(flags, environ, err)
+    if flags.save is not None and len(targets) != 1:
+        raise ExporterError(
+            f"--save writes the answers of one target: name it with --target, of {len(targets)}"
+        )
+    saved = AnswerFile(targets[0].region) if flags.save is not None else None
     for secret in inline_secrets(config):
         redactor.add(secret.reveal())
-    reports = console.run(_examine_all(config, targets, environ, redactor, flags, out, err))
+    reports = console.run(_examine_all(config, targets, environ, redactor, flags, out, err, saved))
     if reports is None:
         return console.INTERRUPTED
     if flags.as_json:
         console.print_json({"targets": reports}, out)
+    if flags.save is not None and saved is not None:
+        with console.whole_file(flags.save) as file:
+            file.write(saved.content(time.time()))
     return int(not all(report.usable for report in reports))
 
 
@@ -95,6 +106,7 @@ async def _examine_all(
     flags: DoctorFlags,
     out: TextIO,
     err: TextIO,
+    saved: AnswerFile | None,
 ) -> list[Report]:
     """One target after the other: they may share credentials, and credentials are refused once only."""
     shared = SharedLimits()
@@ -107,7 +119,7 @@ async def _examine_all(
             report = Report(target.name, usable=False, findings=(unusable("access", text),))
         else:
             with console.progress(err, len(PARTS), target.name) as step:
-                facts = await _ask(config, target, environ, redactor, shared, step)
+                facts = await _ask(config, target, environ, redactor, shared, step, saved)
             if facts.refused:
                 refused[key] = target.name
             findings = examine_facts(facts)
@@ -125,6 +137,7 @@ async def _ask(
     redactor: log.Redactor,
     shared: SharedLimits,
     step: Callable[[str], None],
+    saved: AnswerFile | None,
 ) -> Facts:
     asked = asked_at_half_rate(target)
     events = AskEvents()
@@ -136,7 +149,7 @@ async def _ask(
     except NetworkSettingsError as error:
         return Facts(target=target, config=config, stopped=str(error), source=source_of(target, environ))
     try:
-        asker = Asker(client, asked)
+        asker = Asker(client, asked, heard=saved or (lambda *_: None))
         facts = await Interview(config, target, asker, events, step).run()
         facts.project_id = client.project_id or ""
     finally:

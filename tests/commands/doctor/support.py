@@ -6,7 +6,7 @@ Doctor and the exporter ask it by the real client.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import httpx
@@ -15,7 +15,7 @@ import msgspec
 from exporter.cloud.client import Client
 from exporter.cloud.connect import build_client
 from exporter.cloud.shared_limits import SharedLimits
-from exporter.commands.doctor.asking import Asker, AskEvents, asked_at_half_rate
+from exporter.commands.doctor.asking import Asker, AskEvents, Heard, asked_at_half_rate
 from exporter.commands.doctor.examine import examine_facts
 from exporter.commands.doctor.facts import Facts
 from exporter.commands.doctor.findings import Finding
@@ -80,6 +80,9 @@ class SimulatedCloud:
         self.app = build_app(self.simulation)
         self.requests: list[httpx.Request] = []
         self.ours_is_ahead = 0.0
+        self.heard: Heard = lambda *_: None
+        self.on_answer: Callable[[str], None] = lambda _: None
+        self.first: dict[str, Finding] = {}
 
     def transport(self) -> httpx.AsyncBaseTransport:
         inner = httpx.ASGITransport(app=self.app)
@@ -87,7 +90,10 @@ class SimulatedCloud:
         async def handle(request: httpx.Request) -> httpx.Response:
             self.requests.append(request)
             self.time.now += LATENCY
-            return await inner.handle_async_request(request)
+            answer = await inner.handle_async_request(request)
+            await answer.aread()
+            self.on_answer(answer.text)
+            return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)
 
         return httpx.MockTransport(handle)
 
@@ -116,7 +122,7 @@ class SimulatedCloud:
             events = AskEvents()
             asked = asked_at_half_rate(settings)
             client = self.client(asked, events)
-            asker = Asker(client, asked, monotonic=self.time.monotonic, wall=self.ours)
+            asker = Asker(client, asked, heard=self.heard, monotonic=self.time.monotonic, wall=self.ours)
             try:
                 facts = await Interview(configuration(settings), settings, asker, events).run()
                 facts.project_id = client.project_id or ""

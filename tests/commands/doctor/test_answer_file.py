@@ -1,0 +1,161 @@
+"""``--save`` and ``simulate --from``: nothing private stands in the file, and it plays back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from pathlib import Path
+
+import httpx
+import pytest
+
+from exporter.commands.doctor.answer_file import AnswerFile
+from exporter.simulator.auth import ACCESS_KEY, SECRET_KEY
+from exporter.simulator.playback import build_playback, moved, read_recording
+from exporter.simulator.simulation import PROJECT_ID
+from tests.commands.doctor.corners import CORNERS
+from tests.commands.doctor.support import NOON, SimulatedCloud
+
+LATER = 40 * 86400 + 17.0
+"""Seconds from the answers to the time when they are played back."""
+BACK = (
+    "documented",
+    "oldest-first",
+    "naive-china",
+    "unix-ms-times",
+    "only-unix-ms",
+    "no-time-filters",
+    "count-of-page",
+    "no-count",
+    "clipped-pages",
+    "offset-by-page",
+    "shallow-offsets-refused",
+    "ignored-job-id",
+    "isolated",
+    "configs-denied",
+    "no-job-ids",
+)
+
+
+def saved(name: str, path: Path, **target: str) -> SimulatedCloud:
+    """Doctor on that API, its answers in a file."""
+    cloud = SimulatedCloud(CORNERS[name].options, CORNERS[name].world)
+    file = AnswerFile("cn-north-4")
+    cloud.heard = file
+    cloud.first = cloud.findings(**target)
+    path.write_bytes(file.content(NOON))
+    return cloud
+
+
+@pytest.mark.parametrize("name", BACK)
+def test_an_answer_file_played_back_gives_the_same_findings(name: str, tmp_path: Path) -> None:
+    """Weeks later: times are moved to the present."""
+    cloud = saved(name, tmp_path / "answers.jsonl")
+    again = SimulatedCloud(rate=0.0, hours=0.0)
+    again.time.now = NOON + LATER
+    again.app = build_playback(read_recording(tmp_path / "answers.jsonl"), again.time.wall)
+    second = again.findings()
+    times = ("records", "create_time", "voices")  # moved on; ids are hashed
+    for finding, first in cloud.first.items():
+        assert (second[finding].verdict, second[finding].config) == (first.verdict, first.config), finding
+        if finding not in times:
+            assert second[finding].text == first.text
+
+
+def test_no_secret_and_no_id_of_the_answers_stands_in_the_file(tmp_path: Path) -> None:
+    """Jobs, voices, links, requests, the project, the user, and the ids and numbers inside messages."""
+    path = tmp_path / "answers.jsonl"
+    cloud = SimulatedCloud({}, {}, rate=30.0)
+    for job in list(cloud.world.jobs)[-60:]:
+        job.final_state, job.finished = "FAILED", NOON - 1
+        job.fail_msg = (
+            f"upload to obs://bucket-{job.asset_id}/{job.job_id}.wav from 10.1.2.3 failed: 20251009"
+        )
+    file = AnswerFile("cn-north-4")
+    cloud.heard = file
+    answers: list[str] = []
+    cloud.on_answer = answers.append
+    cloud.findings(app_user_id="zhang-san-4711")
+    path.write_bytes(file.content(NOON))
+    written = path.read_text()
+    sent = "".join(answers)
+    ids = set(re.findall(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|[0-9a-f]{32}", sent))
+    ids |= set(re.findall(r"ws-[0-9a-f]{6}", sent))
+    assert len(ids) > 200
+    assert not [it for it in ids if it in written]
+    assert "https://" in sent
+    for private in (
+        "://",
+        "Signature",
+        ACCESS_KEY,
+        SECRET_KEY,
+        PROJECT_ID,
+        "zhang-san",
+        "10.1.2.3",
+        "20251009",
+    ):
+        assert private not in written
+    assert len(json.loads(written.splitlines()[1])["body"]["data"]) == 100
+
+
+def test_an_id_is_the_same_within_a_file_and_another_in_the_next(tmp_path: Path) -> None:
+    """So that a job can be followed through the answers, and not found by guessing."""
+    files = []
+    for name in ("one", "two"):
+        saved("documented", tmp_path / name)
+        lines = [json.loads(line) for line in (tmp_path / name).read_text().splitlines()[1:]]
+        first = next(line for line in lines if line["path"] == "tts-jobs")["body"]["data"][0]["job_id"]
+        asked = [line["query"]["job_id"] for line in lines if "job_id" in line.get("query", {})]
+        assert first in asked
+        files.append(first)
+    assert files[0] != files[1]
+
+
+def test_what_was_not_asked_then_is_answered_from_all_records(tmp_path: Path) -> None:
+    """As documented: an exporter may be tried on it."""
+    saved("documented", tmp_path / "answers.jsonl")
+    app = build_playback(read_recording(tmp_path / "answers.jsonl"), lambda: NOON + LATER)
+
+    async def ask() -> list[dict[str, object]]:
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app=app), base_url="http://test"
+        ) as client:
+            path = f"/v1/{PROJECT_ID}/ttsc/tts-jobs"
+            first = (await client.get(path, params={"limit": 3})).json()
+            since = first["data"][-1]["create_time"]
+            found = (await client.get(path, params={"limit": 50, "create_since": since})).json()
+            return [first, found]
+
+    first, found = asyncio.run(ask())
+    assert first["data"] == found["data"]
+    assert found["count"] == 3
+
+
+@pytest.mark.parametrize(
+    ("value", "later"),
+    [
+        ("2025-10-09T08:53:17Z", "2025-10-09T08:53:27Z"),
+        ("2025-12-31T23:59:55.250+08:00", "2026-01-01T00:00:05.250+08:00"),
+        ("2025-10-09 08:53:17", "2025-10-09 08:53:27"),
+        ("1760000000", "1760000010"),
+        (1760000000, 1760000010),
+        (1760000000123, 1760000010123),
+        ("yesterday", "yesterday"),
+    ],
+)
+def test_a_time_is_moved_in_its_own_writing(value: str | int, later: str | int) -> None:
+    """Whatever format and zone it has."""
+    assert moved(value, 10) == later
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [("", "not a file of doctor --save"), ('{"format": 9, "began": 1}', "format 9"), ("hello", "not a file")],
+    ids=["empty", "newer", "text"],
+)
+def test_another_file_is_refused_in_one_line(content: str, says: str, tmp_path: Path) -> None:
+    """Also a file of a later version."""
+    (tmp_path / "file").write_text(content)
+    with pytest.raises(ValueError, match=says):
+        read_recording(tmp_path / "file")
