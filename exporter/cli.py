@@ -100,7 +100,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_serve_flags(check)  # what it will be started with
     check.add_argument("--estimate", action="store_true", help="also the requests a minute it will cost")
     check.set_defaults(run=_check)
-    _add_doctor(commands)
+    doctor = commands.add_parser("doctor", help="ask the real API what it is like, and propose configuration")
+    _add_config_flag(doctor)
+    arguments.add_doctor_flags(doctor)
+    doctor.set_defaults(run=_doctor)
     classify = commands.add_parser("classify", help="what the rules make of failure messages")
     _add_config_flag(classify)
     arguments.add_classify_flags(classify)
@@ -116,38 +119,6 @@ def _parser() -> argparse.ArgumentParser:
     simulate = commands.add_parser("simulate", help="only the simulator", add_help=False)
     simulate.set_defaults(run=_simulate)
     return parser
-
-
-def _add_doctor(commands: argparse._SubParsersAction[_Parser]) -> None:
-    doctor = commands.add_parser(
-        "doctor",
-        help="ask the real API what it is like, and propose configuration for what differs",
-        description="Asks the API of each target some thirty questions, with half of its rate_limit, and says"
-        " what differs from the documentation, what to configure, and whether the exporter can count exactly."
-        " Changes nothing. Exit code 0: usable, 1: not.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="""examples:
-  metastudio-tts-exporter doctor                          all targets of exporter.yaml
-  metastudio-tts-exporter doctor --target production --json
-  HUAWEICLOUD_SDK_AK=... HUAWEICLOUD_SDK_SK=... metastudio-tts-exporter doctor --region cn-north-4
-""",
-    )
-    _add_config_flag(doctor)
-    doctor.add_argument(
-        "--target", dest="targets", action="append", metavar="NAME", help="only this, repeatable"
-    )
-    doctor.add_argument(
-        "--region", metavar="REGION", help="without a configuration: credentials from the SDK's usual chain"
-    )
-    doctor.add_argument("--endpoint", metavar="URL", help="with --region: ask there instead")
-    doctor.add_argument(
-        "--save",
-        type=Path,
-        metavar="FILE",
-        help="also write the answers there, without ids, links, secrets: for a bug report, simulate --from",
-    )
-    doctor.add_argument("--json", dest="as_json", action="store_true", help="findings as JSON")
-    doctor.set_defaults(run=_doctor, targets=[], region=None, endpoint=None, as_json=False, save=None)
 
 
 def _add_config_flag(parser: argparse.ArgumentParser) -> None:
@@ -320,9 +291,7 @@ def _doctor(flags: argparse.Namespace) -> int:
     if flags.endpoint is not None and flags.region is None:
         raise ExporterError("--endpoint goes with --region; with a configuration, it says where to ask")
     return doctor(
-        DoctorFlags(
-            flags.config_file, tuple(flags.targets), flags.region, flags.endpoint, flags.as_json, flags.save
-        ),
+        DoctorFlags(**{name: getattr(flags, name) for name in DoctorFlags._fields}),
         environ=os.environ,
         out=sys.stdout,
         err=sys.stderr,

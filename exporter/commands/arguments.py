@@ -1,9 +1,58 @@
-"""Flags of the commands that look at the past: they import nothing, as every start reads them."""
+"""Flags of the commands that ask the API: they import nothing, as every start reads them."""
 
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
+from typing import Final
+
+_WATCH: Final = re.compile("([1-9][0-9]{0,4})([smh])")
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600}
+_LONGEST: Final = 86_400
+
+
+def add_doctor_flags(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Asks the API of each target some thirty questions, with half of its rate_limit, and says what"
+        " differs from the documentation, what to configure, and whether the exporter can count exactly."
+        " Changes nothing. Exit code 0: all targets are usable, 1: one is not."
+    )
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = """examples:
+  metastudio-tts-exporter doctor                              all targets of exporter.yaml
+  metastudio-tts-exporter doctor --target production --watch 5m
+  metastudio-tts-exporter doctor --target production --save answers.jsonl
+  metastudio-tts-exporter doctor --region cn-north-4 --json   keys from the SDK's usual chain
+"""
+    parser.add_argument(
+        "--target", dest="targets", action="append", metavar="NAME", help="only this one, repeatable"
+    )
+    parser.add_argument("--region", metavar="REGION", help="ask there, without a configuration")
+    parser.add_argument("--endpoint", metavar="URL", help="with --region: ask there instead")
+    parser.add_argument(
+        "--watch",
+        type=_watch_time,
+        metavar="TIME",
+        help="also list the last minutes for so long (5m), and see how records appear, change and vanish",
+    )
+    parser.add_argument(
+        "--save",
+        type=Path,
+        metavar="FILE",
+        help="also write the answers there, without ids, links, secrets: for a bug report, simulate --from",
+    )
+    parser.add_argument("--json", dest="as_json", action="store_true", help="findings as JSON")
+    parser.set_defaults(targets=[], region=None, endpoint=None, watch=None, save=None, as_json=False)
+
+
+def _watch_time(text: str) -> float:
+    """Seconds."""
+    match = _WATCH.fullmatch(text)
+    seconds = int(match[1]) * _UNITS[match[2]] if match else 0
+    if not 10 <= seconds <= _LONGEST:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time from 10s to 24h, such as 5m")
+    return float(seconds)
 
 
 def add_classify_flags(parser: argparse.ArgumentParser) -> None:

@@ -27,7 +27,7 @@ from exporter.config.model import (
     TokenAuth,
 )
 from exporter.config.shard import of_shard
-from exporter.config.values import duration
+from exporter.config.values import duration, spelled
 from exporter.config.yaml_nodes import (
     FILE_LIMIT,
     Parser,
@@ -76,6 +76,7 @@ __all__ = [
     "read_secret",
     "read_yaml",
     "show_config",
+    "spelled",
     "target_of_region",
     "zone",
 ]

@@ -31,7 +31,7 @@ _MILLISECONDS: Final = 100_000_000_000
 _JSON: Final = "application/json;charset=UTF-8"
 
 
-class Head(msgspec.Struct):
+class RecordingHead(msgspec.Struct):
     """The first line."""
 
     format: int
@@ -41,7 +41,7 @@ class Head(msgspec.Struct):
     program: str = ""
 
 
-class Exchange(msgspec.Struct):
+class RecordedAnswer(msgspec.Struct):
     """Each further line: one question, and what came."""
 
     path: str
@@ -55,18 +55,18 @@ class Exchange(msgspec.Struct):
 class Recording(msgspec.Struct, frozen=True):
     """A whole file."""
 
-    head: Head
-    exchanges: tuple[Exchange, ...]
+    head: RecordingHead
+    exchanges: tuple[RecordedAnswer, ...]
 
 
 def read_recording(path: Path) -> Recording:
     """Raises OSError, ValueError with a line that says what is wrong."""
     lines = path.read_bytes().splitlines()
     try:
-        head = msgspec.json.decode(lines[0] if lines else b"", type=Head)
+        head = msgspec.json.decode(lines[0] if lines else b"", type=RecordingHead)
         if head.format != 1:
             raise ValueError(f"line 1: format {head.format} is not known here")
-        exchanges = tuple(msgspec.json.decode(line, type=Exchange) for line in lines[1:])
+        exchanges = tuple(msgspec.json.decode(line, type=RecordedAnswer) for line in lines[1:])
     except msgspec.MsgspecError as error:
         raise ValueError(f"not a file of doctor --save: {error}") from None
     return Recording(head, exchanges)
@@ -118,7 +118,7 @@ class Playback:
         name = request.query_params.get("name", self._recording.head.region)
         return self._answer(200, {"projects": [{"id": PROJECT_ID, "name": name}]})
 
-    def _replay(self, exchange: Exchange) -> Response:
+    def _replay(self, exchange: RecordedAnswer) -> Response:
         if exchange.status != 200:
             return self._answer(exchange.status or 503, _error("MSS.000000003", exchange.text))
         body = dict(exchange.body)
@@ -130,7 +130,7 @@ class Playback:
         headers = {"content-type": _JSON, "date": formatdate(int(self._clock()), usegmt=True)}
         return Response(msgspec.json.encode(body), status, headers)
 
-    def _asked_before(self, asked: Mapping[str, str], user: bool) -> Exchange | None:
+    def _asked_before(self, asked: Mapping[str, str], user: bool) -> RecordedAnswer | None:
         """The same question, with the nearest bounds."""
         alike = [
             (far, number)

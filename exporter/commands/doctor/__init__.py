@@ -2,6 +2,7 @@
 
     answers    one answer as it came, with what it lacks
     asking     one request after the other, by the exporter's own client; what went wrong with it
+    questions  what they all need; ``depth``: those about what lies behind the first page
     interview  which questions are asked, in which order, and what is learned from each: ``Facts``
     examine    pure: facts -> findings, each with its verdict and the lines that answer it
     report     findings as a table or as JSON

@@ -27,6 +27,7 @@ _TIMES: Final = ("create_since", "create_until")
 _LABEL: Final = re.compile(r"[A-Z][A-Z0-9_]{0,39}")
 """What names a kind of job, as documented values do, and no person or thing."""
 _TIME: Final = re.compile(r"[0-9TZ:+. -]{1,40}")
+_CODE: Final = re.compile(r"((?:MSS|APIGW?)\.[0-9]{4,9})(?![0-9])")
 _ADDRESS: Final = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}")
 
 
@@ -104,4 +105,6 @@ class AnswerFile:
 
     @staticmethod
     def _message(text: str) -> str:
-        return _ADDRESS.sub("<address>", template(text))
+        """A template, but codes of errors stay: they are no ids, and classes go by them."""
+        parts = (part if _CODE.fullmatch(part) else template(part) for part in _CODE.split(text))
+        return _ADDRESS.sub("<address>", " ".join(part for part in parts if part))

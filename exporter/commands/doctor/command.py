@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
@@ -23,9 +23,10 @@ from exporter.commands.doctor.answer_file import AnswerFile
 from exporter.commands.doctor.asking import Asker, AskEvents, asked_at_half_rate
 from exporter.commands.doctor.examine import examine_facts, is_usable
 from exporter.commands.doctor.facts import Facts
-from exporter.commands.doctor.findings import unusable
+from exporter.commands.doctor.findings import Finding, unusable
 from exporter.commands.doctor.interview import PARTS, Interview
-from exporter.commands.doctor.report import Report, print_report
+from exporter.commands.doctor.report import Report, config_lines, print_report
+from exporter.commands.doctor.watch import findings_of, watch, with_proposed
 from exporter.config import (
     AgencyAuth,
     AkskAuth,
@@ -38,6 +39,7 @@ from exporter.config import (
     TokenAuth,
     inline_secrets,
     load_config,
+    spelled,
     target_of_region,
 )
 from exporter.errors import CredentialsError, ExporterError, NetworkSettingsError
@@ -47,13 +49,15 @@ class DoctorFlags(NamedTuple):
     """Those of ``doctor``."""
 
     config_file: Path
-    targets: tuple[str, ...] = ()
+    targets: Sequence[str] = ()
     """None: all."""
     region: str | None = None
     """Given: without a configuration."""
     endpoint: str | None = None
     as_json: bool = False
     save: Path | None = None
+    watch: float | None = None
+    """Seconds."""
 
 
 def doctor(flags: DoctorFlags, *, environ: Mapping[str, str], out: TextIO, err: TextIO) -> int:
@@ -123,6 +127,9 @@ async def _examine_all(
             if facts.refused:
                 refused[key] = target.name
             findings = examine_facts(facts)
+            if flags.watch is not None and not facts.stopped:
+                watched = await _watch(config, target, findings, environ, redactor, shared, flags.watch, err)
+                findings = (*findings, *watched)
             report = Report(target.name, is_usable(findings), findings)
         reports.append(report)
         if not flags.as_json:
@@ -156,6 +163,26 @@ async def _ask(
         await client.aclose()
     facts.source, facts.proxy = source_of(target, environ), _proxy(network, target)
     return facts
+
+
+async def _watch(
+    config: Config,
+    target: TargetConfig,
+    findings: tuple[Finding, ...],
+    environ: Mapping[str, str],
+    redactor: log.Redactor,
+    shared: SharedLimits,
+    seconds: float,
+    err: TextIO,
+) -> tuple[Finding, ...]:
+    asked = asked_at_half_rate(with_proposed(target, config_lines(findings)))
+    client = build_client(asked, events=AskEvents(), shared=shared, environ=environ, redactor=redactor)
+    try:
+        with console.progress(err, None, f"{target.name}: watching for {spelled(seconds)}") as step:
+            watched = await watch(client, asked, seconds, step=step)
+    finally:
+        await client.aclose()
+    return findings_of(watched, config, seconds)
 
 
 def _proxy(network: Network, target: TargetConfig) -> str:

@@ -27,6 +27,8 @@ class Finding(msgspec.Struct, frozen=True):
     text: str
     config: tuple[str, ...] = ()
     """Lines of the target's configuration that answer it."""
+    poll: tuple[str, ...] = ()
+    """Lines of section ``poll``."""
 
 
 Examine = Callable[[Facts], Finding | None]

@@ -13,11 +13,13 @@ from typing import Final
 
 import msgspec
 
-from exporter.cloud import TimeFormat, format_time
+from exporter.cloud import TimeFormat
 from exporter.commands.doctor.answers import RawJob, RawPage
-from exporter.commands.doctor.asking import Asker, AskEvents, StoppedError, Unanswered
+from exporter.commands.doctor.asking import StoppedError, Unanswered
+from exporter.commands.doctor.depth import DepthQuestions
 from exporter.commands.doctor.facts import CountFact, Facts, FormatFact, as_utc, lacks_zone
-from exporter.config import Config, TargetConfig, zone
+from exporter.commands.doctor.questions import NO_JOBS, STEPS
+from exporter.config import zone
 from exporter.errors import ExporterError
 from exporter.units import MINUTE, SECOND
 
@@ -29,38 +31,18 @@ JOB_TYPES: Final = ("AUDITION", "ASYNC_JOB", "WEBSOCKET", "PRELOAD")
 _LIMITS: Final = (100, 50, 20, 10)
 _BEYOND: Final = 1000
 """A ``limit`` larger than is documented."""
-_NO_JOBS: Final = 946_684_800_000
-"""A second of the year 2000, in which no job was created."""
 _AHEAD: Final = 10 * MINUTE
 """A record that is newer than the API's clock by more has another zone."""
 _QUARTER: Final = 15 * MINUTE
 """Zones differ by multiples of this."""
 _SMALL: Final = 10
 """Records of a page when their number does not matter."""
-_STEPS: Final = 9
-"""Requests to find the deepest offset or the oldest record, at most."""
 _PAGES: Final = 3
 """Of the whole list, for the shares of fields, classes and voices."""
 
 
-class Interview:
+class Interview(DepthQuestions):
     """Asks about one target."""
-
-    def __init__(
-        self,
-        config: Config,
-        target: TargetConfig,
-        asker: Asker,
-        events: AskEvents,
-        step: Callable[[str], None] = lambda _: None,
-    ) -> None:
-        """``step`` is called with the name of what is asked next."""
-        self.facts = Facts(target=target, config=config)
-        self._asker = asker
-        self._events = events
-        self._step = step
-        self._known: RawJob | None = None
-        """A record with a time, from the middle of the first page."""
 
     async def run(self) -> Facts:
         """Ask everything that can be asked."""
@@ -142,7 +124,7 @@ class Interview:
         facts.style = configured if configured in usable else usable[0]
 
     async def _format(self, style: TimeFormat) -> FormatFact:
-        past = await self._between(_NO_JOBS, _NO_JOBS + SECOND, style, limit=1)
+        past = await self._between(NO_JOBS, NO_JOBS + SECOND, style, limit=1)
         if isinstance(past, Unanswered):
             return FormatFact("refused" if past.by_rule else "unknown")
         if past.jobs:
@@ -172,22 +154,6 @@ class Interview:
         shifts = [-round(configured.total_seconds()) * SECOND, 0, seems, -8 * HOUR]
         shifts += [hours * HOUR for hours in range(-14, 13)]
         return [shift for shift in dict.fromkeys(shifts) if newest + shift <= now + _AHEAD]
-
-    async def _between(
-        self, since: int | None, until: int | None, style: TimeFormat | None = None, **pairs: object
-    ) -> RawPage | Unanswered:
-        style = style or self.facts.style
-        if style is not None:
-            if since is not None:
-                pairs["create_since"] = format_time(since, style, up=False)
-            if until is not None:
-                pairs["create_until"] = format_time(until, style, up=True)
-        return await self._asker.list(**pairs)
-
-    def _middle(self) -> int | None:
-        """A time in the middle of the first page, by which bounds find records; ``None`` without any."""
-        read = None if self._known is None else as_utc(self._known)
-        return None if read is None or self.facts.style is None else read + (self.facts.shift or 0)
 
     async def _visibility(self) -> None:
         facts = self.facts
@@ -222,7 +188,7 @@ class Interview:
             return
         shift = facts.shift or 0
         since, until = times[len(times) // 3] + shift, times[2 * len(times) // 3] + shift
-        for _ in range(_STEPS):
+        for _ in range(STEPS):
             whole = await self._between(since, until, limit=self._page())
             if isinstance(whole, Unanswered) or len(whole.jobs) < len(facts.first.jobs) or until <= since:
                 break
@@ -230,10 +196,6 @@ class Interview:
         one = await self._between(since, until, limit=1)
         if isinstance(whole, RawPage) and isinstance(one, RawPage) and len(whole.jobs) > 1:
             facts.counted = CountFact(len(whole.jobs), whole.count, one.count)
-
-    def _page(self) -> int:
-        """The ``limit`` that is accepted."""
-        return next(limit for limit, got in self.facts.limits.items() if isinstance(got, int))
 
     async def _offset(self) -> None:
         """Behind a bound that new jobs are beyond: the third record, or the third page?"""
@@ -251,84 +213,6 @@ class Interview:
             facts.offset_unit = "records"
         elif not set(later) & set(base):
             facts.offset_unit = "pages"
-
-    async def _depth(self) -> None:
-        """The deepest offset that is accepted; at the end of the list is its oldest or newest record."""
-        facts = self.facts
-        if not facts.first.jobs:
-            return
-        ends = [time for job in facts.first.jobs if (time := as_utc(job)) is not None]
-        facts.deepest = len(facts.first.jobs) - 1
-        total = facts.first.count or 0
-        if facts.offset_unit in (None, "records") and facts.more and total > len(facts.first.jobs) + 1:
-            last = await self._at(total - 2)
-            if last:
-                facts.deepest = total - 2
-                ends += [time for job in last if (time := as_utc(job)) is not None]
-            else:
-                await self._cap(total - 2)
-        if ends and facts.capped_at is None and await self._is_beyond(ends):
-            facts.capped_at, facts.cap_counted = total, True
-        whole = facts.deepest >= total - 2 and bool(total) and facts.capped_at is None
-        if ends and facts.order == "oldest first":
-            facts.oldest, facts.newest = min(ends), max(ends) if whole else None
-        elif ends:
-            facts.newest = max(ends)
-            facts.oldest = min(ends) if whole or facts.more is False else await self._oldest()
-
-    async def _is_beyond(self, ends: list[int]) -> bool:
-        """Is there a job behind the last one that offsets lead to?"""
-        facts = self.facts
-        if facts.style is None or not facts.first.count or facts.deepest != facts.first.count - 2:
-            return False
-        shift = facts.shift or 0
-        if facts.order == "newest first":
-            beyond = await self._between(_NO_JOBS, min(ends) + shift - 2 * SECOND, limit=1)
-        elif facts.order == "oldest first":
-            beyond = await self._between(max(ends) + shift + MINUTE, self._asker.now_ms(), limit=1)
-        else:
-            return False
-        return isinstance(beyond, RawPage) and bool(beyond.jobs)
-
-    async def _at(self, offset: int) -> tuple[RawJob, ...]:
-        # New jobs must not move it: those of the newest page and before stay. A whole page, as a few
-        # more may be listed of its newest second.
-        times = [time for job in self.facts.first.jobs if (time := as_utc(job)) is not None]
-        newest = max(times, default=None)
-        bounded = self.facts.style is not None and self.facts.order == "newest first" and newest is not None
-        until = (newest or 0) + (self.facts.shift or 0) if bounded else None
-        answer = await self._between(None, until, limit=self._page(), offset=offset)
-        if isinstance(answer, Unanswered):
-            self.facts.cap_refused |= answer.by_rule
-            return ()
-        return answer.jobs
-
-    async def _cap(self, empty: int) -> None:
-        """Between which offsets records end, though ``count`` says that there are more."""
-        low = self.facts.deepest or 0
-        for step in range(_STEPS):
-            usual = [cap - 1 for cap in (1000, 10_000) if low < cap - 1 < empty and step < 2]
-            middle = usual[0] if usual else (low + empty) // 2
-            if not low < middle < empty:
-                break
-            low, empty = (middle, empty) if await self._at(middle) else (low, middle)
-        self.facts.deepest, self.facts.capped_at = low, empty
-
-    async def _oldest(self) -> int | None:
-        """Halving time, where no offset leads there: to within a day or so."""
-        facts = self.facts
-        if facts.style is None or facts.newest is None:
-            return None
-        shift, begin = facts.shift or 0, _NO_JOBS
-        some = facts.newest + shift
-        for power in range(_STEPS):
-            at = some - (1 << power) * DAY
-            answer = await self._between(begin, at, limit=1)
-            if isinstance(answer, Unanswered):
-                return None
-            if not answer.jobs:
-                return at - shift
-        return None
 
     # --- single jobs, filters, records -------------------------------------------------------------------
 
@@ -391,7 +275,7 @@ PARTS: Final[dict[str, Callable[[Interview], Awaitable[None]]]] = {
     "bounds": Interview._bounds,
     "count": Interview._count,
     "offset": Interview._offset,
-    "deep offsets": Interview._depth,
+    "deep offsets": Interview.ask_depth,
     "lookups": Interview._lookups,
     "filters": Interview._filters,
     "records": Interview._sample,

@@ -44,6 +44,10 @@ def print_report(report: Report, console: Console) -> None:
         console.print(Text(f"\nconfiguration of target {report.target}, to add or correct:", style="bold"))
         for line in lines:
             console.print(Text(f"    {line}"))
+    if poll := tuple(line for finding in report.findings for line in finding.poll):
+        console.print(Text("\nconfiguration, section poll:", style="bold"))
+        for line in poll:
+            console.print(Text(f"    {line}"))
     verdict = Text("usable", style="green") if report.usable else Text("not usable", style="bold red")
     console.print(Text.assemble(f"\n{report.target}: ", verdict, "\n"))
 

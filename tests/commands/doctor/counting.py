@@ -7,6 +7,7 @@ configuration file.
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -44,8 +45,8 @@ class SimulatedClock(FakeClock):
         self._time.now = value / SECOND
 
 
-def config_of(tmp_path: Path, lines: Iterable[str]) -> Config:
-    """The configuration of a target with these lines added, from its file."""
+def config_of(tmp_path: Path, lines: Iterable[str], poll: str = "") -> Config:
+    """The configuration of a target with these lines added, and this one of ``poll``, from its file."""
     target: dict[str, Any] = {
         "name": "t",
         "region": "cn-north-4",
@@ -55,23 +56,29 @@ def config_of(tmp_path: Path, lines: Iterable[str]) -> Config:
         "rate_limit": 50,
         "auth": {"aksk": {"access_key": ACCESS_KEY, "secret_key": SECRET_KEY}},
     }
-    text = yaml.safe_dump({"poll": POLL, "targets": [target]}, sort_keys=False)
+    section = {**POLL, **(yaml.safe_load(poll) or {})} if poll else POLL
+    text = yaml.safe_dump({"poll": section, "targets": [target]}, sort_keys=False)
     path = tmp_path / "exporter.yaml"
     path.write_text(text + "".join(f"  {line}\n" for line in lines))
     return load_config(path)
 
 
 def difference(
-    cloud: SimulatedCloud, lines: Iterable[str], tmp_path: Path, *, jobs_per_minute: float = 300.0
+    cloud: SimulatedCloud,
+    lines: Iterable[str],
+    tmp_path: Path,
+    *,
+    jobs_per_minute: float = 300.0,
+    poll: str = "",
 ) -> str:
     """Where the counts and the truth differ; empty where they do not. ``cloud`` has no jobs yet."""
-    config = config_of(tmp_path, lines)
+    config = config_of(tmp_path, lines, poll)
     settings = config.targets[0]
     client = cloud.client(settings)
     trust_count = {"auto": None, "true": True, "false": False}[settings.trust_count]
     harness = TargetHarness(
         client,
-        quick_store(tmp_path / "books.db"),
+        quick_store(Path(tempfile.mkdtemp(dir=tmp_path)) / "books.db"),
         SimulatedClock(cloud.time),
         PollSettings(
             interval=config.poll.interval,

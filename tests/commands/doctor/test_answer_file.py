@@ -99,7 +99,7 @@ def test_no_secret_and_no_id_of_the_answers_stands_in_the_file(tmp_path: Path) -
     assert len(json.loads(written.splitlines()[1])["body"]["data"]) == 100
 
 
-def test_an_id_is_the_same_within_a_file_and_another_in_the_next(tmp_path: Path) -> None:
+def test_an_id_is_the_same_within_one_file_only(tmp_path: Path) -> None:
     """So that a job can be followed through the answers, and not found by guessing."""
     files = []
     for name in ("one", "two"):

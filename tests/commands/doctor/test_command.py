@@ -56,7 +56,7 @@ def test_findings_are_json_for_machines(config: Path) -> None:
     ended = run(f"--config.file={config}", "--json", "--target=t")
     report = json.loads(ended.stdout)["targets"][0]
     assert (report["target"], report["usable"], ended.returncode) == ("t", True, 0)
-    assert {"name", "verdict", "text", "config"} == set(report["findings"][0])
+    assert {"name", "verdict", "text", "config", "poll"} == set(report["findings"][0])
 
 
 def test_an_unusable_target_ends_with_one(cloud: str, tmp_path: Path) -> None:
@@ -129,6 +129,8 @@ def test_ctrl_c_ends_cleanly(tmp_path: Path) -> None:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            # A shell lets what it starts in the background ignore the signal.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         faults = f"{cloud}/simulator/faults"
         wait_for("the request that hangs", lambda: json.loads(get(faults) or "")["faults"] == [] or None)
@@ -146,3 +148,44 @@ def test_the_exporter_itself_loads_neither_doctor_nor_rich() -> None:
     modules = set(loaded.stdout.split())
     assert "exporter.app" in modules
     assert not modules & {"rich", "exporter.commands.console", "exporter.commands.doctor"}
+
+
+def test_what_was_saved_is_played_back_by_the_simulator(config: Path, tmp_path: Path) -> None:
+    """From the one program to the other, by a file."""
+    file = tmp_path / "answers.jsonl"
+    first = json.loads(run(f"--config.file={config}", "--json", f"--save={file}").stdout)
+    with simulator(tmp_path, f"--from={file}") as played:
+        second = json.loads(run(f"--config.file={write_config(tmp_path, played)}", "--json").stdout)
+    verdicts = [
+        [
+            (it["name"], it["verdict"], it["config"])
+            for it in report["targets"][0]["findings"]
+            if it["name"] != "failures"  # a template may be of another class
+        ]
+        for report in (first, second)
+    ]
+    assert verdicts[0] == verdicts[1]
+
+
+def test_a_file_that_cannot_be_written_is_an_error_in_one_line(config: Path, tmp_path: Path) -> None:
+    """And nothing half-written is left."""
+    ended = run(f"--config.file={config}", "--json", f"--save={tmp_path / 'no' / 'folder'}")
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("metastudio-tts-exporter: cannot write")
+    assert ended.stderr.count("\n") == 1
+
+
+def test_watching_adds_its_findings(config: Path) -> None:
+    """Ten seconds of it."""
+    ended = run(f"--config.file={config}", "--json", "--watch=10s")
+    names = [it["name"] for it in json.loads(ended.stdout)["targets"][0]["findings"]]
+    assert names[-4:] == ["late records", "vanished records", "changed labels", "final states"]
+    assert ended.returncode == 0
+
+
+@pytest.mark.parametrize("time", ["5", "1s", "25h", "m", "-5m"])
+def test_a_wrong_time_to_watch_is_a_wrong_flag(time: str) -> None:
+    """Exit code 2, and an example."""
+    ended = run(f"--watch={time}")
+    assert ended.returncode == 2
+    assert "such as 5m" in ended.stderr

@@ -63,7 +63,7 @@ def _both(one: Corner, other: Corner) -> Corner:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("corner", pairs())
-def test_a_pair_of_corners_is_counted_exactly_or_called_unusable(corner: Corner, tmp_path: Path) -> None:
+def test_a_pair_of_corners_is_exact_or_called_unusable(corner: Corner, tmp_path: Path) -> None:
     """Doctor sees an hour of jobs; the exporter counts new ones with the lines that doctor proposed."""
     findings = SimulatedCloud(corner.options, corner.world).findings()
     reasons = [finding.text for finding in findings.values() if finding.verdict == "unusable"]

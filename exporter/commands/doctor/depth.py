@@ -1,0 +1,95 @@
+"""How deep the list can be read: the deepest offset, where it ends, the oldest and the newest record."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from exporter.commands.doctor.answers import RawJob, RawPage
+from exporter.commands.doctor.asking import Unanswered
+from exporter.commands.doctor.facts import as_utc
+from exporter.commands.doctor.questions import NO_JOBS, STEPS, Questions
+from exporter.units import MINUTE, SECOND
+
+_DAY: Final = 1440 * MINUTE
+
+
+class DepthQuestions(Questions):
+    """Asks for what lies behind the first page."""
+
+    async def ask_depth(self) -> None:
+        """The deepest offset that is accepted; at the end of the list is its oldest or newest record."""
+        facts = self.facts
+        if not facts.first.jobs:
+            return
+        ends = [time for job in facts.first.jobs if (time := as_utc(job)) is not None]
+        facts.deepest = len(facts.first.jobs) - 1
+        total = facts.first.count or 0
+        if facts.offset_unit in (None, "records") and facts.more and total > len(facts.first.jobs) + 1:
+            last = await self._at(total - 2)
+            if last:
+                facts.deepest = total - 2
+                ends += [time for job in last if (time := as_utc(job)) is not None]
+            else:
+                await self._cap(total - 2)
+        if ends and facts.capped_at is None and await self._is_beyond(ends):
+            facts.capped_at, facts.cap_counted = total, True
+        whole = facts.deepest >= total - 2 and bool(total) and facts.capped_at is None
+        if ends and facts.order == "oldest first":
+            facts.oldest, facts.newest = min(ends), max(ends) if whole else None
+        elif ends:
+            facts.newest = max(ends)
+            facts.oldest = min(ends) if whole or facts.more is False else await self._oldest()
+
+    async def _is_beyond(self, ends: list[int]) -> bool:
+        """Is there a job behind the last one that offsets lead to?"""
+        facts = self.facts
+        if facts.style is None or not facts.first.count or facts.deepest != facts.first.count - 2:
+            return False
+        shift = facts.shift or 0
+        if facts.order == "newest first":
+            beyond = await self._between(NO_JOBS, min(ends) + shift - 2 * SECOND, limit=1)
+        elif facts.order == "oldest first":
+            beyond = await self._between(max(ends) + shift + MINUTE, self._asker.now_ms(), limit=1)
+        else:
+            return False
+        return isinstance(beyond, RawPage) and bool(beyond.jobs)
+
+    async def _at(self, offset: int) -> tuple[RawJob, ...]:
+        # New jobs must not move it: those of the newest page and before stay. A whole page, as a few
+        # more may be listed of its newest second.
+        times = [time for job in self.facts.first.jobs if (time := as_utc(job)) is not None]
+        newest = max(times, default=None)
+        bounded = self.facts.style is not None and self.facts.order == "newest first" and newest is not None
+        until = (newest or 0) + (self.facts.shift or 0) if bounded else None
+        answer = await self._between(None, until, limit=self._page(), offset=offset)
+        if isinstance(answer, Unanswered):
+            self.facts.cap_refused |= answer.by_rule
+            return ()
+        return answer.jobs
+
+    async def _cap(self, empty: int) -> None:
+        """Between which offsets records end, though ``count`` says that there are more."""
+        low = self.facts.deepest or 0
+        for step in range(STEPS):
+            usual = [cap - 1 for cap in (1000, 10_000) if low < cap - 1 < empty and step < 2]
+            middle = usual[0] if usual else (low + empty) // 2
+            if not low < middle < empty:
+                break
+            low, empty = (middle, empty) if await self._at(middle) else (low, middle)
+        self.facts.deepest, self.facts.capped_at = low, empty
+
+    async def _oldest(self) -> int | None:
+        """Halving time, where no offset leads there: to within a day or so."""
+        facts = self.facts
+        if facts.style is None or facts.newest is None:
+            return None
+        shift, begin = facts.shift or 0, NO_JOBS
+        some = facts.newest + shift
+        for power in range(STEPS):
+            at = some - (1 << power) * _DAY
+            answer = await self._between(begin, at, limit=1)
+            if isinstance(answer, Unanswered):
+                return None
+            if not answer.jobs:
+                return at - shift
+        return None

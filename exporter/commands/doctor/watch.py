@@ -1,0 +1,187 @@
+"""``--watch``: lists the last minutes again and again, and sees how records appear, change and vanish.
+
+Reads as the exporter does, by its own reader, with the lines that doctor proposed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Final
+
+import msgspec
+
+from exporter.cloud import Client
+from exporter.commands.doctor.findings import Finding, differs, not_known, ok
+from exporter.config import Config, TargetConfig, spelled
+from exporter.errors import ExporterError
+from exporter.ledger import FINAL_STATES, Record
+from exporter.polling import PageMemory, Reader, Window
+from exporter.units import MINUTE, SECOND
+
+_LOOK_BACK: Final = 10 * MINUTE
+"""Jobs created so long before the start are watched, too."""
+_PAUSE: Final = 5.0
+"""Seconds between two listings, at least."""
+_ROUNDED: Final = SECOND
+"""A time may be shown later than it was by so much."""
+_PATIENCE: Final = 120.0
+_SETTINGS: Final = ("project_id", "time_format", "time_zone", "trust_count")
+
+
+class Watched(msgspec.Struct):
+    """What was seen."""
+
+    listings: int = 0
+    jobs: int = 0
+    latest: int | None = None
+    """Milliseconds from the creation of the latest record to its listing, at most; or none was late."""
+    late: int = 0
+    vanished: int = 0
+    relabelled: int = 0
+    went_back: int = 0
+    """From a final state to another one."""
+    failed: str = ""
+    """Why the last listing was not complete."""
+
+
+class Watcher:
+    """Compares each listing with the one before."""
+
+    def __init__(self) -> None:
+        self.watched = Watched()
+        self._before: dict[str, Record] = {}
+        self._begun: int | None = None
+        """When the listing before began, on the API's clock."""
+        self._gone: set[str] = set()
+        self._odd: dict[str, set[str]] = {"relabelled": set(), "went_back": set()}
+
+    def compare(self, records: Iterable[Record], begun: int, ended: int, since: int) -> None:
+        """One more complete listing of what was created from ``since`` on."""
+        listed = {record.job_id: record for record in records if record.job_id is not None}
+        watched = self.watched
+        watched.listings += 1
+        watched.jobs += len([job_id for job_id in listed if job_id not in self._before])
+        for job_id, record in listed.items():
+            known = self._before.get(job_id)
+            if known is not None:
+                self._changed(job_id, known, record)
+            elif self._begun is not None and (record.create_time or begun) < self._begun - _ROUNDED:
+                watched.late += 1
+                watched.latest = max(watched.latest or 0, ended - (record.create_time or begun))
+        for job_id, known in self._before.items():
+            if job_id not in listed and (known.create_time or 0) > since + _ROUNDED:
+                self._gone.add(job_id)
+        watched.vanished = len(self._gone)
+        self._before = {**self._before, **listed}
+        for job_id in self._gone:
+            self._before.pop(job_id, None)
+        self._begun = begun
+
+    def _changed(self, job_id: str, known: Record, now: Record) -> None:
+        if (known.job_type, known.tts_service_enum) != (now.job_type, now.tts_service_enum):
+            self._odd["relabelled"].add(job_id)
+        if known.job_state in FINAL_STATES and now.job_state != known.job_state:
+            self._odd["went_back"].add(job_id)
+        self.watched.relabelled = len(self._odd["relabelled"])
+        self.watched.went_back = len(self._odd["went_back"])
+
+
+def with_proposed(target: TargetConfig, lines: Iterable[str]) -> TargetConfig:
+    """The target with those of our own lines that change how it is asked."""
+    proposed = {key: text.strip('"') for key, _, text in (line.partition(": ") for line in lines)}
+    changes: dict[str, str | bool] = {key: proposed[key] for key in _SETTINGS if key in proposed}
+    if "time_filters" in proposed:
+        changes["time_filters"] = proposed["time_filters"] == "true"
+    return msgspec.structs.replace(target, **changes)
+
+
+async def watch(
+    client: Client,
+    target: TargetConfig,
+    seconds: float,
+    *,
+    step: Callable[[str], None] = lambda _: None,
+    monotonic: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> Watched:
+    """List again and again for so long. An error ends it, and is in the result."""
+    trust_count = {"auto": None, "true": True, "false": False}[target.trust_count]
+    reader = Reader(client, PageMemory(trust_count), split_by_type=target.filters.job_type is None)
+    watcher = Watcher()
+    try:
+        for _ in range(2):  # the API's clock is known after two answers
+            await reader.probe(monotonic() + _PATIENCE, time_filters=target.time_filters)
+        since = (client.clock.now_ms() or 0) - _LOOK_BACK
+        end = monotonic() + seconds
+        while monotonic() < end:
+            began = monotonic()
+            begun = client.clock.now_ms() or 0
+            until = (client.clock.latest_ms() or begun) + 2 * SECOND
+            window, deadline = Window(since, until), monotonic() + _PATIENCE
+            if target.time_filters:
+                records = await _listing(reader, window, deadline)
+            else:
+                records = await _whole_list(reader, window, deadline)
+            watcher.compare(records, begun, client.clock.latest_ms() or begun, since)
+            step(f"{watcher.watched.jobs} jobs")
+            await sleep(max(0.0, _PAUSE - (monotonic() - began)))
+    except ExporterError as error:
+        watcher.watched.failed = str(error)
+    return watcher.watched
+
+
+async def _listing(reader: Reader, window: Window, deadline: float) -> list[Record]:
+    """Everything in the window, in parts where it is too much for one. Raises ExporterError."""
+    result = await reader.read(window, deadline)
+    if result.error is not None:
+        raise result.error
+    if result.complete:
+        return result.inside
+    middle = (window.since + window.until) // 2 // SECOND * SECOND
+    if middle <= window.since:
+        raise ExporterError(f"a second of the list cannot be read completely: {result.reason}")
+    halves = Window(window.since, middle), Window(middle, window.until)
+    return [record for half in halves for record in await _listing(reader, half, deadline)]
+
+
+async def _whole_list(reader: Reader, window: Window, deadline: float) -> list[Record]:
+    """What is in the window, of an API without time filters. Raises ExporterError."""
+    result = await reader.read_everything(window.until, deadline)
+    if result.error is not None or not result.complete:
+        raise result.error or ExporterError(f"the list cannot be read completely: {result.reason}")
+    return [record for record in result.inside if (record.create_time or 0) >= window.since]
+
+
+def findings_of(watched: Watched, config: Config, seconds: float) -> tuple[Finding, ...]:
+    """What was seen, judged."""
+    if not watched.jobs:
+        why = watched.failed or "no job was listed"
+        return (not_known("late records", why),)
+    seen = f"{watched.jobs} jobs in {watched.listings} listings over {spelled(seconds)}"
+    return (
+        _late(watched, config, seen),
+        _odd("vanished records", watched.vanished, seen, "they stay counted once they were seen"),
+        _odd("changed labels", watched.relabelled, seen, "the first label counts"),
+        _odd("final states", watched.went_back, seen, "the first final state counts", "changed"),
+    )
+
+
+def _late(watched: Watched, config: Config, seen: str) -> Finding:
+    overlap = config.poll.overlap
+    if watched.latest is None:
+        return ok("late records", f"none of {seen}: poll.overlap ({spelled(overlap)}) is enough")
+    latest = watched.latest / SECOND
+    needed = -(-2 * latest // 60) * 60  # twice what was seen: it was not the latest ever
+    text = f"{watched.late} of {seen}, up to {latest:.0f} s after their creation"
+    if needed <= overlap:
+        return ok("late records", f"{text}: poll.overlap ({spelled(overlap)}) is enough")
+    finding = differs("late records", f"{text}: poll.overlap is {spelled(overlap)}, propose twice the latest")
+    return msgspec.structs.replace(finding, poll=(f"overlap: {spelled(needed)}",))
+
+
+def _odd(name: str, number: int, seen: str, then: str, what: str = "") -> Finding:
+    if not number:
+        return ok(name, f"none of {seen}")
+    return differs(name, f"{number}{f' {what}' if what else ''} of {seen}: {then}, nothing to configure")
