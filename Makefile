@@ -13,7 +13,7 @@ export PYTHONDONTWRITEBYTECODE =
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo check test test-lowest lint bench bench-scrape bench-hostile soak docs dashboards manifests lock image-test tools clean
+.PHONY: help demo check test test-lowest lint bench bench-scrape bench-targets bench-hostile soak docs dashboards manifests lock image-test tools clean
 
 help:
 	@echo "make demo   run the exporter against the bundled simulator"
@@ -23,6 +23,7 @@ help:
 	@echo "make lint   ruff, layers of packages, mypy"
 	@echo "make bench  run the benchmarks of docs/benchmarks.md (ten minutes)"
 	@echo "make bench-scrape  what a scrape costs, beside a Go exporter and nginx (three minutes; see docs/benchmarks.md)"
+	@echo "make bench-targets  what 1 to 1,000 targets cost (fifteen minutes; see docs/benchmarks.md)"
 	@echo "make bench-hostile  what hostile clients cost (needs prometheus; fifteen minutes; see docs/security.md)"
 	@echo "make soak   ten simulated days of a million jobs each, with faults (half an hour; see docs/proof.md)"
 	@echo "make docs   write docs/metrics.md and exporter.schema.json again"
@@ -69,6 +70,9 @@ bench: $(VENV)/dev-installed
 bench-scrape: $(VENV)/dev-installed
 	$(BIN)/python -m benchmarks.scrape
 	$(BIN)/python -m benchmarks.scrape.poll
+
+bench-targets: $(VENV)/dev-installed
+	$(BIN)/python -m benchmarks.targets
 
 bench-hostile: $(VENV)/dev-installed
 	$(BIN)/python -m benchmarks.hostile

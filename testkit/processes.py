@@ -166,8 +166,9 @@ def simulator(tmp_path: Path, *flags: str, module: str = "exporter.simulator") -
 class Exporter:
     """The exporter as a process that may be killed and started again on the same store."""
 
-    def __init__(self, config: Path, tmp_path: Path) -> None:
+    def __init__(self, config: Path, tmp_path: Path, module: str = "exporter") -> None:
         self.config = config
+        self._module = module
         self._tmp_path = tmp_path
         self.port = free_port()
         self.process: Process | None = None
@@ -177,7 +178,7 @@ class Exporter:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self, *flags: str) -> None:
-        arguments = ["-m", "exporter", f"--config.file={self.config}"]
+        arguments = ["-m", self._module, f"--config.file={self.config}"]
         arguments += [f"--web.listen-address=127.0.0.1:{self.port}", *flags]
         self.process = Process(arguments, self._tmp_path / "exporter.log")
 

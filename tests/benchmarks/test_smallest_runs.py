@@ -13,6 +13,7 @@ from benchmarks.scrape import __main__ as scrape
 from benchmarks.scrape import data
 from benchmarks.scrape import poll as scrape_poll
 from benchmarks.scrape.servers import SERVERS
+from benchmarks.targets import __main__ as targets
 from tests.conftest import Tool
 
 Printed = pytest.CaptureFixture[str]
@@ -91,6 +92,20 @@ def test_the_benchmark_of_scrapes_during_a_poll_runs(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(scrape_poll, "AWAY_SECONDS", 600)
     monkeypatch.setattr(scrape_poll, "PAUSE", 0.0)
     assert scrape_poll.run(tmp_path).scrapes > 0
+
+
+@pytest.mark.e2e
+def test_the_benchmark_of_targets_runs(monkeypatch: pytest.MonkeyPatch, capsys: Printed) -> None:
+    monkeypatch.setattr(targets, "PLAN", targets.Plan(0.0, 0.5, 0.5))
+    monkeypatch.setattr(targets, "INTERVAL", 1)
+    monkeypatch.setattr(targets, "SCRAPE_EVERY", 0.5)
+    monkeypatch.setenv("PYTHONPYCACHEPREFIX", "")  # the benchmark sets it: it is set back afterwards
+    monkeypatch.setenv("PROBE_FILE", "")
+    called_with(monkeypatch, "--targets=2")
+    targets.main()
+    out = capsys.readouterr().out
+    assert "\n| 2, 1 s |" in out
+    assert '"targets":2' in out
 
 
 @pytest.mark.e2e

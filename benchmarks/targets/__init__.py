@@ -1,0 +1,1 @@
+"""What many targets cost one exporter."""
