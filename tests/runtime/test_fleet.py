@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ssl
 import threading
 from collections.abc import AsyncIterator
@@ -219,3 +220,20 @@ def test_a_start_reports_every_target_that_cannot_go_on(tmp_path: Path) -> None:
     with pytest.raises(ReloadError) as refused:
         asyncio.run(scene())
     assert [line.split("'")[1] for line in refused.value.problems] == list("tuvwx")
+
+
+def test_searches_for_cycles_leave_out_what_was_loaded(tmp_path: Path) -> None:
+    """At a start and after a reload; at the end nothing is left out any more."""
+
+    def collected(stage: Stage) -> bool:
+        return any(found is stage.fleet.targets for found in gc.get_objects())
+
+    async def scene() -> None:
+        t = of_target("t")
+        async with running(tmp_path, replace(CONFIG, targets=(t,))) as stage:
+            assert not collected(stage)
+            await stage.fleet.reconfigure(replace(CONFIG, targets=(replace(t, rate_limit=2.0),)))
+            assert not collected(stage)
+        assert collected(stage)
+
+    asyncio.run(scene())

@@ -7,6 +7,7 @@ import ssl
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Final, Self
 
@@ -38,7 +39,7 @@ class Connections:
         self._transport = transport
         self._timeouts = timeouts
         self._tls: ssl.SSLContext | None = None
-        self._builder = _new_client(httpx.AsyncBaseTransport(), timeouts)
+        self._builder = _request_builder(**timeouts.as_dict())
         self._idle: dict[Proxy | None, list[httpx.AsyncClient]] = {}
         self._closed = False
 
@@ -117,6 +118,12 @@ class Connections:
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
+
+
+@cache
+def _request_builder(**timeouts: float | None) -> httpx.AsyncClient:
+    """Makes requests and sends none, so that all targets can share it."""
+    return _new_client(httpx.AsyncBaseTransport(), httpx.Timeout(**timeouts))
 
 
 def _new_client(transport: httpx.AsyncBaseTransport, timeouts: httpx.Timeout) -> httpx.AsyncClient:
