@@ -85,7 +85,7 @@ CLOCKS_SET_BACK = datetime(2026, 10, 25, 1, tzinfo=UTC).timestamp()
 """In Europe/Berlin."""
 LATE_NEIGHBOURS = {"kind": "appear", "probability": 0.1, "seconds": 40.0}
 DRIFT = {"kind": "drift", "probability": 0.1, "seconds": 40.0}
-CHANGES = [{"kind": "regress", "probability": 0.1}, {"kind": "relabel", "probability": 0.1}]
+CHANGES = [{"kind": "regress", "probability": 0.5}, {"kind": "relabel", "probability": 0.5}]
 
 
 def balanced(samples: Samples) -> bool:
