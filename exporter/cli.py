@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import logging
 import os
 import platform
@@ -251,6 +252,9 @@ def _run(
             redactor=redactor,
         )
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, app.reloads.request)
+        # Code and configuration live until the end: the search for garbage, which holds everything up, need
+        # not look at them each time. Targets are not made yet, because a reload may end them.
+        gc.freeze()
         await app.run(stop_event())
 
     # Until it has a handler, the signal for a reload must not end the program.

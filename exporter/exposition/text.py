@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from functools import cache, lru_cache
 from itertools import accumulate
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from prometheus_client.exposition import generate_latest as generate_prometheus
 from prometheus_client.metrics_core import Metric as Family
@@ -49,12 +49,10 @@ Around = tuple[str, str]
 """What stands before and behind the first label's value in a line, up to its number."""
 
 
-class Block(NamedTuple):
-    """One source's lines of one family."""
-
-    samples: str
-    created: str = ""
-    """0.0.4 has ``_created`` in a family of its own, which must not come between the others' samples."""
+Block = tuple[str, str]
+"""One source's lines of one family: its samples; and its ``_created`` samples, which 0.0.4 has in a family of
+their own. A plain tuple, because Python's search for garbage passes over those.
+"""
 
 
 def write_block(metric: Metric[Any], source: Any, form: Format, created: float | None = None) -> Block:  # noqa: ANN401
@@ -80,16 +78,16 @@ def write_block(metric: Metric[Any], source: Any, form: Format, created: float |
         if counts_from is not None:
             before, after = _around(f"{metric.family}_created", metric.labels)(values[1:])
             into.append(f"{before}{first}{after}{floatToGoString(counts_from)}\n")
-    return Block("".join(lines), "".join(created_lines))
+    return "".join(lines), "".join(created_lines)
 
 
 def write_family(metric: Metric[Any], blocks: Iterable[Block], form: Format) -> list[str]:
     """The whole family: metadata once, then every source's lines; nothing when there are none."""
     blocks = tuple(blocks)
-    text = [block.samples for block in blocks if block.samples]
+    text = [samples for samples, _ in blocks if samples]
     if text:
         text.insert(0, write_metadata(metric.family, metric.help, metric.type, form))
-    created = [block.created for block in blocks if block.created]
+    created = [lines for _, lines in blocks if lines]
     if created:
         text += [write_metadata(f"{metric.family}_created", metric.help, "gauge", form), *created]
     return text
