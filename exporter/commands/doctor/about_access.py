@@ -25,6 +25,10 @@ def access(facts: Facts) -> Finding:
 
 def credentials(facts: Facts) -> Finding:
     """Where they come from, and when they end."""
+    if facts.refused:
+        return unusable("credentials", f"{facts.source}: refused, or not there; see access")
+    if facts.stopped:
+        return not_known("credentials", f"{facts.source}: not tried")
     if facts.expiry is None:
         return ok("credentials", facts.source)
     ends = datetime.fromtimestamp(facts.expiry, UTC)
@@ -39,7 +43,7 @@ def project(facts: Facts) -> Finding:
         return ok("project", facts.project_id)
     return differs(
         "project",
-        f"{facts.project_id}, found by the region's name: named, it saves a request at each start",
+        f"{facts.project_id}, found with the credentials or by the region's name: it may be named",
         f'project_id: "{facts.project_id}"',
     )
 
@@ -93,6 +97,8 @@ def isolation(facts: Facts) -> Finding:
 
 def visibility(facts: Facts) -> Finding:
     """What this identity sees: an empty list is a healthy answer, and looks like a quiet account."""
+    if facts.stopped and not facts.first.jobs:
+        return not_known("visibility", "not asked")
     if facts.first.jobs and not facts.some:
         many = "" if facts.first.count is None else f" (count: {facts.first.count})"
         return ok("visibility", f"this identity sees jobs{many}; when they were created cannot be asked")

@@ -174,7 +174,7 @@ def count(facts: Facts) -> Finding:
             lines = () if _needs_count(facts) else ("trust_count: auto",)
             return differs("count", "it is right: trusting it saves requests", *lines)
         return ok("count", "the number of records that match")
-    if counted.count == counted.count_of_one and counted.count > counted.records:
+    if min(counted.count, counted.count_of_one or 0) > counted.records:
         text = f"{counted.count} for {counted.records} records: it does not respect the time filters"
     elif counted.count_of_one == 1:
         text = "the number of records on the page"

@@ -194,7 +194,10 @@ class Interview(DepthQuestions):
                 break
             until = (since + until) // 2
         one = await self._between(since, until, limit=1)
-        if isinstance(whole, RawPage) and isinstance(one, RawPage) and len(whole.jobs) > 1:
+        if not isinstance(whole, RawPage) or not isinstance(one, RawPage):
+            return
+        seen_whole = len(whole.jobs) < len(facts.first.jobs) or facts.more is False
+        if len(whole.jobs) > 1 and seen_whole:
             facts.counted = CountFact(len(whole.jobs), whole.count, one.count)
 
     async def _offset(self) -> None:

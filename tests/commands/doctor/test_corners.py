@@ -120,6 +120,16 @@ def test_wrong_keys_are_tried_once() -> None:
     assert len(cloud.requests) == 1
     assert findings["access"].verdict is Verdict.UNUSABLE
     assert "401" in findings["access"].text
+    assert findings["credentials"].verdict is Verdict.UNUSABLE
+    assert findings["visibility"].verdict is Verdict.NOT_KNOWN
+
+
+def test_a_project_that_is_not_allowed_is_no_empty_account() -> None:
+    """The keys are good: 403 says so, and nothing is said of what they would see."""
+    findings = SimulatedCloud().findings(project_id="another")
+    assert "403" in findings["access"].text
+    assert findings["credentials"].verdict is Verdict.NOT_KNOWN
+    assert findings["visibility"].verdict is Verdict.NOT_KNOWN
 
 
 def test_a_failing_answer_costs_its_own_finding_only() -> None:
@@ -136,3 +146,28 @@ def test_throttling_is_noticed() -> None:
     cloud = SimulatedCloud()
     cloud.simulation.faults.add(Fault(kind="throttle", times=2), cloud.time.now)
     assert cloud.findings(rate_limit=4.0)["throttling"].config == ("rate_limit: 2",)
+
+
+def test_a_second_fuller_than_a_page_says_nothing_of_count() -> None:
+    """Its records cannot all be seen, so none are missing."""
+    cloud = SimulatedCloud(rate=0.0, hours=0.0)
+    for _ in range(400):
+        cloud.world.add(created=NOON - 1000, finished=NOON - 900)
+    assert cloud.findings()["count"].verdict is Verdict.NOT_KNOWN
+
+
+@pytest.mark.parametrize("order", ["newest", "oldest"])
+def test_a_busy_list_that_is_asked_slowly_looks_the_same(order: str) -> None:
+    """Ten new jobs a second, two seconds between questions: no page is where it was."""
+    findings = SimulatedCloud({"order": order}, rate=600.0, hours=0.2).findings(rate_limit=1.0)
+    judged = {name: it.verdict for name, it in findings.items() if name != "failures"}
+    assert set(judged.values()) == {Verdict.OK}, judged
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 5])
+def test_a_handful_of_jobs_is_enough_not_to_be_wrong(jobs: int) -> None:
+    """What they do not show is not known."""
+    cloud = SimulatedCloud(rate=0.0, hours=0.0)
+    for number in range(jobs):
+        cloud.world.add(created=NOON - 1000 - 7 * number, finished=NOON - 900)
+    assert {it.verdict for it in cloud.findings().values()} <= {Verdict.OK, Verdict.NOT_KNOWN}
