@@ -17,7 +17,7 @@ from weakref import ref
 from exporter.exposition import catalog
 from exporter.exposition.api_stats import ApiView
 from exporter.exposition.catalog import Metric
-from exporter.exposition.gzip import NO_BODY, Chunk, ChunkedText, EncodedBody
+from exporter.exposition.gzip import NO_BODY, Chunk, ChunkedText, EncodedBody, Piece, piece_of
 from exporter.exposition.samples import ProcessView
 from exporter.exposition.text import Block, Format, select, write_block, write_family
 from exporter.ledger import TargetView
@@ -27,6 +27,10 @@ S = TypeVar("S", TargetView, ApiView, ProcessView)
 
 Wanted = tuple[Format, bool]
 """A format, and whether it is compressed."""
+
+
+Pieces = tuple[tuple[Piece, str], ...]
+"""One source's blocks (``text.Block``) of every metric, the large ones as chunks."""
 
 
 class Sources(NamedTuple):
@@ -47,10 +51,11 @@ class _Table(Generic[S]):
     created: Callable[[S], float | None]
     """When a source's counters began (Unix seconds), as far as that is known."""
 
-    def write(self, source: S, form: Format, *, show_created: bool) -> tuple[Block, ...]:
+    def write(self, source: S, form: Format, *, show_created: bool) -> Pieces:
         """One source's lines of every metric."""
         created = self.created(source) if show_created else None
-        return tuple(write_block(metric, source, form, created) for metric in self.metrics)
+        blocks = (write_block(metric, source, form, created) for metric in self.metrics)
+        return tuple((piece_of(samples), others) for samples, others in blocks)
 
     def write_one(self, metric: Metric[S], source: S, form: Format, *, show_created: bool) -> Block:
         return write_block(metric, source, form, self.created(source) if show_created else None)
@@ -81,7 +86,7 @@ class _Written(NamedTuple):
     """One table in one format."""
 
     sources: tuple[Any, ...] = ()
-    blocks: tuple[tuple[Block, ...], ...] = ()
+    blocks: tuple[Pieces, ...] = ()
     """Per source, per metric."""
     text: ChunkedText = ChunkedText()
 
@@ -141,6 +146,9 @@ class Edition:
             self._bodies[form] = body if body and _all_same(body.texts, texts) else EncodedBody(texts)
         for form, compressed in self._wanted:
             self._bodies[form].prepare(compressed=compressed)
+        for form, tables in self._written.items():
+            if (form, False) not in self._wanted:
+                _keep_compressed(tables)
 
     def _tables(self, form: Format) -> Sequence[_Written]:
         return self._written.get(form, _NOTHING)
@@ -157,7 +165,10 @@ class Edition:
         for table, sources, written in zip(_TABLES, self.sources, self._tables(form), strict=True):
             for place, metric in enumerate(table.metrics):
                 if any(name.startswith(metric.family) for name in names):
-                    blocks = [of_source[place] for of_source in written.blocks] or [
+                    blocks = [
+                        (_text(of_source[place][0]), of_source[place][1]) for of_source in written.blocks
+                    ]
+                    blocks = blocks or [
                         table.write_one(metric, source, form, show_created=self.show_created)
                         for source in sources
                     ]
@@ -183,6 +194,19 @@ def _cut(table: _Table[Any], written: _Written, before: _Written, form: Format) 
         return before.text
     families = zip(table.metrics, zip(*written.blocks, strict=True), strict=False)
     return ChunkedText((write_family(metric, blocks, form) for metric, blocks in families), before.text)
+
+
+def _keep_compressed(tables: Iterable[_Written]) -> None:
+    """Drop the text of what is a chunk by itself: nobody asks for it, and no neighbour needs it."""
+    for written in tables:
+        for pieces in written.blocks:
+            for piece, _ in pieces:
+                if isinstance(piece, Chunk):
+                    piece.keep_compressed()
+
+
+def _text(piece: Piece) -> str:
+    return piece.plain.decode() if isinstance(piece, Chunk) else piece
 
 
 def _all_same(some: Sequence[object], others: Sequence[object]) -> bool:

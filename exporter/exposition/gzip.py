@@ -22,6 +22,12 @@ from exporter.exposition.checksum import Crc
 CHUNK: Final = 32_768
 """Characters from which a chunk ends: as far as DEFLATE looks back, so little is lost by beginning anew."""
 
+ALONE: Final = 16_384
+"""Characters from which a block is a chunk by itself, whose text is not kept for its neighbours' sake.
+
+Half of ``CHUNK`` costs little in compression.
+"""
+
 LEVEL: Final = 4
 """Half the time of level 6 for an eighth more bytes."""
 
@@ -67,13 +73,23 @@ class Chunk:
         self.blocks = ()
 
 
+Piece = str | Chunk
+"""A block of text; or a large one that is a chunk already."""
+
+
+def piece_of(block: str) -> Piece:
+    """A large block as a chunk: where it alone is kept, compressed, its text is not."""
+    return Chunk((block,)) if len(block) >= ALONE else block
+
+
 class ChunkedText:
     """A text made of families of blocks. Chunks equal to those of ``before`` are taken from there."""
 
-    def __init__(self, families: Iterable[Sequence[str]] = (), before: ChunkedText | None = None) -> None:
+    def __init__(self, families: Iterable[Sequence[Piece]] = (), before: ChunkedText | None = None) -> None:
         known = {} if before is None else {chunk.blocks: chunk for chunk in before.chunks}
         self.chunks: tuple[Chunk, ...] = tuple(
-            known.get(blocks) or Chunk(blocks) for blocks in _cut(families)
+            found if isinstance(found, Chunk) else known.get(found) or Chunk(found)
+            for found in _cut(families)
         )
 
 
@@ -137,7 +153,7 @@ class EncodedBody:
 NO_BODY: Final = EncodedBody(())
 
 
-def _cut(families: Iterable[Sequence[str]]) -> Iterator[tuple[str, ...]]:
+def _cut(families: Iterable[Sequence[Piece]]) -> Iterator[tuple[str, ...] | Chunk]:
     """Chunks of at least ``CHUNK`` characters, where there are so many.
 
     A large family begins a chunk of its own: then a block that grows by a digit moves no border beyond its
@@ -146,10 +162,16 @@ def _cut(families: Iterable[Sequence[str]]) -> Iterator[tuple[str, ...]]:
     blocks: list[str] = []
     size = 0
     for family in families:
-        if blocks and sum(map(len, family)) >= CHUNK:
+        if blocks and sum(map(_length, family)) >= CHUNK:
             yield tuple(blocks)
             blocks, size = [], 0
         for block in family:
+            if isinstance(block, Chunk):
+                if blocks:
+                    yield tuple(blocks)
+                    blocks, size = [], 0
+                yield block
+                continue
             blocks.append(block)
             size += len(block)
             if size >= CHUNK:
@@ -157,3 +179,8 @@ def _cut(families: Iterable[Sequence[str]]) -> Iterator[tuple[str, ...]]:
                 blocks, size = [], 0
     if blocks:
         yield tuple(blocks)
+
+
+def _length(piece: Piece) -> int:
+    """At least so many characters."""
+    return ALONE if isinstance(piece, Chunk) else len(piece)

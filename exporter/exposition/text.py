@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from functools import cache, lru_cache
 from itertools import accumulate
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from prometheus_client.exposition import generate_latest as generate_prometheus
 from prometheus_client.metrics_core import Metric as Family
@@ -55,6 +55,10 @@ their own. A plain tuple, because Python's search for garbage passes over those.
 """
 
 
+P = TypeVar("P")
+"""What stands for a text: itself, or what was made of it."""
+
+
 def write_block(metric: Metric[Any], source: Any, form: Format, created: float | None = None) -> Block:  # noqa: ANN401
     """``created``: when the source's counters began (Unix seconds), for ``_created`` samples."""
     counts_from = created if metric.type != "gauge" else None
@@ -81,10 +85,10 @@ def write_block(metric: Metric[Any], source: Any, form: Format, created: float |
     return "".join(lines), "".join(created_lines)
 
 
-def write_family(metric: Metric[Any], blocks: Iterable[Block], form: Format) -> list[str]:
+def write_family(metric: Metric[Any], blocks: Iterable[tuple[P, str]], form: Format) -> list[P | str]:
     """The whole family: metadata once, then every source's lines; nothing when there are none."""
     blocks = tuple(blocks)
-    text = [samples for samples, _ in blocks if samples]
+    text: list[P | str] = [samples for samples, _ in blocks if samples]
     if text:
         text.insert(0, write_metadata(metric.family, metric.help, metric.type, form))
     created = [lines for _, lines in blocks if lines]

@@ -23,7 +23,7 @@ from exporter.exposition.gzip import Chunk
 from exporter.exposition.render import WANTED_SECONDS, Exposition
 from exporter.exposition.text import Block, Format, write_block
 from exporter.ledger.snapshot import TargetView
-from tests.exposition.views import PROCESS, bare_view, full_api
+from tests.exposition.views import PROCESS, bare_view, full_api, full_view
 
 NAMES = ("a", "b", "c")
 COUNTED_UNTIL = "metastudio_exporter_last_complete_poll_timestamp_seconds"
@@ -241,6 +241,37 @@ def test_without_a_thread_text_is_made_all_the_same(monkeypatch: pytest.MonkeyPa
             monkeypatch.setattr(threading.Thread, "start", refuse)
             assert await stage.scrape() == all_at(1)
             assert await stage.scrape(names=frozenset([COUNTED_UNTIL])) == all_at(1)
+
+    asyncio.run(run())
+
+
+def test_large_blocks_are_kept_compressed_where_nobody_asks_for_plain_text(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They are most of the text. Who asks for it later, or for a part of it, gets the same."""
+    name = "metastudio_tts_job_failures_total"
+    classes = tuple(f"class_{number}_{'x' * 40}" for number in range(20))
+
+    async def read(exposition: Exposition, *names: str, compressed: bool) -> bytes:
+        parts = await exposition.scrape(Format.PROMETHEUS, frozenset(names), compressed=compressed)
+        body = b"".join((*parts.shared, parts.fresh))
+        return gzip.decompress(body) if compressed else body
+
+    async def run() -> None:
+        async with running(monkeypatch) as stage:
+            views = [msgspec.structs.replace(full_view(name), classes=classes) for name in NAMES]
+            stage.publisher.exchange(NAMES, views)
+            text = await read(stage.exposition, compressed=True)
+            large = [found for found in gc.get_objects() if isinstance(found, Chunk) and not found.blocks]
+            assert sum(found.size for found in large) > len(text) / 2
+            assert await read(stage.exposition, name, compressed=True) in text
+            assert await read(stage.exposition, name, compressed=False) in text
+            assert await read(stage.exposition, compressed=False) == text
+            stage.publisher.publish(msgspec.structs.replace(views[1], last_complete_poll=None))
+            changed = text.replace(f'{COUNTED_UNTIL}{{target="b"}} 1.700000000875e+09\n'.encode(), b"")
+            assert len(changed) < len(text)
+            assert await read(stage.exposition, compressed=True) == changed
+            assert await read(stage.exposition, compressed=False) == changed
 
     asyncio.run(run())
 
