@@ -245,7 +245,7 @@ def test_without_a_thread_text_is_made_all_the_same(monkeypatch: pytest.MonkeyPa
     asyncio.run(run())
 
 
-def test_large_blocks_are_kept_compressed_where_nobody_asks_for_plain_text(
+def test_large_blocks_are_kept_compressed_unless_text_is_asked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """They are most of the text. Who asks for it later, or for a part of it, gets the same."""
