@@ -27,9 +27,10 @@ from exporter.log import drain
 logger = logging.getLogger(__name__)
 
 DEFAULT_LISTEN: Final = ":10047"
-DEFAULT_CONFIG: Final = Path("exporter.yaml")
 DRAIN_SECONDS: Final = 1.0
 """How long the end waits for standard error to take the last log lines."""
+INTERRUPTED: Final = 130
+"""Exit code after Ctrl-C, as of a shell; serving ends with 0."""
 MAX_REQUESTS: Final = 40
 """As in node_exporter."""
 
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"metastudio-tts-exporter: {line}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        return 0
+        return 0 if command in (serve, _demo, _simulate) else INTERRUPTED
     finally:
         drain(DRAIN_SECONDS)
 
@@ -76,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_serve_flags(parser)
     parser.set_defaults(
         run=serve,
-        config_file=DEFAULT_CONFIG,
+        config_file=arguments.DEFAULT_CONFIG,
         listen_addresses=None,
         telemetry_path="/metrics",
         log_level="info",
@@ -105,14 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_config_flag(doctor)
     arguments.add_doctor_flags(doctor)
     doctor.set_defaults(run=_doctor)
-    classify = commands.add_parser("classify", help="what the rules make of failure messages")
-    _add_config_flag(classify)
-    arguments.add_classify_flags(classify)
-    classify.set_defaults(run=_classify)
-    verify = commands.add_parser("verify", help="compare the past with what was counted")
-    _add_config_flag(verify)
-    arguments.add_verify_flags(verify)
-    verify.set_defaults(run=_verify)
+    arguments.add_commands(commands, _add_config_flag)
     healthcheck = commands.add_parser("healthcheck", help="exit 0 if the exporter on this machine answers")
     _add_listen_flag(healthcheck)
     healthcheck.add_argument("--url", metavar="URL", help="ask there instead; the path may be left out")
@@ -296,45 +290,6 @@ def _doctor(flags: argparse.Namespace) -> int:
         raise ExporterError("--endpoint goes with --region; with a configuration, it says where to ask")
     return doctor(
         DoctorFlags(**{name: getattr(flags, name) for name in DoctorFlags._fields}),
-        environ=os.environ,
-        out=sys.stdout,
-        err=sys.stderr,
-    )
-
-
-def _classify(flags: argparse.Namespace) -> int:
-    from exporter.commands.classify import ClassifyFlags, classify
-
-    if (flags.file is None) == (flags.since is None):
-        raise ExporterError(
-            "give either a FILE of messages (- for standard input), or --since 24h to ask the API"
-        )
-    if flags.since is None and (flags.target is not None or flags.until is not None):
-        raise ExporterError("--target and --until go with --since: they ask the API")
-    return classify(
-        ClassifyFlags(
-            config_file=flags.config_file,
-            config_given=flags.config_file != DEFAULT_CONFIG,
-            file=flags.file,
-            target=flags.target,
-            since=flags.since,
-            until=flags.until,
-            explain=flags.explain,
-            compare=flags.compare,
-            top=flags.top,
-            as_json=flags.as_json,
-        ),
-        environ=os.environ,
-        out=sys.stdout,
-        err=sys.stderr,
-    )
-
-
-def _verify(flags: argparse.Namespace) -> int:
-    from exporter.commands.verify.command import VerifyFlags, verify_past
-
-    return verify_past(
-        VerifyFlags(flags.config_file, flags.target, flags.since, flags.until, flags.as_json),
         environ=os.environ,
         out=sys.stdout,
         err=sys.stderr,

@@ -1,15 +1,42 @@
-"""Flags of the commands that ask the API: they import nothing, as every start reads them."""
+"""The commands that ask the API: their flags, and what runs those that look at the past.
+
+Imports nothing of these before one is run, as every start reads the flags.
+"""
 
 from __future__ import annotations
 
 import argparse
+import os
 import re
+import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from exporter.errors import ExporterError
+
+DEFAULT_CONFIG: Final = Path("exporter.yaml")
+
+USUAL_LABELS: Final = {"job": "metastudio-tts", "instance": "localhost:10047"}
+"""Of series that Prometheus scrapes, if it is configured as the guide has it."""
 _WATCH: Final = re.compile("([1-9][0-9]{0,4})([smh])")
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600}
 _LONGEST: Final = 86_400
+
+
+def add_commands(
+    commands: argparse._SubParsersAction[Any], add_config_flag: Callable[[argparse.ArgumentParser], None]
+) -> None:
+    """Add them all, each with what runs it."""
+    for name, summary, add_flags, run in (
+        ("classify", "what the rules make of failure messages", _add_classify_flags, _classify),
+        ("verify", "compare the past with what was counted", _add_verify_flags, _verify),
+        ("backfill", "write past jobs as samples to import", _add_backfill_flags, _backfill),
+    ):
+        parser = commands.add_parser(name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter)
+        add_config_flag(parser)
+        add_flags(parser)
+        parser.set_defaults(run=run)
 
 
 def add_doctor_flags(parser: argparse.ArgumentParser) -> None:
@@ -55,14 +82,13 @@ def _watch_time(text: str) -> float:
     return float(seconds)
 
 
-def add_classify_flags(parser: argparse.ArgumentParser) -> None:
+def _add_classify_flags(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Shows how many failure messages fall into which class by the configured rules, and proposes rules"
         " for those that no rule knows. A failure is classified once, when it is counted: so do this"
         " before the first start. Messages come from a file or standard input, one a line (plain text, or"
         " records of the API as JSON lines), or with --since from the API."
     )
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = """examples:
   metastudio-tts-exporter classify messages.txt
   metastudio-tts-exporter classify --target production --since 24h
@@ -80,14 +106,13 @@ def add_classify_flags(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(file=None, explain=False, compare=None, top=20, as_json=False)
 
 
-def add_verify_flags(parser: argparse.ArgumentParser) -> None:
+def _add_verify_flags(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Lists a past stretch again and compares it with what the store says was counted: by state, failure"
         " class, type and service, and by the ids of the jobs. May run beside the exporter, as the same user:"
         " it changes nothing, and takes at most half of rate_limit. Exit code 0: equal, or every difference"
         " has a cause; 1: something is unexplained."
     )
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = """examples:
   metastudio-tts-exporter verify --since 24h
   metastudio-tts-exporter verify --target production --since 2026-01-30 --until 2026-01-31 --json
@@ -95,6 +120,47 @@ def add_verify_flags(parser: argparse.ArgumentParser) -> None:
     _add_past_flags(parser, required=True)
     parser.add_argument("--json", dest="as_json", action="store_true", help="the result as JSON")
     parser.set_defaults(as_json=False)
+
+
+def _add_backfill_flags(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Writes past jobs as samples with timestamps, one a minute by time of creation, up to where live"
+        " counting began: created, finished, failures, text length, synthesized characters. Jobs that live"
+        " counting has are left out, and every series ends with 0, so that increase() across the seam is"
+        " right. A run that was stopped goes on where it was, with the same command and -o."
+    )
+    parser.epilog = """examples:
+  metastudio-tts-exporter backfill --since 30d -o past.om --label instance=exporter:10047
+  promtool tsdb create-blocks-from openmetrics past.om /var/lib/prometheus/data
+
+  metastudio-tts-exporter backfill --since 7d -o past.txt --format victoriametrics
+  curl -X POST --data-binary @past.txt http://localhost:8428/api/v1/import/prometheus
+"""
+    _add_past_flags(parser, required=True)
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="(default: standard output)")
+    parser.add_argument(
+        "--format", dest="form", choices=("openmetrics", "victoriametrics"), help="(default: openmetrics)"
+    )
+    parser.add_argument(
+        "--label",
+        dest="labels",
+        type=_label,
+        action="append",
+        metavar="NAME=VALUE",
+        help="a label that Prometheus adds to the live series, repeatable"
+        " (default: job=metastudio-tts and instance=localhost:10047)",
+    )
+    parser.add_argument(
+        "--allow-recent", dest="recent", action="store_true", help="also the last three hours, if asked for"
+    )
+    parser.set_defaults(output=None, form="openmetrics", labels=[], recent=False)
+
+
+def _label(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if equals and re.fullmatch("[a-zA-Z_][a-zA-Z0-9_]*", name) and not name.startswith("__") and value:
+        return name, value
+    raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE, such as instance=exporter:10047")
 
 
 def _add_past_flags(parser: argparse.ArgumentParser, *, required: bool) -> None:
@@ -113,3 +179,62 @@ def _positive(text: str) -> int:
     if text.isascii() and text.isdecimal() and 0 < int(text) <= 1_000_000:
         return int(text)
     raise argparse.ArgumentTypeError(f"{text!r} is not a number such as 20")
+
+
+def _classify(flags: argparse.Namespace) -> int:
+    from exporter.commands.classify import ClassifyFlags, classify
+
+    if (flags.file is None) == (flags.since is None):
+        raise ExporterError(
+            "give either a FILE of messages (- for standard input), or --since 24h to ask the API"
+        )
+    if flags.since is None and (flags.target is not None or flags.until is not None):
+        raise ExporterError("--target and --until go with --since: they ask the API")
+    return classify(
+        ClassifyFlags(
+            config_file=flags.config_file,
+            config_given=flags.config_file != DEFAULT_CONFIG,
+            file=flags.file,
+            target=flags.target,
+            since=flags.since,
+            until=flags.until,
+            explain=flags.explain,
+            compare=flags.compare,
+            top=flags.top,
+            as_json=flags.as_json,
+        ),
+        environ=os.environ,
+        out=sys.stdout,
+        err=sys.stderr,
+    )
+
+
+def _verify(flags: argparse.Namespace) -> int:
+    from exporter.commands.verify.command import VerifyFlags, verify_past
+
+    return verify_past(
+        VerifyFlags(flags.config_file, flags.target, flags.since, flags.until, flags.as_json),
+        environ=os.environ,
+        out=sys.stdout,
+        err=sys.stderr,
+    )
+
+
+def _backfill(flags: argparse.Namespace) -> int:
+    from exporter.commands.backfill.command import BackfillFlags, backfill
+
+    return backfill(
+        BackfillFlags(
+            flags.config_file,
+            flags.target,
+            flags.since,
+            flags.until,
+            flags.output,
+            flags.form,
+            tuple({**USUAL_LABELS, **dict(flags.labels)}.items()),
+            flags.recent,
+        ),
+        environ=os.environ,
+        out=sys.stdout,
+        err=sys.stderr,
+    )

@@ -7,7 +7,7 @@ from exporter.exposition.api_stats import ApiMetrics, ApiView, FailedRequest
 from exporter.exposition.publisher import Publisher
 from exporter.exposition.render import Exposition, process_view
 from exporter.exposition.samples import JOB_STATES, ProcessView
-from exporter.exposition.text import Format
+from exporter.exposition.text import Format, bound_label
 
 __all__ = [
     "JOB_STATES",
@@ -18,5 +18,6 @@ __all__ = [
     "Format",
     "ProcessView",
     "Publisher",
+    "bound_label",
     "process_view",
 ]

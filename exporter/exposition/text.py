@@ -156,6 +156,11 @@ def _histogram(
 
 
 @lru_cache
+def bound_label(bound: float) -> str:
+    """A bucket's upper bound as the label ``le`` has it."""
+    return str(floatToGoString(bound))
+
+
 def _bounds(bounds: tuple[float, ...], per_unit: int) -> tuple[str, ...]:
     """Values of ``le``."""
     return (*(floatToGoString(bound / per_unit) for bound in bounds), "+Inf")

@@ -22,6 +22,7 @@ from exporter.ledger.record import (
     OPEN_STATES,
     OTHER,
     PROCESSING,
+    SUCCEED,
     TTS_SERVICES,
     UNKNOWN,
     WAITING,
@@ -35,7 +36,7 @@ from exporter.ledger.record import (
 from exporter.ledger.settings import LedgerSettings
 from exporter.ledger.snapshot import LastPoll, TargetView, take_snapshot
 from exporter.ledger.stored import StoredLedger, configured_buckets, open_ledger
-from exporter.ledger.totals import Exemplar, Histogram, documented_label_sets
+from exporter.ledger.totals import Exemplar, Histogram, LabelSets, documented_label_sets
 from exporter.ledger.watermarks import Watermarks, floor_second
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "OPEN_STATES",
     "OTHER",
     "PROCESSING",
+    "SUCCEED",
     "TTS_SERVICES",
     "UNCOUNTED",
     "UNDATED",
@@ -62,6 +64,7 @@ __all__ = [
     "JobGauges",
     "JobsQuery",
     "LabelSet",
+    "LabelSets",
     "LastPoll",
     "Ledger",
     "LedgerSettings",

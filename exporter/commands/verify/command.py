@@ -23,23 +23,12 @@ from exporter.commands.past import (
     read_past,
     spell_time,
 )
-from exporter.commands.verify.compare import (
-    EXPIRED,
-    Cause,
-    Count,
-    Difference,
-    MinuteCell,
-    MinuteComparison,
-    group,
-)
+from exporter.commands.verify.cells import MinuteCell, cell_of, cells_of
+from exporter.commands.verify.compare import Cause, Difference, MinuteComparison, group
 from exporter.config import Config, TargetConfig
 from exporter.errors import ExporterError
 from exporter.ledger import (
-    FAILED,
-    FINAL_STATES,
-    IDS_MASK,
     OTHER,
-    UNCOUNTED,
     Anomaly,
     LabelSet,
     Record,
@@ -48,7 +37,7 @@ from exporter.ledger import (
     totals,
 )
 from exporter.runtime import classifier, ledger_scope
-from exporter.store import CountedPast, MinuteCount, StoredPast
+from exporter.store import CountedPast, StoredPast
 from exporter.units import MINUTE, SECOND, milliseconds
 
 _SHOWN: Final = 40
@@ -229,34 +218,13 @@ class Verifier:
         return records, counted, minute
 
     def _minute(self, number: int, records: Iterable[Record], counted: CountedPast) -> MinuteComparison:
-        listed = group(
-            (self._cell(record), record) for record in records if record.job_id not in counted.open_jobs
-        )
+        ended = (record for record in records if record.job_id not in counted.open_jobs)
+        listed = group((cell_of(record, self._fit, self._classify), record) for record in ended)
         cells = cells_of(counted.minutes.get(number, {}))
         return MinuteComparison(number, cells, listed, late_records=self._late_records)
 
-    def _cell(self, record: Record) -> MinuteCell:
-        """Where the exporter would count it now. An open job that the store does not know as open expired."""
-        label_set: LabelSet = (record.job_type, record.tts_service_enum)
-        if label_set not in self._known:
-            label_set = OTHER, OTHER
-        state = record.job_state if record.job_state in FINAL_STATES else EXPIRED
-        return MinuteCell(*label_set, state, self._classify(record.fail_msg) if state == FAILED else "")
-
-
-def cells_of(minute: Mapping[tuple[str, str, str, str], MinuteCount]) -> dict[MinuteCell, Count]:
-    """What the store counted in a minute; those given up are one cell for each label set."""
-    cells: dict[MinuteCell, Count] = {}
-    for (job_type, service, state, detail), count in minute.items():
-        if detail == UNCOUNTED:
-            continue
-        final = state in FINAL_STATES
-        cell = MinuteCell(job_type, service, state if final else EXPIRED, detail if state == FAILED else "")
-        before = cells.get(cell, Count(0, 0))
-        known = before.ids is not None and count.ids is not None
-        ids = ((before.ids or 0) + (count.ids or 0)) & IDS_MASK if known else None
-        cells[cell] = Count(before.jobs + count.jobs, ids)
-    return cells
+    def _fit(self, label_set: LabelSet) -> LabelSet:
+        return label_set if label_set in self._known else (OTHER, OTHER)
 
 
 def _by_minute(records: Iterable[Record]) -> dict[int, list[Record]]:

@@ -1,7 +1,7 @@
 """Compares what was counted of one minute with what is listed of it now, and says why the two differ.
 
-Pure. A *cell* is one (type, service, state, class) of a minute. The store keeps for each how many jobs ended,
-and the sum of their ids (``id_number``): where that differs by few jobs, it says which ones.
+Pure. The store keeps for each cell (``cells.py``) how many jobs ended, and the sum of their ids
+(``id_number``): where that differs by few jobs, it says which ones.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from enum import StrEnum
 from itertools import combinations
 from typing import Final, NamedTuple
 
-from exporter.ledger import FAILED, FINAL_STATES, IDS_MASK, LabelSet, Record, id_number
+from exporter.commands.verify.cells import EXPIRED, Count, MinuteCell
+from exporter.ledger import FAILED, FINAL_STATES, IDS_MASK, Record, id_number
 
-EXPIRED: Final = "expired"
-"""State of a cell of jobs that were given up, whatever the reason."""
 NAMED: Final = 3
 """Jobs at most that a sum of ids is taken apart into."""
 _SEARCHED: Final = 400
@@ -31,32 +30,6 @@ class Cause(StrEnum):
     DELETED = "deleted"
     LABEL_CHANGED = "label_changed"
     UNEXPLAINED = "unexplained"
-
-
-class MinuteCell(NamedTuple):
-    """Labels of jobs of one minute."""
-
-    job_type: str
-    tts_service_enum: str
-    state: str
-    """A final one, or ``expired``."""
-    fail_class: str
-    """Of FAILED jobs; otherwise empty."""
-
-    @property
-    def label_set(self) -> LabelSet:
-        return self.job_type, self.tts_service_enum
-
-    def __str__(self) -> str:
-        return " ".join(filter(None, (self.job_type, self.tts_service_enum, self.state, self.fail_class)))
-
-
-class Count(NamedTuple):
-    """What was counted in a cell."""
-
-    jobs: int
-    ids: int | None
-    """The sum of their numbers; ``None`` where it is not known."""
 
 
 class Difference(NamedTuple):

@@ -1,0 +1,257 @@
+"""The command: which stretch, where it is kept meanwhile and written to, and what to do with the result."""
+
+from __future__ import annotations
+
+import shlex
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import BinaryIO, Final, NamedTuple, TextIO
+
+import msgspec
+
+from exporter import log
+from exporter.commands import console
+from exporter.commands.backfill.increments import Increments
+from exporter.commands.backfill.left_out import counted_live
+from exporter.commands.backfill.output import OutputFormat, step_of, write_samples
+from exporter.commands.backfill.spool import Spool
+from exporter.commands.past import (
+    IncompleteError,
+    Past,
+    PastJobs,
+    config_and_target,
+    past_jobs,
+    read_past,
+    spell_time,
+)
+from exporter.commands.verify.cells import cell_of
+from exporter.config import Config, TargetConfig
+from exporter.errors import ExporterError
+from exporter.ledger import LabelSets, Record, documented_label_sets
+from exporter.runtime import classifier, ledger_scope
+from exporter.store import StoredPast
+from exporter.units import MINUTE, SECOND
+
+RECENT: Final = 3 * 60 * MINUTE
+"""What is younger may still change, and Prometheus keeps it in memory: blocks must not reach into that."""
+
+
+class BackfillFlags(NamedTuple):
+    """Those of ``backfill``."""
+
+    config_file: Path
+    target: str | None
+    since: str
+    until: str | None
+    output: Path | None
+    form: OutputFormat = "openmetrics"
+    labels: tuple[tuple[str, str], ...] = ()
+    recent: bool = False
+    """Allow the last three hours."""
+
+
+def backfill(flags: BackfillFlags, *, environ: Mapping[str, str], out: TextIO, err: TextIO) -> int:
+    """0 when all is written, 1 when the API failed midway, 130 after Ctrl-C. Raises ExporterError."""
+    redactor = log.Redactor()
+    log.configure("error", "logfmt", err, redactor=redactor)
+    config, target = config_and_target(flags.config_file, flags.target, environ)
+    now = int(time.time() * SECOND)
+    stored = _stored(config, target)
+    past = stretch(flags, now, stored)
+    with _spool_folder(flags.output) as folder:
+        spool = Spool(folder, _purpose(flags, config, target), past)
+        past = Past(*spool.progress.past)
+        reader = BackfillReader(config, target, stored, spool, past)
+
+        async def read() -> bool:
+            rest = Past(spool.progress.reached, past.until)
+            async with past_jobs(config, target, environ, redactor) as jobs:
+                with console.bar(err, past.until - past.since, f"{target.name}: reading") as advance:
+                    advance(rest.since - past.since)
+                    async for made in reader.run(jobs, rest):
+                        advance(made)
+            return True
+
+        try:
+            if spool.progress.reached < past.until and console.run(read()) is None:
+                spool.save()
+                print(_resume(spool, flags), file=err)
+                return console.INTERRUPTED
+        except IncompleteError as error:
+            spool.save()
+            raise ExporterError(f"{error}\n{_resume(spool, flags)}") from error
+        spool.save()
+        try:
+            _write(spool, past, target, flags, out, err)
+        except KeyboardInterrupt:
+            print(_resume(spool, flags), file=err)
+            return console.INTERRUPTED
+        spool.remove()
+    print(_what_next(spool, past, target, flags), file=err)
+    return 0
+
+
+def stretch(flags: BackfillFlags, now: int, stored: StoredPast | None) -> Past:
+    """Up to where live counting begins. Raises ExporterError for what cannot be backfilled."""
+    recent = (now - RECENT) // MINUTE * MINUTE
+    baseline = (
+        None if stored is None or stored.ledger.watermarks is None else stored.ledger.watermarks.baseline
+    )
+    if flags.until is not None:
+        past = read_past(flags.since, flags.until, now)
+    else:
+        until = now // SECOND * SECOND if flags.recent else recent
+        until = until if baseline is None else min(until, baseline)
+        since = read_past(flags.since, None, now).since
+        if since >= until:
+            raise ExporterError(
+                f"--since ({spell_time(since)}) must be before {spell_time(until)}, where this would end:"
+                f" {'live counting began then' if until == baseline else 'the last three hours are left out'}"
+            )
+        past = Past(since, until)
+    if baseline is not None and past.until > baseline:
+        raise ExporterError(
+            f"live counting began at {spell_time(baseline)}: what came later is counted already;"
+            " leave out --until, or give one that is not later"
+        )
+    if past.until > recent and not flags.recent:
+        raise ExporterError(
+            f"--until ({spell_time(past.until)}) is within the last three hours: jobs may still change, and"
+            " Prometheus keeps that time in memory, where blocks must not reach; try again later, or give"
+            " --allow-recent"
+        )
+    since = past.since // MINUTE * MINUTE
+    return Past(since, past.until)
+
+
+def _stored(config: Config, target: TargetConfig) -> StoredPast | None:
+    """What is counted already; ``None`` before the first start. Raises StoreError."""
+    if not config.storage.sqlite_file.exists():
+        return None
+    return StoredPast(config.storage.sqlite_file, target.name, ledger_scope(target))
+
+
+class BackfillReader:
+    """Reads past jobs into a spool, without those that live counting has."""
+
+    def __init__(
+        self, config: Config, target: TargetConfig, stored: StoredPast | None, spool: Spool, past: Past
+    ) -> None:
+        filters = target.filters
+        documented = documented_label_sets(filters.job_type, filters.tts_service_enum)
+        seen = () if stored is None else stored.ledger.label_sets
+        self._fit = LabelSets(documented, seen, config.metrics.max_label_sets).fit
+        self._classify = classifier(config).classify
+        self._increments = Increments(config.metrics.text_length_buckets, self._classify, self._fit)
+        self._stored, self._spool, self._past = stored, spool, past
+        watermarks = None if stored is None else stored.ledger.watermarks
+        self._baseline = None if watermarks is None else watermarks.baseline
+
+    async def run(self, jobs: PastJobs, past: Past) -> AsyncIterator[float]:
+        """Yields the milliseconds read."""
+        waiting: list[Record] = []
+        begin = past.since
+        # The minute of the baseline is compared as a whole: jobs of after it are in the same counts.
+        last = -(-past.until // MINUTE) * MINUTE
+        async for piece in jobs.pieces(Past(past.since, last)):
+            waiting += piece.records
+            end = piece.window.until if piece.window.until == last else piece.window.until // MINUTE * MINUTE
+            if end > begin:
+                here = [record for record in waiting if (record.create_time or 0) < end]
+                waiting = [record for record in waiting if (record.create_time or 0) >= end]
+                self._take(Past(begin, end), here)
+                begin = end
+                self._spool.reached(min(end, past.until))
+            yield piece.window.until - piece.window.since
+
+    def _take(self, past: Past, records: list[Record]) -> None:
+        live: set[int] = set()
+        if self._stored is not None and self._baseline is not None:
+            counted = self._stored.read(*past)
+            cells = [(cell_of(record, self._fit, self._classify), record) for record in records]
+            live = counted_live(cells, self._baseline, counted)
+        progress = self._spool.progress
+        for place, record in enumerate(records):
+            created = record.create_time or 0
+            if created >= self._past.until:
+                continue
+            if place in live:
+                progress.left_out += 1
+                continue
+            progress.jobs += 1
+            step = min(step_of(created, self._past.since), self._last_step)
+            for key, amount in self._increments.of(record):
+                self._spool.add(key, step, amount)
+
+    @property
+    def _last_step(self) -> int:
+        return -(-(self._past.until - self._past.since) // MINUTE)
+
+
+def _write(
+    spool: Spool, past: Past, target: TargetConfig, flags: BackfillFlags, out: TextIO, err: TextIO
+) -> None:
+    labels = {**dict(flags.labels), "target": target.name}
+    with ExitStack() as opened:
+        advance = opened.enter_context(console.bar(err, max(1, len(spool.series())), "writing"))
+        whole = None if flags.output is None else opened.enter_context(console.whole_file(flags.output))
+        file: BinaryIO = whole or out.buffer
+        write_samples(spool, *past, labels, flags.form, file.write, advance)
+        file.flush()
+
+
+@contextmanager
+def _spool_folder(output: Path | None) -> Iterator[Path]:
+    if output is not None:
+        yield output.with_name(f".{output.name}.backfill")
+        return
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="metastudio-tts-backfill-")
+    except OSError as error:
+        raise ExporterError(f"backfill needs a temporary folder: set TMPDIR ({error})") from error
+    with folder as name:
+        yield Path(name) / "spool"
+
+
+def _purpose(flags: BackfillFlags, config: Config, target: TargetConfig) -> str:
+    """What the spool depends on: a run for something else begins anew."""
+    rules = [(rule.class_name, rule.match) for rule in config.fail_msg_classes]
+    settings = (
+        flags.since,
+        flags.until,
+        target.name,
+        target.endpoint,
+        ledger_scope(target),
+        config.metrics.text_length_buckets,
+        rules,
+        config.builtin_fail_msg_classes,
+    )
+    return msgspec.json.encode(settings).decode()
+
+
+def _resume(spool: Spool, flags: BackfillFlags) -> str:
+    reached = f"read up to {spell_time(spool.progress.reached)}"
+    if flags.output is None:
+        return f"{reached}; with -o FILE, the next run could go on from there"
+    return f"{reached}: the same command goes on from there"
+
+
+def _what_next(spool: Spool, past: Past, target: TargetConfig, flags: BackfillFlags) -> str:
+    progress = spool.progress
+    name = "FILE" if flags.output is None else shlex.quote(str(flags.output))
+    lines = [
+        f"{target.name}: {past}: {progress.jobs} jobs in {len(spool.series())} series,"
+        f" {progress.left_out} left out because live counting has them"
+    ]
+    if not spool.series():
+        return lines[0]
+    labels = ", ".join(f'{label}="{value}"' for label, value in flags.labels)
+    lines.append(f"the series have the labels {labels}: they must be those of the live ones (--label)")
+    if flags.form == "openmetrics":
+        lines.append(f"promtool tsdb create-blocks-from openmetrics {name} /path/to/prometheus/data")
+    else:
+        lines.append(f"curl -X POST --data-binary @{name} http://localhost:8428/api/v1/import/prometheus")
+    return "\n".join(lines)

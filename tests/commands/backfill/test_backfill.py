@@ -1,0 +1,196 @@
+"""What is written, what is left out, and what happens when a run is stopped.
+
+The rule R4 stands in docs/counting.md.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+from exporter.commands.backfill.command import BackfillFlags, stretch
+from exporter.commands.backfill.increments import Increments
+from exporter.commands.backfill.spool import Spool
+from exporter.commands.past import IncompleteError, Past
+from exporter.errors import ExporterError
+from exporter.ledger import Record
+from testkit.processes import ROOT, simulator, wait_for, write_config
+from testkit.world import MINUTE, SECOND
+from tests.commands.backfill.support import HOUR, WithPast
+from tests.fake_api import outage
+
+SAMPLE = re.compile(r"(\S+) (\d+) (\d+)(?:\.(\d\d\d))?")
+ENVIRON = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+
+
+def samples(written: bytes) -> dict[str, list[tuple[int, int]]]:
+    """By series: (milliseconds, value)."""
+    series: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for line in written.decode().splitlines():
+        if not line.startswith("#"):
+            name, value, seconds, part = SAMPLE.fullmatch(line).groups()  # type: ignore[union-attr]
+            series[name].append((int(seconds) * SECOND + int(part or 0), int(value)))
+    return series
+
+
+@pytest.fixture
+def past(tmp_path: Path) -> WithPast:
+    return WithPast(tmp_path)
+
+
+def test_each_series_ends_with_zero_where_live_counting_begins(past: WithPast) -> None:
+    """From 0, one sample a minute, ascending, and 0 a millisecond behind the last one."""
+    written, spool = past.backfill()
+    text = written.decode()
+    assert text.endswith("# EOF\n")
+    assert text.count("# TYPE ") == 5
+    for name, shown in samples(written).items():
+        times, values = [at for at, _ in shown], [value for _, value in shown]
+        assert times[:-2] == list(range(past.since, past.baseline, MINUTE)), name
+        assert times[-2:] == [past.baseline, past.baseline + 1]
+        assert values[0] == values[-1] == 0
+        assert values[:-1] == sorted(values[:-1])
+    assert spool.progress.left_out == sum(
+        (past.harness.api.jobs[name].create_time or 0) < past.baseline for name in past.live
+    )
+    assert spool.progress.left_out > 0
+    past.store.close()
+
+
+def test_series_of_a_family_stand_together(past: WithPast) -> None:
+    """As OpenMetrics wants it: a family once, a series once, buckets ascending."""
+    lines = past.backfill()[0].decode().splitlines()
+    names = [line.split("{")[0].split(" ")[-1] if line[0] != "#" else line.split()[2] for line in lines[:-1]]
+    families = [re.sub("_(total|bucket|sum|count)$", "", name) for name in names]
+    order = list(dict.fromkeys(families))
+    assert [family for family in order for _ in range(families.count(family))] == families
+    series = [line.split(" ")[0] for line in lines if line[0] != "#"]
+    assert len(list(itertools.groupby(series))) == len(set(series))
+    past.store.close()
+
+
+def test_a_run_goes_on_where_it_was_stopped(past: WithPast) -> None:
+    """And writes what one run would have written."""
+    whole, spool = past.backfill()
+    spool.remove()
+    past.harness.api.fail = lambda query: (
+        outage(query) if (query.until or 0) > past.since + 2 * HOUR else None
+    )
+    with pytest.raises(IncompleteError):
+        past.backfill()
+    spool = Spool(past.folder / "spool", "test", Past(past.since, past.baseline))
+    assert spool.progress.reached == past.since  # nothing was saved: as after a kill
+    past.harness.api.fail = lambda query: None
+    assert past.backfill()[0] == whole
+    spool.remove()
+    half, spool = past.backfill(until=past.since + HOUR)
+    assert half != whole
+    spool.progress.past = Past(past.since, past.baseline)
+    spool.save()
+    asked = len(past.harness.api.queries)
+    assert past.backfill()[0] == whole
+    assert all(
+        query.since is None or query.since < 10**12 or query.since >= past.since + HOUR - SECOND
+        for query in past.harness.api.queries[asked:]
+    )
+    past.store.close()
+
+
+def test_what_a_killed_run_wrote_last_is_dropped(tmp_path: Path) -> None:
+    """It would count twice."""
+    increments = Increments((50, 100), lambda text: text, lambda label_set: label_set)
+    spool = Spool(tmp_path / "spool", "p", Past(0, HOUR))
+    for key, amount in increments.of(Record("a", 0, "SUCCEED", "ASYNC_JOB", "TTS_LLM", 70)):
+        spool.add(key, 1, amount)
+    spool.save()
+    for file in (tmp_path / "spool").glob("*.steps"):
+        file.write_bytes(file.read_bytes() + b"1 1\n")
+    again = Spool(tmp_path / "spool", "p", Past(0, HOUR))
+    assert [list(again.steps(key)) for key in again.series()] == [
+        list(spool.steps(key)) for key in spool.series()
+    ]
+    assert sum(amount for key in again.series() for _, amount in again.steps(key)) == 1 + 2 + 70 + 1 + 1 + 70
+    assert Spool(tmp_path / "spool", "other", Past(0, HOUR)).series() == []
+
+
+NOW = 1_700_000_040_000
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "recent", "expected"),
+    [
+        ("24h", None, False, (NOW - 24 * HOUR, NOW - 3 * HOUR)),
+        ("24h", "5h", False, (NOW - 24 * HOUR, NOW - 5 * HOUR)),
+        ("24h", "1h", True, (NOW - 24 * HOUR, NOW - HOUR)),
+        ("24h", None, True, (NOW - 24 * HOUR, NOW)),
+        ("24h", "1h", False, "within the last three hours"),
+        ("2h", None, False, "the last three hours are left out"),
+        ("1h", "2h", False, "must be before --until"),
+    ],
+)
+def test_the_last_three_hours_have_to_be_asked_for(
+    since: str, until: str | None, recent: bool, expected: tuple[int, int] | str
+) -> None:
+    """Before the first start; whole minutes."""
+    flags = BackfillFlags(Path("x"), None, since, until, None, recent=recent)
+    if isinstance(expected, str):
+        with pytest.raises(ExporterError, match=expected):
+            stretch(flags, NOW, None)
+    else:
+        found = stretch(flags, NOW, None)
+        assert (found.since // MINUTE, found.until) == (expected[0] // MINUTE, expected[1] // MINUTE * MINUTE)
+
+
+@pytest.mark.program
+def test_the_program_writes_whole_files_only(tmp_path: Path) -> None:
+    """Ctrl-C: 130, no traceback, no file of that name; then the same command goes on and ends."""
+    with simulator(tmp_path, "--rate=60", "--history=40000") as cloud:
+        config = write_config(tmp_path, cloud, target={"rate_limit": 60})
+        command = [sys.executable, "-m", "exporter", "backfill", f"--config.file={config}"]
+        command += ["--since=10h", "-o", str(tmp_path / "past.om")]
+        process = subprocess.Popen(command, env=ENVIRON, stderr=subprocess.PIPE, text=True)
+        wait_for("some progress", lambda: (tmp_path / ".past.om.backfill" / "progress.json").exists())
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 130, said
+        assert "Traceback" not in said
+        assert "the same command goes on from there" in said
+        assert not (tmp_path / "past.om").exists()
+        write_config(tmp_path, cloud, target={"rate_limit": 1000})
+        ended = subprocess.run(command, env=ENVIRON, capture_output=True, text=True, timeout=120, check=False)
+    assert (ended.returncode, ended.stdout) == (0, "")
+    assert "promtool tsdb create-blocks-from openmetrics" in ended.stderr
+    assert (tmp_path / "past.om").read_bytes().endswith(b"# EOF\n")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["exporter.yaml", "past.om", "simulator.log"]
+
+
+@pytest.mark.program
+@pytest.mark.parametrize("command", ["classify", "verify", "backfill"])
+def test_a_full_disk_leaves_no_file(command: str, tmp_path: Path) -> None:
+    """Standard output on a full disk: exit code 1 and one line."""
+    messages = tmp_path / "messages"
+    messages.write_text("zork\n")
+    arguments = {"classify": [str(messages)], "verify": ["--help"], "backfill": ["--help"]}[command]
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "exporter", command, *arguments],
+            env=ENVIRON,
+            cwd=tmp_path,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert ended.returncode == 1
+    assert "cannot write the output: No space left on device" in ended.stderr
+    assert json.dumps(sorted(path.name for path in tmp_path.iterdir())) == '["messages"]'
