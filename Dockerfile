@@ -15,7 +15,9 @@ COPY requirements.lock requirements-build.lock ./
 RUN python -m venv /opt/build && python -m venv /opt/exporter \
     && /opt/build/bin/python -m pip install --no-cache-dir --require-hashes --requirement requirements-build.lock \
     && /opt/exporter/bin/python -m pip install --no-cache-dir --no-compile --require-hashes --requirement requirements.lock
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml README.md LICENSE exporter.yaml exporter.schema.json ./
+COPY grafana grafana
+COPY prometheus prometheus
 COPY exporter exporter
 # Compiled with a hash that is never checked: a read-only root could not keep what is compiled later, and no file
 # time has to survive the copy below. pip is of no use at run time.

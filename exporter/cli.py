@@ -97,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     serving.set_defaults(run=serve)
     demo = commands.add_parser("demo", help="the exporter on a bundled MetaStudio simulator, in one process")
     _add_web_flags(demo)
+    arguments.add_demo_flags(demo)
     demo.set_defaults(run=_demo)
     check = commands.add_parser("check", help="print every problem of the configuration")
     _add_serve_flags(check)  # what it will be started with
@@ -263,7 +264,14 @@ def _demo(flags: argparse.Namespace) -> int:
 
     _log(flags)
     addresses = flags.listen_addresses or [DEFAULT_LISTEN]
-    run_event_loop(demo(stop_event, listen_addresses=addresses, telemetry_path=flags.telemetry_path))
+    run_event_loop(
+        demo(
+            stop_event,
+            listen_addresses=addresses,
+            telemetry_path=flags.telemetry_path,
+            incidents=flags.incidents,
+        )
+    )
     return 0
 
 

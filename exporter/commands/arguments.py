@@ -32,11 +32,29 @@ def add_commands(
         ("classify", "what the rules make of failure messages", _add_classify_flags, _classify),
         ("verify", "compare the past with what was counted", _add_verify_flags, _verify),
         ("backfill", "write past jobs as samples to import", _add_backfill_flags, _backfill),
+        ("assets", "write dashboards, rules and samples out of the package", _add_assets_flags, _assets),
     ):
         parser = commands.add_parser(name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter)
-        add_config_flag(parser)
+        if name != "assets":
+            add_config_flag(parser)
         add_flags(parser)
         parser.set_defaults(run=run)
+
+
+def add_demo_flags(parser: argparse.ArgumentParser) -> None:
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = """examples:
+  metastudio-tts-exporter demo
+  metastudio-tts-exporter demo --incident stuck_queue --web.listen-address 127.0.0.1:10047
+"""
+    parser.add_argument(
+        "--incident",
+        dest="incidents",
+        action="append",
+        metavar="NAME",
+        help="from the start on, instead of some in turn; repeatable; any other text lists the names",
+    )
+    parser.set_defaults(incidents=[])
 
 
 def add_doctor_flags(parser: argparse.ArgumentParser) -> None:
@@ -163,6 +181,21 @@ def _label(text: str) -> tuple[str, str]:
     raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE, such as instance=exporter:10047")
 
 
+def _add_assets_flags(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Writes Grafana's dashboards and provisioning, Prometheus' rules and a sample configuration of this"
+        " version into a folder. Files that are there already are left alone if they are the same; others are"
+        " only replaced with --force."
+    )
+    parser.epilog = """examples:
+  metastudio-tts-exporter assets ./metastudio
+  metastudio-tts-exporter assets /etc/metastudio --force
+"""
+    parser.add_argument("folder", type=Path, metavar="DIR", help="made if it does not exist")
+    parser.add_argument("--force", action="store_true", help="replace files that differ")
+    parser.set_defaults(force=False)
+
+
 def _add_past_flags(parser: argparse.ArgumentParser, *, required: bool) -> None:
     parser.add_argument("--target", metavar="NAME", help="may be left out where there is only one")
     parser.add_argument(
@@ -238,3 +271,9 @@ def _backfill(flags: argparse.Namespace) -> int:
         out=sys.stdout,
         err=sys.stderr,
     )
+
+
+def _assets(flags: argparse.Namespace) -> int:
+    from exporter.commands.assets import write_assets
+
+    return write_assets(flags.folder, force=flags.force, out=sys.stdout)

@@ -14,18 +14,40 @@ from exporter.app import App
 from exporter.config import AkskAuth, Config, PollConfig, Secret, StorageConfig, TargetConfig
 from exporter.errors import ExporterError
 from exporter.process import reason
-from exporter.simulator import DEMO_SCRIPT, PROJECT_ID, REGION, build_app, new_simulation, serve_simulator
+from exporter.simulator import (
+    DEMO_SCRIPT,
+    INCIDENTS,
+    PROJECT_ID,
+    REGION,
+    Entry,
+    Script,
+    build_app,
+    new_simulation,
+    serve_simulator,
+)
 
 JOBS_PER_MINUTE = 120.0
 HISTORY_SECONDS = 3600.0
+_FOREVER = 1e9
 
 
 async def demo(
-    stop_event: Callable[[], asyncio.Event], *, listen_addresses: Sequence[str], telemetry_path: str
+    stop_event: Callable[[], asyncio.Event],
+    *,
+    listen_addresses: Sequence[str],
+    telemetry_path: str,
+    incidents: Sequence[str] = (),
 ) -> None:
-    """Run until a signal comes. Raises ExporterError when it cannot listen."""
+    """Run until a signal comes. Raises ExporterError when it cannot listen, or for an unknown incident.
+
+    ``incidents``: these from the start on, instead of some in turn.
+    """
     stop = stop_event()
-    cloud = new_simulation(rate=JOBS_PER_MINUTE, history=HISTORY_SECONDS, script=DEMO_SCRIPT)
+    for name in incidents:
+        if name not in INCIDENTS:
+            raise ExporterError(f"--incident {name!r} is unknown; there are {', '.join(sorted(INCIDENTS))}")
+    script = Script(tuple(Entry(0.0, _FOREVER, name) for name in incidents)) if incidents else DEMO_SCRIPT
+    cloud = new_simulation(rate=JOBS_PER_MINUTE, history=HISTORY_SECONDS, script=script)
     cloud.now()  # makes the jobs of the last hour before anybody asks
     with _temporary_folder() as folder:
         async with serve_simulator(build_app(cloud)) as endpoint:

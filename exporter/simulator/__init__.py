@@ -5,8 +5,18 @@ Start reading at ``simulation.py``. It listens on loopback only.
 """
 
 from .api import build_app
-from .incidents import DEMO_SCRIPT
+from .incidents import DEMO_SCRIPT, INCIDENTS, Entry, Script
 from .server import serve_simulator
 from .simulation import PROJECT_ID, REGION, new_simulation
 
-__all__ = ["DEMO_SCRIPT", "PROJECT_ID", "REGION", "build_app", "new_simulation", "serve_simulator"]
+__all__ = [
+    "DEMO_SCRIPT",
+    "INCIDENTS",
+    "PROJECT_ID",
+    "REGION",
+    "Entry",
+    "Script",
+    "build_app",
+    "new_simulation",
+    "serve_simulator",
+]
