@@ -137,7 +137,8 @@ def test_publishing_only_marks_what_changed(monkeypatch: pytest.MonkeyPatch) -> 
             written.clear()
             for number in range(2, 10):
                 stage.publisher.publish(view("b", number))
-            await asyncio.sleep(0)
+            for _ in range(20):
+                await asyncio.sleep(0)
             assert written == []
             assert await stage.scrape() == {**all_at(1), "b": 9}
             assert written == [("b", 9000)]
@@ -206,6 +207,23 @@ def test_what_is_shown_is_whole_and_never_goes_back(monkeypatch: pytest.MonkeyPa
                 last = shown
             monkeypatch.setattr(refresh, "WAIT_SECONDS", 1e6)
             assert await stage.scrape() == all_at(59)
+
+    asyncio.run(run())
+
+
+def test_in_a_rest_scrapes_get_the_last_edition_and_a_reload_ends_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Publications of targets wait until the rest is over; what an operator changed does not."""
+
+    async def run() -> None:
+        monkeypatch.setattr(refresh, "FREE_SECONDS", -1.0)
+        async with running(monkeypatch) as stage:  # its clock stands still: a rest has no end
+            assert await stage.scrape() == all_at(1)
+            stage.publisher.publish(view("b", 2))
+            assert await stage.scrape() == all_at(1)
+            stage.publish_all(3)
+            assert await stage.scrape() == all_at(3)
 
     asyncio.run(run())
 

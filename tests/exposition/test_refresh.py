@@ -69,6 +69,11 @@ def test_many_publications_are_one_refresh(monkeypatch: pytest.MonkeyPatch) -> N
 
     async def run() -> None:
         async with running(monkeypatch) as stage:
+            stage.refresher.changed()
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert stage.begun == 0
+        async with running(monkeypatch) as stage:
             monkeypatch.setattr(refresh, "COLLECT_SECONDS", 0.0)
             for _ in range(100):
                 stage.refresher.changed()
