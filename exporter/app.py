@@ -11,8 +11,8 @@ What happens to a job's record, package by package:
 
 ``runtime.fleet`` starts and stops the targets; ``runtime.target`` puts cloud, polling, ledger and store
 together for one of them. ``App`` has what all targets share, and ``App.run`` is the life of the program:
-load, then poll and serve until a signal comes, then close. All of it is one event loop; only the store has a
-thread of its own.
+load, then poll and serve until a signal comes, then close. All of it is one event loop; only the store, and
+compressing the metrics, have threads of their own.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from exporter.web import Limits, Server, WebConfigReloader, create_app
 logger = logging.getLogger(__name__)
 
 SWITCH_SECONDS: Final = 0.0005
-"""How long the store's thread may keep the interpreter lock while the event loop wants it. A scrape releases
+"""How long another thread may keep the interpreter lock while the event loop wants it. A scrape releases
 the lock at each system call, and with Python's 5 ms it would wait that long every time."""
 READ_CONFIG_SECONDS: Final = 10.0
 """How long a reload waits for the configuration: its file may be a FIFO, or lie on a disk that hangs."""
