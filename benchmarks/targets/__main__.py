@@ -227,17 +227,25 @@ def probed(config: Path, folder: Path, plan: Plan) -> LoopProfile:
         seconds_to_ready(exporter)
         scrapes(exporter, plan.warm_up)
         for number in (signal.SIGUSR1, signal.SIGUSR2):
-            os.kill(pid_of(exporter), number)
+            send(exporter, number, results)
             scrapes(exporter, plan.probed)
-            os.kill(pid_of(exporter), number)
-        return wait_for("what the probe found", lambda: _complete(results))
+            found = send(exporter, number, results)
+        return found
     finally:
         exporter.kill()
 
 
-def _complete(path: Path) -> LoopProfile | None:
-    found = msgspec.json.decode(path.read_bytes(), type=LoopProfile) if path.exists() else None
-    return found if found is not None and found.samples else None
+def send(exporter: Exporter, number: signal.Signals, results: Path) -> LoopProfile:
+    """Send a signal to the probe; returns what it wrote when it had heard it."""
+
+    def written() -> LoopProfile:
+        return (
+            msgspec.json.decode(results.read_bytes(), type=LoopProfile) if results.exists() else LoopProfile()
+        )
+
+    before = written().signals
+    os.kill(pid_of(exporter), number)
+    return wait_for("the probe", lambda: found if (found := written()).signals > before else None)
 
 
 def compile_modules(folder: Path) -> None:
@@ -271,6 +279,11 @@ def row(result: TargetsCost, first: TargetsCost) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def polls_due(result: TargetsCost) -> float:
+    """Polls that should have ended while it was measured."""
+    return result.targets * PLAN.measured / result.interval
+
+
 def profile(results: list[TargetsCost]) -> str:
     """Shares by package, largest first by the last result."""
     last = results[-1].parts
@@ -299,6 +312,9 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 results.append(measure(targets, Path(folder), PLAN))
             print(row(results[-1], results[0]), flush=True)
+    for result in results:
+        if result.polls < 0.9 * (due := polls_due(result)):
+            print(f"\n{result.targets:,}: {result.polls} of {due:.0f} polls ended: this machine is too slow")
     print(f"\n{profile(results)}\n\n{msgspec.json.encode(results).decode()}")
 
 

@@ -43,7 +43,8 @@ class LoopProfile(msgspec.Struct):
     late_p99: float = 0.0
     busy_longest: float = 0.0
     """Milliseconds of CPU that the event loop's thread used at a stretch, at most."""
-    samples: int = 0
+    signals: int = 0
+    """That were heard so far."""
     parts: dict[str, float] = {}
     """Milliseconds of CPU: of the event loop by package of the exporter, of other threads by their names."""
 
@@ -64,10 +65,11 @@ class LoopProbe:
         """Begin to watch the event loop, or end it."""
         if self._beating is None:
             self._beating = asyncio.get_running_loop().create_task(self._beat())
+            self._write()
             return
         self._beating.cancel()
-        late = sorted(self._late)
-        self._findings.beats = len(late)
+        late = sorted(self._late) or [0.0]
+        self._findings.beats = len(self._late)
         self._findings.late_longest = late[-1]
         self._findings.late_p99 = late[int(0.99 * len(late))]
         self._write()
@@ -88,17 +90,18 @@ class LoopProbe:
             self._cpu = cpu_by_thread()
             signal.signal(signal.SIGPROF, lambda number, frame: self._samples.update([part_of(frame)]))
             signal.setitimer(signal.ITIMER_PROF, SAMPLE, SAMPLE)
+            self._write()
             return
         signal.setitimer(signal.ITIMER_PROF, 0.0)
         used = {name: cpu - self._cpu.get(name, 0.0) for name, cpu in cpu_by_thread().items()}
         loop = used.pop(threading.main_thread().name)
         samples = Counter({part: count for part, count in self._samples.items() if part})
-        self._findings.samples = samples.total()
         shares = {part: loop * count / samples.total() for part, count in samples.items()}
         self._findings.parts = shares | {f"thread: {name}": cpu for name, cpu in used.items()}
         self._write()
 
     def _write(self) -> None:
+        self._findings.signals += 1
         fresh = self._path.with_suffix(".new")
         fresh.write_bytes(msgspec.json.encode(self._findings))
         fresh.replace(self._path)
