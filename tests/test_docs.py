@@ -42,7 +42,7 @@ def anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("page", COSTS, ids=lambda page: page.name)
-def test_links_of_the_pages_on_costs_lead_somewhere(page: Path) -> None:
+def test_links_of_pages_on_costs_lead_somewhere(page: Path) -> None:
     """Within this repository, and to a heading that exists."""
     links = re.findall(r"\]\((?!http)([^)#]*)(?:#([^)]+))?\)", page.read_text(encoding="utf-8"))
     assert links
