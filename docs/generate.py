@@ -26,6 +26,19 @@ before summing. Scope `process`: each replica's own; sum them.
 `job_type` and `tts_service_enum` are the API's own words: `unknown` where a record has none, `other` where
 it has one that is not `[A-Za-z0-9_.-]{1,64}` or that exceeds `metrics.max_label_sets`. Documented values are
 at 0 from the start; histograms appear with the first event of a label set.
+
+## Fewer series
+
+For who pays by sample. `check --estimate` counts what each setting costs; a reload may change them at any
+time, and back: what is counted stays the same.
+
+- `metrics.histogram_labels: [job_type]` leaves out `tts_service_enum` of text length and of both durations,
+  `[]` leaves out `job_type` as well. The exact sum over what is left out is shown. While a value of a label
+  that is left out is chosen on a dashboard, panels that stand on histograms are empty.
+- `metrics.zero_series: seen` leaves out the pairs of `job_type` and `tts_service_enum` that no job had yet.
+  Once seen a pair stays, also after a restart, with all its states, classes and reasons at 0. But its
+  counters begin with what was counted by its first scrape, not at 0: `rate()` and `increase()` do not see
+  those first jobs, nor do alerts and panels that are made of them. What comes after is seen as always.
 """
 
 SECTIONS: tuple[tuple[str, Iterable[Metric[Any]]], ...] = (

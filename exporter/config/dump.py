@@ -14,7 +14,7 @@ import yaml
 
 from exporter.config.keys import Key, keys_of
 from exporter.config.model import AUTH_METHODS, Config, DefaultChain, Secret
-from exporter.config.values import Ascending, ValueType
+from exporter.config.values import Ascending, SomeOf, ValueType
 
 HIDDEN: Final = "<secret>"
 _METHODS: Final = {method: name for name, method in AUTH_METHODS.items()}
@@ -44,6 +44,8 @@ def _value(key: Key, value: Any) -> Any:  # noqa: ANN401 - plain data for YAML
             return key.type.spell(value)
         case Ascending(), _:
             return [key.type.item.spell(bound) for bound in value]
+        case SomeOf(), _:
+            return list(value)
         case _, Secret():
             return HIDDEN
         case _, Path():

@@ -28,7 +28,7 @@ from exporter.config.model import (
     TargetConfig,
 )
 from exporter.config.values import spelled
-from exporter.config.yaml_nodes import Place, Problems, Section, ValueRefusedError, read_yaml
+from exporter.config.yaml_nodes import Place, Problems, Section, ValueRefusedError, kind_of, read_yaml
 from exporter.config.zones import has_daylight_saving
 from exporter.errors import CredentialsError, Problem
 
@@ -146,6 +146,8 @@ def _value(section: Section, key: Key, folder: Path) -> object:
             return _one(section, key, one)
         case values.Ascending() as bounds:
             return _ascending(section, key, bounds)
+        case values.SomeOf() as words:
+            return _some_of(section, key, words)
         case values.SecretType() as secret:
             return _secret(section, key, secret, folder)
         case struct:
@@ -206,6 +208,21 @@ def _ascending(section: Section, key: Key, bounds: values.Ascending) -> object:
         if high <= low:
             item.refuse("is given twice" if high == low else "must be greater than the bound before it")
     return tuple(bound for _, bound in known)
+
+
+def _some_of(section: Section, key: Key, some: values.SomeOf) -> object:
+    """Some words, in their own order; each wrong one is a problem of its own."""
+    if (place := section.get(key.name)) is None:
+        return key.default
+    expected = f"some of {', '.join(some.words)}, or [] for none"
+    if place.value(kind_of, "") == kind_of(None):
+        place.refuse(f"is empty: must be a list of {expected}")
+    read = [(item, item.value(some.item, None)) for item in place.items(expected) or ()]
+    for index, (item, word) in enumerate(read):
+        if word is not None and word in (before for _, before in read[:index]):
+            item.refuse("is given twice")
+    given = {word for _, word in read}
+    return tuple(word for word in some.words if word in given)
 
 
 def _secret(section: Section, key: Key, secret: values.SecretType, folder: Path) -> SecretSource | None:

@@ -138,6 +138,10 @@ class MetricsConfig(msgspec.Struct, frozen=True, kw_only=True):
     )  # fmt: skip
     max_label_sets: Annotated[int, values.integer(1, 10_000)] = 100
     created_timestamps: Annotated[bool, values.boolean] = False
+    histogram_labels: Annotated[tuple[str, ...], values.SomeOf("job_type", "tts_service_enum")] = (
+        "job_type", "tts_service_enum",
+    )  # fmt: skip
+    zero_series: Annotated[Literal["documented", "seen"], values.choice("documented", "seen")] = "documented"
 
 
 class FailMsgClass(msgspec.Struct, frozen=True, rename={"class_name": "class"}):

@@ -13,7 +13,7 @@ import msgspec
 
 from exporter.config.keys import Key, keys_of, section_of
 from exporter.config.model import AUTH_METHODS, Auth, Config
-from exporter.config.values import Ascending, SecretType, ValueType
+from exporter.config.values import Ascending, SecretType, SomeOf, ValueType
 
 Schema = dict[str, Any]
 
@@ -62,6 +62,9 @@ def _value(key: Key) -> Schema:
         case Ascending(item, most):
             bounds = {"type": "array", "minItems": 1, "maxItems": most, "items": item.schema}
             return {**bounds, "default": [item.spell(bound) for bound in key.default]}
+        case SomeOf(words=words):
+            some_of = {"type": "array", "uniqueItems": True, "items": {"enum": list(words)}}
+            return {**some_of, "default": list(key.default)}
         case type_ if type_ == Auth:
             methods = {name: _section(struct) for name, struct in AUTH_METHODS.items()}
             one = {"type": "object", "additionalProperties": False, "minProperties": 1, "maxProperties": 1}

@@ -66,6 +66,14 @@ class Ascending(NamedTuple):
     most: int
 
 
+class SomeOf:
+    """A list of some of these words, of all of them or of none."""
+
+    def __init__(self, *words: str) -> None:
+        self.words: Final = words
+        self.item: Final = choice(*words)
+
+
 def shown(text: str) -> str:
     """A value for a message: in quotes and on one line, or only its length."""
     return f'"{_escaped(text)}"' if len(text) <= _SHOWN else f"a text of {len(text)} characters"

@@ -7,8 +7,9 @@ they are kept: ``Metric.per_unit`` says what they are divided by where they are 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
+from operator import add
 from typing import Final, TypeVar
 
 import msgspec
@@ -18,6 +19,7 @@ from exporter.errors import ErrorKind
 from exporter.exposition.api_stats import ApiView
 from exporter.ledger import (
     FINAL_STATES,
+    LABEL_SET,
     OPEN_STATES,
     PROCESSING,
     UNKNOWN,
@@ -64,12 +66,12 @@ def _each(view: TargetView, known: Iterable[K], counts: Mapping[K, float]) -> Sa
 
 
 def each_label_set(view: TargetView, counts: Mapping[LabelSet, int]) -> Samples:
-    return _each(view, view.label_sets, counts)
+    return _each(view, view.zero_label_sets, counts)
 
 
 def each_value(view: TargetView, counts: Mapping[SeriesLabels, int], values: Iterable[str]) -> Samples:
     """``values`` is the closed set of the label that follows the label set."""
-    known = product(view.label_sets, tuple(values))
+    known = product(view.zero_label_sets, tuple(values))
     return _each(view, ((*label_set, value) for label_set, value in known), counts)
 
 
@@ -78,8 +80,32 @@ def each_name(view: TargetView, counts: Mapping[str, int], names: Iterable[str])
 
 
 def histogram_samples(view: TargetView, found: Mapping[LabelSet, Histogram]) -> Samples:
-    """Only the label sets that were seen: zero histograms of all documented ones would be 1,000 series."""
+    """Only the label sets that were seen: zero histograms of all documented ones would be 1,000 series.
+
+    A label that is left out (``metrics.histogram_labels``) has no value: what it told apart is added up.
+    """
+    if view.histogram_labels != LABEL_SET:
+        found = _added_up(found, [label in view.histogram_labels for label in LABEL_SET])
     return (((view.target, *label_set), histogram) for label_set, histogram in sorted(found.items()))
+
+
+def _added_up(found: Mapping[LabelSet, Histogram], kept: Sequence[bool]) -> Mapping[LabelSet, Histogram]:
+    """``kept``: for each label of a label set, whether its values stay apart."""
+    sums: dict[LabelSet, Histogram] = {}
+    for (job_type, service), histogram in found.items():
+        label_set = (job_type if kept[0] else "", service if kept[1] else "")
+        before = sums.get(label_set)
+        sums[label_set] = histogram if before is None else _sum(before, histogram)
+    return sums
+
+
+def _sum(one: Histogram, other: Histogram) -> Histogram:
+    """Of each bucket the latest exemplar."""
+    exemplars = dict(one.exemplars)
+    for place, found in other.exemplars.items():
+        if place not in exemplars or exemplars[place].at < found.at:
+            exemplars[place] = found
+    return Histogram(one.bounds, tuple(map(add, one.counts, other.counts)), one.sum + other.sum, exemplars)
 
 
 def failure_exemplars(view: TargetView) -> SampleExemplars:

@@ -205,9 +205,12 @@ def _around_buckets(
 
 
 def _write_around(name: str, labels: tuple[str, ...], others: Iterable[tuple[str, str]]) -> Around:
-    """``name{a="1",target="`` and ``",z="2"} ``: labels are sorted by their names."""
+    """``name{a="1",target="`` and ``",z="2"} ``: labels are sorted by their names.
+
+    A label without a value is left out: to Prometheus and OpenMetrics that is the same.
+    """
     first = labels[0] if labels else ""
-    pairs = sorted(others)
+    pairs = sorted((label, value) for label, value in others if value)
     before = "".join(f'{label}="{_escape(value)}",' for label, value in pairs if label < first)
     after = "".join(f',{label}="{_escape(value)}"' for label, value in pairs if label > first)
     if labels:

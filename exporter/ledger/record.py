@@ -28,6 +28,8 @@ TTS_SERVICES: Final = ("TTS_LLM", "TTS_LLM_VC", "TTS_LAB", "TTS_LAB_GPU", "GPU_C
 
 EXPIRED_REASONS: Final = ("max_age", "vanished")
 
+LABEL_SET: Final = ("job_type", "tts_service_enum")
+"""The labels of every metric of jobs, beside the target."""
 LabelSet = tuple[str, str]
 """(job_type, tts_service_enum)"""
 SeriesLabels = tuple[str, str, str]

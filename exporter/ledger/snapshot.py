@@ -9,6 +9,7 @@ Rules R3, R4 and R10 stand in docs/counting.md.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import msgspec
 from msgspec.structs import replace
@@ -18,7 +19,7 @@ from exporter.ledger.first_start import FIRST_TRIED_MS
 from exporter.ledger.gauges import JobGauges, job_gauges
 from exporter.ledger.last_hour import Minute, jobs_by_minute
 from exporter.ledger.ledger import Ledger
-from exporter.ledger.record import LabelSet, SeriesLabels
+from exporter.ledger.record import LABEL_SET, LabelSet, SeriesLabels
 from exporter.ledger.totals import (
     ANOMALIES,
     CREATED,
@@ -78,6 +79,12 @@ class TargetView(msgspec.Struct, frozen=True, kw_only=True):
     api_endpoint: str
     label_sets: tuple[LabelSet, ...] = ()
     """Every label set in use: the documented ones that the filters allow, then those seen, in order."""
+    seen_label_sets: tuple[LabelSet, ...] = ()
+    """Those of them that a job had."""
+    zero_series: Literal["documented", "seen"] = "documented"
+    """Which of them are shown at 0 where nothing was counted (``metrics.zero_series``)."""
+    histogram_labels: tuple[str, ...] = LABEL_SET
+    """The labels of histograms of jobs, beside the target (``metrics.histogram_labels``)."""
     classes: tuple[str, ...] = ()
     """Every ``fail_msg_class`` in use, in rule order, then ``unclassified`` and ``no_message``."""
 
@@ -99,6 +106,11 @@ class TargetView(msgspec.Struct, frozen=True, kw_only=True):
     last_complete_poll: int | None = None
     last_poll: LastPoll = LastPoll()
     activity: Activity = Activity()
+
+    @property
+    def zero_label_sets(self) -> tuple[LabelSet, ...]:
+        """Those that are shown also where nothing was counted."""
+        return self.label_sets if self.zero_series == "documented" else self.seen_label_sets
 
     def by_label_set(self, name: str) -> Mapping[LabelSet, int]:
         """A total that has job labels and no other."""
@@ -171,6 +183,7 @@ def take_snapshot(
         before,
         project_id=project_id,
         label_sets=ledger.label_sets.known,
+        seen_label_sets=ledger.label_sets.seen,
         totals=totals,
         failure_exemplars=exemplars.of(FAILURES),
         text_length=histograms(text_length, settings.text_length_buckets),

@@ -50,12 +50,14 @@ def open_ledger(stored: StoredLedger, settings: LedgerSettings, documented: tupl
     minutes = MinuteTable()
     for minute, job_type, service, state, jobs in stored.minutes:
         minutes.load(minute, (job_type, service), state, jobs)
+    # Older stores have no documented ones here: that those were seen is known by their totals.
+    counted = dict.fromkeys((job_type, service) for _, job_type, service, _ in stored.totals if job_type)
     return Ledger(
         settings,
         watermarks=stored.watermarks,
         jobs=JobIndex(stored.jobs),
         totals=totals,
-        label_sets=LabelSets(documented, stored.label_sets, settings.max_label_sets),
+        label_sets=LabelSets(documented, (*stored.label_sets, *counted), settings.max_label_sets),
         minutes=minutes,
     )
 

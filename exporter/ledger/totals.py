@@ -165,25 +165,31 @@ class LabelSets:
     """Which label sets have series of their own: first come, first served, up to a limit."""
 
     def __init__(self, documented: Iterable[LabelSet], seen: Iterable[LabelSet], limit: int) -> None:
-        self._known: dict[LabelSet, None] = dict.fromkeys(documented)
-        self._known.update(dict.fromkeys(seen))
+        self._known: dict[LabelSet, bool] = dict.fromkeys(documented, False)
+        """Whether it was seen."""
+        self._known.update(dict.fromkeys(seen, True))
         self._limit = limit
         self.added: list[LabelSet] = []
+        """Seen for the first time since the last commit."""
 
     def fit(self, label_set: LabelSet) -> LabelSet:
         """The label set to count under: itself, or other/other once the limit is reached."""
-        if label_set in self._known:
-            return label_set
-        if len(self._known) - (FOLDED_LABEL_SET in self._known) >= self._limit:
+        known = self._known
+        if label_set not in known and len(known) - (FOLDED_LABEL_SET in known) >= self._limit:
             label_set = FOLDED_LABEL_SET
-        if label_set not in self._known:
-            self._known[label_set] = None
+        if not known.get(label_set):
+            known[label_set] = True
             self.added.append(label_set)
         return label_set
 
     @property
     def known(self) -> tuple[LabelSet, ...]:
+        """The documented ones, seen or not, then the others that were seen."""
         return tuple(self._known)
+
+    @property
+    def seen(self) -> tuple[LabelSet, ...]:
+        return tuple(label_set for label_set, seen in self._known.items() if seen)
 
 
 def documented_label_sets(job_type: str | None, service: str | None) -> tuple[LabelSet, ...]:

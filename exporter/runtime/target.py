@@ -1,8 +1,8 @@
 """One configured target, put together: its client, its ledger, its poller.
 
 Knows which part gets which setting; must not know when targets start, change or stop. A key of ``poll`` or
-``metrics`` reaches ``PollSettings`` and ``LedgerSettings`` by its name, where they have such a field.
-Configured durations are seconds; this is the one place where they become the ledger's milliseconds.
+``metrics`` reaches ``PollSettings``, ``LedgerSettings`` and ``TargetView`` by its name, where they have such
+a field. Configured durations are seconds; this is the one place where they become the ledger's milliseconds.
 """
 
 from __future__ import annotations
@@ -118,6 +118,7 @@ def new_repository(
             project_id=settings.project_id or "",
             api_endpoint=settings.endpoint,
             classes=classes.classes,
+            **_named_as_in(TargetView, msgspec.structs.asdict(config.metrics)),
         ),
         scope=ledger_scope(settings),
         job_type=settings.filters.job_type,

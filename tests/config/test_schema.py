@@ -26,7 +26,7 @@ from exporter.config.model import (
     StorageConfig,
     TargetConfig,
 )
-from exporter.config.values import Ascending, SecretType, ValueType
+from exporter.config.values import Ascending, SecretType, SomeOf, ValueType
 from exporter.config.yaml_nodes import Parser, ValueRefusedError, YamlValue
 from tests.config.test_load import BAD, FULL, SAMPLE, TARGET
 from tests.paths import ROOT
@@ -127,6 +127,7 @@ VALUES: tuple[YamlValue, ...] = (
     "\x00", "0s", "1ms", "5s", "1s1ms", "1h30m", "1d", "3650d", "30m1h", "1.5h", "UTC", "Asia/Shanghai",
     "+08:00", "-03:30", "+8", "http://127.1", "http://localhost:1/", "HTTPS://A.b", "https://[::1]:1", "https://a/b",
     "sqlite:///a", "sqlite:////a/b c.db", "sqlite:///a/", "sqlite:///:memory:", "postgresql:///a", "(a|b)",
+    "seen", "job_type",
     "no_message", "x" * 200, "\ufeffa", 0, 1, -1, 5, 10**9, 10**10, 0.5, 1000.0, float("nan"), float("inf"),
     True, False, None,
 )  # fmt: skip
@@ -142,7 +143,7 @@ def _types() -> Iterator[tuple[str, Parser[Any], dict[str, Any]]]:
                 yield f"{struct.__name__}.{key.name}", key.type, schema.properties_of(key)[key.name]
             elif isinstance(key.type, SecretType):
                 yield f"{struct.__name__}.{key.name}", key.type.text, schema.properties_of(key)[key.name]
-            elif isinstance(key.type, Ascending):
+            elif isinstance(key.type, Ascending | SomeOf):
                 item = schema.properties_of(key)[key.name]["items"]
                 yield f"{struct.__name__}.{key.name}[]", key.type.item, item
 

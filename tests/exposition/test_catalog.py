@@ -17,9 +17,9 @@ from exporter.exposition.catalog import METRICS, Metric
 from exporter.exposition.text import Format, write_block, write_family
 from exporter.ledger import totals
 from exporter.ledger.gauges import JobGauges
-from exporter.ledger.record import Anomaly
+from exporter.ledger.record import LABEL_SET, Anomaly
 from exporter.ledger.snapshot import TargetView
-from exporter.ledger.totals import Histogram
+from exporter.ledger.totals import Exemplar, Histogram
 from tests.exposition.views import (
     CLASSES,
     LABEL_SETS,
@@ -31,6 +31,7 @@ from tests.exposition.views import (
     full_view,
 )
 
+HISTOGRAMS_OF_JOBS = [metric for metric in catalog.JOB_METRICS if metric.type == "histogram"]
 Values = dict[tuple[str, ...], float | Histogram]
 
 
@@ -181,6 +182,69 @@ def test_closed_sets_of_a_target_are_at_zero(name: str, labels: list[str]) -> No
 def test_what_is_not_known_is_absent(name: str) -> None:
     """A zero would be a claim."""
     assert samples(name, bare_view()) == {}
+
+
+@pytest.mark.parametrize("kept", [("job_type",), ("tts_service_enum",), ()], ids=",".join)
+@pytest.mark.parametrize("metric", HISTOGRAMS_OF_JOBS, ids=lambda metric: metric.name)
+def test_a_histogram_with_fewer_labels_is_the_exact_sum(
+    metric: Metric[TargetView], kept: tuple[str, ...]
+) -> None:
+    """Of every bucket and of the sum, over the labels left out, which are not written."""
+    view = full_view()
+    fewer = msgspec.structs.replace(view, histogram_labels=kept)
+    expected: dict[tuple[tuple[str, str], ...], float] = {}
+    for labels, value in series(metric, view).items():
+        remaining = tuple(pair for pair in labels if pair[0] not in {*LABEL_SET} - {*kept})
+        expected[remaining] = expected.get(remaining, 0) + value
+    assert series(metric, fewer) == expected
+    assert len(expected) < len(series(metric, view))
+
+
+def series(metric: Metric[TargetView], view: TargetView) -> dict[tuple[tuple[str, str], ...], float]:
+    """As they are written, by labels and the name of the sample; values in the ledger's unit."""
+    form = Format.PROMETHEUS
+    text = "".join(write_family(metric, [write_block(metric, view, form)], form))
+    return {
+        (("name", sample.name), *sorted(sample.labels.items())): round(
+            sample.value * (metric.per_unit if sample.name.endswith("_sum") else 1)
+        )
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_of_added_up_buckets_the_latest_exemplar_stays() -> None:
+    """Whichever of the histograms it comes from."""
+
+    def histogram(*ats: int) -> Histogram:
+        exemplars = {place: Exemplar(f"job-{at}", 1, at) for place, at in enumerate(ats) if at}
+        return Histogram((10,), (1, 1), 30, exemplars)
+
+    view = msgspec.structs.replace(
+        bare_view(),
+        histogram_labels=(),
+        duration_upper_bound={LLM: histogram(3, 0), ("a", "b"): histogram(2, 5), ("c", "d"): histogram(4, 1)},
+    )
+    (found,) = samples("metastudio_tts_job_duration_upper_bound_seconds", view).values()
+    assert found == Histogram((10,), (3, 3), 90, {0: Exemplar("job-4", 1, 4), 1: Exemplar("job-5", 1, 5)})
+
+
+@pytest.mark.parametrize("metric", catalog.JOB_METRICS, ids=lambda metric: metric.name)
+def test_only_seen_pairs_are_at_zero_where_that_is_asked(metric: Metric[TargetView]) -> None:
+    """With all that a seen pair can have; other pairs only with what was counted of them."""
+    seen = ("PRELOAD", "TTS_LAB")
+    gauges = JobGauges({(*LLM, "FAILED"): 2}, {}, {}, 1)
+    view = msgspec.structs.replace(
+        bare_view(label_sets=LABEL_SETS), zero_series="seen", seen_label_sets=(seen,), gauges=gauges
+    )
+    everything = dict(metric.samples(msgspec.structs.replace(view, zero_series="documented")))
+    found = dict(metric.samples(view))
+    if "job_type" in metric.labels:
+        assert found == {
+            labels: value for labels, value in everything.items() if labels[1:3] == seen or value
+        }
+    else:
+        assert found == everything
 
 
 def test_gauges_fill_their_states_once_they_are_known() -> None:

@@ -9,10 +9,13 @@ from hypothesis import strategies as st
 
 from exporter.ledger.job_index import SLOT, Job, JobIndex
 from exporter.ledger.minutes import IDS_MASK, MinuteTable, id_number
+from exporter.ledger.stored import StoredLedger, open_ledger
 from exporter.ledger.totals import LabelSets, Totals, histograms
 from exporter.ledger.watermarks import Watermarks
 from exporter.units import MINUTE, SECOND
+from testkit.world import ledger_settings
 
+SETTINGS = ledger_settings()
 OVERLAP = 300 * SECOND
 MOMENTS = st.integers(0, 10**9)
 NAMES = st.sampled_from([f"name{number}" for number in range(8)])
@@ -41,6 +44,20 @@ def test_label_sets_never_exceed_their_limit(label_sets: list[tuple[str, str]], 
     assert all(got in (label_set, ("other", "other")) for label_set, got in fitted.items())
     again = LabelSets((), labels.known, limit)
     assert {label_set: again.fit(label_set) for label_set in label_sets} == fitted
+
+
+def test_a_label_set_that_was_seen_stays_so_over_a_restart() -> None:
+    """Documented ones, too, and those of stores that only have totals of them."""
+    documented = (("a", "b"), ("c", "d"), ("e", "f"))
+    labels = LabelSets(documented, (), 10)
+    assert labels.seen == ()
+    for label_set in (("c", "d"), ("x", "y"), ("c", "d")):
+        assert labels.fit(label_set) == label_set
+    assert labels.seen == tuple(labels.added) == (("c", "d"), ("x", "y"))
+    stored = StoredLedger(label_sets=tuple(labels.added), totals={("created", "e", "f", ""): 1})
+    again = open_ledger(stored, SETTINGS, documented).label_sets
+    assert again.known == (*documented, ("x", "y"))
+    assert again.seen == (("c", "d"), ("e", "f"), ("x", "y"))
 
 
 @given(st.lists(st.integers(0, 200)), st.lists(st.integers(1, 150), min_size=1, unique=True).map(sorted))

@@ -308,7 +308,7 @@ A new key of ``poll`` or ``metrics`` needs no line here if a part has a field of
 
 
 def expected(name: str, config: model.Config, given: dict[str, object]) -> dict[str, object]:
-    """As in the table. A key that is not in it goes to the poller or the ledger, by its name.
+    """As in the table. A key that is not in it goes to poller, ledger or published view, by its name.
 
     The client is given a target's settings as they are.
     """
@@ -324,7 +324,11 @@ def expected(name: str, config: model.Config, given: dict[str, object]) -> dict[
         return GIVEN[name]
     value = getattr(getattr(config, section), key)
     ledger = round(value * MS) if isinstance(value, float) else value
-    by_name = {f"Poller.settings.{key}": value, f"LedgerRepository.settings.{key}": ledger}
+    by_name = {
+        f"Poller.settings.{key}": value,
+        f"LedgerRepository.settings.{key}": ledger,
+        f"LedgerRepository.identity.{key}": value,
+    }
     here = {argument: value for argument, value in by_name.items() if argument in given}
     assert here, f"nobody is given {name}"
     return here
