@@ -38,6 +38,10 @@ MAX_REQUESTS: Final = 40
 def main(arguments: Sequence[str] | None = None) -> int:
     """The program. Returns the exit code."""
     parser = _parser()
+    if "_ARGCOMPLETE" in os.environ:  # the shell asks what could come next
+        import argcomplete
+
+        argcomplete.autocomplete(parser)
     flags, rest = parser.parse_known_args(arguments)
     if flags.run is _simulate:
         flags.rest = rest  # they are the simulator's own flags
@@ -112,6 +116,14 @@ def _parser() -> argparse.ArgumentParser:
     _add_listen_flag(healthcheck)
     healthcheck.add_argument("--url", metavar="URL", help="ask there instead; the path may be left out")
     healthcheck.set_defaults(run=_healthcheck)
+    for described, examples in (
+        (parser, arguments.SERVE_EXAMPLES),
+        (serving, arguments.SERVE_EXAMPLES),
+        (check, arguments.CHECK_EXAMPLES),
+        (healthcheck, arguments.HEALTHCHECK_EXAMPLES),
+    ):
+        described.formatter_class = argparse.RawDescriptionHelpFormatter
+        described.epilog = examples
     simulate = commands.add_parser("simulate", help="only the simulator", add_help=False)
     simulate.set_defaults(run=_simulate)
     return parser

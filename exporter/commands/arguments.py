@@ -24,6 +24,21 @@ _UNITS: Final = {"s": 1, "m": 60, "h": 3600}
 _LONGEST: Final = 86_400
 
 
+SERVE_EXAMPLES: Final = """examples:
+  metastudio-tts-exporter                                     serve, with ./exporter.yaml
+  metastudio-tts-exporter --config.file /etc/metastudio-tts-exporter/exporter.yaml --web.enable-lifecycle
+  metastudio-tts-exporter serve --web.listen-address 127.0.0.1:10047 --shard 0/2
+"""
+CHECK_EXAMPLES: Final = """examples:
+  metastudio-tts-exporter check --estimate
+  metastudio-tts-exporter check --config.file new.yaml --web.config.file web.yaml
+"""
+HEALTHCHECK_EXAMPLES: Final = """examples:
+  metastudio-tts-exporter healthcheck
+  metastudio-tts-exporter healthcheck --url https://exporter:10047/-/ready
+"""
+
+
 def add_commands(
     commands: argparse._SubParsersAction[Any], add_config_flag: Callable[[argparse.ArgumentParser], None]
 ) -> None:

@@ -28,7 +28,16 @@ from .simulation import PROJECT_ID, Options, Simulation, new_simulation
 
 def parser(prog: str = "python -m exporter.simulator") -> argparse.ArgumentParser:
     """The flags."""
-    flags = argparse.ArgumentParser(prog, description="A simulated MetaStudio.")
+    flags = argparse.ArgumentParser(
+        prog,
+        description="A simulated MetaStudio.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="""examples:
+  metastudio-tts-exporter simulate --port 8080 --rate 120 --history 3600
+  metastudio-tts-exporter simulate --port 8080 --incident stuck_queue --incident-seconds 600
+  metastudio-tts-exporter simulate --from answers.jsonl
+""",
+    )
     flags.add_argument(
         "--port", type=_within(int, 0, 65535), default=0, help="loopback port; 0 takes a free one"
     )

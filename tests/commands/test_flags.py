@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,3 +20,46 @@ def test_a_flag_counts_on_either_side_of_the_command(
     flag = f"--config.file={tmp_path / 'missing.yaml'}"
     assert main(["check", flag] if command_first else [flag, "check"]) == 1
     assert str(tmp_path / "missing.yaml") in "".join(capsys.readouterr())
+
+
+COMMANDS = (
+    "serve",
+    "demo",
+    "check",
+    "doctor",
+    "classify",
+    "verify",
+    "backfill",
+    "assets",
+    "healthcheck",
+    "simulate",
+)
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_has_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of every command; each example names the program."""
+    with pytest.raises(SystemExit) as ended:
+        main([*([command] if command else []), "--help"])
+    shown = capsys.readouterr().out
+    assert ended.value.code == 0
+    assert f"metastudio-tts-exporter {command}".strip() in shown.split("examples:\n")[1]
+
+
+@pytest.mark.program
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [("", set(COMMANDS)), ("ver", {"verify"}), ("backfill --f", {"--format"}), ("verify --s", {"--since"})],
+)
+def test_the_shell_completes_commands_and_flags(line: str, expected: set[str], tmp_path: Path) -> None:
+    """As argcomplete's shell function asks for it."""
+    written = tmp_path / "completions"
+    text = f"metastudio-tts-exporter {line}"
+    environ = {"_ARGCOMPLETE": "1", "COMP_LINE": text, "COMP_POINT": str(len(text)), "_ARGCOMPLETE_IFS": "\n"}
+    subprocess.run(
+        [sys.executable, "-m", "exporter"],
+        env={**os.environ, **environ, "_ARGCOMPLETE_STDOUT_FILENAME": str(written)},
+        check=True,
+        timeout=60,
+    )
+    assert expected <= {found.strip() for found in written.read_text().split("\n")}
