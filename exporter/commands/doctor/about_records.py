@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from typing import Final
 
 from exporter.commands.check import estimates
 from exporter.commands.doctor.answers import FIELDS
 from exporter.commands.doctor.facts import Facts
-from exporter.commands.doctor.findings import Examine, Finding, differs, not_known, ok
+from exporter.commands.doctor.findings import Examine, Finding, differs, not_known, ok, unusable
 from exporter.failures import BUILTIN_RULES, UNCLASSIFIED, Classifier
 from exporter.ledger import FAILED, FINAL_STATES, JOB_TYPES, PROCESSING, TTS_SERVICES, WAITING
 
@@ -34,7 +35,19 @@ def fields(facts: Facts) -> Finding:
     if not lacking:
         return ok("fields", f"{len(jobs)} records have them all")
     text = ", ".join(f"{name} in {number} of {len(jobs)}" for name, number in lacking.items())
+    why = _cannot_do_without(facts, lacking.keys())
+    if why:
+        return unusable("fields", f"missing: {text}; {why}")
     return differs("fields", f"missing: {text}; nothing to configure")
+
+
+def _cannot_do_without(facts: Facts, lacking: Collection[str]) -> str:
+    """Why jobs cannot be told apart without these; empty where they can."""
+    if facts.time_filters is False and {"job_id", "create_time"} & set(lacking):
+        return "and without time filters such a job cannot be told from those before it"
+    if "job_id" in lacking and facts.counted is not None and not facts.count_is_right:
+        return "and only a right count shows that none of them slipped from one page to another"
+    return ""
 
 
 def values(facts: Facts) -> Finding:

@@ -156,6 +156,13 @@ def test_a_second_fuller_than_a_page_says_nothing_of_count() -> None:
     assert cloud.findings()["count"].verdict is Verdict.NOT_KNOWN
 
 
+@pytest.mark.parametrize("field", ["job_id", "create_time"])
+def test_a_job_without_an_id_or_a_time_needs_time_filters(field: str) -> None:
+    """In the whole list it cannot be told from those that were counted."""
+    findings = SimulatedCloud({"time_filters_work": False}, {f"no_{field}": 0.2}).findings()
+    assert findings["fields"].verdict is Verdict.UNUSABLE
+
+
 @pytest.mark.parametrize("order", ["newest", "oldest"])
 def test_a_busy_list_that_is_asked_slowly_looks_the_same(order: str) -> None:
     """Ten new jobs a second, two seconds between questions: no page is where it was."""
