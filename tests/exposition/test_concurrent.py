@@ -211,7 +211,7 @@ def test_what_is_shown_is_whole_and_never_goes_back(monkeypatch: pytest.MonkeyPa
     asyncio.run(run())
 
 
-def test_in_a_rest_scrapes_get_the_last_edition_and_a_reload_ends_it(
+def test_in_a_rest_scrapes_get_the_last_edition(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Publications of targets wait until the rest is over; what an operator changed does not."""

@@ -45,6 +45,8 @@ def _cannot_do_without(facts: Facts, lacking: Collection[str]) -> str:
     """Why jobs cannot be told apart without these; empty where they can."""
     if facts.time_filters is False and {"job_id", "create_time"} & set(lacking):
         return "and without time filters such a job cannot be told from those before it"
+    if any(job.job_id is None and job.create_time is None for job in facts.sample):
+        return "and nothing tells apart jobs that have neither an id nor a time"
     if "job_id" in lacking and facts.counted is not None and not facts.count_is_right:
         return "and only a right count shows that none of them slipped from one page to another"
     return ""

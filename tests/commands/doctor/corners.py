@@ -106,6 +106,9 @@ CORNERS: Mapping[str, Corner] = {
     "no-create-times": Corner({}, {"no_create_time": 1.0}, "create_time", "not known"),
     "some-create-times-missing": Corner({}, {"no_create_time": 0.2}, "fields", "differs"),
     "no-job-ids-and-no-count": Corner({"count": "none"}, {"no_job_id": 1.0}, "fields", "unusable"),
+    "no-job-ids-and-no-create-times": Corner(
+        {}, {"no_job_id": 1.0, "no_create_time": 0.2}, "fields", "unusable"
+    ),
     "no-text-lengths": Corner({}, {"no_text_length": 1.0}, "fields", "differs"),
     "unknown-values": Corner({}, {"unknown_type": 0.3, "unknown_service": 0.3}, "values", "differs"),
     # who asks
