@@ -105,7 +105,9 @@ def _parser() -> argparse.ArgumentParser:
     demo.set_defaults(run=_demo)
     check = commands.add_parser("check", help="print every problem of the configuration")
     _add_serve_flags(check)  # what it will be started with
-    check.add_argument("--estimate", action="store_true", help="also the requests a minute it will cost")
+    check.add_argument(
+        "--estimate", action="store_true", help="also the requests a minute, series and samples it will cost"
+    )
     check.set_defaults(run=_check)
     doctor = commands.add_parser("doctor", help="ask the real API what it is like, and propose configuration")
     _add_config_flag(doctor)

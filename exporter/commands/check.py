@@ -1,6 +1,6 @@
 """``check``: says everything that is wrong with the configuration, without starting anything.
 
-Knows how to print problems and what polling costs; must not know how either is found out.
+Knows how to print problems, what polling costs and what is scraped; must not know how either is found out.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, TextIO, TypeVar
 
 from exporter.commands.preflight import Flags, findings
+from exporter.commands.series import SCRAPE_SECONDS, SCRAPES_A_DAY, estimate_series
 from exporter.config import Config, load_config
 from exporter.errors import ConfigError
 from exporter.web import WebConfig, load_web_config
@@ -103,5 +104,22 @@ def _print_estimates(config: Config, out: TextIO) -> None:
         print(
             f"  {one.target}: {one.total:.1f} (head {one.head:.1f}, settle {one.settle:.1f};"
             f" rate_limit allows {one.limit:g})",
+            file=out,
+        )
+    print(
+        f"estimated series, and samples a day at a scrape every {SCRAPE_SECONDS}s, without jobs and with jobs"
+        " of every documented kind; open jobs and rare answers of the API add to it:",
+        file=out,
+    )
+    process, targets = estimate_series(config)
+    named = [
+        *targets,
+        ("the process itself", process, process),
+        ("all", process + sum(one.first for one in targets), process + sum(one.full for one in targets)),
+    ]
+    for name, first, full in named:
+        print(
+            f"  {name}: {first:,} to {full:,} series,"
+            f" {first * SCRAPES_A_DAY:,} to {full * SCRAPES_A_DAY:,} samples a day",
             file=out,
         )

@@ -7,7 +7,7 @@ from exporter.runtime.fleet import Fleet
 from exporter.runtime.reload import ReloadProblems, ReloadQueue
 from exporter.runtime.saved_breakers import SavedBreakers
 from exporter.runtime.storage import examine_store, open_store
-from exporter.runtime.target import SharedResources, classifier, ledger_scope
+from exporter.runtime.target import SharedResources, classifier, ledger_scope, ledger_settings, target_view
 
 __all__ = [
     "Fleet",
@@ -18,5 +18,7 @@ __all__ = [
     "classifier",
     "examine_store",
     "ledger_scope",
+    "ledger_settings",
     "open_store",
+    "target_view",
 ]

@@ -112,14 +112,7 @@ def new_repository(
 ) -> LedgerRepository:
     """The target's ledger in the store, not yet loaded."""
     return LedgerRepository(
-        TargetView(
-            target=settings.name,
-            region=settings.region,
-            project_id=settings.project_id or "",
-            api_endpoint=settings.endpoint,
-            classes=classes.classes,
-            **_named_as_in(TargetView, msgspec.structs.asdict(config.metrics)),
-        ),
+        target_view(config, settings, classes),
         scope=ledger_scope(settings),
         job_type=settings.filters.job_type,
         service=settings.filters.tts_service_enum,
@@ -127,6 +120,18 @@ def new_repository(
         retention=milliseconds(config.storage.retention),
         store=resources.store,
         executor=resources.executor,
+    )
+
+
+def target_view(config: Config, settings: TargetConfig, classes: Classifier) -> TargetView:
+    """What is published of the target before its ledger is loaded."""
+    return TargetView(
+        target=settings.name,
+        region=settings.region,
+        project_id=settings.project_id or "",
+        api_endpoint=settings.endpoint,
+        classes=classes.classes,
+        **_named_as_in(TargetView, msgspec.structs.asdict(config.metrics)),
     )
 
 
