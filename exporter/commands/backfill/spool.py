@@ -58,7 +58,7 @@ class Spool:
             found = self._found(purpose, past)
             if found is None:
                 shutil.rmtree(folder, ignore_errors=True)
-                folder.mkdir(parents=True)
+                folder.mkdir()
             else:
                 self.progress = found
         except OSError as error:

@@ -47,6 +47,7 @@ def past(tmp_path: Path) -> WithPast:
     return WithPast(tmp_path)
 
 
+@pytest.mark.slow
 def test_each_series_ends_with_zero_where_live_counting_begins(past: WithPast) -> None:
     """From 0, one sample a minute, ascending, and 0 a millisecond behind the last one."""
     written, spool = past.backfill()
@@ -66,6 +67,7 @@ def test_each_series_ends_with_zero_where_live_counting_begins(past: WithPast) -
     past.store.close()
 
 
+@pytest.mark.slow
 def test_series_of_a_family_stand_together(past: WithPast) -> None:
     """As OpenMetrics wants it: a family once, a series once, buckets ascending."""
     lines = past.backfill()[0].decode().splitlines()
@@ -78,6 +80,7 @@ def test_series_of_a_family_stand_together(past: WithPast) -> None:
     past.store.close()
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_where_it_was_stopped(past: WithPast) -> None:
     """And writes what one run would have written."""
     whole, spool = past.backfill()
@@ -194,3 +197,10 @@ def test_a_full_disk_leaves_no_file(command: str, tmp_path: Path) -> None:
     assert ended.returncode == 1
     assert "cannot write the output: No space left on device" in ended.stderr
     assert json.dumps(sorted(path.name for path in tmp_path.iterdir())) == '["messages"]'
+
+
+def test_an_output_in_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    """Before anything is asked for; no folder is made."""
+    with pytest.raises(ExporterError, match=r"cannot write .*: No such file or directory"):
+        Spool(tmp_path / "nowhere" / ".x.backfill", "p", Past(0, HOUR))
+    assert list(tmp_path.iterdir()) == []
