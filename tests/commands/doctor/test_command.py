@@ -177,6 +177,7 @@ def test_a_file_that_cannot_be_written_is_an_error_in_one_line(config: Path, tmp
     assert ended.stderr.count("\n") == 1
 
 
+@pytest.mark.e2e
 def test_watching_adds_its_findings(config: Path) -> None:
     """Ten seconds of it."""
     ended = run(f"--config.file={config}", "--json", "--watch=10s")

@@ -46,6 +46,7 @@ def test_an_orderly_list_shows_nothing_odd() -> None:
     assert "300 jobs" not in findings["late records"].text  # some were there before
 
 
+@pytest.mark.slow
 def test_late_records_lead_to_an_overlap_that_counts_them(tmp_path: Path) -> None:
     """Without it some are lost; with it none."""
     corner = Corner(world={"late": 0.3, "late_seconds": 280.0})
@@ -78,6 +79,7 @@ def test_what_changes_is_seen(world: dict[str, Any], name: str) -> None:
     assert {it.name for it in findings.values() if it.verdict is not Verdict.OK} == {name}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["naive-china", "only-unix-ms", "no-time-filters", "clipped-pages", "no-order", "count-of-all"]
 )
