@@ -131,8 +131,6 @@ class Poller:
     async def poll(self) -> Outcome:
         """Read what is due, record and publish it. Never raises but for cancellation and its like."""
         started, answers = self._monotonic(), self._reader.answers
-        if self._repository.loaded and self._repository.ledger.started:
-            self._published_at = started  # most polls take less than PUBLISH_EVERY: they publish at the end
         self._run.begin(started + self._settings.timeout, self._budget.grant(self._name))
         outcome: Outcome = "complete"
         problem = ""

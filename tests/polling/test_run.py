@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from exporter.ledger.record import JobsQuery
 from exporter.store.sqlite import SqliteStore
 from exporter.units import SECOND
 from tests.fake_api import PollerHarness
@@ -72,24 +71,3 @@ def test_the_first_poll_comes_at_its_time(harness: PollerHarness, monkeypatch: p
     with pytest.raises(StopPolling):
         asyncio.run(harness.poller.run(first / SECOND + 11))
     assert begun == [11, 26, 41]
-
-
-@pytest.mark.parametrize(("seconds", "publications"), [(0, 1), (2, 2)], ids=["short", "long"])
-def test_a_short_poll_publishes_once(harness: PollerHarness, seconds: int, publications: int) -> None:
-    """When it ends: each publication costs a snapshot. What a long one has committed is shown meanwhile."""
-
-    async def scene() -> None:
-        await harness.poll(2)
-        harness.clock.ms += 15 * SECOND
-        harness.api.create(harness.clock.ms - 5 * SECOND)
-
-        def take(query: JobsQuery) -> None:
-            harness.clock.ms += seconds * SECOND
-
-        harness.api.before_page = take
-        before = len(harness.views)
-        await harness.poller.poll()
-        assert len(harness.views) - before == publications
-        assert sum(harness.view.created.values()) == 1
-
-    asyncio.run(scene())
