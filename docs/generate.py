@@ -38,7 +38,9 @@ time, and back: what is counted stays the same.
 - `metrics.zero_series: seen` leaves out the pairs of `job_type` and `tts_service_enum` that no job had yet.
   Once seen a pair stays, also after a restart, with all its states, classes and reasons at 0. But its
   counters begin with what was counted by its first scrape, not at 0: `rate()` and `increase()` do not see
-  those first jobs, nor do alerts and panels that are made of them. What comes after is seen as always.
+  those first jobs, nor do alerts and panels that are made of them. What
+  comes after is seen as always. For two weeks after its first job the alert NoJobs compares a target with a
+  week ago only.
 """
 
 SECTIONS: tuple[tuple[str, Iterable[Metric[Any]]], ...] = (
