@@ -113,7 +113,7 @@ def dashboard(
 
 def _variables(by_job: bool) -> Sequence[Variable]:
     of_target = 'metastudio_tts_jobs_created_total{target=~"$target"}'
-    target = variable("target", "Target", "label_values(metastudio_tts_jobs_created_total, target)")
+    target = variable("target", "Target", "label_values(metastudio_up, target)")
     job_type = variable("job_type", "Job type", f"label_values({of_target}, job_type)")
     service = variable("tts_service_enum", "Service", f"label_values({of_target}, tts_service_enum)")
     if not by_job:  # still there, so that links carry the choice along

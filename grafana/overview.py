@@ -23,6 +23,7 @@ from grafana.panels import (
     leads_to,
     lines,
     number,
+    of_histograms,
     prop,
     query,
     rows,
@@ -281,11 +282,11 @@ def durations() -> Panel:
         log=True,
     )
     band(panel, "p95 at least", "p95 at most", ORANGE)
-    return band(panel, "median at least", "median at most", BLUE)
+    return of_histograms(band(panel, "median at least", "median at most", BLUE))
 
 
 def heat() -> Panel:
-    return buckets(
+    panel = buckets(
         "Durations, at most",
         "How many jobs succeeded within which time, by upper bound.",
         query(buckets_of(UPPER), at="heatmap", exemplar=True),
@@ -293,6 +294,7 @@ def heat() -> Panel:
         size=(8, 8),
         scheme="Oranges",
     )
+    return of_histograms(panel)
 
 
 # --- by job type and service ----------------------------------------------------------------------------

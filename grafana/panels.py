@@ -294,6 +294,11 @@ def leads_to(panel: P, title: str, uid: str) -> P:
     return panel
 
 
+def of_histograms(panel: P) -> P:
+    """Says, where it is empty, that what it stands on may not be kept by what is chosen."""
+    return panel.no_value("No data (histograms without this label? See metrics.histogram_labels)")
+
+
 def as_builder(panel: Panel) -> Any:  # noqa: ANN401 - Builder is invariant, and each kind is one of Panel
     """The SDK's dashboards take any builder of a panel."""
     return panel

@@ -97,3 +97,8 @@ def buckets_of(name: str) -> str:
 def share(part: str, whole: str) -> str:
     """``part`` of ``whole``; nothing where there is no whole, and so no NaN."""
     return f"{part} / ({whole} > 0)"
+
+
+def named(expr: str, label: str) -> str:
+    """The series without this label, where ``metrics.histogram_labels`` leaves it out, is called all."""
+    return f'label_replace({expr}, "{label}", "all", "{label}", "")'

@@ -6,7 +6,7 @@ from typing import Final
 
 from grafana.frame import Section, dashboard, text_box
 from grafana.panels import BLUE, GREEN, PURPLE, RED, YELLOW, Panel, bars, buckets, lines, number, query
-from grafana.queries import RANGE, RATE, buckets_of, share, total
+from grafana.queries import RANGE, RATE, buckets_of, named, share, total
 
 LENGTH: Final = "metastudio_tts_text_length_characters"
 SYNTHESIZED: Final = "metastudio_tts_synthesized_characters_total"
@@ -122,7 +122,7 @@ def of_each(label: str, word: str) -> list[Panel]:
         lines(
             f"{verb} by {word}, characters/min",
             f"Characters a minute of jobs {which}, by {word}.",
-            [query(f"60 * {rate((label,))}", legend)],
+            [query(named(f"60 * {rate((label,))}", label), legend)],
             unit="short",
             size=(8, 8),
             stacked=True,
@@ -150,7 +150,7 @@ def jobs() -> list[Panel]:
         lines(
             "Mean text length, characters",
             "Characters of an average new job, by job type.",
-            [query(share(submitted(("job_type",)), each), "{{job_type}}")],
+            [query(named(share(submitted(("job_type",)), each), "job_type"), "{{job_type}}")],
             unit="short",
             size=(12, 7),
             log=True,
@@ -158,7 +158,7 @@ def jobs() -> list[Panel]:
         lines(
             "Jobs/min",
             "New jobs a minute whose text length is known.",
-            [query(f"60 * {each}", "{{job_type}}")],
+            [query(named(f"60 * {each}", "job_type"), "{{job_type}}")],
             unit="short",
             size=(12, 7),
             stacked=True,

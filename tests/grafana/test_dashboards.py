@@ -195,6 +195,23 @@ def test_exemplars_are_on_where_the_exporter_has_them(query: DashboardQuery) -> 
     assert any(target["exemplar"] for target in targets)
 
 
+@pytest.mark.parametrize("query", [q for q in queries() if "duration_upper_bound" in q.expr], ids=str)
+def test_an_empty_panel_of_histograms_says_why(query: DashboardQuery) -> None:
+    """A value is chosen of a label that ``metrics.histogram_labels`` leaves out."""
+    assert "metrics.histogram_labels" in query.panel.model["fieldConfig"]["defaults"]["noValue"]
+
+
+@pytest.mark.parametrize(
+    "query", [q for q in queries() if "text_length_characters" in q.expr and " by (" in q.expr], ids=str
+)
+def test_a_series_without_the_label_is_called_all(query: DashboardQuery) -> None:
+    """Where ``metrics.histogram_labels`` leaves it out, a legend would be empty."""
+    for label in ("job_type", "tts_service_enum"):
+        if query.panel.model["targets"][0]["legendFormat"] == f"{{{{{label}}}}}":
+            assert query.expr.startswith("label_replace(")
+            assert query.expr.endswith(f', "{label}", "all", "{label}", "")')
+
+
 COSTS = [query for query in queries() if "price_per_million" in query.expr]
 
 
