@@ -24,11 +24,11 @@ from msgspec.structs import replace
 from exporter.cloud.connect import build_client
 from exporter.cloud.shared_limits import SharedLimits
 from exporter.commands.demo import configuration
+from exporter.config.model import MetricsConfig
 from exporter.exposition.api_stats import ApiMetrics
 from exporter.exposition.render import Exposition, process_view
 from exporter.exposition.text import Format
-from exporter.ledger.snapshot import TargetView
-from exporter.runtime.target import classifier, ledger_scope, ledger_settings, poll_settings
+from exporter.runtime.target import classifier, ledger_scope, ledger_settings, poll_settings, target_view
 from exporter.simulator.api import build_app
 from exporter.simulator.arrivals import WorldOptions
 from exporter.simulator.incidents import Entry, Script
@@ -37,6 +37,7 @@ from testkit.world import assemble, quick_store
 
 ENDPOINT: Final = "http://127.0.0.1:1"
 """Nobody listens there: requests go straight into the simulator."""
+DEFAULT: Final = MetricsConfig()
 HOUR: Final = 3600.0
 DAY: Final = 86400.0
 JOB: Final = "metastudio-tts"
@@ -75,13 +76,15 @@ class Time:
 class Recorder:
     """The demo's exporter and cloud in virtual time: what ``App`` puts together, without its sockets."""
 
-    def __init__(self, clock: Time, script: Script, rate: float, folder: Path) -> None:
+    def __init__(
+        self, clock: Time, script: Script, rate: float, folder: Path, metrics: MetricsConfig = DEFAULT
+    ) -> None:
         self.clock = clock
         options = WorldOptions(retention=14 * HOUR)
         cloud = new_simulation(rate=rate, history=HOUR, script=script, wall=clock, world_options=options)
         cloud.sleep = clock.sleep
         config = configuration(ENDPOINT, *next(iter(cloud.auth.accounts.keys.items())), folder)
-        config = replace(config, poll=replace(config.poll, interval=15.0))
+        config = replace(config, poll=replace(config.poll, interval=15.0), metrics=metrics)
         (self.target,) = config.targets
         self.config = config
         self.classes = classifier(config)
@@ -112,13 +115,7 @@ class Recorder:
             ledger_settings(config, self.target, self.classes),
             replace(poll_settings(config, self.target), budget=300),
             lambda view: self.exposition.publish((view,)),
-            identity=TargetView(
-                target=self.target.name,
-                region=self.target.region,
-                project_id=self.target.project_id or "",
-                api_endpoint=self.target.endpoint,
-                classes=self.classes.classes,
-            ),
+            identity=target_view(config, self.target, self.classes),
             scope=ledger_scope(self.target),
             retention=int(DAY * 1000),
             monotonic=clock,
@@ -137,10 +134,12 @@ class Recorder:
         self.store.close()
 
 
-async def live(times: Sequence[float], *, script: Script, rate: float) -> AsyncIterator[TimedScrape]:
+async def live(
+    times: Sequence[float], *, script: Script, rate: float, metrics: MetricsConfig = DEFAULT
+) -> AsyncIterator[TimedScrape]:
     """What a scrape showed at each of these times; the script begins at the first."""
     with tempfile.TemporaryDirectory() as folder:
-        recorder = Recorder(Time(times[0]), script, rate, Path(folder))
+        recorder = Recorder(Time(times[0]), script, rate, Path(folder), metrics)
         try:
             for at in times:
                 yield await recorder.scrape(at)

@@ -9,14 +9,16 @@ import math
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
+from exporter.config.model import MetricsConfig
 from exporter.simulator.incidents import DEMO_SCRIPT
 from tests.conftest import Tool
 from tests.grafana.backfill import exposition, prometheus
-from tests.grafana.history import DAY, Alert, TimedScrape, live, own, replica
+from tests.grafana.history import DAY, DEFAULT, Alert, TimedScrape, live, own, replica
 from tests.grafana.queries import DashboardQuery, queries, resolved
 
 END = 1_736_946_000.0
@@ -29,13 +31,13 @@ GAUGES = ("metastudio_api_rate_limit", "metastudio_api_credentials")
 """The API's metrics that are the same on every replica."""
 
 
-def history() -> list[TimedScrape]:
+def history(metrics: MetricsConfig = DEFAULT) -> list[TimedScrape]:
     """The demo as the exporter shows it, polled every quarter and scraped every half of a minute."""
     # No sample lies on the edge of a range: whether it belongs to it depends on Prometheus' release.
     times = [END - 8 - ROUND + 15.0 * step for step in range(int(ROUND / 15) + 1)]
 
     async def collect() -> list[TimedScrape]:
-        return [scrape async for scrape in live(times, script=DEMO_SCRIPT, rate=60.0)]
+        return [scrape async for scrape in live(times, script=DEMO_SCRIPT, rate=60.0, metrics=metrics)]
 
     return asyncio.run(collect())[::2]
 
@@ -139,6 +141,19 @@ def test_prometheus_3_shows_the_same_with_either_histogram(
         panels = shown(prometheus_3, native=native)
         check(panels)
         assert not [name for name, series in panels.of_one.items() if not alike(series, usual.of_one[name])]
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("kept", [("job_type",), ()], ids=["by-job-type", "alone"])
+def test_fewer_series_leave_no_panel_empty(kept: tuple[str, ...], tool: Tool, tmp_path: Path) -> None:
+    """With ``zero_series: seen`` and fewer ``histogram_labels``, while nothing is chosen."""
+    scrapes = history(MetricsConfig(histogram_labels=kept, zero_series="seen"))
+    with prometheus(tool, tmp_path, past(scrapes)) as url:
+        check(
+            Panels(
+                *({str(query): ask(url, query, name) for query in queries()} for name in ("demo", "alone"))
+            )
+        )
 
 
 def check(panels: Panels) -> None:
