@@ -152,9 +152,22 @@ def test_the_breaker_remembers_a_bounded_number_of_keys() -> None:
     """Temporary keys that are refused every hour for years do not fill the memory."""
     time = FakeTime()
     breaker = Breaker(wall=time.wall, monotonic=time.monotonic)
-    for n in range(1000):
+    for n in range(5000):
         breaker.refuse(str(n), "place", "why")
-    assert len(breaker.state) == 64
+    assert len(breaker.state) == 4096
+
+
+def test_accepted_again_and_again_is_stored_once() -> None:
+    """Hundreds of targets are accepted in turn: another order is nothing that the store must learn."""
+    time = FakeTime()
+    breaker = Breaker(wall=time.wall, monotonic=time.monotonic)
+    for place in range(300):
+        breaker.accept("keys", f"endpoint/{place}")
+    before = breaker.state
+    assert len(before) == 300
+    for place in reversed(range(300)):
+        breaker.accept("keys", f"endpoint/{place}")
+    assert breaker.state == before
 
 
 @pytest.mark.parametrize("status", [401, 403])

@@ -47,6 +47,7 @@ Knows no HTTP; clocks are arguments.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Final, TypeVar
@@ -67,8 +68,8 @@ UNANSWERED_SECONDS: Final = 2.0
 """A place whose last request ended without an answer, after more than so long, counts as unanswered."""
 _TURN_SECONDS: Final = 60.0
 """How long a place has to take its turn before another one may."""
-_REMEMBERED: Final = 64
-"""Places of each kind: temporary keys change every hour for years."""
+_REMEMBERED: Final = 4096
+"""Places of each kind: more than targets share credentials; temporary keys change every hour for years."""
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
@@ -81,6 +82,7 @@ class CredentialUse:
         self.credential = credential
         """Their fingerprint."""
         self.place = place
+        self.endpoint = _endpoint(place)
         self.signatures = 0
         """Sent or about to be sent, and not yet known to be good or bad."""
         self.refusals_before = 0
@@ -88,10 +90,6 @@ class CredentialUse:
         self.sent_at = 0.0
         """When that was, on the monotonic clock."""
         self._breaker = breaker
-
-    @property
-    def endpoint(self) -> str:
-        return _endpoint(self.place)
 
     async def begin(self, seconds: float) -> None:
         """Wait at most so long until one signature may be sent.
@@ -205,9 +203,13 @@ class Breaker:
 
         Endpoints that did not answer come last: a target that is new must not wait behind all of theirs.
         """
-        unanswered = {_endpoint(place) for place in self._unanswered}
-        for use, admitted in sorted(self._waiting.items(), key=lambda item: item[0].endpoint in unanswered):
-            if admitted.done():
+        waiting = list(self._waiting.items())
+        if self._unanswered:
+            unanswered = {_endpoint(place) for place in self._unanswered}
+            waiting.sort(key=lambda item: item[0].endpoint in unanswered)
+        full = self._full_endpoints()
+        for use, admitted in waiting:
+            if admitted.done() or (use.endpoint in full and not use.signatures):
                 continue
             try:
                 self._check(use.credential, use.place, corrected=use.signatures > 0)
@@ -219,13 +221,26 @@ class Breaker:
                 use.refusals_before, use.sent_at = self._refusals_arrived, self._monotonic()
                 self._under_way[use] = None
                 admitted.set_result(None)
+                full = self._full_endpoints()
+
+    def _full_endpoints(self) -> set[str]:
+        """Those without room for any first signature, while nothing is refused: of hundreds that wait there,
+        none needs a closer look.
+        """
+        if self._refusals:
+            return set()
+        counts = Counter(use.endpoint for use in self._under_way)
+        return {endpoint for endpoint, count in counts.items() if count >= self._trials - 1}
 
     # --- what the API said ----------------------------------------------------------------------------
 
     def accept(self, credential: str, place: str, *, refusals_before: int | None = None) -> None:
         """The API accepted them, in a request sent after so many refusals had arrived; ``None``: all."""
         self._refusals.pop((credential, place), None)
-        self._accepted.remember(place, credential)
+        if place in self._accepted:
+            self._accepted[place] = credential  # in its place: another order would be stored anew
+        else:
+            self._accepted.remember(place, credential)
         for key, refusal in self._refusals.items():
             if not refusal.record.settled and (refusals_before is None or refusal.number <= refusals_before):
                 self._refusals[key] = refusal._replace(

@@ -398,3 +398,21 @@ def test_new_keys_are_tried_once_at_a_time_at_an_endpoint(breaker: Breaker) -> N
         await gateway.hang_up()
 
     run(scenario())
+
+
+def test_accepted_keys_are_used_twice_at_a_time_at_an_endpoint(breaker: Breaker) -> None:
+    """Also for the targets that wait behind hundreds of others, each as soon as one is answered."""
+
+    async def scenario() -> None:
+        gateway = SlowGateway(breaker)
+        places = [f"a/{number}" for number in range(300)]
+        gateway.good = set(places)
+        for place in places:
+            breaker.accept("keys", place)
+        await gateway.ask(*places)
+        for answered in range(5):
+            assert len(gateway.sent) == answered + 2
+            await gateway.answer(gateway.sent[answered])
+        await gateway.hang_up()
+
+    run(scenario())
