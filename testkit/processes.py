@@ -51,6 +51,12 @@ _PORTS = itertools.cycle(range(10_000, 32_000))
 next(itertools.islice(_PORTS, secrets.randbelow(22_000), None))
 
 
+def bare_environ() -> dict[str, str]:
+    """Where programs and our code are, and what measures coverage: nothing else of this machine."""
+    kept = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
+    return {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **kept}
+
+
 def free_port() -> int:
     """A loopback port that nobody listens on, another one each time.
 

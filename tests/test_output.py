@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -10,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from testkit.processes import ROOT
+from testkit.processes import ROOT, bare_environ
 
 pytestmark = pytest.mark.program
 
-NOT_A_TERMINAL = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]}
+NOT_A_TERMINAL = bare_environ()
 BAD = "check --config.file tests/config/bad/many_at_once.yaml"
 GOOD = "check --config.file exporter.yaml"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from testkit.processes import ROOT, get, simulator, write_config
+from testkit.processes import bare_environ, get, simulator, write_config
 
 pytestmark = pytest.mark.program
-ENVIRON = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+ENVIRON = bare_environ()
 
 
 def run(

@@ -132,6 +132,7 @@ def test_publishing_only_marks_what_changed(monkeypatch: pytest.MonkeyPatch) -> 
     async def run() -> None:
         monkeypatch.setattr("exporter.exposition.edition.write_block", noting)
         monkeypatch.setattr(refresh, "COLLECT_SECONDS", 1e6)
+        monkeypatch.setattr(refresh, "WAIT_SECONDS", 30.0)
         async with running(monkeypatch) as stage:
             await stage.scrape()
             written.clear()

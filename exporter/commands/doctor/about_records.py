@@ -6,23 +6,19 @@ from collections import Counter
 from collections.abc import Collection
 from typing import Final
 
+from msgspec.structs import replace
+
 from exporter.commands.check import estimates
 from exporter.commands.doctor.answers import FIELDS
 from exporter.commands.doctor.facts import Facts
 from exporter.commands.doctor.findings import Examine, Finding, differs, not_known, ok, unusable
+from exporter.commands.series import SCRAPE_SECONDS, SCRAPES_A_DAY, estimate_series
 from exporter.failures import BUILTIN_RULES, UNCLASSIFIED, Classifier
 from exporter.ledger import FAILED, FINAL_STATES, JOB_TYPES, PROCESSING, TTS_SERVICES, WAITING
 
 _STATES: Final = (WAITING, PROCESSING, *FINAL_STATES)
 _SHOWN: Final = 3
 _SHARE_NOTABLE: Final = 0.05
-_DAY: Final = 86_400
-_SCRAPE: Final = 15
-"""Seconds between scrapes, as Prometheus' own example has it."""
-SERIES: Final = 700
-"""Of a target before any job is seen; a test compares it with the metrics."""
-SERIES_EACH: Final = 42
-"""More for each pair of labels seen."""
 
 
 def fields(facts: Facts) -> Finding:
@@ -101,11 +97,11 @@ def cost(facts: Facts) -> Finding:
     if not facts.target.time_filters or facts.time_filters is False:
         page, polls = max(len(facts.first.jobs), 1), 60 / facts.config.poll.interval
         requests = polls * max(-(-(facts.first.count or facts.deepest or 0) // page), 1)
-    pairs = len({(job.job_type, job.tts_service_enum) for job in facts.sample})
-    series = SERIES + SERIES_EACH * pairs
+    _, (series,) = estimate_series(replace(facts.config, targets=(facts.target,)))
     text = (
-        f"about {requests:.0f} requests a minute and one per 100 new jobs, up to {series} series,"
-        f" {series * _DAY / _SCRAPE / 1e6:.1f} million samples a day at a scrape every {_SCRAPE} s"
+        f"about {requests:.0f} requests a minute and one per 100 new jobs,"
+        f" {series.first} to {series.full} series,"
+        f" {series.full * SCRAPES_A_DAY / 1e6:.1f} million samples a day at a scrape every {SCRAPE_SECONDS} s"
     )
     if requests > estimate.limit:
         return differs(

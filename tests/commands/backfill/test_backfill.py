@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import re
 import signal
 import subprocess
@@ -23,13 +22,13 @@ from exporter.commands.backfill.spool import Spool
 from exporter.commands.past import IncompleteError, Past
 from exporter.errors import ExporterError
 from exporter.ledger import Record
-from testkit.processes import ROOT, simulator, wait_for, write_config
+from testkit.processes import bare_environ, get, simulator, wait_for, write_config
 from testkit.world import MINUTE, SECOND
 from tests.commands.backfill.support import HOUR, WithPast
 from tests.fake_api import outage
 
 SAMPLE = re.compile(r"(\S+) (\d+) (\d+)(?:\.(\d\d\d))?")
-ENVIRON = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+ENVIRON = bare_environ()
 
 
 def samples(written: bytes) -> dict[str, list[tuple[int, int]]]:
@@ -161,7 +160,7 @@ def test_the_program_writes_whole_files_only(tmp_path: Path) -> None:
         command = [sys.executable, "-m", "exporter", "backfill", f"--config.file={config}"]
         command += ["--since=10h", "-o", str(tmp_path / "past.om")]
         process = subprocess.Popen(command, env=ENVIRON, stderr=subprocess.PIPE, text=True)
-        wait_for("some progress", lambda: (tmp_path / ".past.om.backfill" / "progress.json").exists())
+        wait_for("some requests", lambda: "list_jobs" in (get(f"{cloud}/simulator") or ""))
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
         assert process.returncode == 130, said
