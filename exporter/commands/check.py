@@ -5,10 +5,12 @@ Knows how to print problems, what polling costs and what is scraped; must not kn
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple, TextIO, TypeVar
 
+from exporter.cloud import credentials_key
 from exporter.commands.preflight import Flags, findings
 from exporter.commands.series import SCRAPE_SECONDS, SCRAPES_A_DAY, estimate_series
 from exporter.config import Config, load_config
@@ -62,7 +64,7 @@ def check(
         count = len(config.targets)
         print(f"{config_path}: valid, {count} target{'' if count == 1 else 's'}", file=out)
         if estimate:
-            _print_estimates(config, out)
+            _print_estimates(config, environ, out)
     web = None if web_config_path is None else _tried(lambda: load_web_config(web_config_path), out)
     if web is not None:
         print(f"{web_config_path}: valid, {_describe(web)}", file=out)
@@ -98,7 +100,26 @@ def estimates(config: Config) -> tuple[Estimate, ...]:
     )
 
 
-def _print_estimates(config: Config, out: TextIO) -> None:
+def _shared_limits(config: Config, environ: Mapping[str, str]) -> Iterator[str]:
+    """A line for credentials that several targets share, and for each limit that is too low."""
+    sharing: dict[str, list[Estimate]] = defaultdict(list)
+    for target, one in zip(config.targets, estimates(config), strict=True):
+        sharing[credentials_key(target.auth, environ)].append(one)
+    for those in sharing.values():
+        total, limit = sum(one.total for one in those), min(one.limit for one in those)
+        who = those[0].target
+        if those[1:]:
+            who += f" and {len(those) - 1} more, which share credentials"
+        if total > limit:
+            yield (
+                f"warning: {who}: {total:.1f}, and rate_limit allows {limit:g}: polls will be late; raise"
+                " poll.interval, or rate_limit as far as your quota goes"
+            )
+        elif those[1:]:
+            yield f"{who}: {total:.1f} (rate_limit allows {limit:g})"
+
+
+def _print_estimates(config: Config, environ: Mapping[str, str], out: TextIO) -> None:
     print("estimated requests a minute in the quiet case; new, open and late jobs add to it:", file=out)
     for one in estimates(config):
         print(
@@ -106,6 +127,8 @@ def _print_estimates(config: Config, out: TextIO) -> None:
             f" rate_limit allows {one.limit:g})",
             file=out,
         )
+    for line in _shared_limits(config, environ):
+        print(f"  {line}", file=out)
     print(
         f"estimated series, and samples a day at a scrape every {SCRAPE_SECONDS}s, without jobs and with jobs"
         " of every documented kind; open jobs and rare answers of the API add to it:",

@@ -29,7 +29,9 @@ WAIT_SECONDS: Final = 0.5
 FREE_SECONDS: Final = 0.005
 """Of CPU: a refresh that took less is followed by no rest."""
 REST: Final = 10
-"""A rest is so many times as long as the CPU time of the refresh before it."""
+"""A rest is so many times as long as the CPU time of the refresh before it, up to ``LONGEST_REST``."""
+LONGEST_REST: Final = 2.0
+"""Seconds: the first edition of hundreds of targets takes half of one; no news may wait ten times that."""
 FAILED_SECONDS: Final = 1.0
 """The rest after a refresh that failed."""
 
@@ -44,6 +46,8 @@ class Refresher:
         self._changed = asyncio.Event()
         self._asked = asyncio.Event()
         self._rest_until = float("-inf")
+        self._at_once = False
+        """Is no rest to follow the refresh under way?"""
         self._waiting: dict[asyncio.Future[None], bool] = {}
         """Whether it has something older."""
         self._failed = False
@@ -55,6 +59,7 @@ class Refresher:
     def end_rest(self) -> None:
         """What changed is to be shown at the next scrape, whatever it costs."""
         self._rest_until = float("-inf")
+        self._at_once = True
         self._changed.set()
 
     @property
@@ -93,10 +98,10 @@ class Refresher:
         self._changed.clear()
         self._asked.clear()
         waiting, self._waiting = self._waiting, {}
-        rest = 0.0
+        rest, self._at_once = 0.0, False
         try:
             spent = await self._refresh()
-            rest = REST * spent if spent > FREE_SECONDS else 0.0
+            rest = min(REST * spent, LONGEST_REST) if spent > FREE_SECONDS and not self._at_once else 0.0
             self._failed = False
         except Exception as error:  # noqa: BLE001 - a defect, or no memory: what was shown last stays
             rest = FAILED_SECONDS

@@ -395,3 +395,27 @@ def test_what_may_be_a_mistake_of_the_network_is_a_warning(tmp_path: Path) -> No
     code, text = _proxied(tmp_path, HTTP_PROXY="http://proxy:3128")
     assert code == 0
     assert text.startswith("warning: the environment variable HTTP_PROXY is not used")
+
+
+@pytest.mark.parametrize(
+    ("targets", "expected"),
+    [
+        pytest.param(1, "", id="one"),
+        pytest.param(
+            60, "a0 and 59 more, which share credentials: 264.0 (rate_limit allows 300)", id="enough"
+        ),
+        pytest.param(
+            200,
+            "warning: a0 and 199 more, which share credentials: 880.0, and rate_limit allows 300: polls will"
+            " be late; raise poll.interval, or rate_limit as far as your quota goes",
+            id="too-many",
+        ),
+    ],
+)
+def test_the_estimate_adds_up_what_shares_a_limit(targets: int, expected: str, tmp_path: Path) -> None:
+    """``rate_limit`` belongs to the credentials, not to each of their targets."""
+    path = tmp_path / "exporter.yaml"
+    path.write_text("targets:\n" + "".join(f"  - {{name: a{n}, region: r}}\n" for n in range(targets)))
+    code, text = _check(path, estimate=True)
+    found = [line.strip() for line in text.splitlines() if "share credentials" in line]
+    assert (code, found) == (0, [expected] if expected else [])

@@ -86,6 +86,8 @@ class ConcurrentScrapes:
 async def running(
     monkeypatch: pytest.MonkeyPatch, monotonic: Callable[[], float] = lambda: 1000.0
 ) -> AsyncIterator[ConcurrentScrapes]:
+    if refresh.FREE_SECONDS > 0:
+        monkeypatch.setattr(refresh, "FREE_SECONDS", 1e6)  # else a slow machine would have it rest
     stage = ConcurrentScrapes(monkeypatch, monotonic)
     stage.publish_all(1)
     task = asyncio.create_task(stage.exposition.run())

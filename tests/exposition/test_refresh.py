@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from exporter.exposition import refresh
-from exporter.exposition.refresh import FREE_SECONDS, REST, Refresher
+from exporter.exposition.refresh import FREE_SECONDS, LONGEST_REST, REST, Refresher
 
 NEVER = 1e6
 
@@ -133,13 +133,13 @@ def test_a_scrape_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize(
     ("cpu", "rest"),
-    [(FREE_SECONDS, 0.0), (0.01, REST * 0.01), (0.5, REST * 0.5)],
-    ids=["cheap", "costly", "very-costly"],
+    [(FREE_SECONDS, 0.0), (0.01, REST * 0.01), (0.1, REST * 0.1), (3.0, LONGEST_REST)],
+    ids=["cheap", "costly", "very-costly", "too-costly"],
 )
 def test_a_costly_refresh_is_followed_by_a_rest(
     monkeypatch: pytest.MonkeyPatch, cpu: float, rest: float
 ) -> None:
-    """Ten times as long, so that it never takes more than a tenth of a core."""
+    """Ten times as long, so that it takes a tenth of a core; but news never waits for long."""
 
     async def run() -> None:
         async with running(monkeypatch) as stage:
@@ -186,6 +186,29 @@ def test_a_rest_ends_early_for_a_reload(monkeypatch: pytest.MonkeyPatch) -> None
             assert stage.refresher.resting
             stage.refresher.end_rest()
             assert not stage.refresher.resting
+
+    asyncio.run(run())
+
+
+def test_a_reload_during_a_refresh_shows_at_the_next_scrape(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That refresh began before it: who asks afterwards gets the next one, without a rest."""
+
+    async def run() -> None:
+        async with running(monkeypatch) as stage:
+            stage.cpu = 0.5
+            stage.may_end.clear()
+            first = stage.scrape()
+            await stage.until_begun(1)
+            stage.refresher.end_rest()
+            second = stage.scrape()
+            await asyncio.sleep(0)
+            stage.only_one = True
+            stage.may_end.set()
+            await first
+            assert (stage.ended, second.done()) == (1, False)
+            stage.may_end.set()
+            await second
+            assert stage.ended == 2
 
     asyncio.run(run())
 

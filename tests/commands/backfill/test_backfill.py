@@ -159,7 +159,14 @@ def test_the_program_writes_whole_files_only(tmp_path: Path) -> None:
         config = write_config(tmp_path, cloud, target={"rate_limit": 60})
         command = [sys.executable, "-m", "exporter", "backfill", f"--config.file={config}"]
         command += ["--since=10h", "-o", str(tmp_path / "past.om")]
-        process = subprocess.Popen(command, env=ENVIRON, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command,
+            env=ENVIRON,
+            stderr=subprocess.PIPE,
+            text=True,
+            # A shell lets what it starts in the background ignore the signal.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
         wait_for("some requests", lambda: "list_jobs" in (get(f"{cloud}/simulator") or ""))
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
