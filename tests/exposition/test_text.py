@@ -64,7 +64,9 @@ def theirs(metric: Metric[Any], sources: list[Source], form: Format, *, created:
     family = Family(metric.family, metric.help, metric.type)
     for source in sources:
         for values, value in source.rows:
-            labels = dict(zip(metric.labels, values, strict=True))
+            # Labels without a value are left out, but for the first one, the target: they count as absent.
+            pairs = enumerate(zip(metric.labels, values, strict=True))
+            labels = dict(pair for place, pair in pairs if pair[1] or not place)
             if isinstance(value, Histogram):
                 bounds = [*(floatToGoString(bound / metric.per_unit) for bound in value.bounds), "+Inf"]
                 for place, total in enumerate(accumulate(value.counts)):
