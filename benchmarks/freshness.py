@@ -12,7 +12,6 @@ each request shows it a hundred changes, the oldest first, and every answer is p
 
 from __future__ import annotations
 
-import sys
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from typing import Final
 
 import msgspec
 
-from benchmarks.poll_cost import INTERVAL, WORKLOADS, Workload, assembled, play
+from benchmarks.poll_cost import INTERVAL, Workload, assembled, play, print_results
 from exporter.ledger import TargetView
 from exporter.simulator.job import SimulatedJob
 from exporter.simulator.world import World
@@ -164,13 +163,7 @@ def _delays(events: list[Event], perfect: dict[float, float]) -> Delays:
 
 
 def main() -> None:
-    chosen = [workload for workload in WORKLOADS if not sys.argv[1:] or workload.name in sys.argv[1:]]
-    print(HEADER)
-    results = []
-    for workload in chosen:
-        results.append(run(workload))
-        print(results[-1].row(), flush=True)
-    print(msgspec.json.encode(results).decode())
+    print_results(HEADER, run)
 
 
 if __name__ == "__main__":

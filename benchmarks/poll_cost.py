@@ -10,7 +10,7 @@ import math
 import sys
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
@@ -142,14 +142,26 @@ def _pages(world: World, since: int, until: int) -> int:
     return math.ceil((jobs.high - jobs.low) / 100)
 
 
-def main() -> None:
+class WorkloadResult(Protocol):
+    """What one workload gave."""
+
+    def row(self) -> str:
+        """A line of the table."""
+
+
+def print_results(header: str, measure: Callable[[Workload], WorkloadResult]) -> None:
+    """A table of the workloads that the command line names, or of all, then the same as JSON."""
     chosen = [workload for workload in WORKLOADS if not sys.argv[1:] or workload.name in sys.argv[1:]]
-    print(HEADER)
+    print(header)
     results = []
     for workload in chosen:
-        results.append(run(workload))
+        results.append(measure(workload))
         print(results[-1].row(), flush=True)
     print(msgspec.json.encode(results).decode())
+
+
+def main() -> None:
+    print_results(HEADER, run)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from exporter.config.model import (
     TargetConfig,
 )
 from exporter.config.values import spelled
-from exporter.config.yaml_nodes import Place, Problems, Section, ValueRefusedError, kind_of, read_yaml
+from exporter.config.yaml_nodes import Problems, Section, ValueRefusedError, YamlEntry, kind_of, read_yaml
 from exporter.config.zones import has_daylight_saving
 from exporter.errors import CredentialsError, Problem
 
@@ -52,10 +52,10 @@ def load_config(
     ``environ`` may hold ``HUAWEICLOUD_SDK_IAM_ENDPOINT``, which is used where ``iam_endpoint`` is not given.
     """
     problems = Problems(str(path))
-    place = read_yaml(path, problems)
+    entry = read_yaml(path, problems)
     folder = path.absolute().parent
     iam = _iam_from_environment(environ or {}, problems)
-    with place.section() as top:
+    with entry.section() as top:
         config = _read(
             top,
             Config,
@@ -163,9 +163,9 @@ def _storage(top: Section, folder: Path) -> StorageConfig:
 
 def _poll(top: Section, folder: Path) -> PollConfig:
     with top.section("poll") as section:
-        before = section.place.problems.count
+        before = section.entry.problems.count
         poll = _read(section, PollConfig, folder)
-        if section.place.problems.count == before:
+        if section.entry.problems.count == before:
             _check_poll(section, poll)
     return poll
 
@@ -188,19 +188,19 @@ def _check_poll(section: Section, poll: PollConfig) -> None:
 def _one(section: Section, key: Key, one: values.ValueType[Any]) -> object:
     """A single value."""
     default = "" if key.required else key.default
-    if (place := section.get(key.name)) is not None:
-        return place.written(one, default) if one.as_written else place.value(one, default)
+    if (entry := section.get(key.name)) is not None:
+        return entry.written(one, default) if one.as_written else entry.value(one, default)
     if key.required and section.usable:
-        section.place.refuse(f"{key.name} is missing: {key.why}")
+        section.entry.refuse(f"{key.name} is missing: {key.why}")
     return default
 
 
 def _ascending(section: Section, key: Key, bounds: values.Ascending) -> object:
     """A list of bounds; each wrong one is a problem of its own."""
-    if (place := section.get(key.name)) is None or (items := place.items("upper bounds, ascending")) is None:
+    if (entry := section.get(key.name)) is None or (items := entry.items("upper bounds, ascending")) is None:
         return key.default
     if not 1 <= len(items) <= bounds.most:
-        place.refuse(f"must hold 1 to {bounds.most} upper bounds, not {len(items)}")
+        entry.refuse(f"must hold 1 to {bounds.most} upper bounds, not {len(items)}")
         return key.default
     read = [(item, item.value(bounds.item, None)) for item in items]
     known = [(item, bound) for item, bound in read if bound is not None]
@@ -212,12 +212,12 @@ def _ascending(section: Section, key: Key, bounds: values.Ascending) -> object:
 
 def _some_of(section: Section, key: Key, some: values.SomeOf) -> object:
     """Some words, in their own order; each wrong one is a problem of its own."""
-    if (place := section.get(key.name)) is None:
+    if (entry := section.get(key.name)) is None:
         return key.default
     expected = f"some of {', '.join(some.words)}, or [] for none"
-    if place.value(kind_of, "") == kind_of(None):
-        place.refuse(f"is empty: must be a list of {expected}")
-    read = [(item, item.value(some.item, None)) for item in place.items(expected) or ()]
+    if entry.value(kind_of, "") == kind_of(None):
+        entry.refuse(f"is empty: must be a list of {expected}")
+    read = [(item, item.value(some.item, None)) for item in entry.items(expected) or ()]
     for index, (item, word) in enumerate(read):
         if word is not None and word in (before for _, before in read[:index]):
             item.refuse("is given twice")
@@ -234,37 +234,37 @@ def _secret(section: Section, key: Key, secret: values.SecretType, folder: Path)
     if inline is not None and file is not None:
         file.refuse(f"is given together with {name}: keep one")
     if key.required and section.usable and not section.has(name, twin):
-        section.place.refuse(f"{name} or {twin} is missing")
+        section.entry.refuse(f"{name} or {twin} is missing")
     if text is not None:
         return Secret(text)
     return path or (Secret("") if key.required else None)
 
 
 def _classes(top: Section, folder: Path) -> tuple[FailMsgClass, ...]:
-    if (place := top.get("fail_msg_classes")) is None:
+    if (entry := top.get("fail_msg_classes")) is None:
         return ()
     rules = []
-    for item in place.items("rules with class and match") or ():
+    for item in entry.items("rules with class and match") or ():
         with item.section() as section:
             rule = _read(section, FailMsgClass, folder)
             if "\n" in rule.match and (place_of_match := section.get("match")) is not None:
                 place_of_match.warn("has a line break in its middle: it matches only messages that have one")
             rules.append(rule)
     if (count := len({rule.class_name for rule in rules})) > MAX_CLASSES:
-        place.refuse(
+        entry.refuse(
             f"must name at most {MAX_CLASSES} classes, not {count}: each costs a series per label set"
         )
     return tuple(rules)
 
 
 def _targets(top: Section, folder: Path, iam: str | None, poll: PollConfig) -> tuple[TargetConfig, ...]:
-    if (place := top.get("targets")) is None:
+    if (entry := top.get("targets")) is None:
         if top.usable:
-            top.place.refuse("targets is missing: at least one must be given")
+            top.entry.refuse("targets is missing: at least one must be given")
         return ()
-    items = place.items("targets")
+    items = entry.items("targets")
     if items is not None and not items:
-        place.refuse("is empty: at least one target must be given")
+        entry.refuse("is empty: at least one target must be given")
     targets = tuple(_target(item, folder, iam, poll) for item in items or ())
     first: dict[str, int] = {}
     for index, (item, target) in enumerate(zip(items or (), targets, strict=True)):
@@ -273,8 +273,8 @@ def _targets(top: Section, folder: Path, iam: str | None, poll: PollConfig) -> t
     return targets
 
 
-def _target(place: Place, folder: Path, iam: str | None, poll: PollConfig) -> TargetConfig:
-    with place.section() as section:
+def _target(entry: YamlEntry, folder: Path, iam: str | None, poll: PollConfig) -> TargetConfig:
+    with entry.section() as section:
         target = _read(
             section,
             TargetConfig,
@@ -293,41 +293,41 @@ def _target(place: Place, folder: Path, iam: str | None, poll: PollConfig) -> Ta
 
 
 def _check_rate_limit(section: Section, target: TargetConfig, poll: PollConfig) -> None:
-    if target.rate_limit * poll.interval < 1 and (place := section.get("rate_limit")) is not None:
-        place.refuse(
+    if target.rate_limit * poll.interval < 1 and (entry := section.get("rate_limit")) is not None:
+        entry.refuse(
             f"allows less than one request per poll ({spelled(poll.interval)}): raise it or poll.interval"
         )
 
 
 def _check_time_zone(section: Section, target: TargetConfig) -> None:
-    if (place := section.get("time_zone")) is None:
+    if (entry := section.get("time_zone")) is None:
         return
     if has_daylight_saving(target.time_zone, datetime.now(UTC).year):
-        place.warn(
+        entry.warn(
             "has daylight saving time: an hour of each autumn comes twice, and its times can be read wrong;"
             " give an offset such as +08:00 if the API's clock does not change"
         )
 
 
 def _auth(target: Section, folder: Path) -> msgspec.Struct:
-    if (place := target.get("auth")) is None:
+    if (entry := target.get("auth")) is None:
         return DefaultChain()
-    before = place.problems.count
-    with place.section(private=True, words=True) as section:
+    before = entry.problems.count
+    with entry.section(private=True, words=True) as section:
         given = [(name, method) for name in AUTH_METHODS if (method := section.get(name)) is not None]
         if len(given) > 1:
-            place.refuse(f"gives {' and '.join(name for name, _ in given)}: keep one")
-        if section.empty and place.problems.count == before:
-            place.refuse(
+            entry.refuse(f"gives {' and '.join(name for name, _ in given)}: keep one")
+        if section.empty and entry.problems.count == before:
+            entry.refuse(
                 f"gives no method: use one of {', '.join(AUTH_METHODS)}, or remove auth to use the"
                 " environment, the credentials file or the agency"
             )
         return [DefaultChain(), *(_method(name, method, folder) for name, method in given)][-1]
 
 
-def _method(name: str, place: Place, folder: Path) -> msgspec.Struct:
+def _method(name: str, entry: YamlEntry, folder: Path) -> msgspec.Struct:
     struct = AUTH_METHODS[name]
-    with place.section(private=is_private(struct)) as section:
+    with entry.section(private=is_private(struct)) as section:
         return _read(section, struct, folder)
 
 

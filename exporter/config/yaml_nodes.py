@@ -1,4 +1,4 @@
-"""A YAML file as places: typed questions to its nodes, every wrong answer noted with line and key path.
+"""A YAML file as entries: typed questions to its nodes, every wrong answer noted with line and key path.
 
 Knows YAML and what a typed value is; must not know which keys exist (``model.py``) or what they are for.
 No message shows a value except those that a parser chooses to show: any text here may be a secret.
@@ -92,7 +92,7 @@ class Problems:
         return ConfigError(tuple(sorted(dict.fromkeys(self._found), key=lambda problem: problem.line)))
 
 
-class Place:
+class YamlEntry:
     """One value in the file."""
 
     def __init__(self, problems: Problems, node: yaml.Node, path: str, line: int | None = None) -> None:
@@ -122,9 +122,9 @@ class Place:
         node = self._node
         if isinstance(node, yaml.ScalarNode) and _kind(node) == "a number":
             node = yaml.ScalarNode("tag:yaml.org,2002:str", node.value, node.start_mark, node.end_mark)
-        return Place(self.problems, node, self.path, self.line).value(parse, default)
+        return YamlEntry(self.problems, node, self.path, self.line).value(parse, default)
 
-    def items(self, what: str) -> tuple[Place, ...] | None:
+    def items(self, what: str) -> tuple[YamlEntry, ...] | None:
         """The elements of a list; ``None`` when it is something else, which is noted."""
         if _kind(self._node) == _NOTHING:
             return ()
@@ -132,7 +132,7 @@ class Place:
             self.refuse(f"must be a list of {what}, not {_kind(self._node)}")
             return None
         return tuple(
-            Place(self.problems, node, f"{self.path}[{i}]") for i, node in enumerate(self._node.value)
+            YamlEntry(self.problems, node, f"{self.path}[{i}]") for i, node in enumerate(self._node.value)
         )
 
     def section(self, *, private: bool = False, words: bool = False) -> Section:
@@ -147,8 +147,10 @@ class Section:
     With ``words`` what looks like a name is shown all the same: no access key or token does.
     """
 
-    def __init__(self, place: Place, node: yaml.Node | None, *, private: bool, words: bool = False) -> None:
-        self.place = place
+    def __init__(
+        self, entry: YamlEntry, node: yaml.Node | None, *, private: bool, words: bool = False
+    ) -> None:
+        self.entry = entry
         self._words = words
         self._private = private
         self._asked: list[str] = []
@@ -159,7 +161,7 @@ class Section:
             self._collect(node)
         elif node is not None and _kind(node) != _NOTHING:
             self.usable = False
-            place.refuse(f"must be a mapping of keys to values, not {_kind(node)}")
+            entry.refuse(f"must be a mapping of keys to values, not {_kind(node)}")
 
     def __enter__(self) -> Section:
         return self
@@ -171,38 +173,29 @@ class Section:
             if kind is None and key not in self._asked:
                 self._refuse_unknown(key, node)
 
-    def get(self, key: str) -> Place | None:
+    def get(self, key: str) -> YamlEntry | None:
         """The value of a key; asking makes the key a known one."""
         self._asked.append(key)
         if key not in self._entries:
             return None
-        name, node = self._entries[key]
-        return Place(self.place.problems, node, self._path(key), name.start_mark.line + 1)
+        return self._entry(key, self._path(key))
 
     def value(self, key: str, parse: Parser[T], default: T) -> T:
-        place = self.get(key)
-        return default if place is None else place.value(parse, default)
+        entry = self.get(key)
+        return default if entry is None else entry.value(parse, default)
 
     def section(self, key: str, *, private: bool = False) -> Section:
         """The mapping under a key; an empty one when the key is missing."""
-        if (place := self.get(key)) is not None:
-            return place.section(private=private)
-        return Section(self.place, None, private=private)
+        if (entry := self.get(key)) is not None:
+            return entry.section(private=private)
+        return Section(self.entry, None, private=private)
 
-    def entries(self) -> tuple[tuple[str, Place], ...]:
+    def entries(self) -> tuple[tuple[str, YamlEntry], ...]:
         """Every key with its value, where the file chooses the keys; a ``private`` section's stay unseen."""
         self._asked += self._entries
         return tuple(
-            (
-                key,
-                Place(
-                    self.place.problems,
-                    node,
-                    self.place.path if self._private else self._path(key),
-                    name.start_mark.line + 1,
-                ),
-            )
-            for key, (name, node) in self._entries.items()
+            (key, self._entry(key, self.entry.path if self._private else self._path(key)))
+            for key in self._entries
         )
 
     @property
@@ -214,11 +207,15 @@ class Section:
 
     def blame(self, message: str, *keys: str) -> None:
         """Notes a contradiction at the first of the keys that is given."""
-        places = [place for key in keys if (place := self.get(key)) is not None]
-        [*places, self.place][0].refuse(message)
+        given = [entry for key in keys if (entry := self.get(key)) is not None]
+        [*given, self.entry][0].refuse(message)
+
+    def _entry(self, key: str, path: str) -> YamlEntry:
+        name, node = self._entries[key]
+        return YamlEntry(self.entry.problems, node, path, name.start_mark.line + 1)
 
     def _path(self, key: str) -> str:
-        return f"{self.place.path}.{key}" if self.place.path else key
+        return f"{self.entry.path}.{key}" if self.entry.path else key
 
     def _collect(self, node: yaml.MappingNode) -> None:
         own: dict[str, tuple[yaml.Node, yaml.Node]] = {}
@@ -228,7 +225,7 @@ class Section:
             if name.tag == _MERGE:
                 inherited += self._bases(value)
             elif not isinstance(name, yaml.ScalarNode) or _kind(name) != "text":
-                self.place.problems.add(line, self.place.path, f"a key must be text, not {_kind(name)}")
+                self.entry.problems.add(line, self.entry.path, f"a key must be text, not {_kind(name)}")
             elif name.value in own:
                 first = own[name.value][0].start_mark.line + 1
                 self._refuse_key(name.value, line, f"is given twice, first on line {first}")
@@ -243,7 +240,7 @@ class Section:
         nodes = node.value if isinstance(node, yaml.SequenceNode) else [node]
         bases = [base for base in nodes if isinstance(base, yaml.MappingNode)]
         if len(bases) != len(nodes):
-            self.place.problems.add(node.start_mark.line + 1, self.place.path, "<< must name mappings")
+            self.entry.problems.add(node.start_mark.line + 1, self.entry.path, "<< must name mappings")
         return bases
 
     def _refuse_unknown(self, key: str, node: yaml.Node) -> None:
@@ -257,8 +254,8 @@ class Section:
     def _refuse_key(self, key: str, line: int, message: str) -> None:
         shown = (self._words or not self._private) and _looks_like_a_name(key)
         known = key in self._asked or shown
-        path = self._path(key) if known else self.place.path
-        self.place.problems.add(line, path, message if known else f"a key on this line {message}")
+        path = self._path(key) if known else self.entry.path
+        self.entry.problems.add(line, path, message if known else f"a key on this line {message}")
 
 
 def _looks_like_a_name(key: str) -> bool:
@@ -266,7 +263,9 @@ def _looks_like_a_name(key: str) -> bool:
     return len(key) <= NAME_LIMIT and _NAME.fullmatch(key) is not None
 
 
-def read_yaml(path: Path, problems: Problems, *, empty: str = "at least one target must be given") -> Place:
+def read_yaml(
+    path: Path, problems: Problems, *, empty: str = "at least one target must be given"
+) -> YamlEntry:
     """The file's one document. Raises ConfigError at once when there is nothing to ask questions to.
 
     ``empty`` says what to do about a file without content.
@@ -293,7 +292,7 @@ def read_yaml(path: Path, problems: Problems, *, empty: str = "at least one targ
         )
     if not documents or _kind(documents[0]) == _NOTHING:
         problems.stop(0, f"is empty: {empty}")
-    return Place(problems, documents[0], "")
+    return YamlEntry(problems, documents[0], "")
 
 
 def read_limited(path: Path, limit: int, *, regular: bool = False) -> str:

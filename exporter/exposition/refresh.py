@@ -1,9 +1,10 @@
-"""When the text of a scrape is made anew: once for many publications, and never more than it may cost.
+"""When the text of a scrape is made anew: once for many publications, and not more often than it may cost.
 
 Knows time; must not know what is made. What is published is shown a short while later, together with what
 else was published meanwhile, or at once when a scrape asks for it. A refresh that took long is followed by a
 rest, in which scrapes get what there is: so however many targets publish, and however often they are scraped,
-a limited share of one core goes to it.
+about a tenth of a core goes to it. A rest has an end, as news must not wait: what takes more than a fifth of
+a second, as the first text of hundreds of targets does, may take a larger share.
 
 A scrape waits for a refresh rather than getting the last one at once, because that makes the freshest answer
 for the usual few milliseconds. The wait is bounded, because a refresh may take long on a machine that has no

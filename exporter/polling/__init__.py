@@ -4,9 +4,9 @@ Knows windows of creation time, pages, rechecks of open jobs and budgets of requ
 SQL.
 
 A ``Poller`` polls one target. A poll consists of *head reads* (the newest records: ``head.py``), *settle
-reads* (every record once more, later and in order: ``settle.py``) and *rechecks* (open jobs that no other
-read showed: ``recheck.py``). ``planner.py`` chooses the requests, a ``Reader`` reads one window, and
-``PollRun`` records and commits what it showed.
+reads* (every record once more, later and in order: ``settle.py``), *rechecks* (open jobs that no other read
+showed: ``recheck.py``) and, at a first start, the time before it (``history.py``). ``planner.py`` chooses the
+requests, a ``Reader`` reads one window, and ``PollRun`` records and commits what it showed.
 """
 
 from exporter.polling.budget import Budget

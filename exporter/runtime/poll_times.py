@@ -1,6 +1,6 @@
-"""When each target polls: all of them spread over one interval, a target always in the same place of it.
+"""When each target polls: all of them spread over one interval, each at its own phase of it.
 
-That place follows from the target's name alone. Must not know what a poll does.
+The phase follows from the target's name alone. Must not know what a poll does.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ whether a target works."""
 
 
 class PollTimes:
-    """One for the life of the process, so that a reload keeps the places.
+    """One for the life of the process, so that a reload moves no phase.
 
-    They follow the wall clock as it was at the start, as Prometheus' own scrapes do: after a restart the
+    Phases follow the wall clock as it was at the start, as Prometheus' own scrapes do: after a restart the
     round goes on about where it ended. A process that is restarted again and again polls every target.
     """
 
@@ -36,7 +36,7 @@ class PollTimes:
         return {target: time - wait for target, time in times.items()}
 
     def resume(self, targets: Iterable[str], interval: float) -> dict[str, float]:
-        """By target: the monotonic time at which its place comes next."""
+        """By target: the monotonic time at which its phase comes next."""
         now, spread = self._monotonic(), min(interval, LONGEST_SPREAD)
         return {target: now + (self._origin + phase(target) * spread - now) % spread for target in targets}
 

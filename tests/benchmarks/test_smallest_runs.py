@@ -33,7 +33,7 @@ def test_the_benchmark_of_polls_runs(monkeypatch: pytest.MonkeyPatch, capsys: Pr
 
 def test_the_benchmark_of_freshness_runs(monkeypatch: pytest.MonkeyPatch, capsys: Printed) -> None:
     short = poll_cost.Workload("short", per_minute=30.0, warm_up=60.0, measured=120.0)
-    monkeypatch.setattr(freshness, "WORKLOADS", (short,))
+    monkeypatch.setattr(poll_cost, "WORKLOADS", (short,))
     called_with(monkeypatch)
     freshness.main()
     assert '"workload":"short"' in capsys.readouterr().out

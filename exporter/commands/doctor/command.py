@@ -72,7 +72,8 @@ def doctor(flags: DoctorFlags, *, environ: Mapping[str, str], out: TextIO, err: 
     saved = AnswerFile(targets[0].region) if flags.save is not None else None
     for secret in inline_secrets(config):
         redactor.add(secret.reveal())
-    reports = console.run(_examine_all(config, targets, environ, redactor, flags, out, err, saved))
+    setting = _Setting(config, environ, redactor, SharedLimits(), err)
+    reports = console.run(_examine_all(setting, targets, flags, out, saved))
     if reports is None:
         return console.INTERRUPTED
     if flags.as_json:
@@ -102,33 +103,39 @@ def _targets(
     return config, tuple(known[name] for name in dict.fromkeys(flags.targets))
 
 
+class _Setting(NamedTuple):
+    """What is the same for all targets of one run."""
+
+    config: Config
+    environ: Mapping[str, str]
+    redactor: log.Redactor
+    shared: SharedLimits
+    err: TextIO
+
+
 async def _examine_all(
-    config: Config,
+    setting: _Setting,
     targets: tuple[TargetConfig, ...],
-    environ: Mapping[str, str],
-    redactor: log.Redactor,
     flags: DoctorFlags,
     out: TextIO,
-    err: TextIO,
     saved: AnswerFile | None,
 ) -> list[Report]:
     """One target after the other: they may share credentials, and credentials are refused once only."""
-    shared = SharedLimits()
     refused: dict[str, str] = {}
     reports = []
     for target in targets:
-        key = credentials_key(target.auth, environ)
+        key = credentials_key(target.auth, setting.environ)
         if key in refused:
             text = f"not asked: the same credentials were refused for target {refused[key]}"
             report = Report(target.name, usable=False, findings=(unusable("access", text),))
         else:
-            with console.progress(err, len(PARTS), target.name) as step:
-                facts = await _ask(config, target, environ, redactor, shared, step, saved)
+            with console.progress(setting.err, len(PARTS), target.name) as step:
+                facts = await _ask(setting, target, step, saved)
             if facts.refused:
                 refused[key] = target.name
             findings = examine_facts(facts)
             if flags.watch is not None and not facts.stopped:
-                watched = await _watch(config, target, findings, environ, redactor, shared, flags.watch, err)
+                watched = await _watch(setting, target, findings, flags.watch)
                 findings = (*findings, *watched)
             report = Report(target.name, is_usable(findings), findings)
         reports.append(report)
@@ -138,14 +145,9 @@ async def _examine_all(
 
 
 async def _ask(
-    config: Config,
-    target: TargetConfig,
-    environ: Mapping[str, str],
-    redactor: log.Redactor,
-    shared: SharedLimits,
-    step: Callable[[str], None],
-    saved: AnswerFile | None,
+    setting: _Setting, target: TargetConfig, step: Callable[[str], None], saved: AnswerFile | None
 ) -> Facts:
+    config, environ, redactor, shared, _ = setting
     asked = asked_at_half_rate(target)
     events = AskEvents()
     try:
@@ -166,15 +168,9 @@ async def _ask(
 
 
 async def _watch(
-    config: Config,
-    target: TargetConfig,
-    findings: tuple[Finding, ...],
-    environ: Mapping[str, str],
-    redactor: log.Redactor,
-    shared: SharedLimits,
-    seconds: float,
-    err: TextIO,
+    setting: _Setting, target: TargetConfig, findings: tuple[Finding, ...], seconds: float
 ) -> tuple[Finding, ...]:
+    config, environ, redactor, shared, err = setting
     asked = asked_at_half_rate(with_proposed(target, config_lines(findings)))
     client = build_client(asked, events=AskEvents(), shared=shared, environ=environ, redactor=redactor)
     try:

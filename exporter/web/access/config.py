@@ -103,7 +103,7 @@ def _tls(top: Section, folder: Path) -> TlsSettings | None:
         suites = _list(section, "cipher_suites", cipher_suite, "cipher suites")
         curves = _list(section, "curve_preferences", values.choice(*CURVES), "curves")
         settings = TlsSettings(
-            place=place,
+            entry=place,
             cert=cert,
             key=Secret(key),
             files=tuple(files),
@@ -230,7 +230,7 @@ def _rate_limit(top: Section) -> RateLimit | None:
                 "burst must be at least 1: with an interval and no burst nothing is answered", "burst"
             )
         if burst and not section.has("interval"):
-            section.place.refuse("interval is missing: burst alone limits nothing")
+            section.entry.refuse("interval is missing: burst alone limits nothing")
     return RateLimit(interval, burst) if interval else None
 
 

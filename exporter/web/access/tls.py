@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import msgspec
 
-from exporter.config import Place, Secret
+from exporter.config import Secret, YamlEntry
 from exporter.process import exhausted
 
 _VERSIONS: Final = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
@@ -46,7 +46,7 @@ NETWORK: Final = "exporter.network"
 class TlsSettings(msgspec.Struct, frozen=True):
     """Settings that are valid one by one; ``make_tls`` finds out whether OpenSSL can use them together."""
 
-    place: Place
+    entry: YamlEntry
     cert: str
     key: Secret
     files: tuple[Path, ...]
@@ -186,11 +186,11 @@ def make_tls(settings: TlsSettings) -> Tls | None:
         if settings.client_ca:
             context.load_verify_locations(cadata=settings.client_ca)
     except (ssl.SSLError, ValueError):
-        settings.place.refuse("client_ca, cipher_suites or curve_preferences cannot be used by OpenSSL here")
+        settings.entry.refuse("client_ca, cipher_suites or curve_preferences cannot be used by OpenSSL here")
         return None
     problem = _load_certificate(context, settings)
     if problem:
-        settings.place.refuse(problem)
+        settings.entry.refuse(problem)
         return None
     return Tls(context, settings.allowed_sans)
 

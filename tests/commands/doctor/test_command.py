@@ -201,7 +201,7 @@ def test_the_estimate_of_series_fits_what_is_scraped(config: Path, tmp_path: Pat
     with exporter(config, tmp_path) as program:
         wait_for(
             "the first poll",
-            lambda: total(program.samples() or {}, "metastudio_tts_counted_until_timestamp_seconds") or None,
+            lambda: total(program.samples() or {}, "metastudio_exporter_polls_total") or None,
         )
         samples = program.samples() or {}
     assert first <= sum(("target", "t") in labels for _, labels in samples) <= full
