@@ -101,7 +101,7 @@ lock: $(VENV)/dev-installed
 image-test:
 	@PYTHON=$(PYTHON) tests/image-test
 
-# Prometheus, Alertmanager and Chromium for the tests, installed only by root on Debian; and in .tools a Prometheus 3.
+# Prometheus, Alertmanager, Chromium and PostgreSQL for the tests, installed only by root on Debian; and in .tools a Prometheus 3.
 tools:
 	@tests/install-tools
 	@tests/install-tools prometheus-3

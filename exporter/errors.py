@@ -4,7 +4,8 @@
     ├── ConfigError            the configuration has problems (all of them, at once)
     ├── ReloadError            a running exporter cannot take this configuration over
     ├── StoreError             the books cannot be read or written
-    │   ├── StoreLockedError       another process holds the store
+    │   ├── StoreLockedError       another process holds the store, or this target of it
+    │   ├── StoreUnavailableError  the database does not answer
     │   ├── StoreCorruptError      the file is damaged or not ours
     │   ├── StoreVersionError      written by a newer version of this program
     │   ├── StoreConflictError     somebody else committed in between: reload
@@ -63,6 +64,10 @@ class StoreError(ExporterError):
 
 class StoreLockedError(StoreError):
     """Another process holds the store."""
+
+
+class StoreUnavailableError(StoreError):
+    """The database does not answer, or lets nobody in, for now. Logged once for all targets."""
 
 
 class StoreCorruptError(StoreError):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from testkit.postgres import PostgresServer, postgres_server, server_programs
 
 Tool = Callable[[str], Path]
 Golden = Callable[[Path, str], None]
@@ -21,6 +23,7 @@ PACKAGES = {
     "prometheus-alertmanager": "prometheus-alertmanager",
     "chromium": "chromium",
     "systemd-analyze": "systemd",
+    "initdb": "postgresql",
 }
 """Command -> the Debian package that has it."""
 
@@ -87,6 +90,13 @@ def prometheus_3(tool: Tool) -> Tool:
     if not (PROMETHEUS_3 / "promtool").exists():
         pytest.skip(NO_PROMETHEUS_3)
     return lambda name: PROMETHEUS_3 / name if (PROMETHEUS_3 / name).exists() else tool(name)
+
+
+@pytest.fixture(scope="session")
+def postgres(tool: Tool) -> Iterator[PostgresServer]:
+    """A running PostgreSQL server, for all tests of this process: each takes a new database of it."""
+    with postgres_server(server_programs() or tool("initdb").parent) as server:
+        yield server
 
 
 @pytest.fixture(scope="session", params=["tool", "prometheus_3"], ids=["system", "prometheus-3"])

@@ -39,6 +39,8 @@ class StoredLedger(msgspec.Struct, kw_only=True):
     last_complete_poll: int | None = None
     buckets: dict[str, tuple[int, ...]] = msgspec.field(default_factory=dict)
     """Histogram name -> the upper bounds it was counted with."""
+    by_others: int = 0
+    """How many of the latest commits other processes made, since this one held the target."""
 
 
 def open_ledger(stored: StoredLedger, settings: LedgerSettings, documented: tuple[LabelSet, ...]) -> Ledger:

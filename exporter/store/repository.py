@@ -143,7 +143,7 @@ class LedgerRepository:
         stored = await self._in_thread(
             lambda: self._store.load(self._view.target, self._scope, wall_now, keep)
         )
-        if stored.version == self._version + 1:
+        if stored.version - stored.by_others > self._version:
             # The commit that was given up (cancelled, or its answer lost) was made all the same.
             del self._unsaved[: self._submitted]
         self._submitted = 0

@@ -224,3 +224,14 @@ def test_a_store_killed_in_a_commit_goes_on_exactly(tmp_path: Path, statement: i
     story.open()
     story.poll()
     assert story.end() == expected
+
+
+def test_a_commit_that_returned_is_on_the_disk(tmp_path: Path) -> None:
+    """A write-ahead log, synchronised at every commit (2: FULL): a power cut loses nothing that was
+    committed.
+    """
+    store = SqliteStore(tmp_path / "books.db")
+    (journal,) = store.db.execute("PRAGMA journal_mode").fetchone()
+    (synchronous,) = store.db.execute("PRAGMA synchronous").fetchone()
+    assert (journal, synchronous) == ("wal", 2)
+    store.close()

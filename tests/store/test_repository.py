@@ -10,17 +10,14 @@ import pytest
 from exporter.errors import StoreCorruptError, StoreError
 from exporter.ledger.changes import Changes
 from exporter.ledger.totals import CREATED, POLLS
-from exporter.store.base import Commit
+from exporter.store.base import Commit, Store
 from exporter.store.sqlite import SqliteStore
 from exporter.units import MINUTE
 from tests.fake_api import PollerHarness, outage
 
 
-def test_totals_that_do_not_balance_are_never_written(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_totals_that_do_not_balance_are_never_written(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     """A defect that counts one side only is dropped with the memory that holds it, and said."""
-    store = SqliteStore(tmp_path / "books.db")
     harness = PollerHarness(store)
     asyncio.run(harness.poll(3))
     harness.api.create()
@@ -30,7 +27,6 @@ def test_totals_that_do_not_balance_are_never_written(
         asyncio.run(harness.repository.commit(harness.clock.ms))
     asyncio.run(harness.poll(2))
     assert (harness.created(), harness.open()) == (1, 1)
-    store.close()
 
 
 @pytest.mark.parametrize(
@@ -75,9 +71,8 @@ def test_a_store_changed_from_outside_is_refused_in_one_line(tmp_path: Path, sql
     store.close()
 
 
-def test_stored_totals_that_do_not_balance_are_refused(tmp_path: Path) -> None:
+def test_stored_totals_that_do_not_balance_are_refused(store: Store) -> None:
     """Whoever wrote them wrote them well: no checksum shows it."""
-    store = SqliteStore(tmp_path / "books.db")
     harness = PollerHarness(store)
     asyncio.run(harness.poll(3))
     changes = Changes(None, {}, (), {(CREATED, "ASYNC_JOB", "TTS_LLM", ""): 5}, {}, ())
@@ -93,40 +88,35 @@ def test_stored_totals_that_do_not_balance_are_refused(tmp_path: Path) -> None:
     harness.restart()
     with pytest.raises(StoreCorruptError, match=r"do not balance \(by 5\)"):
         asyncio.run(harness.repository.load(harness.clock.ms))
-    store.close()
 
 
-class InterruptedStore(SqliteStore):
-    """The poll is cancelled while the store makes its last commit, the one that counts it."""
-
-    interrupted = False
-
-    def commit(self, target: str, scope: str, commit: Commit) -> None:
-        super().commit(target, scope, commit)
-        if self.interrupted and any(key[0] == POLLS for key in commit.changes.totals):
-            raise asyncio.CancelledError
-
-
-def test_a_poll_committed_after_its_time_limit_is_counted_once(tmp_path: Path) -> None:
+def test_a_poll_committed_after_its_time_limit_is_counted_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Cancelled in the middle of its last commit, which the store finishes: the next repository knows."""
-    store = InterruptedStore(tmp_path / "books.db")
     harness = PollerHarness(store)
     asyncio.run(harness.poll(3))
     before = harness.repository
-    store.interrupted = True
+    commit = store.commit
+
+    def interrupted(target: str, scope: str, step: Commit) -> None:
+        """The poll is cancelled while the store makes its last commit, the one that counts it."""
+        commit(target, scope, step)
+        if any(key[0] == POLLS for key in step.changes.totals):
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr(store, "commit", interrupted)
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(harness.poller.poll())
-    store.interrupted = False
+    monkeypatch.setattr(store, "commit", commit)
     harness.restart()
     harness.repository.succeed(before)
     asyncio.run(harness.poll())
     assert harness.views[-1].polls == {"complete": 5}
-    store.close()
 
 
-def test_a_poll_that_no_commit_holds_is_handed_on(tmp_path: Path) -> None:
+def test_a_poll_that_no_commit_holds_is_handed_on(store: Store) -> None:
     """The store was out of order for a while: the successor of the repository counts it."""
-    store = SqliteStore(tmp_path / "books.db")
     harness = PollerHarness(store)
     asyncio.run(harness.poll(3))
     harness.repository.poll_ended("failed", 10, harness.clock.ms)
@@ -135,13 +125,11 @@ def test_a_poll_that_no_commit_holds_is_handed_on(tmp_path: Path) -> None:
     harness.repository.succeed(before)
     asyncio.run(harness.poll())
     assert harness.views[-1].polls == {"complete": 4, "failed": 1}
-    store.close()
 
 
 @pytest.mark.parametrize("made", [True, False], ids=["made", "not-made"])
-def test_polls_count_once_whether_a_failed_commit_was_made(tmp_path: Path, made: bool) -> None:
+def test_polls_count_once_whether_a_failed_commit_was_made(store: Store, made: bool) -> None:
     """One poll was in the commit whose answer was lost, the next ended before the ledger was loaded again."""
-    store = SqliteStore(tmp_path / "books.db")
     harness = PollerHarness(store)
     asyncio.run(harness.poll(3))
     answer = store.commit
@@ -164,12 +152,10 @@ def test_polls_count_once_whether_a_failed_commit_was_made(tmp_path: Path, made:
         "complete": 3,
         "failed": 2,
     }
-    store.close()
 
 
-def test_only_a_complete_poll_is_the_last_complete_one(tmp_path: Path) -> None:
+def test_only_a_complete_poll_is_the_last_complete_one(store: Store) -> None:
     """Polls that fail must not move it, a restart must not lose it: the alert on stale numbers needs it."""
-    store = SqliteStore(tmp_path / "books.db")
     harness = PollerHarness(store)
     asyncio.run(harness.poll(3))
     complete = harness.view.last_complete_poll
@@ -178,12 +164,10 @@ def test_only_a_complete_poll_is_the_last_complete_one(tmp_path: Path) -> None:
     harness.restart()
     assert asyncio.run(harness.poll()) == "failed"
     assert harness.view.last_complete_poll == complete
-    store.close()
 
 
-def test_minutes_stay_in_memory_back_to_the_oldest_job(tmp_path: Path) -> None:
+def test_minutes_stay_in_memory_back_to_the_oldest_job(store: Store) -> None:
     """Of the hours since a job hangs it is known how many records each minute has; no longer after it."""
-    store = SqliteStore(tmp_path / "books.db")
     harness = PollerHarness(store)
     asyncio.run(harness.poll(3))
     stuck = harness.api.create()
@@ -194,4 +178,3 @@ def test_minutes_stay_in_memory_back_to_the_oldest_job(tmp_path: Path) -> None:
     harness.api.finish(stuck)
     asyncio.run(harness.poll(20, every=6 * MINUTE))
     assert harness.repository.ledger.minutes.density(begun) == 0
-    store.close()

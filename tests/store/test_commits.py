@@ -1,21 +1,18 @@
-"""What one commit changes, and what the next process finds of it."""
+"""What one commit changes, and what the next process finds of it: in both kinds of stores."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import pytest
 from msgspec.structs import replace
 
 from exporter.ledger.changes import Changes
 from exporter.ledger.job_index import Job
 from exporter.ledger.minutes import IDS_MASK
 from exporter.ledger.watermarks import Watermarks
-from exporter.store.base import Commit
-from exporter.store.sqlite import SqliteStore
+from exporter.store.base import Commit, Store
 from exporter.units import MINUTE
+from tests.store.conftest import Books
 from tests.store.support import SCOPE
 
 NOTHING = Changes(watermarks=None, jobs={}, evicted=(), totals={}, minutes={}, label_sets=())
@@ -24,14 +21,7 @@ MINUTES = {(minute, *LABEL_SET, "SUCCEED", ""): (2, 30) for minute in (9, 10, 11
 JOB = Job(1, "WAITING", *LABEL_SET)
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[SqliteStore]:
-    store = SqliteStore(tmp_path / "books.db")
-    yield store
-    store.close()
-
-
-def commit(store: SqliteStore, version: int, target: str = "t", keep: int = 0, **changes: Any) -> None:
+def commit(store: Store, version: int, target: str = "t", keep: int = 0, **changes: Any) -> None:
     step = Commit(
         version=version,
         changes=replace(NOTHING, **changes),
@@ -43,41 +33,31 @@ def commit(store: SqliteStore, version: int, target: str = "t", keep: int = 0, *
     store.commit(target, SCOPE, step)
 
 
-def minutes(store: SqliteStore, target: str = "t", now: int = 0) -> dict[int, int]:
+def minutes(store: Store, target: str = "t", now: int = 0) -> dict[int, int]:
     """Jobs by minute."""
     return {row[0]: row[4] for row in store.load(target, SCOPE, now, 0).minutes}
 
 
-def test_a_commit_that_returned_is_on_the_disk(store: SqliteStore) -> None:
-    """A write-ahead log, synchronised at every commit (2: FULL): a power cut loses nothing that was
-    committed.
-    """
-    (journal,) = store.db.execute("PRAGMA journal_mode").fetchone()
-    (synchronous,) = store.db.execute("PRAGMA synchronous").fetchone()
-    assert (journal, synchronous) == ("wal", 2)
-
-
-def test_sums_of_ids_wrap_around(store: SqliteStore) -> None:
+def test_sums_of_ids_wrap_around(store: Store, books: Books) -> None:
     """SQLite's integers are too small for the plain sum of many ids, and its floats not exact."""
     largest = dict.fromkeys(MINUTES, IDS_MASK)
     for version in range(5):
         commit(store, version, minutes=MINUTES, minute_ids=largest)
-    assert store.db.execute("SELECT DISTINCT ids, typeof(ids) FROM minutes").fetchall() == [
-        (5 * IDS_MASK & IDS_MASK, "integer")
-    ]
+    ((ids,),) = books.query("SELECT DISTINCT ids FROM minutes")
+    assert (ids, type(ids)) == (5 * IDS_MASK & IDS_MASK, int)
     assert store.load("t", SCOPE, 0, 0).version == 5
 
 
-def test_minute_counts_of_two_commits_add_up(store: SqliteStore) -> None:
+def test_minute_counts_of_two_commits_add_up(store: Store, books: Books) -> None:
     """A commit holds what came since the last one, also for a minute that was written before."""
     commit(store, 0, minutes=MINUTES)
     commit(store, 1, minutes=MINUTES)
     assert minutes(store) == {9: 4, 10: 4, 11: 4}
-    characters = store.db.execute("SELECT DISTINCT characters FROM minutes").fetchall()
+    characters = books.query("SELECT DISTINCT characters FROM minutes")
     assert characters == [(60,)]
 
 
-def test_old_minutes_are_dropped_from_one_target_only(store: SqliteStore) -> None:
+def test_old_minutes_are_dropped_from_one_target_only(store: Store) -> None:
     """The minute in which the time to keep begins stays, and so does all that other targets have."""
     commit(store, 0, target="other", minutes=MINUTES)
     commit(store, 0, minutes=MINUTES)
@@ -86,27 +66,27 @@ def test_old_minutes_are_dropped_from_one_target_only(store: SqliteStore) -> Non
     assert minutes(store, "other") == {9: 2, 10: 2, 11: 2}
 
 
-def test_minutes_are_loaded_by_the_time_of_the_store(store: SqliteStore) -> None:
+def test_minutes_are_loaded_by_the_time_of_the_store(store: Store) -> None:
     """After downtime the minutes around the settled time are needed, however long ago they were."""
     commit(store, 0, minutes=MINUTES, watermarks=Watermarks.start(10 * MINUTE))
     assert minutes(store, now=1_000 * MINUTE) == {10: 2, 11: 2}
 
 
-def test_minutes_are_loaded_back_to_the_oldest_job(store: SqliteStore) -> None:
+def test_minutes_are_loaded_back_to_the_oldest_job(store: Store) -> None:
     """What it costs to list the time around a job that hangs is planned with them."""
     jobs = {"new": Job(11 * MINUTE, "WAITING", *LABEL_SET), "stuck": Job(10 * MINUTE, "WAITING", *LABEL_SET)}
     commit(store, 0, minutes=MINUTES, watermarks=Watermarks.start(1_000 * MINUTE), jobs=jobs)
     assert minutes(store, now=1_000 * MINUTE) == {10: 2, 11: 2}
 
 
-def test_the_times_come_back_with_the_catch_up_under_way(store: SqliteStore) -> None:
+def test_the_times_come_back_with_the_catch_up_under_way(store: Store) -> None:
     """If it were lost, the catch-up would be cut short by a second jump (R8, docs/counting.md)."""
     watermarks = Watermarks(1_000, 4_000, 3_000, 2_000, catching_up=5_000)
     commit(store, 0, watermarks=watermarks)
     assert store.load("t", SCOPE, 0, 0).watermarks == watermarks
 
 
-def test_a_total_that_is_gone_does_not_come_back(store: SqliteStore) -> None:
+def test_a_total_that_is_gone_does_not_come_back(store: Store) -> None:
     """A histogram with other buckets starts anew; its neighbours stay."""
     gone, kept = ("text_length", *LABEL_SET, "100"), ("created", *LABEL_SET, "")
     commit(store, 0, totals={gone: 3, kept: 5})
@@ -114,7 +94,7 @@ def test_a_total_that_is_gone_does_not_come_back(store: SqliteStore) -> None:
     assert store.load("t", SCOPE, 0, 0).totals == {kept: 5}
 
 
-def test_label_sets_keep_the_order_in_which_they_were_met(store: SqliteStore) -> None:
+def test_label_sets_keep_the_order_in_which_they_were_met(store: Store) -> None:
     """Who came first has a place within ``max_label_sets``: not by the alphabet."""
     label_sets = (("Z", "Z"), ("A", "A"), ("M", "M"))
     commit(store, 0, label_sets=label_sets[:2])
@@ -122,7 +102,7 @@ def test_label_sets_keep_the_order_in_which_they_were_met(store: SqliteStore) ->
     assert store.load("t", SCOPE, 0, 0).label_sets == label_sets
 
 
-def test_a_job_evicted_and_seen_again_in_one_commit_stays(store: SqliteStore) -> None:
+def test_a_job_evicted_and_seen_again_in_one_commit_stays(store: Store) -> None:
     """What is remembered at the end of a step is what the store holds."""
     commit(store, 0, jobs={"j": JOB, "k": JOB})
     commit(store, 1, evicted=(("j", 1), ("k", 1)), jobs={"j": JOB})

@@ -1,0 +1,8 @@
+"""The store for several replicas: a PostgreSQL database.
+
+Needs psycopg (the extra ``postgres``): import it only where the configuration asks for this store.
+"""
+
+from exporter.store.postgres.store import PostgresStore
+
+__all__ = ["PostgresStore"]

@@ -1,0 +1,204 @@
+"""The tables of the PostgreSQL store, and the SQL that reads and writes them.
+
+They have a schema of their own, and every statement names it: behind a pooler in transaction mode nothing
+that was set for a session holds. Job ids are bytes: they may hold a NUL, which PostgreSQL's texts cannot.
+Texts sort by their bytes, so that an index outlives an upgrade of the system's collations. No foreign keys:
+they would read the target's row once more for every row that a commit writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from exporter.ledger import IDS_MASK
+
+SCHEMA: Final = "metastudio_tts_exporter"
+SCHEMA_VERSION: Final = 1
+LOCK: Final = 0x4D545453
+"""Of the transaction that makes or upgrades the tables (``MTTS``)."""
+
+_TEXT: Final = 'text COLLATE "C" NOT NULL'
+
+CREATE: Final = f"""
+CREATE TABLE {SCHEMA}.format (
+    single boolean PRIMARY KEY DEFAULT true CHECK (single), version integer NOT NULL
+);
+CREATE TABLE {SCHEMA}.targets (
+    id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    name {_TEXT} UNIQUE,
+    scope {_TEXT} DEFAULT '',
+    project_id {_TEXT} DEFAULT '',
+    version bigint NOT NULL DEFAULT 0,
+    holder {_TEXT} DEFAULT '',
+    fence bigint NOT NULL DEFAULT 0,
+    taken_at bigint NOT NULL DEFAULT 0,
+    baseline bigint, settled_until bigint, evicted_until bigint, history bigint, catching_up bigint,
+    last_complete_poll bigint,
+    buckets {_TEXT} DEFAULT '{{}}'
+) WITH (fillfactor = 50);
+CREATE TABLE {SCHEMA}.jobs (
+    target integer NOT NULL, created bigint NOT NULL, job_id bytea NOT NULL,
+    state {_TEXT}, job_type {_TEXT}, tts_service_enum {_TEXT},
+    text_length bigint NOT NULL, last_checked bigint NOT NULL,
+    misses bigint NOT NULL, missing_since bigint NOT NULL, flags bigint NOT NULL,
+    PRIMARY KEY (target, created, job_id)
+) WITH (fillfactor = 80);
+CREATE TABLE {SCHEMA}.totals (
+    target integer NOT NULL,
+    name {_TEXT}, job_type {_TEXT}, tts_service_enum {_TEXT}, detail {_TEXT},
+    value bigint NOT NULL,
+    PRIMARY KEY (target, name, job_type, tts_service_enum, detail)
+) WITH (fillfactor = 50);
+CREATE TABLE {SCHEMA}.minutes (
+    target integer NOT NULL, minute bigint NOT NULL,
+    job_type {_TEXT}, tts_service_enum {_TEXT}, state {_TEXT}, detail {_TEXT},
+    jobs bigint NOT NULL, characters bigint NOT NULL, ids bigint,
+    PRIMARY KEY (target, minute, job_type, tts_service_enum, state, detail)
+);
+CREATE TABLE {SCHEMA}.label_sets (
+    target integer NOT NULL, job_type {_TEXT}, tts_service_enum {_TEXT}, place bigint NOT NULL,
+    PRIMARY KEY (target, job_type, tts_service_enum)
+);
+CREATE TABLE {SCHEMA}.breakers (credentials {_TEXT} PRIMARY KEY, state {_TEXT});
+CREATE TABLE {SCHEMA}.replicas (
+    id {_TEXT} PRIMARY KEY, expires timestamptz NOT NULL, targets text[] NOT NULL
+) WITH (fillfactor = 50);
+INSERT INTO {SCHEMA}.format (version) VALUES ({SCHEMA_VERSION});
+"""
+# Of a target: `fence` counts how often it was taken, `taken_at` is its version when that happened last, and
+# `holder` is the replica that took it, empty once it was released.
+
+UPGRADES: Final[dict[int, str]] = {}
+"""From each former version to the next."""
+
+HAS_SCHEMA: Final = f"SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = '{SCHEMA}')"
+HAS_TABLES: Final = (
+    f"SELECT EXISTS (SELECT FROM pg_tables WHERE schemaname = '{SCHEMA}' AND tablename = 'format')"
+)
+"""Not by a cast to ``regclass``: a session remembers a name that was not there, for the whole transaction."""
+GET_FORMAT: Final = f"SELECT version FROM {SCHEMA}.format"
+SET_FORMAT: Final = f"UPDATE {SCHEMA}.format SET version = {SCHEMA_VERSION}"
+
+ADD_TARGET: Final = f"INSERT INTO {SCHEMA}.targets (name) VALUES (%s) ON CONFLICT DO NOTHING"
+LOCK_TARGET: Final = f"""
+SELECT id, fence, version, taken_at, scope, holder, EXISTS (
+    SELECT FROM {SCHEMA}.replicas WHERE replicas.id = holder AND expires > clock_timestamp()
+)
+FROM {SCHEMA}.targets WHERE name = %s FOR UPDATE OF targets
+"""
+"""Waits for a commit under way."""
+TAKE_TARGET: Final = (
+    f"UPDATE {SCHEMA}.targets SET fence = fence + 1, taken_at = version, holder = %s WHERE id = %s"
+)
+
+
+def _rows(kind: str, types: str) -> str:
+    """Rows out of one array a column: the parameters ``kind_0``, ``kind_1`` and so on."""
+    arrays = (f"%({kind}_{number})s::{name}[]" for number, name in enumerate(types.split()))
+    return f"unnest({', '.join(arrays)})"
+
+
+# A commit is one statement, so that no process that stops in the middle of it holds locks. (The server's
+# `idle_in_transaction_session_timeout` does not end a session whose pipeline ended with a Flush message, as
+# psycopg's do.) Where `held` finds no row, none of the others writes any.
+_HELD: Final = f"""
+held AS (
+    UPDATE {SCHEMA}.targets SET version = version + 1, scope = %(scope)s, project_id = %(project_id)s,
+        baseline = %(baseline)s, settled_until = %(settled_until)s, evicted_until = %(evicted_until)s,
+        history = %(history)s, catching_up = %(catching_up)s, last_complete_poll = %(last_complete_poll)s,
+        buckets = %(buckets)s
+    WHERE id = %(id)s AND version = %(version)s AND fence = %(fence)s AND holder = %(holder)s
+        AND (SELECT version FROM {SCHEMA}.format) = {SCHEMA_VERSION}
+    RETURNING id
+)"""
+# The holder as well: after a promotion of a standby that had lost the latest takings, fences come again.
+_PARTS: Final = {
+    "evicted": f"""
+evicted AS (
+    DELETE FROM {SCHEMA}.jobs USING held, {_rows("evicted", "bytea bigint")} AS gone (job_id, created)
+    WHERE jobs.target = held.id AND jobs.created = gone.created AND jobs.job_id = gone.job_id
+)""",
+    "jobs": f"""
+put_jobs AS (
+    INSERT INTO {SCHEMA}.jobs (target, job_id, created, state, job_type, tts_service_enum, text_length,
+        last_checked, misses, missing_since, flags)
+    SELECT held.id, job.*
+    FROM held, {_rows("jobs", "bytea bigint text text text bigint bigint bigint bigint bigint")} AS job
+    ON CONFLICT (target, created, job_id) DO UPDATE SET state = excluded.state, job_type = excluded.job_type,
+        tts_service_enum = excluded.tts_service_enum, text_length = excluded.text_length,
+        last_checked = excluded.last_checked, misses = excluded.misses,
+        missing_since = excluded.missing_since, flags = excluded.flags
+)""",
+    "totals": f"""
+put_totals AS (
+    INSERT INTO {SCHEMA}.totals (target, name, job_type, tts_service_enum, detail, value)
+    SELECT held.id, total.* FROM held, {_rows("totals", "text text text text bigint")} AS total
+    ON CONFLICT (target, name, job_type, tts_service_enum, detail) DO UPDATE SET value = excluded.value
+)""",
+    "totals_gone": f"""
+delete_totals AS (
+    DELETE FROM {SCHEMA}.totals USING held
+    WHERE target = held.id AND (name, job_type, tts_service_enum, detail)
+        IN (SELECT * FROM {_rows("totals_gone", "text text text text")})
+)""",
+    "minutes": f"""
+add_minutes AS (
+    INSERT INTO {SCHEMA}.minutes
+        (target, minute, job_type, tts_service_enum, state, detail, jobs, characters, ids)
+    SELECT held.id, added.* FROM held, {_rows("minutes", "bigint text text text text bigint bigint bigint")} AS added
+    ON CONFLICT (target, minute, job_type, tts_service_enum, state, detail)
+    DO UPDATE SET jobs = minutes.jobs + excluded.jobs, characters = minutes.characters + excluded.characters,
+        ids = (minutes.ids + excluded.ids) & {IDS_MASK}
+)""",
+    "label_sets": f"""
+put_label_sets AS (
+    INSERT INTO {SCHEMA}.label_sets (target, job_type, tts_service_enum, place)
+    SELECT held.id, job_type, tts_service_enum,
+        number + (SELECT coalesce(max(place), 0) FROM {SCHEMA}.label_sets WHERE target = held.id)
+    FROM held, {_rows("label_sets", "text text")}
+        WITH ORDINALITY AS added (job_type, tts_service_enum, number)
+    ON CONFLICT (target, job_type, tts_service_enum) DO NOTHING
+)""",
+}
+_PRUNED: Final = f"""
+pruned AS (DELETE FROM {SCHEMA}.minutes USING held WHERE target = held.id AND minute < %(first_minute)s)
+SELECT count(*), set_config('synchronous_commit', CASE current_setting('synchronous_commit')
+    WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true) FROM held
+"""
+
+
+def commit_statement(kinds: Iterable[str]) -> str:
+    """Writes these kinds of rows. Its result is the number of targets that were held: 1, or 0 and nothing is
+    changed. A commit that returned survives a crash of the server, as in SQLite, whatever its setting is.
+    """
+    return f"WITH {','.join([_HELD, *(_PARTS[kind] for kind in kinds), _PRUNED])}"
+
+
+GET_TARGET: Final = f"""
+SELECT project_id, version, baseline, settled_until, evicted_until, history, catching_up, last_complete_poll,
+    buckets
+FROM {SCHEMA}.targets WHERE id = %s
+"""
+GET_JOBS: Final = f"""
+SELECT job_id, created, state, job_type, tts_service_enum, text_length, last_checked, misses, missing_since,
+    flags
+FROM {SCHEMA}.jobs WHERE target = %s ORDER BY created, job_id
+"""
+GET_TOTALS: Final = f"""
+SELECT name, job_type, tts_service_enum, detail, value FROM {SCHEMA}.totals WHERE target = %s
+"""
+GET_LABEL_SETS: Final = f"""
+SELECT job_type, tts_service_enum FROM {SCHEMA}.label_sets WHERE target = %s ORDER BY place
+"""
+GET_MINUTES: Final = f"""
+SELECT minute, job_type, tts_service_enum, state, jobs FROM {SCHEMA}.minutes
+WHERE target = %s AND minute >= %s
+"""
+
+GET_BREAKERS: Final = f"SELECT credentials, state FROM {SCHEMA}.breakers"
+PUT_BREAKERS: Final = f"""
+INSERT INTO {SCHEMA}.breakers (credentials, state) SELECT * FROM unnest(%s::text[], %s::text[])
+ON CONFLICT (credentials) DO UPDATE SET state = excluded.state
+"""
+DELETE_BREAKERS: Final = f"DELETE FROM {SCHEMA}.breakers WHERE credentials = ANY (%s)"

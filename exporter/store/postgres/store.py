@@ -1,0 +1,259 @@
+"""The store for several replicas: the same books as in ``sqlite.py``, in a PostgreSQL database.
+
+Each target has a holder, and a *fence*: a number that grows whenever somebody takes the target. ``load``
+takes it, unless another live replica holds it; ``commit`` writes in one transaction with the check that the
+fence is still the one of the load. So a process that was paused or cut off cannot write after another one
+went on, and a commit that was given up cannot come after the next load. Equal labels become one object
+(``intern``).
+"""
+
+from __future__ import annotations
+
+import secrets
+import socket
+from collections.abc import Callable
+from sys import intern
+from typing import Any, Final
+
+import msgspec
+
+from exporter.errors import (
+    ScopeChangedError,
+    StoreConflictError,
+    StoreCorruptError,
+    StoreError,
+    StoreLockedError,
+    StoreVersionError,
+)
+from exporter.ledger import Job, StoredLedger, Watermarks
+from exporter.store.base import Commit
+from exporter.store.postgres import schema
+from exporter.store.postgres.database import Database, Transaction
+from exporter.units import MINUTE
+
+STEP: Final = 10_000
+"""Jobs that are read at a time."""
+
+_Row = tuple[Any, ...]
+_Held = tuple[int, int]
+"""The id of a target's row, and its fence."""
+
+
+class PostgresStore:
+    """See ``base.Store``. Opening it makes the tables where there are none. Several threads may use it."""
+
+    def __init__(self, url: str, password: Callable[[], str] | None = None) -> None:
+        """Raises StoreError."""
+        self.replica = f"{socket.gethostname()}-{secrets.token_hex(4)}"
+        """This process, among those that use the database."""
+        self.database = Database(url, password)
+        self.place = self.database.place
+        self.held: dict[str, _Held] = {}
+        """By target: as it was at the last load."""
+        self._breakers: dict[str, str] = {}
+        """Those that this process has read or written last."""
+        try:
+            with self.database.transaction() as transaction:
+                _make_tables(transaction, self.place)
+        except BaseException:
+            self.close()
+            raise
+
+    # --- ledgers ----------------------------------------------------------------------------------------
+
+    def load(self, target: str, scope: str, now: int, keep: int) -> StoredLedger:
+        """Takes the target. Raises StoreLockedError while another live replica holds it."""
+        with self.database.transaction() as transaction:
+            _check_version(transaction, self.place)
+            held, by_others = self.take(transaction, target, scope)
+        self.held[target] = held
+        # Without locks, however long it takes: when somebody else takes the target, commits are refused.
+        with self.database.transaction(snapshot=True) as transaction:
+            stored = self._read(transaction, held[0], target, now, keep)
+        return msgspec.structs.replace(stored, by_others=by_others)
+
+    def take(self, transaction: Transaction, target: str, scope: str) -> tuple[_Held, int]:
+        """What is held from now on, and how many commits others made since this process held it last."""
+        found = transaction.execute(schema.LOCK_TARGET, (target,)).fetchone()
+        if found is None:
+            transaction.execute(schema.ADD_TARGET, (target,))
+            found = transaction.execute(schema.LOCK_TARGET, (target,)).fetchone()
+        if found is None:
+            raise StoreConflictError(f"{self.place}: target {target!r} was removed at the same time")
+        key, fence, version, taken_at, stored_scope, holder, alive = found
+        if alive and holder != self.replica:
+            raise StoreLockedError(f"{self.place}: target {target!r} is held by replica {holder}")
+        if version and stored_scope != scope:
+            raise ScopeChangedError(
+                f"{self.place}: target {target!r} was counted for {stored_scope} and is now configured"
+                f" for {scope}: use a new target name, so that different things are not added up"
+            )
+        # Whoever took it next after this process saw all that it had committed. Had it been taken once more,
+        # that is not known any more.
+        former = self.held.get(target)
+        by_others = version - taken_at if former == (key, fence - 1) else 0
+        transaction.execute(schema.TAKE_TARGET, (self.replica, key))
+        return (key, fence + 1), by_others
+
+    def _read(self, transaction: Transaction, key: int, target: str, now: int, keep: int) -> StoredLedger:
+        row = transaction.execute(schema.GET_TARGET, (key,)).fetchone()
+        if row is None:
+            raise StoreConflictError(f"{self.place}: target {target!r} was removed at the same time")
+        project_id, version, *stamps, last_complete_poll, buckets = row
+        watermarks = None if None in stamps else Watermarks(*stamps)
+        jobs = _jobs(transaction, key)
+        oldest = next(iter(jobs.values())).created if jobs else now
+        since = (min(now, oldest, now if watermarks is None else watermarks.settled_until) - keep) // MINUTE
+        try:
+            bounds = msgspec.json.decode(buckets, type=dict[str, tuple[int, ...]])
+        except (msgspec.MsgspecError, ValueError):
+            raise StoreCorruptError(
+                f"{self.place}: the stored books of target {target!r} were changed from outside: restore a"
+                " backup, or use a new target name"
+            ) from None
+        return StoredLedger(
+            version=version,
+            project_id=project_id,
+            watermarks=watermarks,
+            jobs=jobs,
+            totals={
+                (intern(name), intern(job_type), intern(service), intern(detail)): value
+                for name, job_type, service, detail, value in transaction.execute(schema.GET_TOTALS, (key,))
+            },
+            label_sets=tuple(transaction.execute(schema.GET_LABEL_SETS, (key,))),
+            minutes=tuple(
+                (minute, intern(job_type), intern(service), intern(state), number)
+                for minute, job_type, service, state, number in transaction.execute(
+                    schema.GET_MINUTES, (key, since)
+                )
+            ),
+            last_complete_poll=last_complete_poll,
+            buckets=bounds,
+        )
+
+    def commit(self, target: str, scope: str, commit: Commit) -> None:
+        held = self.held.get(target)
+        if held is None:
+            if commit.version:
+                raise StoreConflictError(
+                    f"{self.place}: target {target!r} was committed before it was loaded"
+                )
+            with self.database.transaction() as transaction:
+                held, _ = self.take(transaction, target, scope)
+            self.held[target] = held
+        statement, parameters = _statement(commit, scope, held, self.replica)
+        if self.database.execute(statement, parameters)[0][0] != 1:
+            with self.database.transaction() as transaction:
+                _check_version(transaction, self.place)
+            raise StoreConflictError(
+                f"{self.place}: somebody else committed to the books of target {target!r}, or took it over"
+            )
+
+    # --- breakers ---------------------------------------------------------------------------------------
+
+    def load_breakers(self) -> dict[str, str]:
+        with self.database.transaction() as transaction:
+            self._breakers = dict(transaction.execute(schema.GET_BREAKERS).fetchall())
+        return dict(self._breakers)
+
+    def save_breakers(self, breakers: dict[str, str]) -> None:
+        """Only what changed since this process read or wrote them: others may have their own."""
+        changed = dict(breakers.items() - self._breakers.items())
+        gone = self._breakers.keys() - breakers.keys()
+        with self.database.transaction() as transaction:
+            transaction.execute(schema.DELETE_BREAKERS, (sorted(gone),))
+            transaction.execute(schema.PUT_BREAKERS, (list(changed), list(changed.values())))
+        self._breakers = dict(breakers)
+
+    def close(self) -> None:
+        self.database.close()
+
+
+def _statement(commit: Commit, scope: str, held: _Held, replica: str) -> tuple[str, dict[str, Any]]:
+    """What writes a commit, and its parameters. Each kind of rows that changed is a few arrays."""
+    changes, first_minute = commit.changes, commit.keep_minutes_since // MINUTE
+    # No row may be written twice: what would be deleted and put, or added and pruned, is decided here.
+    put = {(job_id, job.created) for job_id, job in changes.jobs.items()}
+    rows: dict[str, list[_Row]] = {
+        "evicted": [(job_id.encode(), created) for job_id, created in set(changes.evicted) - put],
+        "jobs": [(job_id.encode(), *msgspec.structs.astuple(job)) for job_id, job in changes.jobs.items()],
+        "totals": [(*total, value) for total, value in changes.totals.items() if value is not None],
+        "totals_gone": [total for total, value in changes.totals.items() if value is None],
+        "minutes": [
+            (*key, *add, changes.minute_ids.get(key, 0))
+            for key, add in changes.minutes.items()
+            if key[0] >= first_minute
+        ],
+        "label_sets": list(changes.label_sets),
+    }
+    arrays = {
+        f"{kind}_{number}": list(column)
+        for kind, found in rows.items()
+        for number, column in enumerate(zip(*found, strict=True))
+    }
+    stamps = dict.fromkeys(Watermarks.__struct_fields__)
+    if changes.watermarks is not None:
+        stamps = msgspec.structs.asdict(changes.watermarks)
+    return schema.commit_statement(kind for kind, found in rows.items() if found), {
+        **arrays,
+        **stamps,
+        "id": held[0],
+        "fence": held[1],
+        "holder": replica,
+        "scope": scope,
+        "version": commit.version,
+        "project_id": commit.project_id,
+        "last_complete_poll": commit.last_complete_poll,
+        "buckets": msgspec.json.encode(commit.buckets).decode(),
+        "first_minute": first_minute,
+    }
+
+
+def _jobs(transaction: Transaction, key: int) -> dict[str, Job]:
+    """All remembered jobs, in order of creation."""
+    return {
+        job_id.decode(): Job(created, intern(state), intern(job_type), intern(service), *numbers)
+        for step in transaction.stream(schema.GET_JOBS, (key,), STEP)
+        for job_id, created, state, job_type, service, *numbers in step
+    }
+
+
+def _make_tables(transaction: Transaction, place: str) -> None:
+    """Or bring them up to date. Processes that start at the same time do so one after the other."""
+    encoding = transaction.connection.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        raise StoreError(f"{place}: the database has the encoding {encoding}: make one with UTF8")
+    if _stored_version(transaction, place) == schema.SCHEMA_VERSION:
+        return
+    transaction.execute("SELECT pg_advisory_xact_lock(%s)", (schema.LOCK,))
+    version = _stored_version(transaction, place)
+    if version == 0:
+        if not transaction.execute(schema.HAS_SCHEMA).fetchone()[0]:  # type: ignore[index]
+            transaction.execute(f"CREATE SCHEMA {schema.SCHEMA}")
+        transaction.connection.execute(schema.CREATE)
+        return
+    for former in range(version, schema.SCHEMA_VERSION):
+        transaction.connection.execute(schema.UPGRADES[former])
+    if version != schema.SCHEMA_VERSION:
+        transaction.execute(schema.SET_FORMAT)
+
+
+def _stored_version(transaction: Transaction, place: str) -> int:
+    """Of the tables; 0 where there are none. Raises StoreError."""
+    if not transaction.execute(schema.HAS_TABLES).fetchone()[0]:  # type: ignore[index]
+        return 0
+    return _check_version(transaction, place)
+
+
+def _check_version(transaction: Transaction, place: str) -> int:
+    """Raises StoreVersionError when the tables are those of a newer version."""
+    row = transaction.execute(schema.GET_FORMAT).fetchone()
+    version = int(row[0]) if row else 0
+    if version < 1:
+        raise StoreCorruptError(f"{place}: the tables in schema {schema.SCHEMA} were changed from outside")
+    if version > schema.SCHEMA_VERSION:
+        raise StoreVersionError(
+            f"{place}: written by a newer version of this exporter (store version {version}, this one knows"
+            f" {schema.SCHEMA_VERSION}): upgrade the exporter, or choose another storage.url"
+        )
+    return version

@@ -1,0 +1,473 @@
+"""What only the PostgreSQL store does: tables made once, targets taken from others, faults of a database."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from msgspec.structs import replace
+
+from exporter.errors import (
+    ScopeChangedError,
+    StoreConflictError,
+    StoreCorruptError,
+    StoreError,
+    StoreLockedError,
+    StoreUnavailableError,
+    StoreVersionError,
+)
+from exporter.ledger.changes import Changes
+from exporter.ledger.totals import CREATED
+from exporter.store.base import Commit, Store
+from exporter.store.postgres import PostgresStore, database, schema
+from exporter.store.postgres.database import Transaction
+from exporter.store.postgres.schema import SCHEMA
+from exporter.store.sqlite import SqliteStore
+from testkit.postgres import NEEDS_PASSWORD, PostgresServer
+from testkit.processes import free_port
+from testkit.tcp_proxy import TcpProxy, tcp_proxy
+from tests.fake_api import PollerHarness
+from tests.store.conftest import PostgresBooks
+from tests.store.support import SCOPE, polls
+
+NOTHING = Changes(watermarks=None, jobs={}, evicted=(), totals={}, minutes={}, label_sets=())
+COMMIT = Commit(
+    version=0, changes=NOTHING, project_id="p1", last_complete_poll=None, buckets={}, keep_minutes_since=0
+)
+COUNT = (CREATED, "ASYNC_JOB", "TTS_LLM", "")
+
+
+def commit(store: Store, version: int, created: int = 0) -> None:
+    changes = replace(NOTHING, totals={COUNT: created})
+    store.commit("t", SCOPE, replace(COMMIT, version=version, changes=changes))
+
+
+def load(store: Store) -> tuple[int, int]:
+    """Version, and what ``commit`` counted."""
+    stored = store.load("t", SCOPE, 0, 0)
+    return stored.version, stored.totals.get(COUNT, 0)
+
+
+def held_by(books: PostgresBooks, store: PostgresStore, seconds: int = 3600) -> None:
+    """The store's process renewed its leases, by the clock of the database."""
+    books.query(
+        f"INSERT INTO replicas VALUES ('{store.replica}', clock_timestamp() + interval '{seconds} s', '{{}}')"  # noqa: S608 - our own words
+        " ON CONFLICT (id) DO UPDATE SET expires = excluded.expires"
+    )
+
+
+# --- tables -----------------------------------------------------------------------------------------------
+
+
+def test_both_stores_keep_the_same(postgres_books: PostgresBooks, tmp_path: Path) -> None:
+    """A poller that reads the same jobs leaves the same books."""
+    kept = []
+    for store in (postgres_books.open(), SqliteStore(tmp_path / "books.db")):
+        harness = PollerHarness(store)
+        polls(harness)
+        held = msgspec.structs.asdict(store.load("t", SCOPE, harness.clock.ms, 0))
+        kept.append({**held, "minutes": sorted(held["minutes"])})
+        store.close()
+    assert kept[0] == kept[1]
+    assert kept[0]["jobs"]
+
+
+def test_processes_that_start_together_make_the_tables_once(postgres_books: PostgresBooks) -> None:
+    """On an empty database, and then all count."""
+    with ThreadPoolExecutor(4) as executor:
+        stores = list(executor.map(lambda _: postgres_books.open(), range(4)))
+    assert postgres_books.query("SELECT version FROM format") == [(1,)]
+    for number, store in enumerate(stores):
+        store.commit(f"t{number}", SCOPE, COMMIT)
+    assert postgres_books.query("SELECT count(*) FROM targets WHERE version = 1") == [(4,)]
+
+
+def test_one_of_many_first_commits_is_made(postgres_books: PostgresBooks) -> None:
+    """All of them began with an empty store."""
+    stores = [postgres_books.open() for _ in range(4)]
+
+    def first(store: Store) -> bool:
+        load(store)
+        try:
+            commit(store, 0, 7)
+        except StoreConflictError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(4) as executor:
+        made = list(executor.map(first, stores))
+    assert made.count(True) == 1
+    assert load(postgres_books.open()) == (1, 7)
+
+
+@pytest.mark.parametrize(
+    ("sql", "kind", "said"),
+    [
+        ("UPDATE format SET version = 9", StoreVersionError, "written by a newer version of this exporter"),
+        ("DELETE FROM format", StoreCorruptError, "the tables in schema .* were changed from outside"),
+        ("DROP TABLE totals", StoreCorruptError, "are damaged or were changed from outside"),
+        ("ALTER TABLE jobs DROP flags", StoreCorruptError, "are damaged or were changed from outside"),
+        ("UPDATE targets SET buckets = 'x'", StoreCorruptError, "were changed from outside"),
+    ],
+    ids=["newer", "no-version", "no-table", "no-column", "not-json"],
+)
+def test_tables_of_others_are_refused_in_one_line(
+    postgres_books: PostgresBooks, sql: str, kind: type[StoreError], said: str
+) -> None:
+    """At a start, and by a process that runs while they change."""
+    store = postgres_books.open()
+    commit(store, 0)
+    postgres_books.query(sql)
+    with pytest.raises(kind, match=said) as caught:
+        load(store)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(kind, match=said):
+        load(postgres_books.open())
+
+
+def test_an_older_program_writes_nothing_into_newer_tables(postgres_books: PostgresBooks) -> None:
+    """Another replica was upgraded first, between its load and its commit."""
+    store = postgres_books.open()
+    commit(store, 0)
+    postgres_books.query("UPDATE format SET version = 9")
+    with pytest.raises(StoreVersionError, match="upgrade the exporter"):
+        commit(store, 1, 5)
+    assert postgres_books.query("SELECT version FROM targets") == [(1,)]
+
+
+def test_a_database_that_cannot_hold_every_text_is_refused(postgres: PostgresServer) -> None:
+    """Class names and labels may be of any language."""
+    latin = postgres.new_database("ENCODING 'LATIN1'")
+    with pytest.raises(StoreError, match="has the encoding LATIN1: make one with UTF8"):
+        PostgresStore(postgres.url(latin))
+
+
+def test_other_books_of_the_same_name_are_refused(postgres_books: PostgresBooks) -> None:
+    """And the target is not taken from whoever counts them."""
+    store = postgres_books.open()
+    commit(store, 0)
+    with pytest.raises(ScopeChangedError, match="use a new target name"):
+        postgres_books.open().load("t", "region=elsewhere", 0, 0)
+    commit(store, 1)
+
+
+# --- rights -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def role(postgres_books: PostgresBooks) -> Iterator[str]:
+    """May connect, and nothing else."""
+    postgres_books.query("DROP ROLE IF EXISTS poor; CREATE ROLE poor LOGIN")
+    yield "poor"
+    postgres_books.query("DROP OWNED BY poor; DROP ROLE poor")
+
+
+def as_role(books: PostgresBooks, role: str) -> PostgresStore:
+    return PostgresStore(books.server.url(books.database, role))
+
+
+def test_a_role_without_rights_is_told_which_it_needs(postgres_books: PostgresBooks, role: str) -> None:
+    with pytest.raises(StoreError, match=r"permission denied for database books: grant the exporter's role"):
+        as_role(postgres_books, role)
+
+
+def test_a_schema_of_its_own_is_enough(postgres_books: PostgresBooks, role: str) -> None:
+    """Made by an administrator: then the exporter needs no right on the database itself."""
+    postgres_books.query(f"CREATE SCHEMA {SCHEMA} AUTHORIZATION {role}")
+    store = as_role(postgres_books, role)
+    commit(store, 0, 3)
+    assert load(store) == (1, 3)
+    store.close()
+
+
+def test_rows_are_enough_where_the_tables_exist(postgres_books: PostgresBooks, role: str) -> None:
+    """Made by a role that may: the one that counts then needs to read and write rows."""
+    postgres_books.open().close()
+    postgres_books.query(f"GRANT USAGE ON SCHEMA {SCHEMA} TO {role}")
+    postgres_books.query(f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {SCHEMA} TO {role}")
+    store = as_role(postgres_books, role)
+    commit(store, 0, 3)
+    store.save_breakers({"key": "refused"})
+    assert load(store) == (1, 3)
+    store.close()
+
+
+def test_a_password_is_asked_for_again_and_never_shown(postgres_books: PostgresBooks) -> None:
+    """It may change while the exporter runs: each new connection uses the one that holds then."""
+    server, user = postgres_books.server, NEEDS_PASSWORD
+    postgres_books.query(
+        f"DROP ROLE IF EXISTS {user}; CREATE ROLE {user} SUPERUSER LOGIN PASSWORD 'first-one'"
+    )
+    password = "first-one"
+    url = server.tcp_url(postgres_books.database, user)
+    store = PostgresStore(url, lambda: password)
+    postgres_books.query(f"ALTER ROLE {user} PASSWORD 'second-one'")
+    password = "second-one"
+    postgres_books.query(
+        f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = '{user}'"  # noqa: S608 - our own words
+    )
+    assert load(store) == (0, 0)
+    store.close()
+    with pytest.raises(StoreUnavailableError, match="password authentication failed") as caught:
+        PostgresStore(url, lambda: "wrong-one")
+    assert "wrong-one" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+# --- who holds a target -----------------------------------------------------------------------------------
+
+
+def test_a_target_is_loaded_by_one_live_process_only(postgres_books: PostgresBooks) -> None:
+    """Until its lease is over, by the clock of the database."""
+    one, other = postgres_books.open(), postgres_books.open()
+    held_by(postgres_books, one)
+    commit(one, 0, 1)
+    with pytest.raises(StoreLockedError, match=f"target 't' is held by replica {one.replica}"):
+        load(other)
+    held_by(postgres_books, one, -1)
+    assert load(other) == (1, 1)
+    held_by(postgres_books, other)
+    with pytest.raises(StoreLockedError, match=f"is held by replica {other.replica}"):
+        load(one)
+
+
+@pytest.mark.parametrize("committed", [False, True], ids=["loaded", "committed"])
+def test_a_holder_that_was_paused_writes_no_more(postgres_books: PostgresBooks, committed: bool) -> None:
+    """Another process took the target over meanwhile, even if it has not written yet."""
+    one, other = postgres_books.open(), postgres_books.open()
+    commit(one, 0, 1)
+    assert load(other) == (1, 1)
+    if committed:
+        commit(other, 1, 2)
+    with pytest.raises(StoreConflictError, match="took it over"):
+        commit(one, 1, 5)
+    commit(other, 1 + committed, 3)
+    assert load(one) == (2 + committed, 3)
+
+
+def test_a_commit_given_up_cannot_come_after_the_next_load(postgres_books: PostgresBooks) -> None:
+    """The same process took a new fence with that load; the thread of the old commit was slow."""
+    store = postgres_books.open()
+    commit(store, 0)
+    slow = dict(store.held)
+    assert load(store) == (1, 0)
+    store.held, new = slow, store.held
+    with pytest.raises(StoreConflictError):
+        commit(store, 1, 5)
+    store.held = new
+    commit(store, 1, 2)
+
+
+def test_a_fence_that_comes_again_is_not_the_old_one(
+    postgres_books: PostgresBooks,
+) -> None:
+    """A standby was promoted without the last taking and commit; another process took it instead."""
+    one, other = postgres_books.open(), postgres_books.open()
+    commit(other, 0)
+    (before,) = postgres_books.query("SELECT fence, version, holder FROM targets")
+    load(one)
+    commit(one, 1, 5)
+    postgres_books.query("UPDATE targets SET (fence, version, holder) = ({}, {}, '{}')".format(*before))  # noqa: S608
+    load(other)
+    commit(other, 1, 3)
+    with pytest.raises(StoreConflictError):
+        commit(one, 2, 6)
+
+
+def test_the_locks_of_a_process_that_stands_still_are_freed(
+    postgres_books: PostgresBooks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped (SIGSTOP) while it takes a target: the server ends its session, and the next one goes on."""
+    monkeypatch.setattr(database, "IDLE_SECONDS", 0.2)
+    one, other = postgres_books.open(), postgres_books.open()
+    commit(one, 0, 1)
+
+    def stand_still(transaction: Transaction, *_: object) -> tuple[tuple[int, int], int]:
+        transaction.execute(schema.LOCK_TARGET, ("t",))
+        assert load(other) == (1, 1)  # waits for the server to end the transaction
+        return (1, 1), 0
+
+    monkeypatch.setattr(one, "take", stand_still)
+    with pytest.raises(StoreError, match="idle-in-transaction timeout"):
+        load(one)
+    commit(other, 1, 2)
+
+
+@pytest.mark.parametrize("made", [True, False], ids=["made", "not-made"])
+@pytest.mark.parametrize("others", [0, 1, 2], ids=["alone", "one-commit-of-another", "two-commits"])
+def test_polls_count_once_when_another_process_went_on(
+    postgres_books: PostgresBooks, made: bool, others: int
+) -> None:
+    """The answer to a commit was lost. Whether it was made is told by the version that the next one took."""
+    store, other = postgres_books.open(), postgres_books.open()
+    harness = PollerHarness(store)
+    asyncio.run(harness.poll(3))
+    answer = store.commit
+
+    def lose(target: str, scope: str, commit: Commit) -> None:
+        if made:
+            answer(target, scope, commit)
+        raise StoreError("the answer was lost")
+
+    store.commit = lose  # type: ignore[method-assign]  # a store that fails after its COMMIT cannot be had otherwise
+    harness.repository.poll_ended("failed", 10, harness.clock.ms)
+    with pytest.raises(StoreError):
+        asyncio.run(harness.repository.commit(harness.clock.ms))
+    store.commit = answer  # type: ignore[method-assign]
+    if others:
+        successor = PollerHarness(other)
+        successor.clock, successor.api = harness.clock, harness.api
+        asyncio.run(successor.repository.load(harness.clock.ms))
+        for _ in range(others):
+            asyncio.run(successor.repository.commit(harness.clock.ms))
+    asyncio.run(harness.repository.load(harness.clock.ms))
+    asyncio.run(harness.repository.commit(harness.clock.ms))
+    assert harness.repository.snapshot(harness.clock.ms).polls == {"complete": 3, "failed": 1}
+
+
+def test_refusals_of_several_processes_are_kept_together(postgres_books: PostgresBooks) -> None:
+    """Each writes what it changed: what another one stored meanwhile stays."""
+    one, other = postgres_books.open(), postgres_books.open()
+    one.save_breakers({"a": "1", "b": "1"})
+    other.load_breakers()
+    other.save_breakers({"a": "1", "b": "2", "c": "2"})
+    one.save_breakers({"b": "1"})  # not a any more; b as it was
+    assert postgres_books.open().load_breakers() == {"b": "2", "c": "2"}
+
+
+# --- a database that fails --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def proxy(postgres: PostgresServer) -> Iterator[TcpProxy]:
+    with tcp_proxy(postgres.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def remote(postgres_books: PostgresBooks, proxy: TcpProxy) -> Iterator[PostgresStore]:
+    """A store behind a network that may break, with one commit."""
+    store = PostgresStore(postgres_books.server.tcp_url(postgres_books.database, port=proxy.port))
+    commit(store, 0, 1)
+    yield store
+    store.close()
+
+
+def test_connections_that_were_closed_while_idle_are_not_used(remote: PostgresStore, proxy: TcpProxy) -> None:
+    """As by a restart of the server: nothing fails, no ledger is dropped."""
+    proxy.cut()
+    commit(remote, 1, 2)
+    assert proxy.accepted <= 3
+
+
+def test_a_server_that_restarted_is_used_again_at_once(postgres_books: PostgresBooks) -> None:
+    store = postgres_books.open()
+    commit(store, 0, 1)
+    postgres_books.server.stop()
+    postgres_books.server.start()
+    commit(store, 1, 2)
+    assert load(store) == (2, 2)
+
+
+def test_a_commit_survives_a_crash_of_the_server(postgres_books: PostgresBooks) -> None:
+    """Whatever its ``synchronous_commit`` is: what was published must not be gone."""
+    server = postgres_books.server
+    server.execute("ALTER DATABASE books SET synchronous_commit = off")
+    try:
+        store = postgres_books.open()
+        for version in range(20):
+            commit(store, version, version)
+        server.stop()
+        server.start()
+        assert load(store) == (20, 19)
+    finally:
+        server.execute("ALTER DATABASE books RESET ALL")
+
+
+def test_no_wait_for_an_answer_is_longer_than_its_bound(
+    remote: PostgresStore, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The network swallows packets and acknowledges them; one line says so, one that it is over."""
+    monkeypatch.setattr(database, "ANSWER_SECONDS", 0.2)
+    proxy.swallows = True
+    with caplog.at_level(logging.INFO):
+        with pytest.raises(StoreUnavailableError, match=r"no answer within 0\.2 s$"):
+            commit(remote, 1, 2)
+        for _ in range(20):  # other targets do not wait for it, too
+            with pytest.raises(StoreUnavailableError, match=r"no answer within 0\.2 s$"):
+                load(remote)
+        proxy.swallows = False
+        remote.database.next_try = 0.0
+        assert load(remote) == (1, 1)
+    assert [record.message for record in caplog.records] == [
+        "the database cannot be used: what was committed is still served",
+        "the database can be used again",
+    ]
+
+
+def test_a_server_that_is_gone_is_not_stormed(
+    monkeypatch: pytest.MonkeyPatch, postgres_books: PostgresBooks, remote: PostgresStore, proxy: TcpProxy
+) -> None:
+    """Two hundred targets that fail make one try, until the pause is over."""
+    monkeypatch.setattr(database, "CONNECT_SECONDS", 0.5)
+    remote.database.pool.timeout = 0.5
+    postgres_books.server.stop()
+    try:
+        before = proxy.accepted
+        for _ in range(200):
+            with pytest.raises(StoreUnavailableError):
+                load(remote)
+        assert proxy.accepted - before <= 3
+    finally:
+        postgres_books.server.start()
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        (lambda port: f"postgresql://u@127.0.0.1:{port}/d", "connection failed"),
+        (
+            lambda port: f"postgresql://u@127.0.0.1:{port}/d?sslmode=nonsense",
+            'invalid sslmode value: "nonsense"',
+        ),
+    ],
+    ids=["closed-port", "unknown-tls-mode"],
+)
+def test_a_database_that_cannot_be_reached_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, url: Callable[[int], str], said: str
+) -> None:
+    monkeypatch.setattr(database, "CONNECT_SECONDS", 0.5)
+    port = free_port()
+    with pytest.raises(StoreUnavailableError, match=said) as caught:
+        PostgresStore(url(port))
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith(f"postgresql://u@127.0.0.1:{port}/d: ")
+
+
+def test_a_server_that_may_only_be_read_is_refused(postgres_books: PostgresBooks) -> None:
+    """A standby, or a primary that was set to be read-only: another one of the URL may do."""
+    postgres_books.query("ALTER DATABASE books SET default_transaction_read_only = on")
+    try:
+        with pytest.raises(StoreError, match="session is read-only"):
+            PostgresStore(postgres_books.url)
+    finally:
+        postgres_books.server.execute("ALTER DATABASE books RESET ALL")
+
+
+def test_nothing_is_left_in_a_session(remote: PostgresStore, postgres_books: PostgresBooks) -> None:
+    """What a pooler in transaction mode would hand to another client."""
+    load(remote)
+    with remote.database.connection() as connection:
+        for sql, expected in (
+            ("SHOW statement_timeout", "0"),
+            ("SELECT count(*) FROM pg_prepared_statements", 0),
+            ("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'", 0),
+        ):
+            row: Any = connection.execute(sql.encode()).fetchone()
+            assert row[0] == expected
