@@ -97,7 +97,7 @@ class App:
             telemetry_path=telemetry_path,
         )
         self.executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
-        self.store = open_store(config)
+        self.store = open_store(config, redactor)
         try:
             limits = Limits(requests=max_requests)
             self.server = Server(web_app, listen_addresses, web_config=web_config, limits=limits)

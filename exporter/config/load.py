@@ -158,6 +158,11 @@ def _value(section: Section, key: Key, folder: Path) -> object:
 def _storage(top: Section, folder: Path) -> StorageConfig:
     with top.section("storage", private=is_private(StorageConfig)) as section:
         storage = _read(section, StorageConfig, folder)
+        if not storage.in_file:
+            return storage
+        for name in ("password", "password_file"):
+            if (place := section.get(name)) is not None:
+                place.refuse("is the password of a database: storage.url names a file")
     return msgspec.structs.replace(storage, url=f"sqlite:///{folder / storage.sqlite_file}")
 
 

@@ -110,10 +110,18 @@ class TargetConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 class StorageConfig(PrivateSection, frozen=True, kw_only=True):
     url: Annotated[str, values.storage_url] = "sqlite:///metastudio-tts-exporter.db"
-    """``sqlite:////ABSOLUTE/PATH`` once it is loaded: a relative path begins in the file's folder."""
+    """``sqlite:////ABSOLUTE/PATH`` once it is loaded: a relative path begins in the file's folder. Or
+    ``postgresql://...``, as libpq has it, without a password."""
+    password: Annotated[SecretSource | None, values.SecretType(values.ASCII_LINE)] = None
+    """Of the database; without one libpq looks for it in PGPASSWORD, PGPASSFILE and ``~/.pgpass``."""
     lease: Annotated[float, values.duration("1s")] = 15.0
     """Of no effect: for several replicas, which SQLite cannot serve."""
     retention: Annotated[float, values.duration("1h")] = 30 * 86400.0
+
+    @property
+    def in_file(self) -> bool:
+        """Is it a SQLite file? Otherwise it is a PostgreSQL database."""
+        return self.url.startswith("sqlite:")
 
     @property
     def sqlite_file(self) -> Path:

@@ -83,4 +83,4 @@ def _one_of_two(key: Key) -> Schema:
     both = [key.name, f"{key.name}_file"]
     if key.required:
         return {"oneOf": [{"required": [one]} for one in both]}
-    return {"not": {"required": both}}
+    return {"not": {"type": "object", "required": both}}  # a section that may be empty is null

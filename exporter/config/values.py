@@ -300,13 +300,27 @@ def _is_host(host: str) -> bool:
     return len(name) <= 253 and re.fullmatch(rf"{label}(?:\.{label})*", name) is not None
 
 
+_PARAMETERS: Final = (
+    *("host", "hostaddr", "port", "dbname", "user", "passfile", "connect_timeout", "application_name"),
+    *("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout"),
+    *("sslmode", "sslnegotiation", "sslrootcert", "sslcert", "sslkey", "sslcertmode", "sslcrl", "sslcrldir"),
+    *("sslsni", "ssl_min_protocol_version", "ssl_max_protocol_version", "channel_binding", "require_auth"),
+    *("gssencmode", "krbsrvname", "target_session_attrs", "load_balance_hosts"),
+)
+"""Of libpq's, those that a ``postgresql://`` URL may have: no secrets, and nothing that poolers refuse."""
+_POSTGRESQL: Final = (
+    r"postgres(?:ql)?://(?:[^\s:@/?#]+@)?[^\s@/?#]*(?:/[^\s/?#]*)?"
+    rf"(?:\?(?:{'|'.join(_PARAMETERS)})=[^\s&#]*(?:&(?:{'|'.join(_PARAMETERS)})=[^\s&#]*)*)?"
+)
+
+
 def _storage_url(value: YamlValue) -> str:
-    """``sqlite:///FILE`` as written. The value is never shown."""
+    """``sqlite:///FILE`` or ``postgresql://...`` as written. The value is never shown."""
     text = _text(value, "a URL: sqlite:///FILE")
     if text.startswith(("postgresql://", "postgres://")):
-        raise ValueRefusedError("must be sqlite:///FILE: this version cannot use PostgreSQL")
+        return _postgresql_url(text)
     if not text.startswith("sqlite://"):
-        raise ValueRefusedError("must be sqlite:///FILE")
+        raise ValueRefusedError("must be sqlite:///FILE, or postgresql://USER@HOST:PORT/DATABASE")
     name = text.removeprefix("sqlite:///")
     if name == text or not name.strip("/") or name.endswith("/") or not name.isprintable():
         raise ValueRefusedError("must name a file: sqlite:///FILE beside this one, or sqlite:////FOLDER/FILE")
@@ -317,8 +331,24 @@ def _storage_url(value: YamlValue) -> str:
     return text
 
 
+def _postgresql_url(text: str) -> str:
+    if re.fullmatch(_POSTGRESQL, text):
+        return text
+    place, _, parameters = text.partition("?")
+    names = [parameter.partition("=")[0] for parameter in parameters.split("&")]
+    if re.match(r"[a-z]+://[^/]*:[^/]*@", place) or {"password", "sslpassword"} & {*names}:
+        raise ValueRefusedError(
+            "holds a password: give it as storage.password_file, or in PGPASSWORD or PGPASSFILE"
+        )
+    raise ValueRefusedError(
+        "must be postgresql://USER@HOST:PORT/DATABASE, after a ? with parameters of these:"
+        f" {', '.join(_PARAMETERS)}"
+    )
+
+
 storage_url: Final = ValueType(
-    _storage_url, {"type": "string", "pattern": "^sqlite:///(?!:memory:$)[^?#]*[^?#/]$"}
+    _storage_url,
+    {"type": "string", "pattern": rf"^(?:sqlite:///(?!:memory:$)[^?#]*[^?#/]|{_POSTGRESQL})$"},
 )
 
 

@@ -26,13 +26,14 @@ class Store(Protocol):
     """Keeps ledgers. Blocking: call it from a thread. Its methods raise StoreError and its children only."""
 
     place: str
-    """Where it is, for messages: the path of its file."""
+    """Where it is, for messages: the path of its file, or the address of its database."""
 
     def load(self, target: str, scope: str, now: int, keep: int) -> StoredLedger:
         """What is kept of ``target``, with the minute counts of the last ``keep`` milliseconds before
         ``now``, or if that is earlier, before "settled until" or the creation of the oldest remembered job.
 
-        Raises ScopeChangedError when it was counted for another scope.
+        From then on only this process may commit to it. Raises ScopeChangedError when it was counted for
+        another scope, StoreLockedError while another process holds it.
         """
 
     def commit(self, target: str, scope: str, commit: Commit) -> None:
@@ -42,7 +43,7 @@ class Store(Protocol):
         """Credentials that must not be tried for now: what ``save_breakers`` was given last."""
 
     def save_breakers(self, breakers: dict[str, str]) -> None:
-        """Replace all of them: credentials key -> state as text."""
+        """Replace those that this process read or saved last: credentials key -> state as text."""
 
     def close(self) -> None:
         """Close everything; may be called again."""

@@ -187,6 +187,26 @@ def test_defaults(tmp_path: Path) -> None:
     assert config.storage.sqlite_file == tmp_path / "metastudio-tts-exporter.db"
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://",
+        "postgres:///books",
+        "postgresql://exporter@db.example.com:5433/books?sslmode=verify-full&sslrootcert=/etc/ca.pem",
+        "postgresql://exporter@one:5432,two:5433/books?target_session_attrs=any",
+        "postgresql://%65xporter@[::1]/books",
+        "postgresql:///books?host=/run/postgresql",
+    ],
+)
+def test_database_urls_stay_as_they_are(tmp_path: Path, url: str) -> None:
+    """As libpq has them; the password is read from its file when it is needed."""
+    (tmp_path / "password").write_text("one-word\n")
+    config = _load(tmp_path, f"storage: {{url: '{url}', password_file: password}}\n{TARGET}")
+    assert config.storage.url == url
+    assert config.storage.password == tmp_path / "password"
+    assert not config.storage.in_file
+
+
 @pytest.mark.parametrize("section", ["storage", "poll", "metrics", "fail_msg_classes"])
 def test_section_with_everything_commented_out(section: str, tmp_path: Path) -> None:
     """A section left empty means its defaults."""

@@ -49,6 +49,7 @@ VALID_ALL_THE_SAME = {
     "max_catch_up_too_short_for_interval": "depends on several values",
     "retention_shorter_than_window": "depends on several values",
     "window_longer_than_retention": "depends on several values",
+    "storage_sqlite_password": "depends on several values",
     "secret_file_missing": "another file",
     "secret_file_two_lines": "another file",
     "endpoint_http": "this machine has many names",

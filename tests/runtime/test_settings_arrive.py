@@ -26,7 +26,7 @@ from exporter.exposition import ApiMetrics
 from exporter.failures import BUILTIN_RULES, Classifier
 from exporter.runtime.target import SharedResources, Target, classifier, new_client, new_repository
 
-WITHOUT_EFFECT = {"storage.lease"}
+WITHOUT_EFFECT = {"storage.lease", "storage.password"}
 """For several replicas, which SQLite cannot serve."""
 READ_LATER = {"targets.time_zone", "targets.time_format"}
 """The client keeps the target's settings and reads these for each request: tests/cloud/test_client.py."""
@@ -245,6 +245,7 @@ def plain(name: str, value: Any) -> Iterator[tuple[str, object]]:
 MS = 1000
 GIVEN: dict[str, dict[str, object]] = {
     "storage.lease": {},
+    "storage.password": {},  # of a database: see test_storage.py
     "storage.retention": {"LedgerRepository.retention": 60 * 86400 * MS},
     "poll.interval": {
         "Poller.settings.interval": 30.0,

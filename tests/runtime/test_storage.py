@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -18,11 +19,13 @@ from exporter.errors import StoreError
 from exporter.exposition import ApiMetrics
 from exporter.ledger.changes import Changes
 from exporter.ledger.totals import CREATED, TotalKey
+from exporter.log import Redactor
 from exporter.runtime.storage import examine_store, open_store
 from exporter.runtime.target import SharedResources, classifier, ledger_scope, new_repository
 from exporter.store import checksums
 from exporter.store.base import Commit
 from exporter.store.sqlite import SqliteStore
+from testkit.postgres import NEEDS_PASSWORD, PostgresServer
 from testkit.world import InlineExecutor
 
 replace = msgspec.structs.replace
@@ -152,3 +155,34 @@ def test_a_check_says_what_a_start_says(
     assert found == start(changed)
     assert found.startswith(said.format(file=file))
     assert bool(found) is bool(said)
+
+
+def test_the_password_of_the_database_is_never_shown(
+    config: Config, postgres: PostgresServer, tmp_path: Path
+) -> None:
+    """It is read from its file; the log's redactor knows it from then on."""
+    database, user = postgres.empty_database(), NEEDS_PASSWORD
+    postgres.execute(f"DROP ROLE IF EXISTS {user}")
+    postgres.execute(f"CREATE ROLE {user} SUPERUSER LOGIN PASSWORD 'of-the-database'")
+    file, redactor = tmp_path / "password", Redactor()
+    file.write_text("of-the-database\n")
+    storage = StorageConfig(url=postgres.tcp_url(database, user), password=file)
+    with closing(open_store(replace(config, storage=storage), redactor)) as store:
+        assert store.load("t", "s", 0, 0).version == 0
+    assert redactor.redact("of-the-database") == "***"
+    file.unlink()
+    with pytest.raises(StoreError, match=r"storage\.password_file: .* cannot be read"):
+        open_store(replace(config, storage=storage), redactor)
+
+
+def test_what_postgresql_needs_is_said_where_it_is_missing(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a start and by ``check``."""
+    changed = replace(config, storage=StorageConfig(url="postgresql:///books"))
+    monkeypatch.delitem(sys.modules, "exporter.store.postgres", raising=False)
+    monkeypatch.delitem(sys.modules, "exporter.store.postgres.store", raising=False)
+    monkeypatch.setitem(sys.modules, "exporter.store.postgres.database", None)
+    for use in (open_store, examine_store):
+        with pytest.raises(StoreError, match=r"pip install 'metastudio-tts-exporter\[postgres\]'"):
+            use(changed)

@@ -66,7 +66,7 @@ _DEFAULTS: Final[Mapping[str, Any]] = {
 class Database:
     """See the module. May be used by several threads; ``size`` is how many connections there are at most."""
 
-    def __init__(self, url: str, password: Callable[[], str] | None = None, size: int = 4) -> None:
+    def __init__(self, url: str, password: Callable[[], str | None] = lambda: None, size: int = 4) -> None:
         """``password`` is asked for at each connection: it may have changed. Raises StoreError."""
         with translated("storage.url"):
             given = conninfo_to_dict(url)
@@ -112,10 +112,11 @@ class Database:
 
     def _connect_parameters(self) -> dict[str, Any]:
         try:
-            secret = {} if self._password is None else {"password": self._password()}
+            password = self._password()
         except StoreError as error:
             self._refused = psycopg.OperationalError(str(error))
             raise self._refused from None
+        secret = {} if password is None else {"password": password}
         return {**self._parameters, **secret, "autocommit": True, "prepare_threshold": None}
 
     @contextmanager

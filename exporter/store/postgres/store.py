@@ -42,7 +42,7 @@ _Held = tuple[int, int]
 class PostgresStore:
     """See ``base.Store``. Opening it makes the tables where there are none. Several threads may use it."""
 
-    def __init__(self, url: str, password: Callable[[], str] | None = None) -> None:
+    def __init__(self, url: str, password: Callable[[], str | None] = lambda: None) -> None:
         """Raises StoreError."""
         self.replica = f"{socket.gethostname()}-{secrets.token_hex(4)}"
         """This process, among those that use the database."""
