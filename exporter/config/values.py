@@ -15,6 +15,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from exporter.config import hosts, zones
+from exporter.config.database_url import POSTGRESQL, postgresql_url
 from exporter.config.yaml_nodes import Parser, ValueRefusedError, YamlValue, kind_of, read_limited
 from exporter.failures import NO_MESSAGE, UNCLASSIFIED, compile_rule
 from exporter.process import exhausted
@@ -300,25 +301,11 @@ def _is_host(host: str) -> bool:
     return len(name) <= 253 and re.fullmatch(rf"{label}(?:\.{label})*", name) is not None
 
 
-_PARAMETERS: Final = (
-    *("host", "hostaddr", "port", "dbname", "user", "passfile", "connect_timeout", "application_name"),
-    *("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout"),
-    *("sslmode", "sslnegotiation", "sslrootcert", "sslcert", "sslkey", "sslcertmode", "sslcrl", "sslcrldir"),
-    *("sslsni", "ssl_min_protocol_version", "ssl_max_protocol_version", "channel_binding", "require_auth"),
-    *("gssencmode", "krbsrvname", "target_session_attrs", "load_balance_hosts"),
-)
-"""Of libpq's, those that a ``postgresql://`` URL may have: no secrets, and nothing that poolers refuse."""
-_POSTGRESQL: Final = (
-    r"postgres(?:ql)?://(?:[^\s:@/?#]+@)?[^\s@/?#]*(?:/[^\s/?#]*)?"
-    rf"(?:\?(?:{'|'.join(_PARAMETERS)})=[^\s&#]*(?:&(?:{'|'.join(_PARAMETERS)})=[^\s&#]*)*)?"
-)
-
-
 def _storage_url(value: YamlValue) -> str:
     """``sqlite:///FILE`` or ``postgresql://...`` as written. The value is never shown."""
     text = _text(value, "a URL: sqlite:///FILE")
     if text.startswith(("postgresql://", "postgres://")):
-        return _postgresql_url(text)
+        return postgresql_url(text)
     if not text.startswith("sqlite://"):
         raise ValueRefusedError("must be sqlite:///FILE, or postgresql://USER@HOST:PORT/DATABASE")
     name = text.removeprefix("sqlite:///")
@@ -331,24 +318,9 @@ def _storage_url(value: YamlValue) -> str:
     return text
 
 
-def _postgresql_url(text: str) -> str:
-    if re.fullmatch(_POSTGRESQL, text):
-        return text
-    place, _, parameters = text.partition("?")
-    names = [parameter.partition("=")[0] for parameter in parameters.split("&")]
-    if re.match(r"[a-z]+://[^/]*:[^/]*@", place) or {"password", "sslpassword"} & {*names}:
-        raise ValueRefusedError(
-            "holds a password: give it as storage.password_file, or in PGPASSWORD or PGPASSFILE"
-        )
-    raise ValueRefusedError(
-        "must be postgresql://USER@HOST:PORT/DATABASE, after a ? with parameters of these:"
-        f" {', '.join(_PARAMETERS)}"
-    )
-
-
 storage_url: Final = ValueType(
     _storage_url,
-    {"type": "string", "pattern": rf"^(?:sqlite:///(?!:memory:$)[^?#]*[^?#/]|{_POSTGRESQL})$"},
+    {"type": "string", "pattern": rf"^(?:sqlite:///(?!:memory:$)[^?#]*[^?#/]|{POSTGRESQL})$"},
 )
 
 

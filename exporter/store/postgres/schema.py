@@ -146,7 +146,8 @@ delete_totals AS (
 add_minutes AS (
     INSERT INTO {SCHEMA}.minutes
         (target, minute, job_type, tts_service_enum, state, detail, jobs, characters, ids)
-    SELECT held.id, added.* FROM held, {_rows("minutes", "bigint text text text text bigint bigint bigint")} AS added
+    SELECT held.id, added.*
+    FROM held, {_rows("minutes", "bigint text text text text bigint bigint bigint")} AS added
     ON CONFLICT (target, minute, job_type, tts_service_enum, state, detail)
     DO UPDATE SET jobs = minutes.jobs + excluded.jobs, characters = minutes.characters + excluded.characters,
         ids = (minutes.ids + excluded.ids) & {IDS_MASK}
