@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Protocol
 
 import msgspec
 
 from exporter.ledger import Changes, StoredLedger
+from exporter.store.leases import LeaseTable
 
 
 class Commit(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,3 +49,25 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Close everything; may be called again."""
+
+
+class SharedStore(Store, Protocol):
+    """A store that several processes, the replicas, use at the same time. Each target has one holder."""
+
+    replica: str
+    """This process, among the others."""
+
+    def renew(self, targets: Collection[str], seconds: float) -> LeaseTable:
+        """Live for so many seconds more, with these targets that it can poll. Says what the others do."""
+
+    def release(self, targets: Collection[str]) -> None:
+        """Others may take these at once. Commits of this process are refused from then on."""
+
+    def resign(self) -> None:
+        """Release all: this process ends."""
+
+    def view(self, target: str, scope: str, now: int, keep: int) -> StoredLedger:
+        """What is kept of a target that another process may hold, without the jobs that are not open.
+
+        Raises ScopeChangedError.
+        """

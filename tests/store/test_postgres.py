@@ -23,6 +23,7 @@ from exporter.errors import (
     StoreVersionError,
 )
 from exporter.ledger.changes import Changes
+from exporter.ledger.stored import StoredLedger
 from exporter.ledger.totals import CREATED
 from exporter.store.base import Commit, Store
 from exporter.store.postgres import PostgresStore, database, schema
@@ -339,6 +340,64 @@ def test_refusals_of_several_processes_are_kept_together(postgres_books: Postgre
     other.save_breakers({"a": "1", "b": "2", "c": "2"})
     one.save_breakers({"b": "1"})  # not a any more; b as it was
     assert postgres_books.open().load_breakers() == {"b": "2", "c": "2"}
+
+
+# --- leases -----------------------------------------------------------------------------------------------
+
+
+def test_a_lease_is_over_when_it_is_not_renewed(postgres_books: PostgresBooks) -> None:
+    """By the database's clock; then the target is free, and the others know what they can poll."""
+    one, other = postgres_books.open(), postgres_books.open()
+    one.renew(["t", "u"], 3600)
+    commit(one, 0)
+    table = other.renew(["t"], 3600)
+    assert table.replicas == {one.replica: {"t", "u"}, other.replica: {"t"}}
+    assert (table.holder("t"), table.versions) == (one.replica, {"t": 1})
+    one.renew(["t", "u"], -1)
+    table = other.renew(["t"], 3600)
+    assert table.replicas.keys() == {other.replica}
+    assert table.holder("t") is None
+    assert load(other) == (1, 0)
+
+
+def test_a_released_target_may_be_taken_at_once(postgres_books: PostgresBooks) -> None:
+    """And whoever released it writes no more."""
+    one, other = postgres_books.open(), postgres_books.open()
+    one.renew(["t"], 3600)
+    commit(one, 0)
+    one.release(["t"])
+    with pytest.raises(StoreConflictError):
+        commit(one, 1)
+    assert load(other) == (1, 0)
+    one.release(["t"])  # it is not its own any more
+    commit(other, 1)
+
+
+def test_a_replica_that_ends_leaves_nothing_behind(postgres_books: PostgresBooks) -> None:
+    one, other = postgres_books.open(), postgres_books.open()
+    one.renew(["t"], 3600)
+    commit(one, 0)
+    one.resign()
+    table = other.renew(["t"], 3600)
+    assert (set(table.replicas), dict(table.holders)) == ({other.replica}, {})
+
+
+def test_a_view_takes_nothing_and_has_the_open_jobs(postgres_books: PostgresBooks) -> None:
+    """All else is as the holder has it."""
+    one, other = postgres_books.open(), postgres_books.open()
+    assert other.view("t", SCOPE, 0, 0) == StoredLedger()
+    harness = PollerHarness(one)
+    polls(harness)
+    harness.api.create()
+    asyncio.run(harness.poll())
+    now = harness.clock.ms
+    seen, held = other.view("t", SCOPE, now, 10**9), one.load("t", SCOPE, now, 10**9)
+    assert seen.jobs == {job_id: job for job_id, job in held.jobs.items() if job.open}
+    assert seen.jobs.keys() < held.jobs.keys()
+    assert replace(seen, jobs={}) == replace(held, jobs={})
+    asyncio.run(harness.repository.load(now))
+    with pytest.raises(ScopeChangedError):
+        other.view("t", "region=elsewhere", 0, 0)
 
 
 # --- a database that fails --------------------------------------------------------------------------------

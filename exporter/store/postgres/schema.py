@@ -181,11 +181,13 @@ SELECT project_id, version, baseline, settled_until, evicted_until, history, cat
     buckets
 FROM {SCHEMA}.targets WHERE id = %s
 """
+FIND_TARGET: Final = f"SELECT id, scope FROM {SCHEMA}.targets WHERE name = %s AND version > 0"
 GET_JOBS: Final = f"""
 SELECT job_id, created, state, job_type, tts_service_enum, text_length, last_checked, misses, missing_since,
     flags
 FROM {SCHEMA}.jobs WHERE target = %s ORDER BY created, job_id
 """
+GET_OPEN_JOBS: Final = GET_JOBS.replace("ORDER BY", "AND state = ANY (%s) ORDER BY")
 GET_TOTALS: Final = f"""
 SELECT name, job_type, tts_service_enum, detail, value FROM {SCHEMA}.totals WHERE target = %s
 """
@@ -203,3 +205,15 @@ INSERT INTO {SCHEMA}.breakers (credentials, state) SELECT * FROM unnest(%s::text
 ON CONFLICT (credentials) DO UPDATE SET state = excluded.state
 """
 DELETE_BREAKERS: Final = f"DELETE FROM {SCHEMA}.breakers WHERE credentials = ANY (%s)"
+
+RENEW: Final = f"""
+INSERT INTO {SCHEMA}.replicas (id, expires, targets)
+VALUES (%(replica)s, clock_timestamp() + %(seconds)s * interval '1 s', %(targets)s)
+ON CONFLICT (id) DO UPDATE SET expires = excluded.expires, targets = excluded.targets
+"""
+FORGET_REPLICAS: Final = f"DELETE FROM {SCHEMA}.replicas WHERE expires < clock_timestamp() - interval '1 day'"
+GET_REPLICAS: Final = f"SELECT id, targets FROM {SCHEMA}.replicas WHERE expires > clock_timestamp()"
+GET_HOLDERS: Final = f"SELECT name, holder, version FROM {SCHEMA}.targets"
+RELEASE: Final = f"UPDATE {SCHEMA}.targets SET holder = '' WHERE holder = %s AND name = ANY (%s)"
+RELEASE_ALL: Final = f"UPDATE {SCHEMA}.targets SET holder = '' WHERE holder = %s"
+RESIGN: Final = f"DELETE FROM {SCHEMA}.replicas WHERE id = %s"

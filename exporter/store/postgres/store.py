@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import secrets
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from sys import intern
 from typing import Any, Final
 
@@ -25,8 +25,9 @@ from exporter.errors import (
     StoreLockedError,
     StoreVersionError,
 )
-from exporter.ledger import Job, StoredLedger, Watermarks
+from exporter.ledger import OPEN_STATES, Job, StoredLedger, Watermarks
 from exporter.store.base import Commit
+from exporter.store.leases import LeaseTable
 from exporter.store.postgres import schema
 from exporter.store.postgres.database import Database, Transaction
 from exporter.units import MINUTE
@@ -72,6 +73,17 @@ class PostgresStore:
             stored = self._read(transaction, held[0], target, now, keep)
         return msgspec.structs.replace(stored, by_others=by_others)
 
+    def view(self, target: str, scope: str, now: int, keep: int) -> StoredLedger:
+        """What is kept of a target that another process may hold, without the jobs that are not open."""
+        with self.database.transaction(snapshot=True) as transaction:
+            _check_version(transaction, self.place)
+            found = transaction.execute(schema.FIND_TARGET, (target,)).fetchone()
+            if found is None:
+                return StoredLedger()
+            key, stored_scope = found
+            self._check_scope(target, stored_scope, scope)
+            return self._read(transaction, key, target, now, keep, only_open=True)
+
     def take(self, transaction: Transaction, target: str, scope: str) -> tuple[_Held, int]:
         """What is held from now on, and how many commits others made since this process held it last."""
         found = transaction.execute(schema.LOCK_TARGET, (target,)).fetchone()
@@ -83,11 +95,8 @@ class PostgresStore:
         key, fence, version, taken_at, stored_scope, holder, alive = found
         if alive and holder != self.replica:
             raise StoreLockedError(f"{self.place}: target {target!r} is held by replica {holder}")
-        if version and stored_scope != scope:
-            raise ScopeChangedError(
-                f"{self.place}: target {target!r} was counted for {stored_scope} and is now configured"
-                f" for {scope}: use a new target name, so that different things are not added up"
-            )
+        if version:
+            self._check_scope(target, stored_scope, scope)
         # Whoever took it next after this process saw all that it had committed. Had it been taken once more,
         # that is not known any more.
         former = self.held.get(target)
@@ -95,13 +104,22 @@ class PostgresStore:
         transaction.execute(schema.TAKE_TARGET, (self.replica, key))
         return (key, fence + 1), by_others
 
-    def _read(self, transaction: Transaction, key: int, target: str, now: int, keep: int) -> StoredLedger:
+    def _check_scope(self, target: str, stored: str, scope: str) -> None:
+        if stored != scope:
+            raise ScopeChangedError(
+                f"{self.place}: target {target!r} was counted for {stored} and is now configured"
+                f" for {scope}: use a new target name, so that different things are not added up"
+            )
+
+    def _read(
+        self, transaction: Transaction, key: int, target: str, now: int, keep: int, *, only_open: bool = False
+    ) -> StoredLedger:
         row = transaction.execute(schema.GET_TARGET, (key,)).fetchone()
         if row is None:
             raise StoreConflictError(f"{self.place}: target {target!r} was removed at the same time")
         project_id, version, *stamps, last_complete_poll, buckets = row
         watermarks = None if None in stamps else Watermarks(*stamps)
-        jobs = _jobs(transaction, key)
+        jobs = _jobs(transaction, key, only_open=only_open)
         oldest = next(iter(jobs.values())).created if jobs else now
         since = (min(now, oldest, now if watermarks is None else watermarks.settled_until) - keep) // MINUTE
         try:
@@ -165,6 +183,34 @@ class PostgresStore:
             transaction.execute(schema.PUT_BREAKERS, (list(changed), list(changed.values())))
         self._breakers = dict(breakers)
 
+    # --- leases -----------------------------------------------------------------------------------------
+
+    def renew(self, targets: Collection[str], seconds: float) -> LeaseTable:
+        """Live for so many seconds more, with these targets that it can poll."""
+        given = {"replica": self.replica, "seconds": seconds, "targets": sorted(targets)}
+        with self.database.transaction() as transaction:
+            _check_version(transaction, self.place)
+            transaction.execute(schema.RENEW, given)
+            transaction.execute(schema.FORGET_REPLICAS)
+            replicas = transaction.execute(schema.GET_REPLICAS).fetchall()
+            holders = transaction.execute(schema.GET_HOLDERS).fetchall()
+        return LeaseTable(
+            {replica: frozenset(able) for replica, able in replicas},
+            {name: holder for name, holder, _ in holders if holder},
+            {name: version for name, _, version in holders},
+        )
+
+    def release(self, targets: Collection[str]) -> None:
+        """Others may take these at once. Commits of this process are refused from then on."""
+        with self.database.transaction() as transaction:
+            transaction.execute(schema.RELEASE, (self.replica, list(targets)))
+
+    def resign(self) -> None:
+        """Release all: this process ends."""
+        with self.database.transaction() as transaction:
+            transaction.execute(schema.RELEASE_ALL, (self.replica,))
+            transaction.execute(schema.RESIGN, (self.replica,))
+
     def close(self) -> None:
         self.database.close()
 
@@ -209,11 +255,14 @@ def _statement(commit: Commit, scope: str, held: _Held, replica: str) -> tuple[s
     }
 
 
-def _jobs(transaction: Transaction, key: int) -> dict[str, Job]:
-    """All remembered jobs, in order of creation."""
+def _jobs(transaction: Transaction, key: int, *, only_open: bool) -> dict[str, Job]:
+    """All remembered jobs, or those that are open, in order of creation."""
+    query, parameters = schema.GET_JOBS, list[Any]([key])
+    if only_open:
+        query, parameters = schema.GET_OPEN_JOBS, [key, list(OPEN_STATES)]
     return {
         job_id.decode(): Job(created, intern(state), intern(job_type), intern(service), *numbers)
-        for step in transaction.stream(schema.GET_JOBS, (key,), STEP)
+        for step in transaction.stream(query, parameters, STEP)
         for job_id, created, state, job_type, service, *numbers in step
     }
 
