@@ -38,12 +38,14 @@ from exporter.runtime import (
     Fleet,
     ReloadProblems,
     ReloadQueue,
+    Replica,
     SavedBreakers,
     SharedResources,
     open_store,
     systemd,
 )
 from exporter.status import Reload, Status, build_status
+from exporter.store import SharedStore
 from exporter.web import Limits, Server, WebConfigReloader, create_app
 
 logger = logging.getLogger(__name__)
@@ -55,6 +57,8 @@ READ_CONFIG_SECONDS: Final = 10.0
 """How long a reload waits for the configuration: its file may be a FIFO, or lie on a disk that hangs."""
 LAST_COMMIT_SECONDS: Final = 1.0
 """How long shutdown waits for a commit under way."""
+DATABASE_THREADS: Final = 4
+"""Targets that may wait for a database at the same time. A SQLite file has one thread."""
 
 
 class App:
@@ -96,8 +100,11 @@ class App:
             status=self._status,
             telemetry_path=telemetry_path,
         )
-        self.executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
         self.store = open_store(config, redactor)
+        self._replica, threads = None, 1
+        if isinstance(self.store, SharedStore):
+            self._replica, threads = Replica(self.store, config.storage.lease), DATABASE_THREADS
+        self.executor = ThreadPoolExecutor(threads, thread_name_prefix="store")
         try:
             limits = Limits(requests=max_requests)
             self.server = Server(web_app, listen_addresses, web_config=web_config, limits=limits)
@@ -115,6 +122,7 @@ class App:
             environ=environ,
             publish=publisher.publish,
             redactor=redactor,
+            replica=self._replica,
         )
         self.fleet = Fleet(config, resources, publisher)
 
@@ -158,6 +166,7 @@ class App:
                     self.reloads.run(),
                     self._breakers.run(),
                     self._count_dropped_log_lines(),
+                    self.fleet.keep_leases(),
                 )
             ]
             await stop.wait()
@@ -175,12 +184,16 @@ class App:
         try:
             async with asyncio.timeout(LAST_COMMIT_SECONDS):
                 await self._breakers.save()
+                if self._replica is not None:
+                    await self._replica.resign()
                 await asyncio.get_running_loop().run_in_executor(self.executor, self.store.close)
         except TimeoutError:
             log.warn(
                 logger, "the last commit did not finish in time: it will be done again after the next start"
             )
         self.executor.shutdown(wait=False)
+        if self._replica is not None:
+            self._replica.close()
         await self.fleet.close()
 
     async def _reload(self) -> ReloadProblems:

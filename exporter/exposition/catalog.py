@@ -226,6 +226,14 @@ POLL_METRICS: Final[tuple[Metric[TargetView], ...]] = (
         lambda view: samples.one(view.target, float(view.last_poll.up)),
     ),
     Metric(
+        "metastudio_exporter_lease_held",
+        "gauge",
+        "1 on the replica that polls the target; always where there are no others.",
+        ("target",),
+        lambda view: samples.one(view.target, float(view.lease_held)),
+        scope="process",
+    ),
+    Metric(
         "metastudio_exporter_polls_total",
         "counter",
         "Polls: complete when every read they planned succeeded, partial when some did, failed when none.",

@@ -87,6 +87,8 @@ class TargetView(msgspec.Struct, frozen=True, kw_only=True):
     """The labels of histograms of jobs, beside the target (``metrics.histogram_labels``)."""
     classes: tuple[str, ...] = ()
     """Every ``fail_msg_class`` in use, in rule order, then ``unclassified`` and ``no_message``."""
+    lease_held: bool = True
+    """Is it polled by this process? Otherwise another one commits what is shown."""
 
     first_tried: int | None = None
     """By our own clock, while counting has not begun: it will begin from there (R4, docs/counting.md)."""

@@ -17,7 +17,7 @@ import msgspec
 from msgspec.structs import replace
 
 from exporter import log
-from exporter.errors import ApiError, ExporterError, StoreError
+from exporter.errors import ApiError, ExporterError, StoreError, StoreUnavailableError
 from exporter.ledger import LastPoll, TargetView, Uptime, floor_second, history_start
 from exporter.polling import planner
 from exporter.polling.budget import Budget
@@ -113,6 +113,7 @@ class Poller:
 
         The first one comes at ``first_poll`` on the monotonic clock, or at once.
         """
+        self._budget.join(self._name, self._settings.budget)
         now, interval = self._monotonic(), self._settings.interval
         next_poll = now if first_poll is None else first_poll
         if next_poll > now:
@@ -138,7 +139,7 @@ class Poller:
             await self._cycle()
         except StoreError as error:
             problem, outcome = str(error), "failed"
-            self._store_failed(problem)
+            self._store_failed(problem, error)
         except ExporterError as error:
             problem = str(error)
             ended = isinstance(error, BudgetSpentError) and self._reader.answers > answers
@@ -179,14 +180,18 @@ class Poller:
         except (ExporterError, RuntimeError, MemoryError) as error:
             # RuntimeError: a stored ledger that does not balance, or no thread to write in.
             self._repository.problem = exhausted(error) or str(error)
-            self._store_failed(self._repository.problem)
+            self._store_failed(self._repository.problem, error)
         self._publish(up=up)
 
-    def _store_failed(self, problem: str) -> None:
-        """Log a problem of the store once until it changes: it will be the same in many polls."""
+    def _store_failed(self, problem: str, error: BaseException) -> None:
+        """Log a problem of the store once until it changes: it will be the same in many polls.
+
+        A database that does not answer has been logged, once for all targets.
+        """
         if problem != self._store_problem:
             self._store_problem = problem
-            log.error(logger, "the books could not be read or written", target=self._name, error=problem)
+            if not isinstance(error, StoreUnavailableError):
+                log.error(logger, "the books could not be read or written", target=self._name, error=problem)
 
     async def _cycle(self) -> None:
         if not self._repository.loaded:

@@ -5,6 +5,7 @@ Puts the other packages together for each target; must not know what is counted.
 
 from exporter.runtime.fleet import Fleet
 from exporter.runtime.reload import ReloadProblems, ReloadQueue
+from exporter.runtime.replica import Replica
 from exporter.runtime.saved_breakers import SavedBreakers
 from exporter.runtime.storage import examine_store, open_store
 from exporter.runtime.target import SharedResources, classifier, ledger_scope, ledger_settings, target_view
@@ -13,6 +14,7 @@ __all__ = [
     "Fleet",
     "ReloadProblems",
     "ReloadQueue",
+    "Replica",
     "SavedBreakers",
     "SharedResources",
     "classifier",

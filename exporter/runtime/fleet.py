@@ -19,11 +19,12 @@ import msgspec
 from exporter import log
 from exporter.cloud import Client, Network
 from exporter.config import Config, TargetConfig
-from exporter.errors import ExporterError, ReloadError
+from exporter.errors import ExporterError, ReloadError, StoreError
 from exporter.exposition import Publisher
 from exporter.failures import Classifier
-from exporter.ledger import TargetView
+from exporter.ledger import LastPoll, TargetView
 from exporter.runtime.poll_times import PollTimes
+from exporter.runtime.replica import Replica
 from exporter.runtime.target import (
     SharedResources,
     Target,
@@ -42,6 +43,8 @@ logger = logging.getLogger(__name__)
 LOADS_AT_ONCE: Final = 4
 """Targets that are read at a time: while the store reads one, the ledger of another is made. More would only
 have their rows wait in memory."""
+SHORTEST_WAIT: Final = 0.1
+"""Seconds between two looks at a lease that is over."""
 
 
 class TargetChanges(NamedTuple):
@@ -66,6 +69,10 @@ class Fleet:
         self._poll_times = PollTimes(time.monotonic, time.time)
         self._tasks: asyncio.TaskGroup | None = None
         """Where pollers run; ``None`` before the start and once the end has begun."""
+        self._replica = resources.replica
+        self._changing = asyncio.Lock()
+        """A reload, or the change of leases."""
+        self._renewed = asyncio.Event()
 
     # --- life -----------------------------------------------------------------------------------------
 
@@ -73,11 +80,15 @@ class Fleet:
         """Load and publish the counts of every target. Raises ExporterError."""
         config, resources = self.config, self._resources
         network = await read_shared_network(config.targets, resources)
+        if self._replica is not None:
+            await self._replica.renew([settings.name for settings in config.targets])
         repositories = await self._load_all(config, config.targets, classifier(config))
         for settings in config.targets:
             name = settings.name
             client = new_client(settings, network, resources)
             self.targets[name] = Target(config, settings, resources, repositories[name], client)
+            if not self._polls(name):
+                self.targets[name].leave_budget()
         views = [repository.snapshot(None) for repository in repositories.values()]
         self._publisher.exchange(list(self.targets), views)
         # All of this lives as long as the program: Python need not walk through it whenever it searches for
@@ -103,18 +114,29 @@ class Fleet:
 
     async def reconfigure(self, config: Config) -> None:
         """Run the targets of ``config`` from now on, or raise ExporterError with nothing changed."""
+        async with self._changing:
+            await self._reconfigure(config)
+
+    async def _reconfigure(self, config: Config) -> None:
         if problems := (*_storage_problems(self.config, config), *self._scope_problems(config)):
             raise ReloadError(problems)
         classes, change = classifier(config), self._compare(config)
         network = await read_shared_network(change.opened, self._resources)
         stopped = [self.targets[name] for name in change.stopped]
+        held = {name for name in change.stopped if self._polls(name)}
         try:
             await self._pause(change.stopped)
+            if self._replica is not None:
+                await self._replica.renew([target.name for target in config.targets])
             repositories = await self._load_all(config, change.opened, classes)
             self._swap(config, change, repositories, self._connect(change, network))
         except BaseException:
+            if self._replica is not None:
+                self._replica.held |= held
             self._resume(change.stopped)
             raise
+        if self._replica is not None and (gone := held - self.targets.keys()):
+            await self._replica.release(gone)
         for target in stopped:
             await target.client.aclose()
         names = {target.settings.name for target in stopped}
@@ -155,16 +177,19 @@ class Fleet:
             opened[settings.name] = repository
         turns, problems = asyncio.Semaphore(LOADS_AT_ONCE), dict[str, None]()
 
-        async def load(repository: LedgerRepository) -> None:
+        async def load(name: str, repository: LedgerRepository) -> None:
             async with turns:
                 try:
-                    await repository.load(int(time.time() * SECOND))
+                    if self._replica is None:
+                        await repository.load(int(time.time() * SECOND))
+                    else:
+                        await self._replica.open(name, repository)
                 except ExporterError as error:
                     problems[str(error)] = None
 
         async with asyncio.TaskGroup() as loading:
-            for repository in opened.values():
-                loading.create_task(load(repository))
+            for name, repository in opened.items():
+                loading.create_task(load(name, repository))
         if problems:
             raise ReloadError(tuple(problems))
         return opened
@@ -200,6 +225,8 @@ class Fleet:
         for settings in change.opened:
             name = settings.name
             self.targets[name] = Target(config, settings, self._resources, repositories[name], clients[name])
+            if not self._polls(name):
+                self.targets[name].leave_budget()
         names = [target.name for target in config.targets]
         self._publisher.exchange(names, views)
         self.config = config
@@ -232,19 +259,91 @@ class Fleet:
         self._poll(self._poll_times.resume(names, self.config.poll.interval))
 
     def _poll(self, first_polls: Mapping[str, float]) -> None:
-        """Start the pollers of these targets, each with its first poll at that time."""
+        """Start the pollers of those that this process polls, each with its first poll at that time."""
         if self._tasks is not None:
             for name, first_poll in first_polls.items():
+                if not self._polls(name):
+                    continue
                 polling = self.targets[name].poller.run(first_poll)
                 self._polling[name] = self._tasks.create_task(polling, name=f"poller of {name}")
 
     async def _pause(self, names: Iterable[str]) -> None:
         """End these pollers wherever they are: what they have not committed will be read again."""
-        tasks = [self._polling.pop(name) for name in names]
+        tasks = [self._polling.pop(name) for name in names if name in self._polling]
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+
+    def _polls(self, name: str) -> bool:
+        """Is it for this process to poll it?"""
+        return self._replica is None or name in self._replica.held
+
+    # --- replicas -------------------------------------------------------------------------------------
+
+    async def keep_leases(self) -> None:
+        """Renew them until cancelled. Without other replicas there is nothing to do."""
+        if (replica := self._replica) is None:
+            return
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._follow_leases(replica))
+            tasks.create_task(self._end_leases(replica))
+            while True:
+                await asyncio.sleep(replica.interval)
+                try:
+                    await replica.renew(list(self.targets))
+                except StoreError as error:
+                    replica.failed("", error)
+                else:
+                    self._renewed.set()
+
+    async def _end_leases(self, replica: Replica) -> None:
+        """When they are over, polling ends, even while a renewal waits for the database."""
+        while True:
+            await asyncio.sleep(max(replica.seconds_left, SHORTEST_WAIT))
+            if not replica.seconds_left and replica.held:
+                await self._leave(replica, set(replica.held))
+
+    async def _follow_leases(self, replica: Replica) -> None:
+        """After each renewal: leave targets that others shall have, take free ones, read the rest."""
+        while True:
+            await self._renewed.wait()
+            self._renewed.clear()
+            async with self._changing:
+                if (table := replica.table) is None or not replica.seconds_left:
+                    continue
+                lost, surplus = replica.to_leave(table)
+                await self._leave(replica, lost | surplus)
+                if surplus:
+                    await replica.release(surplus)
+                for name in replica.to_open(table, self.targets):
+                    await self._open(replica, name)
+
+    async def _open(self, replica: Replica, name: str) -> None:
+        """Take a target, or show what another replica committed."""
+        try:
+            view = await replica.open(name, self.targets[name].repository)
+        except StoreError as error:
+            replica.failed(name, error)
+            return
+        replica.failed(name, None)
+        self._publisher.publish(view)
+        if name in replica.held and replica.seconds_left:
+            # At once, and then in its place: the poll before that one belonged to another replica.
+            interval = self.config.poll.interval
+            times = self._poll_times.resume([name], interval)
+            self._poll({name: times[name] - interval})
+
+    async def _leave(self, replica: Replica, names: set[str]) -> None:
+        """These are not polled here any more."""
+        replica.forget(names)
+        await self._pause(names)
+        for name in names & self.targets.keys():
+            target, view = self.targets[name], self._publisher.view(name)
+            target.repository.drop()
+            target.leave_budget()
+            if view is not None:
+                self._publisher.publish(msgspec.structs.replace(view, lease_held=False, last_poll=LastPoll()))
 
 
 def _storage_problems(old: Config, new: Config) -> Iterator[str]:

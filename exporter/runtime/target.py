@@ -24,6 +24,7 @@ from exporter.exposition import ApiMetrics
 from exporter.failures import BUILTIN_RULES, Classifier
 from exporter.ledger import LedgerSettings, TargetView
 from exporter.polling import Budget, PageMemory, Poller, PollSettings, Reader
+from exporter.runtime.replica import Replica
 from exporter.runtime.uptime import uptime
 from exporter.store import LedgerRepository, Store
 from exporter.units import milliseconds
@@ -43,6 +44,8 @@ class SharedResources(NamedTuple):
     publish: Callable[[TargetView], None]
     redactor: log.Redactor | None = None
     """Learns every secret that comes into use."""
+    replica: Replica | None = None
+    """This process among those that share the store; ``None`` where it is alone."""
 
 
 class Target:

@@ -3,7 +3,8 @@
 Knows SQL and files; must not know what the numbers mean.
 """
 
-from exporter.store.base import Store
+from exporter.store.base import SharedStore, Store
+from exporter.store.leases import LeaseTable, spread
 from exporter.store.past import CountedPast, StoredPast
 from exporter.store.reading import MinuteCount
 from exporter.store.repository import LedgerRepository, ledger_from, minutes_loaded
@@ -11,8 +12,10 @@ from exporter.store.sqlite import SqliteStore, examine, exposed
 
 __all__ = [
     "CountedPast",
+    "LeaseTable",
     "LedgerRepository",
     "MinuteCount",
+    "SharedStore",
     "SqliteStore",
     "Store",
     "StoredPast",
@@ -20,4 +23,5 @@ __all__ = [
     "exposed",
     "ledger_from",
     "minutes_loaded",
+    "spread",
 ]

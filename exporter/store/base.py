@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -51,6 +51,7 @@ class Store(Protocol):
         """Close everything; may be called again."""
 
 
+@runtime_checkable
 class SharedStore(Store, Protocol):
     """A store that several processes, the replicas, use at the same time. Each target has one holder."""
 

@@ -31,7 +31,7 @@ from exporter.ledger import (
     take_snapshot,
     totals,
 )
-from exporter.store.base import Commit, Store
+from exporter.store.base import Commit, SharedStore, Store
 
 SPARE: Final = 3_600_000
 """Minute counts are loaded this much further back (milliseconds) than they are needed."""
@@ -161,7 +161,33 @@ class LedgerRepository:
         self._recent_failures.dropped()
         ledger.recent_failures = self._recent_failures
         self._ledger = ledger
+        self._view = replace(self._view, lease_held=True)
         self.loads += 1
+
+    async def follow(self, store: SharedStore, wall_now: int) -> TargetView:
+        """What is committed of a target that another process polls; it may not be loaded here.
+
+        Raises StoreError, ScopeChangedError.
+        """
+        keep = minutes_loaded(self.settings)
+        stored = await self._in_thread(lambda: store.view(self._view.target, self._scope, wall_now, keep))
+        ledger = ledger_from(
+            stored,
+            self.settings,
+            self._documented,
+            target=self._view.target,
+            project_id=self._project_id,
+            place=self._store.place,
+        )
+        self._project_id = stored.project_id or self._project_id
+        self._view = take_snapshot(
+            replace(self._view, lease_held=False),
+            ledger,
+            None,
+            project_id=self._project_id,
+            last_complete_poll=stored.last_complete_poll,
+        )
+        return self._view
 
     def claim_project(self, project_id: str) -> None:
         """The target is in that project (R11). Raises ScopeChangedError when another one was counted."""

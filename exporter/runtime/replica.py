@@ -1,0 +1,150 @@
+"""One replica among those that share a database: which targets it polls, and how it learns of the others'.
+
+Knows leases and versions; must not know what is counted. Renewals have a thread of their own: a lease must
+not end because a ledger takes long to load. When they fail for as long as the lease lasts, polling ends, by
+the monotonic clock. Should two replicas poll a target all the same, the store refuses the commits of one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, TypeVar
+
+from exporter import log
+from exporter.errors import StoreError, StoreLockedError, StoreUnavailableError
+from exporter.ledger import TargetView
+from exporter.store import LeaseTable, LedgerRepository, SharedStore, spread
+from exporter.units import SECOND
+
+logger = logging.getLogger(__name__)
+
+RENEWALS: Final = 3
+"""Within the time that a lease lasts: one that is late or fails costs nothing."""
+
+T = TypeVar("T")
+
+
+class Replica:
+    """See the module. ``Fleet`` asks it which of its targets it may poll."""
+
+    def __init__(
+        self, store: SharedStore, lease: float, *, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        """``lease`` in seconds."""
+        self._store = store
+        self._lease = lease
+        self._monotonic = monotonic
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="leases")
+        self.table: LeaseTable | None = None
+        """What the last renewal found."""
+        self._asked = 0.0
+        """When it was asked for: what was taken since then is not in it."""
+        self._taken: dict[str, float] = {}
+        """By target: when it was taken."""
+        self._valid_until = float("-inf")
+        """When the lease ends, unless it is renewed: on the monotonic clock, from before it was asked for."""
+        self.held: set[str] = set()
+        """Targets that are loaded here, to be polled."""
+        self._seen: dict[str, int] = {}
+        """By target that another replica polls: the version that is published."""
+        self._problems: dict[str, str] = {}
+        """By target: why it could not be taken or read, the last time."""
+
+    @property
+    def interval(self) -> float:
+        """Seconds between two renewals."""
+        return self._lease / RENEWALS
+
+    @property
+    def seconds_left(self) -> float:
+        """Until the leases are over; 0 when they are."""
+        return max(0.0, self._valid_until - self._monotonic())
+
+    async def renew(self, names: Collection[str]) -> LeaseTable:
+        """Live on, and see what the others do. Raises StoreError."""
+        asked = self._monotonic()
+        self.table = table = await self._in_thread(lambda: self._store.renew(names, self._lease))
+        self._asked, self._valid_until = asked, asked + self._lease
+        return table
+
+    def own(self, table: LeaseTable, names: Collection[str]) -> set[str]:
+        """Those that this replica shall hold, as far as nobody else does yet."""
+        placed = spread(table)
+        me = self._store.replica
+        return {name for name in names if placed.get(name) == me and table.holder(name) in (None, me)}
+
+    async def open(self, name: str, repository: LedgerRepository) -> TargetView:
+        """Take the target if it is this replica's, or read what another one commits. Raises StoreError."""
+        table = self.table
+        if table is not None and name in self.own(table, [name]):
+            try:
+                await repository.load(int(time.time() * SECOND))
+            except StoreLockedError:
+                pass  # another replica was quicker
+            else:
+                self.held.add(name)
+                self._taken[name] = self._monotonic()
+                return repository.snapshot(None)
+        self.held.discard(name)
+        view = await repository.follow(self._store, int(time.time() * SECOND))
+        self._seen[name] = 0 if table is None else table.versions.get(name, 0)
+        return view
+
+    def to_leave(self, table: LeaseTable) -> tuple[set[str], set[str]]:
+        """Targets that are lost, and those that another replica shall have."""
+        me = self._store.replica
+        placed = spread(table)
+        known = {name for name in self.held if self._taken.get(name, 0.0) < self._asked}
+        lost = {name for name in known if table.holders.get(name) != me}
+        return lost, {name for name in known - lost if placed.get(name, me) != me}
+
+    def to_open(self, table: LeaseTable, names: Collection[str]) -> list[str]:
+        """Targets to take now, and those of others with something new."""
+        own = self.own(table, names)
+        return [
+            name
+            for name in names
+            if name not in self.held and (name in own or table.versions.get(name, 0) != self._seen.get(name))
+        ]
+
+    async def release(self, names: Collection[str]) -> None:
+        """Let others have them. Where that fails, they wait until the lease is over."""
+        self.held.difference_update(names)
+        try:
+            await self._in_thread(lambda: self._store.release(names))
+        except StoreError as error:
+            self.failed("", error)
+
+    async def resign(self) -> None:
+        """The end: others go on at once."""
+        try:
+            await self._in_thread(self._store.resign)
+        except StoreError as error:
+            log.warn(logger, "the leases could not be released: others go on when they are over", error=error)
+
+    def close(self) -> None:
+        self._executor.shutdown(wait=False)
+
+    def failed(self, name: str, error: StoreError | None) -> None:
+        """Log a problem with a target once until it changes. That nothing answers is logged by the store."""
+        text = "" if error is None else str(error)
+        if (
+            error is not None
+            and self._problems.get(name, "") != text
+            and not isinstance(error, StoreUnavailableError)
+        ):
+            log.error(logger, "a target could not be taken or read", target=name, error=error)
+        self._problems[name] = text
+
+    def forget(self, names: Collection[str]) -> None:
+        """These are not loaded any more: the configuration changed, or the lease is over."""
+        for name in names:
+            self.held.discard(name)
+            self._seen.pop(name, None)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
