@@ -1,8 +1,8 @@
 """One target's ledger and its store, kept equal: load, count, commit (R10, docs/counting.md).
 
 Between two commits the ledger is ahead of the store; only what is committed is published, but for one thing:
-polls that fail because the store does not work are shown at once. After any error of the store the ledger is
-dropped and loaded anew: facts are read again, nothing is guessed.
+polls that fail because a store of this process alone does not work are shown at once. After any error of
+the store the ledger is dropped and loaded anew: facts are read again, nothing is guessed.
 """
 
 from __future__ import annotations
@@ -241,7 +241,8 @@ class LedgerRepository:
     def snapshot(self, now: int | None) -> TargetView:
         """What may be published of what is committed. ``now`` is on the API's clock, if it is known.
 
-        While the ledger is not loaded: what was published last, with the polls since then.
+        While the ledger is not loaded: what was published last, with the polls since then; without them where
+        another replica may go on, whose counters would seem to go back.
         """
         if self._ledger is not None:
             self._view = take_snapshot(
@@ -251,7 +252,7 @@ class LedgerRepository:
                 project_id=self._project_id,
                 last_complete_poll=self._last_complete_poll,
             )
-        elif self._unsaved:
+        elif self._unsaved and not isinstance(self._store, SharedStore):
             polls = Counter(self._view.by_labels(totals.POLLS))
             polls.update(("", "", outcome) for outcome, _ in self._unsaved)
             return replace(self._view, totals={**self._view.totals, totals.POLLS: polls})
