@@ -43,6 +43,7 @@ class SharedLimits:
         self.breakers: dict[str, Breaker] = {}
         self.limiters: dict[str, RateLimiter] = {}
         self._rates: dict[str, dict[str, float]] = {}
+        self._replicas = 1
         self._monotonic = monotonic
         self._wall = wall
         self._sleep = sleep
@@ -55,8 +56,15 @@ class SharedLimits:
         if limiter is None:
             limiter = RateLimiter(rate, monotonic=self._monotonic, sleep=self._sleep)
             self.limiters[key] = limiter
-        limiter.rate = min(rates.values())
+        limiter.rate = min(rates.values()) / self._replicas
         return limiter
+
+    def divide(self, replicas: int) -> None:
+        """So many processes use these credentials: each has its part of the rate."""
+        self._replicas = replicas
+        for key, rates in self._rates.items():
+            if rates:
+                self.limiters[key].rate = min(rates.values()) / replicas
 
     def password_breaker(self, key: str) -> Breaker:
         """The one breaker of this password: fewer wrong ones are allowed than bad signatures."""
@@ -75,7 +83,7 @@ class SharedLimits:
             self._rates[key] = {name: rate for name, rate in rates.items() if name in targets}
             self.limiters[key].keep(targets)
             if self._rates[key]:
-                self.limiters[key].rate = min(self._rates[key].values())
+                self.limiters[key].rate = min(self._rates[key].values()) / self._replicas
 
     def states(self) -> dict[str, str]:
         """What a store must keep so that a restart does not try refused credentials again."""

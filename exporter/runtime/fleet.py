@@ -89,6 +89,7 @@ class Fleet:
             self.targets[name] = Target(config, settings, resources, repositories[name], client)
             if not self._polls(name):
                 self.targets[name].leave_budget()
+        self._divide()
         views = [repository.snapshot(None) for repository in repositories.values()]
         self._publisher.exchange(list(self.targets), views)
         # All of this lives as long as the program: Python need not walk through it whenever it searches for
@@ -230,6 +231,7 @@ class Fleet:
         names = [target.name for target in config.targets]
         self._publisher.exchange(names, views)
         self.config = config
+        self._divide()
         self._resume(repositories)
 
     def _first_view(self, name: str, repository: LedgerRepository) -> TargetView:
@@ -312,12 +314,21 @@ class Fleet:
             async with self._changing:
                 if (table := replica.table) is None or not replica.seconds_left:
                     continue
+                self._divide()
                 lost, surplus = replica.to_leave(table)
                 await self._leave(replica, lost | surplus)
                 if surplus:
                     await replica.release(surplus)
                 for name in replica.to_open(table, self.targets):
                     await self._open(replica, name)
+
+    def _divide(self) -> None:
+        """All replicas together make as many requests as one alone would."""
+        if self._replica is not None and self._replica.table is not None:
+            live = max(1, len(self._replica.table.replicas))
+            self._resources.shared.divide(live)
+            for budget in self._resources.budgets.values():
+                budget.replicas = live
 
     async def _open(self, replica: Replica, name: str) -> None:
         """Take a target, or show what another replica committed."""

@@ -44,7 +44,10 @@ class Replicas:
             program.start()
 
     def end(self) -> None:
-        for program in self.programs:
+        """With the ends of their logs, for a test that failed."""
+        for number, program in enumerate(self.programs):
+            running = program.process is not None and program.process.popen.poll() is None
+            print(f"replica {number}, {running=}:", *program.log().splitlines()[-8:], sep="\n")
             program.kill()
 
     def look(self, number: int) -> Samples | None:
@@ -121,6 +124,7 @@ def test_every_replica_ends_with_the_truth(tmp_path: Path, postgres: PostgresSer
                 while time.monotonic() < end:
                     for number in range(3):
                         replicas.look(number)
+            print(*events)
             wait_for("targets that are spread again", lambda: replicas.spread(1, 2, 2))
             end_all(cloud, 240.0)
             last = float(json.loads(get(f"{cloud}/simulator") or "")["now"])

@@ -231,3 +231,12 @@ def test_what_exceeds_the_budget_waits_longest_unseen_first(store: SqliteStore) 
     ]
     assert len(last_checked) == 40
     assert min(last_checked) > harness.clock.ms - 4 * MINUTE
+
+
+def test_replicas_divide_the_budget() -> None:
+    """Each has its part of what one process may spend."""
+    budget = Budget()
+    budget.join("a", 75)
+    budget.spent("a", 60)
+    budget.replicas = 3
+    assert budget.grant("a") == 25

@@ -1,0 +1,179 @@
+"""What one replica makes of a lease table: what it takes, leaves and reads. The store is a stand-in."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import cast
+
+import pytest
+
+from exporter.cloud.shared_limits import SharedLimits
+from exporter.errors import StoreError, StoreLockedError, StoreUnavailableError
+from exporter.ledger.snapshot import TargetView
+from exporter.runtime.replica import Replica
+from exporter.store import LeaseTable, LedgerRepository, SharedStore
+from testkit.world import IDENTITY
+
+NAMES = ("t", "u", "v", "w")
+
+
+class StoredLeases:
+    """The store's part that is about leases."""
+
+    replica = "me"
+
+    def __init__(self) -> None:
+        self.holders: dict[str, str] = {}
+        self.versions = dict.fromkeys(NAMES, 1)
+        self.replicas = {"me", "other"}
+        self.error: StoreError | None = None
+
+    def renew(self, names: list[str], seconds: float) -> LeaseTable:
+        if self.error is not None:
+            raise self.error
+        able = dict.fromkeys(self.replicas, frozenset(NAMES))
+        return LeaseTable(able, dict(self.holders), dict(self.versions))
+
+    def release(self, names: set[str]) -> None:
+        for name in names:
+            del self.holders[name]
+
+
+class StoredTarget:
+    """A repository whose target may be held by another process, whatever the table said."""
+
+    def __init__(self, leases: StoredLeases, name: str) -> None:
+        self.leases = leases
+        self.name = name
+
+    async def load(self, wall_now: int) -> None:
+        if self.leases.holders.get(self.name, "me") in self.leases.replicas - {"me"}:
+            raise StoreLockedError("held by another replica")
+        self.leases.holders[self.name] = "me"
+
+    async def follow(self, store: object, wall_now: int) -> TargetView:
+        return IDENTITY
+
+    def snapshot(self, now: int | None) -> TargetView:
+        return IDENTITY
+
+
+class Stage:
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.leases = StoredLeases()
+        self.replica = Replica(cast(SharedStore, self.leases), 15.0, monotonic=lambda: self.now)
+
+    def round(self) -> tuple[set[str], set[str], list[str]]:
+        """Renew: what is lost, what others shall have, and what is opened then."""
+
+        async def act() -> tuple[set[str], set[str], list[str]]:
+            self.now += 1.0
+            table = await self.replica.renew(NAMES)
+            lost, surplus = self.replica.to_leave(table)
+            self.replica.forget(lost | surplus)
+            await self.replica.release(surplus)
+            opened = self.replica.to_open(table, NAMES)
+            self.now += 1.0
+            for name in opened:
+                await self.replica.open(name, cast(LedgerRepository, StoredTarget(self.leases, name)))
+            return lost, surplus, opened
+
+        return asyncio.run(act())
+
+
+def test_a_replica_takes_its_part_and_reads_the_rest_when_it_changes() -> None:
+    stage = Stage()
+    stage.leases.holders = {"t": "other", "u": "other"}
+    assert stage.round() == (set(), set(), list(NAMES))
+    assert stage.replica.held == {"v", "w"}
+    assert stage.round() == (set(), set(), [])
+    stage.leases.versions |= {"t": 2, "v": 2}
+    assert stage.round() == (set(), set(), ["t"])
+
+
+def test_targets_of_one_that_is_gone_are_taken() -> None:
+    stage = Stage()
+    stage.leases.holders = {"t": "other", "u": "other"}
+    stage.round()
+    stage.leases.replicas = {"me"}
+    assert stage.round() == (set(), set(), ["t", "u"])
+    assert stage.replica.held == set(NAMES)
+
+
+def test_a_replica_that_joins_gets_half() -> None:
+    """Released first: it takes them after that."""
+    stage = Stage()
+    stage.leases.replicas = {"me"}
+    stage.round()
+    stage.leases.replicas = {"me", "other"}
+    _, surplus, opened = stage.round()
+    assert len(surplus) == 2
+    assert set(opened) == surplus  # to be read from now on, as another one will commit
+    assert stage.replica.held == set(NAMES) - surplus
+
+
+def test_what_another_one_took_is_left() -> None:
+    """After a pause that was longer than the lease."""
+    stage = Stage()
+    stage.leases.holders = {"t": "other", "u": "other"}
+    stage.round()
+    stage.leases.holders["v"] = "other"
+    lost, _, opened = stage.round()
+    assert (lost, stage.replica.held) == ({"v"}, {"w"})
+    assert "v" in opened
+
+
+def test_what_was_taken_after_the_table_was_asked_for_is_not_lost() -> None:
+    """A ledger takes long to load: the next table was read meanwhile."""
+    stage = Stage()
+    stage.leases.replicas = {"me"}
+    stage.round()
+    before = LeaseTable({"me": frozenset(NAMES)}, {}, {})
+    stage.now += 1.0
+    assert stage.replica.to_leave(before) == (set(), set())
+    asyncio.run(stage.replica.renew(NAMES))
+    assert stage.replica.to_leave(before) == (set(NAMES), set())
+
+
+def test_a_target_that_was_taken_at_the_same_time_is_read() -> None:
+    """The database decides, and nothing fails."""
+    stage = Stage()
+    table = asyncio.run(stage.replica.renew(NAMES))
+    (mine, *_) = sorted(stage.replica.own(table, NAMES))
+    stage.leases.holders[mine] = "other"
+    asyncio.run(stage.replica.open(mine, cast(LedgerRepository, StoredTarget(stage.leases, mine))))
+    assert stage.replica.held == set()
+
+
+def test_a_lease_ends_by_the_clock_of_the_process() -> None:
+    """It counts from before the renewal was asked for."""
+    stage = Stage()
+    assert stage.replica.seconds_left == 0
+    asyncio.run(stage.replica.renew(NAMES))
+    assert stage.replica.seconds_left == 15.0
+    stage.now += 16.0
+    assert stage.replica.seconds_left == 0
+
+
+def test_a_problem_is_logged_once_until_it_changes(caplog: pytest.LogCaptureFixture) -> None:
+    """That nothing answers is said by the store, for all targets."""
+    replica = Stage().replica
+    with caplog.at_level(logging.ERROR):
+        for error in (StoreError("a"), StoreError("a"), None, StoreError("a"), StoreUnavailableError("b")):
+            replica.failed("t", error)
+    assert len(caplog.records) == 2
+
+
+def test_replicas_divide_what_one_may_send() -> None:
+    """The rate of the credentials is that of all processes together."""
+    shared = SharedLimits()
+    limiter = shared.limiter("key", "t", 6.0)
+    shared.divide(3)
+    assert limiter.rate == 2.0
+    assert shared.limiter("key", "u", 3.0).rate == 1.0
+    shared.keep(frozenset({"t"}))
+    assert limiter.rate == 2.0
+    shared.divide(1)
+    assert limiter.rate == 6.0
