@@ -294,7 +294,7 @@ class Fleet:
                 await asyncio.sleep(replica.interval)
                 try:
                     await replica.renew(list(self.targets))
-                except StoreError as error:
+                except (StoreError, RuntimeError, MemoryError) as error:
                     replica.failed("", error)
                 else:
                     self._renewed.set()
@@ -321,6 +321,8 @@ class Fleet:
                     await replica.release(surplus)
                 for name in replica.to_open(table, self.targets):
                     await self._open(replica, name)
+                    self._poll_held(replica)
+                self._poll_held(replica)  # also where the lease was over for a moment while one was loaded
 
     def _divide(self) -> None:
         """All replicas together make as many requests as one alone would."""
@@ -334,16 +336,18 @@ class Fleet:
         """Take a target, or show what another replica committed."""
         try:
             view = await replica.open(name, self.targets[name].repository)
-        except StoreError as error:
+        except (ExporterError, RuntimeError, MemoryError) as error:  # RuntimeError: no thread to read in
             replica.failed(name, error)
             return
         replica.failed(name, None)
         self._publisher.publish(view)
-        if name in replica.held and replica.seconds_left:
-            # At once, and then in its place: the poll before that one belonged to another replica.
-            interval = self.config.poll.interval
-            times = self._poll_times.resume([name], interval)
-            self._poll({name: times[name] - interval})
+
+    def _poll_held(self, replica: Replica) -> None:
+        """At once, and then each in its place: the polls before were another replica's."""
+        interval = self.config.poll.interval
+        if replica.seconds_left and (waiting := replica.held & self.targets.keys() - self._polling.keys()):
+            times = self._poll_times.resume(waiting, interval)
+            self._poll({name: time - interval for name, time in times.items()})
 
     async def _leave(self, replica: Replica, names: set[str]) -> None:
         """These are not polled here any more."""

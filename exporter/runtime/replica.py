@@ -17,6 +17,7 @@ from typing import Final, TypeVar
 from exporter import log
 from exporter.errors import StoreError, StoreLockedError, StoreUnavailableError
 from exporter.ledger import TargetView
+from exporter.process import exhausted
 from exporter.store import LeaseTable, LedgerRepository, SharedStore, spread
 from exporter.units import SECOND
 
@@ -129,15 +130,15 @@ class Replica:
     def close(self) -> None:
         self._executor.shutdown(wait=False)
 
-    def failed(self, name: str, error: StoreError | None) -> None:
+    def failed(self, name: str, error: Exception | None) -> None:
         """Log a problem with a target once until it changes. That nothing answers is logged by the store."""
-        text = "" if error is None else str(error)
+        text = "" if error is None else exhausted(error) or str(error)
         if (
             error is not None
             and self._problems.get(name, "") != text
             and not isinstance(error, StoreUnavailableError)
         ):
-            log.error(logger, "a target could not be taken or read", target=name, error=error)
+            log.error(logger, "a target could not be taken or read", target=name, error=text)
         self._problems[name] = text
 
     def forget(self, names: Collection[str]) -> None:
