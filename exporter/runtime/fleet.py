@@ -292,12 +292,18 @@ class Fleet:
             tasks.create_task(self._end_leases(replica))
             while True:
                 await asyncio.sleep(replica.interval)
-                try:
-                    await replica.renew(list(self.targets))
-                except (StoreError, RuntimeError, MemoryError) as error:
-                    replica.failed("", error)
-                else:
-                    self._renewed.set()
+                await self.renew_now()
+
+    async def renew_now(self) -> None:
+        """Renew the leases; what the others did meanwhile is taken into account soon after."""
+        if (replica := self._replica) is None:
+            return
+        try:
+            await replica.renew(list(self.targets))
+        except (StoreError, RuntimeError, MemoryError) as error:
+            replica.failed("", error)
+        else:
+            self._renewed.set()
 
     async def _end_leases(self, replica: Replica) -> None:
         """When they are over, polling ends, even while a renewal waits for the database."""

@@ -92,6 +92,7 @@ def chaos(rng: random.Random, replicas: Replicas, postgres: PostgresServer) -> s
             program.process.popen.send_signal(signal.SIGCONT)
             return "pause"
         case "restart":
+            wait_for("a replica that answers", program.samples)
             assert program.stop() == 0
             program.start()
             return "restart"

@@ -1,0 +1,140 @@
+"""Two fleets on one database, in one process. The cloud is a closed port: polls fail at once."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, closing
+
+from msgspec.structs import replace
+
+from exporter.cloud.shared_limits import SharedLimits
+from exporter.config import Config, StorageConfig
+from exporter.exposition.api_stats import ApiMetrics
+from exporter.exposition.publisher import Publisher
+from exporter.exposition.render import Exposition
+from exporter.runtime.fleet import Fleet
+from exporter.runtime.replica import Replica
+from exporter.runtime.target import SharedResources
+from exporter.store.postgres import PostgresStore
+from testkit.postgres import PostgresServer
+from tests.exposition.views import PROCESS, STARTED
+from tests.runtime.test_fleet import of_target
+
+LEASE = 3600.0
+"""The tests renew when they want to."""
+NAMES = {"t", "u", "v", "w"}
+CONFIG = Config(
+    storage=StorageConfig(url="postgresql:///books", lease=1.0),
+    targets=tuple(of_target(name) for name in sorted(NAMES)),
+)
+
+
+class OneOfTwo:
+    """A fleet with its part in the leases."""
+
+    def __init__(self, url: str, executor: ThreadPoolExecutor) -> None:
+        self.store = PostgresStore(url)
+        self.offset = 0.0
+        """Seconds by which the monotonic clock is ahead."""
+        self.replica = Replica(
+            self.store, 3600.0, monotonic=lambda: asyncio.get_running_loop().time() + self.offset
+        )
+        self.exposition = Exposition(ApiMetrics(STARTED), PROCESS)
+        publisher = Publisher(self.exposition)
+        resources = SharedResources(
+            self.store, executor, SharedLimits(), {}, ApiMetrics(STARTED), {}, publisher.publish,
+            replica=self.replica,
+        )  # fmt: skip
+        self.fleet = Fleet(CONFIG, resources, publisher)
+
+    def _monotonic(self) -> float:
+        return time.monotonic() + self.offset
+
+    @property
+    def held(self) -> set[str]:
+        return {view.target for view in self.exposition.published if view.lease_held}
+
+    @property
+    def polling(self) -> set[str]:
+        names = {task.get_name() for task in asyncio.all_tasks() if not task.done()}
+        return {name for name in NAMES if f"poller of {name}" in names}
+
+
+@asynccontextmanager
+async def running(server: PostgresServer) -> AsyncIterator[OneOfTwo]:
+    with ThreadPoolExecutor(2) as executor:
+        one = OneOfTwo(server.url("books"), executor)
+        with closing(one.store), closing(one.replica):
+            await one.fleet.load()
+            async with asyncio.TaskGroup() as tasks:
+                one.fleet.start(tasks)
+                leases = tasks.create_task(one.fleet.keep_leases())
+                try:
+                    yield one
+                finally:
+                    one.fleet.stop()
+                    leases.cancel()
+            await one.fleet.close()
+            await one.replica.resign()
+
+
+async def reached(what: str, *others: OneOfTwo, **wanted: set[str]) -> None:
+    """Until the first of them shows that; all of them renew meanwhile."""
+    async with asyncio.timeout(30):
+        while any(getattr(others[0], key) != value for key, value in wanted.items()):
+            for one in others:
+                await one.fleet.renew_now()
+            await asyncio.sleep(0.02)
+
+
+def test_a_second_replica_gets_half(postgres: PostgresServer) -> None:
+    """And the first one all again, at once when the other ends: it releases what it held."""
+    postgres.empty_database()
+
+    async def scene() -> None:
+        async with running(postgres) as one:
+            assert one.held == NAMES
+            async with running(postgres) as other:
+                assert other.held == set()
+                await reached("half", one, other, held={"t", "u"})
+                await reached("the other half", other, one, held={"v", "w"})
+            await reached("all", one, held=NAMES, polling=NAMES)
+
+    asyncio.run(scene())
+
+
+def test_polling_ends_with_the_lease_and_goes_on(postgres: PostgresServer) -> None:
+    """It was over while a ledger was loaded, or the process was stopped; nobody else took the targets."""
+    postgres.empty_database()
+
+    async def scene() -> None:
+        async with running(postgres) as one:
+            one.offset += 2 * LEASE
+            async with asyncio.timeout(10):
+                while one.held:  # noqa: ASYNC110 - it tells nobody
+                    await asyncio.sleep(0.02)
+            assert one.polling == set()
+            await reached("all again", one, held=NAMES, polling=NAMES)
+
+    asyncio.run(scene())
+
+
+def test_a_reload_takes_only_what_is_its_own(postgres: PostgresServer) -> None:
+    """A setting of all targets changed: those that another replica polls stay with it."""
+    postgres.empty_database()
+
+    async def scene() -> None:
+        async with running(postgres) as one, running(postgres) as other:
+            await reached("half", one, other, held={"t", "u"})
+            await reached("the other half", other, one, held={"v", "w"})
+            await one.fleet.reconfigure(replace(CONFIG, poll=replace(CONFIG.poll, window=1800.0)))
+            assert (one.held, one.replica.held) == ({"t", "u"}, {"t", "u"})
+            await other.fleet.reconfigure(replace(CONFIG, targets=CONFIG.targets[:3]))
+            assert other.held == {"v"}
+            await reached("what the other one cannot poll any more", one, other, held={"t", "w"})
+            await reached("as many for the other", other, one, held={"u", "v"})
+
+    asyncio.run(scene())
