@@ -59,7 +59,7 @@ class StoredTarget:
         return IDENTITY
 
 
-class Round:
+class TakingTurns:
     def __init__(self) -> None:
         self.now = 100.0
         self.leases = StoredLeases()
@@ -84,7 +84,7 @@ class Round:
 
 
 def test_a_replica_takes_its_part_and_reads_the_rest() -> None:
-    stage = Round()
+    stage = TakingTurns()
     stage.leases.holders = {"t": "other", "u": "other"}
     assert stage.round() == (set(), set(), list(NAMES))
     assert stage.replica.held == {"v", "w"}
@@ -94,7 +94,7 @@ def test_a_replica_takes_its_part_and_reads_the_rest() -> None:
 
 
 def test_targets_of_one_that_is_gone_are_taken() -> None:
-    stage = Round()
+    stage = TakingTurns()
     stage.leases.holders = {"t": "other", "u": "other"}
     stage.round()
     stage.leases.replicas = {"me"}
@@ -104,7 +104,7 @@ def test_targets_of_one_that_is_gone_are_taken() -> None:
 
 def test_a_replica_that_joins_gets_half() -> None:
     """Released first: it takes them after that."""
-    stage = Round()
+    stage = TakingTurns()
     stage.leases.replicas = {"me"}
     stage.round()
     stage.leases.replicas = {"me", "other"}
@@ -116,7 +116,7 @@ def test_a_replica_that_joins_gets_half() -> None:
 
 def test_what_another_one_took_is_left() -> None:
     """After a pause that was longer than the lease."""
-    stage = Round()
+    stage = TakingTurns()
     stage.leases.holders = {"t": "other", "u": "other"}
     stage.round()
     stage.leases.holders["v"] = "other"
@@ -127,7 +127,7 @@ def test_what_another_one_took_is_left() -> None:
 
 def test_what_was_taken_since_is_not_lost() -> None:
     """A ledger takes long to load: the table was asked for before."""
-    stage = Round()
+    stage = TakingTurns()
     stage.leases.replicas = {"me"}
     stage.round()
     before = LeaseTable({"me": frozenset(NAMES)}, {}, {})
@@ -139,7 +139,7 @@ def test_what_was_taken_since_is_not_lost() -> None:
 
 def test_a_target_that_was_taken_at_the_same_time_is_read() -> None:
     """The database decides, and nothing fails."""
-    stage = Round()
+    stage = TakingTurns()
     table = asyncio.run(stage.replica.renew(NAMES))
     (mine, *_) = sorted(stage.replica.own(table, NAMES))
     stage.leases.holders[mine] = "other"
@@ -149,7 +149,7 @@ def test_a_target_that_was_taken_at_the_same_time_is_read() -> None:
 
 def test_a_lease_ends_by_the_clock_of_the_process() -> None:
     """It counts from before the renewal was asked for."""
-    stage = Round()
+    stage = TakingTurns()
     assert stage.replica.seconds_left == 0
     asyncio.run(stage.replica.renew(NAMES))
     assert stage.replica.seconds_left == 15.0
@@ -159,7 +159,7 @@ def test_a_lease_ends_by_the_clock_of_the_process() -> None:
 
 def test_a_problem_is_logged_once_until_it_changes(caplog: pytest.LogCaptureFixture) -> None:
     """That nothing answers is said by the store, for all targets."""
-    replica = Round().replica
+    replica = TakingTurns().replica
     with caplog.at_level(logging.ERROR):
         for error in (StoreError("a"), StoreError("a"), None, StoreError("a"), StoreUnavailableError("b")):
             replica.failed("t", error)
