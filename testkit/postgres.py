@@ -45,9 +45,9 @@ class PostgresServer:
         self._process: subprocess.Popen[bytes] | None = None
         self.port = free_port()
         # It refuses to run as root, and the folders of the tests are not open to others.
-        self._user = _unprivileged() if os.getuid() == 0 else None
-        if self._user is not None:
-            os.chown(folder, self._user.pw_uid, self._user.pw_gid)
+        self.user = _unprivileged() if os.getuid() == 0 else None
+        if self.user is not None:
+            os.chown(folder, self.user.pw_uid, self.user.pw_gid)
         self._run(
             "initdb", "--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C"
         )
@@ -65,9 +65,9 @@ class PostgresServer:
             capture_output=True,
             cwd="/",
             timeout=60,
-            user=None if self._user is None else self._user.pw_uid,
-            group=None if self._user is None else self._user.pw_gid,
-            extra_groups=None if self._user is None else [],
+            user=None if self.user is None else self.user.pw_uid,
+            group=None if self.user is None else self.user.pw_gid,
+            extra_groups=None if self.user is None else [],
         )
 
     def start(self, **settings: str) -> None:
@@ -87,9 +87,9 @@ class PostgresServer:
                 stdout=output,
                 stderr=output,
                 cwd="/",
-                user=None if self._user is None else self._user.pw_uid,
-                group=None if self._user is None else self._user.pw_gid,
-                extra_groups=None if self._user is None else [],
+                user=None if self.user is None else self.user.pw_uid,
+                group=None if self.user is None else self.user.pw_gid,
+                extra_groups=None if self.user is None else [],
             )
         wait_for("a PostgreSQL server that answers", self._answers)
 
@@ -151,6 +151,42 @@ class PostgresServer:
         name = f"other{next(self._numbers)}"
         self.execute(f"CREATE DATABASE {name} TEMPLATE template0 {options}")
         return name
+
+
+@contextmanager
+def transaction_pooler(program: Path, server: PostgresServer) -> Iterator[int]:
+    """Pgbouncer in front of the server, each transaction on whatever connection is free; gives its port."""
+    with tempfile.TemporaryDirectory(prefix="pgbouncer-", dir="/tmp") as name:
+        folder, port, user = Path(name), free_port(), server.user
+        (folder / "pgbouncer.ini").write_text(
+            f"[databases]\n* = host={server.folder} port={server.port} user=postgres\n"
+            f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
+            f"auth_type = any\npool_mode = transaction\ndefault_pool_size = 2\n"
+        )
+        folder.chmod(0o755)
+        process = subprocess.Popen(
+            [program, folder / "pgbouncer.ini"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            user=None if user is None else user.pw_uid,
+            group=None if user is None else user.pw_gid,
+            extra_groups=None if user is None else [],
+        )
+
+        def answers() -> bool:
+            with suppress(psycopg.OperationalError):
+                psycopg.connect(server.tcp_url("postgres", port=port)).close()
+                return True
+            return False
+
+        try:
+            wait_for("a pooler that answers", answers)
+            yield port
+        finally:
+            process.terminate()
+            process.wait(10)
 
 
 def _unprivileged() -> pwd.struct_passwd:

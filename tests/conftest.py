@@ -24,6 +24,7 @@ PACKAGES = {
     "chromium": "chromium",
     "systemd-analyze": "systemd",
     "initdb": "postgresql",
+    "pgbouncer": "pgbouncer",
 }
 """Command -> the Debian package that has it."""
 

@@ -30,9 +30,10 @@ from exporter.store.postgres import PostgresStore, database, schema
 from exporter.store.postgres.database import Transaction
 from exporter.store.postgres.schema import SCHEMA
 from exporter.store.sqlite import SqliteStore
-from testkit.postgres import NEEDS_PASSWORD, PostgresServer
+from testkit.postgres import NEEDS_PASSWORD, PostgresServer, transaction_pooler
 from testkit.processes import free_port
 from testkit.tcp_proxy import TcpProxy, tcp_proxy
+from tests.conftest import Tool
 from tests.fake_api import PollerHarness
 from tests.store.conftest import PostgresBooks
 from tests.store.support import SCOPE, polls
@@ -530,3 +531,22 @@ def test_nothing_is_left_in_a_session(remote: PostgresStore, postgres_books: Pos
         ):
             row: Any = connection.execute(sql.encode()).fetchone()
             assert row[0] == expected
+
+
+def test_a_pooler_in_transaction_mode_makes_no_difference(postgres_books: PostgresBooks, tool: Tool) -> None:
+    """Each transaction may be on another connection than the one before, and another replica's between."""
+    server = postgres_books.server
+    with transaction_pooler(tool("pgbouncer"), server) as port:
+        url = server.tcp_url(postgres_books.database, port=port)
+        one, other = PostgresStore(url), PostgresStore(url)
+        one.renew(["t"], 3600)
+        harness = PollerHarness(one)
+        polls(harness)
+        now = harness.clock.ms
+        with pytest.raises(StoreLockedError):
+            other.load("t", SCOPE, now, 0)
+        assert other.view("t", SCOPE, now, 0).totals == one.load("t", SCOPE, now, 0).totals
+        one.resign()
+        assert len(other.load("t", SCOPE, now, 0).jobs) == 240
+        one.close()
+        other.close()
