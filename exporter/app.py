@@ -111,7 +111,8 @@ class App:
         except BaseException:
             self.store.close()
             raise
-        self._breakers = SavedBreakers(self.shared, self.store, self.executor)
+        refresh = None if self._replica is None else self._replica.interval
+        self._breakers = SavedBreakers(self.shared, self.store, self.executor, refresh)
         publisher = Publisher(self.exposition)
         resources = SharedResources(
             store=self.store,

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
+from contextlib import suppress
 from typing import Final
 
 from exporter import log
@@ -25,24 +26,34 @@ SAVE_SECONDS: Final = 0.2
 class SavedBreakers:
     """The breakers of all credentials, as they are in memory and as they are in the store."""
 
-    def __init__(self, shared: SharedLimits, store: Store, executor: Executor) -> None:
+    def __init__(
+        self, shared: SharedLimits, store: Store, executor: Executor, refresh: float | None = None
+    ) -> None:
+        """``refresh``: seconds after which those of other replicas are taken over, where there are some."""
         self._shared = shared
         self._store = store
         self._executor = executor
         self._saved: dict[str, str] = {}
+        self._refresh = refresh
         self._logged = ""
         """The last error of the store."""
 
     async def restore(self) -> None:
-        """As before the restart. Raises StoreError."""
+        """As before the restart, or as other replicas have them. Raises StoreError."""
         loop = asyncio.get_running_loop()
         self._saved = await loop.run_in_executor(self._executor, self._store.load_breakers)
         self._shared.restore(self._saved)
 
     async def run(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         """Store every change, until cancelled. An error is logged once until it changes."""
+        waited = 0.0
         while True:
             await sleep(SAVE_SECONDS)
+            waited += SAVE_SECONDS
+            if self._refresh is not None and waited >= self._refresh:
+                waited = 0.0
+                with suppress(StoreError):  # it will be met, and logged, when something is stored
+                    await self.restore()
             await self.save()
 
     async def save(self) -> None:

@@ -19,7 +19,7 @@ from tests.e2e.test_differential import COUNTERS, SCALE, WORLD, balanced, counte
 from tests.e2e.test_reload import of_target
 
 NAMES = ("t0", "t1", "t2", "t3", "t4")
-LEASE = 2.0
+LEASE = 5.0
 
 
 class Replicas:
@@ -115,7 +115,7 @@ def test_every_replica_ends_with_the_truth(tmp_path: Path, postgres: PostgresSer
         replicas = Replicas(tmp_path, cloud, url)
         replicas.start()
         try:
-            wait_for("targets that are spread", lambda: replicas.spread(1, 2, 2))
+            wait_for("targets that are spread", lambda: replicas.spread(1, 2, 2), 60)
             wait_for("every baseline", lambda: all(settled(replicas.look(n)) for n in range(3)))
             post(f"{cloud}/simulator/rate", {"rate": 240.0})
             events: list[str] = []
@@ -126,7 +126,7 @@ def test_every_replica_ends_with_the_truth(tmp_path: Path, postgres: PostgresSer
                     for number in range(3):
                         replicas.look(number)
             print(*events)
-            wait_for("targets that are spread again", lambda: replicas.spread(1, 2, 2))
+            wait_for("targets that are spread again", lambda: replicas.spread(1, 2, 2), 60)
             end_all(cloud, 240.0)
             last = float(json.loads(get(f"{cloud}/simulator") or "")["now"])
             wait_for("the end of every job", lambda: done(cloud, replicas, last), 90)

@@ -98,3 +98,27 @@ def test_changes_are_stored_once_and_errors_are_logged_once(caplog: pytest.LogCa
     assert saves == [0, 0, 1, 2, 3, 3]
     assert breakers.stored == {"key": "other"}
     assert [record.message for record in caplog.records] == ["refused credentials could not be stored"]
+
+
+def test_refusals_of_other_replicas_are_taken_over() -> None:
+    """Every few seconds; five bad signatures lock a key, whoever sends them."""
+    breakers = Breakers()
+    rounds: list[dict[str, str]] = []
+
+    async def sleep(_: float) -> None:
+        rounds.append(dict(breakers.memory))
+        breakers.stored = {"key": "refused", "other": "by another replica"}
+        if len(rounds) == 8:
+            raise asyncio.CancelledError
+
+    async def run() -> None:
+        with ThreadPoolExecutor(1) as executor:
+            saved = SavedBreakers(cast(SharedLimits, breakers), cast(Store, breakers), executor, 1.0)
+            await saved.restore()
+            with pytest.raises(asyncio.CancelledError):
+                await saved.run(sleep)
+
+    asyncio.run(run())
+    assert rounds[4] == {"key": "refused"}
+    assert rounds[-1] == breakers.stored
+    assert breakers.saves == 0

@@ -146,6 +146,9 @@ class Database:
         except StoreUnavailableError as error:
             self._failed(error)
             raise
+        except StoreError:  # it answered
+            self._worked()
+            raise
         self._worked()
 
     @contextmanager
