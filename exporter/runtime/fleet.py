@@ -359,7 +359,7 @@ class Fleet:
         """These are not polled here any more."""
         replica.forget(names)
         await self._pause(names)
-        for name in names & self.targets.keys():
+        for name in (names & self.targets.keys()) - replica.held:  # it may have been taken again meanwhile
             target, view = self.targets[name], self._publisher.view(name)
             target.repository.drop()
             target.leave_budget()

@@ -97,11 +97,11 @@ class Replica:
 
     def to_leave(self, table: LeaseTable) -> tuple[set[str], set[str]]:
         """Targets that are lost, and those that another replica shall have."""
-        me = self._store.replica
-        placed = spread(table)
-        known = {name for name in self.held if self._taken.get(name, 0.0) < self._asked}
-        lost = {name for name in known if table.holders.get(name) != me}
-        return lost, {name for name in known - lost if placed.get(name, me) != me}
+        me, placed = self._store.replica, spread(table)
+        mine = {name for name, holder in table.holders.items() if holder == me}
+        later = {name for name in self.held if self._taken.get(name, 0.0) >= self._asked}
+        # Of the others' also what is not held here any more: to release it may have failed.
+        return self.held - later - mine, {name for name in mine - later if placed.get(name, me) != me}
 
     def to_open(self, table: LeaseTable, names: Collection[str]) -> list[str]:
         """Targets to take now, and those of others with something new."""

@@ -36,6 +36,8 @@ class StoredLeases:
         return LeaseTable(able, dict(self.holders), dict(self.versions))
 
     def release(self, names: set[str]) -> None:
+        if self.error is not None:
+            raise self.error
         for name in names:
             del self.holders[name]
 
@@ -112,6 +114,24 @@ def test_a_replica_that_joins_gets_half() -> None:
     assert len(surplus) == 2
     assert set(opened) == surplus  # to be read from now on, as another one will commit
     assert stage.replica.held == set(NAMES) - surplus
+
+
+def test_a_release_that_failed_is_made_again() -> None:
+    """Else nobody would poll the target: it is held by a replica that lives, and has enough others."""
+    stage = TakingTurns()
+    stage.leases.replicas = {"me"}
+    stage.round()
+    stage.leases.replicas = {"me", "other"}
+    table = asyncio.run(stage.replica.renew(NAMES))
+    stage.now += 1.0
+    table = asyncio.run(stage.replica.renew(NAMES))
+    _, surplus = stage.replica.to_leave(table)
+    stage.leases.error = StoreError("the database restarts")
+    stage.replica.forget(surplus)
+    asyncio.run(stage.replica.release(surplus))
+    stage.leases.error = None
+    assert stage.round()[1] == surplus
+    assert set(stage.leases.holders) == set(NAMES) - surplus
 
 
 def test_what_another_one_took_is_left() -> None:
