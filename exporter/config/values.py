@@ -15,7 +15,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from exporter.config import hosts, zones
-from exporter.config.database_url import POSTGRESQL, postgresql_url
+from exporter.config.store_url import STORE_URL, store_url
 from exporter.config.yaml_nodes import Parser, ValueRefusedError, YamlValue, kind_of, read_limited
 from exporter.failures import NO_MESSAGE, UNCLASSIFIED, compile_rule
 from exporter.process import exhausted
@@ -301,26 +301,8 @@ def _is_host(host: str) -> bool:
     return len(name) <= 253 and re.fullmatch(rf"{label}(?:\.{label})*", name) is not None
 
 
-def _storage_url(value: YamlValue) -> str:
-    """``sqlite:///FILE`` or ``postgresql://...`` as written. The value is never shown."""
-    text = _text(value, "a URL: sqlite:///FILE")
-    if text.startswith(("postgresql://", "postgres://")):
-        return postgresql_url(text)
-    if not text.startswith("sqlite://"):
-        raise ValueRefusedError("must be sqlite:///FILE, or postgresql://USER@HOST:PORT/DATABASE")
-    name = text.removeprefix("sqlite:///")
-    if name == text or not name.strip("/") or name.endswith("/") or not name.isprintable():
-        raise ValueRefusedError("must name a file: sqlite:///FILE beside this one, or sqlite:////FOLDER/FILE")
-    if name == ":memory:":
-        raise ValueRefusedError("must name a file: what is only in memory is lost at every restart")
-    if "?" in name or "#" in name:
-        raise ValueRefusedError("takes no options: no ? or # in the file's name")
-    return text
-
-
 storage_url: Final = ValueType(
-    _storage_url,
-    {"type": "string", "pattern": rf"^(?:sqlite:///(?!:memory:$)[^?#]*[^?#/]|{POSTGRESQL})$"},
+    lambda value: store_url(_text(value, "a URL: sqlite:///FILE")), {"type": "string", "pattern": STORE_URL}
 )
 
 

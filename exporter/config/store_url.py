@@ -1,4 +1,4 @@
-"""Addresses of PostgreSQL databases as libpq has them: which can be used, and what must not be in one."""
+"""Addresses of stores, SQLite files and PostgreSQL databases: which can be used, what must not be in one."""
 
 from __future__ import annotations
 
@@ -15,16 +15,32 @@ _PARAMETERS: Final = (
     *("gssencmode", "krbsrvname", "target_session_attrs", "load_balance_hosts"),
 )
 """Of libpq's, those that a ``postgresql://`` URL may have: no secrets, and nothing that poolers refuse."""
-POSTGRESQL: Final = (
+_POSTGRESQL: Final = (
     r"postgres(?:ql)?://(?:[^\s:@/?#]+@)?[^\s@/?#]*(?:/[^\s/?#]*)?"
     rf"(?:\?(?:{'|'.join(_PARAMETERS)})=[^\s&#]*(?:&(?:{'|'.join(_PARAMETERS)})=[^\s&#]*)*)?"
 )
-"""The pattern of such an address."""
+STORE_URL: Final = rf"^(?:sqlite:///(?!:memory:$)[^?#]*[^?#/]|{_POSTGRESQL})$"
+"""The pattern of an address."""
 
 
-def postgresql_url(text: str) -> str:
+def store_url(text: str) -> str:
     """The address as it is; no message shows it. Raises ValueRefusedError."""
-    if re.fullmatch(POSTGRESQL, text):
+    if text.startswith(("postgresql://", "postgres://")):
+        return _postgresql_url(text)
+    if not text.startswith("sqlite://"):
+        raise ValueRefusedError("must be sqlite:///FILE, or postgresql://USER@HOST:PORT/DATABASE")
+    name = text.removeprefix("sqlite:///")
+    if name == text or not name.strip("/") or name.endswith("/") or not name.isprintable():
+        raise ValueRefusedError("must name a file: sqlite:///FILE beside this one, or sqlite:////FOLDER/FILE")
+    if name == ":memory:":
+        raise ValueRefusedError("must name a file: what is only in memory is lost at every restart")
+    if "?" in name or "#" in name:
+        raise ValueRefusedError("takes no options: no ? or # in the file's name")
+    return text
+
+
+def _postgresql_url(text: str) -> str:
+    if re.fullmatch(_POSTGRESQL, text):
         return text
     place, _, parameters = text.partition("?")
     names = [parameter.partition("=")[0] for parameter in parameters.split("&")]
