@@ -37,6 +37,11 @@ HEALTHCHECK_EXAMPLES: Final = """examples:
   metastudio-tts-exporter healthcheck
   metastudio-tts-exporter healthcheck --url https://exporter:10047/-/ready
 """
+COPY_EXAMPLES: Final = """examples:
+  metastudio-tts-exporter store copy sqlite:///metastudio-tts-exporter.db \\
+      'postgresql://exporter@db.example.com/metastudio?sslmode=verify-full' --password-file password
+  metastudio-tts-exporter store copy postgresql://exporter@db.example.com/metastudio sqlite:////var/lib/new.db
+"""
 
 
 def add_commands(
@@ -54,6 +59,20 @@ def add_commands(
             add_config_flag(parser)
         add_flags(parser)
         parser.set_defaults(run=run)
+    store = commands.add_parser(
+        "store",
+        help="copy the books to another store",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=COPY_EXAMPLES,
+    )
+    actions = store.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    copy = actions.add_parser(
+        "copy",
+        help="copy all books from one store to another",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_copy_flags(copy)
+    copy.set_defaults(run=_copy)
 
 
 def add_demo_flags(parser: argparse.ArgumentParser) -> None:
@@ -211,6 +230,26 @@ def _add_assets_flags(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(force=False)
 
 
+def _add_copy_flags(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Copies all books of all targets from one store to another that holds none, in one transaction, and"
+        " compares every row afterwards. The exporter must be stopped, all its replicas too. The former store"
+        " stays as it is. Stores are named as in storage.url; a relative path begins in the current folder."
+    )
+    parser.epilog = COPY_EXAMPLES
+    parser.add_argument(
+        "source", metavar="FROM", help="sqlite:///FILE or postgresql://USER@HOST:PORT/DATABASE"
+    )
+    parser.add_argument("target", metavar="TO", help="the same; a file that does not exist is made")
+    parser.add_argument(
+        "--password-file",
+        type=Path,
+        metavar="FILE",
+        help="password of the database (default: as of libpq, in PGPASSWORD, PGPASSFILE or ~/.pgpass)",
+    )
+    parser.set_defaults(password_file=None)
+
+
 def _add_past_flags(parser: argparse.ArgumentParser, *, required: bool) -> None:
     parser.add_argument("--target", metavar="NAME", help="may be left out where there is only one")
     parser.add_argument(
@@ -292,3 +331,11 @@ def _assets(flags: argparse.Namespace) -> int:
     from exporter.commands.assets import write_assets
 
     return write_assets(flags.folder, force=flags.force, out=sys.stdout)
+
+
+def _copy(flags: argparse.Namespace) -> int:
+    from exporter.commands.store import CopyFlags, copy_store
+
+    return copy_store(
+        CopyFlags(flags.source, flags.target, flags.password_file), out=sys.stdout, err=sys.stderr
+    )

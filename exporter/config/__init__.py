@@ -27,6 +27,7 @@ from exporter.config.model import (
     TokenAuth,
 )
 from exporter.config.shard import of_shard
+from exporter.config.store_url import store_url
 from exporter.config.values import duration, spelled
 from exporter.config.yaml_nodes import (
     FILE_LIMIT,
@@ -77,6 +78,7 @@ __all__ = [
     "read_yaml",
     "show_config",
     "spelled",
+    "store_url",
     "target_of_region",
     "zone",
 ]

@@ -7,18 +7,26 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 from exporter import log
 from exporter.config import Config, StorageConfig, read_secret
 from exporter.errors import CredentialsError, StoreError
 from exporter.ledger import documented_label_sets
 from exporter.runtime.target import classifier, ledger_scope, ledger_settings
-from exporter.store import SqliteStore, Store, examine, exposed, ledger_from, minutes_loaded
+from exporter.store import (
+    SqliteStore,
+    Store,
+    StoredRows,
+    examine,
+    exposed,
+    ledger_from,
+    minutes_loaded,
+    sqlite_source,
+    sqlite_target,
+)
 from exporter.units import SECOND
-
-if TYPE_CHECKING:
-    from exporter.store.postgres import PostgresStore
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +43,15 @@ def open_store(config: Config, redactor: log.Redactor | None = None) -> Store:
 
 def _open_database(storage: StorageConfig, redactor: log.Redactor | None) -> Store:
     """Raises StoreError."""
-    connect = _postgres_store()
+    with _extra():
+        from exporter.store.postgres import PostgresStore
+    return PostgresStore(storage.url, _password(storage, redactor))
+
+
+def _password(
+    storage: StorageConfig, redactor: log.Redactor | None, name: str = "storage.password_file"
+) -> Callable[[], str | None]:
+    """What reads it again for each connection. Raises StoreError, with the name of what gives it."""
 
     def password() -> str | None:
         if storage.password is None:
@@ -43,27 +59,45 @@ def _open_database(storage: StorageConfig, redactor: log.Redactor | None) -> Sto
         try:
             secret = read_secret(storage.password)
         except CredentialsError as error:
-            raise StoreError(f"storage.password_file: {error}") from None
+            raise StoreError(f"{name}: {error}") from None
         if redactor is not None:
             redactor.add(secret)
         return secret
 
-    return connect(storage.url, password)
+    return password
 
 
-def _postgres_store() -> type[PostgresStore]:
-    """Imported when it is needed: its libraries cost time and memory, and not everybody has them.
+@contextmanager
+def _extra() -> Iterator[None]:
+    """PostgreSQL is imported when it is needed: it costs time and memory, and not everybody has it.
 
-    Raises StoreError where they are missing.
+    Raises StoreError where it is missing.
     """
     try:
-        from exporter.store.postgres import PostgresStore
+        yield
     except ImportError as error:
         raise StoreError(
             "storage.url: for PostgreSQL an extra is needed: pip install"
             f" 'metastudio-tts-exporter[postgres]' ({error})"
         ) from None
-    return PostgresStore
+
+
+def source_rows(storage: StorageConfig) -> AbstractContextManager[StoredRows]:
+    """All that a store holds, while no exporter uses it. Raises StoreError."""
+    if storage.in_file:
+        return sqlite_source(storage.sqlite_file)
+    with _extra():
+        from exporter.store.postgres import postgres_source
+    return postgres_source(storage.url, _password(storage, None, "--password-file"))
+
+
+def target_rows(storage: StorageConfig) -> AbstractContextManager[StoredRows]:
+    """An empty store, to be filled in one transaction that ends with the block. Raises StoreError."""
+    if storage.in_file:
+        return sqlite_target(storage.sqlite_file)
+    with _extra():
+        from exporter.store.postgres import postgres_target
+    return postgres_target(storage.url, _password(storage, None, "--password-file"))
 
 
 def examine_store(config: Config) -> str | None:
@@ -72,7 +106,8 @@ def examine_store(config: Config) -> str | None:
     Returns what cannot be made private of its files, if anything.
     """
     if not config.storage.in_file:  # a database is not asked: it may be out of reach from here, for now
-        _postgres_store()
+        with _extra():
+            import exporter.store.postgres  # noqa: F401 - is it there?
         return None
     classes, file = classifier(config), config.storage.sqlite_file
     targets = {target.name: target for target in config.targets}

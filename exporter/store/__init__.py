@@ -8,7 +8,9 @@ from exporter.store.leases import LeaseTable, spread
 from exporter.store.past import CountedPast, StoredPast
 from exporter.store.reading import MinuteCount
 from exporter.store.repository import LedgerRepository, ledger_from, minutes_loaded
+from exporter.store.rows import StoredRows, copy_rows
 from exporter.store.sqlite import SqliteStore, examine, exposed
+from exporter.store.sqlite_rows import sqlite_source, sqlite_target
 
 __all__ = [
     "CountedPast",
@@ -19,9 +21,13 @@ __all__ = [
     "SqliteStore",
     "Store",
     "StoredPast",
+    "StoredRows",
+    "copy_rows",
     "examine",
     "exposed",
     "ledger_from",
     "minutes_loaded",
     "spread",
+    "sqlite_source",
+    "sqlite_target",
 ]

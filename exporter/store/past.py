@@ -38,7 +38,7 @@ class StoredPast:
             raise StoreError(
                 f"{path}: there is no store: nothing was counted with this configuration on this machine"
             )
-        with self._connection() as db:
+        with reading_beside(path) as db:
             version = stored_version(db, path)
             if version != schema.SCHEMA_VERSION:
                 raise StoreError(
@@ -54,19 +54,18 @@ class StoredPast:
 
     def read(self, since: int, until: int) -> CountedPast:
         """What is counted now of jobs created from ``since`` to before ``until``: whole minutes, in ms."""
-        with self._connection() as db:
+        with reading_beside(self._path) as db:
             db.execute("BEGIN")
             minutes = load_minutes(db, self._key, since // MINUTE, until // MINUTE)
             return CountedPast(minutes, load_open_jobs(db, self._key, since, until))
 
-    @contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
-        # Without a log nobody has it open: no files are made beside it, which the exporter might not own.
-        logged = self._path.with_name(self._path.name + "-wal").exists()
-        address = f"{self._path.as_uri()}?{'mode=ro' if logged else 'immutable=1'}"
-        with (
-            reading(self._path),
-            closing(sqlite3.connect(address, uri=True, isolation_level=None)) as db,
-        ):
-            checksums.register(db)
-            yield db
+
+@contextmanager
+def reading_beside(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection that cannot write, beside an exporter that may. Raises StoreError."""
+    # Without a log nobody has it open: no files are made beside it, which the exporter might not own.
+    logged = path.with_name(path.name + "-wal").exists()
+    address = f"{path.as_uri()}?{'mode=ro' if logged else 'immutable=1'}"
+    with reading(path), closing(sqlite3.connect(address, uri=True, isolation_level=None)) as db:
+        checksums.register(db)
+        yield db

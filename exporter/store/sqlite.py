@@ -74,7 +74,7 @@ class SqliteStore:
         return stored
 
     def commit(self, target: str, scope: str, commit: Commit) -> None:
-        with writing(self._path), self._transaction():
+        with writing(self._path), self.transaction():
             key = self._ids.get(target)
             if commit.version == 0:
                 key = self._create(target, scope)
@@ -134,7 +134,8 @@ class SqliteStore:
         db.execute(schema.SEAL_TARGET, (key,))
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def transaction(self) -> Iterator[None]:
+        """All or nothing of what is written by ``db``. Raises StoreError, sqlite3.Error."""
         self._files.check()
         self.db.execute("BEGIN IMMEDIATE")
         self._sum.change = 0
@@ -153,7 +154,7 @@ class SqliteStore:
             return dict(self.db.execute(schema.GET_BREAKERS))
 
     def save_breakers(self, breakers: dict[str, str]) -> None:
-        with writing(self._path), self._transaction():
+        with writing(self._path), self.transaction():
             self.db.execute("DELETE FROM breakers")
             self.db.executemany(schema.PUT_BREAKER, breakers.items())
             self.db.execute(schema.PUT_BREAKERS_SUM)

@@ -33,6 +33,8 @@ COMMANDS = (
     "assets",
     "healthcheck",
     "simulate",
+    "store",
+    "store copy",
 )
 
 
@@ -40,7 +42,7 @@ COMMANDS = (
 def test_help_has_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Of every command; each example names the program."""
     with pytest.raises(SystemExit) as ended:
-        main([*([command] if command else []), "--help"])
+        main([*command.split(), "--help"])
     shown = capsys.readouterr().out
     assert ended.value.code == 0
     assert f"metastudio-tts-exporter {command}".strip() in shown.split("examples:\n")[1]
@@ -49,7 +51,13 @@ def test_help_has_examples(command: str, capsys: pytest.CaptureFixture[str]) -> 
 @pytest.mark.program
 @pytest.mark.parametrize(
     ("line", "expected"),
-    [("", set(COMMANDS)), ("ver", {"verify"}), ("backfill --f", {"--format"}), ("verify --s", {"--since"})],
+    [
+        ("", {command.split()[0] for command in COMMANDS}),
+        ("ver", {"verify"}),
+        ("backfill --f", {"--format"}),
+        ("verify --s", {"--since"}),
+        ("store ", {"copy"}),
+    ],
 )
 def test_the_shell_completes_commands_and_flags(line: str, expected: set[str], tmp_path: Path) -> None:
     """As argcomplete's shell function asks for it."""

@@ -3,6 +3,7 @@
 Needs psycopg (the extra ``postgres``): import it only where the configuration asks for this store.
 """
 
+from exporter.store.postgres.rows import postgres_source, postgres_target
 from exporter.store.postgres.store import PostgresStore
 
-__all__ = ["PostgresStore"]
+__all__ = ["PostgresStore", "postgres_source", "postgres_target"]

@@ -29,7 +29,7 @@ from exporter.ledger import OPEN_STATES, Job, StoredLedger, Watermarks
 from exporter.store.base import Commit
 from exporter.store.leases import LeaseTable
 from exporter.store.postgres import schema
-from exporter.store.postgres.database import Database, Transaction
+from exporter.store.postgres.database import Connection, Database, Transaction
 from exporter.units import MINUTE
 
 STEP: Final = 10_000
@@ -55,7 +55,7 @@ class PostgresStore:
         """Those that this process has read or written last."""
         try:
             with self.database.transaction() as transaction:
-                _make_tables(transaction, self.place)
+                make_tables(transaction.connection, self.place)
         except BaseException:
             self.close()
             raise
@@ -65,7 +65,7 @@ class PostgresStore:
     def load(self, target: str, scope: str, now: int, keep: int) -> StoredLedger:
         """Takes the target. Raises StoreLockedError while another live replica holds it."""
         with self.database.transaction() as transaction:
-            _check_version(transaction, self.place)
+            check_version(transaction.connection, self.place)
             held, by_others = self.take(transaction, target, scope)
         self.held[target] = held
         # Without locks, however long it takes: when somebody else takes the target, commits are refused.
@@ -76,7 +76,7 @@ class PostgresStore:
     def view(self, target: str, scope: str, now: int, keep: int) -> StoredLedger:
         """What is kept of a target that another process may hold, without the jobs that are not open."""
         with self.database.transaction(snapshot=True) as transaction:
-            _check_version(transaction, self.place)
+            check_version(transaction.connection, self.place)
             found = transaction.execute(schema.FIND_TARGET, (target,)).fetchone()
             if found is None:
                 return StoredLedger()
@@ -117,8 +117,8 @@ class PostgresStore:
         row = transaction.execute(schema.GET_TARGET, (key,)).fetchone()
         if row is None:
             raise StoreConflictError(f"{self.place}: target {target!r} was removed at the same time")
-        project_id, version, *stamps, last_complete_poll, buckets = row
-        watermarks = None if None in stamps else Watermarks(*stamps)
+        project_id, version, *stamps, catching_up, last_complete_poll, buckets = row
+        watermarks = None if None in stamps else Watermarks(*(*stamps, catching_up or 0))
         jobs = _jobs(transaction, key, only_open=only_open)
         oldest = next(iter(jobs.values())).created if jobs else now
         since = (min(now, oldest, now if watermarks is None else watermarks.settled_until) - keep) // MINUTE
@@ -162,7 +162,7 @@ class PostgresStore:
         statement, parameters = _statement(commit, scope, held, self.replica)
         if self.database.execute(statement, parameters)[0][0] != 1:
             with self.database.transaction() as transaction:
-                _check_version(transaction, self.place)
+                check_version(transaction.connection, self.place)
             raise StoreConflictError(
                 f"{self.place}: somebody else committed to the books of target {target!r}, or took it over"
             )
@@ -189,7 +189,7 @@ class PostgresStore:
         """Live for so many seconds more, with these targets that it can poll."""
         given = {"replica": self.replica, "seconds": seconds, "targets": sorted(targets)}
         with self.database.transaction() as transaction:
-            _check_version(transaction, self.place)
+            check_version(transaction.connection, self.place)
             transaction.execute(schema.RENEW, given)
             transaction.execute(schema.FORGET_REPLICAS)
             replicas = transaction.execute(schema.GET_REPLICAS).fetchall()
@@ -267,36 +267,36 @@ def _jobs(transaction: Transaction, key: int, *, only_open: bool) -> dict[str, J
     }
 
 
-def _make_tables(transaction: Transaction, place: str) -> None:
+def make_tables(connection: Connection, place: str) -> None:
     """Or bring them up to date. Processes that start at the same time do so one after the other."""
-    encoding = transaction.connection.info.parameter_status("server_encoding")
+    encoding = connection.info.parameter_status("server_encoding")
     if encoding != "UTF8":
         raise StoreError(f"{place}: the database has the encoding {encoding}: make one with UTF8")
-    if _stored_version(transaction, place) == schema.SCHEMA_VERSION:
+    if stored_version(connection, place) == schema.SCHEMA_VERSION:
         return
-    transaction.execute("SELECT pg_advisory_xact_lock(%s)", (schema.LOCK,))
-    version = _stored_version(transaction, place)
+    connection.execute("SELECT pg_advisory_xact_lock(%s)", (schema.LOCK,))
+    version = stored_version(connection, place)
     if version == 0:
-        if not transaction.execute(schema.HAS_SCHEMA).fetchone()[0]:  # type: ignore[index]
-            transaction.execute(f"CREATE SCHEMA {schema.SCHEMA}")
-        transaction.connection.execute(schema.CREATE)
+        if not connection.execute(schema.HAS_SCHEMA).fetchone()[0]:  # type: ignore[index]
+            connection.execute(f"CREATE SCHEMA {schema.SCHEMA}")
+        connection.execute(schema.CREATE)
         return
     for former in range(version, schema.SCHEMA_VERSION):
-        transaction.connection.execute(schema.UPGRADES[former])
+        connection.execute(schema.UPGRADES[former])
     if version != schema.SCHEMA_VERSION:
-        transaction.execute(schema.SET_FORMAT)
+        connection.execute(schema.SET_FORMAT)
 
 
-def _stored_version(transaction: Transaction, place: str) -> int:
+def stored_version(connection: Connection, place: str) -> int:
     """Of the tables; 0 where there are none. Raises StoreError."""
-    if not transaction.execute(schema.HAS_TABLES).fetchone()[0]:  # type: ignore[index]
+    if not connection.execute(schema.HAS_TABLES).fetchone()[0]:  # type: ignore[index]
         return 0
-    return _check_version(transaction, place)
+    return check_version(connection, place)
 
 
-def _check_version(transaction: Transaction, place: str) -> int:
+def check_version(connection: Connection, place: str) -> int:
     """Raises StoreVersionError when the tables are those of a newer version."""
-    row = transaction.execute(schema.GET_FORMAT).fetchone()
+    row = connection.execute(schema.GET_FORMAT).fetchone()
     version = int(row[0]) if row else 0
     if version < 1:
         raise StoreCorruptError(f"{place}: the tables in schema {schema.SCHEMA} were changed from outside")
