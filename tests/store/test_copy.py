@@ -267,7 +267,7 @@ def test_many_rows_are_copied_in_steps(
         table: [(f"t{number}", *row[1:]) for number in range(3) for row in rows]
         for table, rows in (one | {LABEL_SETS: labels}).items()
     }
-    before = {**several, BREAKERS: [("key", "refused")]}
+    before: Content = {**several, BREAKERS: [("key", "refused")]}
     many = FilePlace(tmp_path / "many.db")
     with many.target() as written:
         copy_rows(Given(before), written, lambda _: None)
