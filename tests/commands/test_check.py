@@ -82,9 +82,9 @@ def test_estimate() -> None:
         "  production: 4.4 (head 4.0, settle 0.4; rate_limit allows 300)\n"
         "estimated series, and samples a day at a scrape every 15s, without jobs and with jobs of every"
         " documented kind; open jobs and rare answers of the API add to it:\n"
-        "  production: 854 to 1,910 series, 4,919,040 to 11,001,600 samples a day\n"
+        "  production: 855 to 1,911 series, 4,924,800 to 11,007,360 samples a day\n"
         "  the process itself: 20 to 20 series, 115,200 to 115,200 samples a day\n"
-        "  all: 874 to 1,930 series, 5,034,240 to 11,116,800 samples a day\n",
+        "  all: 875 to 1,931 series, 5,040,000 to 11,122,560 samples a day\n",
     )
 
 

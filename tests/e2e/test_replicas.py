@@ -50,7 +50,17 @@ class Replicas:
             print(f"replica {number}, {running=}:", *program.log().splitlines()[-8:], sep="\n")
             program.kill()
 
+    def supervise(self) -> None:
+        """A start while the database is gone ends with a message: it is made again."""
+        for program in self.programs:
+            if program.process is not None and (code := program.process.popen.poll()) is not None:
+                last = program.log().splitlines()[-1]
+                assert (code, "/books: " in last) == (1, True), f"ended with {code}: {last}"
+                program.kill()
+                program.start()
+
     def look(self, number: int) -> Samples | None:
+        self.supervise()
         samples = self.programs[number].samples() if self.programs[number].process else None
         if samples is None:
             return None
@@ -78,7 +88,8 @@ class Replicas:
 
 def chaos(rng: random.Random, replicas: Replicas, postgres: PostgresServer) -> str:
     """One event, over when this returns."""
-    program = rng.choice([program for program in replicas.programs if program.process])
+    number = rng.randrange(len(replicas.programs))
+    program = replicas.programs[number]
     match rng.choice(("kill", "pause", "restart", "database")):
         case "kill":
             program.kill()
@@ -86,13 +97,14 @@ def chaos(rng: random.Random, replicas: Replicas, postgres: PostgresServer) -> s
             program.start()
             return "kill"
         case "pause":
+            wait_for("a replica that runs", lambda: replicas.look(number))
             assert program.process is not None
             program.process.popen.send_signal(signal.SIGSTOP)
             time.sleep(LEASE + rng.uniform(0.5, 2.5))
             program.process.popen.send_signal(signal.SIGCONT)
             return "pause"
         case "restart":
-            wait_for("a replica that answers", program.samples)
+            wait_for("a replica that answers", lambda: replicas.look(number))
             assert program.stop() == 0
             program.start()
             return "restart"
