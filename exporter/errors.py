@@ -62,6 +62,10 @@ class StoreError(ExporterError):
     """The store cannot be read or written (disk full, permissions, ...)."""
 
 
+class NoStoreError(StoreError):
+    """There is no store: nothing was counted yet."""
+
+
 class StoreLockedError(StoreError):
     """Another process holds the store."""
 

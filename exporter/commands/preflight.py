@@ -1,6 +1,6 @@
-"""What will keep a valid configuration from running, or may, found without asking the network.
+"""What will keep a valid configuration from running, or may, found without asking the cloud.
 
-Knows the store's files, the addresses, and the credentials, proxies and authorities of this environment;
+Knows the store, the addresses, and the credentials, proxies and authorities of this environment;
 starts nothing.
 """
 
@@ -12,7 +12,13 @@ from typing import NamedTuple
 
 from exporter.cloud import POD_URI, EnvironmentSource, ProfileSource, check_network
 from exporter.config import Config, DefaultChain, of_shard
-from exporter.errors import CredentialsError, ExporterError, StoreError, StoreLockedError
+from exporter.errors import (
+    CredentialsError,
+    ExporterError,
+    StoreError,
+    StoreLockedError,
+    StoreUnavailableError,
+)
 from exporter.runtime import examine_store
 from exporter.web import check_telemetry_path, listen
 
@@ -51,7 +57,8 @@ def _store(config: Config) -> tuple[list[str], list[str]]:
     """Problems and warnings: one line at most."""
     try:
         exposed = examine_store(config)
-    except StoreLockedError as error:  # a running exporter is what most often holds it
+    # A running exporter is what most often holds a file; a database may be out of reach from here, for now.
+    except (StoreLockedError, StoreUnavailableError) as error:
         return [], [f"storage.url: {error}"]
     except StoreError as error:
         return [str(error) if str(error).startswith("storage.url") else f"storage.url: {error}"], []

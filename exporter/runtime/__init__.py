@@ -7,7 +7,7 @@ from exporter.runtime.fleet import Fleet
 from exporter.runtime.reload import ReloadProblems, ReloadQueue
 from exporter.runtime.replica import Replica
 from exporter.runtime.saved_breakers import SavedBreakers
-from exporter.runtime.storage import examine_store, open_store, source_rows, target_rows
+from exporter.runtime.storage import examine_store, open_past, open_store, source_rows, target_rows
 from exporter.runtime.target import SharedResources, classifier, ledger_scope, ledger_settings, target_view
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "examine_store",
     "ledger_scope",
     "ledger_settings",
+    "open_past",
     "open_store",
     "source_rows",
     "target_rows",

@@ -11,13 +11,15 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from exporter import log
-from exporter.config import Config, StorageConfig, read_secret
+from exporter.config import Config, StorageConfig, TargetConfig, read_secret
 from exporter.errors import CredentialsError, StoreError
 from exporter.ledger import documented_label_sets
 from exporter.runtime.target import classifier, ledger_scope, ledger_settings
 from exporter.store import (
+    SqlitePast,
     SqliteStore,
     Store,
+    StoredPast,
     StoredRows,
     examine,
     exposed,
@@ -82,6 +84,16 @@ def _extra() -> Iterator[None]:
         ) from None
 
 
+def open_past(storage: StorageConfig, target: TargetConfig, redactor: log.Redactor) -> StoredPast:
+    """What was counted for the target, beside an exporter that runs. Raises StoreError, NoStoreError."""
+    scope = ledger_scope(target)
+    if storage.in_file:
+        return SqlitePast(storage.sqlite_file, target.name, scope)
+    with _extra():
+        from exporter.store.postgres import PostgresPast
+    return PostgresPast(storage.url, _password(storage, redactor), target.name, scope)
+
+
 def source_rows(storage: StorageConfig) -> AbstractContextManager[StoredRows]:
     """All that a store holds, while no exporter uses it. Raises StoreError."""
     if storage.in_file:
@@ -103,18 +115,21 @@ def target_rows(storage: StorageConfig) -> AbstractContextManager[StoredRows]:
 def examine_store(config: Config) -> str | None:
     """Raises StoreError when it could not be opened, or no target's ledger loaded; changes nothing.
 
-    Returns what cannot be made private of its files, if anything.
+    StoreUnavailableError: a database cannot be reached from here. Returns what cannot be made private of a
+    store's files, if anything.
     """
-    if not config.storage.in_file:  # a database is not asked: it may be out of reach from here, for now
-        with _extra():
-            import exporter.store.postgres  # noqa: F401 - is it there?
-        return None
-    classes, file = classifier(config), config.storage.sqlite_file
+    storage, classes = config.storage, classifier(config)
     targets = {target.name: target for target in config.targets}
     settings = {name: ledger_settings(config, target, classes) for name, target in targets.items()}
     scopes = {name: ledger_scope(target) for name, target in targets.items()}
-    keep = max(map(minutes_loaded, settings.values()))
-    for name, stored in examine(file, scopes, int(time.time() * SECOND), keep):
+    keep, now = max(map(minutes_loaded, settings.values())), int(time.time() * SECOND)
+    if storage.in_file:
+        ledgers = examine(storage.sqlite_file, scopes, now, keep)
+    else:
+        with _extra():
+            from exporter.store.postgres import examine as examine_database
+        ledgers = examine_database(storage.url, _password(storage, None), scopes, now, keep)
+    for name, stored in ledgers:
         filters = targets[name].filters
         ledger_from(
             stored,
@@ -122,6 +137,6 @@ def examine_store(config: Config) -> str | None:
             documented_label_sets(filters.job_type, filters.tts_service_enum),
             target=name,
             project_id=targets[name].project_id or "",
-            place=str(file.resolve()),
+            place=str(storage.sqlite_file.resolve()) if storage.in_file else storage.url.partition("?")[0],
         )
-    return exposed(file)
+    return exposed(storage.sqlite_file) if storage.in_file else None

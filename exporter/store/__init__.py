@@ -5,11 +5,11 @@ Knows SQL and files; must not know what the numbers mean.
 
 from exporter.store.base import SharedStore, Store
 from exporter.store.leases import LeaseTable, spread
-from exporter.store.past import CountedPast, StoredPast
-from exporter.store.reading import MinuteCount
+from exporter.store.past import CountedPast, MinuteCount, StoredPast
 from exporter.store.repository import LedgerRepository, ledger_from, minutes_loaded
 from exporter.store.rows import StoredRows, copy_rows
 from exporter.store.sqlite import SqliteStore, examine, exposed
+from exporter.store.sqlite_past import SqlitePast
 from exporter.store.sqlite_rows import sqlite_source, sqlite_target
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "LedgerRepository",
     "MinuteCount",
     "SharedStore",
+    "SqlitePast",
     "SqliteStore",
     "Store",
     "StoredPast",

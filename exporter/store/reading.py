@@ -10,7 +10,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 from sys import intern
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -18,6 +18,7 @@ from exporter.errors import ScopeChangedError, StoreCorruptError, StoreVersionEr
 from exporter.ledger import Job, StoredLedger, Watermarks
 from exporter.store import checksums, schema
 from exporter.store.checksums import ChecksumError
+from exporter.store.past import MinuteCount
 from exporter.units import MINUTE
 
 STEP: Final = 10_000
@@ -32,15 +33,6 @@ _MINUTES: Final = msgspec.json.Decoder(list[tuple[str, str, str, str, int, int, 
 
 _Name = TypeVar("_Name", bound=str | int)
 _Others = TypeVar("_Others", bound=tuple[str | int | None, ...] | Job)
-
-
-class MinuteCount(NamedTuple):
-    """Jobs that were created in one minute, with the same labels, last state, and class or reason."""
-
-    jobs: int
-    characters: int
-    ids: int | None
-    """The sum of ``id_number`` of those that have an id; ``None`` where a former version counted."""
 
 
 def load_target(

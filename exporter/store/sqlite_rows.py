@@ -13,11 +13,11 @@ from typing import Final
 
 from exporter.errors import StoreError, StoreVersionError
 from exporter.store import checksums, files, schema
-from exporter.store.past import reading_beside
 from exporter.store.reading import stored_version
 from exporter.store.rows import BREAKERS, LABEL_SETS, OWNED, STEP, TARGETS, Row
 from exporter.store.sqlite import SqliteStore
 from exporter.store.sqlite_errors import reading, writing
+from exporter.store.sqlite_past import reading_beside
 
 _KEYS: Final = {
     "jobs": "created, job_id",

@@ -15,8 +15,9 @@ from exporter.cli import main
 from exporter.store.postgres import PostgresStore
 from exporter.store.sqlite import SqliteStore
 from testkit.postgres import NEEDS_PASSWORD, PostgresServer
-from testkit.processes import bare_environ, free_port, wait_for
-from tests.store.support import fill, stored
+from testkit.processes import bare_environ, free_port, wait_for, write_config
+from tests.fake_api import PollerHarness
+from tests.store.support import fill, polls, stored
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -119,12 +120,12 @@ def test_the_password_comes_from_a_file_or_from_libpq(
     file, database = fill(tmp_path / "books.db"), postgres.empty_database()
     role = f"{NEEDS_PASSWORD} SUPERUSER LOGIN PASSWORD 'right-one'"
     postgres.execute(f"DROP ROLE IF EXISTS {NEEDS_PASSWORD}; CREATE ROLE {role}")
-    monkeypatch.setattr("exporter.store.postgres.database.CONNECT_SECONDS", 1.0)
     (tmp_path / "password").write_text("right-one\n")
     (tmp_path / "wrong").write_text("wrong-one\n")
     (tmp_path / "passfile").write_text(f"127.0.0.1:{postgres.port}:*:{NEEDS_PASSWORD}:right-one\n")
     (tmp_path / "passfile").chmod(0o600)
     url = postgres.tcp_url(database, NEEDS_PASSWORD)
+    monkeypatch.setattr("exporter.store.postgres.database.CONNECT_SECONDS", 3.0)
     code, out, err = copy(f"sqlite:///{file}", url, "--password-file", str(tmp_path / "wrong"))
     assert (code, out) == (1, "")
     assert "password authentication failed" in err
@@ -132,6 +133,7 @@ def test_the_password_comes_from_a_file_or_from_libpq(
     code, out, err = copy(f"sqlite:///{file}", url, "--password-file", str(tmp_path / "none"))
     assert code == 1
     assert err.startswith(f"metastudio-tts-exporter: {url}: --password-file: ")
+    monkeypatch.undo()
     shown = []
     code, out, err = copy(f"sqlite:///{file}", url, "--password-file", str(tmp_path / "password"))
     shown.append((code, out + err))
@@ -185,3 +187,35 @@ def test_a_running_replica_is_named(copy: Run, tmp_path: Path, postgres: Postgre
     store.resign()
     store.close()
     assert copy(f"sqlite:///{tmp_path / 'books.db'}", url)[0] == 0
+
+
+# --- other commands, with a store in a database -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["verify", "backfill"])
+def test_what_reads_the_past_reads_it_of_a_database(
+    command: str, tmp_path: Path, postgres: PostgresServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It says of the database what is wrong, in one line."""
+    url = postgres.url(postgres.empty_database())
+    store = PostgresStore(url)
+    polls(PollerHarness(store), rounds=1)
+    store.close()
+    config = write_config(tmp_path, "http://127.0.0.1:9", storage={"url": url}, target={"region": "r"})
+    assert main([command, f"--config.file={config}", "--since=24h"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("metastudio-tts-exporter: postgresql://postgres@/books: target 't' was counted for")
+
+
+def test_a_check_warns_of_a_database_out_of_reach(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The configuration may be right, and the database reached from elsewhere."""
+    monkeypatch.setattr("exporter.store.postgres.database.CONNECT_SECONDS", 0.5)
+    url = f"postgresql://u@127.0.0.1:{free_port()}/d"
+    config = write_config(tmp_path, "http://127.0.0.1:9", storage={"url": url})
+    assert main(["check", f"--config.file={config}"]) == 0
+    out = capsys.readouterr().out
+    assert f"{config}: warning: storage.url: {url}: connection failed" in out
+    assert f"{config}: valid, 1 target" in out

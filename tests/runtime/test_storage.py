@@ -9,13 +9,15 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import psycopg
 import pytest
 
 from exporter.cloud import SharedLimits
 from exporter.config import AkskAuth, Config, Filters, Secret, StorageConfig, TargetConfig
-from exporter.errors import StoreError
+from exporter.errors import StoreError, StoreUnavailableError
 from exporter.exposition import ApiMetrics
 from exporter.ledger.changes import Changes
 from exporter.ledger.totals import CREATED, TotalKey
@@ -23,9 +25,11 @@ from exporter.log import Redactor
 from exporter.runtime.storage import examine_store, open_store
 from exporter.runtime.target import SharedResources, classifier, ledger_scope, new_repository
 from exporter.store import checksums
-from exporter.store.base import Commit
+from exporter.store.base import Commit, SharedStore
+from exporter.store.postgres.schema import SCHEMA
 from exporter.store.sqlite import SqliteStore
 from testkit.postgres import NEEDS_PASSWORD, PostgresServer
+from testkit.processes import free_port
 from testkit.world import InlineExecutor
 
 replace = msgspec.structs.replace
@@ -33,7 +37,7 @@ replace = msgspec.structs.replace
 
 def commit(config: Config, totals: dict[TotalKey, int | None], version: int) -> None:
     (target,) = config.targets
-    with closing(SqliteStore(config.storage.sqlite_file)) as store:
+    with closing(open_store(config)) as store:
         scope = ledger_scope(target)
         store.load(target.name, scope, 0, 0)
         changes = Changes(None, {}, (), totals, {}, ())
@@ -186,3 +190,113 @@ def test_what_postgresql_needs_is_said_where_it_is_missing(
     for use in (open_store, examine_store):
         with pytest.raises(StoreError, match=r"pip install 'metastudio-tts-exporter\[postgres\]'"):
             use(changed)
+
+
+# --- a database -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def of_database(config: Config, postgres: PostgresServer) -> Config:
+    """The same target in a database, with a commit."""
+    changed = replace(config, storage=StorageConfig(url=postgres.url(postgres.empty_database())))
+    commit(changed, {}, 0)
+    return changed
+
+
+def run(config: Config, statement: str) -> list[Any]:
+    """As superuser."""
+    with psycopg.connect(config.storage.url, autocommit=True) as connection:
+        cursor = connection.execute(statement.encode())
+        return cursor.fetchall() if cursor.description else []
+
+
+def changed_by(statement: str) -> Callable[[Config], Config]:
+    def change(config: Config) -> Config:
+        run(config, statement)
+        return config
+
+    return change
+
+
+def state(config: Config) -> list[Any]:
+    tables = run(config, f"SELECT relname FROM pg_class WHERE relnamespace::regnamespace::text = '{SCHEMA}'")  # noqa: S608
+    return [tables, run(config, f"SELECT * FROM {SCHEMA}.targets") if tables else None]  # noqa: S608
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        pytest.param(lambda config: config, "", id="good"),
+        pytest.param(changed_by(f"DROP SCHEMA {SCHEMA} CASCADE"), "", id="empty"),
+        pytest.param(
+            changed_by(f"UPDATE {SCHEMA}.format SET version = 9"),  # noqa: S608
+            "{place}: written by a newer version of this exporter",
+            id="newer",
+        ),
+        pytest.param(
+            changed_by(f"DROP TABLE {SCHEMA}.minutes"), "{place}: the tables in schema", id="table-gone"
+        ),
+        pytest.param(
+            unbalanced, "{place}: the stored books of target 't' do not balance (by 5)", id="unbalanced"
+        ),
+        pytest.param(another_scope, "{place}: target 't' was counted for ", id="scope"),
+        pytest.param(another_project, "target 't' was counted for another project", id="project"),
+    ],
+)
+def test_a_check_of_a_database_says_what_a_start_says(
+    change: Callable[[Config], Config], said: str, of_database: Config
+) -> None:
+    """And changes nothing: it takes no target, and makes no tables."""
+    changed = change(of_database)
+    before = state(changed)
+    found = examined(changed)
+    assert state(changed) == before
+    assert found == start(changed)
+    assert found.startswith(said.format(place="postgresql://postgres@/books"))
+    assert bool(found) is bool(said)
+
+
+def test_a_check_runs_beside_a_replica(of_database: Config) -> None:
+    """Which keeps its targets: what is committed is read."""
+    with closing(open_store(of_database)) as store:
+        assert isinstance(store, SharedStore)
+        store.renew(["t"], 3600)
+        store.load("t", ledger_scope(of_database.targets[0]), 0, 0)
+        before = state(of_database)
+        assert examined(of_database) == ""
+        assert "target 't' was counted for " in examined(another_scope(of_database))
+        assert state(of_database) == before
+
+
+def test_a_check_finds_missing_rights(of_database: Config) -> None:
+    """Of a role that may read some, before a start or an hour after it fails for the others."""
+    url = of_database.storage.url.replace("postgres@", "limited@")
+    limited = replace(of_database, storage=StorageConfig(url=url))
+    if run(of_database, "SELECT 1 FROM pg_roles WHERE rolname = 'limited'"):
+        run(of_database, "DROP OWNED BY limited; DROP ROLE limited")
+    run(of_database, "CREATE ROLE limited LOGIN")
+    rows = f"ON ALL TABLES IN SCHEMA {SCHEMA} TO limited"
+    incomplete = "the role may not read and write every table: grant the exporter's role what docs/"
+    for right, said in (
+        ("SELECT 1", "permission denied for schema"),
+        (f"GRANT USAGE ON SCHEMA {SCHEMA} TO limited", "permission denied for table format"),
+        (f"GRANT SELECT {rows}", incomplete),
+        (f"GRANT INSERT, UPDATE, DELETE {rows}", ""),
+        (f"REVOKE DELETE ON {SCHEMA}.minutes FROM limited", incomplete),
+        (f"DROP SCHEMA {SCHEMA} CASCADE", "the role may not make the tables: grant the exporter's role"),
+        ("GRANT CREATE ON DATABASE books TO limited", ""),
+        (f"REVOKE CREATE ON DATABASE books FROM limited; CREATE SCHEMA {SCHEMA}", "may not make the tables"),
+        (f"ALTER SCHEMA {SCHEMA} OWNER TO limited", ""),
+    ):
+        run(of_database, right)
+        found = examined(limited)
+        assert (said in found) if said else not found, (right, found)
+    run(of_database, "DROP OWNED BY limited; DROP ROLE limited")
+
+
+def test_a_database_out_of_reach_is_told_apart(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A check then only warns: it may be reached from where the exporter will run."""
+    monkeypatch.setattr("exporter.store.postgres.database.CONNECT_SECONDS", 0.5)
+    url = f"postgresql://u@127.0.0.1:{free_port()}/d"
+    with pytest.raises(StoreUnavailableError, match="connection failed"):
+        examine_store(replace(config, storage=StorageConfig(url=url)))

@@ -29,9 +29,9 @@ from exporter.commands.past import (
 )
 from exporter.commands.verify.cells import cell_of
 from exporter.config import Config, TargetConfig
-from exporter.errors import ExporterError
+from exporter.errors import ExporterError, NoStoreError
 from exporter.ledger import LabelSets, Record, documented_label_sets
-from exporter.runtime import classifier, ledger_scope
+from exporter.runtime import classifier, ledger_scope, open_past
 from exporter.store import StoredPast
 from exporter.units import MINUTE, SECOND
 
@@ -59,7 +59,7 @@ def backfill(flags: BackfillFlags, *, environ: Mapping[str, str], out: TextIO, e
     log.configure("error", "logfmt", err, redactor=redactor)
     config, target = config_and_target(flags.config_file, flags.target, environ)
     now = int(time.time() * SECOND)
-    stored = _stored(config, target)
+    stored = _stored(config, target, redactor)
     past = stretch(flags, now, stored)
     with _spool_folder(flags.output) as folder:
         spool = Spool(folder, _purpose(flags, config, target), past)
@@ -127,11 +127,12 @@ def stretch(flags: BackfillFlags, now: int, stored: StoredPast | None) -> Past:
     return Past(since, past.until)
 
 
-def _stored(config: Config, target: TargetConfig) -> StoredPast | None:
+def _stored(config: Config, target: TargetConfig, redactor: log.Redactor) -> StoredPast | None:
     """What is counted already; ``None`` before the first start. Raises StoreError."""
-    if not config.storage.sqlite_file.exists():
+    try:
+        return open_past(config.storage, target, redactor)
+    except NoStoreError:
         return None
-    return StoredPast(config.storage.sqlite_file, target.name, ledger_scope(target))
 
 
 class BackfillReader:

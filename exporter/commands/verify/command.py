@@ -36,7 +36,7 @@ from exporter.ledger import (
     documented_label_sets,
     totals,
 )
-from exporter.runtime import classifier, ledger_scope
+from exporter.runtime import classifier, open_past
 from exporter.store import CountedPast, StoredPast
 from exporter.units import MINUTE, SECOND, milliseconds
 
@@ -89,7 +89,7 @@ def verify_past(flags: VerifyFlags, *, environ: Mapping[str, str], out: TextIO, 
     log.configure("error", "logfmt", err, redactor=redactor)
     config, target = config_and_target(flags.config_file, flags.target, environ)
     past = read_past(flags.since, flags.until, int(time.time() * SECOND))
-    stored = StoredPast(config.storage.sqlite_file, target.name, ledger_scope(target))
+    stored = open_past(config.storage, target, redactor)
     compared, left_out = comparable(past, stored.ledger, milliseconds(config.storage.retention))
     verifier = Verifier(config, target, stored)
 
@@ -132,7 +132,7 @@ def verify_past(flags: VerifyFlags, *, environ: Mapping[str, str], out: TextIO, 
 def comparable(past: Past, ledger: StoredLedger, retention: int) -> tuple[Past, list[str]]:
     """The whole minutes that can be compared, and what is left out. Raises ExporterError if none can."""
     watermarks = ledger.watermarks
-    assert watermarks is not None  # noqa: S101 - StoredPast refuses a store without
+    assert watermarks is not None  # noqa: S101 - open_past refuses a store without
     settled = watermarks.settled_until
     bounds = (
         (_ceil(watermarks.baseline), "counting began then"),

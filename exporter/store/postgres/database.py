@@ -50,6 +50,13 @@ SELECT set_config('statement_timeout', %s, true), set_config('lock_timeout', %s,
 """
 """``true``: for this transaction only."""
 
+_LONG: Final = """
+SELECT set_config('statement_timeout', '0', true),
+    set_config('idle_in_transaction_session_timeout', '0', true), set_config('lock_timeout', '5s', true),
+    set_config('synchronous_commit', CASE current_setting('synchronous_commit')
+        WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)
+"""
+
 _DEFAULTS: Final[Mapping[str, Any]] = {
     "application_name": "metastudio-tts-exporter",
     "client_encoding": "UTF8",
@@ -66,8 +73,18 @@ _DEFAULTS: Final[Mapping[str, Any]] = {
 class Database:
     """See the module. May be used by several threads; ``size`` is how many connections there are at most."""
 
-    def __init__(self, url: str, password: Callable[[], str | None] = lambda: None, size: int = 4) -> None:
-        """``password`` is asked for at each connection: it may have changed. Raises StoreError."""
+    def __init__(
+        self,
+        url: str,
+        password: Callable[[], str | None] = lambda: None,
+        size: int = 4,
+        *,
+        quiet: bool = False,
+    ) -> None:
+        """``password`` is asked for at each connection: it may have changed. ``quiet``: what fails is raised,
+        and not logged. Raises StoreError.
+        """
+        self._quiet = quiet
         with translated("storage.url"):
             given = conninfo_to_dict(url)
         self.place = _place(url)
@@ -131,6 +148,15 @@ class Database:
             connection.execute(_SETTINGS, _milliseconds(STATEMENT_SECONDS, LOCK_SECONDS, IDLE_SECONDS))
             yield Transaction(connection, watch)
 
+    @contextmanager
+    def long_transaction(self) -> Iterator[Connection]:
+        """For what takes its time, and is done once. Its bounds are the connection's own (keepalives), and
+        five seconds for each lock. What it commits survives a crash of the server. Raises StoreError.
+        """
+        with translated(self.place), self.connection() as connection, connection.transaction():
+            connection.execute(_LONG)
+            yield connection
+
     def execute(self, statement: str, parameters: Mapping[str, Any]) -> list[TupleRow]:
         """One statement that is a transaction by itself. Raises StoreError."""
         with self._watched() as (connection, _):
@@ -183,13 +209,13 @@ class Database:
             self._pause = min(LONGEST_PAUSE, 2 * self._pause or FIRST_PAUSE)
             self.next_try = time.monotonic() + self._pause
             self._problem = error
-        if news:
+        if news and not self._quiet:
             log.error(logger, "the database cannot be used: what was committed is still served", error=error)
 
     def _worked(self) -> None:
         with self._gate:
             was, self._problem, self._pause = self._problem, None, 0.0
-        if was is not None:
+        if was is not None and not self._quiet:
             log.info(logger, "the database can be used again")
 
     def close(self) -> None:

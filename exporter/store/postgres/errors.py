@@ -23,7 +23,7 @@ _OUTSIDE: Final = (
 )
 """SQLSTATEs (their beginnings) of a database that nothing can be asked of now."""
 
-_REMEDIES: Final = {
+REMEDIES: Final = {  # by SQLSTATE: what to do
     "42501": f"grant the exporter's role what docs/high-availability.md lists for the schema {SCHEMA}",
     "25006": "this server is read-only (a standby?): name the primary, or all servers, in storage.url",
     "53100": "no space left on the database's disk: nothing was changed, free some",
@@ -54,8 +54,8 @@ def store_error(place: str, error: psycopg.Error) -> StoreError:
             f"{place}: the tables in schema {SCHEMA} are damaged or were changed from outside ({said}):"
             f" restore a backup, or rename the schema to start new books (an honest reset)"
         )
-    if code in _REMEDIES:
-        said = f"{said}: {_REMEDIES[code]}"
+    if code in REMEDIES:
+        said = f"{said}: {REMEDIES[code]}"
     unreachable = isinstance(error, psycopg.OperationalError) and not code
     kind = StoreUnavailableError if unreachable or code.startswith(_OUTSIDE) else StoreError
     return kind(f"{place}: {said}" + (f" ({code})" if code else ""))

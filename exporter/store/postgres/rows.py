@@ -1,7 +1,6 @@
 """All rows of a PostgreSQL store, for ``store copy``: see ``exporter/store/rows.py``.
 
-No replica may live meanwhile, and none can start: the tables are locked. Nothing bounds how long it takes but
-the connection itself (keepalives), and Ctrl-C.
+No replica may live meanwhile, and none can start: the tables are locked.
 """
 
 from __future__ import annotations
@@ -15,8 +14,8 @@ from exporter.store.postgres import schema
 from exporter.store.postgres.database import Connection, Database
 from exporter.store.postgres.errors import translated
 from exporter.store.postgres.schema import SCHEMA
-from exporter.store.postgres.store import make_tables, stored_version
-from exporter.store.rows import BREAKERS, LABEL_SETS, OWNED, STEP, TABLES, TARGETS, Row
+from exporter.store.postgres.tables import make_or_upgrade, stored_version
+from exporter.store.rows import BREAKERS, LABEL_SETS, OWNED, STEP, TARGETS, Row
 
 _COLUMNS: Final = {
     TARGETS: (
@@ -47,15 +46,7 @@ _TYPES: Final = {
 }
 """Of the columns that are written, for binary COPY."""
 
-_LOCK: Final = (
-    f"LOCK TABLE {', '.join(f'{SCHEMA}.{table}' for table in (*TABLES, 'replicas'))} IN EXCLUSIVE MODE"
-)
-_LIMITS: Final = """
-SELECT set_config('statement_timeout', '0', true),
-    set_config('idle_in_transaction_session_timeout', '0', true), set_config('lock_timeout', '5s', true),
-    set_config('synchronous_commit', CASE current_setting('synchronous_commit')
-        WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)
-"""
+_LOCK: Final = f"{schema.LOCK_TABLES} IN EXCLUSIVE MODE"
 _BOOKS: Final = "version > 0"
 """Other targets were never committed: a start has only taken them."""
 
@@ -93,12 +84,9 @@ def postgres_target(url: str, password: Password) -> Iterator[PostgresRows]:
 @contextmanager
 def _transaction(url: str, password: Password) -> Iterator[PostgresRows]:
     with (
-        closing(Database(url, password, size=1)) as database,
-        translated(database.place),
-        database.connection() as connection,
-        connection.transaction(),
+        closing(Database(url, password, size=1, quiet=True)) as database,
+        database.long_transaction() as connection,
     ):
-        connection.execute(_LIMITS)
         yield PostgresRows(connection, database.place)
 
 
@@ -121,7 +109,7 @@ class PostgresRows:
         return version
 
     def make_tables(self) -> None:
-        make_tables(self._connection, self.place)
+        make_or_upgrade(self._connection, self.place)
 
     def lock(self) -> None:
         """Nobody else writes until the end of the transaction. Raises StoreLockedError for a live replica."""

@@ -78,7 +78,26 @@ HAS_TABLES: Final = (
 )
 """Not by a cast to ``regclass``: a session remembers a name that was not there, for the whole transaction."""
 GET_FORMAT: Final = f"SELECT version FROM {SCHEMA}.format"
-SET_FORMAT: Final = f"UPDATE {SCHEMA}.format SET version = {SCHEMA_VERSION}"
+SET_FORMAT: Final = f"UPDATE {SCHEMA}.format SET version = %s"
+_TABLES: Final = ("targets", "jobs", "totals", "minutes", "label_sets", "breakers", "replicas")
+LOCK_TABLES: Final = f"LOCK TABLE {', '.join(f'{SCHEMA}.{table}' for table in _TABLES)}"
+"""All but ``format``, which every transaction reads first. In an order in which nobody else has them."""
+
+MAY_CREATE: Final = f"""
+SELECT CASE WHEN EXISTS (SELECT FROM pg_namespace WHERE nspname = '{SCHEMA}')
+    THEN (SELECT has_schema_privilege(oid, 'USAGE') AND has_schema_privilege(oid, 'CREATE')
+        FROM pg_namespace WHERE nspname = '{SCHEMA}')
+    ELSE has_database_privilege(current_database(), 'CREATE') END
+"""
+MAY_UPGRADE: Final = f"""
+SELECT bool_and(pg_has_role(tableowner, 'USAGE')) FROM pg_tables WHERE schemaname = '{SCHEMA}'
+"""
+HAS_RIGHTS: Final = f"""
+SELECT bool_and(has_table_privilege(pg_class.oid, needed))
+FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS needed,
+    pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+WHERE nspname = '{SCHEMA}' AND relkind = 'r'
+"""
 
 ADD_TARGET: Final = f"INSERT INTO {SCHEMA}.targets (name) VALUES (%s) ON CONFLICT DO NOTHING"
 LOCK_TARGET: Final = f"""
@@ -109,7 +128,7 @@ held AS (
         history = %(history)s, catching_up = %(catching_up)s, last_complete_poll = %(last_complete_poll)s,
         buckets = %(buckets)s
     WHERE id = %(id)s AND version = %(version)s AND fence = %(fence)s AND holder = %(holder)s
-        AND (SELECT version FROM {SCHEMA}.format) = {SCHEMA_VERSION}
+        AND (SELECT version FROM {SCHEMA}.format) = %(format)s
     RETURNING id
 )"""
 # The holder as well: after a promotion of a standby that had lost the latest takings, fences come again.
@@ -198,6 +217,11 @@ GET_MINUTES: Final = f"""
 SELECT minute, job_type, tts_service_enum, state, jobs FROM {SCHEMA}.minutes
 WHERE target = %s AND minute >= %s
 """
+GET_MINUTES_OF: Final = f"""
+SELECT minute, job_type, tts_service_enum, state, detail, jobs, characters, ids FROM {SCHEMA}.minutes
+WHERE target = %s AND minute >= %s AND minute < %s
+"""
+GET_OPEN_JOBS_OF: Final = GET_OPEN_JOBS.replace("ORDER BY", "AND created >= %s AND created < %s ORDER BY")
 
 GET_BREAKERS: Final = f"SELECT credentials, state FROM {SCHEMA}.breakers"
 PUT_BREAKERS: Final = f"""

@@ -3,8 +3,7 @@
 Each target has a holder, and a *fence*: a number that grows whenever somebody takes the target. ``load``
 takes it, unless another live replica holds it; ``commit`` writes in one transaction with the check that the
 fence is still the one of the load. So a process that was paused or cut off cannot write after another one
-went on, and a commit that was given up cannot come after the next load. Equal labels become one object
-(``intern``).
+went on, and a commit that was given up cannot come after the next load.
 """
 
 from __future__ import annotations
@@ -12,28 +11,19 @@ from __future__ import annotations
 import secrets
 import socket
 from collections.abc import Callable, Collection
-from sys import intern
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
-from exporter.errors import (
-    ScopeChangedError,
-    StoreConflictError,
-    StoreCorruptError,
-    StoreError,
-    StoreLockedError,
-    StoreVersionError,
-)
-from exporter.ledger import OPEN_STATES, Job, StoredLedger, Watermarks
+from exporter.errors import StoreConflictError, StoreCorruptError, StoreLockedError
+from exporter.ledger import StoredLedger, Watermarks
 from exporter.store.base import Commit
 from exporter.store.leases import LeaseTable
 from exporter.store.postgres import schema
-from exporter.store.postgres.database import Connection, Database, Transaction
+from exporter.store.postgres.database import Database, Transaction
+from exporter.store.postgres.reading import check_scope, find_target, read_ledger
+from exporter.store.postgres.tables import check_version, make_tables
 from exporter.units import MINUTE
-
-STEP: Final = 10_000
-"""Jobs that are read at a time."""
 
 _Row = tuple[Any, ...]
 _Held = tuple[int, int]
@@ -54,8 +44,7 @@ class PostgresStore:
         self._breakers: dict[str, str] = {}
         """Those that this process has read or written last."""
         try:
-            with self.database.transaction() as transaction:
-                make_tables(transaction.connection, self.place)
+            make_tables(self.database)
         except BaseException:
             self.close()
             raise
@@ -65,24 +54,22 @@ class PostgresStore:
     def load(self, target: str, scope: str, now: int, keep: int) -> StoredLedger:
         """Takes the target. Raises StoreLockedError while another live replica holds it."""
         with self.database.transaction() as transaction:
-            check_version(transaction.connection, self.place)
+            check_version(transaction, self.place)
             held, by_others = self.take(transaction, target, scope)
         self.held[target] = held
         # Without locks, however long it takes: when somebody else takes the target, commits are refused.
         with self.database.transaction(snapshot=True) as transaction:
-            stored = self._read(transaction, held[0], target, now, keep)
+            stored = read_ledger(transaction, self.place, held[0], target, now, keep)
         return msgspec.structs.replace(stored, by_others=by_others)
 
     def view(self, target: str, scope: str, now: int, keep: int) -> StoredLedger:
         """What is kept of a target that another process may hold, without the jobs that are not open."""
         with self.database.transaction(snapshot=True) as transaction:
-            check_version(transaction.connection, self.place)
-            found = transaction.execute(schema.FIND_TARGET, (target,)).fetchone()
-            if found is None:
+            check_version(transaction, self.place)
+            key = find_target(transaction, self.place, target, scope)
+            if key is None:
                 return StoredLedger()
-            key, stored_scope = found
-            self._check_scope(target, stored_scope, scope)
-            return self._read(transaction, key, target, now, keep, only_open=True)
+            return read_ledger(transaction, self.place, key, target, now, keep, only_open=True)
 
     def take(self, transaction: Transaction, target: str, scope: str) -> tuple[_Held, int]:
         """What is held from now on, and how many commits others made since this process held it last."""
@@ -96,58 +83,13 @@ class PostgresStore:
         if alive and holder != self.replica:
             raise StoreLockedError(f"{self.place}: target {target!r} is held by replica {holder}")
         if version:
-            self._check_scope(target, stored_scope, scope)
+            check_scope(self.place, target, stored_scope, scope)
         # Whoever took it next after this process saw all that it had committed. Had it been taken once more,
         # that is not known any more.
         former = self.held.get(target)
         by_others = version - taken_at if former == (key, fence - 1) else 0
         transaction.execute(schema.TAKE_TARGET, (self.replica, key))
         return (key, fence + 1), by_others
-
-    def _check_scope(self, target: str, stored: str, scope: str) -> None:
-        if stored != scope:
-            raise ScopeChangedError(
-                f"{self.place}: target {target!r} was counted for {stored} and is now configured"
-                f" for {scope}: use a new target name, so that different things are not added up"
-            )
-
-    def _read(
-        self, transaction: Transaction, key: int, target: str, now: int, keep: int, *, only_open: bool = False
-    ) -> StoredLedger:
-        row = transaction.execute(schema.GET_TARGET, (key,)).fetchone()
-        if row is None:
-            raise StoreConflictError(f"{self.place}: target {target!r} was removed at the same time")
-        project_id, version, *stamps, catching_up, last_complete_poll, buckets = row
-        watermarks = None if None in stamps else Watermarks(*(*stamps, catching_up or 0))
-        jobs = _jobs(transaction, key, only_open=only_open)
-        oldest = next(iter(jobs.values())).created if jobs else now
-        since = (min(now, oldest, now if watermarks is None else watermarks.settled_until) - keep) // MINUTE
-        try:
-            bounds = msgspec.json.decode(buckets, type=dict[str, tuple[int, ...]])
-        except (msgspec.MsgspecError, ValueError):
-            raise StoreCorruptError(
-                f"{self.place}: the stored books of target {target!r} were changed from outside: restore a"
-                " backup, or use a new target name"
-            ) from None
-        return StoredLedger(
-            version=version,
-            project_id=project_id,
-            watermarks=watermarks,
-            jobs=jobs,
-            totals={
-                (intern(name), intern(job_type), intern(service), intern(detail)): value
-                for name, job_type, service, detail, value in transaction.execute(schema.GET_TOTALS, (key,))
-            },
-            label_sets=tuple(transaction.execute(schema.GET_LABEL_SETS, (key,))),
-            minutes=tuple(
-                (minute, intern(job_type), intern(service), intern(state), number)
-                for minute, job_type, service, state, number in transaction.execute(
-                    schema.GET_MINUTES, (key, since)
-                )
-            ),
-            last_complete_poll=last_complete_poll,
-            buckets=bounds,
-        )
 
     def commit(self, target: str, scope: str, commit: Commit) -> None:
         held = self.held.get(target)
@@ -160,12 +102,21 @@ class PostgresStore:
                 held, _ = self.take(transaction, target, scope)
             self.held[target] = held
         statement, parameters = _statement(commit, scope, held, self.replica)
-        if self.database.execute(statement, parameters)[0][0] != 1:
-            with self.database.transaction() as transaction:
-                check_version(transaction.connection, self.place)
-            raise StoreConflictError(
-                f"{self.place}: somebody else committed to the books of target {target!r}, or took it over"
-            )
+        try:
+            if self.database.execute(statement, parameters)[0][0] == 1:
+                return
+        except StoreCorruptError:  # a newer version has other tables
+            self._check_version()
+            raise
+        self._check_version()
+        raise StoreConflictError(
+            f"{self.place}: somebody else committed to the books of target {target!r}, or took it over"
+        )
+
+    def _check_version(self) -> None:
+        """Raises StoreVersionError when another replica, of a newer version, has upgraded the tables."""
+        with self.database.transaction() as transaction:
+            check_version(transaction, self.place)
 
     # --- breakers ---------------------------------------------------------------------------------------
 
@@ -189,11 +140,12 @@ class PostgresStore:
         """Live for so many seconds more, with these targets that it can poll."""
         given = {"replica": self.replica, "seconds": seconds, "targets": sorted(targets)}
         with self.database.transaction() as transaction:
-            check_version(transaction.connection, self.place)
+            check_version(transaction, self.place)
+            # Targets before replicas, as everywhere: an upgrade locks the tables in this order.
+            holders = transaction.execute(schema.GET_HOLDERS).fetchall()
             transaction.execute(schema.RENEW, given)
             transaction.execute(schema.FORGET_REPLICAS)
             replicas = transaction.execute(schema.GET_REPLICAS).fetchall()
-            holders = transaction.execute(schema.GET_HOLDERS).fetchall()
         return LeaseTable(
             {replica: frozenset(able) for replica, able in replicas},
             {name: holder for name, holder, _ in holders if holder},
@@ -248,61 +200,9 @@ def _statement(commit: Commit, scope: str, held: _Held, replica: str) -> tuple[s
         "holder": replica,
         "scope": scope,
         "version": commit.version,
+        "format": schema.SCHEMA_VERSION,
         "project_id": commit.project_id,
         "last_complete_poll": commit.last_complete_poll,
         "buckets": msgspec.json.encode(commit.buckets).decode(),
         "first_minute": first_minute,
     }
-
-
-def _jobs(transaction: Transaction, key: int, *, only_open: bool) -> dict[str, Job]:
-    """All remembered jobs, or those that are open, in order of creation."""
-    query, parameters = schema.GET_JOBS, list[Any]([key])
-    if only_open:
-        query, parameters = schema.GET_OPEN_JOBS, [key, list(OPEN_STATES)]
-    return {
-        job_id.decode(): Job(created, intern(state), intern(job_type), intern(service), *numbers)
-        for step in transaction.stream(query, parameters, STEP)
-        for job_id, created, state, job_type, service, *numbers in step
-    }
-
-
-def make_tables(connection: Connection, place: str) -> None:
-    """Or bring them up to date. Processes that start at the same time do so one after the other."""
-    encoding = connection.info.parameter_status("server_encoding")
-    if encoding != "UTF8":
-        raise StoreError(f"{place}: the database has the encoding {encoding}: make one with UTF8")
-    if stored_version(connection, place) == schema.SCHEMA_VERSION:
-        return
-    connection.execute("SELECT pg_advisory_xact_lock(%s)", (schema.LOCK,))
-    version = stored_version(connection, place)
-    if version == 0:
-        if not connection.execute(schema.HAS_SCHEMA).fetchone()[0]:  # type: ignore[index]
-            connection.execute(f"CREATE SCHEMA {schema.SCHEMA}")
-        connection.execute(schema.CREATE)
-        return
-    for former in range(version, schema.SCHEMA_VERSION):
-        connection.execute(schema.UPGRADES[former])
-    if version != schema.SCHEMA_VERSION:
-        connection.execute(schema.SET_FORMAT)
-
-
-def stored_version(connection: Connection, place: str) -> int:
-    """Of the tables; 0 where there are none. Raises StoreError."""
-    if not connection.execute(schema.HAS_TABLES).fetchone()[0]:  # type: ignore[index]
-        return 0
-    return check_version(connection, place)
-
-
-def check_version(connection: Connection, place: str) -> int:
-    """Raises StoreVersionError when the tables are those of a newer version."""
-    row = connection.execute(schema.GET_FORMAT).fetchone()
-    version = int(row[0]) if row else 0
-    if version < 1:
-        raise StoreCorruptError(f"{place}: the tables in schema {schema.SCHEMA} were changed from outside")
-    if version > schema.SCHEMA_VERSION:
-        raise StoreVersionError(
-            f"{place}: written by a newer version of this exporter (store version {version}, this one knows"
-            f" {schema.SCHEMA_VERSION}): upgrade the exporter, or choose another storage.url"
-        )
-    return version

@@ -14,7 +14,7 @@ from exporter.commands.backfill.output import OutputFormat, write_samples
 from exporter.commands.backfill.spool import Spool
 from exporter.commands.past import Past, PastJobs
 from exporter.config import Config, FailMsgClass
-from exporter.store import StoredPast
+from exporter.store import SqlitePast
 from exporter.store.sqlite import SqliteStore
 from testkit.world import MINUTE, SECOND, TARGET
 from tests.fake_api import PollerHarness
@@ -112,7 +112,7 @@ class WithPast:
         """What the command would write."""
         past = Past(self.since, self.baseline if until is None else until)
         spool = Spool(self.folder / "spool", "test", past)
-        stored = StoredPast(self.folder / "books.db", "t", SCOPE)
+        stored = SqlitePast(self.folder / "books.db", "t", SCOPE)
         reader = BackfillReader(CONFIG, TARGET, stored, spool, past)
 
         async def read() -> None:

@@ -22,7 +22,7 @@ from exporter.errors import ExporterError, StoreError
 from exporter.ledger import id_number, totals
 from exporter.ledger.changes import Changes
 from exporter.ledger.totals import TotalKey
-from exporter.store import StoredPast
+from exporter.store import SqlitePast
 from exporter.store.base import Commit
 from exporter.store.sqlite import SqliteStore
 from testkit.world import MINUTE, SECOND, TARGET
@@ -58,7 +58,7 @@ def verify(
     more_totals: Mapping[TotalKey, int] = MappingProxyType({}),
 ) -> Verifier:
     """``more_totals``: what the store says in addition."""
-    stored = StoredPast(path, "t", SCOPE)
+    stored = SqlitePast(path, "t", SCOPE)
     stored.ledger.totals.update(more_totals)
     past, _ = comparable(Past(0, harness.clock.ms), stored.ledger, harness.retention)
     verifier = Verifier(config, TARGET, stored)
@@ -186,7 +186,7 @@ def test_an_outage_says_how_far_it_came(harness: PollerHarness, tmp_path: Path) 
 
 def test_what_cannot_be_compared_is_said(harness: PollerHarness, tmp_path: Path) -> None:
     """Before counting began, and what is not settled yet."""
-    stored = StoredPast(tmp_path / "books.db", "t", SCOPE)
+    stored = SqlitePast(tmp_path / "books.db", "t", SCOPE)
     now = harness.clock.ms
     watermarks = stored.ledger.watermarks
     assert watermarks is not None
@@ -211,13 +211,13 @@ def test_a_store_of_something_else_is_refused(
 ) -> None:
     """Its counts would be compared with other jobs."""
     with pytest.raises(StoreError, match=says):
-        StoredPast(tmp_path / "books.db", name, scope)
+        SqlitePast(tmp_path / "books.db", name, scope)
 
 
 def test_without_a_store_nothing_was_counted(tmp_path: Path) -> None:
     """And none is made."""
     with pytest.raises(StoreError, match="there is no store"):
-        StoredPast(tmp_path / "books.db", "t", SCOPE)
+        SqlitePast(tmp_path / "books.db", "t", SCOPE)
     assert list(tmp_path.iterdir()) == []
 
 

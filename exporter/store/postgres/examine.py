@@ -1,0 +1,52 @@
+"""Finds what would keep a start from using a PostgreSQL database, and changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+
+from exporter.errors import StoreError
+from exporter.ledger import StoredLedger
+from exporter.store.postgres import schema
+from exporter.store.postgres.database import Database, Transaction
+from exporter.store.postgres.errors import REMEDIES
+from exporter.store.postgres.reading import find_target, read_ledger
+from exporter.store.postgres.tables import check_encoding, stored_version
+
+
+def examine(
+    url: str, password: Callable[[], str | None], scopes: Mapping[str, str], now: int, keep: int
+) -> Iterator[tuple[str, StoredLedger]]:
+    """Yields each target's ledger, as far as there is one, without the jobs that are final.
+
+    Raises StoreError: StoreUnavailableError where the database cannot be reached from here.
+    """
+    with (
+        closing(Database(url, password, size=1, quiet=True)) as database,
+        database.transaction(snapshot=True) as transaction,
+    ):
+        place = database.place
+        check_encoding(transaction.connection, place)
+        version = stored_version(transaction, place)
+        if missing := _missing_rights(transaction, version):
+            raise StoreError(f"{place}: the role may not {missing}: {REMEDIES['42501']}")
+        if version != schema.SCHEMA_VERSION:
+            return  # a start makes the tables, or brings them up to date, before it reads anything
+        for target, scope in scopes.items():
+            if (key := find_target(transaction, place, target, scope)) is not None:
+                yield (
+                    target,
+                    read_ledger(transaction, place, key, target, now, keep, only_open=True),
+                )
+
+
+def _missing_rights(transaction: Transaction, version: int) -> str | None:
+    """What the role cannot do and must, if anything."""
+    if version == 0:
+        query, missing = schema.MAY_CREATE, "make the tables"
+    elif version < schema.SCHEMA_VERSION:
+        query, missing = schema.MAY_UPGRADE, "bring the tables up to date, as their owner may"
+    else:
+        query, missing = schema.HAS_RIGHTS, "read and write every table"
+    row = transaction.execute(query).fetchone()
+    return None if row and row[0] else missing

@@ -1,0 +1,59 @@
+"""Reads what a SQLite store says of the past, beside an exporter that may be writing to it.
+
+Knows how a file is read without disturbing its owner: each read is one short transaction on a connection that
+cannot write, so that no log grows for it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from exporter.errors import NoStoreError, StoreError
+from exporter.store import checksums, schema
+from exporter.store.files import resolved
+from exporter.store.past import CountedPast
+from exporter.store.reading import load_minutes, load_open_jobs, load_target, stored_version
+from exporter.store.sqlite_errors import reading
+from exporter.units import MINUTE
+
+
+class SqlitePast:
+    """See ``past.StoredPast``. Raises StoreError: missing, damaged, newer, or counted for something else."""
+
+    def __init__(self, path: Path, target: str, scope: str) -> None:
+        self._path = path = resolved(path)
+        if not path.exists():
+            raise NoStoreError(
+                f"{path}: there is no store: nothing was counted with this configuration on this machine"
+            )
+        with reading_beside(path) as db:
+            version = stored_version(db, path)
+            if version != schema.SCHEMA_VERSION:
+                raise StoreError(
+                    f"{path}: written by a former version of this exporter, or empty: start the exporter once"
+                )
+            found = load_target(db, path, target, scope, 0, 0)
+        if found is None or found[1].watermarks is None:
+            raise StoreError(f"{path}: nothing was counted for target {target!r} yet")
+        self._key, self.ledger = found
+
+    def read(self, since: int, until: int) -> CountedPast:
+        """What is counted now of jobs created from ``since`` to before ``until``: whole minutes, in ms."""
+        with reading_beside(self._path) as db:
+            db.execute("BEGIN")
+            minutes = load_minutes(db, self._key, since // MINUTE, until // MINUTE)
+            return CountedPast(minutes, load_open_jobs(db, self._key, since, until))
+
+
+@contextmanager
+def reading_beside(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection that cannot write, beside an exporter that may. Raises StoreError."""
+    # Without a log nobody has it open: no files are made beside it, which the exporter might not own.
+    logged = path.with_name(path.name + "-wal").exists()
+    address = f"{path.as_uri()}?{'mode=ro' if logged else 'immutable=1'}"
+    with reading(path), closing(sqlite3.connect(address, uri=True, isolation_level=None)) as db:
+        checksums.register(db)
+        yield db
