@@ -36,6 +36,8 @@ STATEMENT_SECONDS: Final = 10.0
 """How long the server may work on one statement."""
 LOCK_SECONDS: Final = 5.0
 """How long a statement may wait for a lock of another session."""
+UPGRADE_SECONDS: Final = 600.0
+"""How long a start waits for another one that upgrades the tables."""
 IDLE_SECONDS: Final = 5.0
 """How long a transaction may be idle: the server ends that of a stopped process, and frees its locks."""
 ANSWER_SECONDS: Final = 15.0
@@ -52,7 +54,7 @@ SELECT set_config('statement_timeout', %s, true), set_config('lock_timeout', %s,
 
 _LONG: Final = """
 SELECT set_config('statement_timeout', '0', true),
-    set_config('idle_in_transaction_session_timeout', '0', true), set_config('lock_timeout', '5s', true),
+    set_config('idle_in_transaction_session_timeout', '0', true), set_config('lock_timeout', %s, true),
     set_config('synchronous_commit', CASE current_setting('synchronous_commit')
         WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)
 """
@@ -149,12 +151,17 @@ class Database:
             yield Transaction(connection, watch)
 
     @contextmanager
-    def long_transaction(self) -> Iterator[Connection]:
-        """For what takes its time, and is done once. Its bounds are the connection's own (keepalives), and
-        five seconds for each lock. What it commits survives a crash of the server. Raises StoreError.
+    def long_transaction(self, lock: int | None = None) -> Iterator[Connection]:
+        """For what takes its time, and is done once: its bounds are the connection's own (keepalives), and
+        that of each wait for a lock. What it commits survives a crash of the server. Raises StoreError.
+
+        ``lock``: with this advisory lock, for which it waits as long as ``UPGRADE_SECONDS``.
         """
         with translated(self.place), self.connection() as connection, connection.transaction():
-            connection.execute(_LONG)
+            connection.execute(_LONG, _milliseconds(UPGRADE_SECONDS))
+            if lock is not None:
+                connection.execute("SELECT pg_advisory_xact_lock(%s)", (lock,))
+            connection.execute(_LONG, _milliseconds(LOCK_SECONDS))
             yield connection
 
     def execute(self, statement: str, parameters: Mapping[str, Any]) -> list[TupleRow]:

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from exporter.errors import StoreCorruptError, StoreError, StoreVersionError
 from exporter.store.postgres import schema
 from exporter.store.postgres.database import Connection, Database, Transaction
-
-OTHERS_SECONDS: Final = 600
-"""How long a start waits for another one that upgrades the tables."""
 
 
 def make_tables(database: Database) -> None:
@@ -19,10 +14,7 @@ def make_tables(database: Database) -> None:
     with database.transaction() as transaction:
         if stored_version(transaction, database.place) == schema.SCHEMA_VERSION:
             return
-    with database.long_transaction() as connection:
-        connection.execute(f"SET LOCAL lock_timeout = '{OTHERS_SECONDS}s'")
-        connection.execute("SELECT pg_advisory_xact_lock(%s)", (schema.LOCK,))
-        connection.execute("SET LOCAL lock_timeout = '5s'")
+    with database.long_transaction(schema.LOCK) as connection:
         make_or_upgrade(connection, database.place)
 
 
