@@ -8,7 +8,7 @@ from typing import Final
 from grafana.frame import Section, dashboard
 from grafana.overview import COUNTED, counting_lag
 from grafana.panels import GREEN, ORANGE, RED, YELLOW, Panel, lines, number, prop, query, rows, words
-from grafana.queries import RANGE, quantile, share, total, value
+from grafana.queries import LAST_COMMIT, RANGE, quantile, selector, share, total, value
 
 REQUESTS: Final = "metastudio_api_requests_total"
 ERRORS: Final = "metastudio_api_errors_total"
@@ -27,6 +27,7 @@ FOLDED: Final = "metastudio_exporter_label_sets_folded_total"
 DISAGREE: Final = "metastudio_exporter_clocks_disagree"
 DROPPED: Final = "metastudio_exporter_log_lines_dropped_total"
 BUILD: Final = "metastudio_exporter_build_info"
+LEASE: Final = "metastudio_exporter_lease_held"
 PER_SECOND: Final = "reqps"
 QUANTILES: Final = ((0.5, "median", GREEN), (0.95, "p95", ORANGE), (0.99, "p99", RED))
 
@@ -315,6 +316,7 @@ def log_lines_dropped() -> Panel:
 def process() -> list[Panel]:
     cpu = "rate(process_cpu_seconds_total[$__rate_interval])"
     targets = "max by (target, region, project_id, api_endpoint) (metastudio_exporter_target_info"
+    newest = f"max by (target) ({selector(LAST_COMMIT)})"
     loaded = ours("metastudio_exporter_config_last_reload_successful")
     accepted = "Whether the last start or reload of the configuration succeeded on every replica."
     return [
@@ -349,6 +351,28 @@ def process() -> list[Panel]:
                 "revision": "Revision",
                 "pythonversion": "Python",
             },
+        ),
+        lines(
+            "Targets polled",
+            "By replica: each target is polled by one of them, and another one goes on when it is gone. "
+            "Where there are fewer than usual, nobody polled the rest.",
+            [query(f"sum by (instance) ({selector(LEASE)})", "{{instance}}")],
+            unit="short",
+            size=(12, 7),
+            stacked=True,
+        ),
+        lines(
+            "Books behind",
+            "How much older what a replica shows is than what another one shows, at most. Usual are some "
+            "seconds; one that cannot read the database stands still.",
+            [
+                query(
+                    f"max by (instance) ({newest} - on (target) group_right () {selector(LAST_COMMIT)})",
+                    "{{instance}}",
+                )
+            ],
+            unit="s",
+            size=(12, 7),
         ),
     ]
 

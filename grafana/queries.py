@@ -1,7 +1,8 @@
 """PromQL that follows the table of metrics: selectors by the dashboards' variables, sums by metrics' scopes.
 
 Every replica publishes the same books, so of these the greatest value of each label set is taken before
-anything is summed; what a process counts for itself is summed right away. Knows nothing of panels.
+anything is summed; what a process counts for itself is summed right away. A replica whose books stand still,
+or stood still when a range began, is left out: ``behind``, ``unsteady``. Knows nothing of panels.
 
 Prometheus keeps a histogram as series with the suffixes ``_bucket``, ``_sum`` and ``_count``, or, where its
 scrape configuration says ``convert_classic_histograms_to_nhcb``, as one series of native histograms without a
@@ -17,6 +18,7 @@ from exporter.exposition.catalog import METRICS
 
 RATE: Final = "$__rate_interval"
 RANGE: Final = "$__range"
+LAST_COMMIT: Final = "metastudio_exporter_last_commit_timestamp_seconds"
 VARIABLES: Final = ("target", "job_type", "tts_service_enum")
 """Labels that every dashboard filters by, where a metric has them."""
 
@@ -56,10 +58,31 @@ def total(
 
     found = each(suffix)
     if suffix in _OF_NATIVE:
-        found = f"{found} or {_OF_NATIVE[suffix]}({each('')})"
-    if metric.scope == "store":
+        found = f"({found} or {_OF_NATIVE[suffix]}({each('')}))"
+    if metric.scope == "books":
+        found = f"{found} {unsteady(window, past) if per else behind()}"
         found = once(name, found, (*metric.labels, "le") if suffix == "_bucket" else metric.labels)
     return f"sum by ({', '.join(by)}) ({found})" if by else f"sum({found})"
+
+
+def behind() -> str:
+    """Without the replicas that do not show what was committed last."""
+    last = selector(LAST_COMMIT)
+    return _without(f"{last} < on (target) group_left () max by (target) ({last})")
+
+
+def unsteady(window: str, past: str = "") -> str:
+    """Without the replicas but the one whose books moved by most nearly as long as the window lasts.
+
+    The others stood still, or did when it began, so that it has what came before as well; or began later.
+    """
+    off = f"abs(rate({selector(LAST_COMMIT)}[{window}]{past}) - 1)"
+    return _without(f"{off} > on (target) group_left () min by (target) ({off})")
+
+
+def _without(replicas: str) -> str:
+    """Prometheus that was there before ``LAST_COMMIT`` was has none of these."""
+    return f"unless on (job, instance, target) ({replicas})"
 
 
 def once(name: str, each: str, labels: tuple[str, ...] | None = None) -> str:
@@ -68,8 +91,9 @@ def once(name: str, each: str, labels: tuple[str, ...] | None = None) -> str:
 
 
 def value(name: str, match: Mapping[str, str] | None = None) -> str:
-    """A gauge of the books, once."""
-    return once(name, selector(name, match))
+    """A gauge, once: of the books as they are now, or of the process that polls."""
+    found = selector(name, match)
+    return once(name, f"{found} {behind()}" if _METRICS[name].scope == "books" else found)
 
 
 def distribution(name: str, per: str) -> tuple[str, str]:
@@ -79,8 +103,8 @@ def distribution(name: str, per: str) -> tuple[str, str]:
     """
     metric = _METRICS[name]
     native = f"{per}({selector(name)}[{RATE}])"
-    if metric.scope == "store":
-        native = f"avg by ({', '.join(metric.labels)}) ({native})"
+    if metric.scope == "books":
+        native = f"avg by ({', '.join(metric.labels)}) ({native} {unsteady(RATE)})"
     return total(name, ("le",), per=per, suffix="_bucket"), f"sum({native})"
 
 

@@ -97,7 +97,13 @@ class ApiTarget:
         self._rejected = False
         self._denied = False
         self._expiry: float | None = None
+        self._polling = True
         self._view: ApiView | None = None
+
+    def polling(self, polling: bool) -> None:
+        """Does this process poll the target? Otherwise what is so at present is another one's to say."""
+        self._polling = polling
+        self._view = None
 
     def request(self, operation: str, code: str, seconds: float) -> None:
         if operation not in self._durations:
@@ -166,10 +172,10 @@ class ApiTarget:
                     for name, counts in self._durations.items()
                 },
                 throttle_wait=self._throttle_wait,
-                rate_limit=self._rate_limit,
-                credentials_rejected=self._rejected,
-                access_denied=self._denied,
-                credentials_expiry=self._expiry,
+                rate_limit=self._rate_limit if self._polling else None,
+                credentials_rejected=self._rejected and self._polling,
+                access_denied=self._denied and self._polling,
+                credentials_expiry=self._expiry if self._polling else None,
                 recent_failures=tuple(reversed(self._failures)),
             )
         return self._view

@@ -33,8 +33,9 @@ class Metric(Generic[S]):
     help: str
     labels: tuple[str, ...]
     samples: Callable[[S], Samples]
-    scope: Literal["store", "process"] = "store"
-    """``store``: the same on every replica; ``process``: each replica's own."""
+    scope: Literal["books", "process"] = "books"
+    """``books``: the same on every replica; ``process``: each replica's own. Gauges of a target
+    with this scope are known to the replica that polls it."""
     exemplars: Callable[[S], SampleExemplars] = no_exemplars
     """A counter's. (A histogram's come with its samples.) Shown in OpenMetrics only."""
     per_unit: int = 1
@@ -193,6 +194,7 @@ API_METRICS: Final[tuple[Metric[ApiView], ...]] = (
         "The rate limit in force.",
         ("target",),
         lambda api: samples.one(api.target, api.rate_limit),
+        "process",
     ),
     Metric(
         "metastudio_api_credentials_rejected",
@@ -200,6 +202,7 @@ API_METRICS: Final[tuple[Metric[ApiView], ...]] = (
         "1 while the API refuses the credentials.",
         ("target",),
         lambda api: samples.one(api.target, float(api.credentials_rejected)),
+        "process",
     ),
     Metric(
         "metastudio_api_access_denied",
@@ -207,6 +210,7 @@ API_METRICS: Final[tuple[Metric[ApiView], ...]] = (
         "1 while the API knows the credentials and does not allow them what this target asks for (HTTP 403).",
         ("target",),
         lambda api: samples.one(api.target, float(api.access_denied)),
+        "process",
     ),
     Metric(
         "metastudio_api_credentials_expiry_timestamp_seconds",
@@ -214,6 +218,7 @@ API_METRICS: Final[tuple[Metric[ApiView], ...]] = (
         "When the token or the temporary keys end; absent for permanent keys.",
         ("target",),
         lambda api: samples.one(api.target, api.credentials_expiry),
+        "process",
     ),
 )
 
@@ -224,6 +229,7 @@ POLL_METRICS: Final[tuple[Metric[TargetView], ...]] = (
         "1 if the last poll got at least one valid list answer, 0 otherwise and before the first.",
         ("target",),
         lambda view: samples.one(view.target, float(view.last_poll.up)),
+        scope="process",
     ),
     Metric(
         "metastudio_exporter_lease_held",
@@ -257,6 +263,14 @@ POLL_METRICS: Final[tuple[Metric[TargetView], ...]] = (
         per_unit=SECOND,
     ),
     Metric(
+        "metastudio_exporter_last_commit_timestamp_seconds",
+        "gauge",
+        "When what is shown was committed, on the API's clock. Of several replicas the latest is right.",
+        ("target",),
+        lambda view: samples.one(view.target, view.plain(totals.AS_OF_MS) or None),
+        per_unit=SECOND,
+    ),
+    Metric(
         "metastudio_exporter_record_anomalies_total",
         "counter",
         "Records that are not as documented, once per record and anomaly where it can be told apart.",
@@ -277,6 +291,7 @@ POLL_METRICS: Final[tuple[Metric[TargetView], ...]] = (
         "Clock of the API minus ours.",
         ("target",),
         lambda view: samples.one(view.target, view.last_poll.clock_skew_ms),
+        scope="process",
         per_unit=SECOND,
     ),
     Metric(
@@ -286,6 +301,7 @@ POLL_METRICS: Final[tuple[Metric[TargetView], ...]] = (
         " of the API's.",
         ("target",),
         samples.clocks_disagree,
+        scope="process",
     ),
     Metric(
         "metastudio_exporter_label_sets_folded_total",

@@ -22,6 +22,7 @@ from exporter.ledger.ledger import Ledger
 from exporter.ledger.record import LABEL_SET, LabelSet, SeriesLabels
 from exporter.ledger.totals import (
     ANOMALIES,
+    AS_OF_MS,
     CREATED,
     DURATION_LOWER,
     DURATION_UPPER,
@@ -173,14 +174,14 @@ def take_snapshot(
 ) -> TargetView:
     """``before`` with everything that is counted now. Nothing in the ledger may be uncommitted (R10).
 
-    ``now`` is on the API's clock, as far as it is known.
+    ``now`` is on the API's clock; where it is not known, or somebody else commits, that of the last commit.
     """
     totals, settings, exemplars = ledger.totals.grouped(), ledger.settings, ledger.exemplars
     text_length, duration_upper, duration_lower, poll_duration = (
         totals.pop(name, {}) for name in (TEXT_LENGTH, DURATION_UPPER, DURATION_LOWER, POLL_DURATION)
     )
     if now is None and ledger.started:
-        now = ledger.watermarks.settled_until + settings.overlap
+        now = max(ledger.watermarks.settled_until + settings.overlap, ledger.totals.plain(AS_OF_MS))
     return replace(
         before,
         project_id=project_id,

@@ -58,6 +58,8 @@ SKIPPED_MS: Final = "skipped_ms"
 FOLDED: Final = "folded"
 POLLS: Final = "polls"
 POLL_DURATION: Final = "poll_duration"
+AS_OF_MS: Final = "as_of_ms"
+"""When the last commit was made, on the API's clock: tells what is newer of what several replicas show."""
 
 POLL_BUCKETS: Final = (100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 120_000)
 """Of ``POLL_DURATION``, in milliseconds."""
@@ -110,6 +112,11 @@ class Totals:
         """A poll ended."""
         self.add_plain(POLLS, outcome)
         self.observe(POLL_DURATION, ("", ""), POLL_BUCKETS, milliseconds)
+
+    def reach(self, name: str, value: int) -> None:
+        """Bring a total without labels to at least ``value``."""
+        if (missing := value - self.plain(name)) > 0:
+            self.add_plain(name, amount=missing)
 
     def drop(self, name: str) -> None:
         """Start the histogram ``name`` anew: its buckets were configured differently."""

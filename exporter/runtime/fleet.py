@@ -88,7 +88,7 @@ class Fleet:
             client = new_client(settings, network, resources)
             self.targets[name] = Target(config, settings, resources, repositories[name], client)
             if not self._polls(name):
-                self.targets[name].leave_budget()
+                self.targets[name].end_polling()
         self._divide()
         views = [repository.snapshot(None) for repository in repositories.values()]
         self._publisher.exchange(list(self.targets), views)
@@ -220,14 +220,14 @@ class Fleet:
         """Nothing in here waits or fails, so that each scrape sees either the old targets or the new ones."""
         views = [self._first_view(name, opened) for name, opened in repositories.items()]
         for name in change.stopped:
-            self.targets.pop(name).leave_budget()
+            self.targets.pop(name).end_polling()
             if name not in repositories:
                 self._resources.api.remove(name)
         for settings in change.opened:
             name = settings.name
             self.targets[name] = Target(config, settings, self._resources, repositories[name], clients[name])
             if not self._polls(name):
-                self.targets[name].leave_budget()
+                self.targets[name].end_polling()
         names = [target.name for target in config.targets]
         self._publisher.exchange(names, views)
         self.config = config
@@ -266,6 +266,7 @@ class Fleet:
             for name, first_poll in first_polls.items():
                 if not self._polls(name):
                     continue
+                self.targets[name].begin_polling()
                 polling = self.targets[name].poller.run(first_poll)
                 self._polling[name] = self._tasks.create_task(polling, name=f"poller of {name}")
 
@@ -362,7 +363,7 @@ class Fleet:
         for name in (names & self.targets.keys()) - replica.held:  # it may have been taken again meanwhile
             target, view = self.targets[name], self._publisher.view(name)
             target.repository.drop()
-            target.leave_budget()
+            target.end_polling()
             if view is not None:
                 self._publisher.publish(msgspec.structs.replace(view, lease_held=False, last_poll=LastPoll()))
 

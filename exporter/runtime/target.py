@@ -64,6 +64,7 @@ class Target:
         self.client = client
         key = credentials_key(settings.auth, resources.environ)
         self._budget = resources.budgets.setdefault(key, Budget())
+        self._api = resources.api.target(settings.name)
         trust_count = {"auto": None, "true": True, "false": False}[settings.trust_count]
         self.poller = Poller(
             settings.name,
@@ -79,9 +80,14 @@ class Target:
             sleep=asyncio.sleep,
         )
 
-    def leave_budget(self) -> None:
+    def begin_polling(self) -> None:
+        """It is for this process to poll it."""
+        self._api.polling(True)
+
+    def end_polling(self) -> None:
         """It polls no longer: other targets may have its share of the requests."""
         self._budget.leave(self.settings.name)
+        self._api.polling(False)
 
 
 async def read_shared_network(targets: Iterable[TargetConfig], resources: SharedResources) -> Network:

@@ -207,6 +207,8 @@ class LedgerRepository:
     async def commit(self, now: int | None) -> None:
         """Write everything since the last commit, in one step. On an error the ledger is dropped."""
         ledger = self.ledger
+        if now is not None:
+            ledger.totals.reach(totals.AS_OF_MS, now)
         if now is None:  # the API's clock is not known: nothing is dropped by ours, which may be wrong (R3)
             now = ledger.watermarks.settled_until if ledger.started else 0
         try:

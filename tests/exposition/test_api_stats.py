@@ -31,3 +31,24 @@ def test_failures_and_their_texts_are_bounded() -> None:
     failures = target.view().recent_failures
     assert len(failures) == RECENT_FAILURES
     assert max(len(failures[0].error_code), len(failures[0].request_id), len(failures[0].message)) <= 500
+
+
+def test_what_is_so_at_present_is_said_by_the_replica_that_polls() -> None:
+    """A replica that had refused credentials does not go on to say so when another one polls the target."""
+    target = ApiTarget("t", 0.0, lambda: 1.0)
+    target.request("list_jobs", "401", 0.1)
+    target.rate_limit(5.0)
+    target.credentials_rejected(True)
+    target.access_denied(True)
+    target.credentials_expiry(9.0)
+    target.polling(False)
+    left = target.view()
+    assert (left.rate_limit, left.credentials_rejected, left.access_denied, left.credentials_expiry) == (
+        None,
+        False,
+        False,
+        None,
+    )
+    assert left.requests == {("list_jobs", "401"): 1}, "what it counted stays"
+    target.polling(True)
+    assert (target.view().rate_limit, target.view().credentials_rejected) == (5.0, True)

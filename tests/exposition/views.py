@@ -91,6 +91,7 @@ def full_view(target: str = "production", label_sets: tuple[LabelSet, ...] = LAB
             totals.SKIPPED_MS: {("", "", ""): 61_500},
             totals.FOLDED: plain([""]),
             totals.POLLS: plain(POLL_OUTCOMES),
+            totals.AS_OF_MS: {("", "", ""): 1_700_000_000_625},
         },
         failure_exemplars={(*LLM, CLASSES[0]): Exemplar("failed-job", 1, 1_700_000_000_125)},
         text_length=histograms((50, 100, 10_000)),

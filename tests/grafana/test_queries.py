@@ -6,6 +6,7 @@ import asyncio
 import functools
 import json
 import math
+import re
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from exporter.config.model import MetricsConfig
+from exporter.exposition.catalog import METRICS
 from exporter.simulator.incidents import DEMO_SCRIPT
 from tests.conftest import Tool
 from tests.grafana.backfill import exposition, prometheus
@@ -25,10 +27,16 @@ END = 1_736_946_000.0
 """A whole hour; wherever in time the machine is that tests. Prometheus refuses samples from the future."""
 ROUND = 20 * 60.0
 """All of the demo's incidents once."""
-OWN = ("process_", "metastudio_exporter_build_info")
+OWN = ("process_", "metastudio_exporter_build_info", "by (instance)")
 """Queries with these speak of each process by itself."""
-GAUGES = ("metastudio_api_rate_limit", "metastudio_api_credentials")
-"""The API's metrics that are the same on every replica."""
+LAST_COMMIT = re.compile(r"^(metastudio_exporter_last_commit_timestamp_seconds\{.*\} )(\S+)$", re.MULTILINE)
+FLAGS = ("metastudio_up", "metastudio_api_credentials_rejected", "metastudio_api_access_denied")
+"""Gauges of the replica that polls: 0 on the others, which do not have the rest of such gauges."""
+OF_THE_PROCESS = {
+    metric.name: metric.type for metric in METRICS if metric.scope == "process" and "target" in metric.labels
+}
+CUT_OFF, BACK = END - ROUND / 2, END - 100.0
+"""When replicas lose the database, and when one of them reads it again."""
 
 
 def history(metrics: MetricsConfig = DEFAULT) -> list[TimedScrape]:
@@ -44,13 +52,30 @@ def history(metrics: MetricsConfig = DEFAULT) -> list[TimedScrape]:
 
 def idle(scrape: TimedScrape) -> TimedScrape:
     """A replica that does not poll: the same books, and nothing of its own done."""
-    lines = (
-        f"{line.rpartition(' ')[0]} 0"
-        if line.startswith("metastudio_api_") and not line.startswith(GAUGES)
-        else line
-        for line in scrape.text.splitlines()
-    )
+    lines = []
+    for line in scrape.text.splitlines():
+        series, _, _ = line.rpartition(" ")
+        name = re.sub(r"_(bucket|sum|count)$", "", series.partition("{")[0])
+        if name not in OF_THE_PROCESS or line.startswith("#"):
+            lines.append(line)
+        elif OF_THE_PROCESS[name] != "gauge" or name in FLAGS or name.endswith("lease_held"):
+            lines.append(f"{series} 0")
     return scrape._replace(text="\n".join(lines))
+
+
+def replicas(scrapes: list[TimedScrape]) -> Iterator[tuple[TimedScrape, ...]]:
+    """Each scrape of three: one polls, one is cut off from the database for a while, one until the end."""
+    cut_off = next(scrape for scrape in scrapes if scrape.at >= CUT_OFF)
+    for scrape in scrapes:
+        old = scrape._replace(text=cut_off.text)
+        returned = scrape if scrape.at >= BACK else old
+        yield scrape, *map(idle, (returned, old) if scrape.at >= CUT_OFF else (scrape, scrape))
+
+
+def earlier(scrape: TimedScrape, seconds: float) -> TimedScrape:
+    """The same so long before: when it was committed, too."""
+    text = LAST_COMMIT.sub(lambda found: f"{found[1]}{float(found[2]) - seconds}", scrape.text)
+    return TimedScrape(scrape.at - seconds, text)
 
 
 Series = dict[tuple[tuple[str, str], ...], list[tuple[float, float]]]
@@ -88,12 +113,14 @@ def past(scrapes: list[TimedScrape]) -> Iterator[str]:
         for name in ("demo", "alone")
     ]
     for back in (7 * DAY, DAY, 0.0):
-        for scrape in scrapes:
-            shown = scrape._replace(at=scrape.at - back)
-            alone = shown._replace(text=shown.text.replace('target="demo"', 'target="alone"'))
-            for number, each in enumerate((shown, idle(shown), idle(shown), alone)):
-                yield from exposition(each, replica(number))
-            yield from exposition(own(shown.at, alerts), replica(0))
+        for of_now in replicas(scrapes):
+            all_of_them = [earlier(scrape, back) for scrape in of_now]
+            at = all_of_them[0].at
+            for number, scrape in enumerate(all_of_them):
+                yield from exposition(scrape, replica(number))
+            alone = all_of_them[0].text.replace('target="demo"', 'target="alone"')
+            yield from exposition(TimedScrape(at, alone), replica(3))
+            yield from exposition(own(at, alerts), replica(0))
 
 
 class Panels(NamedTuple):

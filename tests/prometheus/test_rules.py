@@ -35,7 +35,9 @@ Tool = Callable[[str], Path]
 
 TEST_FILES: Final = sorted(TESTS.glob("*.yaml"))
 TABLE: Final = {metric.name: metric for metric in METRICS}
-LABELS: Final = {label for metric in METRICS for label in metric.labels}
+OF_PROMETHEUS: Final = {"job", "instance"}
+"""What tells replicas apart."""
+LABELS: Final = {label for metric in METRICS for label in metric.labels} | OF_PROMETHEUS
 ALERTS: Final = {rule["alert"]: rule for rule in rules("alert")}
 RECORDS: Final = {rule["record"]: rule for rule in rules("record")}
 NOT_AGGREGATED: Final = {
@@ -50,6 +52,9 @@ ALSO_WHILE_STALE: Final = {
     "MetaStudioTTSExporterDown": "about a scrape target, not about a target's books",
     "MetaStudioTTSExporterAbsent": "about no target at all",
     "MetaStudioTTSReloadFailed": "about a process, not about a target's books",
+    "MetaStudioTTSReplicaMissing": "about no target at all",
+    "MetaStudioTTSReplicaBehind": "about a replica, not about a target's books",
+    "MetaStudioTTSNotPolled": "it may be why the books are stale",
 }
 FRESH: Final = r"target:metastudio_tts_counted_until_timestamp_seconds:fresh"
 CLAUSE: Final = re.compile(rf"\s*(?:and on \(target\) {FRESH}\w+|unless on \(target\) [\w:]+:stale)")
@@ -189,7 +194,9 @@ def check_scope(name: str, within: list[Any]) -> None:
     metric = TABLE.get(name) or TABLE[name.rpartition("_")[0]]
     inner = next(node for node in reversed(within) if isinstance(node, promql.AggregateExpr))
     by = set(grouping(inner))
-    if metric.scope == "store":
+    if by >= OF_PROMETHEUS:
+        by -= OF_PROMETHEUS  # of each replica by itself
+    if metric.scope == "books" or metric.type == "gauge":
         numbers = name not in HISTOGRAMS or any(
             isinstance(node, promql.Call) and node.func.name == "histogram_count" for node in within
         )
@@ -337,71 +344,6 @@ def test_without_these_clauses_alerts_would_fire_on_old_counts(tool: Tool, tmp_p
     test["tests"][0]["promql_expr_test"] = [{"expr": ever, "eval_time": "760m", "exp_samples": samples}]
     (tmp_path / "test.yaml").write_text(json.dumps({**test, "rule_files": ["rules.yaml"]}))
     run(tool("promtool"), "test", "rules", tmp_path / "test.yaml")
-
-
-# --- replicas ---------------------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-def test_one_replica_and_three_give_the_same_numbers(release: Tool, tmp_path: Path) -> None:
-    """Books are the same on each of them, a process' requests are divided among them."""
-    compare_replicas(release("promtool"), tmp_path, series)
-
-
-@pytest.mark.slow
-def test_so_they_do_with_native_histograms(prometheus_3: Tool, tmp_path: Path) -> None:
-    """Of which there is no greatest."""
-    compare_replicas(prometheus_3("promtool"), tmp_path, lambda behind: converted(series(behind)))
-
-
-def compare_replicas(promtool: Path, tmp_path: Path, series: Callable[[int], list[dict[str, str]]]) -> None:
-    recorded = sorted(name for name in RECORDS if "target" in level(name))
-    stale = [name for name in recorded if name.endswith(":stale")]
-    fresh = [name for name in recorded if name not in stale]
-    tests = [
-        {"interval": "1m", "input_series": series(behind), "promql_expr_test": [same(name) for name in names]}
-        for behind, names in ((300, fresh), (3000, stale))
-    ]
-    order = [group["name"] for group in groups()]
-    (tmp_path / "rules.yaml").write_text(json.dumps({"groups": groups()}))
-    test = {"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "group_eval_order": order}
-    (tmp_path / "test.yaml").write_text(json.dumps({**test, "tests": tests}))
-    run(promtool, "test", "rules", tmp_path / "test.yaml")
-
-
-def same(name: str) -> dict[str, Any]:
-    """Target ``three``, scraped from three replicas, has what target ``one`` has; and that is not nothing."""
-    difference = f'abs({name}{{target="one"}} - ignoring (target) {name}{{target="three"}})'
-    expr = f'count({name}{{target="one"}}) - count({difference} < 1e-9)'
-    return {"expr": expr, "eval_time": "50m", "exp_samples": [{"labels": "{}", "value": 0}]}
-
-
-def series(behind: int) -> list[dict[str, str]]:
-    """Samples of every metric, for target ``one`` from one replica and target ``three`` from three."""
-    made = []
-    for metric in METRICS:
-        if "target" not in metric.labels:
-            continue
-        suffixes = ("_bucket", "_count", "_sum") if metric.type == "histogram" else ("",)
-        for suffix in suffixes:
-            for target, replicas in (("one", 1), ("three", 3)):
-                step = 12 if metric.scope == "store" else 12 // replicas
-                values = f"{-behind}+60x60" if "timestamp" in metric.name else f"0+{step}x60"
-                for replica in range(replicas):
-                    for labels in label_sets(metric.name, metric.labels, suffix):
-                        text = f'target="{target}", instance="{replica}"{labels}'
-                        made.append({"series": f"{metric.name}{suffix}{{{text}}}", "values": values})
-    return made
-
-
-def label_sets(name: str, labels: tuple[str, ...], suffix: str) -> Iterator[str]:
-    """Two values for each label but the target."""
-    for value in ("FAILED", "SUCCEED") if "job_state" in labels else ("a", "b"):
-        text = "".join(f', {label}="{value}"' for label in labels if label != "target")
-        if suffix != "_bucket":
-            yield text
-        else:
-            yield from (f'{text}, le="{le}"' for le in ("60", "+Inf"))
 
 
 # --- the quicker world of the end to end test -------------------------------------------------------------

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,13 @@ from exporter.errors import (
 )
 from exporter.ledger.changes import Changes
 from exporter.ledger.stored import StoredLedger
-from exporter.ledger.totals import CREATED
+from exporter.ledger.totals import AS_OF_MS, CREATED
 from exporter.store.base import Commit, Store
 from exporter.store.postgres import PostgresStore, database, schema
 from exporter.store.postgres.database import Transaction
 from exporter.store.postgres.schema import SCHEMA
 from exporter.store.sqlite import SqliteStore
+from exporter.units import MINUTE
 from testkit.postgres import NEEDS_PASSWORD, PostgresServer, transaction_pooler
 from testkit.processes import free_port
 from testkit.tcp_proxy import TcpProxy, tcp_proxy
@@ -78,6 +80,22 @@ def test_both_stores_keep_the_same(postgres_books: PostgresBooks, tmp_path: Path
         store.close()
     assert kept[0] == kept[1]
     assert kept[0]["jobs"]
+
+
+def test_a_follower_shows_what_the_holder_shows(postgres_books: PostgresBooks) -> None:
+    """Also what depends on the time: the window of recent jobs ends with the last commit, on each of them."""
+    with closing(postgres_books.open()) as store, closing(postgres_books.open()) as others:
+        holder, follower = PollerHarness(store), PollerHarness(others)
+        polls(holder)
+        held_by(postgres_books, store)
+        late = holder.clock.ms + 10 * MINUTE
+        followed = asyncio.run(follower.repository.follow(others, late))
+    shown = holder.view
+    assert (followed.gauges, followed.totals) == (shown.gauges, shown.totals)
+    assert followed.gauges is not None
+    assert followed.gauges.jobs
+    assert followed.plain(AS_OF_MS) == shown.plain(AS_OF_MS) > 0
+    assert (shown.lease_held, followed.lease_held, followed.last_poll.up) == (True, False, False)
 
 
 def test_processes_that_start_together_make_the_tables_once(postgres_books: PostgresBooks) -> None:
