@@ -166,7 +166,7 @@ def test_prometheus_3_shows_the_same_with_either_histogram(
     usual = shown(tool)
     for native in (False, True):
         panels = shown(prometheus_3, native=native)
-        check(panels)
+        check(panels, native=native)
         assert not [name for name, series in panels.of_one.items() if not alike(series, usual.of_one[name])]
 
 
@@ -183,15 +183,19 @@ def test_fewer_series_leave_no_panel_empty(kept: tuple[str, ...], tool: Tool, tm
         )
 
 
-def check(panels: Panels) -> None:
+def check(panels: Panels, *, native: bool = False) -> None:
+    """``native``: a quantile that falls between two buckets may be either's, by the last digit of a sum."""
     numbers = {
         name: [value for values in series.values() for _, value in values if not math.isnan(value)]
         for name, series in panels.of_three.items()
     }
     assert not [name for name, values in numbers.items() if not values]
     own = {str(query) for query in queries() if any(name in query.expr for name in OWN)}
+    either = {str(query) for query in queries() if native and "histogram_quantile" in query.expr}
     assert not [
-        name for name in panels.of_one.keys() - own if not same(panels.of_three[name], panels.of_one[name])
+        name
+        for name in panels.of_one.keys() - own
+        if not same(panels.of_three[name], panels.of_one[name], but=2 if name in either else 0)
     ]
 
 
@@ -220,15 +224,14 @@ def alike(one: Series, other: Series) -> bool:
     return len(equal) >= 0.75 * len(left.keys() | right.keys())
 
 
-def same(one: Series, other: Series) -> bool:
-    """Equal but for the last digits: sums are not associative."""
+def same(one: Series, other: Series, but: int = 0) -> bool:
+    """Equal but for the last digits: sums are not associative. Except for so many points."""
     if one.keys() != other.keys():
         return False
-    return all(
-        [at for at, _ in one[labels]] == [at for at, _ in other[labels]]
-        and all(
-            float(left) == pytest.approx(float(right), rel=1e-9, abs=1e-12, nan_ok=True)
-            for (_, left), (_, right) in zip(one[labels], other[labels], strict=True)
-        )
-        for labels in one
-    )
+    pairs = [pair for labels in one for pair in zip(one[labels], other[labels], strict=True)]
+    differ = [
+        at
+        for (at, left), (_, right) in pairs
+        if left != pytest.approx(right, rel=1e-9, abs=1e-12, nan_ok=True)
+    ]
+    return all(at == other_at for (at, _), (other_at, _) in pairs) and len(differ) <= but
