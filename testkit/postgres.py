@@ -55,6 +55,12 @@ class PostgresServer:
         rules = folder / "data" / "pg_hba.conf"
         rules.write_text(f"host all {NEEDS_PASSWORD} 127.0.0.1/32 scram-sha-256\n{rules.read_text()}")
 
+    @property
+    def pid(self) -> int:
+        """Of its first process, the parent of all others."""
+        assert self._process is not None
+        return self._process.pid
+
     def _arguments(self, program: str, *arguments: str) -> list[str]:
         return [str(self._programs / program), "-D", str(self.folder / "data"), *arguments]
 
@@ -197,12 +203,12 @@ def _unprivileged() -> pwd.struct_passwd:
 
 
 @contextmanager
-def postgres_server(programs: Path) -> Iterator[PostgresServer]:
-    """Made and running, ended with the block."""
+def postgres_server(programs: Path, **settings: str) -> Iterator[PostgresServer]:
+    """Made and running with these settings, ended with the block."""
     # The path of a socket may have no more than 107 bytes.
     with tempfile.TemporaryDirectory(prefix="postgres-", dir="/tmp") as folder:
         server = PostgresServer(Path(folder), programs)
-        server.start()
+        server.start(**settings)
         try:
             yield server
         finally:
