@@ -42,6 +42,7 @@ from exporter.runtime import (
     SavedBreakers,
     SharedResources,
     open_store,
+    stored_claims,
     systemd,
 )
 from exporter.status import Reload, Status, build_status
@@ -88,7 +89,6 @@ class App:
         self._last_reload = Reload(loaded=started, last_attempt=started, problems=())
         self.reloads = ReloadQueue(self._reload)
 
-        self.shared = SharedLimits()
         self.api = ApiMetrics(started)
         self.exposition = Exposition(
             self.api, self._process, created_timestamps=config.metrics.created_timestamps
@@ -105,6 +105,7 @@ class App:
         if isinstance(self.store, SharedStore):
             self._replica, threads = Replica(self.store, config.storage.lease), DATABASE_THREADS
         self.executor = ThreadPoolExecutor(threads, thread_name_prefix="store")
+        self.shared = SharedLimits(claims=stored_claims(self.store, self.executor))
         try:
             limits = Limits(requests=max_requests)
             self.server = Server(web_app, listen_addresses, web_config=web_config, limits=limits)

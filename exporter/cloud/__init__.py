@@ -25,6 +25,7 @@ from exporter.cloud.client import Client
 from exporter.cloud.connect import build_client, network_of
 from exporter.cloud.events import OPERATIONS, ApiEvents
 from exporter.cloud.http import (
+    Claims,
     HttpAnswer,
     Network,
     check_network,
@@ -37,6 +38,7 @@ __all__ = [
     "OPERATIONS",
     "POD_URI",
     "ApiEvents",
+    "Claims",
     "Client",
     "EnvironmentSource",
     "HttpAnswer",

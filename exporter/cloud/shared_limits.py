@@ -16,8 +16,10 @@ import msgspec
 from exporter.cloud.http import (
     TRIALS,
     Breaker,
+    Claims,
     PlaceRecord,
     RateLimiter,
+    SharedBreaker,
 )
 
 _IAM: Final = "iam:"
@@ -39,11 +41,14 @@ class SharedLimits:
         monotonic: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        claims: Callable[[str], Claims] | None = None,
     ) -> None:
+        """``claims``, where other processes use the same credentials: of each breaker, by its key."""
         self.breakers: dict[str, Breaker] = {}
         self.limiters: dict[str, RateLimiter] = {}
         self._rates: dict[str, dict[str, float]] = {}
         self._replicas = 1
+        self._claims = claims
         self._monotonic = monotonic
         self._wall = wall
         self._sleep = sleep
@@ -60,8 +65,11 @@ class SharedLimits:
         return limiter
 
     def divide(self, replicas: int) -> None:
-        """So many processes use these credentials: each has its part of the rate."""
+        """So many processes use these credentials: each has its part of the rate and of the trials."""
         self._replicas = replicas
+        for breaker in self.breakers.values():
+            if isinstance(breaker, SharedBreaker):
+                breaker.divide(replicas)
         for key, rates in self._rates.items():
             if rates:
                 self.limiters[key].rate = min(rates.values()) / replicas
@@ -72,10 +80,17 @@ class SharedLimits:
 
     def breaker(self, key: str) -> Breaker:
         """The one breaker of these credentials."""
+        if key not in self.breakers:
+            self.breakers[key] = self._new_breaker(key)
+        return self.breakers[key]
+
+    def _new_breaker(self, key: str) -> Breaker:
         trials = _PASSWORD_TRIALS if key.startswith(_IAM) else TRIALS
-        return self.breakers.setdefault(
-            key, Breaker(wall=self._wall, monotonic=self._monotonic, trials=trials)
-        )
+        if self._claims is None:
+            return Breaker(wall=self._wall, monotonic=self._monotonic, trials=trials)
+        breaker = SharedBreaker(self._claims(key), wall=self._wall, monotonic=self._monotonic, trials=trials)
+        breaker.divide(self._replicas)
+        return breaker
 
     def keep(self, targets: frozenset[str]) -> None:
         """After a reload: targets that are gone no longer hold a shared rate down."""

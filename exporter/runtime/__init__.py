@@ -6,7 +6,7 @@ Puts the other packages together for each target; must not know what is counted.
 from exporter.runtime.fleet import Fleet
 from exporter.runtime.reload import ReloadProblems, ReloadQueue
 from exporter.runtime.replica import Replica
-from exporter.runtime.saved_breakers import SavedBreakers
+from exporter.runtime.saved_breakers import SavedBreakers, stored_claims
 from exporter.runtime.storage import examine_store, open_past, open_store, source_rows, target_rows
 from exporter.runtime.target import SharedResources, classifier, ledger_scope, ledger_settings, target_view
 
@@ -24,6 +24,7 @@ __all__ = [
     "open_past",
     "open_store",
     "source_rows",
+    "stored_claims",
     "target_rows",
     "target_view",
 ]

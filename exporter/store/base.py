@@ -67,6 +67,15 @@ class SharedStore(Store, Protocol):
     def resign(self) -> None:
         """Release all: this process ends."""
 
+    def take_claim(self, credentials: str) -> float:
+        """Of all replicas one may send one more signature with them, however many were refused. 0: this one.
+
+        Otherwise seconds after which it may ask again.
+        """
+
+    def end_claim(self, credentials: str, seconds: float) -> None:
+        """It was sent and answered. Nobody has the claim for so long: 0, unless it was refused."""
+
     def view(self, target: str, scope: str, now: int, keep: int) -> StoredLedger:
         """What is kept of a target that another process may hold, without the jobs that are not open.
 

@@ -39,6 +39,17 @@ class Replicas:
         self.last: list[Samples] = [{} for _ in self.programs]
         self.scrapes = 0
 
+    def reload(self, **auth: str) -> None:
+        """Other keys for all targets, in every configuration."""
+        for program in self.programs:
+            config = json.loads(program.config.read_text())
+            for target in config["targets"]:
+                target["auth"]["aksk"] |= auth
+            program.config.write_text(json.dumps(config))
+        for program in self.programs:
+            assert program.process is not None
+            program.process.popen.send_signal(signal.SIGHUP)
+
     def start(self) -> None:
         for program in self.programs:
             program.start()
@@ -151,6 +162,50 @@ def test_every_replica_ends_with_the_truth(tmp_path: Path, postgres: PostgresSer
             assert replicas.scrapes > 50
         finally:
             replicas.end()
+
+
+@pytest.mark.e2e
+def test_wrong_keys_are_sent_four_times_at_most(tmp_path: Path, postgres: PostgresServer) -> None:
+    """By all replicas together, which get them at once; corrected ones are used by all of them soon."""
+    with simulator(tmp_path, "--rate=60") as cloud:
+        replicas = Replicas(tmp_path, cloud, postgres.tcp_url(postgres.empty_database()))
+        for program in replicas.programs:  # each target asks for another user: a refusal concerns it alone
+            config = json.loads(program.config.read_text())
+            good = config["targets"][0]["auth"]["aksk"]
+            config["targets"] = [{**target, "app_user_id": target["name"]} for target in config["targets"]]
+            program.config.write_text(json.dumps(config))
+        replicas.start()
+        try:
+            wait_for("targets that are spread", lambda: replicas.spread(1, 2, 2), 60)
+            wait_for("polls of all", lambda: fewest(replicas, "metastudio_up") == 1, 60)
+            replicas.reload(secret_key="wrong")
+            wait_for("polls that fail", lambda: fewest(replicas, FAILED) >= 2 * LEASE, 60)
+            assert 1 <= sum(refused(replicas.last)) <= 4, refused(replicas.last)
+            replicas.reload(**good)
+            wait_for("polls that do not", lambda: fewest(replicas, "metastudio_up") == 1, 60)
+            assert sum(refused(replicas.last)) <= 4, refused(replicas.last)
+        finally:
+            replicas.end()
+
+
+FAILED = "metastudio_exporter_polls_total"
+
+
+def fewest(replicas: Replicas, name: str) -> float:
+    """Of a metric of every target, as its holder shows it; of polls, those that failed."""
+    labels = {"outcome": "failed"} if name == FAILED else {}
+    shown = dict.fromkeys(NAMES, 0.0)
+    for number in range(3):
+        samples = replicas.look(number) or {}
+        for target in NAMES:
+            if total(samples, "metastudio_exporter_lease_held", target=target):
+                shown[target] = total(samples, name, target=target, **labels)
+    return min(shown.values())
+
+
+def refused(scrapes: list[Samples]) -> list[float]:
+    """By replica: how many requests were answered with 401."""
+    return [total(samples, "metastudio_api_requests_total", code="401") for samples in scrapes]
 
 
 def settled(samples: Samples | None) -> list[float]:

@@ -33,7 +33,7 @@ def test_failures_and_their_texts_are_bounded() -> None:
     assert max(len(failures[0].error_code), len(failures[0].request_id), len(failures[0].message)) <= 500
 
 
-def test_what_is_so_at_present_is_said_by_the_replica_that_polls() -> None:
+def test_what_is_so_now_is_said_by_the_replica_that_polls() -> None:
     """A replica that had refused credentials does not go on to say so when another one polls the target."""
     target = ApiTarget("t", 0.0, lambda: 1.0)
     target.request("list_jobs", "401", 0.1)

@@ -30,6 +30,7 @@ from exporter.store.base import Commit, Store
 from exporter.store.postgres import PostgresStore, database, schema
 from exporter.store.postgres.database import Transaction
 from exporter.store.postgres.schema import SCHEMA
+from exporter.store.postgres.store import CLAIM_PAUSE
 from exporter.store.sqlite import SqliteStore
 from exporter.units import MINUTE
 from testkit.postgres import NEEDS_PASSWORD, PostgresServer, transaction_pooler
@@ -568,3 +569,19 @@ def test_a_pooler_in_transaction_mode_makes_no_difference(postgres_books: Postgr
         assert len(other.load("t", SCOPE, now, 0).jobs) == 240
         one.close()
         other.close()
+
+
+def test_one_replica_has_the_claim(postgres_books: PostgresBooks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until it ends it; for nobody, not even itself, while it was refused; of other credentials meanwhile."""
+    one, other = postgres_books.open(), postgres_books.open()
+    assert (one.take_claim("key"), one.take_claim("key"), other.take_claim("other key")) == (0.0, 0.0, 0.0)
+    assert other.take_claim("key") == CLAIM_PAUSE
+    other.end_claim("key", 0.0)
+    assert other.take_claim("key") == CLAIM_PAUSE
+    one.end_claim("key", 0.0)
+    assert other.take_claim("key") == 0.0
+    other.end_claim("key", 300.0)
+    other.end_claim("key", 0.0)
+    assert all(250 < store.take_claim("key") <= 300 for store in (one, other))
+    monkeypatch.setattr("exporter.store.postgres.store.CLAIM_SECONDS", -1.0)
+    assert (one.take_claim("left"), other.take_claim("left")) == (0.0, 0.0)

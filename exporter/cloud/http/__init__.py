@@ -14,6 +14,7 @@ from exporter.cloud.http.network import Network, check_network, read_network
 from exporter.cloud.http.pool import Connections
 from exporter.cloud.http.rate_limit import NoTimeLeft, RateLimiter, fingerprint
 from exporter.cloud.http.refusals import PlaceRecord
+from exporter.cloud.http.shared_breaker import Claims, SharedBreaker
 
 __all__ = [
     "MAX_LIST_BYTES",
@@ -21,6 +22,7 @@ __all__ = [
     "UNDECODABLE",
     "ApiRefusedError",
     "Breaker",
+    "Claims",
     "Connections",
     "CredentialUse",
     "Destination",
@@ -31,6 +33,7 @@ __all__ = [
     "PlaceRecord",
     "RateLimiter",
     "Remedy",
+    "SharedBreaker",
     "bad_page",
     "check_network",
     "fingerprint",

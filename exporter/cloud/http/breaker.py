@@ -33,6 +33,8 @@ What may be sent. Each line that applies must hold; counts are those before the 
 
 Requests without room wait in order of arrival, those to endpoints that did not answer behind all others.
 
+Where several processes use the same credentials: ``shared_breaker.py``.
+
 For example, five targets A to E with one access key, whose secret is wrong (N = 3):
 
     0 s     A, B and C are refused, one after the other; with three refusals, D and E send nothing
@@ -48,7 +50,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Set
 from contextlib import asynccontextmanager
 from typing import Final, TypeVar
 
@@ -60,7 +62,7 @@ from exporter.errors import ApiError
 
 TRIALS: Final = 3
 """``N`` for signatures."""
-_REFUSED_SECONDS: Final = 300.0
+REFUSED_SECONDS: Final = 300.0
 """As long as a lock lasts (APIG FAQ)."""
 _DENIED_SECONDS: Final = 60.0
 """New permissions take minutes to apply: to ask more often would only cost requests."""
@@ -146,7 +148,7 @@ class Breaker:
         _put_before(self._accepted, accepted)
         refusals = {
             (record.fingerprint, record.place): PlaceRefusal(
-                record, now + min(record.until - wall, _REFUSED_SECONDS)
+                record, now + min(record.until - wall, REFUSED_SECONDS)
             )
             for record in state
             if record.until > wall
@@ -213,10 +215,11 @@ class Breaker:
                 continue
             try:
                 self._check(use.credential, use.place, corrected=use.signatures > 0)
+                has_room = self._has_room(use)
             except ApiError as error:
                 admitted.set_exception(error)
                 continue
-            if self._has_room(use):
+            if has_room:
                 use.signatures += 1
                 use.refusals_before, use.sent_at = self._refusals_arrived, self._monotonic()
                 self._under_way[use] = None
@@ -262,9 +265,9 @@ class Breaker:
         if before is not None and before.ends > self._monotonic():
             signatures += before.record.signatures
         correctable = correctable and signatures < self._trials
-        until = self._wall() + _REFUSED_SECONDS
+        until = self._wall() + REFUSED_SECONDS
         record = PlaceRecord(credential, until, reason, place, signatures, correctable=correctable)
-        self._note_refusal(record, seconds=_REFUSED_SECONDS)
+        self._note_refusal(record, seconds=REFUSED_SECONDS)
 
     def deny(self, credential: str, place: str, reason: str) -> None:
         """The API knows them and does not allow what was asked there, for ``reason``."""
@@ -340,11 +343,7 @@ class Breaker:
             refusing.add(use.endpoint)
         if not refusing:
             return self._trials
-        others_accept = any(
-            _endpoint(place) not in refusing
-            for place in self._accepted
-            if self._accepts(use.credential, place)
-        )
+        others_accept = self._is_accepted_elsewhere(use, refusing)
         return self._trials if others_accept and use.endpoint in refusing else self._trials + 1
 
     def _allowed_unless_accepted(self, credential: str, place: str, *, corrected: bool) -> int:
@@ -361,6 +360,13 @@ class Breaker:
 
     def _accepts(self, credential: str, place: str) -> bool:
         return place in self._accepted and self._accepted[place] in (credential, None)
+
+    def _is_accepted_elsewhere(self, use: CredentialUse, endpoints: Set[str] = frozenset()) -> bool:
+        """At another endpoint than its own and these."""
+        here = {use.endpoint, *endpoints}
+        return any(
+            _endpoint(place) not in here for place in self._accepted if self._accepts(use.credential, place)
+        )
 
     def _is_unproven(self, use: CredentialUse) -> bool:
         return use.place in self._unanswered or not self._accepts(use.credential, use.place)

@@ -61,6 +61,9 @@ CREATE TABLE {SCHEMA}.label_sets (
     PRIMARY KEY (target, job_type, tts_service_enum)
 );
 CREATE TABLE {SCHEMA}.breakers (credentials {_TEXT} PRIMARY KEY, state {_TEXT});
+CREATE TABLE {SCHEMA}.claims (
+    credentials {_TEXT} PRIMARY KEY, holder {_TEXT}, until timestamptz NOT NULL, refused boolean NOT NULL
+) WITH (fillfactor = 50);
 CREATE TABLE {SCHEMA}.replicas (
     id {_TEXT} PRIMARY KEY, expires timestamptz NOT NULL, targets text[] NOT NULL
 ) WITH (fillfactor = 50);
@@ -229,6 +232,22 @@ INSERT INTO {SCHEMA}.breakers (credentials, state) SELECT * FROM unnest(%s::text
 ON CONFLICT (credentials) DO UPDATE SET state = excluded.state
 """
 DELETE_BREAKERS: Final = f"DELETE FROM {SCHEMA}.breakers WHERE credentials = ANY (%s)"
+
+TAKE_CLAIM: Final = f"""
+INSERT INTO {SCHEMA}.claims AS former (credentials, holder, until, refused)
+VALUES (%(credentials)s, %(replica)s, clock_timestamp() + %(seconds)s * interval '1 s', false)
+ON CONFLICT (credentials) DO UPDATE SET holder = excluded.holder, until = excluded.until, refused = false
+WHERE former.until <= clock_timestamp() OR (former.holder = excluded.holder AND NOT former.refused)
+RETURNING 1
+"""
+CLAIM_REFUSED: Final = f"""
+SELECT extract(epoch FROM until - clock_timestamp())::float FROM {SCHEMA}.claims
+WHERE credentials = %(credentials)s AND refused
+"""
+END_CLAIM: Final = f"""
+UPDATE {SCHEMA}.claims SET until = clock_timestamp() + %(seconds)s * interval '1 s', refused = %(seconds)s > 0
+WHERE credentials = %(credentials)s AND holder = %(replica)s AND NOT refused
+"""
 
 RENEW: Final = f"""
 INSERT INTO {SCHEMA}.replicas (id, expires, targets)

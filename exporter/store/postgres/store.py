@@ -11,7 +11,7 @@ from __future__ import annotations
 import secrets
 import socket
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -24,6 +24,11 @@ from exporter.store.postgres.database import Database, Transaction
 from exporter.store.postgres.reading import check_scope, find_target, read_ledger
 from exporter.store.postgres.tables import check_version, make_tables
 from exporter.units import MINUTE
+
+CLAIM_SECONDS: Final = 60.0
+"""How long a claim waits for a process that does not end it: longer than a request takes."""
+CLAIM_PAUSE: Final = 0.2
+"""Seconds until a claim that another process has may be asked for again."""
 
 _Row = tuple[Any, ...]
 _Held = tuple[int, int]
@@ -133,6 +138,19 @@ class PostgresStore:
             transaction.execute(schema.DELETE_BREAKERS, (sorted(gone),))
             transaction.execute(schema.PUT_BREAKERS, (list(changed), list(changed.values())))
         self._breakers = dict(breakers)
+
+    def take_claim(self, credentials: str) -> float:
+        given = {"credentials": credentials, "replica": self.replica, "seconds": CLAIM_SECONDS}
+        with self.database.transaction() as transaction:
+            if transaction.execute(schema.TAKE_CLAIM, given).fetchone() is not None:
+                return 0.0
+            refused = transaction.execute(schema.CLAIM_REFUSED, given).fetchone()
+        return CLAIM_PAUSE if refused is None else max(CLAIM_PAUSE, refused[0])
+
+    def end_claim(self, credentials: str, seconds: float) -> None:
+        given = {"credentials": credentials, "replica": self.replica, "seconds": seconds}
+        with self.database.transaction() as transaction:
+            transaction.execute(schema.END_CLAIM, given)
 
     # --- leases -----------------------------------------------------------------------------------------
 

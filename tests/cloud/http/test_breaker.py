@@ -218,12 +218,15 @@ def test_refusals_that_an_older_version_stored_count(time: FakeTime) -> None:
 class SlowGateway:
     """Takes as long as it likes to answer; ``bad`` keys are refused."""
 
-    def __init__(self, breaker: Breaker, *, corrects: bool = False) -> None:
+    def __init__(self, breaker: Breaker, *, corrects: bool = False, waits: float = 0.0) -> None:
         self.breaker = breaker
+        self.waits = waits
+        """How long, in real seconds, a corrected request may wait."""
         self.corrects = corrects
         """Is a refused signature followed by one with another time?"""
         self.good: set[str] = set()
         self.sent: list[str] = []
+        self.signatures = 0
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._answers: dict[str, asyncio.Event] = {}
 
@@ -259,13 +262,17 @@ class SlowGateway:
             async with self.breaker.use("keys", place) as use:
                 await use.begin(60.0)
                 self.sent.append(place)
+                self.signatures += 1
                 bad = place not in self.good
                 await self._answers[place].wait()
-                if bad and self.corrects:
-                    with suppress(TimeoutError):
-                        await use.begin(0.0)
                 if bad:
-                    self.breaker.refuse("keys", place, "why", signatures=use.signatures)
+                    try:
+                        if self.corrects:
+                            with suppress(TimeoutError, ApiError):
+                                await use.begin(self.waits)
+                                self.signatures += 1
+                    finally:
+                        self.breaker.refuse("keys", place, "why", signatures=use.signatures)
                 else:
                     use.accept()
 
