@@ -4,7 +4,7 @@ Knows SQL and files; must not know what the numbers mean.
 """
 
 from exporter.store.base import Store
-from exporter.store.past import CountedPast, StoredPast
+from exporter.store.past import CountedPast, StoredPast, stored_files
 from exporter.store.reading import MinuteCount
 from exporter.store.repository import LedgerRepository, ledger_from, minutes_loaded
 from exporter.store.sqlite import SqliteStore, examine, exposed
@@ -20,4 +20,5 @@ __all__ = [
     "exposed",
     "ledger_from",
     "minutes_loaded",
+    "stored_files",
 ]
