@@ -222,6 +222,36 @@ def test_a_start_reports_every_target_that_cannot_go_on(tmp_path: Path) -> None:
     assert [line.split("'")[1] for line in refused.value.problems] == list("tuvwx")
 
 
+def test_when_all_have_polled_searches_for_cycles_leave_out_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also after a reload; not once the end has begun."""
+    config = replace(CONFIG, poll=replace(CONFIG.poll, interval=0.5))
+
+    async def scene() -> None:
+        t = of_target("t")
+        frozen, freeze = asyncio.Event(), gc.freeze
+
+        def noting() -> None:
+            freeze()
+            frozen.set()
+
+        monkeypatch.setattr(gc, "freeze", noting)
+        async with running(tmp_path, replace(config, targets=(t,))) as stage:
+            frozen.clear()
+            await asyncio.wait_for(frozen.wait(), 20)
+            await stage.fleet.reconfigure(replace(config, targets=(replace(t, rate_limit=2.0),)))
+            frozen.clear()
+            await asyncio.wait_for(frozen.wait(), 20)
+            await stage.fleet.reconfigure(replace(config, targets=(t,)))
+            frozen.clear()
+        timers = asyncio.get_running_loop()._scheduled  # type: ignore[attr-defined]
+        assert all(timer.cancelled() for timer in timers if timer._callback is noting)
+        assert not frozen.is_set()
+
+    asyncio.run(scene())
+
+
 def test_searches_for_cycles_leave_out_what_was_loaded(tmp_path: Path) -> None:
     """At a start and after a reload; at the end nothing is left out any more."""
 
