@@ -73,7 +73,7 @@ def test_a_machine_without_an_agency_has_no_credentials() -> None:
     assert findings["credentials"].verdict is Verdict.UNUSABLE
 
 
-def test_where_there_is_no_metadata_service_there_are_no_credentials() -> None:
+def test_without_a_metadata_service_there_are_no_credentials() -> None:
     """It is not the API that cannot be reached."""
     cloud = Machine()
     cloud.has_metadata = False
@@ -82,7 +82,7 @@ def test_where_there_is_no_metadata_service_there_are_no_credentials() -> None:
     assert findings["credentials"].verdict is Verdict.UNUSABLE
 
 
-def test_credentials_that_end_in_the_middle_end_the_questions(tmp_path: Path) -> None:
+def test_credentials_that_end_midway_end_the_questions(tmp_path: Path) -> None:
     """The file is taken away after the list was asked for: a report, no error of the program."""
     files = [tmp_path / "access-key", tmp_path / "secret-key"]
     for file, content in zip(files, (ACCESS_KEY, SECRET_KEY), strict=True):
