@@ -244,7 +244,7 @@ def test_a_refresh_that_fails_is_reported_once_and_tried_again(
     asyncio.run(run())
 
 
-def test_a_refresh_that_goes_on_failing_is_reported_every_few_minutes(
+def test_a_refresh_that_goes_on_failing_is_reported_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """With how long it has failed; and when it works again."""

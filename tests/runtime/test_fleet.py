@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -222,7 +223,7 @@ def test_a_start_reports_every_target_that_cannot_go_on(tmp_path: Path) -> None:
     assert [line.split("'")[1] for line in refused.value.problems] == list("tuvwx")
 
 
-def test_when_all_have_polled_searches_for_cycles_leave_out_more(
+def test_once_all_have_polled_searches_leave_out_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also after a reload; not once the end has begun."""
@@ -236,7 +237,17 @@ def test_when_all_have_polled_searches_for_cycles_leave_out_more(
             freeze()
             frozen.set()
 
+        def call_later(seconds: float, callback: Any, *arguments: Any) -> asyncio.TimerHandle:
+            timer = later(seconds, callback, *arguments)
+            if callback is noting:
+                timers.append(timer)
+            return timer
+
+        loop = asyncio.get_running_loop()
+        timers: list[asyncio.TimerHandle] = []
+        later = loop.call_later
         monkeypatch.setattr(gc, "freeze", noting)
+        monkeypatch.setattr(loop, "call_later", call_later)
         async with running(tmp_path, replace(config, targets=(t,))) as stage:
             frozen.clear()
             await asyncio.wait_for(frozen.wait(), 20)
@@ -245,8 +256,8 @@ def test_when_all_have_polled_searches_for_cycles_leave_out_more(
             await asyncio.wait_for(frozen.wait(), 20)
             await stage.fleet.reconfigure(replace(config, targets=(t,)))
             frozen.clear()
-        timers = asyncio.get_running_loop()._scheduled  # type: ignore[attr-defined]
-        assert all(timer.cancelled() for timer in timers if timer._callback is noting)
+        assert timers[-1].cancelled()
+        assert all(timer.cancelled() for timer in timers if timer.when() > loop.time())
         assert not frozen.is_set()
 
     asyncio.run(scene())

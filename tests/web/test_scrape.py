@@ -173,7 +173,7 @@ def test_selected_names_are_packed_too(encoding: list[str]) -> None:
     asyncio.run(run())
 
 
-def test_metrics_that_cannot_be_replaced_for_minutes_are_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metrics_that_grow_old_are_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     """Prometheus takes the exporter for down then, and raises an alert."""
     now = 1000.0
     made = Exposition(full_api("production"), PROCESS, registry=CollectorRegistry(), monotonic=lambda: now)
