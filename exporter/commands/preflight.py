@@ -14,7 +14,7 @@ from exporter.cloud import POD_URI, EnvironmentSource, ProfileSource, check_netw
 from exporter.config import Config, DefaultChain, of_shard
 from exporter.errors import CredentialsError, ExporterError, StoreError, StoreLockedError
 from exporter.runtime import examine_store
-from exporter.web import check_telemetry_path, listen
+from exporter.web import check_status_page, check_telemetry_path, listen
 
 
 class Flags(NamedTuple):
@@ -39,7 +39,10 @@ def findings(config: Config, environ: Mapping[str, str], flags: Flags) -> Findin
     parts = (_store(config), check_network(environ, config), _addresses(flags.listen_addresses))
     problems = [problem for part in parts for problem in part[0]]
     warnings = [*_credentials(config, environ), *(warning for part in parts for warning in part[1])]
-    warnings += _status_page()
+    try:
+        check_status_page()
+    except ExporterError as error:
+        warnings.append(str(error))
     for test in (lambda: check_telemetry_path(flags.telemetry_path), lambda: of_shard(config, *flags.shard)):
         try:
             test()
@@ -77,16 +80,6 @@ def _addresses(addresses: Sequence[str]) -> tuple[list[str], list[str]]:
     except ExporterError as error:
         problems.append(str(error))
     return problems, warnings
-
-
-def _status_page() -> Iterator[str]:
-    """What it needs is not loaded by a start, which would not notice that it is missing."""
-    try:
-        from exporter.status.page import StatusPage
-
-        StatusPage({})
-    except (ImportError, OSError) as error:
-        yield f"the status page cannot be shown, the rest can: {error}: install the exporter again"
 
 
 def _credentials(config: Config, environ: Mapping[str, str]) -> Iterator[str]:
