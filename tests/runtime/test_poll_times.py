@@ -64,7 +64,7 @@ def test_a_restart_goes_on_where_the_round_ended() -> None:
     assert min(missed) > max(next_ones)
 
 
-def test_restarts_and_reloads_leave_each_target_in_its_place_on_the_clock() -> None:
+def test_each_target_keeps_its_place_on_the_clock() -> None:
     """After any number of them, at whatever time. That the first one polls at once moves all of them alike,
     by less than the gap between two neighbours.
     """
