@@ -67,11 +67,11 @@ class App:
         listen_addresses: Sequence[str],
         telemetry_path: str = "/metrics",
         environ: Mapping[str, str],
+        redactor: log.Redactor,
         read_config: Callable[[], Config] | None = None,
         lifecycle: bool = False,
         max_requests: int = Limits().requests,
         web_config: WebConfigReloader | None = None,
-        redactor: log.Redactor | None = None,
     ) -> None:
         """``read_config`` reads the configuration again, for a reload (in a thread). ``lifecycle`` enables
         ``/-/reload``. ``web_config`` says who gets an answer. ``redactor`` learns every secret in use.

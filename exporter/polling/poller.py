@@ -67,7 +67,7 @@ class Poller:
         source: JobSource,
         reader: Reader,
         repository: LedgerRepository,
-        budget: Budget | None = None,
+        budget: Budget,
         publish: Callable[[TargetView], None],
         monotonic: Callable[[], float],
         wall: Callable[[], float],
@@ -77,7 +77,7 @@ class Poller:
         self._name = name
         self._settings = settings
         self._source, self._reader, self._repository = source, reader, repository
-        self._budget = budget or Budget()
+        self._budget = budget
         self._budget.join(name, settings.budget)
         self._publish_view = publish
         self._monotonic, self._wall, self._sleep = monotonic, wall, sleep

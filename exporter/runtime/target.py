@@ -41,7 +41,7 @@ class SharedResources(NamedTuple):
     api: ApiMetrics
     environ: Mapping[str, str]
     publish: Callable[[TargetView], None]
-    redactor: log.Redactor | None = None
+    redactor: log.Redactor
     """Learns every secret that comes into use."""
 
 

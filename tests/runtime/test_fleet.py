@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from exporter import log
 from exporter.cloud.http.authorities import Authorities
 from exporter.cloud.shared_limits import SharedLimits
 from exporter.config import AkskAuth, Config, PollConfig, Secret, StorageConfig, TargetConfig
@@ -75,7 +76,9 @@ async def running(tmp_path: Path, config: Config) -> AsyncIterator[Stage]:
     exposition = Exposition(api, PROCESS)
     publisher = Publisher(exposition)
     with closing(store), ThreadPoolExecutor(1) as executor:
-        resources = SharedResources(store, executor, SharedLimits(), {}, api, {}, publisher.publish)
+        resources = SharedResources(
+            store, executor, SharedLimits(), {}, api, {}, publisher.publish, log.Redactor()
+        )
         fleet = Fleet(config, resources, publisher)
         await fleet.load()
         async with asyncio.TaskGroup() as tasks:

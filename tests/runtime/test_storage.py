@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from exporter import log
 from exporter.cloud import SharedLimits
 from exporter.config import AkskAuth, Config, Filters, Secret, StorageConfig, TargetConfig
 from exporter.errors import StoreError
@@ -110,6 +111,7 @@ def start(config: Config) -> str:
                 ApiMetrics(0.0),
                 {},
                 lambda view: None,
+                log.Redactor(),
             )
             for target in config.targets:
                 repository = new_repository(config, target, resources, classifier(config))

@@ -52,7 +52,7 @@ def agency_source(
     environ: Mapping[str, str],
     *,
     metadata_url: str,
-    network: Network | None,
+    network: Network,
     monotonic: Callable[[], float],
     wall: Callable[[], float],
     jitter: Callable[[], float],
