@@ -6,13 +6,13 @@ import gc
 
 from msgspec.structs import replace
 
-from exporter.failures.classify import BUILTIN_RULES, Classifier
-from exporter.ledger.changes import Sighting
+from exporter.failures import BUILTIN_RULES, Classifier
 from exporter.ledger.exemplars import Exemplars
 from exporter.ledger.job_index import JobIndex
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.minutes import MinuteTable
 from exporter.ledger.record import FAILED, PROCESSING, SUCCEED, Record
+from exporter.ledger.sighting import Sighting
 from exporter.ledger.totals import (
     DURATION_LOWER,
     DURATION_UPPER,
