@@ -25,6 +25,7 @@ from typing import Any, Final
 
 import msgspec
 
+from exporter import log
 from exporter.cloud import SharedLimits
 from exporter.config import Config, load_config
 from exporter.exposition import ApiMetrics, Publisher
@@ -141,7 +142,9 @@ async def measure(config: Config, polls: bool) -> list[int]:
     api = ApiMetrics(0.0)
     publisher = ViewsOnly()
     with closing(SqliteStore(config.storage.sqlite_file)) as store, ThreadPoolExecutor(1) as executor:
-        resources = SharedResources(store, executor, SharedLimits(), {}, api, {}, publisher.publish)
+        resources = SharedResources(
+            store, executor, SharedLimits(), {}, api, {}, publisher.publish, log.Redactor()
+        )
         fleet = Fleet(config, resources, publisher)
         found = [resident()]
         await fleet.load()

@@ -13,10 +13,10 @@ from typing import Final
 
 import msgspec
 
-from exporter.ledger.changes import Sighting
 from exporter.ledger.gauges import job_gauges
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.record import Record
+from exporter.ledger.sighting import Sighting
 from exporter.ledger.stored import StoredLedger, open_ledger
 from exporter.ledger.watermarks import Watermarks
 from exporter.polling.due import RecordCounts, due_rechecks

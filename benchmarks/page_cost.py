@@ -25,8 +25,8 @@ from typing import Final
 import msgspec
 
 from exporter.cloud.records import Decoder
-from exporter.ledger.changes import Sighting
 from exporter.ledger.record import Page
+from exporter.ledger.sighting import Sighting
 from exporter.polling.planner import Window
 from exporter.polling.poll_run import PollRun
 from exporter.polling.windows import SeenPage, WindowResult

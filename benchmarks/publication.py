@@ -115,7 +115,7 @@ def observed(histograms: Mapping[LabelSet, Histogram], busy: Iterable[LabelSet])
     found = dict(histograms)
     for label_set in busy:
         first, *others = found[label_set].counts
-        found[label_set] = found[label_set]._replace(counts=(first + 1, *others))
+        found[label_set] = replace(found[label_set], counts=(first + 1, *others))
     return found
 
 

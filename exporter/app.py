@@ -11,8 +11,8 @@ What happens to a job's record, package by package:
 
 ``runtime.fleet`` starts and stops the targets; ``runtime.target`` puts cloud, polling, ledger and store
 together for one of them. ``App`` has what all targets share, and ``App.run`` is the life of the program:
-load, then poll and serve until a signal comes, then close. All of it is one event loop; only the store, and
-compressing the metrics, have threads of their own.
+load, then poll and serve until a signal comes, then close. Counting and serving are one event loop. What may
+take long or hang has a thread: the store, compression, passwords, name lookups, files, the output of the log.
 """
 
 from __future__ import annotations
@@ -72,11 +72,11 @@ class App:
         listen_addresses: Sequence[str],
         telemetry_path: str = "/metrics",
         environ: Mapping[str, str],
+        redactor: log.Redactor,
         read_config: Callable[[], Config] | None = None,
         lifecycle: bool = False,
         max_requests: int = Limits().requests,
         web_config: WebConfigReloader | None = None,
-        redactor: log.Redactor | None = None,
     ) -> None:
         """``read_config`` reads the configuration again, for a reload (in a thread). ``lifecycle`` enables
         ``/-/reload``. ``web_config`` says who gets an answer. ``redactor`` learns every secret in use.

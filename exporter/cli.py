@@ -276,7 +276,7 @@ def _demo(flags: argparse.Namespace) -> int:
     from exporter.cloud import run_event_loop
     from exporter.commands.demo import demo
 
-    _log(flags)
+    redactor = _log(flags)
     addresses = flags.listen_addresses or [DEFAULT_LISTEN]
     run_event_loop(
         demo(
@@ -284,6 +284,7 @@ def _demo(flags: argparse.Namespace) -> int:
             listen_addresses=addresses,
             telemetry_path=flags.telemetry_path,
             incidents=flags.incidents,
+            redactor=redactor,
         )
     )
     return 0

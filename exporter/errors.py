@@ -90,6 +90,10 @@ class ScopeChangedError(StoreError):
     """The target's region, project, app user or filters differ from those its books were kept for."""
 
 
+class OldMetricsError(ExporterError):
+    """The metrics could not be written for so long that the last ones are no answer any more."""
+
+
 class CredentialsError(ExporterError):
     """No credentials, or none that can be used; says which source was tried and why it failed."""
 

@@ -211,7 +211,7 @@ def assemble(
         source=source,
         reader=reader,
         repository=repository,
-        budget=budget,
+        budget=budget or Budget(),
         publish=publish,
         monotonic=monotonic,
         wall=wall,

@@ -1,9 +1,10 @@
-"""What every test may use: tools that are not Python, and hypothesis within bounds."""
+"""What every test may use: tools that are not Python, a full disk, and hypothesis within bounds."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -108,6 +109,32 @@ def release(request: pytest.FixtureRequest) -> Tool:
     """
     chosen: Tool = request.getfixturevalue(request.param)
     return chosen
+
+
+@pytest.fixture
+def mortal() -> tuple[str, ...]:
+    """What to put before a command so that permissions hold for it, whoever runs the tests."""
+    if os.geteuid() != 0:
+        return ()
+    prefix = ("setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all")
+    works = shutil.which("setpriv") and subprocess.run([*prefix, "true"], check=False).returncode == 0
+    if not works:
+        pytest.skip("root is above permissions, and setpriv cannot take that away here")
+    return prefix
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 384 KiB, real errors included."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=384k", "tmpfs", str(folder)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode != 0:
+        pytest.skip("mounting a file system is not allowed here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -15,7 +15,7 @@ from exporter.errors import ApiError, ErrorKind
 from exporter.exposition import catalog
 from exporter.exposition.api_stats import ApiMetrics
 from exporter.exposition.samples import ProcessView
-from exporter.failures.classify import BUILTIN_RULES, Classifier
+from exporter.failures import BUILTIN_RULES, Classifier
 from exporter.ledger import totals
 from exporter.ledger.gauges import JobGauges
 from exporter.ledger.record import LabelSet, SeriesLabels

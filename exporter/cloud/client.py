@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import random
 import re
-import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, TypeVar
 
@@ -72,13 +70,13 @@ class Client:
         limiter: RateLimiter,
         breaker: Breaker,
         events: ApiEvents,
-        network: Network | None = None,
-        monotonic: Callable[[], float] = time.monotonic,
-        wall: Callable[[], float] = time.time,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        jitter: Callable[[], float] = random.random,
-        transport: httpx.AsyncBaseTransport | None = None,
-        redactor: log.Redactor | None = None,
+        network: Network,
+        redactor: log.Redactor,
+        monotonic: Callable[[], float],
+        wall: Callable[[], float],
+        sleep: Callable[[float], Awaitable[None]],
+        jitter: Callable[[], float],
+        transport: httpx.AsyncBaseTransport | None,
     ) -> None:
         self._target = target
         self._limiter = limiter

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 from exporter.cloud.times import parse_http_date
 
@@ -27,7 +29,7 @@ _JUMP: Final = 10.0
 """One that gains so many seconds more than that has jumped."""
 
 
-class _DateBounds(NamedTuple):
+class _DateBounds(msgspec.Struct, frozen=True, gc=False):
     """One ``Date`` as offsets from the monotonic clock, in seconds."""
 
     least: float
@@ -156,8 +158,9 @@ class ApiClock:
         """Milliseconds that the API's clock has not passed, if the time that is believed is right."""
         if self._believed is None:
             return None
-        first, last = (min(offsets) for offsets in list(zip(*self._dates, strict=True))[:2])
-        return int((self._believed + max(0.0, last - first) + self._monotonic()) * 1000)
+        least = min(bounds.least for bounds in self._dates)
+        most = min(bounds.most for bounds in self._dates)
+        return int((self._believed + max(0.0, most - least) + self._monotonic()) * 1000)
 
     def furthest_ms(self) -> int | None:
         """The latest time (milliseconds) in any of the last answers, believed or not.

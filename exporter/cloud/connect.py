@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -45,23 +44,22 @@ def build_client(
     *,
     events: ApiEvents,
     shared: SharedLimits,
-    environ: Mapping[str, str] = os.environ,
-    network: Network | None = None,
+    environ: Mapping[str, str],
+    network: Network,
+    redactor: log.Redactor,
     metadata_url: str = METADATA_URL,
     monotonic: Callable[[], float] = time.monotonic,
     wall: Callable[[], float] = time.time,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     jitter: Callable[[], float] = random.random,
     transport: httpx.AsyncBaseTransport | None = None,
-    redactor: log.Redactor | None = None,
 ) -> Client:
-    """The client of one target. Sends no request yet; raises NetworkSettingsError.
+    """The client of one target. Sends no request yet.
 
-    ``network`` is what ``network_of`` returned; left out, it is read here, which may block. ``redactor``
-    learns each secret before it is sent, also those read from files or renewed.
+    ``network`` is what ``network_of`` returned. ``redactor`` learns each secret before it is sent, also those
+    read from files or renewed.
     """
     key = credentials_key(target.auth, environ)
-    network = network or network_of([target], environ, redactor)
     limiter = shared.limiter(key, target.name, target.rate_limit)
     context = _FetchContext(
         events, environ, metadata_url, network, monotonic, wall, jitter, transport, redactor
@@ -87,7 +85,7 @@ def build_client(
 
 
 def network_of(
-    targets: Iterable[TargetConfig], environ: Mapping[str, str], redactor: log.Redactor | None = None
+    targets: Iterable[TargetConfig], environ: Mapping[str, str], redactor: log.Redactor
 ) -> Network:
     """Proxies and authorities for some targets. Reads files, may block. Raises NetworkSettingsError."""
     urls = [url for target in targets for url in (target.endpoint, target.iam_endpoint)]
@@ -111,7 +109,7 @@ class _FetchContext(NamedTuple):
     wall: Callable[[], float]
     jitter: Callable[[], float]
     transport: httpx.AsyncBaseTransport | None
-    redactor: log.Redactor | None
+    redactor: log.Redactor
 
     def exchange(self, connections: Connections) -> Exchange:
         return Exchange(connections, self.events, self.monotonic, self.wall, self.redactor)

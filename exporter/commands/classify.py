@@ -25,8 +25,6 @@ from exporter.commands.past import IncompleteError, config_and_target, past_jobs
 from exporter.config import Config, load_config
 from exporter.errors import ExporterError
 from exporter.failures import (
-    BUILTIN_RULES,
-    ClassPattern,
     ClassTally,
     Comparison,
     TallyView,
@@ -90,11 +88,11 @@ _LINES: Final = msgspec.json.Decoder(_Line)
 def classify(flags: ClassifyFlags, *, environ: Mapping[str, str], out: TextIO, err: TextIO) -> int:
     """0, 1 where the API could not be read to the end, or 130 after Ctrl-C. Raises ExporterError."""
     config = _rules_of(flags, err)
-    rules = rules_in_force(config)
+    rules = config.failure_rules
     tally = ClassTally(rules)
     comparison = None
     if flags.compare is not None:
-        comparison = Comparison(rules, rules_in_force(load_config(flags.compare, rules_only=True)))
+        comparison = Comparison(rules, load_config(flags.compare, rules_only=True).failure_rules)
 
     def add(messages: Mapping[str, int]) -> None:
         tally.add(messages)
@@ -121,12 +119,6 @@ def classify(flags: ClassifyFlags, *, environ: Mapping[str, str], out: TextIO, e
     if problem is not None:
         print(f"metastudio-tts-exporter: {problem}; what is shown is of the time before", file=err)
     return int(problem is not None)
-
-
-def rules_in_force(config: Config) -> tuple[ClassPattern, ...]:
-    """The configured rules, then the built-in ones unless they are switched off."""
-    own = tuple((rule.class_name, rule.match) for rule in config.fail_msg_classes)
-    return (*own, *(BUILTIN_RULES if config.builtin_fail_msg_classes else ()))
 
 
 def _rules_of(flags: ClassifyFlags, err: TextIO) -> Config:

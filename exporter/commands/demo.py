@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from exporter import log
 from exporter.app import App
 from exporter.config import AkskAuth, Config, PollConfig, Secret, StorageConfig, TargetConfig
 from exporter.errors import ExporterError
@@ -36,7 +37,8 @@ async def demo(
     *,
     listen_addresses: Sequence[str],
     telemetry_path: str,
-    incidents: Sequence[str] = (),
+    incidents: Sequence[str],
+    redactor: log.Redactor,
 ) -> None:
     """Run until a signal comes. Raises ExporterError when it cannot listen, or for an unknown incident.
 
@@ -56,6 +58,7 @@ async def demo(
                 listen_addresses=listen_addresses,
                 telemetry_path=telemetry_path,
                 environ={},
+                redactor=redactor,
             )
             print("A simulated MetaStudio is polled every 5 seconds. Open:")
             for address in app.server.urls:

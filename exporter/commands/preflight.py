@@ -20,7 +20,7 @@ from exporter.errors import (
     StoreUnavailableError,
 )
 from exporter.runtime import examine_store
-from exporter.web import check_telemetry_path, listen
+from exporter.web import check_status_page, check_telemetry_path, listen
 
 
 class Flags(NamedTuple):
@@ -45,6 +45,10 @@ def findings(config: Config, environ: Mapping[str, str], flags: Flags) -> Findin
     parts = (_store(config), check_network(environ, config), _addresses(flags.listen_addresses))
     problems = [problem for part in parts for problem in part[0]]
     warnings = [*_credentials(config, environ), *(warning for part in parts for warning in part[1])]
+    try:
+        check_status_page()
+    except ExporterError as error:
+        warnings.append(str(error))
     for test in (lambda: check_telemetry_path(flags.telemetry_path), lambda: of_shard(config, *flags.shard)):
         try:
             test()

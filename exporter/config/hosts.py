@@ -1,4 +1,4 @@
-"""What the name of a host is, told without asking anybody: an address, this machine, or all its addresses."""
+"""What a host name means, without a name lookup: an address, this machine, or all its addresses."""
 
 from __future__ import annotations
 

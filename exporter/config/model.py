@@ -13,6 +13,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from exporter.config import values
+from exporter.failures import BUILTIN_RULES, ClassPattern
 
 
 class Secret:
@@ -165,3 +166,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     fail_msg_classes: tuple[FailMsgClass, ...] = ()
     builtin_fail_msg_classes: Annotated[bool, values.boolean] = True
     targets: Annotated[tuple[TargetConfig, ...], "at least one must be given"] = ()
+
+    @property
+    def failure_rules(self) -> tuple[ClassPattern, ...]:
+        """For ``fail_msg``: those configured, then the built-in ones unless they are switched off."""
+        own = tuple((rule.class_name, rule.match) for rule in self.fail_msg_classes)
+        return (*own, *(BUILTIN_RULES if self.builtin_fail_msg_classes else ()))

@@ -1,7 +1,7 @@
 """What this process saw of the cloud's API: counts kept per target, handed out as immutable snapshots.
 
 Receives the client's facts (``cloud.events.ApiEvents``); knows neither HTTP nor any metric's name.
-Everything it keeps is bounded: operations, kinds and codes that are not known fold into ``other``.
+Everything it keeps is bounded: unknown kinds and codes fold into ``other``, unknown operations are dropped.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from exporter.ledger import OTHER, Histogram
 REQUEST_SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Upper bounds of ``metastudio_api_request_duration_seconds``."""
 
-RECENT_FAILURES: Final = 20
+KEPT_REQUESTS: Final = 20
 """Failed requests remembered per target, for the status page."""
 _CODE_LIMIT: Final = 128
 _MESSAGE_LIMIT: Final = 500
@@ -74,7 +74,7 @@ class ApiView(msgspec.Struct, frozen=True, kw_only=True):
     credentials_rejected: bool
     access_denied: bool
     credentials_expiry: float | None
-    recent_failures: tuple[FailedRequest, ...] = ()
+    failed_requests: tuple[FailedRequest, ...] = ()
     """The last ones, newest first."""
 
 
@@ -85,7 +85,7 @@ class ApiTarget:
         self._target = target
         self._created = created
         self._wall = wall
-        self._failures: deque[FailedRequest] = deque(maxlen=RECENT_FAILURES)
+        self._failures: deque[FailedRequest] = deque(maxlen=KEPT_REQUESTS)
         self._requests: Counter[tuple[str, str]] = Counter()
         self._errors: Counter[tuple[str, str]] = Counter()
         self._error_codes: Counter[str] = Counter()
@@ -176,7 +176,7 @@ class ApiTarget:
                 credentials_rejected=self._rejected and self._polling,
                 access_denied=self._denied and self._polling,
                 credentials_expiry=self._expiry if self._polling else None,
-                recent_failures=tuple(reversed(self._failures)),
+                failed_requests=tuple(reversed(self._failures)),
             )
         return self._view
 

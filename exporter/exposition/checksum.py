@@ -3,6 +3,9 @@
 A text is a polynomial over GF(2), first bit highest, and its CRC the remainder by ``POLYNOMIAL``. Putting n
 bytes behind a text multiplies it by x to the 8n. Polynomials here are 32 bits, reflected: the highest bit of
 the integer is x to the 0.
+
+Why not ``zlib.crc32`` over all parts again: 16 parts of 32 KiB take 0.1 ms so and 0.03 ms joined here, 900 of
+them (200 targets) 8.8 ms and 1.7 ms.
 """
 
 from __future__ import annotations

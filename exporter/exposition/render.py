@@ -79,10 +79,10 @@ class Exposition:
         """What was asked for, and when last: it is made at publication from then on."""
         self._refresher: Refresher | None = None
         """While ``run`` runs."""
-        self._making: ThreadPoolExecutor | None = None
-        """The thread that editions are completed in, while ``run`` runs."""
-        self._selecting: ThreadPoolExecutor | None = None
-        """The one for ``name[]``: however many ask for that, no edition waits for them."""
+        self._making = _Thread("exposition")
+        """Completes editions."""
+        self._selecting = _Thread("selection")
+        """For ``name[]``: however many ask for that, no edition waits for them."""
 
     # --- what is shown --------------------------------------------------------------------------------
 
@@ -136,20 +136,20 @@ class Exposition:
     ) -> Parts:
         """One scrape: of what is published now, or of the last complete edition, where that would take long.
 
-        No scrape shows an older edition than a scrape before it.
+        No scrape shows an older edition than a scrape before it. Raises OldMetricsError.
         """
-        if self._refresher is None:
+        refresher = self._refresher
+        if refresher is None:
             return self.parts(form, names, compressed=compressed)
         wanted = self._want(form, compressed) if not names else ()
         made = self._shown.has(wanted)
-        if not made or not (self._is_current() or self._refresher.resting):
-            await self._refresher.wait(bounded=made)
+        if not made or not (self._is_current() or refresher.resting):
+            await refresher.wait(bounded=made)
+        refresher.check()
         if not self._shown.has(wanted):
             self._make_now()  # refreshing has failed, or ended: say why, or do without
         if names:
-            return await _in_thread(
-                self._selecting, partial(self._parts, self._shown, form, names, compressed)
-            )
+            return await self._selecting.run(partial(self._parts, self._shown, form, names, compressed))
         return self._parts(self._shown, form, names, compressed)
 
     def render(self, form: Format, names: frozenset[str] = frozenset(), *, compressed: bool = False) -> bytes:
@@ -185,23 +185,21 @@ class Exposition:
     async def run(self) -> None:
         """Make what scrapes ask for ahead of them, until cancelled."""
         self._refresher = Refresher(self._refresh, self._monotonic)
-        self._making = making = ThreadPoolExecutor(1, "exposition")
-        self._selecting = selecting = ThreadPoolExecutor(1, "selection")
         try:
             await self._refresher.run()
         finally:
-            self._refresher = self._making = self._selecting = None
-            making.shutdown(wait=False)
-            selecting.shutdown(wait=False)
+            self._refresher = None
+            self._making.end()
+            self._selecting.end()
 
     async def _refresh(self) -> float:
         """Show what is published now. Returns the CPU time that it took."""
         self._forget_unwanted()
         edition = self._next()
         spent = await _in_turns(edition.write(self._shown))
-        spent += await _in_thread(self._making, partial(_timed, edition.complete, self._shown))
+        spent += await self._making.run(partial(_timed, edition.complete, self._shown))
         if replaced := self._show(edition):
-            await _in_thread(self._making, partial(_keep_compressed, replaced))
+            await self._making.run(partial(_keep_compressed, replaced))
         return spent
 
     def _make_now(self) -> None:
@@ -243,13 +241,26 @@ class Exposition:
         return [chunk for reference in replaced if (chunk := reference()) is not None]
 
 
-async def _in_thread(executor: ThreadPoolExecutor | None, work: Callable[[], T]) -> T:
-    """What the work returns or raises. Done here where the system has no thread left."""
-    try:
-        done = asyncio.get_running_loop().run_in_executor(executor, work)
-    except RuntimeError:  # can't start new thread, or this is the end of the program
-        return work()
-    return await done
+class _Thread:
+    """A thread for long work, begun with the first. Where the system has none left, the caller works."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._executor = ThreadPoolExecutor(1, name)
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """What the work returns or raises."""
+        try:
+            done = asyncio.get_running_loop().run_in_executor(self._executor, work)
+        except RuntimeError:  # can't start new thread, or this is the end of the program
+            self._executor = ThreadPoolExecutor(1, self._name)  # the work is in the former one's queue
+            return work()
+        return await done
+
+    def end(self) -> None:
+        """Let go of the thread; work that is wanted later begins a new one."""
+        self._executor.shutdown(wait=False)
+        self._executor = ThreadPoolExecutor(1, self._name)
 
 
 async def _in_turns(steps: Iterator[None]) -> float:

@@ -170,7 +170,7 @@ def _exemplar(exemplar: Exemplar | None, per_unit: int) -> str:
     """What follows the sample's value; nothing when the id is longer than allowed, or not printable."""
     if exemplar is None:
         return ""
-    job_id, value, at = exemplar
+    job_id, value, at = exemplar.job_id, exemplar.value, exemplar.at
     if len(_JOB_ID) + len(job_id) > EXEMPLAR_LIMIT or not job_id.isprintable():
         return ""
     return f' # {{{_JOB_ID}="{_escape(job_id)}"}} {floatToGoString(value / per_unit)} {at / SECOND}'

@@ -3,15 +3,8 @@
 Pure: text in, text out; must not know jobs or metrics.
 """
 
-from exporter.failures.classify import (
-    BUILTIN_RULES,
-    NO_MESSAGE,
-    UNCLASSIFIED,
-    Classifier,
-    ClassPattern,
-    compile_rule,
-    template,
-)
+from exporter.failures.builtin import BUILTIN_RULES, ClassPattern
+from exporter.failures.classify import NO_MESSAGE, UNCLASSIFIED, Classifier, compile_rule, template
 from exporter.failures.recent_failures import RecentFailures, UnclassifiedTemplate
 from exporter.failures.suggest import as_yaml
 from exporter.failures.tally import ClassTally, Comparison, TallyView, matched_part

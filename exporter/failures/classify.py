@@ -12,13 +12,10 @@ from typing import Any, Final
 
 import re2
 
-from exporter.failures.builtin import BUILTIN_RULES, ClassPattern
+from exporter.failures.builtin import ClassPattern
 
 UNCLASSIFIED: Final = "unclassified"
 NO_MESSAGE: Final = "no_message"
-
-
-__all__ = ["BUILTIN_RULES", "ClassPattern", "Classifier", "compile_rule", "template"]
 
 CLASSIFIED_LIMIT: Final = 4096
 TEMPLATE_LIMIT: Final = 200

@@ -11,14 +11,8 @@ from typing import Any, Final, NamedTuple
 
 import re2
 
-from exporter.failures.classify import (
-    CLASSIFIED_LIMIT,
-    NO_MESSAGE,
-    UNCLASSIFIED,
-    ClassPattern,
-    compile_rule,
-    template,
-)
+from exporter.failures.builtin import ClassPattern
+from exporter.failures.classify import CLASSIFIED_LIMIT, NO_MESSAGE, UNCLASSIFIED, compile_rule, template
 from exporter.failures.suggest import Suggestion, suggest
 
 LEARNED_RULES: Final = 2_000

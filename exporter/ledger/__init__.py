@@ -6,7 +6,7 @@ milliseconds on the API's clock.
 
 from exporter.ledger import totals
 from exporter.ledger.anonymous import identify_anonymous
-from exporter.ledger.changes import CLOCKS_DIFFER, WINDOW_MARGIN, Changes, Sighting
+from exporter.ledger.changes import Changes
 from exporter.ledger.first_start import Uptime, note_try, waited, was_tried
 from exporter.ledger.gauges import JobGauges, gauge_start, history_start
 from exporter.ledger.job_index import UNDATED, Job
@@ -35,6 +35,7 @@ from exporter.ledger.record import (
     SeriesLabels,
 )
 from exporter.ledger.settings import LedgerSettings
+from exporter.ledger.sighting import CLOCKS_DIFFER, WINDOW_MARGIN, Sighting
 from exporter.ledger.snapshot import LastPoll, TargetView, take_snapshot
 from exporter.ledger.stored import StoredLedger, configured_buckets, open_ledger
 from exporter.ledger.totals import Exemplar, Histogram, LabelSets, documented_label_sets

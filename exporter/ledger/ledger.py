@@ -11,13 +11,14 @@ from collections.abc import Collection, Iterable
 
 from exporter.failures import RecentFailures
 from exporter.ledger.anomalies import SeenOnce
-from exporter.ledger.changes import WINDOW_MARGIN, Changes, Sighting
+from exporter.ledger.changes import Changes
 from exporter.ledger.exemplars import Exemplars
 from exporter.ledger.job_index import EXEMPT, EXPIRED, FLAGS, UNDATED, Job, JobIndex
 from exporter.ledger.minutes import MinuteTable
 from exporter.ledger.missing import MissedBy, MissingJobs, MissVerdict
 from exporter.ledger.record import FAILED, FINAL_STATES, OPEN_STATES, UNKNOWN, Anomaly, LabelSet, Record
 from exporter.ledger.settings import LedgerSettings
+from exporter.ledger.sighting import WINDOW_MARGIN, Sighting
 from exporter.ledger.totals import (
     ANOMALIES,
     CREATED,

@@ -10,12 +10,14 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 from exporter.ledger.record import JOB_TYPES, OTHER, TTS_SERVICES, LabelSet, SeriesLabels
 
 
-class Exemplar(NamedTuple):
+class Exemplar(msgspec.Struct, frozen=True, gc=False):
     """The latest job behind a number."""
 
     job_id: str
@@ -29,8 +31,8 @@ class Exemplar(NamedTuple):
 NONE_SHOWN: Final[Mapping[int, Exemplar]] = MappingProxyType({})
 
 
-class Histogram(NamedTuple):
-    """Observations by bucket."""
+class Histogram(msgspec.Struct, frozen=True, gc=False):
+    """Observations by bucket. Of hundreds of targets there are thousands: none is searched for cycles."""
 
     bounds: tuple[float, ...]
     """Upper bounds, ascending, without +Inf: characters or milliseconds of jobs, seconds of requests."""

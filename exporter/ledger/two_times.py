@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from exporter.ledger.changes import Sighting
 from exporter.ledger.job_index import EXEMPT, EXPIRED, FLAGS, Job, JobIndex
 from exporter.ledger.record import OPEN_STATES, Anomaly, Record
+from exporter.ledger.sighting import Sighting
 from exporter.ledger.totals import FOLDED_LABEL_SET
 from exporter.ledger.watermarks import Watermarks
 

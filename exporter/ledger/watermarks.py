@@ -15,7 +15,7 @@ def floor_second(ms: int) -> int:
 
 
 class Watermarks(msgspec.Struct):
-    """They never go back. At first all are the time of the first start."""
+    """The first three never go back. At first all but the last are the time of the first start."""
 
     baseline: int
     """What was created before it is not counted, except jobs found open at the first start."""

@@ -19,7 +19,8 @@ from exporter.units import SECOND
 logger = logging.getLogger(__name__)
 
 _KEPT_WAITING: Final = SECOND
-"""A first poll whose first good answer takes as long (milliseconds) had to wait: it failed for a while."""
+"""Milliseconds. A first poll whose first good answer came later than this counts as having failed before (R4,
+docs/counting.md)."""
 
 
 class ClockCheck:

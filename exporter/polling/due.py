@@ -38,7 +38,7 @@ class Recheck(NamedTuple):
     """No lookup may be used: the job has no id, or it was missed already."""
     seen: int = 0
     """When it was last checked."""
-    uncertain: bool = False
+    may_hold_many: bool = False
     """The stretch around it may hold more records than we know of."""
 
 
@@ -80,14 +80,14 @@ def _due_missed(ledger: Ledger, now: int) -> Iterator[Recheck]:
 def _recheck_of(ledger: Ledger, job_id: str, job: Job, now: int) -> Recheck:
     since = floor_second(min(job.created, now))
     until = since + SECOND
-    uncertain = job_id in ledger.missing_jobs.look_up_alone
+    may_hold_many = job_id in ledger.missing_jobs.look_up_alone
     listing_only = job_id.startswith("\x00")
     if job.misses and not job.flags & UNDATED:
         # The question is whether listings show it: an API may find by id what it does not list.
         listing_only = True
-        if job.open and not uncertain:
-            (since, until), uncertain = _around(ledger, job.created, now), True
-    return Recheck(since, until, job_id, listing_only, job.last_checked, uncertain)
+        if job.open and not may_hold_many:
+            (since, until), may_hold_many = _around(ledger, job.created, now), True
+    return Recheck(since, until, job_id, listing_only, job.last_checked, may_hold_many)
 
 
 def _around(ledger: Ledger, created: int, now: int) -> tuple[int, int]:

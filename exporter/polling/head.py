@@ -15,11 +15,11 @@ created since the last head read. News that is too much for one window is read p
                                                                                         nothing would change
     any     not complete, and further back                  to reach back less          narrow
     any     too large, though two seconds at most           -                           done until next poll
-    any     not complete, though two seconds at most        a doubt                     done until next poll
+    any     not complete, though two seconds at most        it, as unlistable           done until next poll
     any     not complete                                    to read less at a time      the same state
 
-The first line that fits is taken. *Further back*: the window begins before the news. A *doubt* is a window
-that cannot be listed completely (R6, docs/counting.md).
+The first line that fits is taken. *Further back*: the window begins before the news. *Unlistable* is a
+window of two seconds that cannot be listed completely (R6, docs/counting.md).
 
 Far behind, the news begins ``overlap`` ago: settle reads close the gap, and what happens now is shown all the
 same.
@@ -120,7 +120,7 @@ class HeadReads:
             return Reach.NARROW
         if news.until - news.since <= 2 * SECOND:
             if result.reason != ReadState.TOO_LARGE.value:
-                run.doubt(result)
+                run.note_unlistable(result)
             return Reach.DONE
         self._density.shrink(news)
         return reach
@@ -129,7 +129,7 @@ class HeadReads:
         ledger, density, head = self._run.ledger, self._density, self.read_until
         if reach is Reach.NARROW:
             return planner.head_window(ledger, density, head, now, [], self._run.furthest)
-        due = [job for job in self._run.due() if not job.uncertain and job.since >= self.gap_until]
+        due = [job for job in self._run.due() if not job.may_hold_many and job.since >= self.gap_until]
         window = planner.head_window(ledger, density, head, now, due, self._run.furthest)
         most = min(self._wide_density.most, now - self.gap_until)
         return planner.filled(ledger, density, window, head, now, most)

@@ -33,7 +33,7 @@ async def read_history(run: PollRun, density: planner.Density) -> None:
             await reader.go_on(result, run.deadline)
         else:
             result = await reader.read(window, run.deadline)
-        run.doubt_times(result, window.since)
+        run.check_two_times(result, window.since)
         if result.complete:
             ledger.see_history(result.listing, window.since, result.sighting)
             density.learn(window, len(result.inside))

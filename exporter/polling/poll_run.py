@@ -160,7 +160,7 @@ class PollRun:
         """
         ledger = self.ledger
         self._notice_jump()
-        self.doubt_times(result, ledger.watermarks.evicted_until)
+        self.check_two_times(result, ledger.watermarks.evicted_until)
         while result.pages:
             self._see(result.pages.pop(0))
             await asyncio.sleep(0)
@@ -176,7 +176,7 @@ class PollRun:
         for job_id in ledger.missing_jobs.take_exempt():
             log.warn(logger, "a job is no longer listed", target=self.name, job_id=job_id)
 
-    def doubt_times(self, result: WindowResult, since: int) -> None:
+    def check_two_times(self, result: WindowResult, since: int) -> None:
         """Mark a window as not complete if it holds both times that the text of a record may mean.
 
         A smaller window will show which of them is meant (docs/counting.md, "When the API behaves
@@ -209,7 +209,7 @@ class PollRun:
         if times <= 1:
             return recheck
         listing = recheck.listing_only or times % 2 == 0
-        return recheck._replace(seen=now + times, uncertain=True, listing_only=listing)
+        return recheck._replace(seen=now + times, may_hold_many=True, listing_only=listing)
 
     @property
     def failing(self) -> set[str]:
@@ -276,10 +276,10 @@ class PollRun:
         density.shrink(window, result.count)
         if window.until - window.since > SECOND:
             return True
-        self.doubt(result)
+        self.note_unlistable(result)
         return False
 
-    def doubt(self, result: WindowResult) -> None:
+    def note_unlistable(self, result: WindowResult) -> None:
         """Note that a window could not be listed completely in this poll; the other reads go on."""
         self.suspicious = True
         since = result.window.since // SECOND

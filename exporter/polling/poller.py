@@ -41,8 +41,8 @@ PUBLISH_EVERY: Final = 1.0
 """Seconds between two publications within one poll."""
 
 NEWS_FAR_BEHIND: Final = 3600.0
-"""Seconds for which news is read while far behind. It is remembered until the reading of what came before
-gets there, which may be stuck."""
+"""Seconds at most for which news is read while far behind: its jobs stay in memory until the reads that
+settle reach them, and those may be stuck."""
 
 Outcome = Literal["complete", "partial", "failed"]
 
@@ -67,7 +67,7 @@ class Poller:
         source: JobSource,
         reader: Reader,
         repository: LedgerRepository,
-        budget: Budget | None = None,
+        budget: Budget,
         publish: Callable[[TargetView], None],
         monotonic: Callable[[], float],
         wall: Callable[[], float],
@@ -77,7 +77,7 @@ class Poller:
         self._name = name
         self._settings = settings
         self._source, self._reader, self._repository = source, reader, repository
-        self._budget = budget or Budget()
+        self._budget = budget
         self._budget.join(name, settings.budget)
         self._publish_view = publish
         self._monotonic, self._wall, self._sleep = monotonic, wall, sleep
@@ -324,7 +324,7 @@ class Poller:
             self._run.unread[EVERYTHING] = result
         await self._run.commit_read(result)
         if not result.complete:
-            self._run.doubt(result)
+            self._run.note_unlistable(result)
 
     def _publish_sometimes(self) -> None:
         """After a commit: what is new is not held back until the poll ends."""

@@ -128,10 +128,10 @@ async def _list(run: PollRun, window: Window | WindowResult, due: list[Recheck],
         if result.complete:
             continue
         if not short and (
-            result.reason == ReadState.TOO_LARGE.value or any(job.uncertain for job in rechecks)
+            result.reason == ReadState.TOO_LARGE.value or any(job.may_hold_many for job in rechecks)
         ):
             missing_jobs.look_up_alone.update(jobs)
         elif part.since < middle:
             stack += [Window(part.since, middle), Window(middle, part.until)]
         else:
-            run.doubt(result)
+            run.note_unlistable(result)

@@ -21,7 +21,7 @@ from exporter.background import in_background
 from exporter.cloud import Client, Network, SharedLimits, build_client, credentials_key, network_of
 from exporter.config import Config, TargetConfig, keys_of, longest_repeat, values
 from exporter.exposition import ApiMetrics
-from exporter.failures import BUILTIN_RULES, Classifier
+from exporter.failures import Classifier
 from exporter.ledger import LedgerSettings, TargetView
 from exporter.polling import Budget, PageMemory, Poller, PollSettings, Reader
 from exporter.runtime.replica import Replica
@@ -42,7 +42,7 @@ class SharedResources(NamedTuple):
     api: ApiMetrics
     environ: Mapping[str, str]
     publish: Callable[[TargetView], None]
-    redactor: log.Redactor | None = None
+    redactor: log.Redactor
     """Learns every secret that comes into use."""
     replica: Replica | None = None
     """This process among those that share the store; ``None`` where it is alone."""
@@ -145,9 +145,7 @@ def target_view(config: Config, settings: TargetConfig, classes: Classifier) -> 
 
 
 def classifier(config: Config) -> Classifier:
-    """The configured rules for ``fail_msg``, then the built-in ones unless they are switched off."""
-    own = tuple((rule.class_name, rule.match) for rule in config.fail_msg_classes)
-    return Classifier((*own, *(BUILTIN_RULES if config.builtin_fail_msg_classes else ())))
+    return Classifier(config.failure_rules)
 
 
 def poll_settings(config: Config, settings: TargetConfig) -> PollSettings:

@@ -140,7 +140,7 @@ def build_status(
 ) -> Status:
     facts = {view.target: view for view in api}
     targets = tuple(_target(view, facts.get(view.target), config, now) for view in published)
-    errors = [error for view in facts.values() for error in view.recent_failures]
+    errors = [error for view in facts.values() for error in view.failed_requests]
     return Status(
         now=now,
         started=started,

@@ -22,12 +22,14 @@ from exporter.web.access import WebConfig, WebConfigReloader, load_web_config
 from exporter.web.app import check_telemetry_path, create_app
 from exporter.web.connections import Limits
 from exporter.web.server import Server
+from exporter.web.status_routes import check_status_page
 
 __all__ = [
     "Limits",
     "Server",
     "WebConfig",
     "WebConfigReloader",
+    "check_status_page",
     "check_telemetry_path",
     "create_app",
     "load_web_config",

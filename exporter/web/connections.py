@@ -37,7 +37,7 @@ class Connection:
     def __init__(self, client: str, now: float = 0.0) -> None:
         self.client = client
         """Its address, see ``access/clients.py``."""
-        self.idle_since = now
+        self.last_request_at = now
         """When its last request began, or when it was accepted."""
         self.waits_for_us = False
         """Whether the next move is ours: what it sent is not read yet, or its request waits in the queue."""

@@ -237,7 +237,7 @@ class HttpProtocol(H11Protocol, asyncio.BufferedProtocol):
             return
         connection = self._connection
         self._task = asyncio.current_task()
-        idle_since, connection.idle_since = connection.idle_since, self.loop.time()
+        last_request_at, connection.last_request_at = connection.last_request_at, self.loop.time()
         response = self._response = LargeResponse(
             connection.client,
             connection.answered,
@@ -263,7 +263,7 @@ class HttpProtocol(H11Protocol, asyncio.BufferedProtocol):
             connection.waits_for_us = True
             # One with more lines is refused now: in the queue it would take memory.
             if len(scope["headers"]) <= MAX_HEADER_LINES:
-                await self._context.queue.wait_turn(connection.client, idle_since)
+                await self._context.queue.wait_turn(connection.client, last_request_at)
             connection.waits_for_us = False
             response.taken_at = self.loop.time()
             await self._application(scope, receive, piecewise)

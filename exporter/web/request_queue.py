@@ -19,14 +19,14 @@ from typing import Final, NamedTuple
 class _Request(NamedTuple):
     """What a waiting request is ordered by."""
 
-    idle_since: float
+    last_request_at: float
     """Of its connection."""
     of_client_before: int
     """How many requests of its client were waiting when it came."""
 
 
 _ORDERS: Final[tuple[Callable[[_Request], float], ...]] = (
-    lambda request: request.idle_since,
+    lambda request: request.last_request_at,
     lambda request: request.of_client_before,
 )
 """The request with the least of it begins first."""
@@ -48,7 +48,7 @@ class RequestQueue:
         """Requests that wait."""
         return len(self._requests)
 
-    async def wait_turn(self, client: str, idle_since: float) -> None:
+    async def wait_turn(self, client: str, last_request_at: float) -> None:
         """Returns when it is this request's turn: at once, unless another has begun in this round."""
         loop = asyncio.get_running_loop()
         if not self._busy:
@@ -56,7 +56,7 @@ class RequestQueue:
             loop.call_soon(self._next_round, loop)
             return
         turn: asyncio.Future[None] = loop.create_future()
-        self._requests[turn] = _Request(idle_since, self._waiting[client])
+        self._requests[turn] = _Request(last_request_at, self._waiting[client])
         self._waiting[client] += 1
         try:
             await turn

@@ -7,8 +7,10 @@ own, because what Starlette builds around an endpoint would cost as much as the 
 from __future__ import annotations
 
 from starlette.datastructures import QueryParams
+from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
+from exporter.errors import OldMetricsError
 from exporter.exposition import Exposition
 from exporter.web.negotiation import accepts_gzip, choose_format
 from exporter.web.responses import PIECE_BYTES, SHARED_BODY
@@ -27,7 +29,10 @@ class Scrape:
         form = choose_format(_header(scope, b"accept"))
         compressed = accepts_gzip(_header(scope, b"accept-encoding"))
         names = QueryParams(scope["query_string"]).getlist("name[]") if scope["query_string"] else ()
-        parts = await self._exposition.scrape(form, frozenset(names), compressed=compressed)
+        try:
+            parts = await self._exposition.scrape(form, frozenset(names), compressed=compressed)
+        except OldMetricsError as error:
+            raise HTTPException(503, str(error)) from error
         headers = [
             (b"content-type", form.value.encode()),
             (b"content-length", str(parts.size).encode()),

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
+from exporter.errors import ExporterError
 from exporter.status import Status
 
 if TYPE_CHECKING:
@@ -24,6 +25,18 @@ _FRESH: Final = {"cache-control": "no-store"}
 
 KEPT_SECONDS: Final = 1.0
 """A page costs milliseconds: a client that asks for it in a loop must not keep scrapes waiting."""
+
+
+def check_status_page() -> None:
+    """Raises ExporterError when the page cannot be shown: a start does not load what it needs."""
+    try:
+        from exporter.status.page import StatusPage
+
+        StatusPage({})
+    except (ImportError, OSError) as error:
+        raise ExporterError(
+            f"the status page cannot be shown, the rest can: {error}: install the exporter again"
+        ) from error
 
 
 class StatusRoutes:

@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 
 import httpx
 
+from exporter import log
 from exporter.cloud.client import Client
-from exporter.cloud.connect import build_client
+from exporter.cloud.connect import build_client, network_of
 from exporter.cloud.shared_limits import SharedLimits
 from exporter.config import AkskAuth, Secret, TargetConfig
 from exporter.errors import ApiError
@@ -95,6 +96,19 @@ class Events:
         self.expiry = timestamp
 
 
+def client_of(
+    config: TargetConfig,
+    *,
+    environ: Mapping[str, str],
+    redactor: log.Redactor | None = None,
+    **options: Any,
+) -> Client:
+    """The client, with the proxies and certificates of that environment."""
+    redactor = redactor or log.Redactor()
+    network = network_of([config], environ, redactor)
+    return build_client(config, environ=environ, network=network, redactor=redactor, **options)
+
+
 class ClientHarness:
     """One target's client against a handler, with the clock, events and requests within reach."""
 
@@ -120,7 +134,7 @@ class ClientHarness:
         self, config: TargetConfig, handler: Handler | None = None, events: Events | None = None
     ) -> Client:
         """One more client with the same clock."""
-        return build_client(
+        return client_of(
             config,
             events=events or self.events,
             shared=self.shared,

@@ -18,14 +18,14 @@ from typing import Any
 import httpx
 import pytest
 
+from exporter import log
 from exporter.cloud.client import Client
-from exporter.cloud.connect import build_client
 from exporter.cloud.http.network import read_network
 from exporter.cloud.http.pool import Connections
 from exporter.cloud.shared_limits import SharedLimits
 from exporter.errors import ApiError
 from exporter.ledger.record import JobsQuery, Page
-from tests.cloud.harness import ClientHarness, Events, run, target
+from tests.cloud.harness import ClientHarness, Events, client_of, run, target
 
 Behaviour = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -79,7 +79,7 @@ def poll(
     async def scenario() -> None:
         server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
         port = server.sockets[0].getsockname()[1]
-        client: Client = build_client(
+        client: Client = client_of(
             target(endpoint=f"{scheme}://127.0.0.1:{port}"),
             events=outcome.events,
             shared=SharedLimits(),
@@ -198,7 +198,7 @@ def test_nobody_listens() -> None:
         with socket.socket() as held:
             held.bind(("127.0.0.1", 0))  # bound and not listening: nobody else can take the port
             config = target(endpoint=f"http://127.0.0.1:{held.getsockname()[1]}")
-            client = build_client(
+            client = client_of(
                 config, events=outcome.events, shared=SharedLimits(), environ={}, jitter=lambda: 0.0
             )
             with pytest.raises(ApiError, match="cannot connect; check endpoint, firewall and proxy"):
@@ -305,7 +305,7 @@ def test_plain_http_where_tls_was_meant() -> None:
     async def scenario() -> ApiError:
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         config = target(endpoint=f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-        client = build_client(config, events=events, shared=SharedLimits(), environ={}, jitter=lambda: 0.0)
+        client = client_of(config, events=events, shared=SharedLimits(), environ={}, jitter=lambda: 0.0)
         with pytest.raises(ApiError) as caught:
             await client.list_jobs(JobsQuery(), deadline=time.monotonic() + 5.0)
         await client.aclose()
@@ -356,7 +356,8 @@ def test_certificates_are_read_once_for_all_connections(
 
     async def scenario() -> None:
         url = httpx.URL("https://127.0.0.1:9")
-        connections = Connections(read_network({"SSL_CERT_FILE": str(certificates)}, ()))
+        network = read_network({"SSL_CERT_FILE": str(certificates)}, (), log.Redactor())
+        connections = Connections(network, transport=None)
         async with connections, connections.client(url) as first, connections.client(url) as second:
             assert first is not second
 

@@ -7,11 +7,10 @@ from pathlib import Path
 import httpx
 
 from exporter import log
-from exporter.cloud.connect import build_client
 from exporter.cloud.shared_limits import SharedLimits
 from exporter.config import AkskAuth, Secret
 from exporter.ledger.record import JobsQuery
-from tests.cloud.harness import Events, jobs, run, target
+from tests.cloud.harness import Events, client_of, jobs, run, target
 
 
 def test_secrets_from_files_and_their_successors_are_redacted(tmp_path: Path) -> None:
@@ -25,7 +24,7 @@ def test_secrets_from_files_and_their_successors_are_redacted(tmp_path: Path) ->
         return jobs("a")
 
     async def scenario() -> None:
-        client = build_client(
+        client = client_of(
             target(auth=AkskAuth(Secret("access-key"), path)),
             events=Events(),
             shared=SharedLimits(),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from exporter import log
 from exporter.commands.assets import ASSETS, write_assets
 from exporter.commands.demo import demo
 from exporter.errors import ExporterError
@@ -54,4 +55,12 @@ def test_the_wheel_has_what_the_command_writes() -> None:
 def test_an_unknown_incident_is_refused_with_those_there_are() -> None:
     """Before anything starts."""
     with pytest.raises(ExporterError, match=r"--incident 'x' is unknown; there are .*stuck_queue"):
-        asyncio.run(demo(asyncio.Event, listen_addresses=[], telemetry_path="/metrics", incidents=["x"]))
+        asyncio.run(
+            demo(
+                asyncio.Event,
+                listen_addresses=[],
+                telemetry_path="/metrics",
+                incidents=["x"],
+                redactor=log.Redactor(),
+            )
+        )

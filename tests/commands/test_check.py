@@ -7,6 +7,7 @@ import os
 import socket
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -102,6 +103,15 @@ def test_estimate_follows_the_settings(poll: str, head: float, settle: float, tm
     (estimate,) = estimates(load_config(path))
     assert estimate == Estimate("a", head=head, settle=settle, limit=30.0)
     assert estimate.total == head + settle
+
+
+def test_a_status_page_that_cannot_be_shown_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its library is loaded when somebody asks for the page: no start would notice."""
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    monkeypatch.delitem(sys.modules, "exporter.status.page", raising=False)
+    code, text = _check(ROOT / "exporter.yaml")
+    assert (code, text.count("\n")) == (0, 2)
+    assert "warning: the status page cannot be shown, the rest can: import of jinja2 halted" in text
 
 
 HASH = "$2y$04$X0h1gDsPszWURQaxFh.zoubFi6DXncSjhoQNJgRrnGs7EsimhC7zG"

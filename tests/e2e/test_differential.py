@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from exporter.failures.classify import BUILTIN_RULES, Classifier
+from exporter.failures import BUILTIN_RULES, Classifier
 from testkit.processes import (
     Exporter,
     Samples,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from exporter.exposition.api_stats import RECENT_FAILURES, ApiTarget
+from exporter.exposition.api_stats import KEPT_REQUESTS, ApiTarget
 from tests.exposition.views import api_error
 
 
@@ -12,7 +12,7 @@ def test_last_failures_are_kept_with_what_support_asks_for() -> None:
     target = ApiTarget("t", 0.0, lambda: next(clock))
     target.error(api_error("list_jobs", "server", None, status=503, request_id="first", message="try later"))
     target.error(api_error("get_job", "auth", "APIG.0308", status=401, request_id="second"))
-    newest, oldest = target.view().recent_failures
+    newest, oldest = target.view().failed_requests
     assert (newest.time, newest.operation, newest.http_status, newest.error_code, newest.request_id) == (
         200.0,
         "get_job",
@@ -26,10 +26,10 @@ def test_last_failures_are_kept_with_what_support_asks_for() -> None:
 def test_failures_and_their_texts_are_bounded() -> None:
     """However many and however long: they come from outside."""
     target = ApiTarget("t", 0.0, lambda: 1.0)
-    for _ in range(RECENT_FAILURES + 5):
+    for _ in range(KEPT_REQUESTS + 5):
         target.error(api_error("list_jobs", "server", "c" * 9999, request_id="r" * 9999, message="m" * 9999))
-    failures = target.view().recent_failures
-    assert len(failures) == RECENT_FAILURES
+    failures = target.view().failed_requests
+    assert len(failures) == KEPT_REQUESTS
     assert max(len(failures[0].error_code), len(failures[0].request_id), len(failures[0].message)) <= 500
 
 

@@ -8,6 +8,7 @@ import gc
 import gzip
 import re
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable
 from itertools import product
 from typing import Any
@@ -88,6 +89,8 @@ async def running(
 ) -> AsyncIterator[ConcurrentScrapes]:
     if refresh.FREE_SECONDS > 0:
         monkeypatch.setattr(refresh, "FREE_SECONDS", 1e6)  # else a slow machine would have it rest
+    for name in ("WAIT_SECONDS", "RELOAD_WAIT_SECONDS"):
+        monkeypatch.setattr(refresh, name, 30.0)  # and give older ones
     stage = ConcurrentScrapes(monkeypatch, monotonic)
     stage.publish_all(1)
     task = asyncio.create_task(stage.exposition.run())
@@ -158,7 +161,8 @@ def test_during_a_refresh_scrapes_get_the_last_complete_edition(
     async def run() -> None:
         async with running(monkeypatch) as stage:
             assert await stage.scrape() == all_at(1)
-            monkeypatch.setattr(refresh, "WAIT_SECONDS", 0.0)
+            for name in ("WAIT_SECONDS", "RELOAD_WAIT_SECONDS"):
+                monkeypatch.setattr(refresh, name, 0.0)
             stage.may_complete.clear()
             stage.completing.clear()
             stage.publish_all(2)
@@ -166,7 +170,8 @@ def test_during_a_refresh_scrapes_get_the_last_complete_edition(
             await stage.until_completing()
             stage.publisher.publish(view("c", 3))
             assert await stage.scrape(names=names) == all_at(1)
-            monkeypatch.setattr(refresh, "WAIT_SECONDS", 1e6)
+            for name in ("WAIT_SECONDS", "RELOAD_WAIT_SECONDS"):
+                monkeypatch.setattr(refresh, name, 1e6)
             stage.may_complete.set()
             assert await stage.scrape(names=names) == {**all_at(2), "c": 3}
 
@@ -202,13 +207,13 @@ def test_what_is_shown_is_whole_and_never_goes_back(monkeypatch: pytest.MonkeyPa
                 stage.publish_all(number)
                 if number % 3:
                     await asyncio.sleep(0)
-                monkeypatch.setattr(refresh, "WAIT_SECONDS", 0.0 if number % 2 else 1e6)
+                monkeypatch.setattr(refresh, "RELOAD_WAIT_SECONDS", 0.0 if number % 2 else 1e6)
                 form, compressed = FORMS[number % len(FORMS)]
                 names = frozenset[str]() if number % 5 else frozenset([COUNTED_UNTIL])
                 (shown,) = set((await stage.scrape(form, compressed=compressed, names=names)).values())
                 assert last <= shown <= number
                 last = shown
-            monkeypatch.setattr(refresh, "WAIT_SECONDS", 1e6)
+            monkeypatch.setattr(refresh, "RELOAD_WAIT_SECONDS", 1e6)
             assert await stage.scrape() == all_at(59)
 
     asyncio.run(run())
@@ -262,6 +267,36 @@ def test_without_a_thread_text_is_made_all_the_same(monkeypatch: pytest.MonkeyPa
             monkeypatch.setattr(threading.Thread, "start", refuse)
             assert await stage.scrape() == all_at(1)
             assert await stage.scrape(names=frozenset([COUNTED_UNTIL])) == all_at(1)
+
+    asyncio.run(run())
+
+
+def test_work_that_found_no_thread_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither in memory, nor to be done again by a thread that starts later."""
+    completed: list[weakref.ref[Edition]] = []
+    complete = Edition.complete
+
+    async def run() -> None:
+        async with running(monkeypatch) as stage:
+
+            def noted(edition: Edition, before: Edition) -> None:
+                completed.append(weakref.ref(edition))
+                complete(edition, before)
+
+            def refuse(*_: object) -> None:
+                raise RuntimeError("can't start new thread")
+
+            monkeypatch.setattr(Edition, "complete", noted)
+            with monkeypatch.context() as no_threads:
+                no_threads.setattr(threading.Thread, "start", refuse)
+                for number in range(2, 10):
+                    stage.publish_all(number)
+                    assert await stage.scrape() == all_at(number)
+            gc.collect()
+            assert sum(edition() is not None for edition in completed) == 1
+            stage.publish_all(10)
+            assert await stage.scrape() == all_at(10)
+            assert len(completed) == 9
 
     asyncio.run(run())
 

@@ -9,8 +9,16 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from exporter.errors import OldMetricsError
 from exporter.exposition import refresh
-from exporter.exposition.refresh import FREE_SECONDS, LONGEST_REST, REST, Refresher
+from exporter.exposition.refresh import (
+    FREE_SECONDS,
+    LONGEST_REST,
+    REPORT_SECONDS,
+    REST,
+    TOO_OLD_SECONDS,
+    Refresher,
+)
 
 NEVER = 1e6
 
@@ -54,6 +62,7 @@ async def running(monkeypatch: pytest.MonkeyPatch, *, wait: float = NEVER) -> As
     """Publications are collected for ever, so that only what a test says makes a refresh begin."""
     monkeypatch.setattr(refresh, "COLLECT_SECONDS", NEVER)
     monkeypatch.setattr(refresh, "WAIT_SECONDS", wait)
+    monkeypatch.setattr(refresh, "RELOAD_WAIT_SECONDS", NEVER)
     stage = FakeRefresh()
     task = asyncio.create_task(stage.refresher.run())
     try:
@@ -231,6 +240,73 @@ def test_a_refresh_that_fails_is_reported_once_and_tried_again(
             await stage.scrape()
             assert stage.begun == 4
             assert not stage.refresher.resting
+
+    asyncio.run(run())
+
+
+def test_a_refresh_that_goes_on_failing_is_reported_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With how long it has failed; and when it works again."""
+
+    async def run() -> None:
+        async with running(monkeypatch) as stage:
+            stage.error = MemoryError("none left")
+            with caplog.at_level(logging.INFO):
+                for _ in range(20):
+                    await stage.scrape()
+                    stage.now += REPORT_SECONDS / 10
+                failing = [record.__dict__["fields"]["failing_seconds"] for record in caplog.records]
+                assert failing == [0, REPORT_SECONDS]
+                stage.error = None
+                await stage.scrape()
+                await stage.scrape()
+            assert [record.message for record in caplog.records[2:]] == ["the metrics are written again"]
+
+    asyncio.run(run())
+
+
+def test_what_could_not_be_replaced_for_minutes_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until a refresh succeeds."""
+
+    async def run() -> None:
+        async with running(monkeypatch) as stage:
+            stage.refresher.check()
+            stage.error = MemoryError("none left")
+            await stage.scrape()
+            stage.now += TOO_OLD_SECONDS - 1
+            await stage.scrape()
+            stage.refresher.check()
+            stage.now += 1
+            with pytest.raises(OldMetricsError, match="could not be written for 300 s: see the log"):
+                stage.refresher.check()
+            stage.error = None
+            await stage.scrape()
+            stage.refresher.check()
+
+    asyncio.run(run())
+
+
+def test_what_an_operator_changed_is_waited_for_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By every scrape, until it is shown; what targets publish is not."""
+
+    async def run() -> None:
+        async with running(monkeypatch, wait=0.0) as stage:
+            stage.may_end.clear()
+            stage.refresher.changed()
+            await stage.scrape()
+            stage.refresher.end_rest()
+            scrapes = [stage.scrape(), stage.scrape()]
+            await stage.until_begun(1)
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert not any(scrape.done() for scrape in scrapes)
+            stage.may_end.set()
+            await asyncio.gather(*scrapes)
+            assert stage.ended == 2
+            stage.may_end.clear()
+            await stage.scrape()
+            assert stage.ended == 2
 
     asyncio.run(run())
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from itertools import product
 from typing import Any, cast
 
+from msgspec.structs import replace
+
 from exporter.cloud.events import OPERATIONS
 from exporter.config import Config, StorageConfig, show_config
 from exporter.errors import ApiError, ErrorKind
@@ -69,7 +71,7 @@ def full_view(target: str = "production", label_sets: tuple[LabelSet, ...] = LAB
     def durations() -> dict[LabelSet, Histogram]:
         slow = {1: Exemplar("slow-job", 61_500, 1_700_000_000_250)}
         return {
-            label_set: found._replace(exemplars=slow)
+            label_set: replace(found, exemplars=slow)
             for label_set, found in histograms((5_000, 86_400_000)).items()
         }
 

@@ -8,14 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.failures.classify import (
-    BUILTIN_RULES,
-    CLASSIFIED_LIMIT,
-    TEMPLATE_LIMIT,
-    Classifier,
-    compile_rule,
-    template,
-)
+from exporter.failures import BUILTIN_RULES, Classifier, compile_rule, template
+from exporter.failures.classify import CLASSIFIED_LIMIT, TEMPLATE_LIMIT
 
 MESSAGES = {
     "sensitive_content": (

@@ -21,7 +21,6 @@ from typing import Final, NamedTuple
 import httpx
 from msgspec.structs import replace
 
-from exporter.cloud.connect import build_client
 from exporter.cloud.shared_limits import SharedLimits
 from exporter.commands.demo import configuration
 from exporter.config.model import MetricsConfig
@@ -34,6 +33,7 @@ from exporter.simulator.arrivals import WorldOptions
 from exporter.simulator.incidents import Entry, Script
 from exporter.simulator.simulation import new_simulation
 from testkit.world import assemble, quick_store
+from tests.cloud.harness import client_of
 
 ENDPOINT: Final = "http://127.0.0.1:1"
 """Nobody listens there: requests go straight into the simulator."""
@@ -98,7 +98,7 @@ class Recorder:
             clock.now += delays.lognormvariate(-2.6, 0.5)
             return await simulated.handle_async_request(request)
 
-        self.client = build_client(
+        self.client = client_of(
             self.target,
             events=api.target(self.target.name),
             shared=SharedLimits(monotonic=clock, wall=clock, sleep=clock.sleep),

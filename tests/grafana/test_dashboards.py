@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from exporter.exposition.catalog import METRICS
-from exporter.failures.classify import BUILTIN_RULES, Classifier
+from exporter.failures import BUILTIN_RULES, Classifier
 from grafana import exporter_api
 from grafana.build import FOLDER, dashboards
 from grafana.further import NOT_SHOWN

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from exporter.ledger.changes import Sighting
 from exporter.ledger.gauges import JobGauges
 from exporter.ledger.job_index import (
     CORROBORATED,
@@ -33,6 +32,7 @@ from exporter.ledger.record import (
     Record,
     SeriesLabels,
 )
+from exporter.ledger.sighting import Sighting
 from exporter.ledger.totals import (
     ANOMALIES,
     CREATED,

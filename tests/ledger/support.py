@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from exporter.ledger.changes import Sighting
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.record import Record
 from exporter.ledger.settings import LedgerSettings
+from exporter.ledger.sighting import Sighting
 from exporter.ledger.stored import StoredLedger, configured_buckets, open_ledger
 from testkit.world import START
 from tests.fake_api import ledger_settings

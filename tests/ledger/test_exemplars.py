@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import gc
+
 from msgspec.structs import replace
 
-from exporter.failures.classify import BUILTIN_RULES, Classifier
-from exporter.ledger.changes import Sighting
+from exporter.failures import BUILTIN_RULES, Classifier
 from exporter.ledger.exemplars import Exemplars
 from exporter.ledger.job_index import JobIndex
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.minutes import MinuteTable
 from exporter.ledger.record import FAILED, PROCESSING, SUCCEED, Record
+from exporter.ledger.sighting import Sighting
 from exporter.ledger.totals import (
     DURATION_LOWER,
     DURATION_UPPER,
@@ -104,3 +106,12 @@ def test_what_is_handed_out_does_not_change_any_more() -> None:
     before = exemplars.of("failures")
     exemplars.take(("failures", *LABEL_SET, "x"), "two", 1, START + 1)
     assert before == {(*LABEL_SET, "x"): Exemplar("one", 1, START)}
+
+
+def test_python_searches_no_published_histogram_for_cycles() -> None:
+    """Hundreds of targets have thousands of them."""
+    shown = {(*LABEL_SET, "10"): Exemplar("job", 7, START)}
+    found = histograms({(*LABEL_SET, "10"): 1, (*LABEL_SET, "sum"): 7}, (10,), shown)
+    (histogram,) = found.values()
+    assert histogram == Histogram((10,), (1, 0), 7, {0: Exemplar("job", 7, START)})
+    assert not any(map(gc.is_tracked, (histogram, histogram.exemplars, *histogram.exemplars.values())))

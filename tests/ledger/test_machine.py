@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from msgspec.structs import replace
 
-from exporter.ledger.changes import Sighting
 from exporter.ledger.gauges import job_gauges
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.missing import MissedBy
 from exporter.ledger.record import Record
+from exporter.ledger.sighting import Sighting
 from exporter.ledger.stored import configured_buckets, open_ledger
 from exporter.ledger.totals import FOLDED_LABEL_SET
 from exporter.ledger.watermarks import Watermarks

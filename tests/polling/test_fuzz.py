@@ -19,7 +19,7 @@ from exporter.cloud.records import Decoder
 from exporter.cloud.times import parse_expiry, parse_http_date, parse_time
 from exporter.config import Config, load_config, zone
 from exporter.errors import ApiError, ConfigError
-from exporter.failures.classify import BUILTIN_RULES, NO_MESSAGE, UNCLASSIFIED, Classifier, template
+from exporter.failures import BUILTIN_RULES, NO_MESSAGE, UNCLASSIFIED, Classifier, template
 from exporter.ledger.record import FINAL_STATES, OPEN_STATES, Page
 from testkit.processes import ROOT
 

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.ledger.changes import WINDOW_MARGIN
 from exporter.ledger.job_index import MISSED_IN_LISTING, Job, JobIndex
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.minutes import MinuteTable
+from exporter.ledger.sighting import WINDOW_MARGIN
 from exporter.ledger.totals import LabelSets, Totals
 from exporter.ledger.watermarks import Watermarks
 from exporter.polling import planner

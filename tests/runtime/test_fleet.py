@@ -10,10 +10,12 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
+from exporter import log
 from exporter.cloud.http.authorities import Authorities
 from exporter.cloud.shared_limits import SharedLimits
 from exporter.config import AkskAuth, Config, PollConfig, Secret, StorageConfig, TargetConfig
@@ -74,7 +76,9 @@ async def running(tmp_path: Path, config: Config) -> AsyncIterator[Stage]:
     exposition = Exposition(api, PROCESS)
     publisher = Publisher(exposition)
     with closing(store), ThreadPoolExecutor(1) as executor:
-        resources = SharedResources(store, executor, SharedLimits(), {}, api, {}, publisher.publish)
+        resources = SharedResources(
+            store, executor, SharedLimits(), {}, api, {}, publisher.publish, log.Redactor()
+        )
         fleet = Fleet(config, resources, publisher)
         await fleet.load()
         async with asyncio.TaskGroup() as tasks:
@@ -220,6 +224,46 @@ def test_a_start_reports_every_target_that_cannot_go_on(tmp_path: Path) -> None:
     with pytest.raises(ReloadError) as refused:
         asyncio.run(scene())
     assert [line.split("'")[1] for line in refused.value.problems] == list("tuvwx")
+
+
+def test_once_all_have_polled_searches_leave_out_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also after a reload; not once the end has begun."""
+    config = replace(CONFIG, poll=replace(CONFIG.poll, interval=0.5))
+
+    async def scene() -> None:
+        t = of_target("t")
+        frozen, freeze = asyncio.Event(), gc.freeze
+
+        def noting() -> None:
+            freeze()
+            frozen.set()
+
+        def call_later(seconds: float, callback: Any, *arguments: Any) -> asyncio.TimerHandle:
+            timer = later(seconds, callback, *arguments)
+            if callback is noting:
+                timers.append(timer)
+            return timer
+
+        loop = asyncio.get_running_loop()
+        timers: list[asyncio.TimerHandle] = []
+        later = loop.call_later
+        monkeypatch.setattr(gc, "freeze", noting)
+        monkeypatch.setattr(loop, "call_later", call_later)
+        async with running(tmp_path, replace(config, targets=(t,))) as stage:
+            frozen.clear()
+            await asyncio.wait_for(frozen.wait(), 20)
+            await stage.fleet.reconfigure(replace(config, targets=(replace(t, rate_limit=2.0),)))
+            frozen.clear()
+            await asyncio.wait_for(frozen.wait(), 20)
+            await stage.fleet.reconfigure(replace(config, targets=(t,)))
+            frozen.clear()
+        assert timers[-1].cancelled()
+        assert all(timer.cancelled() for timer in timers if timer.when() > loop.time())
+        assert not frozen.is_set()
+
+    asyncio.run(scene())
 
 
 def test_searches_for_cycles_leave_out_what_was_loaded(tmp_path: Path) -> None:

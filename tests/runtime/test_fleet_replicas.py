@@ -15,6 +15,7 @@ from exporter.config import Config, StorageConfig
 from exporter.exposition.api_stats import ApiMetrics
 from exporter.exposition.publisher import Publisher
 from exporter.exposition.render import Exposition
+from exporter.log import Redactor
 from exporter.runtime.fleet import Fleet
 from exporter.runtime.replica import Replica
 from exporter.runtime.target import SharedResources
@@ -46,7 +47,7 @@ class OneOfTwo:
         publisher = Publisher(self.exposition)
         resources = SharedResources(
             self.store, executor, SharedLimits(), {}, ApiMetrics(STARTED), {}, publisher.publish,
-            replica=self.replica,
+            Redactor(), replica=self.replica,
         )  # fmt: skip
         self.fleet = Fleet(CONFIG, resources, publisher)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 
@@ -61,6 +62,32 @@ def test_a_restart_goes_on_where_the_round_ended() -> None:
     next_ones = [after[name] for name in NAMES if before[name] - 1000.0 > 7.5]
     assert min(len(missed), len(next_ones)) > 50
     assert min(missed) > max(next_ones)
+
+
+def test_each_target_keeps_its_place_on_the_clock() -> None:
+    """After any number of them, at whatever time. That the first one polls at once moves all of them alike,
+    by less than the gap between two neighbours.
+    """
+    clocks = TwoClocks()
+
+    def places(times: dict[str, float]) -> list[float]:
+        """Seconds that each is before its place, by its name alone, in the intervals of the wall clock."""
+        ahead = clocks.wall - clocks.monotonic
+        early = [(phase(name) * 15.0 - times[name] - ahead) % 15.0 for name in NAMES]
+        return [seconds if seconds < 14.9 else seconds - 15.0 for seconds in early]
+
+    ordered = sorted(map(phase, NAMES))
+    gap = 15.0 * max(after - before for before, after in pairwise([*ordered, 1 + ordered[0]]))
+    assert gap < 0.5
+    for restart in range(50):
+        times = clocks.poll_times()
+        started = places(times.start(NAMES, 15.0))
+        assert -1e-6 < min(started) <= max(started) <= gap
+        assert max(started) - min(started) < 1e-6
+        clocks.advance(123.4 * restart)
+        assert places(times.resume(NAMES, 15.0)) == pytest.approx(started, abs=1e-6)
+        clocks.wall += 7.7  # the time without the program
+        clocks.monotonic = 5.0
 
 
 def test_a_changed_target_goes_on_in_its_place() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from exporter import app as app_module
+from exporter import log
 from exporter.app import App
 from exporter.config import Config, load_config
 from testkit.processes import write_config
@@ -24,7 +25,13 @@ def test_a_configuration_that_became_a_fifo_is_said(tmp_path: Path, monkeypatch:
         return load_config(path, environ={})
 
     async def life() -> list[tuple[str, ...]]:
-        app = App(read(), listen_addresses=["127.0.0.1:0"], environ={}, read_config=read)
+        app = App(
+            read(),
+            listen_addresses=["127.0.0.1:0"],
+            environ={},
+            redactor=log.Redactor(),
+            read_config=read,
+        )
         stop = asyncio.Event()
         running = asyncio.ensure_future(app.run(stop))
         path.unlink()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from exporter import log
 from exporter.app import App
 from exporter.cloud.client import Client
 from exporter.config import Config, load_config
@@ -56,7 +57,13 @@ def test_reloads_leave_no_former_target_behind(tmp_path: Path) -> None:
         )
 
     async def life() -> dict[str, int]:
-        app = App(read(), listen_addresses=["127.0.0.1:0"], environ={}, read_config=read)
+        app = App(
+            read(),
+            listen_addresses=["127.0.0.1:0"],
+            environ={},
+            redactor=log.Redactor(),
+            read_config=read,
+        )
         stop = asyncio.Event()
         running = asyncio.ensure_future(app.run(stop))
         for _ in range(10):

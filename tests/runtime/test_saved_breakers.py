@@ -10,6 +10,7 @@ from typing import cast
 
 import pytest
 
+from exporter import log
 from exporter.app import App
 from exporter.cloud.shared_limits import SharedLimits
 from exporter.config import load_config
@@ -51,7 +52,7 @@ def test_a_refusal_right_before_the_end_is_stored(tmp_path: Path) -> None:
     refused = {"breaker": '{"refused": true}'}
 
     async def life() -> dict[str, str]:
-        app = App(config, listen_addresses=["127.0.0.1:0"], environ={})
+        app = App(config, listen_addresses=["127.0.0.1:0"], environ={}, redactor=log.Redactor())
         stop = asyncio.Event()
         running = asyncio.ensure_future(app.run(stop))
         while not app.ready:  # noqa: ASYNC110 - it tells nobody

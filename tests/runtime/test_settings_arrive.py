@@ -18,6 +18,7 @@ import pytest
 import exporter.app
 import exporter.runtime.storage
 import exporter.runtime.target
+from exporter import log
 from exporter.app import App
 from exporter.cloud.connect import network_of
 from exporter.cloud.shared_limits import SharedLimits
@@ -155,13 +156,14 @@ def parts(value: Any) -> Iterator[tuple[str, object]]:
 
 def build(settings: model.Config) -> tuple[object, ...]:
     """What the program is made of with a configuration: the application and its first target."""
-    app = App(settings, listen_addresses=["127.0.0.1:0"], environ={})
+    redactor = log.Redactor()
+    app = App(settings, listen_addresses=["127.0.0.1:0"], environ={}, redactor=redactor)
     try:
         (target,) = settings.targets
         resources = SharedResources(
-            app.store, app.executor, SharedLimits(), {}, ApiMetrics(0.0), {}, lambda _: None
+            app.store, app.executor, SharedLimits(), {}, ApiMetrics(0.0), {}, lambda _: None, redactor
         )
-        client = new_client(target, network_of([target], {}), resources)
+        client = new_client(target, network_of([target], {}, redactor), resources)
         repository = new_repository(settings, target, resources, classifier(settings))
         return app, Target(settings, target, resources, repository, client)
     finally:

@@ -15,6 +15,7 @@ import msgspec
 import psycopg
 import pytest
 
+from exporter import log
 from exporter.cloud import SharedLimits
 from exporter.config import AkskAuth, Config, Filters, Secret, StorageConfig, TargetConfig
 from exporter.errors import StoreError, StoreUnavailableError
@@ -117,6 +118,7 @@ def start(config: Config) -> str:
                 ApiMetrics(0.0),
                 {},
                 lambda view: None,
+                log.Redactor(),
             )
             for target in config.targets:
                 repository = new_repository(config, target, resources, classifier(config))

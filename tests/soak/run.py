@@ -29,7 +29,7 @@ import msgspec
 
 from exporter.cloud.records import Decoder
 from exporter.errors import ApiError, ErrorKind, StoreError
-from exporter.failures.classify import BUILTIN_RULES, Classifier
+from exporter.failures import BUILTIN_RULES, Classifier
 from exporter.ledger.record import JobsQuery, Page
 from exporter.simulator import wire
 from exporter.simulator.arrivals import WorldOptions

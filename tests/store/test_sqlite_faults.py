@@ -14,7 +14,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -165,18 +165,6 @@ def test_a_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
     assert not (tmp_path / "missing").exists()
 
 
-@pytest.fixture
-def mortal() -> tuple[str, ...]:
-    """What to put before a command so that permissions hold for it, whoever runs the tests."""
-    if os.geteuid() != 0:
-        return ()
-    prefix = ("setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all")
-    works = shutil.which("setpriv") and subprocess.run([*prefix, "true"], check=False).returncode == 0
-    if not works:
-        pytest.skip("root is above permissions, and setpriv cannot take that away here")
-    return prefix
-
-
 @pytest.mark.program
 @pytest.mark.parametrize(
     ("what", "mode", "message"),
@@ -203,20 +191,6 @@ def test_permissions_that_are_missing_are_named(
 
 
 # --- a full disk --------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 384 KiB, real errors included."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=384k", "tmpfs", str(folder)]
-    if subprocess.run(mount, check=False, capture_output=True).returncode != 0:
-        pytest.skip("mounting a file system is not allowed here")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def test_a_full_disk_stops_the_counting_and_loses_nothing(small_disk: Path) -> None:

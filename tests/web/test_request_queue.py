@@ -14,8 +14,8 @@ async def order(queue: RequestQueue, requests: Sequence[tuple[str, str, float]])
     """The names of these (name, client, idle since) in the order of their turns; all come in one round."""
     begun: list[str] = []
 
-    async def request(name: str, client: str, idle_since: float) -> None:
-        await queue.wait_turn(client, idle_since)
+    async def request(name: str, client: str, last_request_at: float) -> None:
+        await queue.wait_turn(client, last_request_at)
         begun.append(name)
 
     await asyncio.gather(*(request(*one) for one in requests))

@@ -261,7 +261,7 @@ def test_header_lines_are_counted_for_each_request(sent: Sent) -> None:
 def test_many_header_lines_do_not_wait_for_their_turn(monkeypatch: pytest.MonkeyPatch, sent: Sent) -> None:
     """Hundreds of such requests would take a hundred MiB meanwhile."""
 
-    async def wait_turn(queue: RequestQueue, client: str, idle_since: float) -> None:
+    async def wait_turn(queue: RequestQueue, client: str, last_request_at: float) -> None:
         await asyncio.Event().wait()
 
     monkeypatch.setattr(RequestQueue, "wait_turn", wait_turn)

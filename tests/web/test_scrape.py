@@ -12,8 +12,10 @@ import httpx
 import pytest
 from prometheus_client import CollectorRegistry
 
+from exporter.exposition.refresh import TOO_OLD_SECONDS
 from exporter.exposition.render import Exposition
 from exporter.exposition.text import Format
+from exporter.web.app import create_app
 from exporter.web.scrape import Scrape
 from exporter.web.server import Server
 from tests.conftest import Tool
@@ -167,5 +169,36 @@ def test_selected_names_are_packed_too(encoding: list[str]) -> None:
             _, body = await talk(url, "GET /metrics?name[]=metastudio_up HTTP/1.1", *encoding)
             text = zlib.decompress(body, 16 + zlib.MAX_WBITS) if encoding else body
             assert text.endswith(b'metastudio_up{target="production"} 1.0\n')
+
+    asyncio.run(run())
+
+
+def test_metrics_that_grow_old_are_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prometheus takes the exporter for down then, and raises an alert."""
+    now = 1000.0
+    made = Exposition(full_api("production"), PROCESS, registry=CollectorRegistry(), monotonic=lambda: now)
+    made.publish((full_view(),))
+    app = create_app(exposition=made, ready=lambda: True, telemetry_path="/metrics")
+
+    async def run() -> None:
+        nonlocal now
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://exporter") as client:
+            refreshing = asyncio.create_task(made.run())
+            await asyncio.sleep(0)
+            first = await client.get("/metrics")
+            with monkeypatch.context() as broken:
+                broken.setattr("exporter.exposition.edition.write_block", None)
+                for _ in range(2):
+                    made.publish((full_view(),))
+                    assert (await client.get("/metrics")).content == first.content
+                now += TOO_OLD_SECONDS
+                refused = await client.get("/metrics")
+                assert refused.status_code == 503
+                assert refused.text == "the metrics could not be written for 300 s: see the log\n"
+            made.publish((full_view(),))
+            assert (await client.get("/metrics")).content == first.content
+            refreshing.cancel()
+            await asyncio.gather(refreshing, return_exceptions=True)
 
     asyncio.run(run())

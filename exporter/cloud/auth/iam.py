@@ -14,7 +14,7 @@ import msgspec
 
 from exporter.background import in_background
 from exporter.cloud.auth import signing
-from exporter.cloud.auth.renewing import Lease, LeasedSource
+from exporter.cloud.auth.renewing import Expiring, RenewingSource
 from exporter.cloud.auth.request_auth import Token
 from exporter.cloud.auth.sources import SecretReader, header_secret
 from exporter.cloud.events import ApiEvents
@@ -67,11 +67,11 @@ def password_source(
     monotonic: Callable[[], float],
     wall: Callable[[], float],
     jitter: Callable[[], float],
-) -> LeasedSource[Token]:
+) -> RenewingSource[Token]:
     """Tokens of an IAM user, each kept until one to one and a half hours before it ends (of 24 h)."""
     read = _password_reader(auth)
 
-    async def fetch() -> Lease[Token]:
+    async def fetch() -> Expiring[Token]:
         password, owner = await read()
         async with to.breaker.use(owner, to.place) as use:
             try:
@@ -81,7 +81,7 @@ def password_source(
                 ):
                     events.throttle_wait(waited)
                     to.breaker.check(owner, to.place)  # another may have been refused during the wait
-                    lease = await open_exchange(connections).call(
+                    token = await open_exchange(connections).call(
                         "create_token",
                         _token_request(connections, target, auth, password),
                         lambda answer, redact: _read_token(answer, owner, Secret(password), wall()),
@@ -92,9 +92,9 @@ def password_source(
                 to.refused(owner, error)  # IAM locks a user after a few wrong passwords
                 raise
             use.accept()
-        return lease
+        return token
 
-    return LeasedSource(fetch, lambda life: min(3600.0 * (1 + jitter() / 2), life * 0.2), monotonic)
+    return RenewingSource(fetch, lambda life: min(3600.0 * (1 + jitter() / 2), life * 0.2), monotonic)
 
 
 def _password_reader(auth: PasswordAuth) -> Callable[[], Awaitable[tuple[str, str]]]:
@@ -138,7 +138,7 @@ def _token_request(
     )
 
 
-def _read_token(answer: HttpAnswer, owner: str, password: Secret, now: float) -> Lease[Token]:
+def _read_token(answer: HttpAnswer, owner: str, password: Secret, now: float) -> Expiring[Token]:
     token = answer.headers.get("x-subject-token", "").strip()
     if not token or not token.isascii() or not token.isprintable():
         raise undecodable("the answer holds no token (X-Subject-Token); check iam_endpoint", answer.status)
@@ -151,7 +151,7 @@ def _read_token(answer: HttpAnswer, owner: str, password: Secret, now: float) ->
     clock = parse_http_date(answer.headers.get("date")) or now
     life = max(expires - clock, _LEAST_LIFE) if expires is not None else _UNKNOWN_LIFE
     project = facts.project.id if facts.project else None
-    return Lease(Token(Secret(token), expires, project, owner, password), life)
+    return Expiring(Token(Secret(token), expires, project, owner, password), life)
 
 
 def host(url: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Final
 import httpx
 import msgspec
 
-from exporter.cloud.auth.renewing import Lease, LeasedSource
+from exporter.cloud.auth.renewing import Expiring, RenewingSource
 from exporter.cloud.auth.request_auth import KeyPair
 from exporter.cloud.auth.sources import POD_URI, header_secret
 from exporter.cloud.http import (
@@ -52,35 +52,35 @@ def agency_source(
     environ: Mapping[str, str],
     *,
     metadata_url: str,
-    network: Network | None,
+    network: Network,
     monotonic: Callable[[], float],
     wall: Callable[[], float],
     jitter: Callable[[], float],
     transport: httpx.AsyncBaseTransport | None,
-) -> LeasedSource[KeyPair]:
+) -> RenewingSource[KeyPair]:
     """Keys of the pod's identity when its environment is set, else of the machine's agency."""
 
-    async def fetch() -> Lease[KeyPair]:
+    async def fetch() -> Expiring[KeyPair]:
         # Opened for this request alone: the next comes in fifty minutes.
         async with Connections(network, transport=transport, timeouts=_TIMEOUTS) as connections:
             exchange = open_exchange(connections)
 
-            def read(answer: HttpAnswer, redact: MessageRedactor) -> Lease[KeyPair]:
+            def read(answer: HttpAnswer, redact: MessageRedactor) -> Expiring[KeyPair]:
                 return _read_keys(answer, wall())
 
             if environ.get(POD_URI):
                 return await _from_pod(connections, exchange, environ, read)
             return await _from_machine(connections, exchange, metadata_url, read)
 
-    return LeasedSource(fetch, lambda life: 300.0 + 180.0 * jitter(), monotonic)
+    return RenewingSource(fetch, lambda life: 300.0 + 180.0 * jitter(), monotonic)
 
 
-_Read = Callable[[HttpAnswer, MessageRedactor], Lease[KeyPair]]
+_Read = Callable[[HttpAnswer, MessageRedactor], Expiring[KeyPair]]
 
 
 async def _from_pod(
     connections: Connections, exchange: Exchange, environ: Mapping[str, str], read: _Read
-) -> Lease[KeyPair]:
+) -> Expiring[KeyPair]:
     file = environ.get(_POD_TOKEN_FILE)
     if not file:
         raise CredentialsError(f"pod identity: {POD_URI} is set but {_POD_TOKEN_FILE} is not")
@@ -99,7 +99,7 @@ async def _from_pod(
 
 async def _from_machine(
     connections: Connections, exchange: Exchange, base: str, read: _Read
-) -> Lease[KeyPair]:
+) -> Expiring[KeyPair]:
     headers = {}
     token = await _metadata_token(connections, exchange, base)
     if token:
@@ -133,7 +133,7 @@ async def _metadata_token(connections: Connections, exchange: Exchange, base: st
     return await exchange.call("get_credentials", request, read, expected=(200, *_UNSUPPORTED))
 
 
-def _read_keys(answer: HttpAnswer, now: float) -> Lease[KeyPair]:
+def _read_keys(answer: HttpAnswer, now: float) -> Expiring[KeyPair]:
     try:
         top: Any = msgspec.json.decode(answer.body)
     except UNDECODABLE:
@@ -149,7 +149,7 @@ def _read_keys(answer: HttpAnswer, now: float) -> Lease[KeyPair]:
     # Date is the clock that wrote expires_at; ours may be wrong.
     clock = parse_http_date(answer.headers.get("date")) or now
     keys = KeyPair(Secret(found["access"]), Secret(found["secret"]), Secret(found["token"]), expires)
-    return Lease(keys, max(expires - clock, _LEAST_LIFE) if expires is not None else _UNKNOWN_LIFE)
+    return Expiring(keys, max(expires - clock, _LEAST_LIFE) if expires is not None else _UNKNOWN_LIFE)
 
 
 def _first(value: dict[str, Any], names: tuple[str, ...]) -> str:

@@ -19,18 +19,18 @@ _PAUSE: Final = 60.0
 _C = TypeVar("_C", bound=KeyPair | Token)
 
 
-class Lease(NamedTuple, Generic[_C]):
+class Expiring(NamedTuple, Generic[_C]):
     credential: _C
     life: float
     """Seconds that it was still valid when it came."""
 
 
-class LeasedSource(Generic[_C]):
+class RenewingSource(Generic[_C]):
     """Gives what ``fetch`` fetched until ``margin(life)`` seconds before it ends."""
 
     def __init__(
         self,
-        fetch: Callable[[], Awaitable[Lease[_C]]],
+        fetch: Callable[[], Awaitable[Expiring[_C]]],
         margin: Callable[[float], float],
         monotonic: Callable[[], float],
     ) -> None:
@@ -64,12 +64,12 @@ class LeasedSource(Generic[_C]):
 
     async def _renew(self) -> _C:
         self._tried_at = self._monotonic()
-        lease = await self._fetch()
+        fetched = await self._fetch()
         now = self._monotonic()
-        self._held = lease.credential
-        self._ends_at = now + lease.life
-        self._renew_at = self._ends_at - self._margin(lease.life)
-        return lease.credential
+        self._held = fetched.credential
+        self._ends_at = now + fetched.life
+        self._renew_at = self._ends_at - self._margin(fetched.life)
+        return fetched.credential
 
     def _due(self) -> bool:
         now = self._monotonic()

@@ -26,7 +26,7 @@ _T = TypeVar("_T")
 def run_event_loop(main: Coroutine[Any, Any, _T]) -> _T:
     """``asyncio.run`` on this module's event loop. Raises OSError where it may not open enough files."""
     try:
-        # Tried first: of a loop that was made by half, Python would print that it cannot be closed.
+        # Tried first: of a loop that is half made, Python would print that it cannot be closed.
         with selectors.DefaultSelector():
             for end in socket.socketpair():
                 end.close()

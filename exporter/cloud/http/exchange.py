@@ -62,14 +62,14 @@ class Exchange:
         events: ApiEvents,
         monotonic: Callable[[], float],
         wall: Callable[[], float],
-        redactor: log.Redactor | None = None,
+        redactor: log.Redactor,
     ) -> None:
         """``redactor`` learns every secret before a request carries it, and hides others."""
         self._connections = connections
         self._events = events
         self._monotonic = monotonic
         self._wall = wall
-        self._redactor = redactor or log.Redactor()
+        self._redactor = redactor
 
     async def call(
         self,

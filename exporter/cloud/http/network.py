@@ -29,9 +29,7 @@ class Network(NamedTuple):
         return self._replace(proxies=Proxies({}))
 
 
-def read_network(
-    environ: Mapping[str, str], urls: Iterable[str], redactor: log.Redactor | None = None
-) -> Network:
+def read_network(environ: Mapping[str, str], urls: Iterable[str], redactor: log.Redactor) -> Network:
     """For requests to ``urls``. Raises NetworkSettingsError when the environment cannot be used for them.
 
     ``redactor`` learns the password of the proxy.
@@ -39,7 +37,7 @@ def read_network(
     proxies = Proxies(environ)
     for url in urls:
         proxy = proxies.of(httpx.URL(url))
-        if redactor is not None and proxy is not None and proxy.url.password:
+        if proxy is not None and proxy.url.password:
             redactor.add(proxy.url.password)
     return Network(proxies, Authorities(environ))
 

@@ -29,12 +29,11 @@ class Connections:
 
     def __init__(
         self,
-        network: Network | None,
+        network: Network,
         *,
-        transport: httpx.AsyncBaseTransport | None = None,
+        transport: httpx.AsyncBaseTransport | None,
         timeouts: httpx.Timeout = _TIMEOUTS,
     ) -> None:
-        """``network`` is ``None`` only with a ``transport`` that connects to nothing."""
         self._network = network
         self._transport = transport
         self._timeouts = timeouts
@@ -60,7 +59,7 @@ class Connections:
 
     def proxy(self, url: httpx.URL) -> Proxy | None:
         """The proxy of requests to ``url``."""
-        return self._network.proxies.of(url) if self._network is not None else None
+        return self._network.proxies.of(url)
 
     @asynccontextmanager
     async def client(self, url: httpx.URL) -> AsyncIterator[httpx.AsyncClient]:
@@ -83,16 +82,15 @@ class Connections:
                 await client.aclose()
 
     async def _follow_authorities(self) -> None:
-        if self._network is not None:
-            tls = await self._network.authorities.refresh()
-            if tls is not self._tls:
-                self._tls = tls
-                await self.close_idle()
+        tls = await self._network.authorities.refresh()
+        if tls is not self._tls:
+            self._tls = tls
+            await self.close_idle()
 
     def _new(self, proxy: Proxy | None) -> httpx.AsyncClient:
         if self._transport is not None:
             return _new_client(self._transport, self._timeouts)
-        assert self._tls is not None  # noqa: S101 - there is a network where there is no transport
+        assert self._tls is not None  # noqa: S101 - set before the first request
         through = None
         if proxy is not None:
             through = httpx.Proxy(proxy.url, ssl_context=self._tls if proxy.url.scheme == "https" else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shlex
 import tempfile
 import time
@@ -71,26 +72,33 @@ def backfill(flags: BackfillFlags, *, environ: Mapping[str, str], out: TextIO, e
             async with past_jobs(config, target, environ, redactor) as jobs:
                 with console.bar(err, past.until - past.since, f"{target.name}: reading") as advance:
                     advance(rest.since - past.since)
-                    async for made in reader.run(jobs, rest):
-                        advance(made)
+                    try:
+                        async for made in reader.run(jobs, rest):
+                            advance(made)
+                    except (asyncio.CancelledError, IncompleteError):
+                        # Here what was added ends with a minute. A second Ctrl-C may come anywhere.
+                        spool.save()
+                        raise
             return True
 
+        interrupted = False
         try:
-            if spool.progress.reached < past.until and console.run(read()) is None:
+            if spool.progress.reached < past.until:
+                interrupted = console.run(read()) is None
+            if not interrupted:
                 spool.save()
-                print(_resume(spool, flags), file=err)
-                return console.INTERRUPTED
-        except IncompleteError as error:
-            spool.save()
-            raise ExporterError(f"{error}\n{_resume(spool, flags)}") from error
-        spool.save()
-        try:
-            _write(spool, past, target, flags, out, err)
+                _write(spool, past, target, flags, out, err)
         except KeyboardInterrupt:
+            interrupted = True
+        except ExporterError as error:
+            if spool.saved_until == past.since:
+                spool.remove()
+            raise ExporterError(f"{error}\n{_resume(spool, flags)}") from error
+        if interrupted:
             print(_resume(spool, flags), file=err)
             return console.INTERRUPTED
         spool.remove()
-    print(_what_next(spool, past, target, flags), file=err)
+    print(_what_next(spool, past, target, flags, counting=stored is not None), file=err)
     return 0
 
 
@@ -207,6 +215,8 @@ def _write(
 @contextmanager
 def _spool_folder(output: Path | None) -> Iterator[Path]:
     if output is not None:
+        if output.is_dir():
+            raise ExporterError(f"cannot write {output}: it is a folder")
         yield output.with_name(f".{output.name}.backfill")
         return
     try:
@@ -234,18 +244,21 @@ def _purpose(flags: BackfillFlags, config: Config, target: TargetConfig) -> str:
 
 
 def _resume(spool: Spool, flags: BackfillFlags) -> str:
-    reached = f"read up to {spell_time(spool.progress.reached)}"
+    reached = f"read up to {spell_time(spool.saved_until)}"
     if flags.output is None:
         return f"{reached}; with -o FILE, the next run could go on from there"
     return f"{reached}: the same command goes on from there"
 
 
-def _what_next(spool: Spool, past: Past, target: TargetConfig, flags: BackfillFlags) -> str:
+def _what_next(
+    spool: Spool, past: Past, target: TargetConfig, flags: BackfillFlags, *, counting: bool
+) -> str:
     progress = spool.progress
     name = "FILE" if flags.output is None else shlex.quote(str(flags.output))
+    left_out = f"{progress.left_out} left out because live counting has them"
     lines = [
         f"{target.name}: {past}: {progress.jobs} jobs in {len(spool.series())} series,"
-        f" {progress.left_out} left out because live counting has them"
+        f" {left_out if counting else 'none left out: there is no store here, so counting has not begun'}"
     ]
     if not spool.series():
         return lines[0]

@@ -63,18 +63,22 @@ class Spool:
                 self.progress = found
         except OSError as error:
             raise self._failed(error) from error
+        self.saved_until = self.progress.reached
+        """As ``progress.reached``, of what is on disk."""
         self._places = {key: place for place, (key, _) in enumerate(self.progress.series)}
 
     def _found(self, purpose: str, past: Past) -> Progress | None:
         try:
             found = msgspec.json.decode((self._folder / _PROGRESS).read_bytes(), type=Progress)
-        except (OSError, msgspec.DecodeError):
+            if found.purpose != purpose or not 0 <= past.since - found.past.since <= _GOES_ON:
+                return None
+            for place, (_, size) in enumerate(found.series):
+                with self._file(place).open("r+b") as file:
+                    if file.seek(0, os.SEEK_END) < size:
+                        return None  # power failed before it was on disk
+                    file.truncate(size)  # what a killed run wrote after its last progress
+        except (FileNotFoundError, msgspec.DecodeError):
             return None
-        if found.purpose != purpose or not 0 <= past.since - found.past.since <= _GOES_ON:
-            return None
-        for place, (_, size) in enumerate(found.series):
-            with self._file(place).open("r+b") as file:
-                file.truncate(size)  # what a killed run wrote after its last progress
         return found
 
     def add(self, key: SeriesKey, at: int, amount: int) -> None:
@@ -89,7 +93,7 @@ class Spool:
             self.save()
 
     def save(self) -> None:
-        """Write what is in memory, such that a later run may go on."""
+        """Write what is in memory, such that a later run may go on. Once it has failed, not again."""
         try:
             for key, steps in self._buffer.items():
                 if key not in self._places:
@@ -97,6 +101,8 @@ class Spool:
                     self.progress.series.append((key, 0))
                 place = self._places[key]
                 with self._file(place).open("ab") as file:
+                    file.seek(self.progress.series[place][1])
+                    file.truncate()  # a killed run may have begun it
                     file.writelines(b"%d %d\n" % step for step in sorted(steps.items()))
                     self.progress.series[place] = key, file.tell()
             self._buffer.clear()
@@ -104,6 +110,7 @@ class Spool:
             half = self._folder / f"{_PROGRESS}.part"
             half.write_bytes(msgspec.json.encode(self.progress))
             half.replace(self._folder / _PROGRESS)
+            self.saved_until = self.progress.reached
         except OSError as error:
             raise self._failed(error) from error
 

@@ -13,7 +13,7 @@ from exporter.commands.doctor.answers import FIELDS
 from exporter.commands.doctor.facts import Facts
 from exporter.commands.doctor.findings import Examine, Finding, differs, not_known, ok, unusable
 from exporter.commands.series import SCRAPE_SECONDS, SCRAPES_A_DAY, estimate_series
-from exporter.failures import BUILTIN_RULES, UNCLASSIFIED, Classifier
+from exporter.failures import UNCLASSIFIED, Classifier
 from exporter.ledger import FAILED, FINAL_STATES, JOB_TYPES, PROCESSING, TTS_SERVICES, WAITING
 
 _STATES: Final = (WAITING, PROCESSING, *FINAL_STATES)
@@ -71,9 +71,7 @@ def failures(facts: Facts) -> Finding:
     messages = [job.fail_msg or "" for job in facts.sample if job.job_state == FAILED]
     if not messages:
         return not_known("failures", f"none in {len(facts.sample)} records")
-    own = tuple((rule.class_name, rule.match) for rule in facts.config.fail_msg_classes)
-    rules = (*own, *(BUILTIN_RULES if facts.config.builtin_fail_msg_classes else ()))
-    classes = Counter(map(Classifier(rules).classify, messages))
+    classes = Counter(map(Classifier(facts.config.failure_rules).classify, messages))
     number = classes[UNCLASSIFIED]
     text = f"{number} of {len(messages)} unclassified"
     if number > _SHARE_NOTABLE * len(messages):

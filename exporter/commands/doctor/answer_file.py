@@ -1,7 +1,7 @@
 """``--save``: the answers as JSON lines, fit for a bug report, and for ``simulate --from``.
 
 What is written is chosen field by field. Ids are hashed with a key that is made for the file and then lost.
-Messages become templates; links and unknown fields are left out.
+Messages become templates, without any id that was seen; links and unknown fields are left out.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ _LABEL: Final = re.compile(r"[A-Z][A-Z0-9_]{0,39}")
 """What names a kind of job, as documented values do, and no person or thing."""
 _TIME: Final = re.compile(r"[0-9TZ:+. -]{1,40}")
 _CODE: Final = re.compile(r"((?:MSS|APIGW?)\.[0-9]{4,9})(?![0-9])")
+_SHORTEST: Final = 8
 _ADDRESS: Final = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}")
 
 
@@ -39,6 +40,8 @@ class AnswerFile:
         self._region = region
         self._began: float | None = None
         self._lines: list[dict[str, Any]] = []
+        self._ids: set[str] = set()
+        """Seen so far, whatever they look like; not those so short that they may be a word or a number."""
 
     def __call__(self, path: str, asked: Pairs, named_user: bool, answer: HttpAnswer | Unanswered) -> None:
         line: dict[str, Any] = {"path": path, "query": self._query(asked), "user": named_user}
@@ -97,14 +100,17 @@ class AnswerFile:
         return {"sub_account_control_config": {"separately_controlled": on if isinstance(on, bool) else None}}
 
     def _hash(self, text: str) -> str:
+        if len(text) >= _SHORTEST:
+            self._ids.add(text)
         digest = hmac.digest(self._key, text.encode("utf-8", "surrogatepass"), hashlib.sha256).hex()
         return f"{digest[:8]}-{digest[8:12]}-{digest[12:16]}-{digest[16:20]}-{digest[20:32]}"
 
     def _label(self, value: str) -> str:
         return value if _LABEL.fullmatch(value) else f"OTHER_{self._hash(value)[:8].upper()}"
 
-    @staticmethod
-    def _message(text: str) -> str:
+    def _message(self, text: str) -> str:
         """A template, but codes of errors stay: they are no ids, and classes go by them."""
+        for known in sorted(self._ids, key=len, reverse=True):
+            text = text.replace(known, "<id>")
         parts = (part if _CODE.fullmatch(part) else template(part) for part in _CODE.split(text))
         return _ADDRESS.sub("<address>", " ".join(part for part in parts if part))

@@ -46,9 +46,10 @@ class StoppedError(ExporterError):
     def __init__(self, cause: ExporterError) -> None:
         super().__init__(str(cause))
         self.refused = isinstance(cause, CredentialsError) or (
-            isinstance(cause, ApiError) and cause.kind is ErrorKind.AUTH and not cause.denied
+            isinstance(cause, ApiError)
+            and (cause.operation == "get_credentials" or (cause.kind is ErrorKind.AUTH and not cause.denied))
         )
-        """By the API (401); or there are no credentials."""
+        """By the API (401); or there are no credentials, or none that the machine or the pod gives."""
 
 
 class AskEvents:
@@ -161,6 +162,8 @@ class Asker:
             found = msgspec.json.decode(answer.body, type=dict[str, object])
         except ApiError as error:
             return self._refused("service-configs", (), False, error)
+        except CredentialsError as error:
+            raise StoppedError(error) from error
         except ValueError:
             return Unanswered("the answer cannot be decoded", 200, by_rule=False)
         self._heard("service-configs", (), False, answer)

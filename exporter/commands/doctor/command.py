@@ -172,7 +172,10 @@ async def _watch(
 ) -> tuple[Finding, ...]:
     config, environ, redactor, shared, err = setting
     asked = asked_at_half_rate(with_proposed(target, config_lines(findings)))
-    client = build_client(asked, events=AskEvents(), shared=shared, environ=environ, redactor=redactor)
+    network = network_of([asked], environ, redactor)
+    client = build_client(
+        asked, events=AskEvents(), shared=shared, environ=environ, network=network, redactor=redactor
+    )
     try:
         with console.progress(err, None, f"{target.name}: watching for {spelled(seconds)}") as step:
             watched = await watch(client, asked, seconds, step=step)

@@ -67,8 +67,8 @@ class WebConfig(msgspec.Struct, frozen=True):
 def load_web_config(path: Path) -> WebConfig:
     """Read and check the whole file and what it names. Raises ConfigError with every problem found."""
     problems = Problems(str(path))
-    place = read_yaml(path, problems, empty="write {} to serve without TLS and passwords")
-    with place.section(private=True) as top:
+    entry = read_yaml(path, problems, empty="write {} to serve without TLS and passwords")
+    with entry.section(private=True) as top:
         settings = _tls(top, path.absolute().parent)
         headers = _http(top)
         limit = _rate_limit(top)
@@ -85,16 +85,16 @@ def load_web_config(path: Path) -> WebConfig:
 
 
 def _tls(top: Section, folder: Path) -> TlsSettings | None:
-    if (place := top.get("tls_server_config")) is None:
+    if (entry := top.get("tls_server_config")) is None:
         return None
-    with place.section(private=True) as section:
+    with entry.section(private=True) as section:
         files: list[Path] = []
         cert = _pem(section, "cert", folder, files, "CERTIFICATE")
         key = _pem(section, "key", folder, files, "PRIVATE KEY")
         if section.usable and not section.has("cert", "cert_file"):
-            place.refuse("cert_file or cert is missing; to serve without TLS remove tls_server_config")
+            entry.refuse("cert_file or cert is missing; to serve without TLS remove tls_server_config")
         if section.usable and not section.has("key", "key_file"):
-            place.refuse("key_file or key is missing: it must hold the private key of the certificate")
+            entry.refuse("key_file or key is missing: it must hold the private key of the certificate")
         clients = section.value("client_auth_type", client_auth_type, "NoClientCert")
         ca = _pem(section, "client_ca", folder, files, "CERTIFICATE")
         sans = _list(section, "client_allowed_sans", values.plain_text, "names")
@@ -103,7 +103,7 @@ def _tls(top: Section, folder: Path) -> TlsSettings | None:
         suites = _list(section, "cipher_suites", cipher_suite, "cipher suites")
         curves = _list(section, "curve_preferences", values.choice(*CURVES), "curves")
         settings = TlsSettings(
-            entry=place,
+            entry=entry,
             cert=cert,
             key=Secret(key),
             files=tuple(files),
@@ -187,9 +187,9 @@ def _text(value: YamlValue) -> str:
 
 
 def _list(section: Section, key: str, parse: Parser[str], what: str) -> tuple[str, ...]:
-    if (place := section.get(key)) is None:
+    if (entry := section.get(key)) is None:
         return ()
-    found = (item.value(parse, "") for item in place.items(what) or ())
+    found = (item.value(parse, "") for item in entry.items(what) or ())
     return tuple(one for one in found if one)
 
 
@@ -198,11 +198,11 @@ def _list(section: Section, key: str, parse: Parser[str], what: str) -> tuple[st
 
 def _http(top: Section) -> tuple[tuple[str, str], ...]:
     with top.section("http_server_config") as section:
-        if (place := section.get("http2")) is not None and place.value(values.boolean, False):
-            place.refuse("must be false: this server speaks HTTP/1.1 only")
+        if (entry := section.get("http2")) is not None and entry.value(values.boolean, False):
+            entry.refuse("must be false: this server speaks HTTP/1.1 only")
         with section.section("headers") as headers:
             found = ((name, headers.get(name)) for name in RESPONSE_HEADERS)
-            return tuple((name, place.value(_header(name), "")) for name, place in found if place is not None)
+            return tuple((name, entry.value(_header(name), "")) for name, entry in found if entry is not None)
 
 
 def _header(name: str) -> Parser[str]:
@@ -220,9 +220,9 @@ def _header(name: str) -> Parser[str]:
 
 
 def _rate_limit(top: Section) -> RateLimit | None:
-    if (place := top.get("rate_limit")) is None:
+    if (entry := top.get("rate_limit")) is None:
         return None
-    with place.section() as section:
+    with entry.section() as section:
         interval = section.value("interval", _go_duration, 0.0)
         burst = section.value("burst", values.integer(0, 1_000_000), 0)
         if interval and not burst:
@@ -253,10 +253,10 @@ def _go_duration(value: YamlValue) -> float:
 def _users(top: Section) -> dict[bytes, bytes]:
     with top.section("basic_auth_users", private=True) as section:
         users = {}
-        for name, place in section.entries():
+        for name, entry in section.entries():
             if ":" in name or not name.isprintable():
-                place.refuse("the user name on this line must have no colon and no control characters")
-            users[name.encode("utf-8", "replace")] = place.value(_bcrypt, "").encode()
+                entry.refuse("the user name on this line must have no colon and no control characters")
+            users[name.encode("utf-8", "replace")] = entry.value(_bcrypt, "").encode()
         return users
 
 

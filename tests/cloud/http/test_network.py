@@ -15,13 +15,12 @@ from typing import Any, TypeVar
 import pytest
 
 from exporter.cloud.client import Client
-from exporter.cloud.connect import build_client
 from exporter.cloud.http.event_loop import EventLoop
 from exporter.cloud.shared_limits import SharedLimits
 from exporter.errors import ApiError
 from exporter.ledger.record import JobsQuery
 from testkit.certificates import Authority, Pair
-from tests.cloud.harness import Events, target
+from tests.cloud.harness import Events, client_of, target
 from tests.conftest import Tool
 
 T = TypeVar("T")
@@ -137,7 +136,7 @@ def run(names: Names, main: Coroutine[Any, Any, T]) -> T:
 
 @contextlib.contextmanager
 def client(endpoint: str, environ: Mapping[str, str]) -> Iterator[Client]:
-    yield build_client(
+    yield client_of(
         target(endpoint=endpoint),
         events=Events(),
         shared=SharedLimits(),

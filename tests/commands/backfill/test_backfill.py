@@ -14,10 +14,11 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from exporter.commands.backfill.command import BackfillFlags, stretch
-from exporter.commands.backfill.increments import Increments
+from exporter.commands.backfill.increments import Increments, SeriesKey
 from exporter.commands.backfill.spool import Spool
 from exporter.commands.past import IncompleteError, Past
 from exporter.errors import ExporterError
@@ -107,21 +108,58 @@ def test_a_run_goes_on_where_it_was_stopped(past: WithPast) -> None:
     past.store.close()
 
 
-def test_what_a_killed_run_wrote_last_is_dropped(tmp_path: Path) -> None:
-    """It would count twice."""
+def one_job(folder: Path) -> Spool:
+    """The spool of one job, saved."""
+    spool = Spool(folder, "p", Past(0, HOUR))
+    add_one(spool)
+    spool.save()
+    return spool
+
+
+def add_one(spool: Spool) -> None:
     increments = Increments((50, 100), lambda text: text, lambda label_set: label_set)
-    spool = Spool(tmp_path / "spool", "p", Past(0, HOUR))
     for key, amount in increments.of(Record("a", 0, "SUCCEED", "ASYNC_JOB", "TTS_LLM", 70)):
         spool.add(key, 1, amount)
-    spool.save()
+
+
+def content(spool: Spool) -> dict[SeriesKey, list[tuple[int, int]]]:
+    return {key: list(spool.steps(key)) for key in spool.series()}
+
+
+def test_what_a_killed_run_wrote_last_is_dropped(tmp_path: Path) -> None:
+    """It would count twice."""
+    spool = one_job(tmp_path / "spool")
     for file in (tmp_path / "spool").glob("*.steps"):
         file.write_bytes(file.read_bytes() + b"1 1\n")
     again = Spool(tmp_path / "spool", "p", Past(0, HOUR))
-    assert [list(again.steps(key)) for key in again.series()] == [
-        list(spool.steps(key)) for key in spool.series()
-    ]
+    assert content(again) == content(spool)
     assert sum(amount for key in again.series() for _, amount in again.steps(key)) == 1 + 2 + 70 + 1 + 1 + 70
     assert Spool(tmp_path / "spool", "other", Past(0, HOUR)).series() == []
+
+
+def test_a_series_that_a_killed_run_began_is_dropped(tmp_path: Path) -> None:
+    """Its file is there, and no progress tells of it: what goes into it next would be added to."""
+    once = content(one_job(tmp_path / "once"))
+    spool = one_job(tmp_path / "spool")
+    spool.progress.series.clear()
+    (tmp_path / "spool" / "progress.json").write_bytes(msgspec.json.encode(spool.progress))
+    again = Spool(tmp_path / "spool", "p", Past(0, HOUR))
+    assert again.series() == []
+    add_one(again)
+    again.save()
+    assert content(again) == once
+    assert content(Spool(tmp_path / "spool", "p", Past(0, HOUR))) == once
+
+
+@pytest.mark.parametrize("damage", ["shorter", "missing"])
+def test_a_spool_that_lost_something_begins_anew(damage: str, tmp_path: Path) -> None:
+    """As after a power failure: what is read again counts once."""
+    one_job(tmp_path / "spool")
+    file = tmp_path / "spool" / "0.steps"
+    file.unlink() if damage == "missing" else file.write_bytes(b"")
+    again = Spool(tmp_path / "spool", "p", Past(0, HOUR))
+    assert again.series() == []
+    assert list((tmp_path / "spool").iterdir()) == []
 
 
 NOW = 1_700_000_040_000

@@ -13,7 +13,6 @@ import httpx
 import msgspec
 
 from exporter.cloud.client import Client
-from exporter.cloud.connect import build_client
 from exporter.cloud.shared_limits import SharedLimits
 from exporter.commands.doctor.asking import Asker, AskEvents, Heard, asked_at_half_rate
 from exporter.commands.doctor.examine import examine_facts
@@ -26,6 +25,7 @@ from exporter.simulator.arrivals import WorldOptions
 from exporter.simulator.auth import ACCESS_KEY, SECRET_KEY
 from exporter.simulator.simulation import PROJECT_ID, Options, Simulation
 from exporter.simulator.world import World
+from tests.cloud.harness import client_of
 
 ENDPOINT: Final = "https://metastudio.test"
 NOON: Final = 1_760_000_000.0
@@ -98,7 +98,7 @@ class SimulatedCloud:
         return httpx.MockTransport(handle)
 
     def client(self, target: TargetConfig, events: Any = None) -> Client:
-        return build_client(
+        return client_of(
             target,
             events=events or AskEvents(),
             shared=SharedLimits(monotonic=self.time.monotonic, wall=self.ours, sleep=self.time.sleep),
