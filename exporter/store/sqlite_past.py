@@ -6,12 +6,17 @@ cannot write, so that no log grows for it.
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
+import stat
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Final
 
 from exporter.errors import NoStoreError, StoreError
+from exporter.process import reason
 from exporter.store import checksums, schema
 from exporter.store.files import resolved
 from exporter.store.past import CountedPast
@@ -19,16 +24,14 @@ from exporter.store.reading import load_minutes, load_open_jobs, load_target, st
 from exporter.store.sqlite_errors import reading
 from exporter.units import MINUTE
 
+_AS_WHOM: Final = "run this as the user that the exporter runs as"
+
 
 class SqlitePast:
     """See ``past.StoredPast``. Raises StoreError: missing, damaged, newer, or counted for something else."""
 
     def __init__(self, path: Path, target: str, scope: str) -> None:
         self._path = path = resolved(path)
-        if not path.exists():
-            raise NoStoreError(
-                f"{path}: there is no store: nothing was counted with this configuration on this machine"
-            )
         with reading_beside(path) as db:
             version = stored_version(db, path)
             if version != schema.SCHEMA_VERSION:
@@ -50,10 +53,32 @@ class SqlitePast:
 
 @contextmanager
 def reading_beside(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection that cannot write, beside an exporter that may. Raises StoreError."""
+    """A connection that cannot write, beside an exporter that may. Raises StoreError, NoStoreError."""
+    files = [file.name for file in stored_files(path)]
+    if path.name not in files:
+        kind = StoreError if files else NoStoreError
+        raise kind(f"{path}: there is no store: nothing was counted with this configuration on this machine")
     # Without a log nobody has it open: no files are made beside it, which the exporter might not own.
-    logged = path.with_name(path.name + "-wal").exists()
-    address = f"{path.as_uri()}?{'mode=ro' if logged else 'immutable=1'}"
+    address = f"{path.as_uri()}?{'mode=ro' if f'{path.name}-wal' in files else 'immutable=1'}"
     with reading(path), closing(sqlite3.connect(address, uri=True, isolation_level=None)) as db:
         checksums.register(db)
         yield db
+
+
+def stored_files(path: Path) -> list[Path]:
+    """The database and its log, as far as they exist. Raises StoreError for those that cannot be read."""
+    path = resolved(path)
+    files = []
+    for file in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+        try:
+            regular = stat.S_ISREG(file.stat().st_mode)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise StoreError(f"{file}: cannot be read ({reason(error)}): {_AS_WHOM}") from None
+        if not regular:
+            raise StoreError(f"{file}: is not a regular file, so no exporter can use this store")
+        if not os.access(file, os.R_OK):
+            raise StoreError(f"{file}: cannot be read ({os.strerror(errno.EACCES)}): {_AS_WHOM}")
+        files.append(file)
+    return files
