@@ -94,7 +94,7 @@ manifests:
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes \
 	--no-emit-index-url --custom-compile-command 'make lock'
 lock: $(VENV)/dev-installed
-	$(LOCK) --output-file requirements.lock pyproject.toml
+	$(LOCK) --extra postgres --output-file requirements.lock pyproject.toml
 	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
 		| $(LOCK) --output-file requirements-build.lock -
 

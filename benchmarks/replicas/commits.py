@@ -151,6 +151,9 @@ class OtherWay:
         ).fetchone()
         self._key = int(made[0]) if made else 0
 
+    def close(self) -> None:
+        self._db.close()
+
     def commit(self, commit: Commit) -> None:
         with self._db.transaction(), self._db.cursor() as cursor:
             cursor.execute(
@@ -209,8 +212,11 @@ def measure(workload: str, made: list[Commit], server: PostgresServer, folder: P
         name: lambda commit, store=store: store.commit("t", SCOPE, commit)  # type: ignore[misc]
         for name, store in stores.items()
     }
-    ways["with executemany"] = OtherWay(url, "executemany", by_copy=False).commit
-    ways["with COPY"] = OtherWay(url, "copy", by_copy=True).commit
+    others = {
+        "with executemany": OtherWay(url, "executemany", by_copy=False),
+        "with COPY": OtherWay(url, "copy", by_copy=True),
+    }
+    ways |= {name: other.commit for name, other in others.items()}
     walls: dict[str, list[float]] = {name: [] for name in ways}
     ours, theirs = dict.fromkeys(ways, 0.0), dict.fromkeys(ways, 0.0)
     for number, commit in enumerate(made):
@@ -224,8 +230,8 @@ def measure(workload: str, made: list[Commit], server: PostgresServer, folder: P
                 theirs[name] += 1000 * (server_cpu(server) - server_before)
     count = len(made) - WARM_UP
     rows = statistics.mean(rows_of(commit) for commit in made[WARM_UP:])
-    for store in stores.values():
-        store.close()
+    for each in (*stores.values(), *others.values()):
+        each.close()
     return [
         CommitCost(
             workload,

@@ -53,7 +53,7 @@ class SqlitePast:
 
 @contextmanager
 def reading_beside(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection that cannot write, beside an exporter that may. Raises StoreError."""
+    """A connection that cannot write, beside an exporter that may. Raises StoreError, NoStoreError."""
     files = [file.name for file in stored_files(path)]
     if path.name not in files:
         kind = StoreError if files else NoStoreError
@@ -67,6 +67,7 @@ def reading_beside(path: Path) -> Iterator[sqlite3.Connection]:
 
 def stored_files(path: Path) -> list[Path]:
     """The database and its log, as far as they exist. Raises StoreError for those that cannot be read."""
+    path = resolved(path)
     files = []
     for file in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
         try:

@@ -9,11 +9,14 @@ import pytest
 
 from benchmarks import freshness, memory, memory_cost, page_cost, poll_cost, process_cost, publication
 from benchmarks.hostile import __main__ as hostile
+from benchmarks.replicas import __main__ as replicas
+from benchmarks.replicas import commits, week
 from benchmarks.scrape import __main__ as scrape
 from benchmarks.scrape import data
 from benchmarks.scrape import poll as scrape_poll
 from benchmarks.scrape.servers import SERVERS
 from benchmarks.targets import __main__ as targets
+from testkit.postgres import PostgresServer
 from tests.conftest import Tool
 
 Printed = pytest.CaptureFixture[str]
@@ -118,3 +121,34 @@ def test_the_benchmark_of_hostile_clients_runs(
     called_with(monkeypatch, "--targets=1", "--clients=2", "--seconds=1", "--kind=half closes")
     hostile.main()
     assert capsys.readouterr().out.count("\n| ") >= 2
+
+
+@pytest.mark.e2e
+def test_the_benchmark_of_commits_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: Printed, postgres: PostgresServer
+) -> None:
+    monkeypatch.setattr(commits, "WARM_UP", 4)
+    monkeypatch.setattr(commits, "MEASURED", 4)
+    commits.main()
+    assert capsys.readouterr().out.count("\n| with ") == 4
+
+
+@pytest.mark.e2e
+def test_the_benchmark_of_replicas_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: Printed, postgres: PostgresServer
+) -> None:
+    for name, value in (("WARM_UP", 0.0), ("MEASURED", 0.5), ("INTERVAL", 1)):
+        monkeypatch.setattr(replicas, name, value)
+    monkeypatch.setenv("PYTHONPYCACHEPREFIX", "")  # the benchmark sets it: it is set back afterwards
+    called_with(monkeypatch, "--targets=2", "--replicas=2")
+    replicas.main()
+    assert '"targets":2,"replicas":2' in capsys.readouterr().out
+
+
+@pytest.mark.e2e
+def test_the_benchmark_of_a_week_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: Printed, postgres: PostgresServer
+) -> None:
+    called_with(monkeypatch, "--days=0.02")
+    week.main()
+    assert "the same in SQLite: " in capsys.readouterr().out

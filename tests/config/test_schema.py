@@ -99,9 +99,13 @@ GOOD = {
     "minimal": TARGET,
     "full": FULL.replace("+10:00", "'+10:00'"),  # PyYAML alone takes it for a number
     "empty sections": f"poll:\nmetrics:\nstorage:\nfail_msg_classes:\n{TARGET}",
-    "kubernetes": yaml.safe_load((ROOT / "deploy/kubernetes/configmap.yaml").read_text(encoding="utf-8"))[
-        "data"
-    ]["exporter.yaml"],
+    **{
+        f"kubernetes {path.parent.name}": yaml.safe_load(path.read_text(encoding="utf-8"))["data"][
+            "exporter.yaml"
+        ]
+        for path in sorted((ROOT / "deploy" / "kubernetes").rglob("configmap.yaml"))
+    },
+    "compose": (ROOT / "deploy" / "compose" / "replicas.yaml").read_text(encoding="utf-8"),
     **{f"sample with {method}": _sample(method) for method in AUTH_METHODS},
 }
 

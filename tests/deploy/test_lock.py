@@ -14,7 +14,10 @@ from tests.deploy.files import ROOT
 
 PROJECT: Final[dict[str, Any]] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 NEEDED: Final = {
-    "requirements.lock": PROJECT["project"]["dependencies"],
+    "requirements.lock": [
+        *PROJECT["project"]["dependencies"],
+        *PROJECT["project"]["optional-dependencies"]["postgres"],
+    ],
     "requirements-build.lock": PROJECT["build-system"]["requires"],
 }
 each_lock = pytest.mark.parametrize("name", NEEDED)

@@ -10,10 +10,10 @@ import pytest
 import yaml
 
 from tests.conftest import Tool
-from tests.deploy.files import KUBERNETES, ROOT
+from tests.deploy.files import BASE, ROOT
 from tests.deploy.test_yaml import run
 
-PATH: Final = KUBERNETES / "networkpolicy.yaml"
+PATH: Final = BASE / "networkpolicy.yaml"
 
 
 def policy(*parts: str) -> Any:

@@ -6,11 +6,17 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.conftest import Tool
-from tests.deploy.files import COMPOSE, KUBERNETES, ROOT
+from tests.deploy.files import COMPOSE, KUBERNETES, ROOT, load, manifests
 
-CORE = [*sorted(KUBERNETES.glob("*.yaml")), KUBERNETES / "secret.yaml.example"]
+NOT_OF_THE_CLUSTER = {"Kustomization", "ServiceMonitor", "PrometheusRule"}
+CORE = [
+    path
+    for path in [*sorted(KUBERNETES.rglob("*.yaml")), KUBERNETES / "secret.yaml.example"]
+    if isinstance(loaded := load(path), dict) and loaded["kind"] not in NOT_OF_THE_CLUSTER
+]
 FOLDERS = ("deploy", "grafana", "prometheus")
 FILES = [COMPOSE, ROOT / "exporter.yaml", KUBERNETES / "secret.yaml.example"]
 FILES += [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.y*ml"))]
@@ -36,8 +42,17 @@ def test_the_compose_file_follows_the_compose_specification(tool: Tool) -> None:
     assert code == 0, said
 
 
-@pytest.mark.parametrize("path", CORE, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", CORE, ids=lambda path: str(path.relative_to(KUBERNETES)))
 def test_a_manifest_follows_its_schema(tool: Tool, path: Path) -> None:
     """Strictly: a key that Kubernetes does not know is a mistake."""
     code, said = run(tool("kubernetes-validate"), "--strict", path)
+    assert code == 0, said
+
+
+@pytest.mark.parametrize("overlay", ["single", "replicas"])
+def test_what_an_overlay_makes_follows_its_schema(tool: Tool, overlay: str, tmp_path: Path) -> None:
+    """Each manifest, patched."""
+    made = tmp_path / "made.yaml"
+    made.write_text(yaml.safe_dump_all(manifests(overlay).values()))
+    code, said = run(tool("kubernetes-validate"), "--strict", made)
     assert code == 0, said

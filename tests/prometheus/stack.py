@@ -6,6 +6,7 @@ import contextlib
 import json
 import subprocess
 import threading
+import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -57,6 +58,12 @@ class Stack(NamedTuple):
         alerts = json.loads(text)["data"]["alerts"]
         return {alert["labels"]["alertname"] for alert in alerts if alert["state"] == "firing"}
 
+    def value(self, query: str) -> float:
+        """Of a query with one result; 0 where it has none."""
+        text = get(f"{self.prometheus}/api/v1/query?{urllib.parse.urlencode({'query': query})}")
+        found = json.loads(text or '{"data": {"result": []}}')["data"]["result"]
+        return float(found[0]["value"][1]) if found else 0.0
+
     def has(self, series: str) -> bool:
         """Whether there is a sample of it now."""
         text = get(f"{self.prometheus}/api/v1/query?query={series}")
@@ -81,9 +88,9 @@ def program(arguments: Sequence[str | Path], log: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def stack(
-    tool: Callable[[str], Path], tmp_path: Path, rules: object, exporter: str, *, native: bool = False
+    tool: Callable[[str], Path], tmp_path: Path, rules: object, *exporters: str, native: bool = False
 ) -> Iterator[Stack]:
-    """``exporter`` (host:port) -> Prometheus with ``rules`` -> Alertmanager -> receiver.
+    """``exporters`` (host:port) -> Prometheus with ``rules`` -> Alertmanager -> receiver.
 
     ``native``: histograms are converted to native ones, which only Prometheus 3 can.
     """
@@ -95,7 +102,7 @@ def stack(
     addresses = [f"127.0.0.1:{port}" for port in ports]
     (tmp_path / "rules.yaml").write_text(json.dumps(rules))
     (tmp_path / "alertmanager.yaml").write_text(json.dumps(_alertmanager(receiver.url)))
-    (tmp_path / "prometheus.yaml").write_text(json.dumps(_prometheus(exporter, addresses[1], native)))
+    (tmp_path / "prometheus.yaml").write_text(json.dumps(_prometheus(exporters, addresses[1], native)))
     with contextlib.ExitStack() as ends:
         ends.callback(thread.join, 10)
         ends.callback(receiver.server.server_close)
@@ -120,8 +127,8 @@ def _alertmanager(url: str) -> object:
     }
 
 
-def _prometheus(exporter: str, alertmanager: str, native: bool) -> object:
-    job: dict[str, object] = {"job_name": "metastudio-tts", "static_configs": [{"targets": [exporter]}]}
+def _prometheus(exporters: Sequence[str], alertmanager: str, native: bool) -> object:
+    job: dict[str, object] = {"job_name": "metastudio-tts", "static_configs": [{"targets": [*exporters]}]}
     if native:
         job["convert_classic_histograms_to_nhcb"] = True
     return {
