@@ -41,7 +41,7 @@ from exporter.ledger.totals import (
 
 
 class Activity(msgspec.Struct, frozen=True):
-    """For the status page: what this process saw in the last hour, or since its start where a field says so."""
+    """For the status page: what this process saw in the last hour; since its start where a field says so."""
 
     minutes: tuple[Minute, ...] = ()
     """By minute of creation, oldest first."""
