@@ -139,7 +139,7 @@ def _stored(config: Config, target: TargetConfig) -> StoredPast | None:
     """What is counted already; ``None`` before the first start. Raises StoreError."""
     if not stored_files(config.storage.sqlite_file):
         return None
-    return StoredPast(config.storage.sqlite_file, target.name, ledger_scope(target))
+    return StoredPast(config.storage.sqlite_file, target.name, ledger_scope(target), target.project_id)
 
 
 class BackfillReader:
