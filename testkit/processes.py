@@ -125,7 +125,7 @@ class Process:
             env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
         )
 
-    def first_line(self, seconds: float = 20.0) -> str:
+    def first_line(self, seconds: float = 60.0) -> str:
         """What it prints first on standard output."""
         assert self.popen.stdout is not None
         with selectors.DefaultSelector() as selector:

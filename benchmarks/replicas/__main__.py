@@ -74,7 +74,7 @@ def measure(targets: int, replicas: int, folder: Path, server: PostgresServer) -
         for number in range(replicas):
             own = folder / f"{targets}-{number}"
             own.mkdir()
-            config = configured(own, url, projects, INTERVAL)
+            config = configured(own, url, projects, INTERVAL, keys=1)
             parsed = msgspec.json.decode(config.read_bytes())
             parsed["storage"] = {"url": server.url(database)}
             config.write_bytes(msgspec.json.encode(parsed))

@@ -1,4 +1,4 @@
-"""One exporter with 1, 20, 200 and 1,000 targets: python -m benchmarks.targets [--targets=1,20,200,1000].
+"""One exporter with 1, 20, 200 and 1,000 targets: python -m benchmarks.targets [--targets=1,200] [--keys=1].
 
 The real exporter and the simulator, each a process: half a job a second and a poll every 15 s a target (every
 60 s from 1,000 targets on), signed requests over HTTP, a store on disk, one scrape with gzip every two
@@ -9,7 +9,8 @@ seconds. Prints Markdown. For each number of targets:
 3. starts with the stored state, the middle one of three;
 4. the exporter started once more by ``probe.py``, which watches the event loop, and then takes samples.
 
-``CPU a poll`` is what is left without what scrapes of an unchanged state cost, measured beside it.
+Of targets with the same key two requests at most are under way at a time: ``--keys`` says how many keys they
+share. ``CPU a poll`` is what is left without what scrapes of an unchanged state cost, measured beside it.
 """
 
 from __future__ import annotations
@@ -58,6 +59,8 @@ class Plan(msgspec.Struct, frozen=True):
     measured: float = 60.0
     probed: float = 30.0
     """Each of the two ways to look inside."""
+    keys: int = 1
+    """How many keys the targets have in turns."""
 
 
 PLAN: Final = Plan()
@@ -68,6 +71,7 @@ class TargetsCost(msgspec.Struct, frozen=True, kw_only=True):
 
     targets: int
     interval: int
+    keys: int
     series: int
     body_mib: float
     """Of a scrape, compressed."""
@@ -99,7 +103,7 @@ def measure(targets: int, folder: Path, plan: Plan) -> TargetsCost:
     flags = [f"--rate={PER_MINUTE}", f"--history={HISTORY}", "--seed=targets", "--no-auth"]
     flags += ['--world={"rhythm": 0}', *(f"--project={project}" for project in projects)]
     with simulator(folder, *flags, module="benchmarks.simulator") as url:
-        config = configured(folder, url, projects, interval)
+        config = configured(folder, url, projects, interval, plan.keys)
         exporter = Exporter(config, folder)
         try:
             cold = seconds_to_ready(exporter)
@@ -125,6 +129,7 @@ def measure(targets: int, folder: Path, plan: Plan) -> TargetsCost:
     return TargetsCost(
         targets=targets,
         interval=interval,
+        keys=plan.keys,
         series=sum(not line.startswith(b"#") for line in gzip.decompress(body).splitlines()),
         body_mib=len(body) / 2**20,
         cpu_percent=percent,
@@ -143,13 +148,12 @@ def measure(targets: int, folder: Path, plan: Plan) -> TargetsCost:
     )
 
 
-def configured(folder: Path, url: str, projects: list[str], interval: int) -> Path:
-    """All targets with the same credentials, and a rate limit that does not limit."""
+def configured(folder: Path, url: str, projects: list[str], interval: int, keys: int) -> Path:
+    """Targets that share so many keys, with a rate limit that does not limit."""
     target = {
         "region": "cn-north-4",
         "endpoint": url,
         "iam_endpoint": url,
-        "auth": {"aksk": {"access_key": ACCESS_KEY, "secret_key": SECRET_KEY}},
         "rate_limit": 1000,
     }
     return write_config(
@@ -157,7 +161,12 @@ def configured(folder: Path, url: str, projects: list[str], interval: int) -> Pa
         url,
         poll={"interval": f"{interval}s", "timeout": "2m", "overlap": "5m", "window": "1h"},
         targets=[
-            {"name": f"t{number:04}", "project_id": project, **target}
+            {
+                "name": f"t{number:04}",
+                "project_id": project,
+                "auth": {"aksk": {"access_key": f"{ACCESS_KEY}{number % keys}", "secret_key": SECRET_KEY}},
+                **target,
+            }
             for number, project in enumerate(projects)
         ],
     )
@@ -256,7 +265,7 @@ def compile_modules(folder: Path) -> None:
 
 
 HEADER: Final = (
-    "| targets, interval | CPU of a core | CPU a poll | times the first | RSS (private) |"
+    "| targets, interval, keys | CPU of a core | CPU a poll | times the first | RSS (private) |"
     " start: cold, stored | scrape: p50, p99 | loop held up (CPU) | series | body |\n"
     "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
 )
@@ -265,7 +274,7 @@ HEADER: Final = (
 def row(result: TargetsCost, first: TargetsCost) -> str:
     """One line of the table; ``first`` has the fewest targets."""
     cells = (
-        f"{result.targets:,}, {result.interval} s",
+        f"{result.targets:,}, {result.interval} s, {result.keys}",
         f"{result.cpu_percent:.1f} %",
         f"{result.cpu_a_poll_ms:.1f} ms",
         f"{result.cpu_a_poll_ms / first.cpu_a_poll_ms:.2f}" if first.cpu_a_poll_ms > 0 else "-",
@@ -303,14 +312,16 @@ def profile(results: list[TargetsCost]) -> str:
 def main() -> None:
     flags = argparse.ArgumentParser(prog="python -m benchmarks.targets")
     flags.add_argument("--targets", default=",".join(map(str, SIZES)), help="numbers of targets")
+    flags.add_argument("--keys", type=int, default=PLAN.keys, help="that all targets share (default: 1)")
     arguments = flags.parse_args()
+    plan = msgspec.structs.replace(PLAN, keys=arguments.keys)
     results: list[TargetsCost] = []
     with tempfile.TemporaryDirectory() as compiled:
         compile_modules(Path(compiled))
         print(f"load of the machine before: {os.getloadavg()[0]:.1f}\n\n{HEADER}", flush=True)
         for targets in map(int, arguments.targets.split(",")):
             with tempfile.TemporaryDirectory() as folder:
-                results.append(measure(targets, Path(folder), PLAN))
+                results.append(measure(targets, Path(folder), plan))
             print(row(results[-1], results[0]), flush=True)
     for result in results:
         if result.polls < 0.9 * (due := polls_due(result)):

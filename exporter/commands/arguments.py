@@ -162,8 +162,9 @@ def _add_verify_flags(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Lists a past stretch again and compares it with what the store says was counted: by state, failure"
         " class, type and service, and by the ids of the jobs. May run beside the exporter, as the same user:"
-        " it changes nothing, and takes at most half of rate_limit. Exit code 0: equal, or every difference"
-        " has a cause; 1: something is unexplained."
+        " it changes nothing, and takes at most half of rate_limit. A run that is stopped shows what it has"
+        " compared, and the --since to go on with. Exit code 0: equal, or every difference has a cause;"
+        " 1: something is unexplained, or the API failed."
     )
     parser.epilog = """examples:
   metastudio-tts-exporter verify --since 24h

@@ -55,7 +55,7 @@ class FailedRequest(msgspec.Struct, frozen=True, kw_only=True):
     message: str
 
 
-class ApiView(msgspec.Struct, frozen=True, kw_only=True):
+class ApiView(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One target's API facts at one moment. Times are Unix seconds."""
 
     target: str

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import zlib
 from functools import cache
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 POLYNOMIAL: Final = 0xEDB88320
 ONE: Final = 1 << 31
@@ -24,7 +26,7 @@ One of four bits is an integer here too, its highest bit x to the 0.
 """
 
 
-class Crc(NamedTuple):
+class Crc(msgspec.Struct, frozen=True, gc=False):
     """The CRC of one part, and the factor by which it shifts that of the parts before it."""
 
     value: int

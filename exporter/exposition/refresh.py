@@ -29,7 +29,7 @@ COLLECT_SECONDS: Final = 0.25
 """After a publication nobody waits for: a poll publishes twice or more, and other targets do too."""
 WAIT_SECONDS: Final = 0.05
 """How long a scrape waits at most, where there is something older that it can get."""
-RELOAD_WAIT_SECONDS: Final = 0.5
+RELOAD_WAIT_SECONDS: Final = 2.0
 """The same while what an operator changed is not shown yet."""
 FREE_SECONDS: Final = 0.005
 """Of CPU: a refresh that took less is followed by no rest."""

@@ -15,7 +15,7 @@ from exporter.ledger.record import SeriesLabels
 from exporter.units import MINUTE
 
 
-class JobGauges(msgspec.Struct, frozen=True):
+class JobGauges(msgspec.Struct, frozen=True, gc=False):
     """Known once counting has begun."""
 
     jobs: Mapping[SeriesLabels, int] | None

@@ -16,7 +16,7 @@ from exporter.units import MINUTE
 MINUTES: Final = 60
 
 
-class Minute(msgspec.Struct, frozen=True):
+class Minute(msgspec.Struct, frozen=True, gc=False):
     """Jobs created in one minute, by what became of them, as docs/status-api.md shows them."""
 
     start: float

@@ -15,10 +15,11 @@ from exporter.log.lines import (
     info,
     warn,
 )
-from exporter.log.redactor import Redactor, spellings
+from exporter.log.redactor import REDACTED, Redactor
 from exporter.log.writer import drain, dropped_lines
 
 __all__ = [
+    "REDACTED",
     "VALUE_LIMIT",
     "JsonFormatter",
     "LogFormat",
@@ -31,6 +32,5 @@ __all__ = [
     "dropped_lines",
     "error",
     "info",
-    "spellings",
     "warn",
 ]

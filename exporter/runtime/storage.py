@@ -88,10 +88,11 @@ def open_past(storage: StorageConfig, target: TargetConfig, redactor: log.Redact
     """What was counted for the target, beside an exporter that runs. Raises StoreError, NoStoreError."""
     scope = ledger_scope(target)
     if storage.in_file:
-        return SqlitePast(storage.sqlite_file, target.name, scope)
+        return SqlitePast(storage.sqlite_file, target.name, scope, target.project_id)
     with _extra():
         from exporter.store.postgres import PostgresPast
-    return PostgresPast(storage.url, _password(storage, redactor), target.name, scope)
+    password = _password(storage, redactor)
+    return PostgresPast(storage.url, password, target.name, scope, target.project_id)
 
 
 def source_rows(storage: StorageConfig) -> AbstractContextManager[StoredRows]:

@@ -61,7 +61,7 @@ def ledger_from(
     Raises ScopeChangedError, and StoreCorruptError when it does not balance (R12, docs/counting.md).
     """
     if stored.project_id:
-        _check_project(target, project_id, stored.project_id)
+        check_project(target, project_id, stored.project_id)
     ledger = open_ledger(stored, settings, documented)
     if off := ledger.imbalance():
         raise StoreCorruptError(
@@ -71,7 +71,7 @@ def ledger_from(
     return ledger
 
 
-def _check_project(target: str, known: str, project_id: str) -> None:
+def check_project(target: str, known: str, project_id: str) -> None:
     """A ledger belongs to one project (R11, docs/counting.md). Raises ScopeChangedError."""
     if known and known != project_id:
         raise ScopeChangedError(
@@ -191,7 +191,7 @@ class LedgerRepository:
 
     def claim_project(self, project_id: str) -> None:
         """The target is in that project (R11). Raises ScopeChangedError when another one was counted."""
-        _check_project(self._view.target, self._project_id, project_id)
+        check_project(self._view.target, self._project_id, project_id)
         self._project_id = project_id
 
     def drop(self) -> None:

@@ -21,6 +21,7 @@ from exporter.store import checksums, schema
 from exporter.store.files import resolved
 from exporter.store.past import CountedPast
 from exporter.store.reading import load_minutes, load_open_jobs, load_target, stored_version
+from exporter.store.repository import check_project
 from exporter.store.sqlite_errors import reading
 from exporter.units import MINUTE
 
@@ -30,7 +31,7 @@ _AS_WHOM: Final = "run this as the user that the exporter runs as"
 class SqlitePast:
     """See ``past.StoredPast``. Raises StoreError: missing, damaged, newer, or counted for something else."""
 
-    def __init__(self, path: Path, target: str, scope: str) -> None:
+    def __init__(self, path: Path, target: str, scope: str, project_id: str | None = None) -> None:
         self._path = path = resolved(path)
         with reading_beside(path) as db:
             version = stored_version(db, path)
@@ -41,6 +42,8 @@ class SqlitePast:
             found = load_target(db, path, target, scope, 0, 0)
         if found is None or found[1].watermarks is None:
             raise StoreError(f"{path}: nothing was counted for target {target!r} yet")
+        if found[1].project_id:
+            check_project(target, project_id or "", found[1].project_id)
         self._key, self.ledger = found
 
     def read(self, since: int, until: int) -> CountedPast:

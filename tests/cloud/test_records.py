@@ -213,6 +213,13 @@ def test_a_secret_echoed_in_fail_msg_is_redacted(other: dict[str, object]) -> No
     assert page.records[0].fail_msg == "bad token ***"
 
 
+def test_a_cut_of_fail_msg_leaves_no_part_of_a_secret() -> None:
+    """Of a very long one the beginning is kept."""
+    body = json.dumps({"count": 1, "data": [{"fail_msg": "x" * 4090 + "Secret123456"}]}).encode()
+    page = Decoder("UTC").decode(body, redact=MessageRedactor(["Secret123456"]))
+    assert page.records[0].fail_msg == "x" * 4090
+
+
 def test_an_error_beside_malformed_jobs_is_an_error() -> None:
     """One job of a wrong type does not make a page of an error."""
     with pytest.raises(ApiError):

@@ -139,7 +139,7 @@ def test_secrets_are_redacted(style: log.LogFormat) -> None:
 
 
 def test_a_secret_added_later_is_redacted() -> None:
-    """A renewed token is masked from the moment it is known."""
+    """A renewed token is redacted from the moment it is known."""
     out = Log()
     out.redactor.add("")
     log.info(out.logger, "m", value="token-1")

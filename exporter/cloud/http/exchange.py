@@ -91,7 +91,7 @@ class Exchange:
             self._redactor.add_renewed(secret)
         try:
             answer = await self._send(operation, request, auth, expected, deadline)
-            redact = MessageRedactor((*secrets, *_carried(request)), self._redactor.redact)
+            redact = MessageRedactor((*secrets, *_carried(request)), self._redactor)
             if answer.status not in expected:
                 raise refusal(answer.status, answer.headers, answer.body, redact, self._wall())
             try:

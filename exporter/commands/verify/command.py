@@ -91,42 +91,38 @@ def verify_past(flags: VerifyFlags, *, environ: Mapping[str, str], out: TextIO, 
     past = read_past(flags.since, flags.until, int(time.time() * SECOND))
     stored = open_past(config.storage, target, redactor)
     compared, left_out = comparable(past, stored.ledger, milliseconds(config.storage.retention))
-    verifier = Verifier(config, target, stored)
+    verifier = Verifier(config, target, stored, compared)
 
-    async def compare() -> int:
+    async def compare() -> bool:
         async with past_jobs(config, target, environ, redactor) as jobs:
             with console.bar(err, compared.until - compared.since, target.name) as advance:
-                await verifier.run(jobs, compared, advance)
-            return jobs.requests
+                await verifier.run(jobs, advance)
+        return True
 
-    problem, requests = None, 0
+    code, stopped = 0, ""
     try:
-        ended = console.run(compare())
-        if ended is None:
-            return console.INTERRUPTED
-        requests = ended
+        if console.run(compare()) is None:
+            code, stopped = console.INTERRUPTED, f"stopped at {spell_time(verifier.reached)}"
     except IncompleteError as error:
-        problem = error
-        compared = Past(compared.since, error.reached - error.reached % MINUTE)
+        code, stopped = 1, str(error)
     result = Verification(
         target.name,
-        compared,
+        Past(compared.since, verifier.reached),
         tuple(left_out),
         verifier.listed,
         verifier.counted,
         verifier.still_open,
-        requests,
+        verifier.requests,
         tuple(verifier.differences),
     )
     if flags.as_json:
         console.print_json(_as_json(result), out)
-    else:
+    elif verifier.reached > compared.since:
         print_result(result, console.new_console(out))
-    if problem is not None:
-        go_on = spell_time(compared.until)
-        print(f"metastudio-tts-exporter: {problem}; go on with --since {go_on}", file=err)
-    unexplained = any(one.cause is Cause.UNEXPLAINED for one in result.differences)
-    return int(unexplained or problem is not None)
+    if stopped:
+        go_on = f"go on with --since {spell_time(verifier.reached)}"
+        print(f"metastudio-tts-exporter: {stopped}; {go_on}", file=err)
+    return code or int(any(one.cause is Cause.UNEXPLAINED for one in result.differences))
 
 
 def comparable(past: Past, ledger: StoredLedger, retention: int) -> tuple[Past, list[str]]:
@@ -159,8 +155,13 @@ def _ceil(ms: int) -> int:
 class Verifier:
     """Compares a stretch minute by minute as it is listed."""
 
-    def __init__(self, config: Config, target: TargetConfig, stored: StoredPast) -> None:
+    def __init__(self, config: Config, target: TargetConfig, stored: StoredPast, past: Past) -> None:
+        """``past``: whole minutes."""
         self._stored = stored
+        self._past = past
+        self.reached = past.since
+        """Every minute before is compared."""
+        self.requests = 0
         ledger, filters = stored.ledger, target.filters
         self._classify = classifier(config).classify
         self._known = {
@@ -172,19 +173,20 @@ class Verifier:
         self.listed = self.counted = self.still_open = 0
         self.differences: list[Difference] = []
 
-    async def run(self, jobs: PastJobs, past: Past, advance: Callable[[float], None]) -> None:
-        """Raises IncompleteError, StoreError."""
+    async def run(self, jobs: PastJobs, advance: Callable[[float], None]) -> None:
+        """Raises IncompleteError, StoreError. What was compared until then counts."""
         waiting: list[Record] = []
-        begin = past.since
-        async for piece in jobs.pieces(past):
-            waiting += piece.records
-            end = piece.window.until // MINUTE * MINUTE
-            if end > begin:
-                now = [record for record in waiting if (record.create_time or 0) < end]
-                waiting = [record for record in waiting if (record.create_time or 0) >= end]
-                await self._compare(jobs, Past(begin, end), now)
-                begin = end
-            advance(piece.window.until - piece.window.since)
+        try:
+            async for piece in jobs.pieces(self._past):
+                waiting += piece.records
+                end = piece.window.until // MINUTE * MINUTE
+                if end > self.reached:
+                    now = [record for record in waiting if (record.create_time or 0) < end]
+                    waiting = [record for record in waiting if (record.create_time or 0) >= end]
+                    await self._compare(jobs, Past(self.reached, end), now)
+                advance(piece.window.until - piece.window.since)
+        finally:
+            self.requests = jobs.requests
 
     async def _compare(self, jobs: PastJobs, past: Past, records: list[Record]) -> None:
         listed = _by_minute(records)
@@ -202,6 +204,8 @@ class Verifier:
             self.counted += sum(count.jobs for count in cells.values())
             self.still_open += sum(record.job_id in counted_again.open_jobs for record in here)
             self.differences += minute.differences
+            self.reached = (number + 1) * MINUTE
+        self.reached = past.until
 
     async def _read_again(
         self, jobs: PastJobs, number: int

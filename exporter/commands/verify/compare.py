@@ -136,8 +136,11 @@ class MinuteComparison:
                 for name in names
                 if name is not None
             ]
-            for job_id in find_ids(pool, off, more) or ():
+            moved = find_ids(pool, off, more)
+            for job_id in moved or ():
                 self._uncount(cell, job_id)
+            if moved is None and more == 1 and off:
+                self._too_many(cell, more)  # listed nowhere: it must not hide one that is lost
 
     def _not_counted(self) -> None:
         """Fewer are counted than listed: which ones are not?"""

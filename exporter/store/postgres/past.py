@@ -15,13 +15,21 @@ from exporter.store.postgres import schema
 from exporter.store.postgres.database import Database, Transaction
 from exporter.store.postgres.reading import find_target, load_minutes, load_open_jobs, read_ledger
 from exporter.store.postgres.tables import stored_version
+from exporter.store.repository import check_project
 from exporter.units import MINUTE
 
 
 class PostgresPast:
     """See ``exporter/store/past.py``. Raises StoreError: missing, newer, or counted for something else."""
 
-    def __init__(self, url: str, password: Callable[[], str | None], target: str, scope: str) -> None:
+    def __init__(
+        self,
+        url: str,
+        password: Callable[[], str | None],
+        target: str,
+        scope: str,
+        project_id: str | None = None,
+    ) -> None:
         self._url, self._password = url, password
         with self._transaction() as (transaction, place):
             version = stored_version(transaction, place)
@@ -36,6 +44,8 @@ class PostgresPast:
                 self.ledger = read_ledger(transaction, place, key, target, 0, 0, only_open=True)
         if key is None or self.ledger.watermarks is None:
             raise StoreError(f"{place}: nothing was counted for target {target!r} yet")
+        if self.ledger.project_id:
+            check_project(target, project_id or "", self.ledger.project_id)
         self._key = key
 
     def read(self, since: int, until: int) -> CountedPast:

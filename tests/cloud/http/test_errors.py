@@ -100,7 +100,7 @@ SECRETS = [AK, SK, "ST+token/==", "MIIF-token-value", 'p4ss"w<rd-example', "meta
     "wrap", ["{}", "x{}x", "{}" * 3, "é" * 20000 + "{}"], ids=["bare", "inside", "thrice", "far"]
 )
 def test_no_spelling_of_a_secret_passes(secret: str, wrap: str) -> None:
-    """A secret is masked wherever it stands, also percent-encoded, and no part of it is left by a cut."""
+    """A secret is redacted wherever it stands, also percent-encoded, and no part of it is left by a cut."""
     redact = MessageRedactor(SECRETS)
     assert secret not in redact(wrap.replace("{}", secret))
     assert secret not in redact(wrap.replace("{}", secret), limit=10**6)
@@ -208,11 +208,28 @@ def test_tls_faults_say_what_to_check() -> None:
     assert "SSL_CERT_FILE" in mapped.message
 
 
+def test_a_cut_leaves_no_part_of_another_targets_secret() -> None:
+    """Only the beginning of a very long text is searched: a secret may stand across its end."""
+    known = log.Redactor()
+    known.add("another-targets-secret-of-forty-four-letters")
+    text = " " * (16_384 - 43) + "another-targets-secret-of-forty-four-letters"
+    assert MessageRedactor(["own"], known)(text) == ""
+    assert MessageRedactor(["own"], known)(f"text {text}") == "text"
+
+
+def test_a_short_secret_is_redacted() -> None:
+    """What is redacted in the log is redacted in messages too, whoever knows it."""
+    known = log.Redactor()
+    known.add("abc")
+    assert (
+        MessageRedactor(["xyz"], known)("abc xyz SDK-HMAC-SHA256 Access=abc, Signature=xyz") == "*** *** ***"
+    )
+
+
 def test_what_others_keep_secret_is_redacted_before_the_cut() -> None:
     """A secret of another target, or one just replaced, that would have been cut in the middle."""
     known = log.Redactor()
     known.add("another-targets-secret")
     assert (
-        MessageRedactor(["own"], known.redact)("x" * 20 + " another-targets-secret", limit=30)
-        == "x" * 20 + " ***"
+        MessageRedactor(["own"], known)("x" * 20 + " another-targets-secret", limit=30) == "x" * 20 + " ***"
     )

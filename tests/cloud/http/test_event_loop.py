@@ -134,6 +134,9 @@ def test_the_program_ends_although_a_lookup_does_not(tmp_path: Path) -> None:
     port = free_port()
     flags = [f"--config.file={config}", f"--web.listen-address=127.0.0.1:{port}"]
     program = Process(["-c", SILENT, *flags], tmp_path / "log")
-    assert program.first_line() == "asked"
-    wait_for("readiness", lambda: get(f"http://127.0.0.1:{port}/-/ready"))
-    assert program.stop(seconds=20.0) == 0
+    try:
+        assert program.first_line() == "asked"
+        wait_for("readiness", lambda: get(f"http://127.0.0.1:{port}/-/ready"))
+        assert program.stop(seconds=20.0) == 0
+    finally:
+        program.kill()

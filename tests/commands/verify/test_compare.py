@@ -127,6 +127,17 @@ def test_a_missing_and_a_deleted_job_do_not_cancel_out() -> None:
     assert compare(counted, listed, known=False) == ()
 
 
+@pytest.mark.parametrize("late", [False, True])
+def test_a_deleted_job_hides_no_lost_one(late: bool) -> None:
+    """Under other labels, and by number it would pass for one whose label has changed."""
+    listed = some_jobs()
+    counted = dict(listed) | {"gone": OTHER_SERVICE}
+    del counted["job-0"]
+    found = {it.cause: (it.counted, it.job_ids) for it in compare(counted, listed, late=late)}
+    lost = Cause.LATE_RECORD if late else Cause.UNEXPLAINED
+    assert found == {Cause.DELETED: (OTHER_SERVICE, ()), lost: (None, ("job-0",))}
+
+
 def test_two_that_changed_places_are_both_named() -> None:
     """As many in each class as before."""
     counted = some_jobs()

@@ -6,6 +6,11 @@ The rules R1 and R6 stand in docs/counting.md.
 from __future__ import annotations
 
 import asyncio
+import json
+import re
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -19,12 +24,13 @@ from exporter.commands.verify.command import Verifier, comparable
 from exporter.commands.verify.compare import Cause, Difference
 from exporter.config import Config, FailMsgClass
 from exporter.errors import ExporterError, StoreError
-from exporter.ledger import id_number, totals
+from exporter.ledger import JobsQuery, id_number, totals
 from exporter.ledger.changes import Changes
 from exporter.ledger.totals import TotalKey
 from exporter.store import SqlitePast
 from exporter.store.base import Commit
 from exporter.store.sqlite import SqliteStore
+from testkit.processes import bare_environ, get, simulator, wait_for, write_config
 from testkit.world import MINUTE, SECOND, TARGET
 from tests.fake_api import PollerHarness, outage
 from tests.store.support import SCOPE, polls
@@ -58,12 +64,22 @@ def verify(
     more_totals: Mapping[TotalKey, int] = MappingProxyType({}),
 ) -> Verifier:
     """``more_totals``: what the store says in addition."""
+    verifier = new_verifier(harness, path, config, more_totals)
+    asyncio.run(verifier.run(PastJobs(harness.api, TARGET), lambda _: None))
+    return verifier
+
+
+def new_verifier(
+    harness: PollerHarness,
+    path: Path,
+    config: Config = CONFIG,
+    more_totals: Mapping[TotalKey, int] = MappingProxyType({}),
+    since: int = 0,
+) -> Verifier:
     stored = SqlitePast(path, "t", SCOPE)
     stored.ledger.totals.update(more_totals)
-    past, _ = comparable(Past(0, harness.clock.ms), stored.ledger, harness.retention)
-    verifier = Verifier(config, TARGET, stored)
-    asyncio.run(verifier.run(PastJobs(harness.api, TARGET), past, lambda _: None))
-    return verifier
+    past, _ = comparable(Past(since, harness.clock.ms), stored.ledger, harness.retention)
+    return Verifier(config, TARGET, stored, past)
 
 
 def only(verifier: Verifier) -> Difference:
@@ -184,6 +200,57 @@ def test_an_outage_says_how_far_it_came(harness: PollerHarness, tmp_path: Path) 
         verify(harness, tmp_path / "books.db")
 
 
+def test_a_run_goes_on_where_one_was_stopped(harness: PollerHarness, tmp_path: Path) -> None:
+    """By --since: together they compare what one run compares, and find what it finds."""
+    for place in (10, -5):  # minutes with a difference are read again
+        del harness.api.jobs[ended(harness, place=place)]
+    whole = verify(harness, tmp_path / "books.db")
+    stopped = new_verifier(harness, tmp_path / "books.db")
+    begin = stopped.reached
+
+    def stop(query: JobsQuery) -> None:
+        if (query.since or 0) > begin:  # the last one of these minutes
+            raise asyncio.CancelledError
+
+    harness.api.before_page = stop
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(stopped.run(PastJobs(harness.api, TARGET), lambda _: None))
+    harness.api.before_page = lambda _: None
+    rest = new_verifier(harness, tmp_path / "books.db", since=stopped.reached)
+    asyncio.run(rest.run(PastJobs(harness.api, TARGET), lambda _: None))
+    assert 0 < stopped.listed < whole.listed
+    assert stopped.requests > 0
+    assert stopped.listed + rest.listed == whole.listed
+    assert stopped.counted + rest.counted == whole.counted
+    assert stopped.differences + rest.differences == whole.differences
+    assert len(whole.differences) == 2
+
+
+@pytest.mark.program
+def test_ctrl_c_says_how_to_go_on(harness: PollerHarness, tmp_path: Path) -> None:
+    """With 130, as of a shell, while a request hangs."""
+    harness.store.close()
+    hang = '--faults=[{"kind": "hang", "times": 1}]'
+    with simulator(tmp_path, "--rate=0", "--history=1", hang) as cloud:
+        config = write_config(tmp_path, cloud, target={"project_id": "p1"})
+        since = harness.clock.ms // SECOND - 1200
+        program = subprocess.Popen(
+            [sys.executable, "-m", "exporter", "verify", f"--config.file={config}", f"--since={since}"],
+            env=bare_environ(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            # A shell lets what it starts in the background ignore the signal.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+        faults = f"{cloud}/simulator/faults"
+        wait_for("the request that hangs", lambda: json.loads(get(faults) or "")["faults"] == [] or None)
+        program.send_signal(signal.SIGINT)
+        out, err = program.communicate(timeout=20)
+    assert (program.returncode, out) == (130, "")
+    assert re.fullmatch(r"metastudio-tts-exporter: stopped at (20\S+Z); go on with --since \1\n", err), err
+
+
 def test_what_cannot_be_compared_is_said(harness: PollerHarness, tmp_path: Path) -> None:
     """Before counting began, and what is not settled yet."""
     stored = SqlitePast(tmp_path / "books.db", "t", SCOPE)
@@ -212,6 +279,13 @@ def test_a_store_of_something_else_is_refused(
     """Its counts would be compared with other jobs."""
     with pytest.raises(StoreError, match=says):
         SqlitePast(tmp_path / "books.db", name, scope)
+
+
+def test_a_store_of_another_project_is_refused(harness: PollerHarness, tmp_path: Path) -> None:
+    """Where the project is configured; the store knows its own."""
+    SqlitePast(tmp_path / "books.db", "t", SCOPE, "p1")
+    with pytest.raises(StoreError, match="was counted for another project"):
+        SqlitePast(tmp_path / "books.db", "t", SCOPE, "p2")
 
 
 def test_without_a_store_nothing_was_counted(tmp_path: Path) -> None:
