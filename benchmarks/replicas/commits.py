@@ -230,8 +230,10 @@ def measure(workload: str, made: list[Commit], server: PostgresServer, folder: P
                 theirs[name] += 1000 * (server_cpu(server) - server_before)
     count = len(made) - WARM_UP
     rows = statistics.mean(rows_of(commit) for commit in made[WARM_UP:])
-    for each in (*stores.values(), *others.values()):
-        each.close()
+    for store in stores.values():
+        store.close()
+    for other in others.values():
+        other.close()
     return [
         CommitCost(
             workload,
