@@ -16,7 +16,7 @@ from benchmarks.scrape import data
 from benchmarks.scrape import poll as scrape_poll
 from benchmarks.scrape.servers import SERVERS
 from benchmarks.targets import __main__ as targets
-from testkit.postgres import PostgresServer
+from testkit.postgres import server_programs
 from tests.conftest import Tool
 
 Printed = pytest.CaptureFixture[str]
@@ -123,9 +123,16 @@ def test_the_benchmark_of_hostile_clients_runs(
     assert capsys.readouterr().out.count("\n| ") >= 2
 
 
+@pytest.fixture
+def database_server(tool: Tool) -> None:
+    """Is installed: each benchmark starts one of its own."""
+    if server_programs() is None:
+        tool("initdb")
+
+
 @pytest.mark.e2e
 def test_the_benchmark_of_commits_runs(
-    monkeypatch: pytest.MonkeyPatch, capsys: Printed, postgres: PostgresServer
+    monkeypatch: pytest.MonkeyPatch, capsys: Printed, database_server: None
 ) -> None:
     monkeypatch.setattr(commits, "WARM_UP", 4)
     monkeypatch.setattr(commits, "MEASURED", 4)
@@ -135,7 +142,7 @@ def test_the_benchmark_of_commits_runs(
 
 @pytest.mark.e2e
 def test_the_benchmark_of_replicas_runs(
-    monkeypatch: pytest.MonkeyPatch, capsys: Printed, postgres: PostgresServer
+    monkeypatch: pytest.MonkeyPatch, capsys: Printed, database_server: None
 ) -> None:
     for name, value in (("WARM_UP", 0.0), ("MEASURED", 0.5), ("INTERVAL", 1)):
         monkeypatch.setattr(replicas, name, value)
@@ -147,7 +154,7 @@ def test_the_benchmark_of_replicas_runs(
 
 @pytest.mark.e2e
 def test_the_benchmark_of_a_week_runs(
-    monkeypatch: pytest.MonkeyPatch, capsys: Printed, postgres: PostgresServer
+    monkeypatch: pytest.MonkeyPatch, capsys: Printed, database_server: None
 ) -> None:
     called_with(monkeypatch, "--days=0.02")
     week.main()
