@@ -25,6 +25,7 @@ from exporter.commands.past import IncompleteError, config_and_target, past_jobs
 from exporter.config import Config, load_config
 from exporter.errors import ExporterError
 from exporter.failures import (
+    CLASSIFIED_LIMIT,
     ClassTally,
     Comparison,
     TallyView,
@@ -38,8 +39,8 @@ from exporter.units import SECOND
 
 STDIN: Final = "-"
 SHOWN: Final = 20
-_CHUNK: Final = 100_000
-"""Messages in memory at a time."""
+_CHUNK: Final = 10_000
+"""Messages in memory at a time, of at most ``CLASSIFIED_LIMIT`` characters."""
 _LINE_LIMIT: Final = 1 << 20
 """Bytes of a line that are read at a time: only the first 4,096 characters of a message count."""
 _BEFORE: Final = 30
@@ -147,9 +148,9 @@ def _messages(file: BinaryIO) -> Iterator[str]:
                 pass
         if line[:1] == b"{" and (record := _record(line)) is not None:
             if record.job_state == FAILED:
-                yield record.fail_msg or ""
+                yield (record.fail_msg or "")[:CLASSIFIED_LIMIT]
             continue
-        yield line.decode("utf-8", "replace").rstrip("\r\n")
+        yield line[: 4 * CLASSIFIED_LIMIT].decode("utf-8", "replace").rstrip("\r\n")[:CLASSIFIED_LIMIT]
 
 
 def _record(line: bytes) -> _Line | None:

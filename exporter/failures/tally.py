@@ -1,6 +1,6 @@
 """Classes and templates of a great many messages: what rules make of them before they are in force.
 
-Pure. Bounded by the messages of one ``add``, the rules and ``LEARNED_RULES``, not by all messages.
+Pure. Bounded by the messages of one ``add``, the rules and ``COUNTED_FORMS``, not by all messages.
 """
 
 from __future__ import annotations
@@ -12,15 +12,23 @@ from typing import Any, Final, NamedTuple
 import re2
 
 from exporter.failures.builtin import ClassPattern
-from exporter.failures.classify import CLASSIFIED_LIMIT, NO_MESSAGE, UNCLASSIFIED, compile_rule, template
+from exporter.failures.classify import (
+    CLASSIFIED_LIMIT,
+    NO_MESSAGE,
+    UNCLASSIFIED,
+    compile_rule,
+    form,
+    template,
+)
+from exporter.failures.recent_failures import SAMPLE_LIMIT
 from exporter.failures.suggest import Suggestion, suggest
 
-LEARNED_RULES: Final = 2_000
-"""Rules that are proposed at most. What none of them matches is counted as ``TallyView.further``."""
-ROUND: Final = 200
-"""Rules that are learned before the messages that are left are tried with them."""
-_SET_MEMORY: Final = 256 << 20
-"""RE2 says that nothing matches where a set of rules needs more than this. The default is 8 MiB."""
+COUNTED_FORMS: Final = 1_000
+"""Forms of unclassified messages that are counted; of twice as many, the rarer half is dropped."""
+_SET_MEMORY: Final = 64 << 20
+"""Bytes that RE2 takes at most for a set of rules; where that is not enough for a single message, it says
+that nothing matches. Two thousand rules of a hundred characters fit.
+"""
 
 
 class RuleMatches(NamedTuple):
@@ -34,7 +42,7 @@ class RuleMatches(NamedTuple):
 
 
 class Proposal(NamedTuple):
-    """Messages that no rule matches and this one would."""
+    """Messages that no rule matches, and which differ only in what varies: this rule matches them."""
 
     rule: Suggestion
     template: str
@@ -53,7 +61,7 @@ class TallyView(NamedTuple):
     proposals: tuple[Proposal, ...]
     """Most frequent first."""
     further: int
-    """Unclassified messages beyond the templates that are kept."""
+    """Unclassified messages of rare forms, beyond those that are counted."""
 
 
 class RuleSet:
@@ -83,6 +91,16 @@ class RuleSet:
         return min(found) if found else None
 
 
+class FormCount:
+    """Unclassified messages of one form: how many, and the first of them."""
+
+    __slots__ = ("messages", "sample")
+
+    def __init__(self, sample: str) -> None:
+        self.sample = sample
+        self.messages = 0
+
+
 class ClassTally:
     """Counts messages by what the rules make of them."""
 
@@ -92,76 +110,54 @@ class ClassTally:
         self._matched: list[int] = [0] * len(self._rules)
         self._samples: list[str] = [""] * len(self._rules)
         self._blank = 0
-        self._learned: list[Suggestion] = []
-        self._rounds: list[tuple[int, RuleSet]] = []
-        """Learned rules, a few at a time: where each of these sets begins in ``_learned``, and the set."""
-        self._learned_matched: list[int] = []
-        self._learned_samples: list[str] = []
+        self.forms: dict[str, FormCount] = {}
+        """Of unclassified messages; at most twice ``COUNTED_FORMS``."""
         self._further = 0
 
     def add(self, messages: Mapping[str, int]) -> None:
         """Messages and how often each came."""
-        unclassified: list[tuple[str, bytes, int]] = []
-        for text, times in messages.items():
-            message = text[:CLASSIFIED_LIMIT].encode("utf-8", "replace")
-            if not message.strip() and not text.strip():
+        for whole, times in messages.items():
+            text = whole[:CLASSIFIED_LIMIT]
+            if not text.strip():
                 self._blank += times
-            elif (place := self._set.first(message)) is None:
-                unclassified.append((text, message, times))
+            elif (place := self._set.first(text.encode("utf-8", "replace"))) is None:
+                self._count_form(text[:SAMPLE_LIMIT], times)
             else:
                 self._matched[place] += times
                 self._samples[place] = self._samples[place] or text
-        for begin, learned in self._rounds:
-            unclassified = self._take_learned(unclassified, begin, learned)
-        while unclassified and len(self._learned) < LEARNED_RULES:
-            unclassified = self._learn(unclassified)
-        self._further += sum(times for _, _, times in unclassified)
 
-    def _take_learned(
-        self, messages: list[tuple[str, bytes, int]], begin: int, learned: RuleSet
-    ) -> list[tuple[str, bytes, int]]:
-        """Count those that a learned rule matches. Returns the others."""
-        left = []
-        for text, message, times in messages:
-            if (place := learned.first(message)) is None:
-                left.append((text, message, times))
-            else:
-                self._learned_matched[begin + place] += times
-                self._learned_samples[begin + place] = self._learned_samples[begin + place] or text
-        return left
+    def _count_form(self, text: str, times: int) -> None:
+        key = form(text)
+        seen = self.forms.get(key)
+        if seen is None:
+            if len(self.forms) >= 2 * COUNTED_FORMS:
+                self._drop_rare()
+            seen = self.forms[key] = FormCount(text)
+        seen.messages += times
 
-    def _learn(self, messages: list[tuple[str, bytes, int]]) -> list[tuple[str, bytes, int]]:
-        """Propose rules for the first messages, and count what these match. Returns the others."""
-        begin = len(self._learned)
-        templates: dict[str, str] = {}
-        for text, _, _ in messages[: 10 * ROUND]:
-            templates.setdefault(template(text), text)
-            if len(templates) == ROUND:
-                break
-        proposed = list(dict.fromkeys(suggest(text) for text in templates.values()))
-        self._learned += proposed
-        self._learned_matched += [0] * len(proposed)
-        self._learned_samples += [""] * len(proposed)
-        learned = RuleSet([rule.match for rule in proposed])
-        self._rounds.append((begin, learned))
-        left = self._take_learned(messages, begin, learned)
-        if len(left) == len(messages):  # a proposal that does not match its own message: give it up
-            self._further += left.pop(0)[2]
-        return left
+    def _drop_rare(self) -> None:
+        """Keep the ``COUNTED_FORMS`` most frequent ones."""
+        ordered = sorted(self.forms.items(), key=lambda item: -item[1].messages)
+        self.forms = dict(ordered[:COUNTED_FORMS])
+        self._further += sum(seen.messages for _, seen in ordered[COUNTED_FORMS:])
+
+    def _proposals(self) -> tuple[Proposal, ...]:
+        self._drop_rare()
+        found = [
+            Proposal(suggest(seen.sample), template(seen.sample), seen.messages, seen.sample)
+            for seen in self.forms.values()
+        ]
+        while len(fewer := _without_shadowed(found)) < len(found):
+            found = sorted(fewer, key=lambda one: -one.messages)
+        return tuple(found)
 
     def view(self) -> TallyView:
         classes: Counter[str] = Counter()
         for (name, _), times in zip(self._rules, self._matched, strict=True):
             classes[name] += times
         classes[NO_MESSAGE] += self._blank
-        classes[UNCLASSIFIED] += sum(self._learned_matched) + self._further
-        proposals = [
-            Proposal(rule, template(sample), times, sample)
-            for rule, times, sample in zip(
-                self._learned, self._learned_matched, self._learned_samples, strict=True
-            )
-            if times
-        ]
+        proposals = self._proposals()
+        classes[UNCLASSIFIED] += self._further + sum(one.messages for one in proposals)
         return TallyView(
             messages=classes.total(),
             classes=dict(classes.most_common()),
@@ -171,9 +167,23 @@ class ClassTally:
                     self._rules, self._matched, self._samples, strict=True
                 )
             ),
-            proposals=tuple(sorted(proposals, key=lambda one: -one.messages)),
+            proposals=proposals,
             further=self._further,
         )
+
+
+def _without_shadowed(proposals: Iterable[Proposal]) -> list[Proposal]:
+    """Those that take anything when rules are tried in this order, each with all that it takes."""
+    left: list[tuple[Any, Proposal]] = []
+    for one in proposals:
+        message = one.sample.encode("utf-8", "replace")
+        for place, (rule, other) in enumerate(left):
+            if rule.search(message):
+                left[place] = rule, other._replace(messages=other.messages + one.messages)
+                break
+        else:
+            left.append((compile_rule(one.rule.match), one))
+    return [one for _, one in left]
 
 
 def matched_part(pattern: str, text: str) -> tuple[str, str, str]:

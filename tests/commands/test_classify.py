@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -89,6 +90,25 @@ def test_past_failures_come_from_the_api(cloud: str, tmp_path: Path) -> None:
     ended = run(f"--since={since}", f"--until={until}", "--json", f"--config.file={config}", folder=tmp_path)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert 0 < before <= json.loads(ended.stdout)["messages"] <= failed()
+
+
+def test_rubbish_takes_bounded_memory(tmp_path: Path) -> None:
+    """Random bytes, long lines: what is kept does not grow with the file (resource usage of the child)."""
+    draw = random.Random(3)
+    content = draw.randbytes(3_000_000) + b"\n" + (b"zork " * 100_000 + b"\n") * 40
+    (tmp_path / "bin.dat").write_bytes(content)
+    measured = (
+        "import resource, subprocess, sys;"
+        "ended = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL);"
+        "print(ended.returncode, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024)"
+    )
+    command = [sys.executable, "-c", measured, sys.executable, "-m", "exporter", "classify", "bin.dat"]
+    ended = subprocess.run(
+        command, env=ENVIRON, capture_output=True, text=True, timeout=300, check=True, cwd=tmp_path
+    )
+    code, megabytes = map(int, ended.stdout.split())
+    assert code == 0
+    assert megabytes < 250
 
 
 @pytest.mark.parametrize(

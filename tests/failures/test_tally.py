@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Sequence
 from typing import Final
 
 import pytest
@@ -18,6 +19,9 @@ from exporter.failures import (
     matched_part,
 )
 from exporter.failures import tally as tally_module
+from exporter.failures.classify import form
+from exporter.failures.recent_failures import SAMPLE_LIMIT
+from exporter.failures.suggest import Suggestion, suggest
 from exporter.simulator.messages import MESSAGES
 
 RULES: Final = (("quux", "quux"), *BUILTIN_RULES)
@@ -31,6 +35,8 @@ def made_up(seed: int, number: int) -> list[str]:
         "quux {n}",
         "",
         "  ",
+        "\u3000",
+        " " * 5000 + "zork",
         "zork {n} fell off",
         "zork {uuid} bled",
         "\ud800 zork",
@@ -82,14 +88,65 @@ def test_proposed_rules_take_exactly_what_they_say() -> None:
 
 def test_templates_beyond_the_limit_are_counted_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """Messages without a common template cost bounded memory, and none is lost."""
-    monkeypatch.setattr(tally_module, "LEARNED_RULES", 20)
-    monkeypatch.setattr(tally_module, "ROUND", 10)
+    monkeypatch.setattr(tally_module, "COUNTED_FORMS", 20)
     letters = "bcdghjkl"
     tally = ClassTally(())
     tally.add(Counter(f"zork {a}{b}{c}q" for a in letters for b in letters for c in letters))
     view = tally.view()
     assert len(view.proposals) <= 20
     assert view.further == 8**3 - sum(one.messages for one in view.proposals) > 0
+
+
+def test_rubbish_costs_bounded_work_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three megabytes of random bytes: one set of rules, and a suggestion for each form kept, no more."""
+    sets, suggested = [], []
+
+    class CountedSet(tally_module.RuleSet):
+        def __init__(self, patterns: Sequence[str]) -> None:
+            sets.append(len(patterns))
+            super().__init__(patterns)
+
+    def counted_suggest(message: str) -> Suggestion:
+        suggested.append(len(message))
+        return suggest(message)
+
+    monkeypatch.setattr(tally_module, "RuleSet", CountedSet)
+    monkeypatch.setattr(tally_module, "suggest", counted_suggest)
+    monkeypatch.setattr(tally_module, "COUNTED_FORMS", 200)
+    lines = random.Random(1).randbytes(3_000_000).decode("utf-8", "replace").split("\n")
+    tally = ClassTally(RULES)
+    most = 0
+    for begin in range(0, len(lines), 1000):
+        tally.add(Counter(lines[begin : begin + 1000]))
+        most = max(most, len(tally.forms))
+    view = tally.view()
+    assert sets == [len(RULES)]
+    assert len(suggested) <= 200
+    assert max(suggested) <= SAMPLE_LIMIT
+    assert 200 < most <= 400
+    assert view.messages == len(lines)
+
+
+def test_a_frequent_message_is_found_behind_rubbish(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes first does not take the place of what comes often."""
+    monkeypatch.setattr(tally_module, "COUNTED_FORMS", 20)
+    tally = ClassTally(())
+    letters = "bcdghjkl"
+    tally.add(Counter(f"zork {a}{b}{c}q" for a in letters for b in letters for c in letters))
+    tally.add({f"quux {number} fell": 1 for number in range(50)})
+    first = tally.view().proposals[0]
+    assert (first.template, first.messages) == ("quux 0 fell", 50)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_messages_of_one_form_get_one_rule(seed: int) -> None:
+    """Also where they differ in blanks or hold what looks like a placeholder."""
+    rules: dict[str, set[Suggestion]] = {}
+    odd = ["zork <number>", "zork 1234567", "zork\t12", "zork 12", "at https://x/1?y=2 now", "x://", "<url>"]
+    for message in (*made_up(seed, 2000), *odd):
+        text = message[:SAMPLE_LIMIT]
+        rules.setdefault(form(text), set()).add(suggest(text))
+    assert max(map(len, rules.values())) == 1
 
 
 def test_a_comparison_names_every_move_and_nothing_else() -> None:
