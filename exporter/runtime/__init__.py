@@ -7,7 +7,14 @@ from exporter.runtime.fleet import Fleet
 from exporter.runtime.reload import ReloadProblems, ReloadQueue
 from exporter.runtime.saved_breakers import SavedBreakers
 from exporter.runtime.storage import examine_store, open_store
-from exporter.runtime.target import SharedResources, classifier, ledger_scope, ledger_settings, target_view
+from exporter.runtime.target import (
+    SharedResources,
+    classifier,
+    ledger_scope,
+    ledger_settings,
+    new_reader,
+    target_view,
+)
 
 __all__ = [
     "Fleet",
@@ -19,6 +26,7 @@ __all__ = [
     "examine_store",
     "ledger_scope",
     "ledger_settings",
+    "new_reader",
     "open_store",
     "target_view",
 ]
