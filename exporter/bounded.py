@@ -14,10 +14,9 @@ _V = TypeVar("_V")
 
 
 class BoundedDict(OrderedDict[_K, _V]):
-    """Keeps the ``limit`` entries that were remembered last.
+    """Keeps the ``limit`` newest entries: the oldest of too many is dropped.
 
-    ``remember`` makes an entry the newest and drops the oldest of too many. Setting the value of a key that
-    is there leaves it in its place.
+    ``remember`` makes an entry the newest. Setting the value of a key that is there leaves it in its place.
     """
 
     # By name only: a union or a copy would call this with entries, and must fail then.
@@ -25,8 +24,11 @@ class BoundedDict(OrderedDict[_K, _V]):
         super().__init__()
         self._limit = limit
 
+    def __setitem__(self, key: _K, value: _V) -> None:
+        super().__setitem__(key, value)
+        while len(self) > self._limit:
+            self.popitem(last=False)
+
     def remember(self, key: _K, value: _V) -> None:
         self[key] = value
         self.move_to_end(key)
-        while len(self) > self._limit:
-            self.popitem(last=False)

@@ -21,3 +21,16 @@ def test_a_value_set_in_place_makes_nothing_newer() -> None:
     kept["a"] = 3
     kept.remember("c", 4)
     assert list(kept) == ["b", "c"]
+
+
+def test_it_is_bounded_however_entries_are_set() -> None:
+    """Each way in leaves the newest."""
+    kept = BoundedDict[str, int](limit=2)
+    for n, key in enumerate("abc"):
+        kept[key] = n
+    assert list(kept) == ["b", "c"]
+    kept.setdefault("d", 3)
+    assert list(kept) == ["c", "d"]
+    kept.update(e=4, f=5, g=6)
+    kept |= {"h": 7}
+    assert kept == {"g": 6, "h": 7}

@@ -21,7 +21,8 @@ from exporter.config import Config, TargetConfig, ValueRefusedError, duration, i
 from exporter.errors import ApiError, ExporterError
 from exporter.exposition import ApiMetrics
 from exporter.ledger import Record, floor_second
-from exporter.polling import MANY, JobSource, PageMemory, Reader, Window
+from exporter.polling import MANY, JobSource, Window
+from exporter.runtime import new_reader
 from exporter.units import MINUTE, SECOND, milliseconds
 
 SHARE: Final = 0.5
@@ -109,9 +110,8 @@ class PastJobs:
     """Reads past jobs of one target."""
 
     def __init__(self, source: JobSource, target: TargetConfig) -> None:
-        trust_count = {"auto": None, "true": True, "false": False}[target.trust_count]
         self._time_filters = target.time_filters
-        self._reader = Reader(source, PageMemory(trust_count), split_by_type=target.filters.job_type is None)
+        self._reader = new_reader(source, target)
 
     @property
     def requests(self) -> int:

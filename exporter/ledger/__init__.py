@@ -33,6 +33,7 @@ from exporter.ledger.record import (
     Page,
     Record,
     SeriesLabels,
+    is_anonymous,
 )
 from exporter.ledger.settings import LedgerSettings
 from exporter.ledger.sighting import CLOCKS_DIFFER, WINDOW_MARGIN, Sighting
@@ -89,6 +90,7 @@ __all__ = [
     "history_start",
     "id_number",
     "identify_anonymous",
+    "is_anonymous",
     "last_hour_start",
     "note_try",
     "open_ledger",

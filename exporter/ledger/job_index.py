@@ -138,9 +138,6 @@ class JobIndex:
     def items(self) -> Iterator[tuple[str, Job]]:
         return iter(self._jobs.items())
 
-    def open_items(self) -> Iterator[tuple[str, Job]]:
-        return ((job_id, job) for job_id, job in self._jobs.items() if job.open)
-
     def add(self, job_id: str, job: Job) -> None:
         self._jobs[job_id] = job
         self._index({job_id: job})

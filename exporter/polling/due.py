@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from itertools import accumulate
 from typing import Final, NamedTuple
 
-from exporter.ledger import UNDATED, Job, Ledger, floor_second
+from exporter.ledger import UNDATED, Job, Ledger, floor_second, is_anonymous
 from exporter.units import MINUTE, SECOND
 
 MOST: Final = 5_000
@@ -81,7 +81,7 @@ def _recheck_of(ledger: Ledger, job_id: str, job: Job, now: int) -> Recheck:
     since = floor_second(min(job.created, now))
     until = since + SECOND
     may_hold_many = job_id in ledger.missing_jobs.look_up_alone
-    listing_only = job_id.startswith("\x00")
+    listing_only = is_anonymous(job_id)
     if job.misses and not job.flags & UNDATED:
         # The question is whether listings show it: an API may find by id what it does not list.
         listing_only = True

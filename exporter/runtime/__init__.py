@@ -8,7 +8,14 @@ from exporter.runtime.reload import ReloadProblems, ReloadQueue
 from exporter.runtime.replica import Replica
 from exporter.runtime.saved_breakers import SavedBreakers, stored_claims
 from exporter.runtime.storage import examine_store, open_past, open_store, source_rows, target_rows
-from exporter.runtime.target import SharedResources, classifier, ledger_scope, ledger_settings, target_view
+from exporter.runtime.target import (
+    SharedResources,
+    classifier,
+    ledger_scope,
+    ledger_settings,
+    new_reader,
+    target_view,
+)
 
 __all__ = [
     "Fleet",
@@ -21,6 +28,7 @@ __all__ = [
     "examine_store",
     "ledger_scope",
     "ledger_settings",
+    "new_reader",
     "open_past",
     "open_store",
     "source_rows",

@@ -23,7 +23,7 @@ from exporter.config import Config, TargetConfig, keys_of, longest_repeat, value
 from exporter.exposition import ApiMetrics
 from exporter.failures import Classifier
 from exporter.ledger import LedgerSettings, TargetView
-from exporter.polling import Budget, PageMemory, Poller, PollSettings, Reader
+from exporter.polling import Budget, JobSource, PageMemory, Poller, PollSettings, Reader
 from exporter.runtime.replica import Replica
 from exporter.runtime.uptime import uptime
 from exporter.store import LedgerRepository, Store
@@ -65,12 +65,11 @@ class Target:
         key = credentials_key(settings.auth, resources.environ)
         self._budget = resources.budgets.setdefault(key, Budget())
         self._api = resources.api.target(settings.name)
-        trust_count = {"auto": None, "true": True, "false": False}[settings.trust_count]
         self.poller = Poller(
             settings.name,
             poll_settings(config, settings),
             source=client,
-            reader=Reader(client, PageMemory(trust_count), split_by_type=settings.filters.job_type is None),
+            reader=new_reader(client, settings),
             repository=repository,
             budget=self._budget,
             publish=resources.publish,
@@ -108,6 +107,12 @@ def new_client(settings: TargetConfig, network: Network, resources: SharedResour
         network=network,
         redactor=resources.redactor,
     )
+
+
+def new_reader(source: JobSource, settings: TargetConfig) -> Reader:
+    """What reads whole windows of the target's jobs, page by page."""
+    trust_count = {"auto": None, "true": True, "false": False}[settings.trust_count]
+    return Reader(source, PageMemory(trust_count), split_by_type=settings.filters.job_type is None)
 
 
 def share_rate(settings: TargetConfig, resources: SharedResources) -> None:

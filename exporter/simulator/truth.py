@@ -72,7 +72,6 @@ class Truth:
         self.world = world
         self._baseline: float | None = None
         self._forgotten = Sums()
-        self._forgotten_jobs = 0
         self._forgotten_newest = -math.inf
         world.on_forget = self._forget
 

@@ -167,12 +167,6 @@ class World:
         job.quirk = job.quirk or Quirk()
         job.quirk.relabel_at, job.quirk.relabel_to = now, service
 
-    def finish(self, job: SimulatedJob, now: float, *, fail_msg: str | None = None) -> None:
-        """The job ends now."""
-        job.started, job.finished = min(job.started, now), now
-        job.final_state = SUCCEED if fail_msg is None else FAILED
-        job.fail_msg = fail_msg or ""
-
     # -- what the list API asks ------------------------------------------------------------------------
 
     def find(self, job_id: str) -> SimulatedJob | None:

@@ -40,7 +40,7 @@ def test_open_jobs_are_counted_by_minute_and_labels(
             index.close(name, job, "SUCCEED")
         elif action == "evict" and not job.open:
             index.evict(name)
-    open_jobs = [job for _, job in index.open_items()]
+    open_jobs = [job for _, job in index.items() if job.open]
     counted = Counter(
         {
             (minute, labels): jobs

@@ -408,7 +408,7 @@ class Soak:
         kind = self._rng.choice(list(CHANGES))
         jobs = self.harness.repository.ledger.jobs
         second = self.clock.ms - self._rng.randrange(10 * MINUTE)
-        some = jobs.open_items() if kind == "relabel" else jobs.created_in(second, second + SECOND)
+        some = jobs.items() if kind == "relabel" else jobs.created_in(second, second + SECOND)
         stored = [
             job_id for job_id, job in some if job.open == (kind == "relabel") and job_id not in jobs.dirty
         ]

@@ -21,13 +21,13 @@ from exporter.commands.doctor.facts import CountFact, Facts, FormatFact, as_utc,
 from exporter.commands.doctor.questions import NO_JOBS, STEPS
 from exporter.config import zone
 from exporter.errors import ExporterError
+from exporter.ledger import JOB_TYPES
 from exporter.units import MINUTE, SECOND
 
 HOUR: Final = 60 * MINUTE
 DAY: Final = 24 * HOUR
 STRETCHES: Final = {"1h": HOUR, "24h": DAY, "7d": 7 * DAY, "30d": 30 * DAY}
 FORMATS: Final[tuple[TimeFormat, ...]] = ("rfc3339", "unix", "unix_ms")
-JOB_TYPES: Final = ("AUDITION", "ASYNC_JOB", "WEBSOCKET", "PRELOAD")
 _LIMITS: Final = (100, 50, 20, 10)
 _BEYOND: Final = 1000
 """A ``limit`` larger than is documented."""

@@ -17,7 +17,8 @@ from exporter.commands.doctor.findings import Finding, differs, not_known, ok
 from exporter.config import Config, TargetConfig, spelled
 from exporter.errors import ExporterError
 from exporter.ledger import FINAL_STATES, Record
-from exporter.polling import PageMemory, Reader, Window
+from exporter.polling import Reader, Window
+from exporter.runtime import new_reader
 from exporter.units import MINUTE, SECOND
 
 _LOOK_BACK: Final = 10 * MINUTE
@@ -107,8 +108,7 @@ async def watch(
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> Watched:
     """List again and again for so long. An error ends it, and is in the result."""
-    trust_count = {"auto": None, "true": True, "false": False}[target.trust_count]
-    reader = Reader(client, PageMemory(trust_count), split_by_type=target.filters.job_type is None)
+    reader = new_reader(client, target)
     watcher = Watcher()
     try:
         for _ in range(2):  # the API's clock is known after two answers

@@ -17,7 +17,7 @@ import yaml
 
 from exporter.config import Config, load_config
 from exporter.polling.poller import PollSettings
-from exporter.runtime.target import classifier, ledger_scope, ledger_settings
+from exporter.runtime.target import classifier, ledger_scope, ledger_settings, new_reader
 from exporter.simulator.auth import ACCESS_KEY, SECRET_KEY
 from exporter.simulator.simulation import PROJECT_ID
 from exporter.units import SECOND
@@ -75,7 +75,6 @@ def difference(
     config = config_of(tmp_path, lines, poll)
     settings = config.targets[0]
     client = cloud.client(settings)
-    trust_count = {"auto": None, "true": True, "false": False}[settings.trust_count]
     harness = TargetHarness(
         client,
         quick_store(Path(tempfile.mkdtemp(dir=tmp_path)) / "books.db"),
@@ -88,7 +87,7 @@ def difference(
         ),
         ledger_settings(config, settings, classifier(config)),
         scope=ledger_scope(settings),
-        trust_count=trust_count,
+        trust_count=new_reader(client, settings).memory.trust_count,
     )
 
     async def life() -> None:
