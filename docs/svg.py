@@ -1,4 +1,15 @@
-"""Makes ``docs/images/doctor.svg`` of what ``doctor --json`` wrote: python docs/svg.py < report.json."""
+"""Makes ``docs/images/NAME.svg`` of what a command printed on a terminal, with its colours.
+
+    script -qec 'stty cols 120; metastudio-tts-exporter doctor 2>/dev/null' /dev/null |
+        python docs/svg.py doctor
+
+The pictures are of the simulator: ``doctor`` with ``--watch 2m``; ``verify`` (``cols 128``) of minutes with
+
+    metastudio-tts-exporter simulate --port 8080 --rate 60 --world '{"label_change": 0.004, "late": 0.004,
+        "late_seconds": 90, "vanish": 0.004, "vanish_seconds": 60}'
+
+and with what first-hour.md says.
+"""
 
 from __future__ import annotations
 
@@ -7,29 +18,24 @@ import re
 import sys
 from pathlib import Path
 
-import msgspec
+from rich.cells import cell_len
 from rich.console import Console
 from rich.terminal_theme import DEFAULT_TERMINAL_THEME
+from rich.text import Text
 
-from exporter.commands.doctor.report import Report, print_report
-
-IMAGE = Path(__file__).parent / "images" / "doctor.svg"
-WIDTH = 120
-
-
-class Written(msgspec.Struct):
-    """The document of ``doctor --json``."""
-
-    targets: tuple[Report, ...]
+IMAGES = Path(__file__).parent / "images"
 
 
 def main() -> None:
-    console = Console(file=io.StringIO(), record=True, width=WIDTH, highlight=False, markup=False)
-    for report in msgspec.json.decode(sys.stdin.buffer.read(), type=Written).targets:
-        print_report(report, console)
-    svg = console.export_svg(title="metastudio-tts-exporter doctor", theme=DEFAULT_TERMINAL_THEME)
+    name = sys.argv[1]
+    printed = Text.from_ansi(sys.stdin.read().replace("\r\n", "\n"))  # as a terminal ends its lines
+    width = max(cell_len(line.rstrip()) for line in printed.plain.splitlines())
+    console = Console(file=io.StringIO(), record=True, width=width, highlight=False, markup=False)
+    console.print(printed)
+    svg = console.export_svg(title=f"metastudio-tts-exporter {name}", theme=DEFAULT_TERMINAL_THEME)
     # Fonts of another host: most places that show the image do not load them, and nobody should have to.
-    IMAGE.write_text(re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL), encoding="utf-8")
+    svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
+    (IMAGES / f"{name}.svg").write_text(svg, encoding="utf-8")
 
 
 if __name__ == "__main__":

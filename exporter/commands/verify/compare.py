@@ -69,7 +69,7 @@ class MinuteComparison:
         self._counted = {cell: count.jobs for cell, count in counted.items()}
         self._sums = {cell: count.ids for cell, count in counted.items()}
         self._listed = {
-            cell: [record.job_id for record in listed.get(cell, ())] for cell in {*counted, *listed}
+            cell: [record.job_id for record in listed.get(cell, ())] for cell in sorted({*counted, *listed})
         }
         """By cell: what is listed there, and not known to be counted elsewhere or not at all."""
         if any(self._differs(cell) for cell in self._listed):
