@@ -331,7 +331,7 @@ def process() -> list[Panel]:
             "Targets",
             "Where each target is: region, project and endpoint.",
             [query(f'{targets}{{target=~"$target"}})', at="table")],
-            size=(10, 4),
+            size=(18, 4),
             widths={"Target": 90, "Region": 100, "Project": 290},
             columns={
                 "target": "Target",
@@ -340,25 +340,13 @@ def process() -> list[Panel]:
                 "api_endpoint": "Endpoint",
             },
         ),
-        rows(
-            "Replicas",
-            "Which version runs where, and on which Python.",
-            [query(f"max by (instance, version, revision, pythonversion) ({BUILD})", at="table")],
-            size=(8, 4),
-            columns={
-                "instance": "Instance",
-                "version": "Version",
-                "revision": "Revision",
-                "pythonversion": "Python",
-            },
-        ),
         lines(
             "Targets polled",
             "By replica: each target is polled by one of them, and another one goes on when it is gone. "
             "Where there are fewer than usual, nobody polled the rest.",
             [query(f"sum by (instance) ({selector(LEASE)})", "{{instance}}")],
             unit="short",
-            size=(12, 7),
+            size=(8, 7),
             stacked=True,
         ),
         lines(
@@ -372,7 +360,19 @@ def process() -> list[Panel]:
                 )
             ],
             unit="s",
-            size=(12, 7),
+            size=(8, 7),
+        ),
+        rows(
+            "Replicas",
+            "Which version runs where, and on which Python.",
+            [query(f"max by (instance, version, revision, pythonversion) ({BUILD})", at="table")],
+            size=(8, 7),
+            columns={
+                "instance": "Instance",
+                "version": "Version",
+                "revision": "Revision",
+                "pythonversion": "Python",
+            },
         ),
     ]
 

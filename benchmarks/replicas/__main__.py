@@ -159,12 +159,14 @@ def main() -> None:
     flags = argparse.ArgumentParser(prog="python -m benchmarks.replicas")
     flags.add_argument("--targets", default=",".join(map(str, SIZES)), help="numbers of targets")
     flags.add_argument("--replicas", type=int, default=REPLICAS)
+    flags.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="of the server")
     arguments = flags.parse_args()
     programs = server_programs()
     if programs is None:
         raise SystemExit("no PostgreSQL server is installed")
     results = []
-    with tempfile.TemporaryDirectory() as compiled, postgres_server(programs, **DURABLE) as server:
+    settings = {**DURABLE, **dict(setting.split("=", 1) for setting in arguments.set)}
+    with tempfile.TemporaryDirectory() as compiled, postgres_server(programs, **settings) as server:
         compile_modules(Path(compiled))
         print(f"load of the machine before: {os.getloadavg()[0]:.1f}\n\n{HEADER}", flush=True)
         for targets in map(int, arguments.targets.split(",")):

@@ -29,7 +29,8 @@ from exporter.store.postgres.schema import SCHEMA
 from exporter.store.rows import BREAKERS, LABEL_SETS, TABLES, TARGETS, Row, StoredRows, copy_rows
 from exporter.store.sqlite import SqliteStore
 from exporter.store.sqlite_rows import SqliteRows, sqlite_source, sqlite_target
-from testkit.postgres import PostgresServer
+from testkit.postgres import PostgresServer, transaction_pooler
+from tests.conftest import Tool
 from tests.fake_api import PollerHarness
 from tests.store.support import SCOPE, fill, polls
 from tests.store.test_sqlite_upgrade import TO_FIRST_VERSION
@@ -276,6 +277,18 @@ def test_many_rows_are_copied_in_steps(
     copy(many, database)
     copy(database, FilePlace(tmp_path / "other.db"))
     assert content(database) == content(FilePlace(tmp_path / "other.db")) == before
+
+
+def test_a_pooler_in_transaction_mode_is_no_hindrance(
+    filled: FilePlace, database: DatabasePlace, tmp_path: Path, tool: Tool
+) -> None:
+    """All of it is one transaction."""
+    with transaction_pooler(tool("pgbouncer"), database.server) as port:
+        pooled = DatabasePlace(database.server, database.database)
+        pooled.url = database.server.tcp_url(database.database, port=port)
+        copy(filled, pooled)
+        copy(pooled, FilePlace(tmp_path / "other.db"))
+    assert content(FilePlace(tmp_path / "other.db")) == content(filled)
 
 
 # --- refused ----------------------------------------------------------------------------------------------
