@@ -1,7 +1,8 @@
 """Compares what was counted of one minute with what is listed of it now, and says why the two differ.
 
 Pure. The store keeps for each cell (``cells.py``) how many jobs ended, and the sum of their ids
-(``id_number``): where that differs by few jobs, it says which ones.
+(``id_number``): where that differs by few jobs, it says which ones. What that proves stands as a table in
+docs/decisions/0007-sums-of-ids.md.
 """
 
 from __future__ import annotations
@@ -74,8 +75,11 @@ class MinuteComparison:
         """By cell: what is listed there, and not known to be counted elsewhere or not at all."""
         if any(self._differs(cell) for cell in self._listed):
             self._swapped()
+            self._numbers_alone()
             self._moved()
+            self._numbers_alone()
             self._not_counted()
+            self._numbers_alone()
             self._rest()
 
     def _missing(self, cell: MinuteCell) -> int:
@@ -108,11 +112,14 @@ class MinuteComparison:
                 None,
             )
             if found is None:
-                self._add(Cause.UNEXPLAINED, cell, cell, 1, note="as many as are listed, but not the same")
-                self._sums[cell] = None
+                self._not_the_same(cell)
             else:
                 self._uncount(cell, found[1])
                 # The other one is not counted here: a later step finds it by the sum of ids.
+
+    def _not_the_same(self, cell: MinuteCell) -> None:
+        self._add(Cause.UNEXPLAINED, cell, cell, 1, note="as many as are listed, but not the same")
+        self._sums[cell] = None
 
     def _uncount(self, cell: MinuteCell, job_id: str) -> None:
         """Note a job that is counted in the cell and listed in another one."""
@@ -123,11 +130,20 @@ class MinuteComparison:
             self._sums[cell] = (ids - id_number(job_id)) & IDS_MASK
         self._listed[other].remove(job_id)
 
+    def _numbers_alone(self) -> None:
+        """The ids agree and the numbers do not: no job that was deleted, late or moved does that."""
+        for cell, ids in self._listed.items():
+            if (missing := self._missing(cell)) and self._off(cell) == 0:
+                self._add(
+                    Cause.UNEXPLAINED, cell, cell, abs(missing), note="the ids agree, the number does not"
+                )
+                self._counted[cell] = len(ids)
+
     def _moved(self) -> None:
         """More are counted than listed: which of them are listed in cells where some are not counted?"""
         for cell in list(self._listed):
             more, off = -self._missing(cell), self._off(cell)
-            if not 0 < more <= NAMED or off is None:
+            if more <= 0 or off is None:
                 continue
             pool = [
                 name
@@ -136,22 +152,22 @@ class MinuteComparison:
                 for name in names
                 if name is not None
             ]
-            moved = find_ids(pool, off, more)
-            for job_id in moved or ():
+            moved = find_some(pool, off, more)
+            for job_id in moved:
                 self._uncount(cell, job_id)
-            if moved is None and more == 1 and off:
+            if not moved and more == 1 and off:
                 self._too_many(cell, more)  # listed nowhere: it must not hide one that is lost
 
     def _not_counted(self) -> None:
         """Fewer are counted than listed: which ones are not?"""
         for cell, ids in self._listed.items():
             fewer, off = self._missing(cell), self._off(cell)
-            if not 0 < fewer <= NAMED or off is None:
+            if fewer <= 0 or off is None:
                 continue
             names = [name for name in ids if name is not None]
             if self._surplus_like(cell):
                 continue  # they are counted in another cell, and its sum did not say which
-            for job_id in find_ids(names, -off & IDS_MASK, fewer) or ():
+            for job_id in find_some(names, -off & IDS_MASK, fewer):
                 ids.remove(job_id)
                 self._add(self._uncounted_cause(), None, cell, 1, (job_id,))
 
@@ -164,6 +180,9 @@ class MinuteComparison:
 
     def _rest(self) -> None:
         """What the sums of ids do not name, by numbers alone, what is most likely first."""
+        for cell in self._listed:
+            if not self._missing(cell) and self._off(cell):
+                self._not_the_same(cell)
         for wanted in (Cause.RULES_CHANGED, Cause.EXPIRED_THEN_FINISHED, Cause.LABEL_CHANGED):
             for counted in self._listed:
                 for listed in self._listed:
@@ -174,7 +193,7 @@ class MinuteComparison:
             if (more := -self._missing(cell)) > 0:
                 self._too_many(cell, more)
             elif (fewer := self._missing(cell)) > 0:
-                self._add(self._uncounted_cause(), None, cell, fewer, among=self._listed[cell])
+                self._too_few(cell, fewer)
 
     def _take(self, cause: Cause, counted: MinuteCell, listed: MinuteCell, jobs: int) -> None:
         names = self._listed[listed]
@@ -183,6 +202,7 @@ class MinuteComparison:
         self._add(cause, counted, listed, jobs, ids, () if whole else names)
         self._counted[counted] -= jobs
         self._counted[listed] = self._counted.get(listed, 0) + jobs
+        self._sums[counted] = self._sums[listed] = None  # which of them it was is not known
 
     def _too_many(self, cell: MinuteCell, more: int) -> None:
         """Counted, and listed nowhere in this minute: deleted, unless the sum of ids names a listed job."""
@@ -193,6 +213,15 @@ class MinuteComparison:
         else:
             self._add(Cause.DELETED, cell, None, more)
         self._counted[cell] -= more
+        self._sums[cell] = None
+
+    def _too_few(self, cell: MinuteCell, fewer: int) -> None:
+        """Not counted. Late records are listed: it is none where all were tried and none fits."""
+        names = self._listed[cell]
+        if self._off(cell) is not None and can_search(names, fewer):
+            self._add(Cause.UNEXPLAINED, None, cell, fewer, among=names, note="the ids of none of these fit")
+        else:
+            self._add(self._uncounted_cause(), None, cell, fewer, among=names)
 
     def _uncounted_cause(self) -> Cause:
         return Cause.LATE_RECORD if self._late_records else Cause.UNEXPLAINED
@@ -223,12 +252,23 @@ def cause_of_move(counted: MinuteCell, listed: MinuteCell) -> Cause:
     return Cause.RULES_CHANGED if counted.state == FAILED else Cause.UNEXPLAINED
 
 
+def can_search(names: Sequence[str | None], number: int) -> bool:
+    """Can all choices of so many of the ids be tried?"""
+    return number < NAMED or (number == NAMED and len(names) <= _SEARCHED)
+
+
+def find_some(names: Sequence[str], wanted: int, number: int) -> tuple[str, ...]:
+    """As many as ``number`` or, if there are none, fewer: the others differ for another cause."""
+    found = (find_ids(names, wanted, some) for some in range(min(number, NAMED), 0, -1))
+    return next(filter(None, found), ())
+
+
 def find_ids(names: Sequence[str], wanted: int, number: int) -> tuple[str, ...] | None:
     """Those ``number`` of the ids whose numbers add up to ``wanted``; ``None`` where there are none."""
     by_number = {id_number(name): name for name in names}
     if number == 1:
         return (by_number[wanted],) if wanted in by_number else None
-    if number > NAMED or (number == NAMED and len(by_number) > _SEARCHED):
+    if not can_search(names, number):
         return None
     for some in combinations(by_number, number - 1):
         last = (wanted - sum(some)) & IDS_MASK
