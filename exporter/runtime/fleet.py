@@ -176,7 +176,7 @@ class Fleet:
         for settings in targets:
             repository = new_repository(config, settings, self._resources, classes)
             if (old := self.targets.get(settings.name)) is not None:
-                repository.succeed(old.repository)
+                repository.take_over(old.repository)
             opened[settings.name] = repository
         turns, problems = asyncio.Semaphore(LOADS_AT_ONCE), dict[str, None]()
 

@@ -126,7 +126,7 @@ class LedgerRepository:
             raise StoreError(f"target {self._view.target}: the books are not loaded")
         return self._ledger
 
-    def succeed(self, old: LedgerRepository) -> None:
+    def take_over(self, old: LedgerRepository) -> None:
         """Before the first load: take over what only memory has from the same target's former repository.
 
         That one drops its ledger, so that memory never has two of them at the same time.

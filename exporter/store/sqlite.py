@@ -22,7 +22,7 @@ from exporter.store.base import Commit
 from exporter.store.checksums import ChecksumError
 from exporter.store.files import StoreFiles, resolved
 from exporter.store.reading import load_target, stored_version, verify
-from exporter.store.sqlite_errors import reading, writing
+from exporter.store.sqlite_errors import while_reading, while_writing
 from exporter.units import MINUTE
 
 BUSY_TIMEOUT_SECONDS = 1.0
@@ -47,7 +47,7 @@ class SqliteStore:
             raise
 
     def _open(self) -> None:
-        with reading(self._path):
+        with while_reading(self._path):
             # Before SQLite sees the log: it would empty it.
             if wal.has_lost_commits(self._path.with_name(self._path.name + "-wal")):
                 raise ChecksumError
@@ -66,7 +66,7 @@ class SqliteStore:
 
     def load(self, target: str, scope: str, now: int, keep: int) -> StoredLedger:
         self._files.check()
-        with reading(self._path):
+        with while_reading(self._path):
             found = load_target(self.db, self._path, target, scope, now, keep)
         if found is None:
             return StoredLedger()
@@ -74,7 +74,7 @@ class SqliteStore:
         return stored
 
     def commit(self, target: str, scope: str, commit: Commit) -> None:
-        with writing(self._path), self.transaction():
+        with while_writing(self._path), self.transaction():
             key = self._ids.get(target)
             if commit.version == 0:
                 key = self._create(target, scope)
@@ -150,11 +150,11 @@ class SqliteStore:
             raise
 
     def load_breakers(self) -> dict[str, str]:
-        with reading(self._path):
+        with while_reading(self._path):
             return dict(self.db.execute(schema.GET_BREAKERS))
 
     def save_breakers(self, breakers: dict[str, str]) -> None:
-        with writing(self._path), self.transaction():
+        with while_writing(self._path), self.transaction():
             self.db.execute("DELETE FROM breakers")
             self.db.executemany(schema.PUT_BREAKER, breakers.items())
             self.db.execute(schema.PUT_BREAKERS_SUM)
@@ -176,7 +176,7 @@ def examine(path: Path, scopes: Mapping[str, str], now: int, keep: int) -> Itera
         return
     # Without locks, and without files beside it: nobody has it open.
     address = f"{path.as_uri()}?immutable=1"
-    with reading(path), closing(sqlite3.connect(address, uri=True)) as db:
+    with while_reading(path), closing(sqlite3.connect(address, uri=True)) as db:
         checksums.register(db)
         if stored_version(db, path) != schema.SCHEMA_VERSION:
             return  # a start brings it up to date before it reads anything

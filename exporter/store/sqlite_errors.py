@@ -21,7 +21,7 @@ _OPEN_FILES: Final = 4
 """As many as SQLite opens at once: the database, its -wal and -shm, the folder."""
 
 _OUTSIDE: Final = ("BUSY", "LOCKED", "FULL", "READONLY", "CANTOPEN", "PERM", "IOERR", "NOMEM", "INTERRUPT")
-"""Codes of SQLite whose reason is not what stands in the file. While reading, every other one is damage.
+"""SQLite's codes whose cause is outside of the file. While reading, every other one means damage.
 
 So is ``READONLY`` without an addition: we could open the file for writing, but its header forbids it.
 """
@@ -37,9 +37,9 @@ def damaged(path: Path) -> str:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
+def while_reading(path: Path) -> Iterator[None]:
     """Where what was written is read: anything else than that is damage."""
-    with writing(path):
+    with while_writing(path):
         try:
             yield
         except (ChecksumError, ValueError, TypeError):  # a value of another kind than any that we write
@@ -52,7 +52,7 @@ def reading(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def while_writing(path: Path) -> Iterator[None]:
     """SQLite's faults, told apart by their code, as one line that says what to do."""
     try:
         yield

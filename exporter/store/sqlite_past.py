@@ -22,7 +22,7 @@ from exporter.store.files import resolved
 from exporter.store.past import CountedPast
 from exporter.store.reading import load_minutes, load_open_jobs, load_target, stored_version
 from exporter.store.repository import check_project
-from exporter.store.sqlite_errors import reading
+from exporter.store.sqlite_errors import while_reading
 from exporter.units import MINUTE
 
 _AS_WHOM: Final = "run this as the user that the exporter runs as"
@@ -61,9 +61,10 @@ def reading_beside(path: Path) -> Iterator[sqlite3.Connection]:
     if path.name not in files:
         kind = StoreError if files else NoStoreError
         raise kind(f"{path}: there is no store: nothing was counted with this configuration on this machine")
-    # Without a log nobody has it open: no files are made beside it, which the exporter might not own.
+    # Without a -wal file no exporter has it open. "immutable": SQLite makes no files beside it, which another
+    # user would own.
     address = f"{path.as_uri()}?{'mode=ro' if f'{path.name}-wal' in files else 'immutable=1'}"
-    with reading(path), closing(sqlite3.connect(address, uri=True, isolation_level=None)) as db:
+    with while_reading(path), closing(sqlite3.connect(address, uri=True, isolation_level=None)) as db:
         checksums.register(db)
         yield db
 

@@ -16,7 +16,7 @@ from exporter.store import checksums, files, schema
 from exporter.store.reading import stored_version
 from exporter.store.rows import BREAKERS, LABEL_SETS, OWNED, STEP, TARGETS, Row
 from exporter.store.sqlite import SqliteStore
-from exporter.store.sqlite_errors import reading, writing
+from exporter.store.sqlite_errors import while_reading, while_writing
 from exporter.store.sqlite_past import reading_beside
 
 _KEYS: Final = {
@@ -62,7 +62,7 @@ def sqlite_source(path: Path) -> Iterator[SqliteRows]:
     store = SqliteStore(path)
     try:
         rows = SqliteRows(store.db, path)
-        with reading(path):
+        with while_reading(path):
             rows.check()
         yield rows
     finally:
@@ -82,7 +82,7 @@ def sqlite_target(path: Path) -> Iterator[SqliteRows]:
     try:
         rows = SqliteRows(store.db, path)
         rows.refuse_books()
-        with writing(path), store.transaction():
+        with while_writing(path), store.transaction():
             yield rows
     except BaseException:
         store.db.close()
@@ -136,7 +136,7 @@ class SqliteRows:
         return self._db.execute("SELECT id, name FROM targets ORDER BY name").fetchall()
 
     def read(self, table: str) -> Iterator[list[Row]]:
-        with reading(self._path):
+        with while_reading(self._path):
             if table not in OWNED:
                 yield from _steps(self._db.execute(_READ[table]))
                 return

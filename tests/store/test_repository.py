@@ -110,7 +110,7 @@ def test_a_poll_committed_after_its_time_limit_is_counted_once(
         asyncio.run(harness.poller.poll())
     monkeypatch.setattr(store, "commit", commit)
     harness.restart()
-    harness.repository.succeed(before)
+    harness.repository.take_over(before)
     asyncio.run(harness.poll())
     assert harness.views[-1].polls == {"complete": 5}
 
@@ -122,7 +122,7 @@ def test_a_poll_that_no_commit_holds_is_handed_on(store: Store) -> None:
     harness.repository.poll_ended("failed", 10, harness.clock.ms)
     before = harness.repository
     harness.restart()
-    harness.repository.succeed(before)
+    harness.repository.take_over(before)
     asyncio.run(harness.poll())
     assert harness.views[-1].polls == {"complete": 4, "failed": 1}
 
