@@ -15,6 +15,8 @@ from typing import Final
 import msgspec
 
 from exporter.cloud.times import parse_http_date
+from exporter.ledger import JUMP, has_jumped
+from exporter.units import SECOND
 
 _ANSWERS: Final = 10
 _NEEDED: Final = 2
@@ -23,10 +25,6 @@ _CLOSE: Final = 60.0
 """Clocks that differ by no more than this (seconds) agree."""
 _FROZEN: Final = 60.0
 """A ``Date`` that stays the same for so long (seconds) is not written anew for each answer."""
-_FASTEST: Final = 10.0
-"""A clock may run so many times as fast as ours (simulators do)."""
-_JUMP: Final = 10.0
-"""One that gains so many seconds more than that has jumped."""
 
 
 class _DateBounds(msgspec.Struct, frozen=True, gc=False):
@@ -88,12 +86,12 @@ class ApiClock:
         answer from a cache (``Age`` above 0 or unreadable) or without a readable date teaches nothing else.
         """
         if newest is not None:
-            self._note_passed(newest / 1000 - received, received)
+            self._note_passed(newest / SECOND - received, received)
         date = parse_http_date(date_header)
         if date != self._date:
             self._date, self._date_since = date, received
         self._date_same_for = received - self._date_since
-        if date is not None and newest is not None and newest / 1000 > date + _CLOSE:
+        if date is not None and newest is not None and newest / SECOND > date + _CLOSE:
             self._refuted = date
         if date is not None and date != self._refuted and (age_header is None or age_header.strip() == "0"):
             # Date is cut to whole seconds and was written somewhere between sending and receiving.
@@ -110,14 +108,14 @@ class ApiClock:
 
     def _see_our_clock(self, newest: int | None, received: float) -> None:
         """Ours, or the newest record's time where ours is behind that."""
-        time = max(self._wall(), 0.0 if newest is None else newest / 1000) - received
+        time = max(self._wall(), 0.0 if newest is None else newest / SECOND) - received
         self._dates.append(_DateBounds(time, time, time))
 
     def note_passed(self, ms: int) -> None:
         """The API's clock has passed this time (milliseconds): an earlier run found that."""
         if self._certain is None:
             now = self._monotonic()
-            self._note_passed(ms / 1000 - now, now)
+            self._note_passed(ms / SECOND - now, now)
 
     def _note_passed(self, offset: float, now: float) -> None:
         if self._certain is None or offset > self._certain - _CLOSE:
@@ -133,7 +131,7 @@ class ApiClock:
             self._certain = min(self._certain, max(bounds.least for bounds in self._dates))
         if self.on_our_clock and self._certain is not None:
             # Our clock cannot confirm itself: a step of it is believed when records confirm it.
-            self._believed = self._certain if abs(date - self._certain) > _JUMP else date
+            self._believed = self._certain if abs(date - self._certain) > JUMP / SECOND else date
             self._certain = self._believed
             return
         if self._certain is None:
@@ -141,8 +139,9 @@ class ApiClock:
         elif self._trust_wall or agree:
             allowed = max(wall, self._certain)
         else:
-            jumped = date - self._certain > _JUMP + (_FASTEST - 1) * (now - self._certain_at)
-            allowed = self._certain if jumped else date
+            passed = now - self._certain_at
+            gained = date - self._certain + passed
+            allowed = self._certain if has_jumped(gained * SECOND, passed * SECOND) else date
         self._believed = min(date, allowed)
         if self._believed == date:
             self._trust_wall, self._certain_at = agree, now
@@ -152,7 +151,7 @@ class ApiClock:
         """Milliseconds that the API's clock has certainly reached; ``None`` before two usable answers."""
         if self._believed is None:
             return None
-        return int((self._believed + self._monotonic()) * 1000)
+        return int((self._believed + self._monotonic()) * SECOND)
 
     def latest_ms(self) -> int | None:
         """Milliseconds that the API's clock has not passed, if the time that is believed is right."""
@@ -160,7 +159,7 @@ class ApiClock:
             return None
         least = min(bounds.least for bounds in self._dates)
         most = min(bounds.most for bounds in self._dates)
-        return int((self._believed + max(0.0, most - least) + self._monotonic()) * 1000)
+        return int((self._believed + max(0.0, most - least) + self._monotonic()) * SECOND)
 
     def furthest_ms(self) -> int | None:
         """The latest time (milliseconds) in any of the last answers, believed or not.
@@ -173,7 +172,7 @@ class ApiClock:
         most = max(bounds.most for bounds in self._dates)
         if self._date_same_for > _FROZEN:
             most = max(most, self._wall() - now)
-        return max(latest, int((most + now) * 1000))
+        return max(latest, int((most + now) * SECOND))
 
     def skew(self, wall_now: float) -> float | None:
         """The API's clock minus ours in seconds: the median, so that one false date changes nothing."""

@@ -13,15 +13,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from exporter.config import ValueRefusedError, duration
 from exporter.errors import ExporterError
 
 DEFAULT_CONFIG: Final = Path("exporter.yaml")
 
 USUAL_LABELS: Final = {"job": "metastudio-tts", "instance": "localhost:10047"}
 """Of series that Prometheus scrapes, if it is configured as the guide has it."""
-_WATCH: Final = re.compile("([1-9][0-9]{0,4})([smh])")
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600}
-_LONGEST: Final = 86_400
+_WATCH: Final = duration("10s", 86_400.0)
 
 
 SERVE_EXAMPLES: Final = """examples:
@@ -127,11 +126,10 @@ def add_doctor_flags(parser: argparse.ArgumentParser) -> None:
 
 def _watch_time(text: str) -> float:
     """Seconds."""
-    match = _WATCH.fullmatch(text)
-    seconds = int(match[1]) * _UNITS[match[2]] if match else 0
-    if not 10 <= seconds <= _LONGEST:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a time from 10s to 24h, such as 5m")
-    return float(seconds)
+    try:
+        return _WATCH.parse(text)
+    except ValueRefusedError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time from 10s to 24h, such as 5m") from None
 
 
 def _add_classify_flags(parser: argparse.ArgumentParser) -> None:

@@ -27,6 +27,7 @@ from exporter.config.model import (
     TokenAuth,
 )
 from exporter.config.shard import of_shard
+from exporter.config.stamps import FileStamp, stamp_of
 from exporter.config.store_url import store_url
 from exporter.config.values import duration, spelled
 from exporter.config.yaml_nodes import (
@@ -51,6 +52,7 @@ __all__ = [
     "Config",
     "DefaultChain",
     "FailMsgClass",
+    "FileStamp",
     "Filters",
     "MetricsConfig",
     "Parser",
@@ -78,6 +80,7 @@ __all__ = [
     "read_yaml",
     "show_config",
     "spelled",
+    "stamp_of",
     "store_url",
     "target_of_region",
     "zone",

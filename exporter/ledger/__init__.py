@@ -7,6 +7,7 @@ milliseconds on the API's clock.
 from exporter.ledger import totals
 from exporter.ledger.anonymous import identify_anonymous
 from exporter.ledger.changes import Changes
+from exporter.ledger.clock_jump import JUMP, has_jumped
 from exporter.ledger.first_start import Uptime, note_try, waited, was_tried
 from exporter.ledger.gauges import JobGauges, gauge_start, history_start
 from exporter.ledger.job_index import UNDATED, Job
@@ -49,6 +50,7 @@ __all__ = [
     "FINAL_STATES",
     "IDS_MASK",
     "JOB_TYPES",
+    "JUMP",
     "LABEL_SET",
     "OPEN_STATES",
     "OTHER",
@@ -87,6 +89,7 @@ __all__ = [
     "documented_label_sets",
     "floor_second",
     "gauge_start",
+    "has_jumped",
     "history_start",
     "id_number",
     "identify_anonymous",

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from exporter import log
 from exporter.errors import ApiError, ErrorKind, ExporterError
-from exporter.ledger import Ledger, MissedBy, identify_anonymous
+from exporter.ledger import Ledger, MissedBy, has_jumped, identify_anonymous
 from exporter.polling.due import Recheck, due_rechecks
 from exporter.polling.planner import MIN_AHEAD, Density, Window
 from exporter.polling.source import SourceClock
@@ -33,11 +33,6 @@ OF_ONE_REQUEST: Final = (
     ErrorKind.OTHER,
 )
 """Errors of one request: others may succeed all the same."""
-
-JUMP: Final = 10 * SECOND
-FASTEST: Final = 10
-"""Where the API's time gains more than a clock that runs so many times as fast as ours, and ``JUMP``
-(milliseconds) beyond that, its ``Date`` had been stale."""
 
 
 class ClockError(ExporterError):
@@ -243,7 +238,7 @@ class PollRun:
         now, monotonic = self.now(), self._monotonic()
         if self._last_times is not None:
             gained, passed = now - self._last_times[0], int((monotonic - self._last_times[1]) * SECOND)
-            if gained > JUMP + FASTEST * passed:
+            if has_jumped(gained, passed):  # its Date had been stale
                 self.ledger.missing_jobs.clock_jumped(gained - passed)
         self._last_times = now, monotonic
 

@@ -21,6 +21,7 @@ import httpx
 
 from exporter import log
 from exporter.background import SingleFlight
+from exporter.config import FileStamp, stamp_of
 from exporter.errors import NetworkSettingsError
 from exporter.process import exhausted
 
@@ -35,8 +36,8 @@ CHECK_SECONDS: Final = 1.0
 READ_SECONDS: Final = 1.0
 """Seconds that a request waits for files that hang."""
 
-_Stamp = tuple[tuple[str, int, int, int, int], ...]
-"""Changes when a file is replaced or rewritten, also by way of a symbolic link."""
+_Stamp = tuple[tuple[str, FileStamp], ...]
+"""By path; links are followed."""
 
 
 class Authorities:
@@ -82,7 +83,7 @@ class Authorities:
             raise _refused(_FOLDER, "no certificates named by their hash: run openssl rehash")
         return _context(self._file, self._folders, stamp)
 
-    def _stamps(self) -> Iterator[tuple[str, int, int, int, int]]:
+    def _stamps(self) -> Iterator[tuple[str, FileStamp]]:
         for folder in self._folders:
             try:
                 for path in sorted(Path(folder).iterdir()):
@@ -96,7 +97,7 @@ def _stamp(path: Path) -> _Stamp:
     facts = path.stat()
     if not stat.S_ISREG(facts.st_mode):
         raise OSError(0, "not a file")
-    return ((str(path), facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns),)
+    return ((str(path), stamp_of(facts)),)
 
 
 @lru_cache(maxsize=4)

@@ -16,6 +16,7 @@ from typing import Final
 
 from exporter import log
 from exporter.background import in_background
+from exporter.config import FileStamp, stamp_of
 from exporter.errors import ConfigError
 from exporter.web.access.config import WebConfig, load_web_config
 
@@ -23,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 CHECK_SECONDS: Final = 1.0
 
-_Stamp = tuple[tuple[int, int, int, int] | None, ...]
+_Stamp = tuple[FileStamp | None, ...]
 
 
 class WebConfigReloader:
@@ -86,9 +87,8 @@ def _stamp(files: tuple[Path, ...]) -> _Stamp:
     return tuple(_file_stamp(path) for path in files)
 
 
-def _file_stamp(path: Path) -> tuple[int, int, int, int] | None:
+def _file_stamp(path: Path) -> FileStamp | None:
     try:
-        stat = path.stat()
+        return stamp_of(path.stat())
     except OSError:
         return None
-    return (stat.st_dev, stat.st_ino, stat.st_mtime_ns, stat.st_size)

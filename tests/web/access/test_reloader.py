@@ -50,6 +50,17 @@ def test_a_changed_file_is_taken_once_it_stands_still(path: Path) -> None:
     assert list(web_config.settings().users) == [b"alice", b"bob"]
 
 
+def test_a_copy_that_keeps_date_and_size_is_taken(path: Path) -> None:
+    """As ``cp --preserve`` and programs that deploy leave it."""
+    web_config, old = WebConfigReloader(path), path.stat()
+    while path.stat().st_ctime_ns == old.st_ctime_ns:  # a moment later
+        path.write_text(users("carol"))
+        os.utime(path, ns=(old.st_atime_ns, old.st_mtime_ns))
+    web_config.check()
+    web_config.check()
+    assert list(web_config.settings().users) == [b"carol"]
+
+
 def test_a_file_that_is_still_written_is_not_taken(path: Path) -> None:
     """No user is locked out, or let in, by half a file."""
     web_config = WebConfigReloader(path)
