@@ -25,6 +25,7 @@ from typing import Final
 import msgspec
 
 from exporter.cloud.records import Decoder
+from exporter.cloud.redact import MessageRedactor
 from exporter.ledger.record import Page
 from exporter.ledger.sighting import Sighting
 from exporter.polling.planner import Window
@@ -36,6 +37,7 @@ from exporter.store.sqlite import SqliteStore
 from testkit.world import FakeClock, TargetHarness, WorldSource, ledger_settings, poll_settings
 
 START = 1_750_000_020
+REDACTOR = MessageRedactor()
 PAGES = 396
 PAGE_SECONDS = 9
 AGAIN = 27
@@ -133,7 +135,7 @@ class Bench:
     def window(self, bodies: list[bytes], first: int) -> None:
         """One read: pages from the ``first`` on, and their commit."""
         with self.parts["decode"]:
-            pages = [self.decoder.decode(body) for body in bodies]
+            pages = [self.decoder.decode(body, redact=REDACTOR) for body in bodies]
         with self.parts["ledger"]:
             asyncio_run(self.run.record(self._result(pages, first)))
         with self.parts["changes"]:

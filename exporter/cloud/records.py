@@ -79,7 +79,7 @@ class Decoder:
     def __init__(self, time_zone: str) -> None:
         self._zone = zone(time_zone)
 
-    def decode(self, body: bytes, *, redact: MessageRedactor = MessageRedactor()) -> Page:  # noqa: B008 - immutable
+    def decode(self, body: bytes, *, redact: MessageRedactor) -> Page:
         """The page, its elements in the order sent.
 
         Raises ApiError when the body is no list answer: kind ``decode``, or what the error object inside
@@ -99,7 +99,7 @@ class Decoder:
         local = self._zone
         return Page(tuple([_record(job, local, redact) for job in answer.data]), _sane_count(answer.count))
 
-    def decode_beginning(self, body: bytes, *, redact: MessageRedactor = MessageRedactor()) -> Record | None:  # noqa: B008
+    def decode_beginning(self, body: bytes, *, redact: MessageRedactor) -> Record | None:
         """The one record of a list answer that is too large, as far as its beginning shows it.
 
         ``None`` where that is no list, or a list of several records. Of fields with equal names, the first is

@@ -109,7 +109,7 @@ def settle_window(
     now: int,
     most_records: int,
     *,
-    lagging: bool = False,
+    lagging: bool,
 ) -> Window | None:
     """The next settle read, from where the last one ended, or ``None`` while it is not due yet.
 
@@ -153,7 +153,7 @@ def backlog_window(density: Density, head: int, now: int) -> Window | None:
 
 
 def head_window(
-    ledger: Ledger, density: Density, head: int, now: int, due: Sequence[Recheck], furthest: int = 0
+    ledger: Ledger, density: Density, head: int, now: int, due: Sequence[Recheck], furthest: int
 ) -> Window:
     """The newest stretch, from where the last head read ended, and earlier jobs that are cheaply listed with
     it.

@@ -114,7 +114,7 @@ class Reader:
         self.answers = 0
         """Valid list answers."""
 
-    async def probe(self, deadline: float, *, time_filters: bool = True) -> tuple[Record, ...]:
+    async def probe(self, deadline: float, *, time_filters: bool) -> tuple[Record, ...]:
         """Learn the API's time, whether ``count`` respects the filters, and whether the time filters work.
 
         Returns the records it showed: without time filters these are jobs like any other.

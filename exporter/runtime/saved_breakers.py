@@ -29,9 +29,7 @@ SAVE_SECONDS: Final = 0.2
 class SavedBreakers:
     """The breakers of all credentials, as they are in memory and as they are in the store."""
 
-    def __init__(
-        self, shared: SharedLimits, store: Store, executor: Executor, refresh: float | None = None
-    ) -> None:
+    def __init__(self, shared: SharedLimits, store: Store, executor: Executor, refresh: float | None) -> None:
         """``refresh``: seconds after which those of other replicas are taken over, where there are some."""
         self._shared = shared
         self._store = store

@@ -33,7 +33,7 @@ from exporter.units import SECOND
 logger = logging.getLogger(__name__)
 
 
-def open_store(config: Config, redactor: log.Redactor | None = None) -> Store:
+def open_store(config: Config, redactor: log.Redactor) -> Store:
     """The store that ``storage.url`` names. Raises StoreError. ``redactor`` learns its password."""
     if not config.storage.in_file:
         return _open_database(config.storage, redactor)

@@ -44,7 +44,7 @@ class SharedResources(NamedTuple):
     publish: Callable[[TargetView], None]
     redactor: log.Redactor
     """Learns every secret that comes into use."""
-    replica: Replica | None = None
+    replica: Replica | None
     """This process among those that share the store; ``None`` where it is alone."""
 
 

@@ -40,7 +40,8 @@ RECORD = Record(
 
 
 def decode(body: object, time_zone: str = "UTC") -> Page:
-    return Decoder(time_zone).decode(body if isinstance(body, bytes) else json.dumps(body).encode())
+    sent = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return Decoder(time_zone).decode(sent, redact=MessageRedactor())
 
 
 def one(**fields: object) -> Record:
@@ -489,7 +490,7 @@ def test_no_element_costs_its_page(elements: list[object], count: object) -> Non
 def test_any_bytes_are_a_page_or_an_api_error(body: bytes) -> None:
     """No body raises anything but an ApiError."""
     with contextlib.suppress(ApiError):
-        assert isinstance(Decoder("UTC").decode(body), Page)
+        assert isinstance(Decoder("UTC").decode(body, redact=MessageRedactor()), Page)
 
 
 LAST = 253_402_300_799_000

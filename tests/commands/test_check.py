@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from exporter import log
 from exporter.commands.check import NO_FLAGS, Estimate, check, estimates
 from exporter.commands.preflight import Flags
 from exporter.config import load_config
@@ -216,7 +217,7 @@ def test_a_store_that_cannot_be_opened(
     assert said.format(folder=tmp_path) in text
     assert set(tmp_path.rglob("*")) == before
     with pytest.raises(StoreError):
-        open_store(load_config(config))
+        open_store(load_config(config), log.Redactor())
 
 
 @pytest.fixture

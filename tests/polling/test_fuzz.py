@@ -16,6 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from exporter.cloud.records import Decoder
+from exporter.cloud.redact import MessageRedactor
 from exporter.cloud.times import parse_expiry, parse_http_date, parse_time
 from exporter.config import Config, load_config, zone
 from exporter.errors import ApiError, ConfigError
@@ -53,7 +54,7 @@ DECODER = Decoder("Asia/Shanghai")
 def decode(body: bytes) -> Page | None:
     """The page, or ``None`` for an ApiError; anything else is a defect."""
     try:
-        page = DECODER.decode(body)
+        page = DECODER.decode(body, redact=MessageRedactor())
     except ApiError as error:
         told = str(error)
     else:

@@ -327,10 +327,10 @@ def test_a_settle_window_ends_before_it_overflows() -> None:
     late = START + 10 * MINUTE
     sparse = {f"j{number}": job(START + number * SECOND, START) for number in range(120)}
     density = planner.Density(overlap=5 * MINUTE)
-    window = planner.settle_window(ledger_of(sparse), density, START, late, late, 1_000)
+    window = planner.settle_window(ledger_of(sparse), density, START, late, late, 1_000, lagging=False)
     assert window == planner.Window(START, START + 95 * SECOND)
     dense = {f"j{number}": job(START, START) for number in range(1_100)}
-    window = planner.settle_window(ledger_of(dense), density, START, late, late, 1_000)
+    window = planner.settle_window(ledger_of(dense), density, START, late, late, 1_000, lagging=False)
     assert window == planner.Window(START, START + SECOND)
 
 
@@ -338,7 +338,9 @@ def test_a_dense_settle_window_fills_its_pages() -> None:
     """Nine pages hold 892 records: what is known to the second is cut for all of them but a few."""
     late = START + 10 * MINUTE
     busy = {f"j{number}": job(START + number * SECOND // 12, START) for number in range(2_000)}
-    window = planner.settle_window(ledger_of(busy), planner.Density(5 * MINUTE), START, late, late, 1_000)
+    window = planner.settle_window(
+        ledger_of(busy), planner.Density(5 * MINUTE), START, late, late, 1_000, lagging=False
+    )
     assert window is not None
     listed = (window.until + SECOND - START) * 12 // SECOND
     assert planner.pages(listed) == planner.MOST_PAGES
@@ -351,5 +353,5 @@ def test_a_head_read_of_several_pages_ends_a_second_before_now() -> None:
     ledger, density = ledger_of(jobs), planner.Density(overlap=5 * MINUTE)
     head, now = START + 60 * SECOND, START + 75 * SECOND + 1
     due = [recheck(START // SECOND + second, listing_only=True) for second in range(0, 60, 10)]
-    assert planner.head_window(ledger, density, head, now, due).until == START + 74 * SECOND
-    assert planner.head_window(ledger, density, head, now, []).until == START + 75 * SECOND + 5 * MINUTE
+    assert planner.head_window(ledger, density, head, now, due, 0).until == START + 74 * SECOND
+    assert planner.head_window(ledger, density, head, now, [], 0).until == START + 75 * SECOND + 5 * MINUTE

@@ -60,7 +60,7 @@ def test_a_refusal_right_before_the_end_is_stored(tmp_path: Path) -> None:
         app.shared.states = lambda: refused  # type: ignore[method-assign]  # as after a 401
         stop.set()
         await running
-        again = open_store(config)
+        again = open_store(config, log.Redactor())
         try:
             return again.load_breakers()
         finally:
@@ -88,7 +88,7 @@ def test_changes_are_stored_once_and_errors_are_logged_once(caplog: pytest.LogCa
 
     async def run() -> None:
         with ThreadPoolExecutor(1) as executor:
-            saved = SavedBreakers(cast(SharedLimits, breakers), cast(Store, breakers), executor)
+            saved = SavedBreakers(cast(SharedLimits, breakers), cast(Store, breakers), executor, None)
             await saved.restore()
             assert breakers.memory == {"key": "refused"}
             with pytest.raises(asyncio.CancelledError):

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ replace = msgspec.structs.replace
 
 def commit(config: Config, totals: dict[TotalKey, int | None], version: int) -> None:
     (target,) = config.targets
-    with closing(open_store(config)) as store:
+    with closing(open_store(config, log.Redactor())) as store:
         scope = ledger_scope(target)
         store.load(target.name, scope, 0, 0)
         changes = Changes(None, {}, (), totals, {}, ())
@@ -108,7 +109,7 @@ def a_breaker_gone(config: Config) -> Config:
 def start(config: Config) -> str:
     """What a start says: the error, or nothing."""
     try:
-        with closing(open_store(config)) as store:
+        with closing(open_store(config, log.Redactor())) as store:
             store.load_breakers()
             resources = SharedResources(
                 store,
@@ -119,6 +120,7 @@ def start(config: Config) -> str:
                 {},
                 lambda view: None,
                 log.Redactor(),
+                None,
             )
             for target in config.targets:
                 repository = new_repository(config, target, resources, classifier(config))
@@ -189,7 +191,7 @@ def test_what_postgresql_needs_is_said_where_it_is_missing(
     monkeypatch.delitem(sys.modules, "exporter.store.postgres", raising=False)
     monkeypatch.delitem(sys.modules, "exporter.store.postgres.store", raising=False)
     monkeypatch.setitem(sys.modules, "exporter.store.postgres.database", None)
-    for use in (open_store, examine_store):
+    for use in (partial(open_store, redactor=log.Redactor()), examine_store):
         with pytest.raises(StoreError, match=r"pip install 'metastudio-tts-exporter\[postgres\]'"):
             use(changed)
 
@@ -260,7 +262,7 @@ def test_a_check_of_a_database_says_what_a_start_says(
 
 def test_a_check_runs_beside_a_replica(of_database: Config) -> None:
     """Which keeps its targets: what is committed is read."""
-    with closing(open_store(of_database)) as store:
+    with closing(open_store(of_database, log.Redactor())) as store:
         assert isinstance(store, SharedStore)
         store.renew(["t"], 3600)
         store.load("t", ledger_scope(of_database.targets[0]), 0, 0)

@@ -28,6 +28,7 @@ from typing import Final
 import msgspec
 
 from exporter.cloud.records import Decoder
+from exporter.cloud.redact import MessageRedactor
 from exporter.errors import ApiError, ErrorKind, StoreError
 from exporter.failures import BUILTIN_RULES, Classifier
 from exporter.ledger.record import JobsQuery, Page
@@ -203,7 +204,7 @@ class Cloud:
         self.clock.ms += REQUEST
         if self.faults:
             body = self._spoil(body)
-        page = self._decoder.decode(body)
+        page = self._decoder.decode(body, redact=MessageRedactor())
         self.clock.known += 1
         self.after_page()
         return page

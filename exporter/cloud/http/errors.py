@@ -54,7 +54,7 @@ class ErrorBody(NamedTuple):
 
 
 def refusal(
-    status: int, headers: Mapping[str, str], body: bytes, redact: MessageRedactor, now: float | None = None
+    status: int, headers: Mapping[str, str], body: bytes, redact: MessageRedactor, now: float
 ) -> ApiRefusedError:
     """The error for an answer whose status is not the one asked for. ``now``: Unix seconds, for dates."""
     said = read_body(body)
@@ -88,7 +88,7 @@ def bad_page(body: bytes, redact: MessageRedactor) -> ApiError:
     )
 
 
-def undecodable(what: str, status: int | None = None) -> ApiError:
+def undecodable(what: str, status: int) -> ApiError:
     """The error for an answer whose bytes or fields do not follow the protocol; ``what`` is our text."""
     return ApiError(ErrorKind.DECODE, what, status=status, retryable=True)
 
