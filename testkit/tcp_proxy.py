@@ -18,6 +18,8 @@ class TcpProxy:
         self.port: int = self._listener.getsockname()[1]
         self.accepted = 0
         """Connections so far."""
+        self.received = 0
+        """Bytes from the port so far."""
         self.swallows = False
         """A black hole: whatever is sent is acknowledged, and never arrives."""
         self._open: set[socket.socket] = set()
@@ -53,6 +55,7 @@ class TcpProxy:
                         data = end.recv(65536)
                         if not data:
                             return
+                        self.received += len(data) if end is server else 0
                         if not self.swallows:
                             ends[end].sendall(data)
             finally:

@@ -50,14 +50,38 @@ def read_ledger(
     only_open: bool = False,
 ) -> StoredLedger:
     """As ``base.Store.load`` has it; ``only_open``: without the jobs that are final."""
+    stored = read_target(transaction, place, key, target, only_open=only_open)
+    first = first_minute(stored, now, keep)
+    return msgspec.structs.replace(
+        stored,
+        totals={
+            (intern(name), intern(job_type), intern(service), intern(detail)): value
+            for name, job_type, service, detail, value in transaction.execute(schema.GET_TOTALS, (key,))
+        },
+        minutes=tuple(
+            (minute, intern(job_type), intern(service), intern(state), number)
+            for minute, job_type, service, state, number in transaction.execute(
+                schema.GET_MINUTES, (key, first)
+            )
+        ),
+    )
+
+
+def first_minute(stored: StoredLedger, now: int, keep: int) -> int:
+    """From which on counts by minute are read: see ``base.Store.load``."""
+    oldest = next(iter(stored.jobs.values())).created if stored.jobs else now
+    settled = now if stored.watermarks is None else stored.watermarks.settled_until
+    return (min(now, oldest, settled) - keep) // MINUTE
+
+
+def read_target(
+    transaction: Transaction, place: str, key: int, target: str, *, only_open: bool
+) -> StoredLedger:
+    """All but totals and minutes."""
     row = transaction.execute(schema.GET_TARGET, (key,)).fetchone()
     if row is None:
         raise StoreConflictError(f"{place}: target {target!r} was removed at the same time")
     project_id, version, *stamps, catching_up, last_complete_poll, buckets = row
-    watermarks = None if None in stamps else Watermarks(*(*stamps, catching_up or 0))
-    jobs = _jobs(transaction, key, only_open=only_open)
-    oldest = next(iter(jobs.values())).created if jobs else now
-    since = (min(now, oldest, now if watermarks is None else watermarks.settled_until) - keep) // MINUTE
     try:
         bounds = msgspec.json.decode(buckets, type=dict[str, tuple[int, ...]])
     except (msgspec.MsgspecError, ValueError):
@@ -68,19 +92,9 @@ def read_ledger(
     return StoredLedger(
         version=version,
         project_id=project_id,
-        watermarks=watermarks,
-        jobs=jobs,
-        totals={
-            (intern(name), intern(job_type), intern(service), intern(detail)): value
-            for name, job_type, service, detail, value in transaction.execute(schema.GET_TOTALS, (key,))
-        },
+        watermarks=None if None in stamps else Watermarks(*(*stamps, catching_up or 0)),
+        jobs=_jobs(transaction, key, only_open=only_open),
         label_sets=tuple(transaction.execute(schema.GET_LABEL_SETS, (key,))),
-        minutes=tuple(
-            (minute, intern(job_type), intern(service), intern(state), number)
-            for minute, job_type, service, state, number in transaction.execute(
-                schema.GET_MINUTES, (key, since)
-            )
-        ),
         last_complete_poll=last_complete_poll,
         buckets=bounds,
     )

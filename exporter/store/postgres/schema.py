@@ -35,7 +35,8 @@ CREATE TABLE {SCHEMA}.targets (
     taken_at bigint NOT NULL DEFAULT 0,
     baseline bigint, settled_until bigint, evicted_until bigint, history bigint, catching_up bigint,
     last_complete_poll bigint,
-    buckets {_TEXT} DEFAULT '{{}}'
+    buckets {_TEXT} DEFAULT '{{}}',
+    totals_gone bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 50);
 CREATE TABLE {SCHEMA}.jobs (
     target integer NOT NULL, created bigint NOT NULL, job_id bytea NOT NULL,
@@ -47,13 +48,13 @@ CREATE TABLE {SCHEMA}.jobs (
 CREATE TABLE {SCHEMA}.totals (
     target integer NOT NULL,
     name {_TEXT}, job_type {_TEXT}, tts_service_enum {_TEXT}, detail {_TEXT},
-    value bigint NOT NULL,
+    value bigint NOT NULL, version bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (target, name, job_type, tts_service_enum, detail)
 ) WITH (fillfactor = 50);
 CREATE TABLE {SCHEMA}.minutes (
     target integer NOT NULL, minute bigint NOT NULL,
     job_type {_TEXT}, tts_service_enum {_TEXT}, state {_TEXT}, detail {_TEXT},
-    jobs bigint NOT NULL, characters bigint NOT NULL, ids bigint,
+    jobs bigint NOT NULL, characters bigint NOT NULL, ids bigint, version bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (target, minute, job_type, tts_service_enum, state, detail)
 );
 CREATE TABLE {SCHEMA}.label_sets (
@@ -70,7 +71,8 @@ CREATE TABLE {SCHEMA}.replicas (
 INSERT INTO {SCHEMA}.format (version) VALUES ({SCHEMA_VERSION});
 """
 # Of a target: `fence` counts how often it was taken, `taken_at` is its version when that happened last, and
-# `holder` is the replica that took it, empty once it was released.
+# `holder` is the replica that took it, empty once it was released. `totals_gone` is its version when totals
+# were deleted last; a total and a minute have the version that wrote them.
 
 UPGRADES: Final[dict[int, str]] = {}
 """From each former version to the next."""
@@ -129,10 +131,11 @@ held AS (
     UPDATE {SCHEMA}.targets SET version = version + 1, scope = %(scope)s, project_id = %(project_id)s,
         baseline = %(baseline)s, settled_until = %(settled_until)s, evicted_until = %(evicted_until)s,
         history = %(history)s, catching_up = %(catching_up)s, last_complete_poll = %(last_complete_poll)s,
-        buckets = %(buckets)s
+        buckets = %(buckets)s,
+        totals_gone = CASE WHEN %(drops_totals)s THEN version + 1 ELSE totals_gone END
     WHERE id = %(id)s AND version = %(version)s AND fence = %(fence)s AND holder = %(holder)s
         AND (SELECT version FROM {SCHEMA}.format) = %(format)s
-    RETURNING id
+    RETURNING id, version
 )"""
 # The holder as well: after a promotion of a standby that had lost the latest takings, fences come again.
 _PARTS: Final = {
@@ -154,9 +157,11 @@ put_jobs AS (
 )""",
     "totals": f"""
 put_totals AS (
-    INSERT INTO {SCHEMA}.totals (target, name, job_type, tts_service_enum, detail, value)
-    SELECT held.id, total.* FROM held, {_rows("totals", "text text text text bigint")} AS total
-    ON CONFLICT (target, name, job_type, tts_service_enum, detail) DO UPDATE SET value = excluded.value
+    INSERT INTO {SCHEMA}.totals (target, name, job_type, tts_service_enum, detail, value, version)
+    SELECT held.id, total.*, held.version
+    FROM held, {_rows("totals", "text text text text bigint")} AS total
+    ON CONFLICT (target, name, job_type, tts_service_enum, detail)
+    DO UPDATE SET value = excluded.value, version = excluded.version
 )""",
     "totals_gone": f"""
 delete_totals AS (
@@ -167,12 +172,12 @@ delete_totals AS (
     "minutes": f"""
 add_minutes AS (
     INSERT INTO {SCHEMA}.minutes
-        (target, minute, job_type, tts_service_enum, state, detail, jobs, characters, ids)
-    SELECT held.id, added.*
+        (target, minute, job_type, tts_service_enum, state, detail, jobs, characters, ids, version)
+    SELECT held.id, added.*, held.version
     FROM held, {_rows("minutes", "bigint text text text text bigint bigint bigint")} AS added
     ON CONFLICT (target, minute, job_type, tts_service_enum, state, detail)
     DO UPDATE SET jobs = minutes.jobs + excluded.jobs, characters = minutes.characters + excluded.characters,
-        ids = (minutes.ids + excluded.ids) & {IDS_MASK}
+        ids = (minutes.ids + excluded.ids) & {IDS_MASK}, version = excluded.version
 )""",
     "label_sets": f"""
 put_label_sets AS (
@@ -213,6 +218,7 @@ GET_OPEN_JOBS: Final = GET_JOBS.replace("ORDER BY", "AND state = ANY (%s) ORDER 
 GET_TOTALS: Final = f"""
 SELECT name, job_type, tts_service_enum, detail, value FROM {SCHEMA}.totals WHERE target = %s
 """
+GET_NEW_TOTALS: Final = f"{GET_TOTALS} AND version > %s"
 GET_LABEL_SETS: Final = f"""
 SELECT job_type, tts_service_enum FROM {SCHEMA}.label_sets WHERE target = %s ORDER BY place
 """
@@ -220,6 +226,15 @@ GET_MINUTES: Final = f"""
 SELECT minute, job_type, tts_service_enum, state, jobs FROM {SCHEMA}.minutes
 WHERE target = %s AND minute >= %s
 """
+GET_NEW_MINUTES: Final = f"""
+SELECT minute, job_type, tts_service_enum, state, jobs FROM {SCHEMA}.minutes
+WHERE target = %(target)s AND minute IN (
+    SELECT minute FROM {SCHEMA}.minutes
+    WHERE target = %(target)s AND minute >= %(first)s AND version > %(since)s
+)
+"""
+"""All of each minute in which anything changed."""
+GET_FENCE: Final = f"SELECT fence, totals_gone FROM {SCHEMA}.targets WHERE id = %s"
 GET_MINUTES_OF: Final = f"""
 SELECT minute, job_type, tts_service_enum, state, detail, jobs, characters, ids FROM {SCHEMA}.minutes
 WHERE target = %s AND minute >= %s AND minute < %s

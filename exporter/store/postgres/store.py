@@ -21,6 +21,7 @@ from exporter.store.base import Commit
 from exporter.store.leases import LeaseTable
 from exporter.store.postgres import schema
 from exporter.store.postgres.database import Database, Transaction
+from exporter.store.postgres.following import Followed, read_followed
 from exporter.store.postgres.reading import check_scope, find_target, read_ledger
 from exporter.store.postgres.tables import check_version, make_tables
 from exporter.units import MINUTE
@@ -46,6 +47,8 @@ class PostgresStore:
         self.place = self.database.place
         self.held: dict[str, _Held] = {}
         """By target: as it was at the last load."""
+        self._followed: dict[str, Followed] = {}
+        """By target: what was read of it last while others held it."""
         self._breakers: dict[str, str] = {}
         """Those that this process has read or written last."""
         try:
@@ -62,6 +65,7 @@ class PostgresStore:
             check_version(transaction, self.place)
             held, by_others = self.take(transaction, target, scope)
         self.held[target] = held
+        self._followed.pop(target, None)
         # Without locks, however long it takes: when somebody else takes the target, commits are refused.
         with self.database.transaction(snapshot=True) as transaction:
             stored = read_ledger(transaction, self.place, held[0], target, now, keep)
@@ -74,7 +78,10 @@ class PostgresStore:
             key = find_target(transaction, self.place, target, scope)
             if key is None:
                 return StoredLedger()
-            return read_ledger(transaction, self.place, key, target, now, keep, only_open=True)
+            former = self._followed.get(target)
+            followed = read_followed(transaction, self.place, key, target, now, keep, former)
+        self._followed[target] = followed
+        return followed.ledger
 
     def take(self, transaction: Transaction, target: str, scope: str) -> tuple[_Held, int]:
         """What is held from now on, and how many commits others made since this process held it last."""
@@ -156,6 +163,8 @@ class PostgresStore:
 
     def renew(self, targets: Collection[str], seconds: float) -> LeaseTable:
         """Live for so many seconds more, with these targets that it can poll."""
+        for target in set(self._followed).difference(targets):
+            self._followed.pop(target, None)
         given = {"replica": self.replica, "seconds": seconds, "targets": sorted(targets)}
         with self.database.transaction() as transaction:
             check_version(transaction, self.place)
@@ -223,4 +232,5 @@ def _statement(commit: Commit, scope: str, held: _Held, replica: str) -> tuple[s
         "last_complete_poll": commit.last_complete_poll,
         "buckets": msgspec.json.encode(commit.buckets).decode(),
         "first_minute": first_minute,
+        "drops_totals": bool(rows["totals_gone"]),
     }

@@ -1,0 +1,62 @@
+"""Reads again and again what other replicas commit of a target: after the first time, only what changed.
+
+Each total and each count of a minute has the version of the commit that wrote it. Deleted rows leave no
+trace: minutes are deleted only when nobody needs them any more, and of totals the target keeps when that was.
+Open jobs are read all: they are few, and come and go. When somebody else took the target, everything is read
+again: after a promotion of a standby the same versions may mean something else.
+"""
+
+from __future__ import annotations
+
+from sys import intern
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from exporter.ledger import StoredLedger
+from exporter.store.postgres import schema
+from exporter.store.postgres.database import Transaction
+from exporter.store.postgres.reading import first_minute, read_ledger, read_target
+
+
+class Followed(NamedTuple):
+    """What was read of a target."""
+
+    fence: int
+    first_minute: int
+    """From here on there are all minutes."""
+    ledger: StoredLedger
+    """Without the jobs that are not open."""
+
+
+def read_followed(
+    transaction: Transaction, place: str, key: int, target: str, now: int, keep: int, former: Followed | None
+) -> Followed:
+    """As it is now; ``former`` is what this returned before."""
+    fence, totals_gone = transaction.execute(schema.GET_FENCE, (key,)).fetchone() or (0, 0)
+    known = None if former is None else former.ledger.version
+    if former is not None and known is not None and former.fence == fence and known >= totals_gone:
+        row = read_target(transaction, place, key, target, only_open=True)
+        first = first_minute(row, now, keep)
+        if former.first_minute <= first and row.version >= known:
+            return Followed(fence, first, _changed(transaction, key, former.ledger, row, first))
+    ledger = read_ledger(transaction, place, key, target, now, keep, only_open=True)
+    return Followed(fence, first_minute(ledger, now, keep), ledger)
+
+
+def _changed(
+    transaction: Transaction, key: int, former: StoredLedger, row: StoredLedger, first: int
+) -> StoredLedger:
+    """``row`` with the former totals and minutes, and what was written since."""
+    since = former.version
+    totals = former.totals.copy()
+    for name, job_type, service, detail, value in transaction.execute(schema.GET_NEW_TOTALS, (key, since)):
+        totals[intern(name), intern(job_type), intern(service), intern(detail)] = value
+    found = transaction.execute(schema.GET_NEW_MINUTES, {"target": key, "first": first, "since": since})
+    new = [
+        (minute, intern(job_type), intern(service), intern(state), jobs)
+        for minute, job_type, service, state, jobs in found
+    ]
+    changed = {minute for minute, *_ in new}
+    old = (count for count in former.minutes if count[0] >= first and count[0] not in changed)
+    return replace(row, totals=totals, minutes=(*old, *new))
