@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from testkit.processes import free_port, get, wait_for
+from testkit.postgres import PostgresServer
+from testkit.processes import free_port, get, parse, total, wait_for
 from tests.conftest import Tool
 from tests.deploy.files import COMPOSE, DOCKERFILE, ROOT, STATE, USER, load
 from tests.prometheus.stack import program
@@ -150,3 +151,58 @@ def evaluated(groups: Any) -> list[Any] | None:
     """Every rule, once each has been evaluated."""
     rules = [rule for group in (groups or {}).get("groups", ()) for rule in group["rules"]]
     return rules if rules and all(rule["health"] != "unknown" for rule in rules) else None
+
+
+@pytest.mark.e2e
+def test_the_replicas_work_together(postgres: PostgresServer, tmp_path: Path) -> None:
+    """As the profile starts them, each target is polled by one of the three, and all show the same."""
+    simulator = free_port()
+    text = (FOLDER / "replicas.yaml").read_text(encoding="utf-8")
+    database = postgres.tcp_url(postgres.empty_database())
+    text = text.replace("postgresql://postgres@database/postgres?sslmode=disable", database)
+    text = text.replace("http://127.0.0.1:8080", f"http://127.0.0.1:{simulator}")
+    (tmp_path / "exporter.yaml").write_text(text, encoding="utf-8")
+    ports = {f"replica-{number}": free_port() for number in (1, 2, 3)}
+    python = [sys.executable, "-m", "exporter"]
+    names = {target["name"] for target in load(FOLDER / "replicas.yaml")["targets"]}
+    with ExitStack() as ends:
+        cloud = command("simulator", {"--port": str(simulator)})
+        ends.enter_context(program([*python, *cloud], tmp_path / "simulator.log"))
+        wait_for("the simulator", lambda: get(f"http://127.0.0.1:{simulator}/simulator/truth"), 60)
+        for service, port in ports.items():
+            changes: dict[str, str | Path] = {
+                "--config.file": tmp_path / "exporter.yaml",
+                "--web.listen-address": f"127.0.0.1:{port}",
+            }
+            ends.enter_context(program([*python, *command(service, changes)], tmp_path / f"{service}.log"))
+
+        def held() -> list[set[str]]:
+            scraped = [parse(get(f"http://127.0.0.1:{port}/metrics") or "") for port in ports.values()]
+            return [
+                {name for name in names if total(samples, "metastudio_exporter_lease_held", target=name)}
+                for samples in scraped
+                if total(samples, "metastudio_tts_jobs_created_total") > 0
+            ]
+
+        wait_for("a target for each", lambda: sorted(map(len, held())) == [1, 1, 1], 90)
+        assert set().union(*held()) == names
+
+
+def test_the_replicas_fit_together() -> None:
+    """They listen where the ports of the simulator are published, and where Prometheus looks."""
+    replicas = {name: settings for name, settings in SERVICES.items() if name.startswith("replica-")}
+    listening = {
+        flag.rpartition(":")[2] for each in replicas.values() for flag in each["command"] if ":" in flag
+    }
+    published = {port.rpartition(":")[2] for port in SERVICES["simulator"]["ports"]}
+    jobs = load(FOLDER / "prometheus.yml")["scrape_configs"]
+    scraped = {str(found["port"]) for job in jobs for found in job.get("dns_sd_configs", ())}
+    assert len(replicas) == 3
+    assert listening == published == scraped
+    assert {settings["network_mode"] for settings in replicas.values()} == {"service:simulator"}
+    assert {settings["image"] for settings in replicas.values()} == {SERVICES["exporter"]["image"]}
+    assert {each for name in (*replicas, "simulator", "database") for each in SERVICES[name]["profiles"]} == {
+        "replicas"
+    }
+    url = load(FOLDER / "replicas.yaml")["storage"]["url"]
+    assert url.partition("@")[2].partition("/")[0] in SERVICES
