@@ -45,8 +45,9 @@ class OneOfTwo:
         )
         self.exposition = Exposition(ApiMetrics(STARTED), PROCESS)
         publisher = Publisher(self.exposition)
+        self.api = ApiMetrics(STARTED)
         resources = SharedResources(
-            self.store, executor, SharedLimits(), {}, ApiMetrics(STARTED), {}, publisher.publish,
+            self.store, executor, SharedLimits(), {}, self.api, {}, publisher.publish,
             Redactor(), replica=self.replica,
         )  # fmt: skip
         self.fleet = Fleet(CONFIG, resources, publisher)
@@ -103,6 +104,29 @@ def test_a_second_replica_gets_half(postgres: PostgresServer) -> None:
                 await reached("half", one, other, held={"t", "u"})
                 await reached("the other half", other, one, held={"v", "w"})
             await reached("all", one, held=NAMES, polling=NAMES)
+
+    asyncio.run(scene())
+
+
+def test_only_who_polls_says_how_it_goes(postgres: PostgresServer) -> None:
+    """A rate limit, refused credentials: what a replica knows of a target of another one may be old."""
+    postgres.empty_database()
+
+    def limited(one: OneOfTwo) -> set[str]:
+        return {view.target for view in one.api.views() if view.rate_limit is not None}
+
+    async def scene() -> None:
+        async with running(postgres) as one:
+            for name in NAMES:
+                one.api.target(name).credentials_rejected(True)
+            assert limited(one) == NAMES
+            async with running(postgres) as other:
+                assert limited(other) == set()
+                await reached("half", one, other, held={"t", "u"})
+                await reached("the other half", other, one, held={"v", "w"})
+                assert (limited(one), limited(other)) == ({"t", "u"}, {"v", "w"})
+                refused = {view.target for view in one.api.views() if view.credentials_rejected}
+                assert refused <= {"t", "u"}
 
     asyncio.run(scene())
 
