@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -488,6 +490,30 @@ def test_no_wait_for_an_answer_is_longer_than_its_bound(
         "the database cannot be used: what was committed is still served",
         "the database can be used again",
     ]
+
+
+def test_the_kernel_gives_up_dead_connections(remote: PostgresStore) -> None:
+    """Whose packets nobody acknowledges: after as long as an answer may take."""
+    with (
+        remote.database.connection() as connection,
+        socket.socket(fileno=os.dup(connection.fileno())) as end,
+    ):
+        given = end.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+    assert given == 1000 * database.ANSWER_SECONDS
+
+
+def test_a_lock_of_another_session_is_waited_for_within_bounds(
+    postgres_books: PostgresBooks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is written meanwhile, and the next commit is made."""
+    store = postgres_books.open()
+    commit(store, 0)
+    monkeypatch.setattr(database, "LOCK_SECONDS", 0.2)
+    with postgres_books.server.connect(postgres_books.database) as other, other.transaction():
+        other.execute(f"LOCK TABLE {SCHEMA}.targets IN EXCLUSIVE MODE")
+        with pytest.raises(StoreError, match="another session holds a lock for too long"):
+            store.release(["t"])
+    assert load(store) == (1, 0)
 
 
 def test_a_server_that_is_gone_is_not_stormed(
