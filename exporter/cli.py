@@ -23,14 +23,13 @@ from exporter.commands import arguments
 from exporter.config import Config, inline_secrets, load_config
 from exporter.errors import ExporterError
 from exporter.log import drain
+from exporter.process import INTERRUPTED
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_LISTEN: Final = ":10047"
 DRAIN_SECONDS: Final = 1.0
 """How long the end waits for standard error to take the last log lines."""
-INTERRUPTED: Final = 130
-"""Exit code after Ctrl-C, as of a shell; serving ends with 0."""
 MAX_REQUESTS: Final = 40
 """As in node_exporter."""
 

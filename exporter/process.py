@@ -9,12 +9,15 @@ import errno
 import io
 import os
 import resource
+import signal
 import sys
 import threading
 import traceback
 from collections.abc import Callable
 from typing import Final, NoReturn, TextIO
 
+INTERRUPTED: Final = 130
+"""Exit code after Ctrl-C, as of a shell; serving ends with 0."""
 _NO_MEMORY: Final = "not enough memory: raise the limit of this process or of its container"
 _CLOSED: Final = -1
 """Instead of a file descriptor: the program was started without this stream, or its reader has gone."""
@@ -31,6 +34,8 @@ def run_command(command: Callable[[], int]) -> NoReturn:
     _ignore_key_log()
     try:
         code = command()
+    except KeyboardInterrupt:  # before a command had begun, or after its end
+        code = INTERRUPTED
     except SystemExit as end:  # argparse: --help, --version, wrong flags
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except Exception as error:
@@ -39,6 +44,8 @@ def run_command(command: Callable[[], int]) -> NoReturn:
             raise
         print(f"metastudio-tts-exporter: {missing}", file=sys.stderr)
         code = 1
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # from here on it ends the process without a traceback
     out.text.flush()
     if out.error is not None:
         print(f"metastudio-tts-exporter: cannot write the output: {reason(out.error)}", file=sys.stderr)

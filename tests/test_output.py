@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
@@ -122,3 +123,24 @@ def test_the_end_waits_for_no_thread() -> None:
     )
     assert (ended.returncode, ended.stdout) == (3, b"done\n")
     assert time.monotonic() - began < 40
+
+
+@pytest.mark.parametrize(
+    ("program", "code"),
+    [("run_command(interrupt)", 130), ("atexit.register(interrupt); run_command(lambda: 0)", -signal.SIGINT)],
+    ids=["before", "after"],
+)
+def test_ctrl_c_is_no_error_of_the_program(program: str, code: int) -> None:
+    """Also before a command has begun, while code is loaded, and after its end. A shell makes 130 of both."""
+    imports = "import atexit, os, signal; from exporter.process import run_command"
+    interrupt = "interrupt = lambda: os.kill(os.getpid(), signal.SIGINT)"
+    ended = subprocess.run(
+        [sys.executable, "-c", f"{imports}; {interrupt}; {program}"],
+        env=NOT_A_TERMINAL,
+        capture_output=True,
+        # A shell lets what it starts in the background ignore the signal.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        timeout=60,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (code, b"", b"")

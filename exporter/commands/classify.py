@@ -34,7 +34,7 @@ from exporter.failures import (
     template,
 )
 from exporter.ledger import FAILED
-from exporter.process import reason
+from exporter.process import INTERRUPTED, reason
 from exporter.units import SECOND
 
 STDIN: Final = "-"
@@ -104,14 +104,14 @@ def classify(flags: ClassifyFlags, *, environ: Mapping[str, str], out: TextIO, e
     if flags.since is not None:
         try:
             if console.run(_from_api(flags, environ, add, err)) is None:
-                return console.INTERRUPTED
+                return INTERRUPTED
         except IncompleteError as error:
             problem = error
     else:
         try:
             _from_file(flags.file or STDIN, add)
         except KeyboardInterrupt:
-            return console.INTERRUPTED
+            return INTERRUPTED
     moves = () if comparison is None else _moves(comparison)
     if flags.as_json:
         console.print_json(_as_json(tally.view(), moves, flags), out)

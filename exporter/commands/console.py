@@ -30,8 +30,6 @@ from exporter.process import reason
 
 T = TypeVar("T")
 
-INTERRUPTED: Final = 130
-"""Exit code after Ctrl-C, as of a shell."""
 _FILE_WIDTH: Final = 160
 """Columns of a table that is no terminal's."""
 

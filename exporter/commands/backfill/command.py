@@ -32,6 +32,7 @@ from exporter.commands.verify.cells import cell_of
 from exporter.config import Config, TargetConfig
 from exporter.errors import ExporterError, NoStoreError
 from exporter.ledger import LabelSets, Record, documented_label_sets
+from exporter.process import INTERRUPTED
 from exporter.runtime import classifier, ledger_scope, open_past
 from exporter.store import StoredPast
 from exporter.units import MINUTE, SECOND
@@ -96,7 +97,7 @@ def backfill(flags: BackfillFlags, *, environ: Mapping[str, str], out: TextIO, e
             raise ExporterError(f"{error}\n{_resume(spool, flags)}") from error
         if interrupted:
             print(_resume(spool, flags), file=err)
-            return console.INTERRUPTED
+            return INTERRUPTED
         spool.remove()
     print(_what_next(spool, past, target, flags, counting=stored is not None), file=err)
     return 0

@@ -43,6 +43,7 @@ from exporter.config import (
     target_of_region,
 )
 from exporter.errors import CredentialsError, ExporterError, NetworkSettingsError
+from exporter.process import INTERRUPTED
 
 
 class DoctorFlags(NamedTuple):
@@ -75,7 +76,7 @@ def doctor(flags: DoctorFlags, *, environ: Mapping[str, str], out: TextIO, err: 
     setting = _Setting(config, environ, redactor, SharedLimits(), err)
     reports = console.run(_examine_all(setting, targets, flags, out, saved))
     if reports is None:
-        return console.INTERRUPTED
+        return INTERRUPTED
     if flags.as_json:
         console.print_json({"targets": reports}, out)
     if flags.save is not None and saved is not None:

@@ -36,6 +36,7 @@ from exporter.ledger import (
     documented_label_sets,
     totals,
 )
+from exporter.process import INTERRUPTED
 from exporter.runtime import classifier, open_past
 from exporter.store import CountedPast, StoredPast
 from exporter.units import MINUTE, SECOND, milliseconds
@@ -102,7 +103,7 @@ def verify_past(flags: VerifyFlags, *, environ: Mapping[str, str], out: TextIO, 
     code, stopped = 0, ""
     try:
         if console.run(compare()) is None:
-            code, stopped = console.INTERRUPTED, f"stopped at {spell_time(verifier.reached)}"
+            code, stopped = INTERRUPTED, f"stopped at {spell_time(verifier.reached)}"
     except IncompleteError as error:
         code, stopped = 1, str(error)
     result = Verification(
