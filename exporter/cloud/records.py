@@ -196,7 +196,7 @@ def _record(job: _ListedJob, local: tzinfo, redact: MessageRedactor) -> Record:
         job_type if job_type in _DOCUMENTED else _label(job_type),
         service if service in _DOCUMENTED else _label(service),
         length if length is not None and 0 <= length <= _LENGTH_LIMIT else None,
-        _clean(redact.beginning(message, _MESSAGE_LIMIT), _MESSAGE_LIMIT) if message else "",
+        _clean(redact.field(message, _MESSAGE_LIMIT), _MESSAGE_LIMIT) if message else "",
         _clean(job.asset_id, _ID_LIMIT) if job.asset_id else "",
         _clean(job.websocket_job_id, _ID_LIMIT) if job.websocket_job_id else "",
         "",
