@@ -217,7 +217,9 @@ class Database:
             self.next_try = time.monotonic() + self._pause
             self._problem = error
         if news and not self._quiet:
-            log.error(logger, "the database cannot be used: what was committed is still served", error=error)
+            log.error(
+                logger, "the database cannot be used: what was committed is still served", error=str(error)
+            )
 
     def _worked(self) -> None:
         with self._gate:
