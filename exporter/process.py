@@ -19,6 +19,8 @@ from typing import Final, NoReturn, TextIO
 INTERRUPTED: Final = 130
 """Exit code after Ctrl-C, as of a shell; serving ends with 0."""
 _NO_MEMORY: Final = "not enough memory: raise the limit of this process or of its container"
+INTERRUPTED: Final = 130
+"""Exit code after Ctrl-C, as of a shell."""
 _CLOSED: Final = -1
 """Instead of a file descriptor: the program was started without this stream, or its reader has gone."""
 
@@ -38,6 +40,8 @@ def run_command(command: Callable[[], int]) -> NoReturn:
         code = INTERRUPTED
     except SystemExit as end:  # argparse: --help, --version, wrong flags
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except KeyboardInterrupt:
+        code = INTERRUPTED  # before a command had begun; those that have begun say what it means
     except Exception as error:
         missing = exhausted(error) or (_NO_MEMORY if _broke_an_import(error) else None)
         if missing is None:

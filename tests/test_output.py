@@ -106,6 +106,25 @@ def test_a_demo_without_a_place_for_its_store_says_so() -> None:
     )
 
 
+def test_ctrl_c_while_modules_are_loaded_is_no_traceback() -> None:
+    """Before any command has begun."""
+    code = (
+        "import signal, sys\n"
+        "class Interrupt:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'argparse': signal.raise_signal(signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupt())\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from exporter.__main__ import entry\n"
+        "sys.argv = ['x', 'doctor']\n"
+        "entry()\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], env=NOT_A_TERMINAL, capture_output=True, timeout=60, check=False
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, b"", b"")
+
+
 def test_the_end_waits_for_no_thread() -> None:
     """Neither for one that Python would join, nor does one that is not Python's own abort the end."""
     code = (

@@ -25,6 +25,7 @@ from exporter.cloud.client import Client
 from exporter.cloud.connect import build_client, network_of
 from exporter.cloud.events import OPERATIONS, ApiEvents
 from exporter.cloud.http import (
+    ApiRefusedError,
     Claims,
     HttpAnswer,
     Network,
@@ -38,6 +39,7 @@ __all__ = [
     "OPERATIONS",
     "POD_URI",
     "ApiEvents",
+    "ApiRefusedError",
     "Claims",
     "Client",
     "EnvironmentSource",

@@ -207,8 +207,13 @@ def _add_backfill_flags(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(output=None, form="openmetrics", labels=[], recent=False)
 
 
+_OWN_LABELS: Final = ("target", "job_type", "tts_service_enum", "job_state", "fail_msg_class", "le")
+
+
 def _label(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
+    if name in _OWN_LABELS:
+        raise argparse.ArgumentTypeError(f"{name} is a label of the series themselves: leave it out")
     if equals and re.fullmatch("[a-zA-Z_][a-zA-Z0-9_]*", name) and not name.startswith("__") and value:
         return name, value
     raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE, such as instance=exporter:10047")

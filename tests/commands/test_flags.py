@@ -22,6 +22,18 @@ def test_a_flag_counts_on_either_side_of_the_command(
     assert str(tmp_path / "missing.yaml") in "".join(capsys.readouterr())
 
 
+@pytest.mark.parametrize(
+    "name", ["target", "job_type", "tts_service_enum", "job_state", "fail_msg_class", "le"]
+)
+def test_labels_of_the_series_themselves_are_no_labels_to_add(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They would be replaced without a word."""
+    with pytest.raises(SystemExit):
+        main(["backfill", "--since=1d", "--label", f"{name}=x"])
+    assert f"{name} is a label of the series themselves" in capsys.readouterr().err
+
+
 COMMANDS = (
     "serve",
     "demo",

@@ -38,7 +38,8 @@ def credentials(facts: Facts) -> Finding:
 def project(facts: Facts) -> Finding:
     """The project id, and where it was found."""
     if not facts.project_id:
-        return not_known("project", "no project id was found")
+        where = "project_id, or without a configuration HUAWEICLOUD_SDK_PROJECT_ID"
+        return not_known("project", f"no project id was found: name it ({where})")
     if facts.target.project_id:
         return ok("project", facts.project_id)
     return differs(
@@ -51,10 +52,22 @@ def project(facts: Facts) -> Finding:
 def network(facts: Facts) -> Finding:
     """Name, TLS and proxy work when an answer came; how long it took."""
     through = f"through the proxy {facts.proxy}" if facts.proxy else "without a proxy"
+    if facts.unreachable:
+        return unusable("network", facts.unreachable)
     if facts.latency is None:
         return not_known("network", f"no answer to judge by, {through}")
     text = f"{facts.target.endpoint}, {through}; {facts.latency * 1000:.0f} ms an answer (median)"
     return differs("network", f"{text}: slow") if facts.latency > _SLOW else ok("network", text)
+
+
+def iam(facts: Facts) -> Finding | None:
+    """The identity service, where tokens or the project id come from it."""
+    if facts.iam is None:
+        return None
+    requests, error = facts.iam
+    if facts.stopped and not facts.project_id and error:
+        return unusable("iam", f"{facts.target.iam_endpoint}: {error}")
+    return ok("iam", f"{facts.target.iam_endpoint}: {requests} requests")
 
 
 def throttling(facts: Facts) -> Finding | None:
@@ -72,7 +85,7 @@ def throttling(facts: Facts) -> Finding | None:
 def clock_difference(facts: Facts) -> Finding:
     """The API's clock against ours: signatures may be off by 15 minutes."""
     if facts.skew is None:
-        return not_known("clock", "answers have no Date")
+        return not_known("clock", "answers have no Date" if facts.latency else "no answer to judge by")
     if abs(facts.skew) <= _NOTABLE_SKEW:
         return ok(
             "clock", f"{facts.skew:+.1f} s against this machine" if abs(facts.skew) >= _TINY else "equal"
@@ -105,7 +118,7 @@ def visibility(facts: Facts) -> Finding:
     parts = [f"{_number(facts, name)} in {name}" for name in facts.some]
     if facts.some.get("7d"):
         return ok("visibility", f"this identity sees {', '.join(parts)}")
-    seen = "0 jobs in 7 days" if facts.some else "0 jobs"
+    seen = "0 jobs in 7 days"
     if facts.some.get("30d"):
         return differs("visibility", f"this identity sees {seen}, but older ones ({parts[-1]})")
     if facts.isolated is False:
@@ -155,6 +168,7 @@ FINDINGS: Final[tuple[Examine, ...]] = (
     access,
     credentials,
     project,
+    iam,
     network,
     throttling,
     clock_difference,

@@ -29,7 +29,27 @@ _LABEL: Final = re.compile(r"[A-Z][A-Z0-9_]{0,39}")
 _TIME: Final = re.compile(r"[0-9TZ:+. -]{1,40}")
 _CODE: Final = re.compile(r"((?:MSS|APIGW?)\.[0-9]{4,9})(?![0-9])")
 _SHORTEST: Final = 8
-_ADDRESS: Final = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}")
+_UNBROKEN: Final = r"[^\s\"'<>()（）,，;；]"
+_DATE: Final = r"[0-9]{4}[-/][0-9]{1,2}[-/][0-9]{1,2}(?:[T ][0-9]{1,2}:[0-9:.]+(?:Z|[+-][0-9:]{4,6})?)?"
+_PRIVATE: Final = tuple(
+    (placeholder, re.compile(pattern))
+    for placeholder, pattern in (
+        ("<time>", _DATE),
+        (
+            "<address>",
+            r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}(?::[0-9]+)?|(?:[0-9A-Fa-f]{0,4}:){3,7}[0-9A-Fa-f]{0,4}",
+        ),
+        ("<mail>", rf"{_UNBROKEN}+@{_UNBROKEN}+"),
+        ("<url>", rf"[A-Za-z][A-Za-z0-9+.-]*://{_UNBROKEN}+"),
+        ("<path>", rf"{_UNBROKEN}*(?:[/\\]|\?{_UNBROKEN}*=){_UNBROKEN}*\w{_UNBROKEN}*"),
+        ("<name>", r"(?:[\w-]+\.)+[A-Za-z][A-Za-z0-9]{1,5}(?![\w-]|\.\w)"),  # of a host or a file
+        # Ids, keys, certificates: letters and digits mixed, capitals inside a word, or longer than a word.
+        ("<id>", r"(?=[A-Za-z]*[0-9])(?=[0-9]*[A-Za-z])[A-Za-z0-9]{8,}|[A-Za-z0-9+/=]{24,}"),
+        ("<id>", r"(?=[A-Za-z]*[A-Z]{2})(?=[A-Za-z]*[a-z][A-Z])[A-Za-z]{8,}"),
+        ("<number>", r"[0-9]{5,}"),
+    )
+)
+"""What may name a person, a place or a thing, whatever the service writes into its messages."""
 
 
 class AnswerFile:
@@ -112,5 +132,11 @@ class AnswerFile:
         """A template, but codes of errors stay: they are no ids, and classes go by them."""
         for known in sorted(self._ids, key=len, reverse=True):
             text = text.replace(known, "<id>")
-        parts = (part if _CODE.fullmatch(part) else template(part) for part in _CODE.split(text))
-        return _ADDRESS.sub("<address>", " ".join(part for part in parts if part))
+        parts = (part if _CODE.fullmatch(part) else _without_names(part) for part in _CODE.split(text))
+        return " ".join(part for part in parts if part)
+
+
+def _without_names(text: str) -> str:
+    for placeholder, private in _PRIVATE:
+        text = private.sub(placeholder, text)
+    return template(text)

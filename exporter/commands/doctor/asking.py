@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from exporter.cloud import Client, HttpAnswer, parse_http_date
+from exporter.cloud import ApiRefusedError, Client, HttpAnswer, parse_http_date
 from exporter.commands.doctor.answers import RawPage, read_list
 from exporter.config import TargetConfig
 from exporter.errors import ApiError, CredentialsError, ErrorKind, ExporterError
@@ -20,6 +20,8 @@ _PATIENCE: Final = 120.0
 """Seconds that a question may take, with retries and the pauses of an API that throttles."""
 
 _BAD_REQUEST: Final = 400
+_CONNECTION: Final = (ErrorKind.CONNECT, ErrorKind.TLS, ErrorKind.TIMEOUT, ErrorKind.DECODE)
+_IAM: Final = ("create_token", "get_project")
 SHARE: Final = 0.5
 """Of ``rate_limit``."""
 
@@ -50,6 +52,9 @@ class StoppedError(ExporterError):
             and (cause.operation == "get_credentials" or (cause.kind is ErrorKind.AUTH and not cause.denied))
         )
         """By the API (401); or there are no credentials, or none that the machine or the pod gives."""
+        broken = isinstance(cause, ApiError) and cause.status is None and cause.kind in _CONNECTION
+        self.unreachable = cause.message if isinstance(cause, ApiError) and broken else ""
+        """Name, connection, proxy or TLS: why no answer came."""
 
 
 class AskEvents:
@@ -66,14 +71,24 @@ class AskEvents:
         """Answers with status 429."""
         self.expiry: float | None = None
         """When the credentials end, Unix seconds."""
+        self._asked_iam = 0
+        self._iam_error = ""
 
     def request(self, operation: str, code: str, seconds: float) -> None:
         self.requests += 1
+        self._asked_iam += operation in _IAM
         if operation == "list_jobs" and code == "200":
             self.seconds.append(seconds)
 
     def error(self, error: ApiError) -> None:
         self.throttled += error.status == 429
+        if error.operation in _IAM:
+            self._iam_error = str(error)
+
+    @property
+    def iam(self) -> tuple[int, str] | None:
+        """How often the identity service was asked, and its last error; ``None`` where nothing was needed."""
+        return (self._asked_iam, self._iam_error) if self._asked_iam or self._iam_error else None
 
     def retry(self, operation: str) -> None:
         self.retries += 1
@@ -170,6 +185,9 @@ class Asker:
         return found
 
     def _refused(self, path: str, asked: Pairs, named_user: bool, error: ApiError) -> Unanswered:
+        if isinstance(error, ApiRefusedError) and error.date is not None:
+            self.date = error.date  # a wrong clock is a usual cause of a signature that is refused
+            self.skews.append(error.date + 0.5 - self._wall())
         wrong_credentials = error.kind is ErrorKind.AUTH and not error.denied
         if wrong_credentials or not (self._answered or error.status == _BAD_REQUEST):
             raise StoppedError(error) from error

@@ -53,6 +53,10 @@ class Facts(msgspec.Struct, kw_only=True):
     expiry: float | None = None
     stopped: str = ""
     """Why nothing more could be asked."""
+    unreachable: str = ""
+    """Why no answer came, by what is known of the connection."""
+    iam: tuple[int, str] | None = None
+    """How often the identity service was asked, and its last refusal."""
     refused: bool = False
     """The API refuses the credentials (401), or there are none."""
 

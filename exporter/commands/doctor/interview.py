@@ -50,10 +50,12 @@ class Interview(DepthQuestions):
             await self._ask()
         except StoppedError as stop:
             self.facts.stopped, self.facts.refused = str(stop), stop.refused
+            self.facts.unreachable = stop.unreachable
         facts, events = self.facts, self._events
         facts.requests, facts.retries, facts.throttled = events.requests, events.retries, events.throttled
         facts.expiry = events.expiry
         facts.latency = statistics.median(events.seconds) if events.seconds else None
+        facts.iam = events.iam
         facts.skew = statistics.median(self._asker.skews) if self._asker.skews else None
         return facts
 
@@ -157,11 +159,11 @@ class Interview(DepthQuestions):
 
     async def _visibility(self) -> None:
         facts = self.facts
-        if not facts.first.jobs or facts.style is None:
+        if facts.first.jobs and facts.style is None:
             return
         now = self._asker.now_ms()
-        for name, length in STRETCHES.items():
-            answer = await self._between(now - length, now, limit=1)
+        for name, length in STRETCHES.items():  # of an empty list too: it may be one of the last days alone
+            answer = await self._between(now - length, now, facts.style or facts.target.time_format, limit=1)
             if isinstance(answer, RawPage):
                 facts.some[name], facts.seen[name] = bool(answer.jobs), answer.count
 

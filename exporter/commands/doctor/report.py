@@ -35,7 +35,7 @@ def print_report(report: Report, console: Console) -> None:
     table.title = Text(f"target {report.target}")
     for name in ("finding", "verdict"):
         table.add_column(name, no_wrap=True)
-    table.add_column("")
+    table.add_column("", overflow="fold")
     for finding in report.findings:
         verdict = Text(finding.verdict, style=_STYLES[finding.verdict])
         table.add_row(Text(finding.name), verdict, Text(_line(finding.text)))
@@ -43,11 +43,11 @@ def print_report(report: Report, console: Console) -> None:
     if lines := config_lines(report.findings):
         console.print(Text(f"\nconfiguration of target {report.target}, to add or correct:", style="bold"))
         for line in lines:
-            console.print(Text(f"    {line}"))
+            console.print(Text(f"    {line}"), soft_wrap=True)
     if poll := tuple(line for finding in report.findings for line in finding.poll):
         console.print(Text("\nconfiguration, section poll:", style="bold"))
         for line in poll:
-            console.print(Text(f"    {line}"))
+            console.print(Text(f"    {line}"), soft_wrap=True)
     verdict = Text("usable", style="green") if report.usable else Text("not usable", style="bold red")
     console.print(Text.assemble(f"\n{report.target}: ", verdict, "\n"))
 

@@ -28,6 +28,8 @@ _PAUSE: Final = 5.0
 _ROUNDED: Final = SECOND
 """A time may be shown later than it was by so much."""
 _PATIENCE: Final = 120.0
+_ENOUGH: Final = 300.0
+"""Seconds to watch before no late record means anything."""
 _SETTINGS: Final = ("project_id", "time_format", "time_zone", "trust_count")
 
 
@@ -161,15 +163,20 @@ def findings_of(watched: Watched, config: Config, seconds: float) -> tuple[Findi
         return (not_known("late records", why),)
     seen = f"{watched.jobs} jobs in {watched.listings} listings over {spelled(seconds)}"
     return (
-        _late(watched, config, seen),
+        _late(watched, config, seen, seconds),
         _odd("vanished records", watched.vanished, seen, "they stay counted once they were seen"),
         _odd("changed labels", watched.relabelled, seen, "the first label counts"),
         _odd("final states", watched.went_back, seen, "the first final state counts", "changed"),
     )
 
 
-def _late(watched: Watched, config: Config, seen: str) -> Finding:
+def _late(watched: Watched, config: Config, seen: str, seconds: float) -> Finding:
     overlap = config.poll.overlap
+    late = round((watched.latest or 0) / SECOND)
+    short = seconds < _ENOUGH or bool(watched.failed)
+    if short and 2 * late <= overlap:
+        why = watched.failed or f"watch for {spelled(_ENOUGH)} or longer to judge poll.overlap"
+        return not_known("late records", f"{watched.late or 'none'} of {seen}, too short: {why}")
     if watched.latest is None:
         return ok("late records", f"none of {seen}: poll.overlap ({spelled(overlap)}) is enough")
     latest = watched.latest / SECOND

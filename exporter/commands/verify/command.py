@@ -82,6 +82,8 @@ class Verification(NamedTuple):
     """Jobs that are listed and open in the store: they are counted when they end."""
     requests: int
     differences: tuple[Difference, ...]
+    stopped: str = ""
+    """Why the rest of the stretch was not compared."""
 
 
 def verify_past(flags: VerifyFlags, *, environ: Mapping[str, str], out: TextIO, err: TextIO) -> int:
@@ -115,6 +117,7 @@ def verify_past(flags: VerifyFlags, *, environ: Mapping[str, str], out: TextIO, 
         verifier.still_open,
         verifier.requests,
         tuple(verifier.differences),
+        stopped,
     )
     if flags.as_json:
         console.print_json(_as_json(result), out)
@@ -255,14 +258,17 @@ def print_result(result: Verification, to: Console) -> None:
     causes: Counter[Cause] = Counter()
     for one in result.differences:
         causes[one.cause] += one.jobs
-    summary = Table("cause", title="what differs", title_justify="left")
-    summary.add_column("jobs", justify="right")
+    summary = Table(title="what differs", title_justify="left")
+    summary.add_column("cause", overflow="fold")
+    summary.add_column("jobs", justify="right", overflow="fold")
     summary.add_column("meaning", overflow="fold")
     for cause, number in causes.most_common():
         summary.add_row(str(cause), str(number), _SAYS[cause])
     to.print(summary)
-    table = Table("created", "cause", "counted as", "listed as", title_justify="left")
-    table.add_column("jobs", justify="right")
+    table = Table(title_justify="left")
+    for name in ("created", "cause", "counted as", "listed as"):
+        table.add_column(name, overflow="fold")
+    table.add_column("jobs", justify="right", overflow="fold")
     table.add_column("job ids", overflow="fold")
     # What needs a person comes first.
     ordered = sorted(result.differences, key=lambda one: (one.cause is not Cause.UNEXPLAINED, one.minute))
@@ -298,6 +304,9 @@ def _as_json(result: Verification) -> dict[str, object]:
         "target": result.target,
         "since": spell_time(result.compared.since),
         "until": spell_time(result.compared.until),
+        "complete": not result.stopped,
+        "error": result.stopped or None,
+        "go_on_since": spell_time(result.compared.until) if result.stopped else None,
         "not_compared": result.left_out,
         "listed": result.listed,
         "counted": result.counted,

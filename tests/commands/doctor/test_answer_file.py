@@ -131,6 +131,46 @@ def test_an_id_of_any_form_is_taken_out_of_messages() -> None:
     assert "job <id>: no <id>" in written
 
 
+@pytest.mark.parametrize(
+    ("text", "private", "shown"),
+    [
+        ("asset HPUA1B2C3D4E5F6G7H8J is gone", "HPUA1", "asset <id> is gone"),
+        ("shared with zoe.m@example.com only", "zoe", "shared with <mail> only"),
+        ("bad certificate MIIFxwYJKoZIhvcNAQcCoIIF now", "MIIF", "bad certificate <id> now"),
+        ("bad certificate MIIFxwYJ", "MIIF", "bad certificate <id>"),
+        ("trace 8f3a2b1c9d ended", "8f3a", "trace <id> ended"),
+        ("no file /home/anna/x.wav", "anna", "no file <path>"),
+        ("no file C:\\Users\\anna\\x.wav", "anna", "no file <path>"),
+        ("no file anna.wav here", "anna", "no file <name> here"),
+        (
+            "cannot put bucket.obs.cn-north-4.myhuaweicloud.com/path?Signature=abc",
+            "Signature",
+            "cannot put <path>",
+        ),
+        ("no bucket anna.obs.example.com", "anna", "no bucket <name>"),
+        ("at https://a.example/x?sig=1 then", "a.example", "at <url> then"),
+        ("job 12345 of user 9876", "12345", "job <number> of user 9876"),
+        ("from fe80:0:0:1::5 at 2026-05-01T10:00:00Z", "fe80", "from <address> at <time>"),
+        (
+            "MSS.20050053 TTS_INSUFFICIENT_ACCOUNT_BALANCE",
+            "",
+            "MSS.20050053 TTS_INSUFFICIENT_ACCOUNT_BALANCE",
+        ),
+        ("音色 小美 不存在", "", "音色 小美 不存在"),
+        ("text length 1200 exceeds 1000", "", "text length 1200 exceeds 1000"),
+    ],
+    ids=lambda it: it[:20],
+)
+def test_messages_name_no_person_place_or_thing(text: str, private: str, shown: str) -> None:
+    """Nor where an id was not seen elsewhere; codes and words stay."""
+    file = AnswerFile("cn-north-4")
+    body = json.dumps({"count": 1, "data": [{"job_id": "j1", "fail_msg": text}]}).encode()
+    file("tts-jobs", (), False, HttpAnswer(200, httpx.Headers(), body, 0.0, 0.0))
+    written = json.loads(file.content(NOON).splitlines()[1])["body"]["data"][0]["fail_msg"]
+    assert written == shown
+    assert not private or private not in written
+
+
 def test_an_id_is_the_same_within_one_file_only(tmp_path: Path) -> None:
     """So that a job can be followed through the answers, and not found by guessing."""
     files = []

@@ -175,6 +175,45 @@ def test_a_file_that_cannot_be_written_is_an_error_in_one_line(config: Path, tmp
     assert ended.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "says"),
+    [
+        ("http://127.0.0.1:1", "cannot connect"),
+        ("https://no-such-name.invalid", "cannot resolve the name"),
+        ("https:", "TLS"),
+    ],
+    ids=["port", "name", "tls"],
+)
+def test_what_is_wrong_with_the_connection_is_a_finding(
+    endpoint: str, says: str, cloud: str, tmp_path: Path
+) -> None:
+    """Not only the reason why nothing else is known."""
+    target = endpoint if endpoint != "https:" else cloud.replace("http:", "https:")
+    ended = run(f"--config.file={write_config(tmp_path, target)}", "--json")
+    network = next(it for it in findings_of(ended) if it["name"] == "network")
+    assert (network["verdict"], ended.returncode) == ("unusable", 1)
+    assert says in network["text"]
+
+
+def test_a_dead_proxy_is_a_finding(tmp_path: Path) -> None:
+    """It is named."""
+    config = write_config(tmp_path, "https://metastudio.example")
+    ended = run(f"--config.file={config}", "--json", HTTPS_PROXY="http://127.0.0.1:1")
+    network = next(it for it in findings_of(ended) if it["name"] == "network")
+    assert network["verdict"] == "unusable"
+    assert "cannot connect to the proxy 127.0.0.1:1" in network["text"]
+
+
+def test_a_region_without_a_project_says_how_to_name_one(tmp_path: Path) -> None:
+    """There is no configuration to write it into."""
+    keys = {"HUAWEICLOUD_SDK_AK": ACCESS_KEY, "HUAWEICLOUD_SDK_SK": SECRET_KEY}
+    iam = {"HUAWEICLOUD_SDK_IAM_ENDPOINT": "http://127.0.0.1:1"}
+    ended = run("--region=cn-north-4", "--endpoint=http://127.0.0.1:1", "--json", **keys, **iam)
+    found = {it["name"]: it for it in findings_of(ended)}
+    assert "HUAWEICLOUD_SDK_PROJECT_ID" in found["project"]["text"]
+    assert found["iam"]["verdict"] == "unusable"
+
+
 @pytest.mark.e2e
 def test_watching_adds_its_findings(config: Path) -> None:
     """Ten seconds of it."""

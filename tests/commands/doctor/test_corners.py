@@ -49,7 +49,7 @@ def test_an_empty_list_is_no_healthy_answer(switch: str, why: str) -> None:
     """It says who may be hiding the jobs, and what to try."""
     found = SimulatedCloud({"isolated": True, "service_configs": switch}).findings()["visibility"]
     assert found.verdict is Verdict.UNUSABLE
-    assert found.text == f"this identity sees 0 jobs: {why}; {AGENCY}"
+    assert found.text == f"this identity sees 0 jobs in 7 days: {why}; {AGENCY}"
 
 
 def test_an_account_that_has_no_jobs_yet_is_not_judged() -> None:

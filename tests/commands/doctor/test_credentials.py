@@ -57,6 +57,16 @@ def test_renewed_credentials_are_as_good_as_keys(auth: Auth, project_id: str | N
     assert findings["visibility"].verdict is Verdict.OK
 
 
+def test_a_wrong_clock_shows_in_the_refusal_itself() -> None:
+    """It is a usual cause of a signature that is refused; there is no other answer to see it by."""
+    machine = Machine()
+    machine.ours_is_ahead = 3600.0
+    found = machine.findings(auth=AkskAuth(Secret(ACCESS_KEY), Secret("wrong")))
+    assert found["credentials"].verdict is Verdict.UNUSABLE
+    assert found["clock"].verdict is Verdict.DIFFERS
+    assert "3600 s behind" in found["clock"].text or "3599 s behind" in found["clock"].text
+
+
 def test_a_given_token_is_tried() -> None:
     """Nobody knows when it ends."""
     cloud = SimulatedCloud()

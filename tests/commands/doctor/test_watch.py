@@ -20,7 +20,7 @@ SECONDS = 300.0
 STEADY: dict[str, Any] = {"noise": 0.0}
 
 
-def watched(corner: Corner, lines: tuple[str, ...] = ()) -> dict[str, Finding]:
+def watched(corner: Corner, lines: tuple[str, ...] = (), seconds: float = SECONDS) -> dict[str, Finding]:
     """What five minutes of watching that API show."""
     cloud = SimulatedCloud(corner.options, {**STEADY, **corner.world}, rate=60.0, hours=0.5)
     target = with_proposed(new_target(), lines)
@@ -30,9 +30,9 @@ def watched(corner: Corner, lines: tuple[str, ...] = ()) -> dict[str, Finding]:
         client = cloud.client(target)
         try:
             seen = await watch(
-                client, target, SECONDS, monotonic=cloud.time.monotonic, sleep=cloud.time.sleep
+                client, target, seconds, monotonic=cloud.time.monotonic, sleep=cloud.time.sleep
             )
-            return findings_of(seen, config, SECONDS)
+            return findings_of(seen, config, seconds)
         finally:
             await client.aclose()
 
@@ -62,6 +62,13 @@ def test_an_overlap_that_is_enough_is_kept() -> None:
     found = watched(Corner(world={"late": 0.3, "late_seconds": 60.0}))["late records"]
     assert (found.verdict, found.poll) == (Verdict.OK, ())
     assert "up to" in found.text
+
+
+def test_a_short_watch_proves_no_overlap() -> None:
+    """Nothing late within twenty seconds says nothing of a minute."""
+    found = watched(Corner(), seconds=20.0)["late records"]
+    assert found.verdict is Verdict.NOT_KNOWN
+    assert "too short: watch for 5m or longer" in found.text
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from exporter.errors import ExporterError, StoreError
 from exporter.ledger import JobsQuery, id_number, totals
 from exporter.ledger.changes import Changes
 from exporter.ledger.totals import TotalKey
+from exporter.simulator.auth import ACCESS_KEY
 from exporter.store import SqlitePast
 from exporter.store.base import Commit
 from exporter.store.sqlite import SqliteStore
@@ -224,6 +225,27 @@ def test_a_run_goes_on_where_one_was_stopped(harness: PollerHarness, tmp_path: P
     assert stopped.counted + rest.counted == whole.counted
     assert stopped.differences + rest.differences == whole.differences
     assert len(whole.differences) == 2
+
+
+@pytest.mark.program
+def test_a_run_that_read_nothing_is_not_called_equal(harness: PollerHarness, tmp_path: Path) -> None:
+    """With a wrong key: the error alone, or JSON that says that it is not complete, and where to go on."""
+    harness.store.close()
+    with simulator(tmp_path, "--rate=0", "--history=1") as cloud:
+        auth = {"aksk": {"access_key": ACCESS_KEY, "secret_key": "wrong"}}
+        config = write_config(tmp_path, cloud, target={"project_id": "p1", "auth": auth})
+        command = [sys.executable, "-m", "exporter", "verify", f"--config.file={config}"]
+        command.append(f"--since={harness.clock.ms // SECOND - 1200}")
+        plain, machine = (
+            subprocess.run(
+                [*command, *flags], env=bare_environ(), capture_output=True, text=True, check=False
+            )
+            for flags in ([], ["--json"])
+        )
+    assert (plain.returncode, plain.stdout, machine.returncode) == (1, "", 1)
+    said = json.loads(machine.stdout)
+    assert (said["complete"], said["differences"], said["go_on_since"]) == (False, [], said["since"])
+    assert said["error"] in machine.stderr
 
 
 @pytest.mark.program
