@@ -19,8 +19,6 @@ from typing import Final, NoReturn, TextIO
 INTERRUPTED: Final = 130
 """Exit code after Ctrl-C, as of a shell; serving ends with 0."""
 _NO_MEMORY: Final = "not enough memory: raise the limit of this process or of its container"
-INTERRUPTED: Final = 130
-"""Exit code after Ctrl-C, as of a shell."""
 _CLOSED: Final = -1
 """Instead of a file descriptor: the program was started without this stream, or its reader has gone."""
 
@@ -36,8 +34,6 @@ def run_command(command: Callable[[], int]) -> NoReturn:
     _ignore_key_log()
     try:
         code = command()
-    except KeyboardInterrupt:  # before a command had begun, or after its end
-        code = INTERRUPTED
     except SystemExit as end:  # argparse: --help, --version, wrong flags
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except KeyboardInterrupt:
