@@ -92,7 +92,8 @@ def add_demo_flags(parser: argparse.ArgumentParser) -> None:
 
 def add_doctor_flags(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Asks the API of each target some thirty questions, with half of its rate_limit, and says what"
+        "Asks the API of each target some thirty questions, with half of its rate_limit (on top of what a"
+        " running exporter sends: lower rate_limit first where both must stay below a quota), and says what"
         " differs from the documentation, what to configure, and whether the exporter can count exactly."
         " Changes nothing. Exit code 0: all targets are usable, 1: one is not."
     )
@@ -118,7 +119,8 @@ def add_doctor_flags(parser: argparse.ArgumentParser) -> None:
         "--save",
         type=Path,
         metavar="FILE",
-        help="also write the answers there, without ids, links, secrets: for a bug report, simulate --from",
+        help="also write the answers there, without ids, links, secrets: for a bug report, simulate --from"
+        " (those to the questions; not the listings of --watch)",
     )
     parser.add_argument("--json", dest="as_json", action="store_true", help="findings as JSON")
     parser.set_defaults(targets=[], region=None, endpoint=None, watch=None, save=None, as_json=False)

@@ -86,6 +86,17 @@ def run(work: Coroutine[Any, Any, T]) -> T | None:
         return None
 
 
+def check_folder(path: Path) -> None:
+    """Raises ExporterError where a file could not be written: better before the work than after it."""
+    folder = path.parent
+    if path.is_dir():
+        raise ExporterError(f"cannot write {path}: it is a folder")
+    if not folder.is_dir():
+        raise ExporterError(f"cannot write {path}: there is no folder {folder}")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ExporterError(f"cannot write {path}: no permission to write to {folder}")
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A file that gets its name when it is complete: a full disk or Ctrl-C leaves what was there before.

@@ -216,8 +216,7 @@ def _write(
 @contextmanager
 def _spool_folder(output: Path | None) -> Iterator[Path]:
     if output is not None:
-        if output.is_dir():
-            raise ExporterError(f"cannot write {output}: it is a folder")
+        console.check_folder(output)
         yield output.with_name(f".{output.name}.backfill")
         return
     try:

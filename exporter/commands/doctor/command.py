@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
+import msgspec
+
 from exporter import log
 from exporter.cloud import (
     POD_URI,
@@ -26,7 +28,7 @@ from exporter.commands.doctor.facts import Facts
 from exporter.commands.doctor.findings import Finding, unusable
 from exporter.commands.doctor.interview import PARTS, Interview
 from exporter.commands.doctor.report import Report, config_lines, print_report
-from exporter.commands.doctor.watch import findings_of, watch, with_proposed
+from exporter.commands.doctor.watch import Watcher, findings_of, watch, with_proposed
 from exporter.config import (
     AgencyAuth,
     AkskAuth,
@@ -70,19 +72,23 @@ def doctor(flags: DoctorFlags, *, environ: Mapping[str, str], out: TextIO, err: 
         raise ExporterError(
             f"--save writes the answers of one target: name it with --target, of {len(targets)}"
         )
+    if flags.save is not None:
+        console.check_folder(flags.save)
     saved = AnswerFile(targets[0].region) if flags.save is not None else None
     for secret in inline_secrets(config):
         redactor.add(secret.reveal())
     setting = _Setting(config, environ, redactor, SharedLimits(), err)
-    reports = console.run(_examine_all(setting, targets, flags, out, saved))
-    if reports is None:
+    run = _Run(config, None if flags.as_json else out)
+    complete = console.run(_examine_all(setting, targets, flags, run, saved))
+    run.end_watch()  # after Ctrl-C, what was seen until then
+    if not run.reports:
         return INTERRUPTED
     if flags.as_json:
-        console.print_json({"targets": reports}, out)
+        console.print_json({"targets": run.reports}, out)
     if flags.save is not None and saved is not None:
         with console.whole_file(flags.save) as file:
             file.write(saved.content(time.time()))
-    return int(not all(report.usable for report in reports))
+    return INTERRUPTED if complete is None else int(not all(report.usable for report in run.reports))
 
 
 def _targets(
@@ -114,35 +120,68 @@ class _Setting(NamedTuple):
     err: TextIO
 
 
+class _Run:
+    """The reports that are ready, and the watch that goes on: there also after Ctrl-C."""
+
+    def __init__(self, config: Config, out: TextIO | None) -> None:
+        """Reports are printed to ``out`` as they come."""
+        self._config = config
+        self._out = out
+        self.reports: list[Report] = []
+        self._watching: tuple[Watcher, float] | None = None
+
+    def add(self, report: Report) -> None:
+        self.reports.append(report)
+        self._print(report)
+
+    def begin_watch(self) -> Watcher:
+        """Of the target of the last report."""
+        watcher = Watcher()
+        self._watching = watcher, time.monotonic()
+        return watcher
+
+    def end_watch(self) -> None:
+        """Add what was seen to the last report."""
+        if self._watching is None:
+            return
+        watcher, began = self._watching
+        self._watching = None
+        found = findings_of(watcher.watched, self._config, round(time.monotonic() - began))
+        report = self.reports[-1]
+        self.reports[-1] = msgspec.structs.replace(report, findings=(*report.findings, *found))
+        self._print(msgspec.structs.replace(report, findings=found))
+
+    def _print(self, report: Report) -> None:
+        if self._out is not None:
+            print_report(report, console.new_console(self._out))
+            self._out.flush()
+
+
 async def _examine_all(
     setting: _Setting,
     targets: tuple[TargetConfig, ...],
     flags: DoctorFlags,
-    out: TextIO,
+    run: _Run,
     saved: AnswerFile | None,
-) -> list[Report]:
+) -> bool:
     """One target after the other: they may share credentials, and credentials are refused once only."""
     refused: dict[str, str] = {}
-    reports = []
     for target in targets:
         key = credentials_key(target.auth, setting.environ)
         if key in refused:
             text = f"not asked: the same credentials were refused for target {refused[key]}"
-            report = Report(target.name, usable=False, findings=(unusable("access", text),))
-        else:
-            with console.progress(setting.err, len(PARTS), target.name) as step:
-                facts = await _ask(setting, target, step, saved)
-            if facts.refused:
-                refused[key] = target.name
-            findings = examine_facts(facts)
-            if flags.watch is not None and not facts.stopped:
-                watched = await _watch(setting, target, findings, flags.watch)
-                findings = (*findings, *watched)
-            report = Report(target.name, is_usable(findings), findings)
-        reports.append(report)
-        if not flags.as_json:
-            print_report(report, console.new_console(out))
-    return reports
+            run.add(Report(target.name, usable=False, findings=(unusable("access", text),)))
+            continue
+        with console.progress(setting.err, len(PARTS), target.name) as step:
+            facts = await _ask(setting, target, step, saved)
+        if facts.refused:
+            refused[key] = target.name
+        findings = examine_facts(facts)
+        run.add(Report(target.name, is_usable(findings), findings))
+        if flags.watch is not None and not facts.stopped:
+            await _watch(setting, target, findings, flags.watch, run.begin_watch())
+            run.end_watch()
+    return True
 
 
 async def _ask(
@@ -169,9 +208,9 @@ async def _ask(
 
 
 async def _watch(
-    setting: _Setting, target: TargetConfig, findings: tuple[Finding, ...], seconds: float
-) -> tuple[Finding, ...]:
-    config, environ, redactor, shared, err = setting
+    setting: _Setting, target: TargetConfig, findings: tuple[Finding, ...], seconds: float, watcher: Watcher
+) -> None:
+    _, environ, redactor, shared, err = setting
     asked = asked_at_half_rate(with_proposed(target, config_lines(findings)))
     network = network_of([asked], environ, redactor)
     client = build_client(
@@ -179,10 +218,9 @@ async def _watch(
     )
     try:
         with console.progress(err, None, f"{target.name}: watching for {spelled(seconds)}") as step:
-            watched = await watch(client, asked, seconds, step=step)
+            await watch(client, asked, seconds, watcher=watcher, step=step)
     finally:
         await client.aclose()
-    return findings_of(watched, config, seconds)
 
 
 def _proxy(network: Network, target: TargetConfig) -> str:

@@ -105,13 +105,17 @@ async def watch(
     target: TargetConfig,
     seconds: float,
     *,
+    watcher: Watcher | None = None,
     step: Callable[[str], None] = lambda _: None,
     monotonic: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> Watched:
-    """List again and again for so long. An error ends it, and is in the result."""
+    """List again and again for so long. An error ends it, and is in the result.
+
+    ``watcher`` has what was seen so far at any time.
+    """
     reader = new_reader(client, target)
-    watcher = Watcher()
+    watcher = watcher or Watcher()
     try:
         for _ in range(2):  # the API's clock is known after two answers
             await reader.probe(monotonic() + _PATIENCE, time_filters=target.time_filters)

@@ -167,10 +167,12 @@ def test_what_was_saved_is_played_back_by_the_simulator(config: Path, tmp_path: 
     assert verdicts[0] == verdicts[1]
 
 
-def test_a_file_that_cannot_be_written_is_an_error_in_one_line(config: Path, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_is_an_error_in_one_line(tmp_path: Path) -> None:
     """And nothing half-written is left."""
-    ended = run(f"--config.file={config}", "--json", f"--save={tmp_path / 'no' / 'folder'}")
+    path = write_config(tmp_path, "http://127.0.0.1:1")  # nothing is asked
+    ended = run(f"--config.file={path}", "--json", f"--save={tmp_path / 'no' / 'folder'}")
     assert ended.returncode == 1
+    assert ended.stdout == ""
     assert ended.stderr.startswith("metastudio-tts-exporter: cannot write")
     assert ended.stderr.count("\n") == 1
 
@@ -212,6 +214,40 @@ def test_a_region_without_a_project_says_how_to_name_one(tmp_path: Path) -> None
     found = {it["name"]: it for it in findings_of(ended)}
     assert "HUAWEICLOUD_SDK_PROJECT_ID" in found["project"]["text"]
     assert found["iam"]["verdict"] == "unusable"
+
+
+def test_ctrl_c_ends_a_watch_with_what_was_seen(config: Path, tmp_path: Path) -> None:
+    """The findings stand there before it begins; those of the watch and the file follow."""
+    file = tmp_path / "answers.jsonl"
+    program = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "exporter",
+            "doctor",
+            f"--config.file={config}",
+            "--watch=1h",
+            f"--save={file}",
+        ],
+        env=ENVIRON,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell lets what it starts in the background ignore the signal.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert program.stdout is not None
+    before = ""
+    while "usable" not in before.split("\nt: ")[-1] or "\nt: " not in before:
+        line = program.stdout.readline()
+        assert line, "the findings never came"
+        before += line
+    program.send_signal(signal.SIGINT)
+    after, err = program.communicate(timeout=60)
+    assert "visibility" in before
+    assert "late records" in after
+    assert (program.returncode, err) == (130, "")
+    assert len(file.read_text().splitlines()) > 20
 
 
 @pytest.mark.e2e
