@@ -45,6 +45,8 @@ class SharedBreaker(Breaker):
         self._claimed_by: CredentialUse | None = None
         self._claimed = 0
         """How many signatures that request may have made with the claim."""
+        self._claimed_first = False
+        """Was it taken for the first of them?"""
 
     def divide(self, processes: int) -> None:
         """So many use the credentials. One that seems alone may be the first of some that start."""
@@ -83,6 +85,8 @@ class SharedBreaker(Breaker):
     async def _end_claim(self, use: CredentialUse) -> None:
         mine = self._refusals.get((use.credential, use.place))
         refused = mine is not None and mine.counts and mine.number > use.refusals_before
+        if mine is not None and mine.record.correctable and not self._claimed_first:
+            refused = False  # the first signature was, which had no claim: the corrected one was not answered
         try:
             await self._claims.end(REFUSED_SECONDS if refused else 0.0)
         finally:
@@ -110,6 +114,7 @@ class SharedBreaker(Breaker):
             raise self._refused_for_all(min(refusal.ends for refusal in refusals) - now)
         # One more, or two where there is none without it, for a corrected clock.
         self._claimed_by, self._claimed = use, use.signatures + 2 - self._share
+        self._claimed_first = not use.signatures
         return True
 
     def _own_refusals(self, use: CredentialUse) -> list[PlaceRefusal]:

@@ -127,6 +127,26 @@ def test_a_claim_that_was_refused_is_for_nobody(time: FakeTime) -> None:
     run(scenario())
 
 
+def test_a_corrected_clock_without_an_answer_leaves_the_claim(time: FakeTime) -> None:
+    """Only the first signature was refused: the next request may send the corrected one again."""
+    one, other, _ = of_processes(3, time)
+
+    async def corrected(breaker: Breaker) -> None:
+        async with breaker.use("keys", "a/1") as use:
+            await use.begin(1.0)
+            await use.begin(1.0)
+            breaker.refuse("keys", "a/1", "clock", correctable=True)
+
+    async def scenario() -> None:
+        for _ in range(2):
+            await corrected(one)
+            await corrected(other)
+            assert await begun(one, "keys", accepted=True)
+            assert await begun(other, "keys", accepted=True)
+
+    run(scenario())
+
+
 def test_a_request_that_hangs_does_not_stop_a_process(time: FakeTime) -> None:
     """Its first is not answered: for the next one it has the claim."""
     breaker, *_ = of_processes(3, time)
