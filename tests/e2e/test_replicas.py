@@ -1,13 +1,17 @@
-"""Three replicas on one database, with all that can happen to them: each shows the truth at the end."""
+"""Three replicas on one database, with all that can happen to them: each shows the truth at the end.
+
+``REPLICAS_SEED`` is another run, ``REPLICAS_SECONDS`` a longer one.
+"""
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
 import signal
 import time
-from itertools import chain
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +19,76 @@ import pytest
 
 from testkit.postgres import PostgresServer
 from testkit.processes import Exporter, Samples, end_all, get, post, simulator, total, wait_for, write_config
-from tests.e2e.test_differential import COUNTERS, SCALE, WORLD, balanced, counted, differences, expected
+from testkit.tcp_proxy import TcpProxy, tcp_proxy
+from tests.e2e.test_differential import (
+    COUNTERS,
+    SCALE,
+    WIRE_FAULTS,
+    WORLD,
+    balanced,
+    counted,
+    differences,
+    expected,
+)
 from tests.e2e.test_reload import of_target
 
 NAMES = ("t0", "t1", "t2", "t3", "t4")
 LEASE = 5.0
 
 
+FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
+"""Steps the clock of a program, where it is installed."""
+
+SECONDS = float(os.environ.get("REPLICAS_SECONDS", "0"))
+CLOCKS = FAKETIME is not None and SECONDS > 0
+"""Programs are slower with it: in long runs only."""
+KINDS = ("kill", "pause", "restart", "database", "cut", "swallow", *(["clock"] if CLOCKS else []))
+
+
+class ReplicaProgram(Exporter):
+    """One whose clock can be set, with a network of its own to the database."""
+
+    def __init__(self, config: Path, folder: Path, network: TcpProxy) -> None:
+        super().__init__(config, folder)
+        self.network = network
+        self._clock = folder / "clock"
+        self.set_clock("+0")
+
+    def set_clock(self, offset: str) -> None:
+        self._clock.write_text(offset)
+
+    def start(self, *flags: str) -> None:
+        environ = {
+            "LD_PRELOAD": str(FAKETIME),
+            "FAKETIME_TIMESTAMP_FILE": str(self._clock),
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "FAKETIME_CACHE_DURATION": "1",
+        }
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in environ.items() if CLOCKS else ():
+                patch.setenv(name, value)
+            super().start(*flags)
+
+
 class Replicas:
     """Processes with the same configuration. Each scrape is checked against the one before."""
 
-    def __init__(self, folder: Path, cloud: str, url: str) -> None:
+    def __init__(self, folder: Path, cloud: str, postgres: PostgresServer, stack: ExitStack) -> None:
+        self.postgres = postgres
+        database = postgres.empty_database()
         self.programs = []
         for number in range(3):
             own = folder / f"replica{number}"
             own.mkdir()
+            network = stack.enter_context(tcp_proxy(postgres.port))
+            url = postgres.tcp_url(database, port=network.port)
             storage = {"url": url, "lease": f"{LEASE:.0f}s"}
             path = write_config(own, cloud, storage=storage)
             config = json.loads(path.read_text())
             config["targets"] = [{**config["targets"][0], "name": name} for name in NAMES]
             path.write_text(json.dumps(config))
-            self.programs.append(Exporter(path, own))
+            self.programs.append(ReplicaProgram(path, own, network))
+        stack.callback(self.end)
         self.last: list[Samples] = [{} for _ in self.programs]
         self.scrapes = 0
 
@@ -94,98 +147,129 @@ class Replicas:
 
     def spread(self, *loads: int) -> bool:
         held = self.held()
-        return sorted(map(len, held)) == sorted(loads) and sorted(chain(*held)) == list(NAMES)
+        return sorted(map(len, held)) == sorted(loads) and sorted(itertools.chain(*held)) == list(NAMES)
 
 
-def chaos(rng: random.Random, replicas: Replicas, postgres: PostgresServer) -> str:
+def chaos(rng: random.Random, replicas: Replicas, event: str) -> None:
     """One event, over when this returns."""
     number = rng.randrange(len(replicas.programs))
     program = replicas.programs[number]
-    match rng.choice(("kill", "pause", "restart", "database")):
+    wait_for("a replica that answers", lambda: replicas.look(number), 60)
+    assert program.process is not None
+    match event:
         case "kill":
             program.kill()
             time.sleep(rng.uniform(0.0, 1.5 * LEASE))
             program.start()
-            return "kill"
         case "pause":
-            wait_for("a replica that runs", lambda: replicas.look(number))
-            assert program.process is not None
             program.process.popen.send_signal(signal.SIGSTOP)
             time.sleep(LEASE + rng.uniform(0.5, 2.5))
             program.process.popen.send_signal(signal.SIGCONT)
-            return "pause"
         case "restart":
-            wait_for("a replica that answers", lambda: replicas.look(number))
             assert program.stop() == 0
             program.start()
-            return "restart"
-        case event:
-            postgres.stop()
+        case "database":
+            replicas.postgres.stop()
+            wait_for("a scrape without the database", lambda: replicas.look(number))
             time.sleep(rng.uniform(0.0, 1.5 * LEASE))
-            postgres.start()
-            return event
+            replicas.postgres.start()
+        case "cut":
+            program.network.cut()
+        case "swallow":
+            program.network.swallows = True
+            time.sleep(rng.uniform(0.0, 2 * LEASE))
+            program.network.swallows = False
+            program.network.cut()  # what it swallowed is gone
+        case "clock":
+            program.set_clock(rng.choice(("+0", "-20m", "+20m", "-2d", "+2d")))
+
+
+# Written by a trigger: every commit, with who made it in which lease.
+COMMITS = """
+CREATE SCHEMA seen;
+CREATE TABLE seen.commits (name text, version bigint, fence bigint, holder text);
+CREATE FUNCTION seen.note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    INSERT INTO seen.commits VALUES (NEW.name, NEW.version, NEW.fence, NEW.holder); RETURN NEW;
+END $$;
+CREATE TRIGGER note AFTER UPDATE ON metastudio_tts_exporter.targets FOR EACH ROW
+    WHEN (NEW.version <> OLD.version) EXECUTE FUNCTION seen.note();
+"""
+
+
+def check_commits(postgres: PostgresServer) -> None:
+    """Of a target, one after the other: a lease is one replica's, none commits after the next began."""
+    rows: list[Any] = postgres.execute("SELECT * FROM seen.commits ORDER BY name, version", "books")
+    holders: dict[tuple[str, int], str] = {}
+    for former, row in itertools.pairwise([(None, 0, 0, ""), *rows]):
+        name, version, fence, holder = row
+        if former[0] == name:
+            assert (version, fence >= former[2]) == (former[1] + 1, True), (former, row)
+        assert holders.setdefault((name, fence), holder) == holder, row
+    assert len(holders) > len(NAMES)
 
 
 @pytest.mark.e2e
 def test_every_replica_ends_with_the_truth(tmp_path: Path, postgres: PostgresServer) -> None:
-    """Killed, stopped for longer than a lease, restarted; the database crashes. No counter ever goes back."""
+    """Killed, stopped for longer than a lease, restarted; the database crashes, the network swallows, clocks
+    jump, the API fails. No counter ever goes back.
+    """
     seed = int(os.environ.get("REPLICAS_SEED", "1"))
     rng = random.Random(seed)
-    url = postgres.tcp_url(postgres.empty_database())
     flags = ["--rate=0", f"--seed={seed}", "--history=0", f"--time-scale={SCALE}"]
     flags += [f"--epoch={time.time() - 7200}", f"--world={json.dumps(WORLD)}"]
-    with simulator(tmp_path, *flags) as cloud:
-        replicas = Replicas(tmp_path, cloud, url)
+    with simulator(tmp_path, *flags) as cloud, ExitStack() as stack:
+        replicas = Replicas(tmp_path, cloud, postgres, stack)
         replicas.start()
-        try:
-            wait_for("targets that are spread", lambda: replicas.spread(1, 2, 2), 60)
-            wait_for("every baseline", lambda: all(settled(replicas.look(n)) for n in range(3)))
-            post(f"{cloud}/simulator/rate", {"rate": 240.0})
-            events: list[str] = []
-            while len(set(events)) < 4 or len(events) < 6:
-                events.append(chaos(rng, replicas, postgres))
-                end = time.monotonic() + rng.uniform(0.5, 4.0)
-                while time.monotonic() < end:
-                    for number in range(3):
-                        replicas.look(number)
-            print(*events)
-            wait_for("targets that are spread again", lambda: replicas.spread(1, 2, 2), 60)
-            end_all(cloud, 240.0)
-            last = float(json.loads(get(f"{cloud}/simulator") or "")["now"])
-            wait_for("the end of every job", lambda: done(cloud, replicas, last), 90)
-            truth = expected(cloud)
-            for number in range(3):
-                final: Any = replicas.look(number)
-                for name in NAMES:
-                    assert differences(counted(of_target(final, name)), truth) == [], (number, name)
-            assert sum(truth["created"].values()) > 100
-            assert replicas.scrapes > 50
-        finally:
-            replicas.end()
+        wait_for("targets that are spread", lambda: replicas.spread(1, 2, 2), 60)
+        wait_for("every baseline", lambda: all(settled(replicas.look(n)) for n in range(3)))
+        postgres.execute(COMMITS, "books")
+        post(f"{cloud}/simulator/faults", WIRE_FAULTS)
+        post(f"{cloud}/simulator/rate", {"rate": 240.0})
+        begun, events = time.monotonic(), rng.sample(KINDS, len(KINDS))
+        while events or time.monotonic() - begun < SECONDS:
+            event = events.pop() if events else rng.choice(KINDS)
+            print(f"{time.monotonic() - begun:.0f}", event)
+            chaos(rng, replicas, event)
+            end = time.monotonic() + rng.uniform(0.5, 4.0)
+            while time.monotonic() < end:
+                for number in range(3):
+                    replicas.look(number)
+        for program in replicas.programs:
+            program.set_clock("+0")
+        post(f"{cloud}/simulator/faults", None, method="DELETE")
+        wait_for("targets that are spread again", lambda: replicas.spread(1, 2, 2), 60)
+        end_all(cloud, 240.0)
+        last = float(json.loads(get(f"{cloud}/simulator") or "")["now"])
+        wait_for("the end of every job", lambda: done(cloud, replicas, last), 120)
+        truth = expected(cloud)
+        for number in range(3):
+            final: Any = replicas.look(number)
+            for name in NAMES:
+                assert differences(counted(of_target(final, name)), truth) == [], (number, name)
+        check_commits(postgres)
+        assert sum(truth["created"].values()) > 100
+        assert replicas.scrapes > 50
 
 
 @pytest.mark.e2e
 def test_wrong_keys_are_sent_four_times_at_most(tmp_path: Path, postgres: PostgresServer) -> None:
     """By all replicas together, which get them at once; corrected ones are used by all of them soon."""
-    with simulator(tmp_path, "--rate=60") as cloud:
-        replicas = Replicas(tmp_path, cloud, postgres.tcp_url(postgres.empty_database()))
+    with simulator(tmp_path, "--rate=60") as cloud, ExitStack() as stack:
+        replicas = Replicas(tmp_path, cloud, postgres, stack)
         for program in replicas.programs:  # each target asks for another user: a refusal concerns it alone
             config = json.loads(program.config.read_text())
             good = config["targets"][0]["auth"]["aksk"]
             config["targets"] = [{**target, "app_user_id": target["name"]} for target in config["targets"]]
             program.config.write_text(json.dumps(config))
         replicas.start()
-        try:
-            wait_for("targets that are spread", lambda: replicas.spread(1, 2, 2), 60)
-            wait_for("polls of all", lambda: fewest(replicas, "metastudio_up") == 1, 60)
-            replicas.reload(secret_key="wrong")
-            wait_for("polls that fail", lambda: fewest(replicas, FAILED) >= 2 * LEASE, 60)
-            assert 1 <= sum(refused(replicas.last)) <= 4, refused(replicas.last)
-            replicas.reload(**good)
-            wait_for("polls that do not", lambda: fewest(replicas, "metastudio_up") == 1, 60)
-            assert sum(refused(replicas.last)) <= 4, refused(replicas.last)
-        finally:
-            replicas.end()
+        wait_for("targets that are spread", lambda: replicas.spread(1, 2, 2), 60)
+        wait_for("polls of all", lambda: fewest(replicas, "metastudio_up") == 1, 60)
+        replicas.reload(secret_key="wrong")
+        wait_for("polls that fail", lambda: fewest(replicas, FAILED) >= 2 * LEASE, 60)
+        assert 1 <= sum(refused(replicas.last)) <= 4, refused(replicas.last)
+        replicas.reload(**good)
+        wait_for("polls that do not", lambda: fewest(replicas, "metastudio_up") == 1, 60)
+        assert sum(refused(replicas.last)) <= 4, refused(replicas.last)
 
 
 FAILED = "metastudio_exporter_polls_total"
