@@ -5,8 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore $(BIN)/python -m pip --quiet
 
-# Tests often wait: they get one worker more than there are cores.
-WORKERS = $$(($$(getconf _NPROCESSORS_ONLN) + 1))
+# Tests often wait: they get more workers than there are cores, slow ones two for each.
+CORES = $$(getconf _NPROCESSORS_ONLN)
+WORKERS = $$(($(CORES) + 1))
+WAITING = $$(($(CORES) * 2))
 
 # Tests start the program some hundred times: it is compiled once.
 export PYTHONDONTWRITEBYTECODE =
@@ -43,7 +45,7 @@ check: lint
 # has some tests that need a core of their own.
 test: tools lint
 	$(BIN)/pytest -n auto -m 'not slow and not e2e' --cov --cov-report=term-missing --cov-fail-under=95
-	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m 'slow or e2e'
+	$(BIN)/pytest -n $(WAITING) --dist worksteal --durations=25 -m 'slow or e2e'
 
 # Left out: what needs other programs, or is about files that are no part of the program.
 LOWEST := $(VENV)/lowest
