@@ -62,6 +62,15 @@ class SharedBreaker(Breaker):
             if used is not None and self._claimed_by is used:
                 await self._end_claim(used)
 
+    def refuse(
+        self, credential: str, place: str, reason: str, *, signatures: int = 1, correctable: bool = False
+    ) -> None:
+        mine = self._refusals.get((credential, place))
+        if correctable and mine is not None and not mine.number:
+            # Of another process, whose clock was as wrong: this one may still correct its own.
+            del self._refusals[credential, place]
+        super().refuse(credential, place, reason, signatures=signatures, correctable=correctable)
+
     async def wait_for_room(self, use: CredentialUse, seconds: float) -> None:
         async with asyncio.timeout(max(seconds, 0.0)):
             made = use.signatures

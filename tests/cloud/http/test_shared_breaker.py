@@ -147,6 +147,21 @@ def test_a_corrected_clock_without_an_answer_leaves_the_claim(time: FakeTime) ->
     run(scenario())
 
 
+def test_wrong_clocks_of_others_leave_a_correction(time: FakeTime) -> None:
+    """All were refused at the same place, and told each other: each may still send a corrected signature."""
+    breakers = of_processes(3, time)
+    for breaker in breakers:
+        for other in breakers:
+            breaker.restore(other.state)
+        breaker.refuse("keys", "a/1", "clock", correctable=True)
+
+    async def scenario() -> None:
+        for breaker in breakers:
+            assert await begun(breaker, "keys", accepted=True)
+
+    run(scenario())
+
+
 def test_a_request_that_hangs_does_not_stop_a_process(time: FakeTime) -> None:
     """Its first is not answered: for the next one it has the claim."""
     breaker, *_ = of_processes(3, time)
