@@ -257,6 +257,8 @@ def _add_copy_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_past_flags(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    asking = " The API is asked with half of rate_limit, on top of what a running exporter sends."
+    parser.description = (parser.description or "") + asking
     parser.add_argument("--target", metavar="NAME", help="may be left out where there is only one")
     parser.add_argument(
         "--since",
