@@ -24,6 +24,7 @@ from exporter.ledger import (
     documented_label_sets,
     open_ledger,
     take_snapshot,
+    totals,
 )
 from exporter.runtime import classifier, ledger_settings, target_view
 
@@ -61,6 +62,7 @@ def _imagined(config: Config, target: TargetConfig, *, seen: bool) -> TargetView
     stored = StoredLedger(watermarks=Watermarks.start(0))
     ledger = open_ledger(stored, settings, documented)
     ledger.totals.count_poll("complete", 0)
+    ledger.totals.reach(totals.AS_OF_MS, 1)
     if seen:
         for label_set in map(ledger.label_sets.fit, documented):
             for name, bounds in configured_buckets(settings).items():

@@ -84,9 +84,9 @@ def test_estimate() -> None:
         "  production: 4.4 (head 4.0, settle 0.4; rate_limit allows 300)\n"
         "estimated series, and samples a day at a scrape every 15s, without jobs and with jobs of every"
         " documented kind; open jobs and rare answers of the API add to it:\n"
-        "  production: 855 to 1,911 series, 4,924,800 to 11,007,360 samples a day\n"
+        "  production: 856 to 1,912 series, 4,930,560 to 11,013,120 samples a day\n"
         "  the process itself: 20 to 20 series, 115,200 to 115,200 samples a day\n"
-        "  all: 875 to 1,931 series, 5,040,000 to 11,122,560 samples a day\n",
+        "  all: 876 to 1,932 series, 5,045,760 to 11,128,320 samples a day\n",
     )
 
 
