@@ -146,3 +146,15 @@ class _Output(io.RawIOBase):
         except OSError as error:
             self.error = error
         return view.nbytes
+
+
+def give_memory_back() -> None:
+    """Have the C library return what it does not use. glibc does not by itself; others are not asked."""
+    try:
+        import ctypes  # not at the top: few exporters ever hold so much
+
+        malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    except (ImportError, OSError):
+        return
+    if malloc_trim is not None:
+        malloc_trim(0)

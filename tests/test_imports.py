@@ -13,7 +13,7 @@ from tests.paths import ROOT
 LATER = {
     "bcrypt": "a web configuration with users",
     "click": "uvicorn's own command line",
-    "ctypes": "the end of many connections",
+    "ctypes": "the end of many connections, the text of many targets",
     "difflib": "an unknown key in a file",
     "exporter.commands.check": "a command",
     "exporter.simulator": "the demo",

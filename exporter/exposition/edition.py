@@ -108,6 +108,8 @@ class Edition:
         self.sources = sources
         self.show_created = show_created
         self.number = number
+        self.written = 0
+        """Sources, so far, that ``before`` did not have: once for each format."""
         self._wanted = frozenset(wanted)
         self._written: dict[Format, list[_Written]] = {}
         self._bodies: dict[Format, EncodedBody] = {}
@@ -133,6 +135,7 @@ class Edition:
                 for source in sources:
                     if id(source) not in found:
                         found[id(source)] = table.write(source, form, show_created=self.show_created)
+                        self.written += 1
                         yield
                     blocks.append(found[id(source)])
                 self._written[form].append(_Written(sources, tuple(blocks)))

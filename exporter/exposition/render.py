@@ -27,6 +27,7 @@ from exporter.exposition.refresh import Refresher
 from exporter.exposition.samples import ProcessView
 from exporter.exposition.text import END, Format, select
 from exporter.ledger import TargetView
+from exporter.process import give_memory_back
 
 REVISION_VARIABLE: Final = "METASTUDIO_EXPORTER_REVISION"
 """Environment variable with the commit that an image was built from."""
@@ -36,6 +37,10 @@ WANTED_SECONDS: Final = 300.0
 
 TURN_SECONDS: Final = 0.002
 """How long text is written before others on the event loop have their turn."""
+
+MANY_SOURCES: Final = 50
+"""Of an edition that wrote so many, and most of what there is, the text took megabytes for a moment. The C
+library would keep them: with hundreds of targets about 0.2 MiB for each."""
 
 T = TypeVar("T")
 
@@ -200,6 +205,8 @@ class Exposition:
         spent += await self._making.run(partial(_timed, edition.complete, self._shown))
         if replaced := self._show(edition):
             await self._making.run(partial(_keep_compressed, replaced))
+        if edition.written >= max(MANY_SOURCES, sum(map(len, edition.sources)) / 2):
+            await self._making.run(give_memory_back)
         return spent
 
     def _make_now(self) -> None:

@@ -1,30 +1,20 @@
-"""Gives memory back to the system when many connections have ended, for glibc keeps what was freed.
-
-Knows glibc; with another C library, nothing happens.
-"""
+"""Gives memory back to the system when many connections have ended, for glibc keeps what was freed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Final
 
+from exporter.process import give_memory_back
+
 MANY_CONNECTIONS: Final = 64
 """Connections at a time from which on giving their memory back is worth the milliseconds that it takes."""
-
-
-def trim() -> None:
-    """Have the C library return what it does not use."""
-    import ctypes  # not at the top: few exporters ever have so many connections
-
-    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if malloc_trim is not None:
-        malloc_trim(0)
 
 
 class MemoryTrimmer:
     """Gives memory back when more than half of many connections have ended."""
 
-    def __init__(self, trim: Callable[[], None] = trim) -> None:
+    def __init__(self, trim: Callable[[], None] = give_memory_back) -> None:
         self._trim = trim
         self._most = 0
 

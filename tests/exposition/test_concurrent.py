@@ -354,3 +354,23 @@ def test_no_form_is_kept_that_nobody_asks_for(monkeypatch: pytest.MonkeyPatch) -
             assert chunks() - before == of_one
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(("many", "times"), [(3, 1), (1000, 0)], ids=["many", "few"])
+def test_memory_is_given_back_after_most_was_written(
+    monkeypatch: pytest.MonkeyPatch, many: int, times: int
+) -> None:
+    """Not when one of many targets changed, and not for a few targets."""
+    given: list[bool] = []
+    monkeypatch.setattr("exporter.exposition.render.MANY_SOURCES", many)
+    monkeypatch.setattr("exporter.exposition.render.give_memory_back", lambda: given.append(True))
+
+    async def run() -> None:
+        async with running(monkeypatch) as stage:
+            await stage.scrape()
+            assert len(given) == times
+            stage.exposition.replace(view("a", 2))
+            await stage.scrape()
+            assert len(given) == times
+
+    asyncio.run(run())
