@@ -90,7 +90,7 @@ def test_wrong_flags_end_with_two(arguments: list[str]) -> None:
 @pytest.mark.parametrize("name", ["", "keys"], ids=["not-writable", "writable"])
 def test_no_secrets_of_tls_are_written_to_disk(command: list[str], name: str, tmp_path: Path) -> None:
     """Python would do it for whoever can set SSLKEYLOGFILE, and fail where the file cannot be opened."""
-    config = write_config(tmp_path, UNUSED, storage={"url": "postgresql://u@h/db"})
+    config = write_config(tmp_path, UNUSED, storage={"url": f"sqlite:///{tmp_path}/missing/books.db"})
     arguments = [*command, f"--config.file={config}", "--web.listen-address=127.0.0.1:0"]
     done = run(arguments, SSLKEYLOGFILE=str(tmp_path / name))
     assert done.returncode == 1
