@@ -67,6 +67,7 @@ bench: $(VENV)/dev-installed
 	$(BIN)/python -m benchmarks.process_cost
 	$(BIN)/python -m benchmarks.memory_cost
 	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.publication
 
 # The peers need Debian's golang-go, golang-github-prometheus-client-golang-dev and nginx-light; without, they are left out.
 bench-scrape: $(VENV)/dev-installed

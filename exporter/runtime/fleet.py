@@ -266,7 +266,8 @@ class Fleet:
         """Start the pollers of those that this process polls, each with its first poll at that time.
 
         When all have polled, most of what there is lives as long as they do. Python need not walk through it
-        whenever it searches for cycles: that holds everything up, for 30 ms with 200 targets.
+        whenever it searches for cycles: that holds everything up, for 30 ms with 200 targets. A cycle that is
+        frozen before it ends is found after the next reload only.
         """
         if self._tasks is None:
             return

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from exporter.commands.series import SeriesEstimate, estimate_series
+from exporter.commands.series import SCRAPES_A_DAY, SeriesEstimate, estimate_series
 from exporter.config import load_config
 from testkit.processes import Samples, exporter, simulator, total, wait_for, write_config
+from tests.paths import ROOT
 
 TARGET = "{name: a, region: r}"
 
@@ -39,6 +41,21 @@ def test_filters_and_created_timestamps_are_counted(tmp_path: Path) -> None:
     one_type = estimated(tmp_path, target="{name: a, region: r, filters: {job_type: PRELOAD}}")
     assert one_type.full < default.full
     assert estimated(tmp_path, "{created_timestamps: true}").full > default.full
+
+
+def test_the_page_on_capacity_has_these_numbers(tmp_path: Path) -> None:
+    """Its table of settings: series of a target, and millions of samples a day, from and to."""
+    page = (ROOT / "docs" / "capacity.md").read_text(encoding="utf-8")
+    rows = re.findall(
+        r"^ *\| (defaults|`.*_.*`) \| ([\d,]+) to ([\d,]+) \| (\S+) to (\S+) million \|$", page, re.M
+    )
+    assert len(rows) == 5
+    for setting, *shown in rows:
+        made = estimated(tmp_path, "{}" if setting == "defaults" else f"{{{setting.replace('`', '')}}}")
+        assert shown == [
+            *(f"{series:,}" for series in (made.first, made.full)),
+            *(f"{series * SCRAPES_A_DAY / 1e6:.1f}" for series in (made.first, made.full)),
+        ]
 
 
 @pytest.mark.e2e
