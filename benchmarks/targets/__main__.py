@@ -265,20 +265,26 @@ def compile_modules(folder: Path) -> None:
 
 
 HEADER: Final = (
-    "| targets, interval | CPU of a core | CPU a poll | times the first | RSS (private) |"
+    "| targets, interval | CPU of a core | CPU a poll | times the first, the one before | RSS (private) |"
     " start: cold, stored | scrape: p50, p99 | loop held up (CPU) | series | body |\n"
     "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
 )
 
 
-def row(result: TargetsCost, first: TargetsCost) -> str:
-    """One line of the table; ``first`` has the fewest targets."""
+def ratio(result: TargetsCost, other: TargetsCost) -> str:
+    """What a poll costs, against that of another number of targets."""
+    return f"{result.cpu_a_poll_ms / other.cpu_a_poll_ms:.2f}" if other.cpu_a_poll_ms > 0 else "-"
+
+
+def row(results: list[TargetsCost]) -> str:
+    """The last line of the table; a single target bears alone what an idle process costs, 20 share it."""
+    first, before, result = results[0], results[-2:][0], results[-1]
     keys = f", {result.keys} keys" if result.keys > 1 else ""
     cells = (
         f"{result.targets:,}, {result.interval} s{keys}",
         f"{result.cpu_percent:.1f} %",
         f"{result.cpu_a_poll_ms:.1f} ms",
-        f"{result.cpu_a_poll_ms / first.cpu_a_poll_ms:.2f}" if first.cpu_a_poll_ms > 0 else "-",
+        f"{ratio(result, first)}, {ratio(result, before)}",
         f"{result.rss_mib:.0f} ({result.private_mib:.0f}) MiB",
         f"{result.cold_start_s:.2f}, {result.stored_start_s:.2f} s",
         f"{result.scrape_p50_ms:.1f}, {result.scrape_p99_ms:.0f} ms",
@@ -323,7 +329,7 @@ def main() -> None:
         for targets in map(int, arguments.targets.split(",")):
             with tempfile.TemporaryDirectory() as folder:
                 results.append(measure(targets, Path(folder), plan))
-            print(row(results[-1], results[0]), flush=True)
+            print(row(results), flush=True)
     for result in results:
         if result.polls < 0.9 * (due := polls_due(result)):
             print(f"\n{result.targets:,}: {result.polls} of {due:.0f} polls ended: this machine is too slow")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 import threading
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from benchmarks.targets.__main__ import TargetsCost, row
 from benchmarks.targets.probe import OTHER, cpu_by_thread, part_of
 from exporter.ledger import floor_second
 
@@ -48,3 +49,14 @@ def test_threads_are_counted_by_name() -> None:
         thread.join()
     assert used["pool"] > 0
     assert used[threading.main_thread().name] > 0
+
+
+def test_a_poll_is_compared_with_the_first_line_and_the_one_before() -> None:
+    """A single target bears alone what an idle process costs: 20 are what 200 are fairly compared with."""
+    nothing: dict[str, Any] = dict.fromkeys(TargetsCost.__struct_fields__, 0) | {"parts": {}}
+    costs = [
+        TargetsCost(**nothing | {"targets": targets, "cpu_a_poll_ms": cpu})
+        for targets, cpu in ((1, 100.0), (20, 20.0), (200, 25.0))
+    ]
+    assert "| 1.00, 1.00 |" in row(costs[:1])
+    assert "| 0.25, 1.25 |" in row(costs)
