@@ -168,7 +168,8 @@ class OtherWay:
             for table, rows in _rows(commit, self._key).items():
                 if self._by_copy:
                     cursor.execute(
-                        f"CREATE TEMP TABLE new_{table} (LIKE {SCHEMA}.{table}) ON COMMIT DROP".encode()
+                        f"CREATE TEMP TABLE new_{table} (LIKE {SCHEMA}.{table} INCLUDING DEFAULTS)"
+                        " ON COMMIT DROP".encode()
                     )
                     with cursor.copy(f"COPY new_{table} ({_COLUMNS[table]}) FROM STDIN".encode()) as sink:
                         for row in rows:
