@@ -1,6 +1,6 @@
 """``store copy``: the books of one store into another one, such as those of a SQLite file into PostgreSQL.
 
-Knows what is said of it; must not know how a store is kept.
+Knows its flags and messages; must not know how a store is kept.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ class Budget:
         self.replicas = 1
         """Processes that poll with these credentials: each has its part."""
         self._wanted: dict[str, int] = {}
-        self._claims: dict[str, int] = {}
+        self._granted: dict[str, int] = {}
         """Requests reserved for each target, which others cannot have: as many as its last poll used.
 
         While its poll runs: what the last one used of the equal part, and all that was granted beyond that
@@ -39,23 +39,23 @@ class Budget:
     def join(self, target: str, requests: int) -> None:
         """``requests`` is what the target's own rate and interval allow; the lowest is in force."""
         self._wanted[target] = requests
-        self._claims.setdefault(target, 0)
+        self._granted.setdefault(target, 0)
 
     def leave(self, target: str) -> None:
         self._wanted.pop(target, None)
-        self._claims.pop(target, None)
+        self._granted.pop(target, None)
 
     def grant(self, target: str) -> int:
         """What the next poll of ``target`` may spend: it is under way until ``spent``, or the next grant."""
         whole = min(self._wanted.values()) // self.replicas
         part = max(LEAST, whole // len(self._wanted))
-        last = self._claims[target]
-        left = whole - sum(self._claims.values()) + last
+        last = self._granted[target]
+        left = whole - sum(self._granted.values()) + last
         granted = max(part, min(left, GROWTH * last))
-        self._claims[target] = min(part, last) + granted - part
+        self._granted[target] = min(part, last) + granted - part
         return granted
 
     def spent(self, target: str, requests: int) -> None:
         """A poll of ``target`` ended."""
-        if target in self._claims:
-            self._claims[target] = requests
+        if target in self._granted:
+            self._granted[target] = requests

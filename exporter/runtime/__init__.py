@@ -1,4 +1,4 @@
-"""The targets that run: started, changed by a reload, stopped; and what systemd is told.
+"""The targets that run: started, changed by a reload, shared with other replicas, stopped; systemd.
 
 Puts the other packages together for each target; must not know what is counted.
 """

@@ -2,7 +2,8 @@
 
 Knows which targets a new configuration changes; must not know what is counted. A reload takes effect as a
 whole or not at all: one that fails leaves the old targets polling. The ledger of a changed target is loaded
-anew from the store, so that no count is lost; targets that did not change are not disturbed.
+anew from the store, so that no count is lost; targets that did not change are not disturbed. Where replicas
+share the store, only those run whose lease this process has (``replica.py``).
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ LOADS_AT_ONCE: Final = 4
 """Targets that are read at a time: while the store reads one, the ledger of another is made. More would only
 have their rows wait in memory."""
 SHORTEST_WAIT: Final = 0.1
-"""Seconds between two looks at a lease that is over."""
+"""Seconds between two checks of a lease that is over."""
 
 
 class TargetChanges(NamedTuple):
@@ -314,8 +315,9 @@ class Fleet:
         try:
             await replica.renew(list(self.targets))
         except (StoreError, RuntimeError, MemoryError) as error:
-            replica.failed("", error)
+            replica.note_problem(error)
         else:
+            replica.note_problem(None)
             self._renewed.set()
 
     async def _end_leases(self, replica: Replica) -> None:
@@ -356,9 +358,9 @@ class Fleet:
         try:
             view = await replica.open(name, self.targets[name].repository)
         except (ExporterError, RuntimeError, MemoryError) as error:  # RuntimeError: no thread to read in
-            replica.failed(name, error)
+            replica.note_problem(error, name)
             return
-        replica.failed(name, None)
+        replica.note_problem(None, name)
         self._publisher.publish(view)
 
     def _poll_held(self, replica: Replica) -> None:

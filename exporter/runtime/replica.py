@@ -66,7 +66,7 @@ class Replica:
         return max(0.0, self._valid_until - self._monotonic())
 
     async def renew(self, names: Collection[str]) -> LeaseTable:
-        """Live on, and see what the others do. Raises StoreError."""
+        """Renew this replica's lease, and see what the others do. Raises StoreError."""
         asked = self._monotonic()
         self.table = table = await self._in_thread(lambda: self._store.renew(names, self._lease))
         self._asked, self._valid_until = asked, asked + self._lease
@@ -118,7 +118,7 @@ class Replica:
         try:
             await self._in_thread(lambda: self._store.release(names))
         except StoreError as error:
-            self.failed("", error)
+            log.error(logger, "targets were not released: others wait until the lease is over", error=error)
 
     async def resign(self) -> None:
         """The end: others go on at once."""
@@ -130,16 +130,20 @@ class Replica:
     def close(self) -> None:
         self._executor.shutdown(wait=False)
 
-    def failed(self, name: str, error: Exception | None) -> None:
-        """Log a problem with a target once until it changes. That nothing answers is logged by the store."""
+    def note_problem(self, error: Exception | None, target: str = "") -> None:
+        """Log a problem with a target, or with the leases, once until it changes or is over.
+
+        That nothing answers is logged by the store.
+        """
         text = "" if error is None else exhausted(error) or str(error)
         if (
             error is not None
-            and self._problems.get(name, "") != text
+            and self._problems.get(target, "") != text
             and not isinstance(error, StoreUnavailableError)
         ):
-            log.error(logger, "a target could not be taken or read", target=name, error=text)
-        self._problems[name] = text
+            what = "a target could not be taken or read" if target else "the leases could not be renewed"
+            log.error(logger, what, error=text, **({"target": target} if target else {}))
+        self._problems[target] = text
 
     def forget(self, names: Collection[str]) -> None:
         """These are not loaded any more: the configuration changed, or the lease is over."""

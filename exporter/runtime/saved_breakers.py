@@ -1,6 +1,7 @@
 """Keeps refusals of credentials across restarts, and shares them with other replicas.
 
-Five bad signatures lock a key, whoever sends them.
+Five bad signatures lock a key, whoever sends them: so one more, once any was refused, takes a *claim*, which
+only one replica can have.
 
 Knows when breakers change and where they are stored; must not know what opens or closes one.
 """

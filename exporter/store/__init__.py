@@ -1,4 +1,4 @@
-"""Keeps what was counted: one transaction a commit, and a ledger that equals it.
+"""Keeps what was counted, for one process or several: one transaction a commit, and a ledger that equals it.
 
 Knows SQL and files; must not know what the numbers mean.
 """

@@ -59,7 +59,7 @@ class SharedStore(Store, Protocol):
     """This process, among the others."""
 
     def renew(self, targets: Collection[str], seconds: float) -> LeaseTable:
-        """Live for so many seconds more, with these targets that it can poll. Says what the others do."""
+        """Renew this replica's lease; it can poll these targets. Says what the others do."""
 
     def release(self, targets: Collection[str]) -> None:
         """Others may take these at once. Commits of this process are refused from then on."""
@@ -76,7 +76,7 @@ class SharedStore(Store, Protocol):
     def end_claim(self, credentials: str, seconds: float) -> None:
         """It was sent and answered. Nobody has the claim for so long: 0, unless it was refused."""
 
-    def view(self, target: str, scope: str, now: int, keep: int) -> StoredLedger:
+    def read_committed(self, target: str, scope: str, now: int, keep: int) -> StoredLedger:
         """What is kept of a target that another process may hold, without the jobs that are not open.
 
         Raises ScopeChangedError.

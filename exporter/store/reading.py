@@ -40,7 +40,7 @@ def load_target(
 ) -> tuple[int, StoredLedger] | None:
     """Its row id and its ledger, as ``base.Store.load`` has it; ``None`` when it was never committed.
 
-    Raises StoreError, and what ``sqlite_errors.reading`` takes for damage.
+    Raises StoreError, and what ``sqlite_errors.while_reading`` takes for damage.
     """
     row = db.execute(schema.GET_TARGET, (target,)).fetchone()
     if row is None:

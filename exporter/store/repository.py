@@ -170,7 +170,9 @@ class LedgerRepository:
         Raises StoreError, ScopeChangedError.
         """
         keep = minutes_loaded(self.settings)
-        stored = await self._in_thread(lambda: store.view(self._view.target, self._scope, wall_now, keep))
+        stored = await self._in_thread(
+            lambda: store.read_committed(self._view.target, self._scope, wall_now, keep)
+        )
         ledger = ledger_from(
             stored,
             self.settings,

@@ -22,6 +22,14 @@ OWNED: Final = ("jobs", "totals", "minutes", LABEL_SETS)
 TABLES: Final = (TARGETS, *OWNED, BREAKERS)
 """In the order in which they can be written."""
 
+KEYS: Final = {
+    "jobs": "created, job_id",
+    "totals": "name, job_type, tts_service_enum, detail",
+    "minutes": "minute, job_type, tts_service_enum, state, detail",
+    LABEL_SETS: "place, job_type, tts_service_enum",
+}
+"""By what the rows of a target are sorted."""
+
 STEP: Final = 10_000
 """Rows that are read and written at a time."""
 
@@ -35,7 +43,7 @@ class StoredRows(Protocol):
         """How many rows it holds."""
 
     def read(self, table: str) -> Iterator[list[Row]]:
-        """Some rows at a time, sorted by target and key. A label set's last column is its place among the
+        """Some rows at a time, sorted by target and key. A label set's last column is its position among the
         target's: 0, 1, 2 and so on.
         """
 
@@ -46,23 +54,23 @@ class StoredRows(Protocol):
         """All is written."""
 
 
-def copy_rows(source: StoredRows, target: StoredRows, advance: Callable[[int], None]) -> None:
+def copy_rows(source: StoredRows, destination: StoredRows, advance: Callable[[int], None]) -> None:
     """Write all rows of one to the other, which is empty; then read both and compare every value.
 
-    ``advance`` is told of each row twice. Raises StoreError, also where they are not equal afterwards: the
-    caller's transaction takes all back.
+    ``advance`` is called with numbers of rows: each counts once when written, and once when compared. Raises
+    StoreError, also where they are not equal afterwards: the caller's transaction takes all back.
     """
     for table in TABLES:
         for rows in source.read(table):
-            target.write(table, rows)
+            destination.write(table, rows)
             advance(len(rows))
-    target.finish()
+    destination.finish()
     for table in TABLES:
         compared = 0
-        for one, other in zip_longest(_each(source, table), _each(target, table)):
+        for one, other in zip_longest(_each(source, table), _each(destination, table)):
             if one != other:
                 raise StoreError(
-                    f"{target.place}: what was written is not what {source.place} holds (table {table}):"
+                    f"{destination.place}: what was written is not what {source.place} holds (table {table}):"
                     " nothing was copied; please report this"
                 )
             compared += 1

@@ -14,17 +14,11 @@ from typing import Final
 from exporter.errors import StoreError, StoreVersionError
 from exporter.store import checksums, files, schema
 from exporter.store.reading import stored_version
-from exporter.store.rows import BREAKERS, LABEL_SETS, OWNED, STEP, TARGETS, Row
+from exporter.store.rows import BREAKERS, KEYS, LABEL_SETS, OWNED, STEP, TARGETS, Row
 from exporter.store.sqlite import SqliteStore
 from exporter.store.sqlite_errors import while_reading, while_writing
 from exporter.store.sqlite_past import reading_beside
 
-_KEYS: Final = {
-    "jobs": "created, job_id",
-    "totals": "name, job_type, tts_service_enum, detail",
-    "minutes": "minute, job_type, tts_service_enum, state, detail",
-    "label_sets": "place, job_type, tts_service_enum",
-}
 _COLUMNS: Final = {table: columns.partition(", ")[2] for table, columns in checksums.COLUMNS.items()}
 """Without the target."""
 _TARGET: Final = _COLUMNS[TARGETS].removesuffix(", rows_sum")
@@ -34,14 +28,14 @@ _READ: Final = {
     BREAKERS: f"SELECT {_COLUMNS[BREAKERS]} {_BREAKERS} ORDER BY credentials",
     **{
         table: f"SELECT {_COLUMNS[table]} FROM {table} WHERE target = ? ORDER BY {keys}"
-        for table, keys in _KEYS.items()
+        for table, keys in KEYS.items()
     },
 }
 
 
 def _insert(table: str, columns: str) -> str:
-    places = ", ".join(f"?{number}" for number, _ in enumerate(columns.split(", "), 1))
-    return f"INSERT INTO {table} ({columns}, crc) VALUES ({places}, row_crc({places}))"
+    placeholders = ", ".join(f"?{number}" for number, _ in enumerate(columns.split(", "), 1))
+    return f"INSERT INTO {table} ({columns}, crc) VALUES ({placeholders}, row_crc({placeholders}))"
 
 
 _WRITE: Final = {
@@ -141,11 +135,11 @@ class SqliteRows:
                 yield from _steps(self._db.execute(_READ[table]))
                 return
             for key, name in self._targets():
-                place = 0
+                position = 0
                 for rows in _steps(self._db.execute(_READ[table], (key,))):
                     if table == LABEL_SETS:
-                        rows = [(*row[:-1], place + number) for number, row in enumerate(rows)]
-                        place += len(rows)
+                        rows = [(*row[:-1], position + number) for number, row in enumerate(rows)]
+                        position += len(rows)
                     yield [(name, *row) for row in rows]
 
     def write(self, table: str, rows: list[Row]) -> None:

@@ -51,7 +51,7 @@ def test_threads_are_counted_by_name() -> None:
     assert used[threading.main_thread().name] > 0
 
 
-def test_a_poll_is_compared_with_the_first_line_and_the_one_before() -> None:
+def test_a_poll_is_compared_with_the_first_and_the_last_line() -> None:
     """A single target bears alone what an idle process costs: 20 are what 200 are fairly compared with."""
     nothing: dict[str, Any] = dict.fromkeys(TargetsCost.__struct_fields__, 0) | {"parts": {}}
     costs = [

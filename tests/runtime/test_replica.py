@@ -182,7 +182,7 @@ def test_a_problem_is_logged_once_until_it_changes(caplog: pytest.LogCaptureFixt
     replica = TakingTurns().replica
     with caplog.at_level(logging.ERROR):
         for error in (StoreError("a"), StoreError("a"), None, StoreError("a"), StoreUnavailableError("b")):
-            replica.failed("t", error)
+            replica.note_problem(error, "t")
     assert len(caplog.records) == 2
 
 

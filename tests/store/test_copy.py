@@ -335,7 +335,7 @@ def test_no_replica_starts_while_its_database_is_copied(
             store.renew(["t"], 3600)
         with pytest.raises(StoreError, match="another session holds a lock"):
             store.load("t", SCOPE, 0, 0)
-        assert store.view("t", SCOPE, 0, 0).version
+        assert store.read_committed("t", SCOPE, 0, 0).version
     store.renew(["t"], 3600)
     store.close()
 

@@ -115,7 +115,7 @@ class Database:
         )
 
     def _connection_class(self) -> type[Connection]:
-        """One that remembers why it could not connect: the pool does not tell."""
+        """One that remembers why it could not connect: the pool does not report it."""
         outer = self
 
         class Remembering(psycopg.Connection[TupleRow]):
@@ -172,7 +172,7 @@ class Database:
     @contextmanager
     def _watched(self) -> Iterator[tuple[Connection, _Watch]]:
         """A connection with no transaction, that is cut if no answer comes."""
-        self._wait_out_pause()
+        self._refuse_while_paused()
         try:
             with translated(self.place), self.connection() as connection, _Watch(connection) as watch:
                 yield connection, watch
@@ -198,9 +198,9 @@ class Database:
         finally:
             self.pool.putconn(connection)
 
-    # --- out of order -----------------------------------------------------------------------------------
+    # --- while the database fails -----------------------------------------------------------------------
 
-    def _wait_out_pause(self) -> None:
+    def _refuse_while_paused(self) -> None:
         """Raises StoreUnavailableError while no new try is due: of many targets only one tries."""
         with self._gate:
             if self._problem is None:
@@ -253,7 +253,7 @@ class Transaction:
 
 
 class _Watch:
-    """Cuts a connection whose server does not answer: a network may swallow packets without a word.
+    """Cuts a connection whose server does not answer: a network may drop packets without an error.
 
     The kernel notices that (``tcp_user_timeout``) only where nothing acknowledges them.
     """
@@ -297,7 +297,7 @@ def _milliseconds(*seconds: float) -> list[str]:
 def _check_open(connection: Connection) -> None:
     """A connection that lay idle: raises psycopg.OperationalError when the server has closed it meanwhile.
 
-    Without a round trip. What an idle server sends is its goodbye.
+    Without a round trip. An idle server sends only the notice that it closes the connection.
     """
     readable = select.poll()
     readable.register(connection.fileno(), select.POLLIN)

@@ -33,9 +33,9 @@ def read_followed(
     transaction: Transaction, place: str, key: int, target: str, now: int, keep: int, former: Followed | None
 ) -> Followed:
     """As it is now; ``former`` is what this returned before."""
-    fence, totals_gone = transaction.execute(schema.GET_FENCE, (key,)).fetchone() or (0, 0)
+    fence, totals_deleted_version = transaction.execute(schema.GET_FENCE, (key,)).fetchone() or (0, 0)
     known = None if former is None else former.ledger.version
-    if former is not None and known is not None and former.fence == fence and known >= totals_gone:
+    if former is not None and known is not None and former.fence == fence and known >= totals_deleted_version:
         row = read_target(transaction, place, key, target, only_open=True)
         first = first_minute(row, now, keep)
         if former.first_minute <= first and row.version >= known:

@@ -15,7 +15,7 @@ from exporter.store.postgres.database import Connection, Database
 from exporter.store.postgres.errors import translated
 from exporter.store.postgres.schema import SCHEMA
 from exporter.store.postgres.tables import make_or_upgrade, stored_version
-from exporter.store.rows import BREAKERS, LABEL_SETS, OWNED, STEP, TARGETS, Row
+from exporter.store.rows import BREAKERS, KEYS, LABEL_SETS, OWNED, STEP, TARGETS, Row
 
 _COLUMNS: Final = {
     TARGETS: (
@@ -30,12 +30,6 @@ _COLUMNS: Final = {
     "minutes": "minute, job_type, tts_service_enum, state, detail, jobs, characters, ids",
     LABEL_SETS: "job_type, tts_service_enum, place",
     BREAKERS: "credentials, state",
-}
-_KEYS: Final = {
-    "jobs": "created, job_id",
-    "totals": "name, job_type, tts_service_enum, detail",
-    "minutes": "minute, job_type, tts_service_enum, state, detail",
-    LABEL_SETS: "place, job_type, tts_service_enum",
 }
 _TYPES: Final = {
     "jobs": "int4 bytea int8 text text text int8 int8 int8 int8 int8",
@@ -144,15 +138,15 @@ class PostgresRows:
     def _read_owned(self, table: str) -> Iterator[list[Row]]:
         targets = f"SELECT id, name FROM {SCHEMA}.targets WHERE {_BOOKS} ORDER BY name"
         for key, name in self._connection.execute(targets).fetchall():
-            place = 0
+            position = 0
             for rows in self._steps(
-                f"{_COLUMNS[table]} FROM {SCHEMA}.{table} WHERE target = %s ORDER BY {_KEYS[table]}", key
+                f"{_COLUMNS[table]} FROM {SCHEMA}.{table} WHERE target = %s ORDER BY {KEYS[table]}", key
             ):
                 if table == "jobs":
                     yield [(name, job_id.decode(), *row) for job_id, *row in rows]
                 elif table == LABEL_SETS:
-                    yield [(name, *row[:-1], place + number) for number, row in enumerate(rows)]
-                    place += len(rows)
+                    yield [(name, *row[:-1], position + number) for number, row in enumerate(rows)]
+                    position += len(rows)
                 else:
                     yield [(name, *row) for row in rows]
 

@@ -32,11 +32,11 @@ CREATE TABLE {SCHEMA}.targets (
     version bigint NOT NULL DEFAULT 0,
     holder {_TEXT} DEFAULT '',
     fence bigint NOT NULL DEFAULT 0,
-    taken_at bigint NOT NULL DEFAULT 0,
+    taken_version bigint NOT NULL DEFAULT 0,
     baseline bigint, settled_until bigint, evicted_until bigint, history bigint, catching_up bigint,
     last_complete_poll bigint,
     buckets {_TEXT} DEFAULT '{{}}',
-    totals_gone bigint NOT NULL DEFAULT 0
+    totals_deleted_version bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 50);
 CREATE TABLE {SCHEMA}.jobs (
     target integer NOT NULL, created bigint NOT NULL, job_id bytea NOT NULL,
@@ -70,9 +70,9 @@ CREATE TABLE {SCHEMA}.replicas (
 ) WITH (fillfactor = 50);
 INSERT INTO {SCHEMA}.format (version) VALUES ({SCHEMA_VERSION});
 """
-# Of a target: `fence` counts how often it was taken, `taken_at` is its version when that happened last, and
-# `holder` is the replica that took it, empty once it was released. `totals_gone` is its version when totals
-# were deleted last; a total and a minute have the version that wrote them.
+# Of a target: `fence` counts how often it was taken, `taken_version` is its version when that happened last,
+# and `holder` is the replica that took it, empty once it was released. `totals_deleted_version` is its
+# version when totals were deleted last; a total and a minute have the version that wrote them.
 
 UPGRADES: Final[dict[int, str]] = {}
 """From each former version to the next."""
@@ -86,7 +86,7 @@ GET_FORMAT: Final = f"SELECT version FROM {SCHEMA}.format"
 SET_FORMAT: Final = f"UPDATE {SCHEMA}.format SET version = %s"
 _TABLES: Final = ("targets", "jobs", "totals", "minutes", "label_sets", "breakers", "replicas")
 LOCK_TABLES: Final = f"LOCK TABLE {', '.join(f'{SCHEMA}.{table}' for table in _TABLES)}"
-"""All but ``format``, which every transaction reads first. In an order in which nobody else has them."""
+"""All but ``format`` and ``claims``, in the order in which others lock them: targets before replicas."""
 
 MAY_CREATE: Final = f"""
 SELECT CASE WHEN EXISTS (SELECT FROM pg_namespace WHERE nspname = '{SCHEMA}')
@@ -106,14 +106,14 @@ WHERE nspname = '{SCHEMA}' AND relkind = 'r'
 
 ADD_TARGET: Final = f"INSERT INTO {SCHEMA}.targets (name) VALUES (%s) ON CONFLICT DO NOTHING"
 LOCK_TARGET: Final = f"""
-SELECT id, fence, version, taken_at, scope, holder, EXISTS (
+SELECT id, fence, version, taken_version, scope, holder, EXISTS (
     SELECT FROM {SCHEMA}.replicas WHERE replicas.id = holder AND expires > clock_timestamp()
 )
 FROM {SCHEMA}.targets WHERE name = %s FOR UPDATE OF targets
 """
 """Waits for a commit under way."""
 TAKE_TARGET: Final = (
-    f"UPDATE {SCHEMA}.targets SET fence = fence + 1, taken_at = version, holder = %s WHERE id = %s"
+    f"UPDATE {SCHEMA}.targets SET fence = fence + 1, taken_version = version, holder = %s WHERE id = %s"
 )
 
 
@@ -132,7 +132,7 @@ held AS (
         baseline = %(baseline)s, settled_until = %(settled_until)s, evicted_until = %(evicted_until)s,
         history = %(history)s, catching_up = %(catching_up)s, last_complete_poll = %(last_complete_poll)s,
         buckets = %(buckets)s,
-        totals_gone = CASE WHEN %(drops_totals)s THEN version + 1 ELSE totals_gone END
+        totals_deleted_version = CASE WHEN %(drops_totals)s THEN version + 1 ELSE totals_deleted_version END
     WHERE id = %(id)s AND version = %(version)s AND fence = %(fence)s AND holder = %(holder)s
         AND (SELECT version FROM {SCHEMA}.format) = %(format)s
     RETURNING id, version
@@ -163,11 +163,11 @@ put_totals AS (
     ON CONFLICT (target, name, job_type, tts_service_enum, detail)
     DO UPDATE SET value = excluded.value, version = excluded.version
 )""",
-    "totals_gone": f"""
+    "totals_deleted_version": f"""
 delete_totals AS (
     DELETE FROM {SCHEMA}.totals USING held
     WHERE target = held.id AND (name, job_type, tts_service_enum, detail)
-        IN (SELECT * FROM {_rows("totals_gone", "text text text text")})
+        IN (SELECT * FROM {_rows("totals_deleted_version", "text text text text")})
 )""",
     "minutes": f"""
 add_minutes AS (
@@ -234,7 +234,7 @@ WHERE target = %(target)s AND minute IN (
 )
 """
 """All of each minute in which anything changed."""
-GET_FENCE: Final = f"SELECT fence, totals_gone FROM {SCHEMA}.targets WHERE id = %s"
+GET_FENCE: Final = f"SELECT fence, totals_deleted_version FROM {SCHEMA}.targets WHERE id = %s"
 GET_MINUTES_OF: Final = f"""
 SELECT minute, job_type, tts_service_enum, state, detail, jobs, characters, ids FROM {SCHEMA}.minutes
 WHERE target = %s AND minute >= %s AND minute < %s

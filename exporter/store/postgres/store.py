@@ -45,7 +45,7 @@ class PostgresStore:
         """This process, among those that use the database."""
         self.database = Database(url, password)
         self.place = self.database.place
-        self.held: dict[str, _Held] = {}
+        self.fences: dict[str, _Held] = {}
         """By target: as it was at the last load."""
         self._followed: dict[str, Followed] = {}
         """By target: what was read of it last while others held it."""
@@ -64,14 +64,14 @@ class PostgresStore:
         with self.database.transaction() as transaction:
             check_version(transaction, self.place)
             held, by_others = self.take(transaction, target, scope)
-        self.held[target] = held
+        self.fences[target] = held
         self._followed.pop(target, None)
         # Without locks, however long it takes: when somebody else takes the target, commits are refused.
         with self.database.transaction(snapshot=True) as transaction:
             stored = read_ledger(transaction, self.place, held[0], target, now, keep)
         return msgspec.structs.replace(stored, by_others=by_others)
 
-    def view(self, target: str, scope: str, now: int, keep: int) -> StoredLedger:
+    def read_committed(self, target: str, scope: str, now: int, keep: int) -> StoredLedger:
         """What is kept of a target that another process may hold, without the jobs that are not open."""
         with self.database.transaction(snapshot=True) as transaction:
             check_version(transaction, self.place)
@@ -91,20 +91,20 @@ class PostgresStore:
             found = transaction.execute(schema.LOCK_TARGET, (target,)).fetchone()
         if found is None:
             raise StoreConflictError(f"{self.place}: target {target!r} was removed at the same time")
-        key, fence, version, taken_at, stored_scope, holder, alive = found
+        key, fence, version, taken_version, stored_scope, holder, alive = found
         if alive and holder != self.replica:
             raise StoreLockedError(f"{self.place}: target {target!r} is held by replica {holder}")
         if version:
             check_scope(self.place, target, stored_scope, scope)
         # Whoever took it next after this process saw all that it had committed. Had it been taken once more,
         # that is not known any more.
-        former = self.held.get(target)
-        by_others = version - taken_at if former == (key, fence - 1) else 0
+        former = self.fences.get(target)
+        by_others = version - taken_version if former == (key, fence - 1) else 0
         transaction.execute(schema.TAKE_TARGET, (self.replica, key))
         return (key, fence + 1), by_others
 
     def commit(self, target: str, scope: str, commit: Commit) -> None:
-        held = self.held.get(target)
+        held = self.fences.get(target)
         if held is None:
             if commit.version:
                 raise StoreConflictError(
@@ -112,7 +112,7 @@ class PostgresStore:
                 )
             with self.database.transaction() as transaction:
                 held, _ = self.take(transaction, target, scope)
-            self.held[target] = held
+            self.fences[target] = held
         statement, parameters = _statement(commit, scope, held, self.replica)
         try:
             if self.database.execute(statement, parameters)[0][0] == 1:
@@ -162,7 +162,7 @@ class PostgresStore:
     # --- leases -----------------------------------------------------------------------------------------
 
     def renew(self, targets: Collection[str], seconds: float) -> LeaseTable:
-        """Live for so many seconds more, with these targets that it can poll."""
+        """See ``base.SharedStore``."""
         for target in set(self._followed).difference(targets):
             self._followed.pop(target, None)
         given = {"replica": self.replica, "seconds": seconds, "targets": sorted(targets)}
@@ -203,7 +203,7 @@ def _statement(commit: Commit, scope: str, held: _Held, replica: str) -> tuple[s
         "evicted": [(job_id.encode(), created) for job_id, created in set(changes.evicted) - put],
         "jobs": [(job_id.encode(), *msgspec.structs.astuple(job)) for job_id, job in changes.jobs.items()],
         "totals": [(*total, value) for total, value in changes.totals.items() if value is not None],
-        "totals_gone": [total for total, value in changes.totals.items() if value is None],
+        "totals_deleted_version": [total for total, value in changes.totals.items() if value is None],
         "minutes": [
             (*key, *add, changes.minute_ids.get(key, 0))
             for key, add in changes.minutes.items()
@@ -232,5 +232,5 @@ def _statement(commit: Commit, scope: str, held: _Held, replica: str) -> tuple[s
         "last_complete_poll": commit.last_complete_poll,
         "buckets": msgspec.json.encode(commit.buckets).decode(),
         "first_minute": first_minute,
-        "drops_totals": bool(rows["totals_gone"]),
+        "drops_totals": bool(rows["totals_deleted_version"]),
     }

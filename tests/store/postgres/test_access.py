@@ -22,8 +22,8 @@ from testkit.processes import wait_for
 from tests.conftest import Tool
 from tests.fake_api import PollerHarness
 from tests.paths import ROOT
+from tests.store.postgres.test_store import commit, load
 from tests.store.support import SCOPE, polls
-from tests.store.test_postgres import commit, load
 
 ONLY_TLS, BY_CERTIFICATE = "only_tls", "by_certificate"
 
@@ -234,7 +234,7 @@ def work(store: PostgresStore) -> None:
     store.renew(["t"], 3600)
     harness = PollerHarness(store)
     polls(harness, rounds=2)
-    store.view("t", SCOPE, harness.clock.ms, 0)
+    store.read_committed("t", SCOPE, harness.clock.ms, 0)
     store.save_breakers({"key": "refused"})
     store.save_breakers(store.load_breakers() and {})
     store.release(["t"])

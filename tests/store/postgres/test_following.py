@@ -21,7 +21,7 @@ KEEP = 7_200_000
 
 
 def view(store: PostgresStore, now: int) -> StoredLedger:
-    seen = store.view("t", SCOPE, now, KEEP)
+    seen = store.read_committed("t", SCOPE, now, KEEP)
     return replace(seen, minutes=tuple(sorted(seen.minutes)))
 
 
@@ -77,7 +77,7 @@ def test_only_what_changed_is_read(postgres_books: PostgresBooks, postgres: Post
         sizes = []
         for _ in range(3):
             before = network.received
-            seen = follower.view("t", SCOPE, harness.clock.ms, KEEP)
+            seen = follower.read_committed("t", SCOPE, harness.clock.ms, KEEP)
             sizes.append(network.received - before)
             harness.api.create()
             asyncio.run(harness.poll())

@@ -16,7 +16,7 @@ from exporter.store.postgres import PostgresStore, database, schema
 from exporter.store.postgres.schema import SCHEMA
 from testkit.processes import bare_environ, wait_for
 from tests.store.conftest import PostgresBooks
-from tests.store.test_postgres import commit, load
+from tests.store.postgres.test_store import commit, load
 
 FORMER = """
 import sys

@@ -278,12 +278,12 @@ def test_a_commit_given_up_cannot_come_after_the_next_load(postgres_books: Postg
     """The same process took a new fence with that load; the thread of the old commit was slow."""
     store = postgres_books.open()
     commit(store, 0)
-    slow = dict(store.held)
+    slow = dict(store.fences)
     assert load(store) == (1, 0)
-    store.held, new = slow, store.held
+    store.fences, new = slow, store.fences
     with pytest.raises(StoreConflictError):
         commit(store, 1, 5)
-    store.held = new
+    store.fences = new
     commit(store, 1, 2)
 
 
@@ -407,19 +407,19 @@ def test_a_replica_that_ends_leaves_nothing_behind(postgres_books: PostgresBooks
 def test_a_view_takes_nothing_and_has_the_open_jobs(postgres_books: PostgresBooks) -> None:
     """All else is as the holder has it."""
     one, other = postgres_books.open(), postgres_books.open()
-    assert other.view("t", SCOPE, 0, 0) == StoredLedger()
+    assert other.read_committed("t", SCOPE, 0, 0) == StoredLedger()
     harness = PollerHarness(one)
     polls(harness)
     harness.api.create()
     asyncio.run(harness.poll())
     now = harness.clock.ms
-    seen, held = other.view("t", SCOPE, now, 10**9), one.load("t", SCOPE, now, 10**9)
+    seen, held = other.read_committed("t", SCOPE, now, 10**9), one.load("t", SCOPE, now, 10**9)
     assert seen.jobs == {job_id: job for job_id, job in held.jobs.items() if job.open}
     assert seen.jobs.keys() < held.jobs.keys()
     assert replace(seen, jobs={}) == replace(held, jobs={})
     asyncio.run(harness.repository.load(now))
     with pytest.raises(ScopeChangedError):
-        other.view("t", "region=elsewhere", 0, 0)
+        other.read_committed("t", "region=elsewhere", 0, 0)
 
 
 # --- a database that fails --------------------------------------------------------------------------------
@@ -590,7 +590,7 @@ def test_a_pooler_in_transaction_mode_makes_no_difference(postgres_books: Postgr
         now = harness.clock.ms
         with pytest.raises(StoreLockedError):
             other.load("t", SCOPE, now, 0)
-        assert other.view("t", SCOPE, now, 0).totals == one.load("t", SCOPE, now, 0).totals
+        assert other.read_committed("t", SCOPE, now, 0).totals == one.load("t", SCOPE, now, 0).totals
         one.resign()
         assert len(other.load("t", SCOPE, now, 0).jobs) == 240
         one.close()
