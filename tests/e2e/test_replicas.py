@@ -42,6 +42,10 @@ FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
 SECONDS = float(os.environ.get("REPLICAS_SECONDS", "0"))
 CLOCKS = FAKETIME is not None and SECONDS > 0
 """Programs are slower with it: in long runs only."""
+FAULTS = [fault for fault in WIRE_FAULTS if fault["kind"] != "date_skew"]
+"""Of the API. A false ``Date`` may make signatures that are refused, which all replicas count together: they
+wait for five minutes then (docs/high-availability.md), longer than this test.
+"""
 KINDS = ("kill", "pause", "restart", "database", "cut", "swallow", *(["clock"] if CLOCKS else []))
 
 
@@ -223,7 +227,7 @@ def test_every_replica_ends_with_the_truth(tmp_path: Path, postgres: PostgresSer
         wait_for("targets that are spread", lambda: replicas.spread(1, 2, 2), 60)
         wait_for("every baseline", lambda: all(settled(replicas.look(n)) for n in range(3)))
         postgres.execute(COMMITS, "books")
-        post(f"{cloud}/simulator/faults", WIRE_FAULTS)
+        post(f"{cloud}/simulator/faults", FAULTS)
         post(f"{cloud}/simulator/rate", {"rate": 240.0})
         begun, events = time.monotonic(), rng.sample(KINDS, len(KINDS))
         while events or time.monotonic() - begun < SECONDS:

@@ -14,7 +14,7 @@ from exporter.ledger.changes import Changes
 from exporter.ledger.job_index import Job
 from exporter.store import reading
 from exporter.store.base import Commit
-from exporter.store.postgres import store as postgres_store
+from exporter.store.postgres import reading as postgres_reading
 from testkit.postgres import PostgresServer
 from tests.store.conftest import PostgresBooks, SqliteBooks
 from tests.store.support import SCOPE
@@ -60,7 +60,7 @@ def server(request: pytest.FixtureRequest) -> PostgresServer | None:
 @example(jobs={f"job-{number}": PLAIN for number in range(9)})
 def test_every_job_comes_back_as_it_was(server: PostgresServer | None, jobs: dict[str, Job]) -> None:
     """Whatever is in its id, and wherever one step of reading ends and the next begins."""
-    with patch.object(reading, "STEP", 3), patch.object(postgres_store, "STEP", 3):
+    with patch.object(reading, "STEP", 3), patch.object(postgres_reading, "STEP", 3):
         assert given_back(jobs, server) == jobs
 
 
