@@ -143,7 +143,7 @@ async def measure(config: Config, polls: bool) -> list[int]:
     publisher = ViewsOnly()
     with closing(SqliteStore(config.storage.sqlite_file)) as store, ThreadPoolExecutor(1) as executor:
         resources = SharedResources(
-            store, executor, SharedLimits(), {}, api, {}, publisher.publish, log.Redactor(), None
+            store, executor, SharedLimits(claims=None), {}, api, {}, publisher.publish, log.Redactor(), None
         )
         fleet = Fleet(config, resources, publisher)
         found = [resident()]

@@ -38,10 +38,10 @@ class SharedLimits:
     def __init__(
         self,
         *,
+        claims: Callable[[str], Claims] | None,
         monotonic: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        claims: Callable[[str], Claims] | None = None,
     ) -> None:
         """``claims``, where other processes use the same credentials: of each breaker, by its key."""
         self.breakers: dict[str, Breaker] = {}

@@ -176,7 +176,7 @@ async def past_jobs(
     client = build_client(
         asked,
         events=ApiMetrics(time.time()).target(target.name),
-        shared=SharedLimits(),
+        shared=SharedLimits(claims=None),
         environ=environ,
         network=network_of([asked], environ, redactor),
         redactor=redactor,

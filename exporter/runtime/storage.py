@@ -43,7 +43,7 @@ def open_store(config: Config, redactor: log.Redactor) -> Store:
     return store
 
 
-def _open_database(storage: StorageConfig, redactor: log.Redactor | None) -> Store:
+def _open_database(storage: StorageConfig, redactor: log.Redactor) -> Store:
     """Raises StoreError."""
     with _extra():
         from exporter.store.postgres import PostgresStore

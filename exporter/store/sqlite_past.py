@@ -31,7 +31,7 @@ _AS_WHOM: Final = "run this as the user that the exporter runs as"
 class SqlitePast:
     """See ``past.StoredPast``. Raises StoreError: missing, damaged, newer, or counted for something else."""
 
-    def __init__(self, path: Path, target: str, scope: str, project_id: str | None = None) -> None:
+    def __init__(self, path: Path, target: str, scope: str, project_id: str | None) -> None:
         self._path = path = resolved(path)
         with reading_beside(path) as db:
             version = stored_version(db, path)

@@ -126,7 +126,7 @@ class ClientHarness:
         self.environ = environ or {}
         self.handler = handler
         self.shared = shared or SharedLimits(
-            monotonic=self.time.monotonic, wall=self.time.wall, sleep=self.time.sleep
+            claims=None, monotonic=self.time.monotonic, wall=self.time.wall, sleep=self.time.sleep
         )
         self.client = self.connect(target(**options))
 

@@ -82,7 +82,7 @@ def poll(
         client: Client = client_of(
             target(endpoint=f"{scheme}://127.0.0.1:{port}"),
             events=outcome.events,
-            shared=SharedLimits(),
+            shared=SharedLimits(claims=None),
             environ={},
             jitter=lambda: 0.0,
         )
@@ -199,7 +199,11 @@ def test_nobody_listens() -> None:
             held.bind(("127.0.0.1", 0))  # bound and not listening: nobody else can take the port
             config = target(endpoint=f"http://127.0.0.1:{held.getsockname()[1]}")
             client = client_of(
-                config, events=outcome.events, shared=SharedLimits(), environ={}, jitter=lambda: 0.0
+                config,
+                events=outcome.events,
+                shared=SharedLimits(claims=None),
+                environ={},
+                jitter=lambda: 0.0,
             )
             with pytest.raises(ApiError, match="cannot connect; check endpoint, firewall and proxy"):
                 await client.list_jobs(JobsQuery(), deadline=time.monotonic() + 5.0)
@@ -305,7 +309,9 @@ def test_plain_http_where_tls_was_meant() -> None:
     async def scenario() -> ApiError:
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         config = target(endpoint=f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-        client = client_of(config, events=events, shared=SharedLimits(), environ={}, jitter=lambda: 0.0)
+        client = client_of(
+            config, events=events, shared=SharedLimits(claims=None), environ={}, jitter=lambda: 0.0
+        )
         with pytest.raises(ApiError) as caught:
             await client.list_jobs(JobsQuery(), deadline=time.monotonic() + 5.0)
         await client.aclose()

@@ -27,7 +27,7 @@ def test_secrets_from_files_and_their_successors_are_redacted(tmp_path: Path) ->
         client = client_of(
             target(auth=AkskAuth(Secret("access-key"), path)),
             events=Events(),
-            shared=SharedLimits(),
+            shared=SharedLimits(claims=None),
             environ={},
             transport=httpx.MockTransport(answer),
             redactor=redactor,

@@ -113,7 +113,7 @@ def test_the_breaker_survives_a_restart_as_plain_data() -> None:
     assert SK not in str(stored)
     time = FakeTime()
     time.now += 10
-    shared = SharedLimits(monotonic=time.monotonic, wall=time.wall, sleep=time.sleep)
+    shared = SharedLimits(claims=None, monotonic=time.monotonic, wall=time.wall, sleep=time.sleep)
     shared.restore(stored)
     reborn = ClientHarness(lambda request: jobs("a"), shared=shared)
     with pytest.raises(ApiError, match="not tried again for 290 s"):
@@ -131,7 +131,7 @@ def test_a_stored_state_that_cannot_be_read_is_dropped(text: str) -> None:
         run(harness.list_jobs())
     (key,) = harness.shared.states()
     time = FakeTime()
-    shared = SharedLimits(monotonic=time.monotonic, wall=time.wall, sleep=time.sleep)
+    shared = SharedLimits(claims=None, monotonic=time.monotonic, wall=time.wall, sleep=time.sleep)
     shared.restore({key: text, "other": text})
     run(ClientHarness(lambda request: jobs("a"), shared=shared).list_jobs())
 

@@ -258,7 +258,7 @@ def test_after_a_pause_requests_go_as_they_came(wake: Callable[[list[Sleeper]], 
 
 def test_targets_share_the_lowest_rate_until_they_are_gone() -> None:
     """Targets with the same credentials share one limiter; a removed target no longer slows the other."""
-    shared = SharedLimits()
+    shared = SharedLimits(claims=None)
     limiter = shared.limiter("key", "a", 5.0)
     assert shared.limiter("key", "b", 2.0) is limiter
     assert limiter.rate == 2.0

@@ -101,7 +101,7 @@ class Recorder:
         self.client = client_of(
             self.target,
             events=api.target(self.target.name),
-            shared=SharedLimits(monotonic=clock, wall=clock, sleep=clock.sleep),
+            shared=SharedLimits(claims=None, monotonic=clock, wall=clock, sleep=clock.sleep),
             environ={},
             monotonic=clock,
             wall=clock,

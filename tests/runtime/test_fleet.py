@@ -77,7 +77,7 @@ async def running(tmp_path: Path, config: Config) -> AsyncIterator[Stage]:
     publisher = Publisher(exposition)
     with closing(store), ThreadPoolExecutor(1) as executor:
         resources = SharedResources(
-            store, executor, SharedLimits(), {}, api, {}, publisher.publish, log.Redactor(), None
+            store, executor, SharedLimits(claims=None), {}, api, {}, publisher.publish, log.Redactor(), None
         )
         fleet = Fleet(config, resources, publisher)
         await fleet.load()

@@ -16,6 +16,7 @@ from exporter.exposition.api_stats import ApiMetrics
 from exporter.exposition.publisher import Publisher
 from exporter.exposition.render import Exposition
 from exporter.log import Redactor
+from exporter.polling import Budget
 from exporter.runtime.fleet import Fleet
 from exporter.runtime.replica import Replica
 from exporter.runtime.target import SharedResources
@@ -46,8 +47,9 @@ class OneOfTwo:
         self.exposition = Exposition(ApiMetrics(STARTED), PROCESS)
         publisher = Publisher(self.exposition)
         self.api = ApiMetrics(STARTED)
+        self.budgets: dict[str, Budget] = {}
         resources = SharedResources(
-            self.store, executor, SharedLimits(), {}, self.api, {}, publisher.publish,
+            self.store, executor, SharedLimits(claims=None), self.budgets, self.api, {}, publisher.publish,
             Redactor(), replica=self.replica,
         )  # fmt: skip
         self.fleet = Fleet(CONFIG, resources, publisher)
@@ -104,6 +106,21 @@ def test_a_second_replica_gets_half(postgres: PostgresServer) -> None:
                 await reached("half", one, other, held={"t", "u"})
                 await reached("the other half", other, one, held={"v", "w"})
             await reached("all", one, held=NAMES, polling=NAMES)
+
+    asyncio.run(scene())
+
+
+def test_requests_are_divided_by_replicas_and_then_by_targets(postgres: PostgresServer) -> None:
+    """A poll's part is that of the targets which this replica still polls, of half the requests."""
+    postgres.empty_database()
+
+    async def scene() -> None:
+        async with running(postgres) as one:
+            (budget,) = one.budgets.values()
+            assert budget.grant("t") == 75 // 4
+            async with running(postgres) as other:
+                await reached("half", one, other, held={"t", "u"})
+                assert budget.grant("t") == 75 // 2 // 2
 
     asyncio.run(scene())
 

@@ -188,7 +188,7 @@ def test_a_problem_is_logged_once_until_it_changes(caplog: pytest.LogCaptureFixt
 
 def test_replicas_divide_what_one_may_send() -> None:
     """The rate of the credentials is that of all processes together."""
-    shared = SharedLimits()
+    shared = SharedLimits(claims=None)
     limiter = shared.limiter("key", "t", 6.0)
     shared.divide(3)
     assert limiter.rate == 2.0

@@ -161,7 +161,15 @@ def build(settings: model.Config) -> tuple[object, ...]:
     try:
         (target,) = settings.targets
         resources = SharedResources(
-            app.store, app.executor, SharedLimits(), {}, ApiMetrics(0.0), {}, lambda _: None, redactor, None
+            app.store,
+            app.executor,
+            SharedLimits(claims=None),
+            {},
+            ApiMetrics(0.0),
+            {},
+            lambda _: None,
+            redactor,
+            None,
         )
         client = new_client(target, network_of([target], {}, redactor), resources)
         repository = new_repository(settings, target, resources, classifier(settings))

@@ -114,7 +114,7 @@ def start(config: Config) -> str:
             resources = SharedResources(
                 store,
                 InlineExecutor(),
-                SharedLimits(),
+                SharedLimits(claims=None),
                 {},
                 ApiMetrics(0.0),
                 {},

@@ -21,7 +21,7 @@ from tests.store.support import SCOPE, polls
 def past_of(
     books: PostgresBooks, user: str = "postgres", target: str = "t", scope: str = SCOPE
 ) -> PostgresPast:
-    return PostgresPast(books.server.url(books.database, user), lambda: None, target, scope)
+    return PostgresPast(books.server.url(books.database, user), lambda: None, target, scope, None)
 
 
 def test_both_stores_say_the_same_of_the_past(postgres_books: PostgresBooks, tmp_path: Path) -> None:
@@ -34,7 +34,7 @@ def test_both_stores_say_the_same_of_the_past(postgres_books: PostgresBooks, tmp
         polls(harness, rounds=5, service="TTS_LAB")
     now = harness.clock.ms // MINUTE * MINUTE
     before = postgres_books.query("SELECT * FROM targets")
-    one, other = past_of(postgres_books), SqlitePast(tmp_path / "books.db", "t", SCOPE)
+    one, other = past_of(postgres_books), SqlitePast(tmp_path / "books.db", "t", SCOPE, None)
     assert replace(one.ledger, jobs={}, minutes=()) == replace(other.ledger, jobs={}, minutes=())
     assert sorted(one.ledger.minutes) == sorted(other.ledger.minutes)
     found = [one.read(since, since + MINUTE) for since in range(now - 60 * MINUTE, now + MINUTE, MINUTE)]

@@ -77,7 +77,7 @@ def doctor(flags: DoctorFlags, *, environ: Mapping[str, str], out: TextIO, err: 
     saved = AnswerFile(targets[0].region) if flags.save is not None else None
     for secret in inline_secrets(config):
         redactor.add(secret.reveal())
-    setting = _Setting(config, environ, redactor, SharedLimits(), err)
+    setting = _Setting(config, environ, redactor, SharedLimits(claims=None), err)
     run = _Run(config, None if flags.as_json else out)
     complete = console.run(_examine_all(setting, targets, flags, run, saved))
     run.end_watch()  # after Ctrl-C, what was seen until then

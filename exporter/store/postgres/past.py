@@ -28,7 +28,7 @@ class PostgresPast:
         password: Callable[[], str | None],
         target: str,
         scope: str,
-        project_id: str | None = None,
+        project_id: str | None,
     ) -> None:
         self._url, self._password = url, password
         with self._transaction() as (transaction, place):

@@ -139,7 +139,7 @@ def client(endpoint: str, environ: Mapping[str, str]) -> Iterator[Client]:
     yield client_of(
         target(endpoint=endpoint),
         events=Events(),
-        shared=SharedLimits(),
+        shared=SharedLimits(claims=None),
         environ=environ,
         jitter=lambda: 0.0,
     )

@@ -112,7 +112,7 @@ class WithPast:
         """What the command would write."""
         past = Past(self.since, self.baseline if until is None else until)
         spool = Spool(self.folder / "spool", "test", past)
-        stored = SqlitePast(self.folder / "books.db", "t", SCOPE)
+        stored = SqlitePast(self.folder / "books.db", "t", SCOPE, None)
         reader = BackfillReader(CONFIG, TARGET, stored, spool, past)
 
         async def read() -> None:

@@ -101,7 +101,9 @@ class SimulatedCloud:
         return client_of(
             target,
             events=events or AskEvents(),
-            shared=SharedLimits(monotonic=self.time.monotonic, wall=self.ours, sleep=self.time.sleep),
+            shared=SharedLimits(
+                claims=None, monotonic=self.time.monotonic, wall=self.ours, sleep=self.time.sleep
+            ),
             environ={},
             monotonic=self.time.monotonic,
             wall=self.ours,

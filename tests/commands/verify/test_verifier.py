@@ -77,7 +77,7 @@ def new_verifier(
     more_totals: Mapping[TotalKey, int] = MappingProxyType({}),
     since: int = 0,
 ) -> Verifier:
-    stored = SqlitePast(path, "t", SCOPE)
+    stored = SqlitePast(path, "t", SCOPE, None)
     stored.ledger.totals.update(more_totals)
     past, _ = comparable(Past(since, harness.clock.ms), stored.ledger, harness.retention)
     return Verifier(config, TARGET, stored, past)
@@ -275,7 +275,7 @@ def test_ctrl_c_says_how_to_go_on(harness: PollerHarness, tmp_path: Path) -> Non
 
 def test_what_cannot_be_compared_is_said(harness: PollerHarness, tmp_path: Path) -> None:
     """Before counting began, and what is not settled yet."""
-    stored = SqlitePast(tmp_path / "books.db", "t", SCOPE)
+    stored = SqlitePast(tmp_path / "books.db", "t", SCOPE, None)
     now = harness.clock.ms
     watermarks = stored.ledger.watermarks
     assert watermarks is not None
@@ -300,7 +300,7 @@ def test_a_store_of_something_else_is_refused(
 ) -> None:
     """Its counts would be compared with other jobs."""
     with pytest.raises(StoreError, match=says):
-        SqlitePast(tmp_path / "books.db", name, scope)
+        SqlitePast(tmp_path / "books.db", name, scope, None)
 
 
 def test_a_store_of_another_project_is_refused(harness: PollerHarness, tmp_path: Path) -> None:
@@ -313,7 +313,7 @@ def test_a_store_of_another_project_is_refused(harness: PollerHarness, tmp_path:
 def test_without_a_store_nothing_was_counted(tmp_path: Path) -> None:
     """And none is made."""
     with pytest.raises(StoreError, match="there is no store"):
-        SqlitePast(tmp_path / "books.db", "t", SCOPE)
+        SqlitePast(tmp_path / "books.db", "t", SCOPE, None)
     assert list(tmp_path.iterdir()) == []
 
 
