@@ -119,7 +119,7 @@ class _FetchContext(NamedTuple):
             self.exchange,
             self.environ,
             metadata_url=self.metadata_url,
-            network=self.network.without_proxies(),
+            network=self.network,
             monotonic=self.monotonic,
             wall=self.wall,
             jitter=self.jitter,

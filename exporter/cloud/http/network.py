@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import httpx
 
@@ -23,10 +23,6 @@ class Network(NamedTuple):
     def proxy_of(self, url: str) -> Proxy | None:
         """The proxy of requests to ``url``; its text may be shown. Raises NetworkSettingsError."""
         return self.proxies.of(httpx.URL(url))
-
-    def without_proxies(self) -> Self:
-        """For the machine's own services: they are never behind one."""
-        return self._replace(proxies=Proxies({}))
 
 
 def read_network(environ: Mapping[str, str], urls: Iterable[str], redactor: log.Redactor) -> Network:
