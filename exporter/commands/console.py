@@ -88,9 +88,11 @@ def run(work: Coroutine[Any, Any, T]) -> T | None:
 
 def check_folder(path: Path) -> None:
     """Raises ExporterError where a file could not be written: better before the work than after it."""
-    folder = path.parent
     if path.is_dir():
         raise ExporterError(f"cannot write {path}: it is a folder")
+    if _is_stream(path):
+        return
+    folder = Path(os.path.realpath(path)).parent
     if not folder.is_dir():
         raise ExporterError(f"cannot write {path}: there is no folder {folder}")
     if not os.access(folder, os.W_OK | os.X_OK):
@@ -101,18 +103,30 @@ def check_folder(path: Path) -> None:
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A file that gets its name when it is complete: a full disk or Ctrl-C leaves what was there before.
 
+    A link stays, and its file is written. A FIFO or a device is written to as it is.
     Raises ExporterError when it cannot be written.
     """
-    half = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        if _is_stream(path):
+            with path.open("ab") as file:
+                yield file
+            return
+        target = Path(os.path.realpath(path))
+        half = target.with_name(f".{target.name}.{os.getpid()}.part")
         try:
             with half.open("xb") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            half.replace(path)
+            half.replace(target)
         finally:
             with suppress(OSError):
                 half.unlink(missing_ok=True)
     except OSError as error:
         raise ExporterError(f"cannot write {path}: {reason(error)}") from error
+
+
+def _is_stream(path: Path) -> bool:
+    """Whether it is written to as it is: no regular file, or a name of an open file as /dev/stdout."""
+    opened = str(path).startswith(("/dev/std", "/dev/fd/", "/proc/"))
+    return opened or (path.exists() and not path.is_file())
