@@ -34,6 +34,7 @@ _DATE: Final = r"[0-9]{4}[-/][0-9]{1,2}[-/][0-9]{1,2}(?:[T ][0-9]{1,2}:[0-9:.]+(
 _PRIVATE: Final = tuple(
     (placeholder, re.compile(pattern))
     for placeholder, pattern in (
+        ("<id>", r"[0-9A-Fa-f]{8}(?:[-_][0-9A-Fa-f]{4}){3}[-_][0-9A-Fa-f]{12}"),  # a UUID
         ("<time>", _DATE),
         (
             "<address>",
@@ -46,6 +47,10 @@ _PRIVATE: Final = tuple(
         # Ids, keys, certificates: letters and digits mixed, capitals inside a word, or longer than a word.
         ("<id>", r"(?=[A-Za-z]*[0-9])(?=[0-9]*[A-Za-z])[A-Za-z0-9]{8,}|[A-Za-z0-9+/=]{24,}"),
         ("<id>", r"(?=[A-Za-z]*[A-Z]{2})(?=[A-Za-z]*[a-z][A-Z])[A-Za-z]{8,}"),
+        # Parts that are joined: two or more with digits, or four or more of four characters.
+        ("<id>", r"(?:[A-Za-z]+[-_])?(?:[A-Za-z]*[0-9][A-Za-z0-9]*[-_])+[A-Za-z]*[0-9][A-Za-z0-9]*"),
+        ("<id>", r"(?<![A-Za-z0-9])(?:[A-Za-z]+-)?(?:[A-Za-z0-9]{4}-){3,}[A-Za-z0-9]{4}(?![A-Za-z0-9])"),
+        ("<id>", r"[A-Z]{16,}"),
         ("<number>", r"[0-9]{5,}"),
     )
 )
