@@ -71,7 +71,7 @@ class AnswerFile:
     def __call__(self, path: str, asked: Pairs, named_user: bool, answer: HttpAnswer | Unanswered) -> None:
         line: dict[str, Any] = {"path": path, "query": self._query(asked), "user": named_user}
         if isinstance(answer, Unanswered):
-            self._lines.append({**line, "status": answer.status, "text": self._message(answer.text)})
+            self._lines.append({**line, "status": answer.status, "text": self.message(answer.text)})
             return
         date = parse_http_date(answer.headers.get("date"))
         self._began = self._began or date
@@ -115,7 +115,7 @@ class AnswerFile:
         if isinstance(created, int | float) or (isinstance(created, str) and _TIME.fullmatch(created)):
             record["create_time"] = created
         if isinstance(message, str):
-            record["fail_msg"] = self._message(message)
+            record["fail_msg"] = self.message(message)
         return record
 
     @staticmethod
@@ -133,7 +133,7 @@ class AnswerFile:
     def _label(self, value: str) -> str:
         return value if _LABEL.fullmatch(value) else f"OTHER_{self._hash(value)[:8].upper()}"
 
-    def _message(self, text: str) -> str:
+    def message(self, text: str) -> str:
         """A template, but codes of errors stay: they are no ids, and classes go by them."""
         for known in sorted(self._ids, key=len, reverse=True):
             text = text.replace(known, "<id>")

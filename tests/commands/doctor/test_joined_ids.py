@@ -12,7 +12,7 @@ from exporter.commands.doctor.answer_file import AnswerFile
 
 
 def _saved(text: str) -> str:
-    return AnswerFile("cn-north-4")._message(text)
+    return AnswerFile("cn-north-4").message(text)
 
 
 @given(st.uuids(), st.sampled_from(["-", "_"]))
