@@ -19,6 +19,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -193,11 +194,21 @@ def server_cpu(server: PostgresServer) -> float:
     """Seconds of all its processes, those that ended too."""
     pids = [server.pid, *children_of(server.pid)]
     ended = Path(f"/proc/{server.pid}/stat").read_text().rpartition(")")[2].split()[13:15]
-    return sum(map(cpu_seconds, pids)) + sum(map(int, ended)) / os.sysconf("SC_CLK_TCK")
+    seconds = sum(map(int, ended)) / os.sysconf("SC_CLK_TCK")
+    for pid in pids:
+        with suppress(OSError):  # it ended just now
+            seconds += cpu_seconds(pid)
+    return seconds
 
 
 def children_of(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    """By the parent that each process names: ``/proc/PID/task/PID/children`` fails while one of them ends."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == pid:
+                found.append(int(stat.parent.name))
+    return found
 
 
 def measure(workload: str, made: list[Commit], server: PostgresServer, folder: Path) -> list[CommitCost]:

@@ -18,14 +18,12 @@ from testkit import processes
 @pytest.mark.e2e
 def test_a_flood_beyond_the_limit_of_files_stops_nobody(tmp_path: Path) -> None:
     """With 64 files, 200 connections that say nothing: scrapes and polls go on."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with processes.simulator(tmp_path) as cloud, contextlib.ExitStack() as flood:
         exporter = processes.Exporter(processes.write_config(tmp_path, cloud), tmp_path)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))  # the child's, as it begins
-        try:
-            exporter.start()
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        exporter.start()
+        assert exporter.process is not None
+        resource.prlimit(exporter.process.popen.pid, resource.RLIMIT_NOFILE, (64, hard))  # before it looks
         try:
             processes.wait_for("an answer", exporter.samples)
             for _ in range(200):
