@@ -149,6 +149,15 @@ class LedgerRepository:
         self._submitted = 0
         self._version = stored.version
         self._last_complete_poll = stored.last_complete_poll
+        ledger = self._ledger_of(stored)
+        self._recent_failures.dropped()
+        ledger.recent_failures = self._recent_failures
+        self._ledger = ledger
+        self._view = replace(self._view, lease_held=True)
+        self.loads += 1
+
+    def _ledger_of(self, stored: StoredLedger) -> Ledger:
+        """Checked, and of this target's project. Raises ScopeChangedError, StoreCorruptError."""
         ledger = ledger_from(
             stored,
             self.settings,
@@ -158,11 +167,7 @@ class LedgerRepository:
             place=self._store.place,
         )
         self._project_id = stored.project_id or self._project_id
-        self._recent_failures.dropped()
-        ledger.recent_failures = self._recent_failures
-        self._ledger = ledger
-        self._view = replace(self._view, lease_held=True)
-        self.loads += 1
+        return ledger
 
     async def follow(self, store: SharedStore, wall_now: int) -> TargetView:
         """What is committed of a target that another process polls; it may not be loaded here.
@@ -173,15 +178,7 @@ class LedgerRepository:
         stored = await self._in_thread(
             lambda: store.read_committed(self._view.target, self._scope, wall_now, keep)
         )
-        ledger = ledger_from(
-            stored,
-            self.settings,
-            self._documented,
-            target=self._view.target,
-            project_id=self._project_id,
-            place=self._store.place,
-        )
-        self._project_id = stored.project_id or self._project_id
+        ledger = self._ledger_of(stored)
         self._view = take_snapshot(
             replace(self._view, lease_held=False),
             ledger,
