@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing
+from typing import NoReturn
 
+import pytest
 from msgspec.structs import replace
 
 from exporter.cloud.shared_limits import SharedLimits
 from exporter.config import Config, StorageConfig
+from exporter.errors import StoreError
 from exporter.exposition.api_stats import ApiMetrics
 from exporter.exposition.publisher import Publisher
 from exporter.exposition.render import Exposition
@@ -123,6 +127,29 @@ def test_requests_are_divided_by_replicas_and_then_by_targets(postgres: Postgres
                 assert budget.grant("t") == 75 // 2 // 2
 
     asyncio.run(scene())
+
+
+def test_each_time_that_renewals_fail_is_logged(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once while they go on to fail, and again after one that worked; the line is about leases."""
+    postgres.empty_database()
+
+    def refuse(*_: object) -> NoReturn:
+        raise StoreError("no rights")
+
+    async def scene() -> None:
+        async with running(postgres) as one:
+            for _ in range(2):
+                with monkeypatch.context() as patch:
+                    patch.setattr(one.store, "renew", refuse)
+                    await one.fleet.renew_now()
+                    await one.fleet.renew_now()
+                await one.fleet.renew_now()
+
+    with caplog.at_level(logging.ERROR, "exporter.runtime.replica"):
+        asyncio.run(scene())
+    assert [record.message for record in caplog.records] == ["the leases could not be renewed"] * 2
 
 
 def test_only_who_polls_says_how_it_goes(postgres: PostgresServer) -> None:
