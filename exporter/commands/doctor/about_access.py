@@ -26,7 +26,9 @@ def access(facts: Facts) -> Finding:
 def credentials(facts: Facts) -> Finding:
     """Where they come from, and when they end."""
     if facts.refused:
-        return unusable("credentials", f"{facts.source}: refused, or not there; see access")
+        return unusable("credentials", f"{facts.source}: refused; see access")
+    if facts.unavailable:
+        return unusable("credentials", f"{facts.source}: not available there; see access")
     if facts.stopped:
         return not_known("credentials", f"{facts.source}: not tried")
     if facts.expiry is None:
@@ -85,7 +87,7 @@ def throttling(facts: Facts) -> Finding | None:
 def clock_difference(facts: Facts) -> Finding:
     """The API's clock against ours: signatures may be off by 15 minutes."""
     if facts.skew is None:
-        return not_known("clock", "answers have no Date" if facts.latency else "no answer to judge by")
+        return not_known("clock", "no answer had a Date")
     if abs(facts.skew) <= _NOTABLE_SKEW:
         return ok(
             "clock", f"{facts.skew:+.1f} s against this machine" if abs(facts.skew) >= _TINY else "equal"

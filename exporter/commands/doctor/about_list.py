@@ -75,7 +75,7 @@ def create_time(facts: Facts) -> Finding:
     example = f"such as {timed[0].create_time!r}"
     newest = max(time for job in timed if (time := as_utc(job)) is not None)
     if not lacks_zone(timed[0]):
-        ahead = newest - facts.began
+        ahead = newest - facts.first_seen
         if ahead > _AHEAD or (facts.shift or 0):
             hours = -(facts.shift or -ahead) / (60 * MINUTE)
             return unusable(
@@ -93,7 +93,7 @@ def _zoneless(facts: Facts, example: str, newest: int) -> Finding:
     configured = 0 if offset is None else round(offset.total_seconds()) * SECOND
     shift = facts.shift
     if shift is None:
-        ahead = round((newest - facts.began) / (15 * MINUTE)) * 15 * MINUTE
+        ahead = round((newest - facts.first_seen) / (15 * MINUTE)) * 15 * MINUTE
         if ahead == configured:
             return ok(
                 "create_time", f"{example}, without a zone; by the newest job it is {facts.target.time_zone}"

@@ -1,7 +1,8 @@
 """``--save``: the answers as JSON lines, fit for a bug report, and for ``simulate --from``.
 
 What is written is chosen field by field. Ids are hashed with a key that is made for the file and then lost.
-Messages become templates, without any id that was seen; links and unknown fields are left out.
+Messages become templates (``free_text``), without any id that stands in any of the answers; links and unknown
+fields are left out.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import hashlib
 import hmac
 import re
 import secrets
+from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
@@ -17,7 +19,7 @@ import msgspec
 from exporter import __version__
 from exporter.cloud import HttpAnswer, parse_http_date
 from exporter.commands.doctor.asking import Pairs, Unanswered
-from exporter.failures import template
+from exporter.commands.doctor.free_text import any_of, named_values, without_names
 
 FORMAT: Final = 1
 _IDS: Final = ("job_id", "asset_id", "websocket_job_id")
@@ -27,55 +29,29 @@ _TIMES: Final = ("create_since", "create_until")
 _LABEL: Final = re.compile(r"[A-Z][A-Z0-9_]{0,39}")
 """What names a kind of job, as documented values do, and no person or thing."""
 _TIME: Final = re.compile(r"[0-9TZ:+. -]{1,40}")
-_CODE: Final = re.compile(r"((?:MSS|APIGW?)\.[0-9]{4,9})(?![0-9])")
-_SHORTEST: Final = 8
-_UNBROKEN: Final = r"[^\s\"'<>()（）,，;；]"
-_DATE: Final = r"[0-9]{4}[-/][0-9]{1,2}[-/][0-9]{1,2}(?:[T ][0-9]{1,2}:[0-9:.]+(?:Z|[+-][0-9:]{4,6})?)?"
-_PRIVATE: Final = tuple(
-    (placeholder, re.compile(pattern))
-    for placeholder, pattern in (
-        ("<id>", r"[0-9A-Fa-f]{8}(?:[-_][0-9A-Fa-f]{4}){3}[-_][0-9A-Fa-f]{12}"),  # a UUID
-        ("<time>", _DATE),
-        (
-            "<address>",
-            r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}(?::[0-9]+)?|(?:[0-9A-Fa-f]{0,4}:){3,7}[0-9A-Fa-f]{0,4}",
-        ),
-        ("<mail>", rf"{_UNBROKEN}+@{_UNBROKEN}+"),
-        ("<url>", rf"[A-Za-z][A-Za-z0-9+.-]*://{_UNBROKEN}+"),
-        ("<path>", rf"{_UNBROKEN}*(?:[/\\]|\?{_UNBROKEN}*=){_UNBROKEN}*\w{_UNBROKEN}*"),
-        ("<name>", r"(?:[\w-]+\.)+[A-Za-z][A-Za-z0-9]{1,5}(?![\w-]|\.\w)"),  # of a host or a file
-        # Ids, keys, certificates: letters and digits mixed, capitals inside a word, or longer than a word.
-        ("<id>", r"(?=[A-Za-z]*[0-9])(?=[0-9]*[A-Za-z])[A-Za-z0-9]{8,}|[A-Za-z0-9+/=]{24,}"),
-        ("<id>", r"(?=[A-Za-z]*[A-Z]{2})(?=[A-Za-z]*[a-z][A-Z])[A-Za-z]{8,}"),
-        # Parts that are joined: two or more with digits, or four or more of four characters.
-        ("<id>", r"(?:[A-Za-z]+[-_])?(?:[A-Za-z]*[0-9][A-Za-z0-9]*[-_])+[A-Za-z]*[0-9][A-Za-z0-9]*"),
-        ("<id>", r"(?<![A-Za-z0-9])(?:[A-Za-z]+-)?(?:[A-Za-z0-9]{4}-){3,}[A-Za-z0-9]{4}(?![A-Za-z0-9])"),
-        ("<id>", r"[A-Z]{16,}"),
-        ("<number>", r"[0-9]{5,}"),
-    )
-)
-"""What may name a person, a place or a thing, whatever the service writes into its messages."""
 
 
 class AnswerFile:
     """Collects questions and answers; call it with each."""
 
-    def __init__(self, region: str) -> None:
+    def __init__(self, region: str, known: Iterable[str] = ()) -> None:
+        """``known``: ids and names that no answer has to show."""
         self._key = secrets.token_bytes(32)
         self._region = region
         self._began: float | None = None
         self._lines: list[dict[str, Any]] = []
-        self._ids: set[str] = set()
-        """Seen so far, whatever they look like; not those so short that they may be a word or a number."""
+        self._known = set(known)
+        """Ids and names, seen so far."""
 
     def __call__(self, path: str, asked: Pairs, named_user: bool, answer: HttpAnswer | Unanswered) -> None:
         line: dict[str, Any] = {"path": path, "query": self._query(asked), "user": named_user}
         if isinstance(answer, Unanswered):
-            self._lines.append({**line, "status": answer.status, "text": self.message(answer.text)})
+            self._lines.append({**line, "status": answer.status, "text": answer.text})
             return
         date = parse_http_date(answer.headers.get("date"))
         self._began = self._began or date
         content = msgspec.json.decode(answer.body, type=dict[str, Any])
+        self._known.update(named_values(content))
         body = self._list(content) if path == "tts-jobs" else self._configs(content)
         self._lines.append({**line, "status": answer.status, "body": body})
 
@@ -87,7 +63,9 @@ class AnswerFile:
             "region": self._region,
             "began": int(self._began or now),
         }
-        return b"".join(msgspec.json.encode(line) + b"\n" for line in (head, *self._lines))
+        known = any_of(self._known)  # all of them: a message may name a job that a later answer shows
+        lines = (_without_names(line, known) for line in self._lines)
+        return b"".join(msgspec.json.encode(line) + b"\n" for line in (head, *lines))
 
     def _query(self, asked: Pairs) -> dict[str, object]:
         """Numbers and times as they are; a filter's value is an id or a label."""
@@ -115,7 +93,7 @@ class AnswerFile:
         if isinstance(created, int | float) or (isinstance(created, str) and _TIME.fullmatch(created)):
             record["create_time"] = created
         if isinstance(message, str):
-            record["fail_msg"] = self.message(message)
+            record["fail_msg"] = message
         return record
 
     @staticmethod
@@ -125,8 +103,7 @@ class AnswerFile:
         return {"sub_account_control_config": {"separately_controlled": on if isinstance(on, bool) else None}}
 
     def _hash(self, text: str) -> str:
-        if len(text) >= _SHORTEST:
-            self._ids.add(text)
+        self._known.add(text)
         digest = hmac.digest(self._key, text.encode("utf-8", "surrogatepass"), hashlib.sha256).hex()
         return f"{digest[:8]}-{digest[8:12]}-{digest[12:16]}-{digest[16:20]}-{digest[20:32]}"
 
@@ -134,14 +111,20 @@ class AnswerFile:
         return value if _LABEL.fullmatch(value) else f"OTHER_{self._hash(value)[:8].upper()}"
 
     def message(self, text: str) -> str:
-        """A template, but codes of errors stay: they are no ids, and classes go by them."""
-        for known in sorted(self._ids, key=len, reverse=True):
-            text = text.replace(known, "<id>")
-        parts = (part if _CODE.fullmatch(part) else _without_names(part) for part in _CODE.split(text))
-        return " ".join(part for part in parts if part)
+        """What is written of a message, with what is known so far."""
+        return without_names(text, any_of(self._known))
 
 
-def _without_names(text: str) -> str:
-    for placeholder, private in _PRIVATE:
-        text = private.sub(placeholder, text)
-    return template(text)
+def _without_names(line: dict[str, Any], known: re.Pattern[str] | None) -> dict[str, Any]:
+    """The line with templates in place of messages, which are kept as they came until all ids are known."""
+    if "text" in line:
+        return {**line, "text": without_names(line["text"], known)}
+    body = line["body"]
+    if "data" in body:
+        body = {**body, "data": [_with_template(record, known) for record in body["data"]]}
+    return {**line, "body": body}
+
+
+def _with_template(record: dict[str, Any], known: re.Pattern[str] | None) -> dict[str, Any]:
+    message = record.get("fail_msg")
+    return record if message is None else {**record, "fail_msg": without_names(message, known)}

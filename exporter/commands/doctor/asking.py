@@ -47,11 +47,17 @@ class StoppedError(ExporterError):
 
     def __init__(self, cause: ExporterError) -> None:
         super().__init__(str(cause))
-        self.refused = isinstance(cause, CredentialsError) or (
-            isinstance(cause, ApiError)
-            and (cause.operation == "get_credentials" or (cause.kind is ErrorKind.AUTH and not cause.denied))
+        self.unavailable = isinstance(cause, CredentialsError) or (
+            isinstance(cause, ApiError) and cause.operation == "get_credentials"
         )
-        """By the API (401); or there are no credentials, or none that the machine or the pod gives."""
+        """There are no credentials: none can be read, or the machine or the pod gives none."""
+        self.refused = (
+            isinstance(cause, ApiError)
+            and cause.kind is ErrorKind.AUTH
+            and not cause.denied
+            and not self.unavailable
+        )
+        """By the API, or by the identity service (401)."""
         broken = isinstance(cause, ApiError) and cause.status is None and cause.kind in _CONNECTION
         self.unreachable = cause.message if isinstance(cause, ApiError) and broken else ""
         """Name, connection, proxy or TLS: why no answer came."""
@@ -65,6 +71,8 @@ class AskEvents:
         self.retries = 0
         self.seconds: list[float] = []
         """Of list requests that were answered as they should be."""
+        self.refusal_seconds: list[float] = []
+        """Of list requests that got another answer, such as a 401."""
         self.waited = 0.0
         """For the rate limit and for an API that throttles."""
         self.throttled = 0
@@ -77,8 +85,8 @@ class AskEvents:
     def request(self, operation: str, code: str, seconds: float) -> None:
         self.requests += 1
         self._asked_iam += operation in _IAM
-        if operation == "list_jobs" and code == "200":
-            self.seconds.append(seconds)
+        if operation == "list_jobs" and code.isdecimal():
+            (self.seconds if code == "200" else self.refusal_seconds).append(seconds)
 
     def error(self, error: ApiError) -> None:
         self.throttled += error.status == 429

@@ -74,7 +74,7 @@ def doctor(flags: DoctorFlags, *, environ: Mapping[str, str], out: TextIO, err: 
         )
     if flags.save is not None:
         console.check_folder(flags.save)
-    saved = AnswerFile(targets[0].region) if flags.save is not None else None
+    saved = AnswerFile(targets[0].region, _names_of(targets[0])) if flags.save is not None else None
     for secret in inline_secrets(config):
         redactor.add(secret.reveal())
     setting = _Setting(config, environ, redactor, SharedLimits(claims=None), err)
@@ -110,6 +110,13 @@ def _targets(
     return config, tuple(known[name] for name in dict.fromkeys(flags.targets))
 
 
+def _names_of(target: TargetConfig) -> Iterator[str]:
+    """Who asks, as an error may repeat it."""
+    yield from filter(None, (target.project_id, target.app_user_id))
+    if isinstance(target.auth, PasswordAuth):
+        yield from (target.auth.domain, target.auth.username)
+
+
 class _Setting(NamedTuple):
     """What is the same for all targets of one run."""
 
@@ -129,6 +136,7 @@ class _Run:
         self._out = out
         self.reports: list[Report] = []
         self._watching: tuple[Watcher, float] | None = None
+        """And since when, monotonic."""
 
     def add(self, report: Report) -> None:
         self.reports.append(report)
@@ -144,9 +152,9 @@ class _Run:
         """Add what was seen to the last report."""
         if self._watching is None:
             return
-        watcher, began = self._watching
+        watcher, since = self._watching
         self._watching = None
-        found = findings_of(watcher.watched, self._config, round(time.monotonic() - began))
+        found = findings_of(watcher.watched, self._config, round(time.monotonic() - since))
         report = self.reports[-1]
         self.reports[-1] = msgspec.structs.replace(report, findings=(*report.findings, *found))
         self._print(msgspec.structs.replace(report, findings=found))
@@ -165,17 +173,20 @@ async def _examine_all(
     saved: AnswerFile | None,
 ) -> bool:
     """One target after the other: they may share credentials, and credentials are refused once only."""
-    refused: dict[str, str] = {}
+    unusable_keys: dict[str, str] = {}
+    """Why, by key."""
     for target in targets:
         key = credentials_key(target.auth, setting.environ)
-        if key in refused:
-            text = f"not asked: the same credentials were refused for target {refused[key]}"
-            run.add(Report(target.name, usable=False, findings=(unusable("access", text),)))
+        if key in unusable_keys:
+            finding = unusable("access", f"not asked: {unusable_keys[key]}")
+            run.add(Report(target.name, usable=False, findings=(finding,)))
             continue
         with console.progress(setting.err, len(PARTS), target.name) as step:
             facts = await _ask(setting, target, step, saved)
         if facts.refused:
-            refused[key] = target.name
+            unusable_keys[key] = f"the same credentials were refused for target {target.name}"
+        elif facts.unavailable:
+            unusable_keys[key] = f"the same credentials are not available for target {target.name}"
         findings = examine_facts(facts)
         run.add(Report(target.name, is_usable(findings), findings))
         if flags.watch is not None and not facts.stopped:

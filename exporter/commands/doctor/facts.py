@@ -39,7 +39,8 @@ class Facts(msgspec.Struct, kw_only=True):
     target: TargetConfig
     config: Config
     """That of the target, or the default one."""
-    began: int = 0
+    first_seen: int = 0
+    """When the first page came."""
     source: str = ""
     """Where the credentials come from."""
     proxy: str = ""
@@ -58,7 +59,9 @@ class Facts(msgspec.Struct, kw_only=True):
     iam: tuple[int, str] | None = None
     """How often the identity service was asked, and its last refusal."""
     refused: bool = False
-    """The API refuses the credentials (401), or there are none."""
+    """The API refuses the credentials (401)."""
+    unavailable: bool = False
+    """There are no credentials."""
 
     first: RawPage = RawPage()
     """The first page of the whole list."""

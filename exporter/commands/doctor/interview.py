@@ -49,12 +49,13 @@ class Interview(DepthQuestions):
         try:
             await self._ask()
         except StoppedError as stop:
-            self.facts.stopped, self.facts.refused = str(stop), stop.refused
-            self.facts.unreachable = stop.unreachable
+            self.facts.stopped, self.facts.unreachable = str(stop), stop.unreachable
+            self.facts.refused, self.facts.unavailable = stop.refused, stop.unavailable
         facts, events = self.facts, self._events
         facts.requests, facts.retries, facts.throttled = events.requests, events.retries, events.throttled
         facts.expiry = events.expiry
-        facts.latency = statistics.median(events.seconds) if events.seconds else None
+        answered = events.seconds or events.refusal_seconds
+        facts.latency = statistics.median(answered) if answered else None
         facts.iam = events.iam
         facts.skew = statistics.median(self._asker.skews) if self._asker.skews else None
         return facts
@@ -77,7 +78,7 @@ class Interview(DepthQuestions):
                 break
             if not answer.by_rule or limit == min(_LIMITS):
                 raise StoppedError(ExporterError(answer.text))
-        facts.began = self._asker.now_ms()
+        facts.first_seen = self._asker.now_ms()
         if facts.first.jobs:
             behind = await self._asker.list(limit=1, offset=len(facts.first.jobs))
             facts.more = bool(behind.jobs) if isinstance(behind, RawPage) else None

@@ -38,9 +38,9 @@ class Watched(msgspec.Struct):
 
     listings: int = 0
     jobs: int = 0
-    latest: int | None = None
-    """Milliseconds from the creation of the latest record to its listing, at most; or none was late."""
     late: int = 0
+    longest_delay: int | None = None
+    """Milliseconds from the creation of a late record to its listing, at most; or none was late."""
     vanished: int = 0
     relabelled: int = 0
     went_back: int = 0
@@ -55,13 +55,14 @@ class Watcher:
     def __init__(self) -> None:
         self.watched = Watched()
         self._before: dict[str, Record] = {}
-        self._begun: int | None = None
-        """When the listing before began, on the API's clock."""
+        self._asked_before: int | None = None
+        """When the listing before was asked for, on the API's clock."""
         self._gone: set[str] = set()
-        self._odd: dict[str, set[str]] = {"relabelled": set(), "went_back": set()}
+        self._relabelled: set[str] = set()
+        self._went_back: set[str] = set()
 
-    def compare(self, records: Iterable[Record], begun: int, ended: int, since: int) -> None:
-        """One more complete listing of what was created from ``since`` on."""
+    def compare(self, records: Iterable[Record], asked: int, answered: int, since: int) -> None:
+        """One more complete listing of what was created from ``since`` on. Times are the API's."""
         listed = {record.job_id: record for record in records if record.job_id is not None}
         watched = self.watched
         watched.listings += 1
@@ -70,9 +71,11 @@ class Watcher:
             known = self._before.get(job_id)
             if known is not None:
                 self._changed(job_id, known, record)
-            elif self._begun is not None and (record.create_time or begun) < self._begun - _ROUNDED:
+                continue
+            created = record.create_time or asked
+            if self._asked_before is not None and created < self._asked_before - _ROUNDED:
                 watched.late += 1
-                watched.latest = max(watched.latest or 0, ended - (record.create_time or begun))
+                watched.longest_delay = max(watched.longest_delay or 0, answered - created)
         for job_id, known in self._before.items():
             if job_id not in listed and (known.create_time or 0) > since + _ROUNDED:
                 self._gone.add(job_id)
@@ -80,15 +83,15 @@ class Watcher:
         self._before = {**self._before, **listed}
         for job_id in self._gone:
             self._before.pop(job_id, None)
-        self._begun = begun
+        self._asked_before = asked
 
     def _changed(self, job_id: str, known: Record, now: Record) -> None:
         if (known.job_type, known.tts_service_enum) != (now.job_type, now.tts_service_enum):
-            self._odd["relabelled"].add(job_id)
+            self._relabelled.add(job_id)
         if known.job_state in FINAL_STATES and now.job_state != known.job_state:
-            self._odd["went_back"].add(job_id)
-        self.watched.relabelled = len(self._odd["relabelled"])
-        self.watched.went_back = len(self._odd["went_back"])
+            self._went_back.add(job_id)
+        self.watched.relabelled = len(self._relabelled)
+        self.watched.went_back = len(self._went_back)
 
 
 def with_proposed(target: TargetConfig, lines: Iterable[str]) -> TargetConfig:
@@ -122,17 +125,17 @@ async def watch(
         since = (client.clock.now_ms() or 0) - _LOOK_BACK
         end = monotonic() + seconds
         while monotonic() < end:
-            began = monotonic()
-            begun = client.clock.now_ms() or 0
-            until = (client.clock.latest_ms() or begun) + 2 * SECOND
+            listing_since = monotonic()
+            asked = client.clock.now_ms() or 0
+            until = (client.clock.latest_ms() or asked) + 2 * SECOND
             window, deadline = Window(since, until), monotonic() + _PATIENCE
             if target.time_filters:
                 records = await _listing(reader, window, deadline)
             else:
                 records = await _whole_list(reader, window, deadline)
-            watcher.compare(records, begun, client.clock.latest_ms() or begun, since)
+            watcher.compare(records, asked, client.clock.latest_ms() or asked, since)
             step(f"{watcher.watched.jobs} jobs")
-            await sleep(max(0.0, _PAUSE - (monotonic() - began)))
+            await sleep(max(0.0, _PAUSE - (monotonic() - listing_since)))
     except ExporterError as error:
         watcher.watched.failed = str(error)
     return watcher.watched
@@ -168,31 +171,31 @@ def findings_of(watched: Watched, config: Config, seconds: float) -> tuple[Findi
     seen = f"{watched.jobs} jobs in {watched.listings} listings over {spelled(seconds)}"
     return (
         _late(watched, config, seen, seconds),
-        _odd("vanished records", watched.vanished, seen, "they stay counted once they were seen"),
-        _odd("changed labels", watched.relabelled, seen, "the first label counts"),
-        _odd("final states", watched.went_back, seen, "the first final state counts", "changed"),
+        _changes("vanished records", watched.vanished, seen, "they stay counted once they were seen"),
+        _changes("changed labels", watched.relabelled, seen, "the first label counts"),
+        _changes("final states", watched.went_back, seen, "the first final state counts", "changed"),
     )
 
 
 def _late(watched: Watched, config: Config, seen: str, seconds: float) -> Finding:
     overlap = config.poll.overlap
-    late = round((watched.latest or 0) / SECOND)
+    delay = round((watched.longest_delay or 0) / SECOND)
     short = seconds < _ENOUGH or bool(watched.failed)
-    if short and 2 * late <= overlap:
+    if short and 2 * delay <= overlap:
         why = watched.failed or f"watch for {spelled(_ENOUGH)} or longer to judge poll.overlap"
         return not_known("late records", f"{watched.late or 'none'} of {seen}, too short: {why}")
-    if watched.latest is None:
+    if watched.longest_delay is None:
         return ok("late records", f"none of {seen}: poll.overlap ({spelled(overlap)}) is enough")
-    latest = watched.latest / SECOND
-    needed = -(-2 * latest // 60) * 60  # twice what was seen: it was not the latest ever
-    text = f"{watched.late} of {seen}, up to {latest:.0f} s after their creation"
+    longest = watched.longest_delay / SECOND
+    needed = -(-2 * longest // 60) * 60  # twice what was seen: it was not the longest ever
+    text = f"{watched.late} of {seen}, up to {longest:.0f} s after their creation"
     if needed <= overlap:
         return ok("late records", f"{text}: poll.overlap ({spelled(overlap)}) is enough")
     finding = differs("late records", f"{text}: poll.overlap is {spelled(overlap)}, propose twice the latest")
     return msgspec.structs.replace(finding, poll=(f"overlap: {spelled(needed)}",))
 
 
-def _odd(name: str, number: int, seen: str, then: str, what: str = "") -> Finding:
+def _changes(name: str, number: int, seen: str, then: str, what: str = "") -> Finding:
     if not number:
         return ok(name, f"none of {seen}")
     return differs(name, f"{number}{f' {what}' if what else ''} of {seen}: {then}, nothing to configure")

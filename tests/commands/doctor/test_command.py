@@ -99,6 +99,21 @@ def test_wrong_keys_are_sent_once_for_all_targets_that_use_them(tmp_path: Path) 
     assert "not asked: the same credentials were refused for target t" in ended.stdout
 
 
+def test_keys_that_are_not_there_are_not_called_refused(tmp_path: Path) -> None:
+    """Nothing was sent; the second target with the same keys is not tried, and is told why."""
+    path = write_config(tmp_path, "http://127.0.0.1:1")
+    config = json.loads(path.read_text())
+    target = config["targets"][0]
+    target["auth"] = {"agency": {}}
+    config["targets"].append({**target, "name": "second"})
+    path.write_text(json.dumps(config))
+    ended = run(f"--config.file={path}", "--json", HC_CONTAINER_CREDENTIALS_FULL_URI="http://127.0.0.1:1")
+    first, second = json.loads(ended.stdout)["targets"]
+    credentials = next(it for it in first["findings"] if it["name"] == "credentials")
+    assert credentials["text"].endswith("not available there; see access")
+    assert second["findings"][0]["text"] == "not asked: the same credentials are not available for target t"
+
+
 @pytest.mark.parametrize(
     ("flags", "says"),
     [

@@ -67,6 +67,22 @@ def test_a_wrong_clock_shows_in_the_refusal_itself() -> None:
     assert "3600 s behind" in found["clock"].text or "3599 s behind" in found["clock"].text
 
 
+def test_a_refusal_shows_the_connection() -> None:
+    """A 401 is an answer: name, TLS and proxy work, and how long it took is known."""
+    found = Machine().findings(auth=AkskAuth(Secret(ACCESS_KEY), Secret("wrong")))
+    assert found["network"].verdict is Verdict.OK
+    assert "50 ms an answer" in found["network"].text
+    assert found["clock"].verdict is Verdict.OK
+
+
+def test_credentials_that_are_refused_and_none_at_all_are_two_things() -> None:
+    """Each is said by itself."""
+    refused = Machine().findings(auth=AkskAuth(Secret(ACCESS_KEY), Secret("wrong")))["credentials"]
+    none = Machine({"agency": False}).findings(auth=AgencyAuth())["credentials"]
+    assert refused.text.endswith(": refused; see access")
+    assert none.text.endswith(": not available there; see access")
+
+
 def test_a_given_token_is_tried() -> None:
     """Nobody knows when it ends."""
     cloud = SimulatedCloud()
