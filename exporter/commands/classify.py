@@ -197,7 +197,7 @@ def _print(
         _print_rules(view, len(config.fail_msg_classes), to)
     if flags.compare is not None:
         _print_moves(moves, flags.compare, to)
-    if view.proposals:
+    if view.proposals or view.further:
         _print_proposals(view, flags.top, to)
 
 
@@ -237,18 +237,26 @@ def _print_moves(moves: tuple[Move, ...], other: Path, to: Console) -> None:
 
 
 def _print_proposals(view: TallyView, top: int, to: Console) -> None:
+    if not view.proposals:
+        to.print(f"{view.further} unclassified messages with nothing to be seen in them: no rule is proposed")
+        return
     table = Table(title="unclassified, most frequent first", title_justify="left")
     table.add_column("messages", justify="right")
     table.add_column("template", overflow="fold")
     for proposal in view.proposals[:top]:
         table.add_row(str(proposal.messages), Text(proposal.template))
     to.print(table)
-    left = sum(proposal.messages for proposal in view.proposals[top:]) + view.further
+    left = _left(view, top)
     if left:
         to.print(f"and {left} messages of further templates (--top shows more)")
     to.print("rules for these, to rename and to paste into the configuration:\n\nfail_msg_classes:")
     for proposal in view.proposals[:top]:
         to.print(Text(as_yaml(proposal.rule)), end="", soft_wrap=True)
+
+
+def _left(view: TallyView, top: int) -> int:
+    """Unclassified messages that none of the first ``top`` proposals takes."""
+    return view.further + sum(proposal.messages for proposal in view.proposals[top:])
 
 
 def _as_json(view: TallyView, moves: tuple[Move, ...], flags: ClassifyFlags) -> dict[str, object]:
@@ -268,6 +276,7 @@ def _as_json(view: TallyView, moves: tuple[Move, ...], flags: ClassifyFlags) -> 
             }
             for proposal in view.proposals[: flags.top]
         ],
+        "further": _left(view, flags.top),
     }
     if flags.explain:
         shown["rules"] = [

@@ -31,6 +31,10 @@ _PIECE: Final = re.compile(
     f"(?P<blank>{BLANK.pattern})|{VARIABLE.pattern}|(?P<digits>[0-9]+)|(?P<text>.)", re.DOTALL
 )
 _RE2_SPACE: Final = frozenset("\t\n\f\r ")
+_INVISIBLE: Final = r"[\pC\pZ\x{2065}]+"
+"""All that BLANK matches."""
+_INVISIBLE_OR_HALF: Final = r"[\pC\pZ\x{2065}?]+"
+_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 _PLAIN_YAML: Final = re.compile("[a-z][a-z0-9]*_[a-z0-9_]*")
 """What needs no quotes in YAML, where null, no and 1 are no text."""
 _WORD: Final = re.compile("[a-z0-9]+")
@@ -78,14 +82,17 @@ def as_yaml(suggestion: Suggestion) -> str:
 
 def _escaped(character: str) -> str:
     if not character.isprintable():  # some of these are not allowed in YAML, and none can be read
-        return "."
+        return rf"\x{{{ord(character):x}}}"
     return _SPECIAL.sub(r"\\\g<0>", character)
 
 
 def _blank(text: str) -> str:
     if text == " ":
         return text
-    return r"\s+" if _RE2_SPACE.issuperset(text) else "(?s:.+?)"
+    if _RE2_SPACE.issuperset(text):
+        return r"\s+"
+    # Half of a surrogate pair is classified as a question mark.
+    return _INVISIBLE_OR_HALF if _SURROGATE.search(text) else _INVISIBLE
 
 
 def _name(literal: str) -> str:

@@ -61,7 +61,8 @@ class TallyView(NamedTuple):
     proposals: tuple[Proposal, ...]
     """Most frequent first."""
     further: int
-    """Unclassified messages of rare forms, beyond those that are counted."""
+    """Other unclassified messages: of rare forms, beyond those that are counted, or with nothing to be seen
+    in them."""
 
 
 class RuleSet:
@@ -130,6 +131,9 @@ class ClassTally:
         key = form(text)
         seen = self.forms.get(key)
         if seen is None:
+            if not template(text):  # nothing can be seen in it, so no rule for it would be of use
+                self._further += times
+                return
             if len(self.forms) >= 2 * COUNTED_FORMS:
                 self._drop_rare()
             seen = self.forms[key] = FormCount(text)

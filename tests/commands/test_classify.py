@@ -111,6 +111,15 @@ def test_rubbish_takes_bounded_memory(tmp_path: Path) -> None:
     assert megabytes < 250
 
 
+def test_rubbish_alone_is_counted_without_a_rule(tmp_path: Path) -> None:
+    """In the table and in JSON; no list of rules begins that would be empty."""
+    shown = run("-", folder=tmp_path, stdin="\x00\x01\n\x02\n")
+    assert "2 unclassified messages with nothing to be seen in them" in shown.stdout
+    assert "fail_msg_classes" not in shown.stdout
+    found = json.loads(run("-", "--json", folder=tmp_path, stdin="\x00\x01\n\x02\n").stdout)
+    assert (found["messages"], found["unclassified"], found["further"]) == (2, [], 2)
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -73,6 +73,21 @@ def test_every_rule_matches_its_message(message: str) -> None:
     assert text.replace("\n", "").isprintable()
 
 
+INVISIBLE = st.text(
+    "\x00\x01\x1f\x7f\x85\xad\u200b\u2065\u3000\ue000\uffff\U0010ffff", min_size=1, max_size=200
+)
+
+
+@given(st.one_of(INVISIBLE, st.text(min_size=1, max_size=200)).filter(lambda text: text.strip() != ""))
+@example("\x00")
+@example("\ue000")
+@example("\x00 \x017")
+def test_no_rule_matches_anything(message: str) -> None:
+    """Also of rubbish: strangers of the same length, in three alphabets, are not all taken."""
+    rule = compile_rule(suggest(message).match)
+    assert not all(rule.search((letter * len(message)).encode()) for letter in "q7音")
+
+
 @pytest.mark.slow
 @given(st.text(alphabet=st.characters(codec="utf-8"), min_size=1, max_size=80).filter(lambda t: t.strip()))
 def test_every_rule_loads(tmp_path_factory: pytest.TempPathFactory, message: str) -> None:

@@ -138,6 +138,16 @@ def test_a_frequent_message_is_found_behind_rubbish(monkeypatch: pytest.MonkeyPa
     assert (first.template, first.messages) == ("quux 0 fell", 50)
 
 
+def test_messages_with_nothing_to_be_seen_are_counted_and_get_no_rule() -> None:
+    """A rule for them would be as empty as they are; the sum is that of all messages."""
+    tally = ClassTally(RULES)
+    tally.add({"\x00\x01": 3, "\u200b": 2, "\x07" * 2000 + "zork": 1, "zork fell": 4})
+    view = tally.view()
+    assert [one.template for one in view.proposals] == ["zork fell"]
+    assert view.further == 6
+    assert view.classes[UNCLASSIFIED] == view.messages == 10
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_messages_of_one_form_get_one_rule(seed: int) -> None:
     """Also where they differ in blanks or hold what looks like a placeholder."""
