@@ -8,6 +8,7 @@ commands that need it alone.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -53,12 +54,12 @@ def progress(err: TextIO, total: float | None, what: str) -> Iterator[Callable[[
     columns = (text, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not err.isatty()) as bar:
         task = bar.add_task(what, total=total)
-        begun = False
+        made = 0
 
         def step(name: str) -> None:
-            nonlocal begun
-            bar.update(task, advance=int(begun), description=f"{what}: {name}")
-            begun = True
+            nonlocal made
+            bar.update(task, completed=made, description=f"{what}: {name}")
+            made += 1
 
         yield step
 
@@ -90,8 +91,11 @@ def check_folder(path: Path) -> None:
     """Raises ExporterError where a file could not be written: better before the work than after it."""
     if path.is_dir():
         raise ExporterError(f"cannot write {path}: it is a folder")
-    if _is_stream(path):
-        return
+    try:
+        if _is_stream(path):
+            return
+    except OSError as error:
+        raise ExporterError(f"cannot write {path}: {reason(error)}") from error
     folder = Path(os.path.realpath(path)).parent
     if not folder.is_dir():
         raise ExporterError(f"cannot write {path}: there is no folder {folder}")
@@ -127,6 +131,13 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def _is_stream(path: Path) -> bool:
-    """Whether it is written to as it is: no regular file, or a name of an open file as /dev/stdout."""
-    opened = str(path).startswith(("/dev/std", "/dev/fd/", "/proc/"))
-    return opened or (path.exists() and not path.is_file())
+    """Whether it is written to as it is: no regular file, or a name of an open file as /dev/stdout.
+
+    Raises OSError where that cannot be seen, as of a link that leads to itself.
+    """
+    if str(path).startswith(("/dev/std", "/dev/fd/", "/proc/")):
+        return True
+    try:
+        return not stat.S_ISREG(path.stat().st_mode)
+    except FileNotFoundError:
+        return False
