@@ -237,16 +237,22 @@ class Poller:
         if not self.settle_reads.lagging:
             self._backlog = None
             return
-        now = self._run.now()
-        self._backlog = self._backlog or Backlog(self._monotonic(), self.settle_reads.read_until, now)
+        now, goes_on = self._run.now(), self._backlog is not None
+        backlog = self._backlog or Backlog(self._monotonic(), self.settle_reads.read_until, now)
+        self._backlog = backlog
         await self._settle(max(1, self._run.budget_left // 2))
+        lagging = self.settle_reads.lagging
+        if not lagging:
+            self._backlog = None
+            if not goes_on:
+                return  # within one poll, as every poll does where overlap is as short as the interval
         now, read_until = self._run.now(), self.settle_reads.read_until
         log.info(
             logger,
-            "catching up" if self.settle_reads.lagging else "caught up",
+            "catching up" if lagging else "caught up",
             target=self._name,
             behind_seconds=(now - read_until) // SECOND,
-            seconds_left=self._backlog.seconds_left(self._monotonic(), read_until, now),
+            seconds_left=backlog.seconds_left(self._monotonic(), read_until, now),
         )
 
     async def _settle(self, limit: int) -> None:

@@ -132,6 +132,17 @@ def test_progress_is_logged_with_an_estimate(
     assert len(ends) == 1
 
 
+def test_a_poll_that_keeps_up_does_not_say_so(store: SqliteStore, caplog: pytest.LogCaptureFixture) -> None:
+    """Where overlap is as short as the interval, each poll is that far behind when it begins."""
+    caplog.set_level(logging.INFO)
+    harness = PollerHarness(store, overlap=5 * SECOND)
+    for _ in range(12):
+        harness.api.create(state="SUCCEED")
+        asyncio.run(harness.poll(1, every=12 * SECOND))
+    assert harness.created() > 10
+    assert not [record for record in caplog.records if "caught up" in record.getMessage()]
+
+
 @pytest.mark.parametrize(
     ("passed", "read", "left"),
     [(60, 3600, 60), (60, 1800, 180), (60, 0, None), (60, -60, None)],
