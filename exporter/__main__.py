@@ -1,8 +1,7 @@
 """``python -m exporter``, which is also what the command ``metastudio-tts-exporter`` runs."""
 
+import signal
 from typing import NoReturn
-
-from exporter.process import run_command
 
 
 def _main() -> int:
@@ -12,6 +11,10 @@ def _main() -> int:
 
 
 def entry() -> NoReturn:
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # until run_command can say more than a traceback does
+    from exporter.process import run_command
+
     run_command(_main)
 
 

@@ -33,6 +33,8 @@ def run_command(command: Callable[[], int]) -> NoReturn:
     sys.stdout, sys.stderr = out.text, err.text
     _ignore_key_log()
     try:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         code = command()
     except SystemExit as end:  # argparse: --help, --version, wrong flags
         code = end.code if isinstance(end.code, int) else int(end.code is not None)

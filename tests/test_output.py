@@ -163,3 +163,25 @@ def test_ctrl_c_is_no_error_of_the_program(program: str, code: int) -> None:
         check=False,
     )
     assert (ended.returncode, ended.stdout, ended.stderr) == (code, b"", b"")
+
+
+def test_ctrl_c_while_the_program_is_loaded_leaves_no_traceback() -> None:
+    """Nothing is there yet that could say more than a traceback: the signal ends it, as a shell expects."""
+    code = (
+        "import os, signal, sys\n"
+        "class Interrupt:\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name == 'exporter.process': os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupt())\n"
+        "from exporter.__main__ import entry\n"
+        "entry()\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        env=NOT_A_TERMINAL,
+        capture_output=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        timeout=60,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (-signal.SIGINT, b"", b"")
