@@ -16,7 +16,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn, cast
 
 from exporter import __version__, log
 from exporter.commands import arguments
@@ -36,11 +36,9 @@ MAX_REQUESTS: Final = 40
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The program. Returns the exit code."""
-    parser = _parser()
     if "_ARGCOMPLETE" in os.environ:  # the shell asks what could come next
-        import argcomplete
-
-        argcomplete.autocomplete(parser)
+        _complete()
+    parser = _parser()
     flags, rest = parser.parse_known_args(arguments)
     if flags.run is _simulate:
         flags.rest = rest  # they are the simulator's own flags
@@ -69,8 +67,22 @@ class _Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:  # noqa: ANN401 - whatever argparse takes
         super().__init__(**{"allow_abbrev": False, "argument_default": argparse.SUPPRESS, **options})
 
+    def error(self, message: str) -> NoReturn:
+        """One line, as of every other problem."""
+        self.exit(2, f"{self.prog}: {message}; {self.prog} --help shows the flags\n")
 
-def _parser() -> argparse.ArgumentParser:
+
+def _complete() -> None:
+    """Answer the shell, and end."""
+    import argcomplete
+
+    from exporter.simulator.__main__ import parser as simulator_parser
+
+    argcomplete.autocomplete(_parser(simulator_parser()))
+
+
+def _parser(*simulator: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """``simulator``: the parser of its flags, for completion; otherwise ``simulate`` reads them by itself."""
     parser = _Parser(
         prog="metastudio-tts-exporter",
         description="Prometheus exporter for the text-to-speech jobs of Huawei Cloud MetaStudio.",
@@ -125,7 +137,9 @@ def _parser() -> argparse.ArgumentParser:
     ):
         described.formatter_class = argparse.RawDescriptionHelpFormatter
         described.epilog = examples
-    simulate = commands.add_parser("simulate", help="only the simulator", add_help=False)
+    simulate = commands.add_parser(
+        "simulate", help="only the simulator", add_help=False, parents=cast("tuple[_Parser, ...]", simulator)
+    )
     simulate.set_defaults(run=_simulate)
     return parser
 

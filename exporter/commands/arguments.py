@@ -9,11 +9,11 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Final
 
-from exporter.config import ValueRefusedError, duration
+from exporter.config import ValueRefusedError, duration, load_config
 from exporter.errors import ExporterError
 
 DEFAULT_CONFIG: Final = Path("exporter.yaml")
@@ -80,13 +80,14 @@ def add_demo_flags(parser: argparse.ArgumentParser) -> None:
   metastudio-tts-exporter demo
   metastudio-tts-exporter demo --incident stuck_queue --web.listen-address 127.0.0.1:10047
 """
-    parser.add_argument(
+    incident = parser.add_argument(
         "--incident",
         dest="incidents",
         action="append",
         metavar="NAME",
         help="from the start on, instead of some in turn; repeatable; any other text lists the names",
     )
+    _complete_with(incident, _incident_names)
     parser.set_defaults(incidents=[])
 
 
@@ -104,9 +105,10 @@ def add_doctor_flags(parser: argparse.ArgumentParser) -> None:
   metastudio-tts-exporter doctor --target production --save answers.jsonl
   metastudio-tts-exporter doctor --region cn-north-4 --json   keys from the SDK's usual chain
 """
-    parser.add_argument(
+    target = parser.add_argument(
         "--target", dest="targets", action="append", metavar="NAME", help="only this one, repeatable"
     )
+    _complete_with(target, _target_names)
     parser.add_argument("--region", metavar="REGION", help="ask there, without a configuration")
     parser.add_argument("--endpoint", metavar="URL", help="with --region: ask there instead")
     parser.add_argument(
@@ -124,6 +126,25 @@ def add_doctor_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", dest="as_json", action="store_true", help="findings as JSON")
     parser.set_defaults(targets=[], region=None, endpoint=None, watch=None, save=None, as_json=False)
+
+
+def _complete_with(action: argparse.Action, names: Callable[[argparse.Namespace], Collection[str]]) -> None:
+    """``names``: what the shell offers as values, by the flags that are there already."""
+    action.completer = lambda parsed_args, **_: names(parsed_args)  # type: ignore[attr-defined]  # argcomplete's
+
+
+def _incident_names(_flags: argparse.Namespace) -> Collection[str]:
+    from exporter.simulator import INCIDENTS
+
+    return INCIDENTS
+
+
+def _target_names(flags: argparse.Namespace) -> Collection[str]:
+    """Those of the configuration; none where it cannot be read."""
+    try:
+        return [target.name for target in load_config(flags.config_file, environ=os.environ).targets]
+    except ExporterError:
+        return ()
 
 
 def _watch_time(text: str) -> float:
@@ -259,7 +280,8 @@ def _add_copy_flags(parser: argparse.ArgumentParser) -> None:
 def _add_past_flags(parser: argparse.ArgumentParser, *, required: bool) -> None:
     asking = " The API is asked with half of rate_limit, on top of what a running exporter sends."
     parser.description = (parser.description or "") + asking
-    parser.add_argument("--target", metavar="NAME", help="may be left out where there is only one")
+    target = parser.add_argument("--target", metavar="NAME", help="may be left out where there is only one")
+    _complete_with(target, _target_names)
     parser.add_argument(
         "--since",
         metavar="TIME",

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import msgspec
 
@@ -26,9 +27,16 @@ from .server import SimulatorProtocol, serve_simulator
 from .simulation import PROJECT_ID, Options, Simulation, new_simulation
 
 
+class _Parser(argparse.ArgumentParser):
+    """What is wrong is one line, without all flags before it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; {self.prog} --help shows the flags\n")
+
+
 def parser(prog: str = "python -m exporter.simulator") -> argparse.ArgumentParser:
     """The flags."""
-    flags = argparse.ArgumentParser(
+    flags = _Parser(
         prog,
         description="A simulated MetaStudio.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
