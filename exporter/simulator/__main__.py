@@ -27,7 +27,7 @@ from .server import SimulatorProtocol, serve_simulator
 from .simulation import PROJECT_ID, Options, Simulation, new_simulation
 
 
-class _Parser(argparse.ArgumentParser):
+class _OneLineParser(argparse.ArgumentParser):
     """What is wrong is one line, without all flags before it."""
 
     def error(self, message: str) -> NoReturn:
@@ -36,7 +36,7 @@ class _Parser(argparse.ArgumentParser):
 
 def parser(prog: str = "python -m exporter.simulator") -> argparse.ArgumentParser:
     """The flags."""
-    flags = _Parser(
+    flags = _OneLineParser(
         prog,
         description="A simulated MetaStudio.",
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -138,7 +138,7 @@ def test_a_frequent_message_is_found_behind_rubbish(monkeypatch: pytest.MonkeyPa
     assert (first.template, first.messages) == ("quux 0 fell", 50)
 
 
-def test_messages_with_nothing_to_be_seen_are_counted_and_get_no_rule() -> None:
+def test_messages_without_visible_text_get_no_rule() -> None:
     """A rule for them would be as empty as they are; the sum is that of all messages."""
     tally = ClassTally(RULES)
     tally.add({"\x00\x01": 3, "\u200b": 2, "\x07" * 2000 + "zork": 1, "zork fell": 4})

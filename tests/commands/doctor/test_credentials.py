@@ -75,7 +75,7 @@ def test_a_refusal_shows_the_connection() -> None:
     assert found["clock"].verdict is Verdict.OK
 
 
-def test_credentials_that_are_refused_and_none_at_all_are_two_things() -> None:
+def test_refused_and_missing_credentials_are_told_apart() -> None:
     """Each is said by itself."""
     refused = Machine().findings(auth=AkskAuth(Secret(ACCESS_KEY), Secret("wrong")))["credentials"]
     none = Machine({"agency": False}).findings(auth=AgencyAuth())["credentials"]
