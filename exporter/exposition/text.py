@@ -161,6 +161,7 @@ def bound_label(bound: float) -> str:
     return str(floatToGoString(bound))
 
 
+@lru_cache
 def _bounds(bounds: tuple[float, ...], per_unit: int) -> tuple[str, ...]:
     """Values of ``le``."""
     return (*(floatToGoString(bound / per_unit) for bound in bounds), "+Inf")

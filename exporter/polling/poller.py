@@ -37,8 +37,10 @@ from exporter.units import SECOND
 logger = logging.getLogger(__name__)
 
 EVERYTHING: Final = "everything"
+NEVER: Final = float("-inf")
 PUBLISH_EVERY: Final = 1.0
-"""Seconds between two publications within one poll."""
+"""Seconds between two publications within one poll, and from its start to the first: most polls publish only
+at their end."""
 
 NEWS_FAR_BEHIND: Final = 3600.0
 """Seconds at most for which news is read while far behind: its jobs stay in memory until the reads that
@@ -90,7 +92,8 @@ class Poller:
         """How often the ledger had been loaded when the reading of the whole list began."""
         self._whole_list = 0
         """Requests that the whole list took, for an API without time filters."""
-        self._published_at = float("-inf")
+        self._published_at = NEVER
+        """Or when the poll under way began; the first poll of all publishes as soon as counting begins."""
         self._store_problem = ""
         """What was wrong with the store at the end of the last poll."""
         self._run = PollRun(
@@ -133,6 +136,8 @@ class Poller:
         """Read what is due, record and publish it. Never raises but for cancellation and its like."""
         started, answers = self._monotonic(), self._reader.answers
         self._run.begin(started + self._settings.timeout, self._budget.grant(self._name))
+        if self._published_at > NEVER:
+            self._published_at = started
         outcome: Outcome = "complete"
         problem = ""
         try:

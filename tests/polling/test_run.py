@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from exporter.ledger.record import JobsQuery
 from exporter.store.sqlite import SqliteStore
 from exporter.units import SECOND
 from tests.fake_api import PollerHarness
@@ -71,3 +72,19 @@ def test_the_first_poll_comes_at_its_time(harness: PollerHarness, monkeypatch: p
     with pytest.raises(StopPolling):
         asyncio.run(harness.poller.run(first / SECOND + 11))
     assert begun == [11, 26, 41]
+
+
+@pytest.mark.parametrize(("seconds", "views"), [(0, 1), (0.4, 1), (2, 2)], ids=["at-once", "quick", "slow"])
+def test_only_slow_polls_publish_before_their_end(harness: PollerHarness, seconds: float, views: int) -> None:
+    """Making a view costs time, and what a quick poll found is published soon enough with its end."""
+    asyncio.run(harness.poller.poll())
+    harness.clock.ms += 15 * SECOND
+    harness.api.create()
+    harness.views.clear()
+
+    def answer_late(query: JobsQuery) -> None:
+        harness.clock.ms += int(seconds * SECOND)
+
+    harness.api.before_page = answer_late
+    asyncio.run(harness.poller.poll())
+    assert len(harness.views) == views
