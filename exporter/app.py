@@ -41,6 +41,7 @@ from exporter.runtime import (
     Replica,
     SavedBreakers,
     SharedResources,
+    garbage,
     open_store,
     stored_claims,
     systemd,
@@ -169,6 +170,7 @@ class App:
                     self._breakers.run(),
                     self._count_dropped_log_lines(),
                     self.fleet.keep_leases(),
+                    garbage.search_in_turns(),
                 )
             ]
             await stop.wait()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from exporter import log
 from exporter.app import App
 from exporter.config import load_config
 from exporter.exposition.text import Format
+from exporter.runtime import garbage
 from testkit.processes import write_config
 
 
@@ -45,3 +47,22 @@ def test_a_reload_shows_or_hides_created_timestamps(before: bool, tmp_path: Path
         return shown
 
     assert asyncio.run(life()) == [before, not before]
+
+
+def test_the_search_for_garbage_has_turns_of_its_own(tmp_path: Path) -> None:
+    """While the program runs: see ``runtime.garbage``."""
+    config = load_config(write_config(tmp_path, "http://127.0.0.1:9"), environ={})
+
+    async def threshold() -> int:
+        app = App(config, listen_addresses=["127.0.0.1:0"], environ={}, redactor=log.Redactor())
+        stop = asyncio.Event()
+        running = asyncio.ensure_future(app.run(stop))
+        while not app.ready or gc.get_threshold()[2] != garbage.RARELY:
+            await asyncio.sleep(0)
+            assert not running.done()
+        stop.set()
+        await running
+        return gc.get_threshold()[2]
+
+    before = gc.get_threshold()[2]
+    assert asyncio.run(asyncio.wait_for(threshold(), 20)) == before
