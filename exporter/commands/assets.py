@@ -27,6 +27,8 @@ ASSETS: Final = (
 
 def write_assets(folder: Path, *, force: bool, out: TextIO) -> int:
     """0. Raises ExporterError when one cannot be written, or exists and differs; then none is written."""
+    if folder.exists() and not folder.is_dir():
+        raise ExporterError(f"cannot write into {folder}: it is no folder")
     package = Path(exporter.__file__).parent
     source = package / "assets" if (package / "assets").is_dir() else package.parent
     try:

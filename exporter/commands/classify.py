@@ -100,26 +100,27 @@ def classify(flags: ClassifyFlags, *, environ: Mapping[str, str], out: TextIO, e
         if comparison is not None:
             comparison.add(messages)
 
-    problem = None
-    if flags.since is not None:
-        try:
-            if console.run(_from_api(flags, environ, add, err)) is None:
-                return INTERRUPTED
-        except IncompleteError as error:
-            problem = error
-    else:
-        try:
+    code, stopped = 0, ""
+    try:
+        if flags.since is None:
             _from_file(flags.file or STDIN, add)
-        except KeyboardInterrupt:
-            return INTERRUPTED
+        elif console.run(_from_api(flags, environ, add, err)) is None:
+            code, stopped = INTERRUPTED, "stopped"
+    except KeyboardInterrupt:
+        code, stopped = INTERRUPTED, "stopped"
+    except IncompleteError as error:
+        code, stopped = 1, str(error)
+    view = tally.view()
+    if code == INTERRUPTED and not view.messages:
+        return code
     moves = () if comparison is None else _moves(comparison)
     if flags.as_json:
-        console.print_json(_as_json(tally.view(), moves, flags), out)
+        console.print_json(_as_json(view, moves, flags), out)
     else:
-        _print(tally.view(), moves, flags, config, console.new_console(out))
-    if problem is not None:
-        print(f"metastudio-tts-exporter: {problem}; what is shown is of the time before", file=err)
-    return int(problem is not None)
+        _print(view, moves, flags, config, console.new_console(out))
+    if stopped:
+        print(f"metastudio-tts-exporter: {stopped}; what is shown was read before", file=err)
+    return code
 
 
 def _rules_of(flags: ClassifyFlags, err: TextIO) -> Config:

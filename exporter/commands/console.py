@@ -135,9 +135,8 @@ def _is_stream(path: Path) -> bool:
 
     Raises OSError where that cannot be seen, as of a link that leads to itself.
     """
-    if str(path).startswith(("/dev/std", "/dev/fd/", "/proc/")):
-        return True
     try:
-        return not stat.S_ISREG(path.stat().st_mode)
+        regular = stat.S_ISREG(path.stat().st_mode)
     except FileNotFoundError:
         return False
+    return not regular or str(path).startswith(("/dev/std", "/dev/fd/", "/proc/"))

@@ -86,7 +86,7 @@ def parser(prog: str = "python -m exporter.simulator") -> argparse.ArgumentParse
         help="play back what doctor --save wrote; all other flags but --port are of no effect",
     )
     flags.add_argument("--no-auth", action="store_true", help="let every request in")
-    flags.add_argument("--truth-file", type=Path, help="write the truth there at the end, as JSON")
+    flags.add_argument("--truth-file", type=_new_file, help="write the truth there at the end, as JSON")
     return flags
 
 
@@ -97,6 +97,12 @@ def _recording(text: str) -> Recording:
         raise argparse.ArgumentTypeError(f"{text}: {_reason(error)}") from None
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text}: {error}") from None
+
+
+def _new_file(text: str) -> Path:
+    if Path(text).is_dir() or not Path(text).parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{text}: no file can be written there")
+    return Path(text)
 
 
 def _json(kind: type) -> Callable[[str], object]:

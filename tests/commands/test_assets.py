@@ -46,6 +46,14 @@ def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
         write_assets(tmp_path / "file" / "x", force=False, out=io.StringIO())
 
 
+def test_a_file_is_no_folder_to_write_into(tmp_path: Path) -> None:
+    """It stays."""
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ExporterError, match="it is no folder"):
+        write_assets(tmp_path / "file", force=True, out=io.StringIO())
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 def test_the_wheel_has_what_the_command_writes() -> None:
     """The build copies these and no others."""
     wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]

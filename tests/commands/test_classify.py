@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from testkit.processes import bare_environ, get, simulator, write_config
+from testkit.processes import bare_environ, get, post, simulator, wait_for, write_config
 
 pytestmark = pytest.mark.program
 ENVIRON = bare_environ()
@@ -90,6 +91,37 @@ def test_past_failures_come_from_the_api(cloud: str, tmp_path: Path) -> None:
     ended = run(f"--since={since}", f"--until={until}", "--json", f"--config.file={config}", folder=tmp_path)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert 0 < before <= json.loads(ended.stdout)["messages"] <= failed()
+
+
+def test_ctrl_c_shows_what_was_read(cloud: str, tmp_path: Path) -> None:
+    """With 130 and a line that says so, while a request hangs."""
+    config = write_config(tmp_path, cloud, target={"rate_limit": 60})  # so that it takes ten seconds
+    program = subprocess.Popen(
+        [sys.executable, "-m", "exporter", "classify", "--since=50m", "--json", f"--config.file={config}"],
+        env=ENVIRON,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+    def faults() -> list[object]:
+        left: list[object] = json.loads(get(f"{cloud}/simulator/faults") or "{}")["faults"]
+        return left
+
+    def listed() -> int:
+        asked = json.loads(get(f"{cloud}/simulator") or "{}")["requests"]
+        return sum(number for operation, _, number in asked if operation == "list_jobs")
+
+    before = listed()
+    wait_for("a third of it", lambda: listed() > before + 100 or None)
+    post(f"{cloud}/simulator/faults", {"kind": "hang", "times": 1})
+    wait_for("the request that hangs", lambda: faults() == [] or None)
+    program.send_signal(signal.SIGINT)
+    out, err = program.communicate(timeout=20)
+    assert program.returncode == 130
+    assert json.loads(out)["messages"] > 0
+    assert err == "metastudio-tts-exporter: stopped; what is shown was read before\n"
 
 
 def test_rubbish_takes_bounded_memory(tmp_path: Path) -> None:

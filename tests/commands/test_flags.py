@@ -77,6 +77,7 @@ def test_help_has_examples(command: str, capsys: pytest.CaptureFixture[str]) -> 
         "simulate --port no",
         "simulate --incident none",
         "simulate --from nowhere",
+        "simulate --truth-file nowhere/truth.json",
     ],
 )
 def test_a_wrong_flag_is_one_line(line: str, capsys: pytest.CaptureFixture[str]) -> None:
