@@ -11,9 +11,11 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from email.utils import formatdate
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
+from msgspec import UNSET, UnsetType
+from msgspec.structs import replace
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -31,14 +33,25 @@ _MILLISECONDS: Final = 100_000_000_000
 _JSON: Final = "application/json;charset=UTF-8"
 
 
+Scalar = str | int | float
+
+
 class RecordingHead(msgspec.Struct):
     """The first line."""
 
     format: int
-    began: int
+    began: Annotated[int, msgspec.Meta(ge=0, le=1 << 32)]
     """The API's time, Unix seconds."""
     region: str = ""
     program: str = ""
+
+
+class RecordedBody(msgspec.Struct, omit_defaults=True):
+    """Of the list, or of the tenant's settings."""
+
+    count: int | UnsetType = UNSET
+    data: list[dict[str, Scalar]] | UnsetType = UNSET
+    sub_account_control_config: dict[str, bool | None] | UnsetType = UNSET
 
 
 class RecordedAnswer(msgspec.Struct):
@@ -47,9 +60,9 @@ class RecordedAnswer(msgspec.Struct):
     path: str
     query: dict[str, str | int] = {}
     user: bool = False
-    status: int | None = None
+    status: Annotated[int, msgspec.Meta(ge=200, le=599)] | None = None
     text: str = ""
-    body: dict[str, Any] = {}
+    body: RecordedBody = msgspec.field(default_factory=RecordedBody)
 
 
 class Recording(msgspec.Struct, frozen=True):
@@ -95,7 +108,7 @@ class Playback:
         records = [
             record
             for exchange in recording.exchanges
-            for record in exchange.body.get("data", ())
+            for record in exchange.body.data or ()
             if exchange.path == "tts-jobs"
         ]
         self._records = {record.get("job_id", number): record for number, record in enumerate(records)}
@@ -104,9 +117,11 @@ class Playback:
         """``GET /v1/{project_id}/ttsc/tts-jobs``"""
         asked = dict(request.query_params)
         exchange = self._asked_before(asked, "x-app-userid" in request.headers)
-        if exchange is None:
-            return self._answer(200, self._from_all(asked))
-        return self._replay(exchange)
+        if exchange is not None:
+            return self._replay(exchange)
+        if not all(asked.get(name, "0").isdecimal() for name in ("offset", "limit")):
+            return self._answer(400, _error("MSS.000000003", "offset and limit must be numbers"))
+        return self._answer(200, self._from_all(asked))
 
     async def service_configs(self, _request: Request) -> Response:
         """``GET /v1/{project_id}/tenants/service-configs``"""
@@ -121,12 +136,12 @@ class Playback:
     def _replay(self, exchange: RecordedAnswer) -> Response:
         if exchange.status != 200:
             return self._answer(exchange.status or 503, _error("MSS.000000003", exchange.text))
-        body = dict(exchange.body)
-        if "data" in body:
-            body["data"] = [self._present(record) for record in body["data"]]
+        body = exchange.body
+        if body.data is not UNSET:
+            body = replace(body, data=[self._present(record) for record in body.data])
         return self._answer(200, body)
 
-    def _answer(self, status: int, body: Mapping[str, Any]) -> Response:
+    def _answer(self, status: int, body: object) -> Response:
         headers = {"content-type": _JSON, "date": formatdate(int(self._clock()), usegmt=True)}
         return Response(msgspec.json.encode(body), status, headers)
 
@@ -176,18 +191,21 @@ class Playback:
         offset, limit = int(asked.get("offset", "0")), int(asked.get("limit", "10"))
         return {"count": len(timed), "data": [record for _, record in timed[offset : offset + limit]]}
 
-    def _present(self, record: Mapping[str, Any]) -> dict[str, Any]:
+    def _present(self, record: Mapping[str, Scalar]) -> dict[str, Scalar]:
         """The record with its time moved on."""
         if "create_time" not in record:
             return dict(record)
-        return {**record, "create_time": moved(record["create_time"], self._shift)}
+        try:
+            return {**record, "create_time": moved(record["create_time"], self._shift)}
+        except (ValueError, OverflowError):  # no date of any calendar
+            return dict(record)
 
 
-def moved(value: str | float, seconds: int) -> str | float:
-    """A time in the same writing, so many seconds later."""
+def moved(value: Scalar, seconds: int) -> Scalar:
+    """A time in the same writing, so many seconds later. Raises ValueError, OverflowError for an odd one."""
     if not isinstance(value, str):
         return value + (seconds * 1000 if value > _MILLISECONDS else seconds)
-    if value.isdigit():
+    if value.isdecimal():
         return str(moved(int(value), seconds))
     match = _TEXT.fullmatch(value)
     if match is None:
@@ -198,7 +216,7 @@ def moved(value: str | float, seconds: int) -> str | float:
 
 
 def _style(text: str) -> str:
-    if not text.isdigit():
+    if not text.isdecimal():
         return "text"
     return "unix_ms" if int(text) > _MILLISECONDS else "unix"
 

@@ -40,6 +40,7 @@ SOME = (
 )
 OTHER_TEXTS = {"large-limit": "access", "unknown-values": "values", "configs-missing": "isolation"}
 """Findings whose text holds a name that is hashed, an error's id, or a number of requests."""
+HEAD = '{"format": 1, "began": 1760000000}\n'
 BACK = tuple(CORNERS) if "ALL_PAIRS" in os.environ else SOME
 ID = re.compile(
     r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|[0-9a-f]{32}|ws-[0-9a-f]{6}"
@@ -223,11 +224,39 @@ def test_a_time_is_moved_in_its_own_writing(value: str | int, later: str | int) 
 
 @pytest.mark.parametrize(
     ("content", "says"),
-    [("", "not a file of doctor --save"), ('{"format": 9, "began": 1}', "format 9"), ("hello", "not a file")],
-    ids=["empty", "newer", "text"],
+    [
+        ("", "not a file of doctor --save"),
+        ('{"format": 9, "began": 1}', "format 9"),
+        ("hello", "not a file"),
+        (f'{HEAD}{{"path": "tts-jobs", "body": {{"data": null}}}}', "not a file"),
+        (f'{HEAD}{{"path": "tts-jobs", "body": {{"data": [1]}}}}', "not a file"),
+        (f'{HEAD}{{"path": "tts-jobs", "body": {{"data": [{{"job_id": []}}]}}}}', "not a file"),
+        (f'{HEAD}{{"path": "tts-jobs", "status": 9999}}', "not a file"),
+        ('{"format": 1, "began": -99999999999999}', "not a file"),
+    ],
+    ids=["empty", "newer", "text", "no-list", "no-record", "no-id", "no-status", "no-time"],
 )
 def test_another_file_is_refused_in_one_line(content: str, says: str, tmp_path: Path) -> None:
     """Also a file of a later version."""
     (tmp_path / "file").write_text(content)
     with pytest.raises(ValueError, match=says):
         read_recording(tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    "created", ["2023-99-14T25:13:20Z", "9999-12-31T23:59:59Z", 10**30, "\u0663", "\u00b2"]
+)
+def test_an_odd_time_is_played_back_as_it_is(created: str | int, tmp_path: Path) -> None:
+    """And a wrong parameter is refused, as by the API."""
+    body = {"count": 1, "data": [{"job_id": "a", "create_time": created}]}
+    line = json.dumps({"path": "tts-jobs", "status": 200, "body": body})
+    (tmp_path / "file").write_text(f"{HEAD}{line}\n")
+    app = build_playback(read_recording(tmp_path / "file"), lambda: NOON + LATER)
+
+    async def ask(**params: str) -> httpx.Response:
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await client.get(f"/v1/{PROJECT_ID}/ttsc/tts-jobs", params=params)
+
+    assert [it["job_id"] for it in asyncio.run(ask(limit="5")).json()["data"]] == ["a"]
+    assert asyncio.run(ask(limit="x")).status_code == 400
