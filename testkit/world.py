@@ -151,7 +151,7 @@ def _record(job: SimulatedJob, now: float) -> Record:
 class NoStore:
     """Keeps nothing: what is measured on it is not the disk."""
 
-    place = "nowhere"
+    address = "nowhere"
 
     def load(self, target: str, scope: str, now: int, keep: int) -> StoredLedger:
         return StoredLedger()

@@ -30,12 +30,12 @@ def copy_store(flags: CopyFlags, *, out: TextIO, err: TextIO) -> int:
     with target_rows(target) as written, source_rows(source) as read:  # the source ends before the commit
         total = read.count()
         if total == 0:
-            raise ExporterError(f"{read.place}: holds no books: there is nothing to copy")
+            raise ExporterError(f"{read.address}: holds no books: there is nothing to copy")
         with console.bar(err, 2 * total, "copying, comparing") as advance:
             copy_rows(read, written, advance)
-    url = f"sqlite:///{written.place}" if target.in_file else target.url
+    url = f"sqlite:///{written.address}" if target.in_file else target.url
     print(
-        f"copied {total:,} rows from {read.place} to {written.place}, and compared them: all are equal.\n"
+        f"copied {total:,} rows from {read.address} to {written.address}, and compared them: all are equal.\n"
         f"Next: set storage.url to {url} and start the exporter; never start one on the former store again:"
         " it would count the same jobs once more.",
         file=out,

@@ -59,7 +59,7 @@ class PollStart:
                 break
             await self._probe()
         if self._source.project_id:
-            self._run.repository.claim_project(self._source.project_id)
+            self._run.repository.set_project(self._source.project_id)
 
     async def _probe(self) -> None:
         self._probed += await self._run.reader.probe(self._run.deadline, time_filters=self._time_filters)

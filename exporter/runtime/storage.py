@@ -21,8 +21,8 @@ from exporter.store import (
     Store,
     StoredPast,
     StoredRows,
-    examine,
-    exposed,
+    examine_sqlite,
+    exposed_sqlite_files,
     ledger_from,
     minutes_loaded,
     sqlite_source,
@@ -125,12 +125,12 @@ def examine_store(config: Config) -> str | None:
     scopes = {name: ledger_scope(target) for name, target in targets.items()}
     keep, now = max(map(minutes_loaded, settings.values())), int(time.time() * SECOND)
     if storage.in_file:
-        ledgers = examine(storage.sqlite_file, scopes, now, keep)
+        ledgers = examine_sqlite(storage.sqlite_file, scopes, now, keep)
     else:
         with _extra():
-            from exporter.store.postgres import examine as examine_database
-        ledgers = examine_database(storage.url, _password(storage, None), scopes, now, keep)
-    for name, stored in ledgers:
+            from exporter.store.postgres import examine_postgres
+        ledgers = examine_postgres(storage.url, _password(storage, None), scopes, now, keep)
+    for address, name, stored in ledgers:
         filters = targets[name].filters
         ledger_from(
             stored,
@@ -138,6 +138,6 @@ def examine_store(config: Config) -> str | None:
             documented_label_sets(filters.job_type, filters.tts_service_enum),
             target=name,
             project_id=targets[name].project_id or "",
-            place=str(storage.sqlite_file.resolve()) if storage.in_file else storage.url.partition("?")[0],
+            address=address,
         )
-    return exposed(storage.sqlite_file) if storage.in_file else None
+    return exposed_sqlite_files(storage.sqlite_file) if storage.in_file else None

@@ -8,7 +8,7 @@ from exporter.store.leases import LeaseTable, spread
 from exporter.store.past import CountedPast, MinuteCount, StoredPast
 from exporter.store.repository import LedgerRepository, ledger_from, minutes_loaded
 from exporter.store.rows import StoredRows, copy_rows
-from exporter.store.sqlite import SqliteStore, examine, exposed
+from exporter.store.sqlite import SqliteStore, examine_sqlite, exposed_sqlite_files
 from exporter.store.sqlite_past import SqlitePast
 from exporter.store.sqlite_rows import sqlite_source, sqlite_target
 
@@ -24,8 +24,8 @@ __all__ = [
     "StoredPast",
     "StoredRows",
     "copy_rows",
-    "examine",
-    "exposed",
+    "examine_sqlite",
+    "exposed_sqlite_files",
     "ledger_from",
     "minutes_loaded",
     "spread",

@@ -27,7 +27,7 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
 class Store(Protocol):
     """Keeps ledgers. Blocking: call it from a thread. Its methods raise StoreError and its children only."""
 
-    place: str
+    address: str
     """Where it is, for messages: the path of its file, or the address of its database."""
 
     def load(self, target: str, scope: str, now: int, keep: int) -> StoredLedger:

@@ -14,15 +14,12 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from exporter.errors import ScopeChangedError, StoreCorruptError, StoreVersionError
+from exporter.errors import StoreCorruptError, StoreVersionError
 from exporter.ledger import Job, StoredLedger, Watermarks
 from exporter.store import checksums, schema
 from exporter.store.checksums import ChecksumError
+from exporter.store.loading import STEP, check_scope, first_minute
 from exporter.store.past import MinuteCount
-from exporter.units import MINUTE
-
-STEP: Final = 10_000
-"""Jobs that are read at a time: about a megabyte."""
 
 _NAMES: Final = msgspec.json.Decoder(list[str])
 _NUMBERS: Final = msgspec.json.Decoder(list[int])
@@ -48,22 +45,12 @@ def load_target(
     key, stored_scope, project_id, version, *stamps, last_complete_poll, buckets = row
     checksums.check_rows(db, "targets", "id = ?", key)
     checksums.check_sum(db, key)
-    if stored_scope != scope:
-        raise ScopeChangedError(
-            f"{path}: target {target!r} was counted for {stored_scope} and is now configured"
-            f" for {scope}: use a new target name, so that different things are not added up"
-        )
-    watermarks = _watermarks(stamps)
-    jobs = _jobs(db, key)
-    # Those that are counted or planned with. After downtime, or with a wrong clock of ours, that follows the
-    # time that counting goes by; and of open jobs it goes back to the oldest one.
-    oldest = next(iter(jobs.values())).created if jobs else now
-    since = (min(now, oldest, now if watermarks is None else watermarks.settled_until) - keep) // MINUTE
-    return key, StoredLedger(
+    check_scope(str(path), target, stored_scope, scope)
+    stored = StoredLedger(
         version=version,
         project_id=project_id,
-        watermarks=watermarks,
-        jobs=jobs,
+        watermarks=_watermarks(stamps),
+        jobs=_jobs(db, key),
         totals={
             (intern(name), intern(job_type), intern(service), intern(detail)): value
             for name, (job_type, service, detail, value) in _rows(
@@ -74,15 +61,16 @@ def load_target(
             (job_type, service)
             for job_type, (service, _) in _rows(db, schema.GET_LABEL_SETS, (key,), _NAMES, _LABEL_SETS)
         ),
-        minutes=tuple(
-            (minute, intern(job_type), intern(service), intern(state), number)
-            for minute, (job_type, service, state, _, number, *_) in _rows(
-                db, schema.GET_MINUTES, (key, since), _NUMBERS, _MINUTES
-            )
-        ),
         last_complete_poll=last_complete_poll,
         buckets=msgspec.json.decode(buckets, type=dict[str, tuple[int, ...]]),
     )
+    minutes = tuple(
+        (minute, intern(job_type), intern(service), intern(state), number)
+        for minute, (job_type, service, state, _, number, *_) in _rows(
+            db, schema.GET_MINUTES, (key, first_minute(stored, now, keep)), _NUMBERS, _MINUTES
+        )
+    )
+    return key, msgspec.structs.replace(stored, minutes=minutes)
 
 
 def _rows(

@@ -54,9 +54,9 @@ def ledger_from(
     *,
     target: str,
     project_id: str,
-    place: str,
+    address: str,
 ) -> Ledger:
-    """A ledger that goes on from what is stored at ``place``; ``project_id`` is empty when it is not known.
+    """A ledger that goes on from what is stored at ``address``; ``project_id`` is empty when it is not known.
 
     Raises ScopeChangedError, and StoreCorruptError when it does not balance (R12, docs/counting.md).
     """
@@ -65,7 +65,7 @@ def ledger_from(
     ledger = open_ledger(stored, settings, documented)
     if off := ledger.imbalance():
         raise StoreCorruptError(
-            f"{place}: the stored books of target {target!r} do not balance (by {off}): the store was"
+            f"{address}: the stored books of target {target!r} do not balance (by {off}): the store was"
             " changed from outside: move it away to start new books (an honest reset)"
         )
     return ledger
@@ -164,7 +164,7 @@ class LedgerRepository:
             self._documented,
             target=self._view.target,
             project_id=self._project_id,
-            place=self._store.place,
+            address=self._store.address,
         )
         self._project_id = stored.project_id or self._project_id
         return ledger
@@ -188,7 +188,7 @@ class LedgerRepository:
         )
         return self._view
 
-    def claim_project(self, project_id: str) -> None:
+    def set_project(self, project_id: str) -> None:
         """The target is in that project (R11). Raises ScopeChangedError when another one was counted."""
         check_project(self._view.target, self._project_id, project_id)
         self._project_id = project_id

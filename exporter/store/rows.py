@@ -11,6 +11,7 @@ from itertools import chain, zip_longest
 from typing import Final, Protocol
 
 from exporter.errors import StoreError
+from exporter.store.loading import STEP
 
 Row = tuple[int | str | None, ...]
 
@@ -30,14 +31,11 @@ KEYS: Final = {
 }
 """By what the rows of a target are sorted."""
 
-STEP: Final = 10_000
-"""Rows that are read and written at a time."""
-
 
 class StoredRows(Protocol):
     """The rows of a store that no exporter uses meanwhile, within one transaction. Raises StoreError."""
 
-    place: str
+    address: str
 
     def count(self) -> int:
         """How many rows it holds."""
@@ -70,8 +68,8 @@ def copy_rows(source: StoredRows, destination: StoredRows, advance: Callable[[in
         for one, other in zip_longest(_each(source, table), _each(destination, table)):
             if one != other:
                 raise StoreError(
-                    f"{destination.place}: what was written is not what {source.place} holds (table {table}):"
-                    " nothing was copied; please report this"
+                    f"{destination.address}: what was written is not what {source.address} holds"
+                    f" (table {table}): nothing was copied; please report this"
                 )
             compared += 1
             if compared % STEP == 0:

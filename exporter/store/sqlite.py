@@ -21,6 +21,7 @@ from exporter.store import checksums, files, schema, wal
 from exporter.store.base import Commit
 from exporter.store.checksums import ChecksumError
 from exporter.store.files import StoreFiles, resolved
+from exporter.store.loading import FoundLedger
 from exporter.store.reading import load_target, stored_version, verify
 from exporter.store.sqlite_errors import while_reading, while_writing
 from exporter.units import MINUTE
@@ -34,7 +35,7 @@ class SqliteStore:
 
     def __init__(self, path: Path) -> None:
         self._path = path = resolved(path)
-        self.place = str(path)
+        self.address = str(path)
         self._ids: dict[str, int] = {}
         self._files = StoreFiles(path)
         try:
@@ -165,7 +166,7 @@ class SqliteStore:
         self._files.close()
 
 
-def examine(path: Path, scopes: Mapping[str, str], now: int, keep: int) -> Iterator[tuple[str, StoredLedger]]:
+def examine_sqlite(path: Path, scopes: Mapping[str, str], now: int, keep: int) -> Iterator[FoundLedger]:
     """What would keep ``SqliteStore`` from opening it, or from loading these targets. Raises StoreError.
 
     Changes nothing. Yields each target's ledger, as far as there is one. What a log beside the database holds
@@ -175,18 +176,18 @@ def examine(path: Path, scopes: Mapping[str, str], now: int, keep: int) -> Itera
     if not files.examine_files(path):
         return
     # Without locks, and without files beside it: nobody has it open.
-    address = f"{path.as_uri()}?immutable=1"
-    with while_reading(path), closing(sqlite3.connect(address, uri=True)) as db:
+    uri = f"{path.as_uri()}?immutable=1"
+    with while_reading(path), closing(sqlite3.connect(uri, uri=True)) as db:
         checksums.register(db)
         if stored_version(db, path) != schema.SCHEMA_VERSION:
             return  # a start brings it up to date before it reads anything
         verify(db)
         for target, scope in scopes.items():
             if (found := load_target(db, path, target, scope, now, keep)) is not None:
-                yield target, found[1]
+                yield FoundLedger(str(path), target, found[1])
 
 
-def exposed(path: Path) -> str | None:
+def exposed_sqlite_files(path: Path) -> str | None:
     """What a start could not make private of the files, if anything."""
     return files.exposed_files(resolved(path), opened=False)
 

@@ -63,8 +63,8 @@ def reading_beside(path: Path) -> Iterator[sqlite3.Connection]:
         raise kind(f"{path}: there is no store: nothing was counted with this configuration on this machine")
     # Without a -wal file no exporter has it open. "immutable": SQLite makes no files beside it, which another
     # user would own.
-    address = f"{path.as_uri()}?{'mode=ro' if f'{path.name}-wal' in files else 'immutable=1'}"
-    with while_reading(path), closing(sqlite3.connect(address, uri=True, isolation_level=None)) as db:
+    uri = f"{path.as_uri()}?{'mode=ro' if f'{path.name}-wal' in files else 'immutable=1'}"
+    with while_reading(path), closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as db:
         checksums.register(db)
         yield db
 

@@ -13,8 +13,9 @@ from typing import Final
 
 from exporter.errors import StoreError, StoreVersionError
 from exporter.store import checksums, files, schema
+from exporter.store.loading import STEP
 from exporter.store.reading import stored_version
-from exporter.store.rows import BREAKERS, KEYS, LABEL_SETS, OWNED, STEP, TARGETS, Row
+from exporter.store.rows import BREAKERS, KEYS, LABEL_SETS, OWNED, TARGETS, Row
 from exporter.store.sqlite import SqliteStore
 from exporter.store.sqlite_errors import while_reading, while_writing
 from exporter.store.sqlite_past import reading_beside
@@ -107,7 +108,7 @@ class SqliteRows:
 
     def __init__(self, db: sqlite3.Connection, path: Path) -> None:
         self._db, self._path = db, path
-        self.place = str(path)
+        self.address = str(path)
 
     def check(self) -> None:
         """Is all there, as it was written? Raises ChecksumError, sqlite3.Error."""
@@ -124,7 +125,7 @@ class SqliteRows:
     def refuse_books(self) -> None:
         """Raises StoreError where anything is held."""
         if self.count():
-            raise StoreError(f"{self.place}: holds books already: copy to a file that does not exist")
+            raise StoreError(f"{self.address}: holds books already: copy to a file that does not exist")
 
     def _targets(self) -> list[tuple[int, str]]:
         return self._db.execute("SELECT id, name FROM targets ORDER BY name").fetchall()

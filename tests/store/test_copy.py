@@ -162,7 +162,7 @@ def _key(columns: tuple[int, ...], row: Row) -> tuple[Any, ...]:
 class Given:
     """Rows that a test made up."""
 
-    place = "made up"
+    address = "made up"
 
     def __init__(self, rows: Content) -> None:
         self._rows = rows

@@ -15,7 +15,7 @@ from exporter.errors import StoreError
 from exporter.ledger.changes import Changes
 from exporter.store import checksums
 from exporter.store.base import Commit
-from exporter.store.sqlite import SqliteStore, examine
+from exporter.store.sqlite import SqliteStore, examine_sqlite
 from tests.fake_api import PollerHarness
 from tests.store.support import SCOPE, fill, polls, stored
 
@@ -173,7 +173,7 @@ def test_a_breaker_that_is_gone_is_named_as_damage(written: Path, tmp_path: Path
     with closing(sqlite3.connect(path)) as db:
         db.execute("DELETE FROM breakers WHERE credentials = ?", (name,))
         db.commit()
-    for read in (loaded, lambda path: list(examine(path, {}, 0, 0))):
+    for read in (loaded, lambda path: list(examine_sqlite(path, {}, 0, 0))):
         with pytest.raises(StoreError, match="damaged"):
             read(path)
     path.write_bytes(written.read_bytes())
@@ -191,13 +191,13 @@ def test_a_check_finds_what_a_start_would(written: Path, tmp_path: Path, table: 
     """A row that is gone, or is not the one that was written; and nothing in a good store."""
     path = tmp_path / "books.db"
     path.write_bytes(written.read_bytes())
-    list(examine(path, {"t": SCOPE}, 0, 0))
+    list(examine_sqlite(path, {"t": SCOPE}, 0, 0))
     with closing(sqlite3.connect(path)) as db:
         (crc,) = db.execute(f"SELECT crc FROM {table}").fetchone()  # noqa: S608 - our own words
         db.execute(change.format(table, crc))
         db.commit()
     with pytest.raises(StoreError, match="damaged"):
-        list(examine(path, {"t": SCOPE}, 0, 0))
+        list(examine_sqlite(path, {"t": SCOPE}, 0, 0))
 
 
 @pytest.mark.parametrize("table", ["totals", "jobs", "minutes"])

@@ -3,9 +3,9 @@
 Needs psycopg (the extra ``postgres``): import it only where the configuration asks for this store.
 """
 
-from exporter.store.postgres.examine import examine
+from exporter.store.postgres.examine import examine_postgres
 from exporter.store.postgres.past import PostgresPast
 from exporter.store.postgres.rows import postgres_source, postgres_target
 from exporter.store.postgres.store import PostgresStore
 
-__all__ = ["PostgresPast", "PostgresStore", "examine", "postgres_source", "postgres_target"]
+__all__ = ["PostgresPast", "PostgresStore", "examine_postgres", "postgres_source", "postgres_target"]

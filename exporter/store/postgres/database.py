@@ -28,7 +28,7 @@ from exporter.store.postgres.errors import translated
 
 logger = logging.getLogger(__name__)
 
-Connection = psycopg.Connection[TupleRow]
+DatabaseConnection = psycopg.Connection[TupleRow]
 
 CONNECT_SECONDS: Final = 5.0
 """How long a connection may take to come about."""
@@ -89,7 +89,7 @@ class Database:
         self._quiet = quiet
         with translated("storage.url"):
             given = conninfo_to_dict(url)
-        self.place = _place(url)
+        self.address = _address_of(url)
         self._parameters = {**_DEFAULTS, **given}
         self._password = password
         self._refused: psycopg.Error | None = None
@@ -114,7 +114,7 @@ class Database:
             num_workers=1,
         )
 
-    def _connection_class(self) -> type[Connection]:
+    def _connection_class(self) -> type[DatabaseConnection]:
         """One that remembers why it could not connect: the pool does not report it."""
         outer = self
 
@@ -151,13 +151,13 @@ class Database:
             yield Transaction(connection, watch)
 
     @contextmanager
-    def long_transaction(self, lock: int | None = None) -> Iterator[Connection]:
+    def long_transaction(self, lock: int | None = None) -> Iterator[DatabaseConnection]:
         """For what takes its time, and is done once: its bounds are the connection's own (keepalives), and
         that of each wait for a lock. What it commits survives a crash of the server. Raises StoreError.
 
         ``lock``: with this advisory lock, for which it waits as long as ``UPGRADE_SECONDS``.
         """
-        with translated(self.place), self.connection() as connection, connection.transaction():
+        with translated(self.address), self.connection() as connection, connection.transaction():
             connection.execute(_LONG, _milliseconds(UPGRADE_SECONDS))
             if lock is not None:
                 connection.execute("SELECT pg_advisory_xact_lock(%s)", (lock,))
@@ -170,11 +170,11 @@ class Database:
             return connection.execute(statement, parameters).fetchall()
 
     @contextmanager
-    def _watched(self) -> Iterator[tuple[Connection, _Watch]]:
+    def _watched(self) -> Iterator[tuple[DatabaseConnection, _Watch]]:
         """A connection with no transaction, that is cut if no answer comes."""
         self._refuse_while_paused()
         try:
-            with translated(self.place), self.connection() as connection, _Watch(connection) as watch:
+            with translated(self.address), self.connection() as connection, _Watch(connection) as watch:
                 yield connection, watch
         except StoreUnavailableError as error:
             self._failed(error)
@@ -185,7 +185,7 @@ class Database:
         self._worked()
 
     @contextmanager
-    def connection(self) -> Iterator[Connection]:
+    def connection(self) -> Iterator[DatabaseConnection]:
         self._refused = None
         try:
             connection = self.pool.getconn()
@@ -234,7 +234,7 @@ class Database:
 class Transaction:
     """An open transaction."""
 
-    def __init__(self, connection: Connection, watch: _Watch) -> None:
+    def __init__(self, connection: DatabaseConnection, watch: _Watch) -> None:
         self.connection = connection
         self._watch = watch
 
@@ -258,7 +258,7 @@ class _Watch:
     The kernel notices that (``tcp_user_timeout``) only where nothing acknowledges them.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: DatabaseConnection) -> None:
         # A descriptor of its own: that of the connection may belong to another one by the time of the cut.
         self._socket = socket.socket(fileno=os.dup(connection.fileno()))
         self._ended = threading.Event()
@@ -294,7 +294,7 @@ def _milliseconds(*seconds: float) -> list[str]:
     return [str(round(1000 * value)) for value in seconds]
 
 
-def _check_open(connection: Connection) -> None:
+def _check_open(connection: DatabaseConnection) -> None:
     """A connection that lay idle: raises psycopg.OperationalError when the server has closed it meanwhile.
 
     Without a round trip. An idle server sends only the notice that it closes the connection.
@@ -306,6 +306,6 @@ def _check_open(connection: Connection) -> None:
         raise psycopg.OperationalError("the server closed the connection")
 
 
-def _place(url: str) -> str:
+def _address_of(url: str) -> str:
     """The server and database, for messages: no options, no password."""
     return re.sub(r"(//[^/@:]*):[^/@]*@", r"\1@", url.partition("?")[0])

@@ -39,26 +39,26 @@ _DAMAGE: Final = (
 
 
 @contextmanager
-def translated(place: str) -> Iterator[None]:
+def translated(address: str) -> Iterator[None]:
     """Raises StoreError and its children in place of psycopg's errors."""
     try:
         yield
     except psycopg.Error as error:
-        raise store_error(place, error) from None
+        raise store_error(address, error) from None
 
 
-def store_error(place: str, error: psycopg.Error) -> StoreError:
+def store_error(address: str, error: psycopg.Error) -> StoreError:
     code, said = error.sqlstate or "", _one_line(error)
     if code.startswith(_DAMAGE):
         return StoreCorruptError(
-            f"{place}: the tables in schema {SCHEMA} are damaged or were changed from outside ({said}):"
+            f"{address}: the tables in schema {SCHEMA} are damaged or were changed from outside ({said}):"
             f" restore a backup, or rename the schema to start new books (an honest reset)"
         )
     if code in REMEDIES:
         said = f"{said}: {REMEDIES[code]}"
     unreachable = isinstance(error, psycopg.OperationalError) and not code
     kind = StoreUnavailableError if unreachable or code.startswith(_OUTSIDE) else StoreError
-    return kind(f"{place}: {said}" + (f" ({code})" if code else ""))
+    return kind(f"{address}: {said}" + (f" ({code})" if code else ""))
 
 
 def _one_line(error: psycopg.Error) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 
 from exporter.errors import StoreError
-from exporter.ledger import StoredLedger
+from exporter.store.loading import FoundLedger
 from exporter.store.postgres import schema
 from exporter.store.postgres.database import Database, Transaction
 from exporter.store.postgres.errors import REMEDIES
@@ -14,9 +14,9 @@ from exporter.store.postgres.reading import find_target, read_ledger
 from exporter.store.postgres.tables import check_encoding, stored_version
 
 
-def examine(
+def examine_postgres(
     url: str, password: Callable[[], str | None], scopes: Mapping[str, str], now: int, keep: int
-) -> Iterator[tuple[str, StoredLedger]]:
+) -> Iterator[FoundLedger]:
     """Yields each target's ledger, as far as there is one, without the jobs that are final.
 
     Raises StoreError: StoreUnavailableError where the database cannot be reached from here.
@@ -25,19 +25,17 @@ def examine(
         closing(Database(url, password, size=1, quiet=True)) as database,
         database.transaction(snapshot=True) as transaction,
     ):
-        place = database.place
-        check_encoding(transaction.connection, place)
-        version = stored_version(transaction, place)
+        address = database.address
+        check_encoding(transaction.connection, address)
+        version = stored_version(transaction, address)
         if missing := _missing_rights(transaction, version):
-            raise StoreError(f"{place}: the role may not {missing}: {REMEDIES['42501']}")
+            raise StoreError(f"{address}: the role may not {missing}: {REMEDIES['42501']}")
         if version != schema.SCHEMA_VERSION:
             return  # a start makes the tables, or brings them up to date, before it reads anything
         for target, scope in scopes.items():
-            if (key := find_target(transaction, place, target, scope)) is not None:
-                yield (
-                    target,
-                    read_ledger(transaction, place, key, target, now, keep, only_open=True),
-                )
+            if (key := find_target(transaction, address, target, scope)) is not None:
+                stored = read_ledger(transaction, address, key, target, now, keep, only_open=True)
+                yield FoundLedger(address, target, stored)
 
 
 def _missing_rights(transaction: Transaction, version: int) -> str | None:

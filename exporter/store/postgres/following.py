@@ -14,9 +14,10 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from exporter.ledger import StoredLedger
+from exporter.store.loading import first_minute
 from exporter.store.postgres import schema
 from exporter.store.postgres.database import Transaction
-from exporter.store.postgres.reading import first_minute, read_ledger, read_target
+from exporter.store.postgres.reading import read_ledger, read_target
 
 
 class Followed(NamedTuple):
@@ -30,17 +31,23 @@ class Followed(NamedTuple):
 
 
 def read_followed(
-    transaction: Transaction, place: str, key: int, target: str, now: int, keep: int, former: Followed | None
+    transaction: Transaction,
+    address: str,
+    key: int,
+    target: str,
+    now: int,
+    keep: int,
+    former: Followed | None,
 ) -> Followed:
     """As it is now; ``former`` is what this returned before."""
     fence, totals_deleted_version = transaction.execute(schema.GET_FENCE, (key,)).fetchone() or (0, 0)
     known = None if former is None else former.ledger.version
     if former is not None and known is not None and former.fence == fence and known >= totals_deleted_version:
-        row = read_target(transaction, place, key, target, only_open=True)
+        row = read_target(transaction, address, key, target, only_open=True)
         first = first_minute(row, now, keep)
         if former.first_minute <= first and row.version >= known:
             return Followed(fence, first, _changed(transaction, key, former.ledger, row, first))
-    ledger = read_ledger(transaction, place, key, target, now, keep, only_open=True)
+    ledger = read_ledger(transaction, address, key, target, now, keep, only_open=True)
     return Followed(fence, first_minute(ledger, now, keep), ledger)
 
 

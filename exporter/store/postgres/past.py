@@ -31,19 +31,19 @@ class PostgresPast:
         project_id: str | None,
     ) -> None:
         self._url, self._password = url, password
-        with self._transaction() as (transaction, place):
-            version = stored_version(transaction, place)
+        with self._transaction() as (transaction, address):
+            version = stored_version(transaction, address)
             if version == 0:
-                raise NoStoreError(f"{place}: there is no store: nothing was counted there")
+                raise NoStoreError(f"{address}: there is no store: nothing was counted there")
             if version != schema.SCHEMA_VERSION:
                 raise StoreVersionError(
-                    f"{place}: written by a former version of this exporter: start this version on it once"
+                    f"{address}: written by a former version of this exporter: start this version on it once"
                 )
-            key = find_target(transaction, place, target, scope)
+            key = find_target(transaction, address, target, scope)
             if key is not None:
-                self.ledger = read_ledger(transaction, place, key, target, 0, 0, only_open=True)
+                self.ledger = read_ledger(transaction, address, key, target, 0, 0, only_open=True)
         if key is None or self.ledger.watermarks is None:
-            raise StoreError(f"{place}: nothing was counted for target {target!r} yet")
+            raise StoreError(f"{address}: nothing was counted for target {target!r} yet")
         if self.ledger.project_id:
             check_project(target, project_id or "", self.ledger.project_id)
         self._key = key
@@ -60,4 +60,4 @@ class PostgresPast:
             closing(Database(self._url, self._password, size=1, quiet=True)) as database,
             database.transaction(snapshot=True) as transaction,
         ):
-            yield transaction, database.place
+            yield transaction, database.address

@@ -6,42 +6,30 @@ Knows the tables; must not know who holds a target. Equal labels become one obje
 from __future__ import annotations
 
 from sys import intern
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
-from exporter.errors import ScopeChangedError, StoreConflictError, StoreCorruptError
+from exporter.errors import StoreConflictError, StoreCorruptError
 from exporter.ledger import OPEN_STATES, Job, StoredLedger, Watermarks
+from exporter.store.loading import STEP, check_scope, first_minute
 from exporter.store.past import MinuteCount
 from exporter.store.postgres import schema
 from exporter.store.postgres.database import Transaction
-from exporter.units import MINUTE
-
-STEP: Final = 10_000
-"""Jobs that are read at a time."""
 
 
-def find_target(transaction: Transaction, place: str, target: str, scope: str) -> int | None:
+def find_target(transaction: Transaction, address: str, target: str, scope: str) -> int | None:
     """Its row id; ``None`` when it was never committed. Raises ScopeChangedError."""
     found = transaction.execute(schema.FIND_TARGET, (target,)).fetchone()
     if found is None:
         return None
-    check_scope(place, target, found[1], scope)
+    check_scope(address, target, found[1], scope)
     return int(found[0])
-
-
-def check_scope(place: str, target: str, stored: str, scope: str) -> None:
-    """Raises ScopeChangedError."""
-    if stored != scope:
-        raise ScopeChangedError(
-            f"{place}: target {target!r} was counted for {stored} and is now configured"
-            f" for {scope}: use a new target name, so that different things are not added up"
-        )
 
 
 def read_ledger(
     transaction: Transaction,
-    place: str,
+    address: str,
     key: int,
     target: str,
     now: int,
@@ -50,7 +38,7 @@ def read_ledger(
     only_open: bool = False,
 ) -> StoredLedger:
     """As ``base.Store.load`` has it; ``only_open``: without the jobs that are final."""
-    stored = read_target(transaction, place, key, target, only_open=only_open)
+    stored = read_target(transaction, address, key, target, only_open=only_open)
     first = first_minute(stored, now, keep)
     return msgspec.structs.replace(
         stored,
@@ -67,26 +55,19 @@ def read_ledger(
     )
 
 
-def first_minute(stored: StoredLedger, now: int, keep: int) -> int:
-    """From which on counts by minute are read: see ``base.Store.load``."""
-    oldest = next(iter(stored.jobs.values())).created if stored.jobs else now
-    settled = now if stored.watermarks is None else stored.watermarks.settled_until
-    return (min(now, oldest, settled) - keep) // MINUTE
-
-
 def read_target(
-    transaction: Transaction, place: str, key: int, target: str, *, only_open: bool
+    transaction: Transaction, address: str, key: int, target: str, *, only_open: bool
 ) -> StoredLedger:
     """All but totals and minutes."""
     row = transaction.execute(schema.GET_TARGET, (key,)).fetchone()
     if row is None:
-        raise StoreConflictError(f"{place}: target {target!r} was removed at the same time")
+        raise StoreConflictError(f"{address}: target {target!r} was removed at the same time")
     project_id, version, *stamps, catching_up, last_complete_poll, buckets = row
     try:
         bounds = msgspec.json.decode(buckets, type=dict[str, tuple[int, ...]])
     except (msgspec.MsgspecError, ValueError):
         raise StoreCorruptError(
-            f"{place}: the stored books of target {target!r} were changed from outside: restore a"
+            f"{address}: the stored books of target {target!r} were changed from outside: restore a"
             " backup, or use a new target name"
         ) from None
     return StoredLedger(

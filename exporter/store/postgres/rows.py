@@ -10,12 +10,13 @@ from contextlib import closing, contextmanager
 from typing import Any, Final
 
 from exporter.errors import StoreError, StoreLockedError, StoreVersionError
+from exporter.store.loading import STEP
 from exporter.store.postgres import schema
-from exporter.store.postgres.database import Connection, Database
+from exporter.store.postgres.database import Database, DatabaseConnection
 from exporter.store.postgres.errors import translated
 from exporter.store.postgres.schema import SCHEMA
 from exporter.store.postgres.tables import make_or_upgrade, stored_version
-from exporter.store.rows import BREAKERS, KEYS, LABEL_SETS, OWNED, STEP, TARGETS, Row
+from exporter.store.rows import BREAKERS, KEYS, LABEL_SETS, OWNED, TARGETS, Row
 
 _COLUMNS: Final = {
     TARGETS: (
@@ -52,7 +53,7 @@ def postgres_source(url: str, password: Password) -> Iterator[PostgresRows]:
     """The rows of a database, which are not changed. Raises StoreError, also while a replica lives."""
     with _transaction(url, password) as rows:
         if rows.version() == 0:
-            raise StoreError(f"{rows.place}: there is no store: nothing was counted there")
+            raise StoreError(f"{rows.address}: there is no store: nothing was counted there")
         rows.lock()
         yield rows
 
@@ -68,7 +69,7 @@ def postgres_target(url: str, password: Password) -> Iterator[PostgresRows]:
         rows.lock()
         if rows.count():
             raise StoreError(
-                f"{rows.place}: holds books already: drop or rename the schema {SCHEMA} there, or choose"
+                f"{rows.address}: holds books already: drop or rename the schema {SCHEMA} there, or choose"
                 " another database"
             )
         rows.remove_targets_without_books()
@@ -81,29 +82,29 @@ def _transaction(url: str, password: Password) -> Iterator[PostgresRows]:
         closing(Database(url, password, size=1, quiet=True)) as database,
         database.long_transaction() as connection,
     ):
-        yield PostgresRows(connection, database.place)
+        yield PostgresRows(connection, database.address)
 
 
 class PostgresRows:
     """See ``rows.StoredRows``."""
 
-    def __init__(self, connection: Connection, place: str) -> None:
+    def __init__(self, connection: DatabaseConnection, address: str) -> None:
         self._connection = connection
-        self.place = place
+        self.address = address
         self._keys: dict[str, int] = {}
 
     def version(self) -> int:
         """Of the tables: ours, or 0 where there are none. Raises StoreError."""
-        version = stored_version(self._connection, self.place)
+        version = stored_version(self._connection, self.address)
         if version not in (0, schema.SCHEMA_VERSION):
             raise StoreVersionError(
-                f"{self.place}: written by a former version of this exporter (store version {version}, this"
+                f"{self.address}: written by a former version of this exporter (store version {version}, this"
                 f" one has {schema.SCHEMA_VERSION}): start this version on it once, and stop it"
             )
         return version
 
     def make_tables(self) -> None:
-        make_or_upgrade(self._connection, self.place)
+        make_or_upgrade(self._connection, self.address)
 
     def lock(self) -> None:
         """Nobody else writes until the end of the transaction. Raises StoreLockedError for a live replica."""
@@ -111,8 +112,8 @@ class PostgresRows:
         live = [replica for replica, _ in self._connection.execute(schema.GET_REPLICAS)]
         if live:
             raise StoreLockedError(
-                f"{self.place}: an exporter is using this store (replica {', '.join(sorted(live))}): stop all"
-                " of them; one that was killed counts as stopped when its lease is over"
+                f"{self.address}: an exporter is using this store (replica {', '.join(sorted(live))}):"
+                " stop all of them; one that was killed counts as stopped when its lease is over"
             )
 
     def remove_targets_without_books(self) -> None:
@@ -125,7 +126,7 @@ class PostgresRows:
         return int(row[0]) if row else 0
 
     def read(self, table: str) -> Iterator[list[Row]]:
-        with translated(self.place):
+        with translated(self.address):
             if table == TARGETS:
                 yield from self._steps(
                     f"{_COLUMNS[table]} FROM {SCHEMA}.targets WHERE {_BOOKS} ORDER BY name"
@@ -157,7 +158,7 @@ class PostgresRows:
                 yield rows
 
     def write(self, table: str, rows: list[Row]) -> None:
-        with translated(self.place):
+        with translated(self.address):
             if table == TARGETS:
                 for row in rows:
                     self._add_target(row)

@@ -19,10 +19,11 @@ from exporter.errors import StoreConflictError, StoreCorruptError, StoreLockedEr
 from exporter.ledger import StoredLedger, Watermarks
 from exporter.store.base import Commit
 from exporter.store.leases import LeaseTable
+from exporter.store.loading import check_scope
 from exporter.store.postgres import schema
 from exporter.store.postgres.database import Database, Transaction
 from exporter.store.postgres.following import Followed, read_followed
-from exporter.store.postgres.reading import check_scope, find_target, read_ledger
+from exporter.store.postgres.reading import find_target, read_ledger
 from exporter.store.postgres.tables import check_version, make_tables
 from exporter.units import MINUTE
 
@@ -44,7 +45,7 @@ class PostgresStore:
         self.replica = f"{socket.gethostname()}-{secrets.token_hex(4)}"
         """This process, among those that use the database."""
         self.database = Database(url, password)
-        self.place = self.database.place
+        self.address = self.database.address
         self.fences: dict[str, _Held] = {}
         """By target: as it was at the last load."""
         self._followed: dict[str, Followed] = {}
@@ -62,24 +63,24 @@ class PostgresStore:
     def load(self, target: str, scope: str, now: int, keep: int) -> StoredLedger:
         """Takes the target. Raises StoreLockedError while another live replica holds it."""
         with self.database.transaction() as transaction:
-            check_version(transaction, self.place)
+            check_version(transaction, self.address)
             held, by_others = self.take(transaction, target, scope)
         self.fences[target] = held
         self._followed.pop(target, None)
         # Without locks, however long it takes: when somebody else takes the target, commits are refused.
         with self.database.transaction(snapshot=True) as transaction:
-            stored = read_ledger(transaction, self.place, held[0], target, now, keep)
+            stored = read_ledger(transaction, self.address, held[0], target, now, keep)
         return msgspec.structs.replace(stored, by_others=by_others)
 
     def read_committed(self, target: str, scope: str, now: int, keep: int) -> StoredLedger:
         """What is kept of a target that another process may hold, without the jobs that are not open."""
         with self.database.transaction(snapshot=True) as transaction:
-            check_version(transaction, self.place)
-            key = find_target(transaction, self.place, target, scope)
+            check_version(transaction, self.address)
+            key = find_target(transaction, self.address, target, scope)
             if key is None:
                 return StoredLedger()
             former = self._followed.get(target)
-            followed = read_followed(transaction, self.place, key, target, now, keep, former)
+            followed = read_followed(transaction, self.address, key, target, now, keep, former)
         self._followed[target] = followed
         return followed.ledger
 
@@ -90,12 +91,12 @@ class PostgresStore:
             transaction.execute(schema.ADD_TARGET, (target,))
             found = transaction.execute(schema.LOCK_TARGET, (target,)).fetchone()
         if found is None:
-            raise StoreConflictError(f"{self.place}: target {target!r} was removed at the same time")
+            raise StoreConflictError(f"{self.address}: target {target!r} was removed at the same time")
         key, fence, version, taken_version, stored_scope, holder, alive = found
         if alive and holder != self.replica:
-            raise StoreLockedError(f"{self.place}: target {target!r} is held by replica {holder}")
+            raise StoreLockedError(f"{self.address}: target {target!r} is held by replica {holder}")
         if version:
-            check_scope(self.place, target, stored_scope, scope)
+            check_scope(self.address, target, stored_scope, scope)
         # Whoever took it next after this process saw all that it had committed. Had it been taken once more,
         # that is not known any more.
         former = self.fences.get(target)
@@ -108,7 +109,7 @@ class PostgresStore:
         if held is None:
             if commit.version:
                 raise StoreConflictError(
-                    f"{self.place}: target {target!r} was committed before it was loaded"
+                    f"{self.address}: target {target!r} was committed before it was loaded"
                 )
             with self.database.transaction() as transaction:
                 held, _ = self.take(transaction, target, scope)
@@ -122,13 +123,13 @@ class PostgresStore:
             raise
         self._check_version()
         raise StoreConflictError(
-            f"{self.place}: somebody else committed to the books of target {target!r}, or took it over"
+            f"{self.address}: somebody else committed to the books of target {target!r}, or took it over"
         )
 
     def _check_version(self) -> None:
         """Raises StoreVersionError when another replica, of a newer version, has upgraded the tables."""
         with self.database.transaction() as transaction:
-            check_version(transaction, self.place)
+            check_version(transaction, self.address)
 
     # --- breakers ---------------------------------------------------------------------------------------
 
@@ -167,7 +168,7 @@ class PostgresStore:
             self._followed.pop(target, None)
         given = {"replica": self.replica, "seconds": seconds, "targets": sorted(targets)}
         with self.database.transaction() as transaction:
-            check_version(transaction, self.place)
+            check_version(transaction, self.address)
             # Targets before replicas, as everywhere: an upgrade locks the tables in this order.
             holders = transaction.execute(schema.GET_HOLDERS).fetchall()
             transaction.execute(schema.RENEW, given)
