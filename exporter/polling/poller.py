@@ -39,8 +39,9 @@ logger = logging.getLogger(__name__)
 EVERYTHING: Final = "everything"
 NEVER: Final = float("-inf")
 PUBLISH_EVERY: Final = 1.0
-"""Seconds between two publications within one poll, and from its start to the first: most polls publish only
-at their end."""
+"""Seconds between two publications within one poll."""
+QUICK: Final = 0.25
+"""Seconds: a poll that takes no longer publishes at its end only."""
 
 NEWS_FAR_BEHIND: Final = 3600.0
 """Seconds at most for which news is read while far behind: its jobs stay in memory until the reads that
@@ -92,8 +93,8 @@ class Poller:
         """How often the ledger had been loaded when the reading of the whole list began."""
         self._whole_list = 0
         """Requests that the whole list took, for an API without time filters."""
-        self._published_at = NEVER
-        """Or when the poll under way began; the first poll of all publishes as soon as counting begins."""
+        self._held_until = NEVER
+        """Until then no commit is published by itself; the first of all is, as soon as counting begins."""
         self._store_problem = ""
         """What was wrong with the store at the end of the last poll."""
         self._run = PollRun(
@@ -136,8 +137,8 @@ class Poller:
         """Read what is due, record and publish it. Never raises but for cancellation and its like."""
         started, answers = self._monotonic(), self._reader.answers
         self._run.begin(started + self._settings.timeout, self._budget.grant(self._name))
-        if self._published_at > NEVER:
-            self._published_at = started
+        if self._held_until > NEVER:
+            self._held_until = started + QUICK
         outcome: Outcome = "complete"
         problem = ""
         try:
@@ -339,13 +340,13 @@ class Poller:
 
     def _publish_sometimes(self) -> None:
         """After a commit: what is new is not held back until the poll ends."""
-        if self._monotonic() - self._published_at >= PUBLISH_EVERY:
+        if self._monotonic() >= self._held_until:
             self._publish(up=True)
 
     # --- small things ---------------------------------------------------------------------------------
 
     def _publish(self, *, up: bool) -> None:
-        self._published_at = self._monotonic()
+        self._held_until = self._monotonic() + PUBLISH_EVERY
         wall, now = self._wall(), self._now()
         skew = self._source.clock.skew(wall)
         cost = self._run.cost
