@@ -69,7 +69,7 @@ def iam(facts: Facts) -> Finding | None:
     requests, error = facts.iam
     if facts.stopped and not facts.project_id and error:
         return unusable("iam", f"{facts.target.iam_endpoint}: {error}")
-    return ok("iam", f"{facts.target.iam_endpoint}: {requests} requests")
+    return ok("iam", f"{facts.target.iam_endpoint}: {requests} request{'' if requests == 1 else 's'}")
 
 
 def throttling(facts: Facts) -> Finding | None:

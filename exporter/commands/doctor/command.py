@@ -135,26 +135,27 @@ class _Run:
         self._config = config
         self._out = out
         self.reports: list[Report] = []
-        self._watching: tuple[Watcher, float] | None = None
-        """And since when, monotonic."""
+        self._watching: tuple[Watcher, float, float] | None = None
+        """Since when (monotonic), and for how many seconds."""
 
     def add(self, report: Report) -> None:
         self.reports.append(report)
         self._print(report)
 
-    def begin_watch(self) -> Watcher:
+    def begin_watch(self, seconds: float) -> Watcher:
         """Of the target of the last report."""
         watcher = Watcher()
-        self._watching = watcher, time.monotonic()
+        self._watching = watcher, time.monotonic(), seconds
         return watcher
 
     def end_watch(self) -> None:
         """Add what was seen to the last report."""
         if self._watching is None:
             return
-        watcher, since = self._watching
+        watcher, since, seconds = self._watching
+        passed = min(seconds, round(time.monotonic() - since))
         self._watching = None
-        found = findings_of(watcher.watched, self._config, round(time.monotonic() - since))
+        found = findings_of(watcher.watched, self._config, passed)
         report = self.reports[-1]
         self.reports[-1] = msgspec.structs.replace(report, findings=(*report.findings, *found))
         self._print(msgspec.structs.replace(report, findings=found))
@@ -190,7 +191,7 @@ async def _examine_all(
         findings = examine_facts(facts)
         run.add(Report(target.name, is_usable(findings), findings))
         if flags.watch is not None and not facts.stopped:
-            await _watch(setting, target, findings, flags.watch, run.begin_watch())
+            await _watch(setting, target, findings, flags.watch, run.begin_watch(flags.watch))
             run.end_watch()
     return True
 

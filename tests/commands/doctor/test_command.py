@@ -269,7 +269,9 @@ def test_ctrl_c_ends_a_watch_with_what_was_seen(config: Path, tmp_path: Path) ->
 def test_watching_adds_its_findings(config: Path) -> None:
     """Ten seconds of it."""
     ended = run(f"--config.file={config}", "--json", "--watch=10s")
-    names = [it["name"] for it in json.loads(ended.stdout)["targets"][0]["findings"]]
+    findings = json.loads(ended.stdout)["targets"][0]["findings"]
+    names = [it["name"] for it in findings]
+    assert "listings over 10s" in findings[-1]["text"]
     assert names[-4:] == ["late records", "vanished records", "changed labels", "final states"]
     assert ended.returncode == 0
 
