@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from typing import Final
 
 import httpx
@@ -154,8 +155,9 @@ def _read_token(answer: HttpAnswer, owner: str, password: Secret, now: float) ->
     return Expiring(Token(Secret(token), expires, project, owner, password), life)
 
 
+@lru_cache
 def host(url: str) -> str:
-    """Host and port, which name an endpoint."""
+    """Host and port, which name an endpoint. Remembered: hundreds of targets have few of them."""
     return httpx.URL(url).netloc.decode("ascii")
 
 
