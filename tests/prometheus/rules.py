@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import json
 import re
 from pathlib import Path
 from typing import Any, Final
@@ -38,6 +39,32 @@ def groups() -> list[dict[str, Any]]:
 def rules(kind: str) -> list[Rule]:
     """The rules that have the key ``kind``: ``alert`` or ``record``."""
     return [rule for group in groups() for rule in group["rules"] if kind in rule]
+
+
+def needed(test: Any) -> list[dict[str, Any]]:
+    """The groups with only those rules that a promtool test depends on: the same result in less time.
+
+    They are the alerts and recorded series that it names, and what these are made of.
+    """
+    made, used = groups(), list[Rule]()
+    names = set(_words(test))
+    if "ALERTS" in names:  # of any alert
+        return made
+    while more := [
+        rule
+        for group in made
+        for rule in group["rules"]
+        if rule not in used and not names.isdisjoint((rule.get("record"), rule.get("alert")))
+    ]:
+        used += more
+        names.update(_words(more))
+    for group in made:
+        group["rules"] = [rule for rule in group["rules"] if rule in used]
+    return [group for group in made if group["rules"]]
+
+
+def _words(data: Any) -> list[str]:
+    return re.findall(r"[\w:]+", json.dumps(data).replace(r"\n", " "))
 
 
 def shorter(duration: str, factor: int) -> str:

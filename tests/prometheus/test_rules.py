@@ -26,6 +26,7 @@ from tests.prometheus.rules import (
     TESTS,
     Rule,
     groups,
+    needed,
     quickened,
     read_yaml,
     rules,
@@ -99,11 +100,50 @@ def test_the_sample_configuration_is_valid(release: Tool) -> None:
     assert "2 rule files found" in said
 
 
+def run_tests(promtool: Path, test: Any, folder: Path) -> None:
+    """Each test of a file with only the rules that it needs."""
+    paths = []
+    for number, each in enumerate(test["tests"]):
+        made = needed(each)
+        names = {group["name"] for group in made}
+        order = [name for name in test["group_eval_order"] if name in names]
+        rules = folder / f"rules-{number}.yaml"
+        rules.write_text(json.dumps({"groups": made}))
+        paths.append(folder / f"test-{number}.yaml")
+        one = {**test, "rule_files": [rules.name], "group_eval_order": order, "tests": [each]}
+        paths[-1].write_text(json.dumps(one))
+    run(promtool, "test", "rules", *paths)
+
+
+every_test_file = pytest.mark.parametrize("path", TEST_FILES, ids=lambda path: path.stem)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("path", TEST_FILES, ids=lambda path: path.stem)
-def test_the_rules_do_as_their_tests_say(release: Tool, path: Path) -> None:
+@every_test_file
+def test_the_rules_do_as_their_tests_say(tool: Tool, path: Path) -> None:
     """Firing and silent cases, labels and annotations."""
-    run(release("promtool"), "test", "rules", path)
+    run(tool("promtool"), "test", "rules", path)
+
+
+@pytest.mark.slow
+@every_test_file
+def test_in_prometheus_3_they_do_the_same(prometheus_3: Tool, path: Path, tmp_path: Path) -> None:
+    """Its ranges do not hold their left end."""
+    run_tests(prometheus_3("promtool"), yaml.safe_load(path.read_text()), tmp_path)
+
+
+@every_alert
+def test_a_test_gets_every_rule_it_needs(alert: Rule) -> None:
+    """And no alert besides, or little would be gained."""
+    made = [rule for group in needed({"alertname": alert["alert"]}) for rule in group["rules"]]
+    assert [rule["alert"] for rule in made if "alert" in rule] == [alert["alert"]]
+    read = {
+        selector.name
+        for rule in made
+        for expr in (rule["expr"], *asked(rule))
+        for selector, _ in selectors(promql.parse(expr))
+    }
+    assert read & RECORDS.keys() == {rule["record"] for rule in made if "record" in rule}
 
 
 WITH_HISTOGRAMS: Final = [path for path in TEST_FILES if any(map(has_histograms, read_yaml(path)["tests"]))]
@@ -117,8 +157,7 @@ def test_native_histograms_give_the_same_alerts(prometheus_3: Tool, path: Path, 
     test["tests"] = [each for each in test["tests"] if has_histograms(each)]
     for each in test["tests"]:
         each["input_series"] = converted(each["input_series"])
-    (tmp_path / "test.yaml").write_text(json.dumps(test).replace('"../rules/', f'"{RULES}/'))
-    run(prometheus_3("promtool"), "test", "rules", tmp_path / "test.yaml")
+    run_tests(prometheus_3("promtool"), test, tmp_path)
 
 
 @pytest.mark.slow
@@ -146,8 +185,7 @@ def test_fewer_series_give_the_same_alerts(
     if "job_type" not in kept:
         text = text.replace("one ASYNC_JOB in twenty", "one job in twenty")
         text = text.replace(', "job_type": "ASYNC_JOB"}, "exp_annotations"', '}, "exp_annotations"')
-    (tmp_path / "test.yaml").write_text(text.replace('"../rules/', f'"{RULES}/'))
-    run(prometheus_3("promtool"), "test", "rules", tmp_path / "test.yaml")
+    run_tests(prometheus_3("promtool"), json.loads(text), tmp_path)
 
 
 @every_alert
