@@ -16,7 +16,10 @@ from exporter.log import REDACTED, Redactor
 MESSAGE_LIMIT: Final = 300
 _SEARCHED: Final = 16_384
 """Characters. What stands behind them is not shown."""
-_AUTHORIZATION: Final = re.compile(r"SDK-HMAC-SHA256\s+Access=.*?Signature=[\w*]*", re.DOTALL)
+_AUTHORIZATION: Final = re.compile(
+    r"SDK-HMAC-SHA256\s+Access=[\w*-]*(?:,\s*SignedHeaders=[\w*;-]*)?(?:,\s*Signature=[\w*]*)?"
+)
+"""Whosever it is: the header and nothing behind it, which may say what is wrong."""
 
 
 class MessageRedactor:

@@ -226,6 +226,15 @@ def test_a_short_secret_is_redacted() -> None:
     )
 
 
+@pytest.mark.parametrize("signed", [", SignedHeaders=host;x-sdk-date", ""])
+@pytest.mark.parametrize("proof", [", Signature=0a1b", ",Signature=***", ""])
+def test_of_a_quoted_header_only_the_header_is_hidden(signed: str, proof: str) -> None:
+    """Also of another's; what the message says of it behind stays."""
+    header = f"SDK-HMAC-SHA256 Access=AK1{signed}{proof}"
+    said = f"{header}: no such key\nand no Signature=, or another one"
+    assert MessageRedactor()(said) == "***: no such key\\nand no Signature=, or another one"
+
+
 def test_what_others_keep_secret_is_redacted_before_the_cut() -> None:
     """A secret of another target, or one just replaced, that would have been cut in the middle."""
     known = log.Redactor()
