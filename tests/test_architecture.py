@@ -248,6 +248,7 @@ def private_reaches(path: Path) -> Iterator[str]:
                 yield from (f"line {node.lineno}: {text!r}" for text in texts if private(text))
 
 
+@pytest.mark.slow
 def test_only_what_is_public_is_judged() -> None:
     """What a test must see has a public, documented name: the next reader wants to see it too."""
     folders = ("tests", "testkit", "benchmarks")

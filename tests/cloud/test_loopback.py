@@ -220,6 +220,7 @@ def _bomb() -> bytes:
     return b"".join(squeeze.compress(nothing) for _ in range(256)) + squeeze.flush()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["socket", "one_chunk"])
 def test_a_gzip_bomb_does_not_fill_the_memory(way: str) -> None:
     """It is refused after 4 MiB without ever being held, however large the pieces it arrives in."""

@@ -408,6 +408,7 @@ def test_what_may_be_a_mistake_of_the_network_is_a_warning(tmp_path: Path) -> No
     assert text.startswith("warning: the environment variable HTTP_PROXY is not used")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("targets", "expected"),
     [

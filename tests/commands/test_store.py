@@ -33,6 +33,7 @@ def copy(capsys: pytest.CaptureFixture[str]) -> Run:
     return run
 
 
+@pytest.mark.slow
 def test_a_store_moves_to_a_database_and_back(copy: Run, tmp_path: Path, postgres: PostgresServer) -> None:
     """It says what it did and what to do next."""
     file, other = fill(tmp_path / "books.db"), tmp_path / "other.db"
@@ -113,6 +114,7 @@ def test_a_database_without_its_extra_is_one_line(
     assert "pip install 'metastudio-tts-exporter[postgres]'" in err
 
 
+@pytest.mark.e2e
 def test_the_password_comes_from_a_file_or_from_libpq(
     copy: Run, tmp_path: Path, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

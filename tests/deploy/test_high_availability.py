@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+import pytest
 import yaml
 
 from exporter.ledger import StoredLedger
@@ -44,6 +45,7 @@ def books(url: str) -> StoredLedger:
     return msgspec.structs.replace(stored, minutes=tuple(sorted(stored.minutes)), by_others=0)
 
 
+@pytest.mark.slow
 def test_a_backup_is_restored(postgres: PostgresServer, tool: Tool, tmp_path: Path) -> None:
     """With the commands as they stand there: afterwards the books are those of the time of the backup."""
     programs = server_programs() or tool("initdb").parent

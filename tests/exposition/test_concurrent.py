@@ -332,6 +332,7 @@ def test_large_blocks_are_kept_compressed_unless_text_is_asked(
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_no_form_is_kept_that_nobody_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither its text nor what it was compressed to."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import tracemalloc
 
+import pytest
 from msgspec.structs import replace
 
 from exporter.exposition import ApiMetrics, Exposition, Publisher
@@ -12,6 +13,7 @@ from exporter.exposition.text import Format
 from tests.exposition.views import PROCESS, full_view
 
 
+@pytest.mark.slow
 def test_targets_that_have_gone_leave_nothing_behind() -> None:
     """Neither their numbers nor the text of their labels: a provider's customers come and go."""
     exposition = Exposition(ApiMetrics(0.0), PROCESS)

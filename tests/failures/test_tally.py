@@ -73,6 +73,7 @@ def test_classes_are_those_that_one_message_at_a_time_gets(seed: int) -> None:
     )
 
 
+@pytest.mark.slow
 def test_proposed_rules_take_exactly_what_they_say() -> None:
     """Put behind the rules in force, the proposals classify every unclassified message, in these numbers."""
     messages = made_up(7, 2000)
@@ -97,6 +98,7 @@ def test_templates_beyond_the_limit_are_counted_together(monkeypatch: pytest.Mon
     assert view.further == 8**3 - sum(one.messages for one in view.proposals) > 0
 
 
+@pytest.mark.slow
 def test_rubbish_costs_bounded_work_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three megabytes of random bytes: one set of rules, and a suggestion for each form kept, no more."""
     sets, suggested = [], []

@@ -448,6 +448,7 @@ def test_a_few_answers_without_a_date_do_not_count(harness: ClockedHarness, with
     assert harness.counted() == (jobs, jobs, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jump", [2 * MINUTE, 10 * MINUTE, HOUR], ids=str)
 @pytest.mark.parametrize("share", [1, 3], ids=["none-has-a-time", "one-of-three-has-none"])
 def test_undated_records_are_counted_once_when_the_clock_jumps(

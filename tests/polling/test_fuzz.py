@@ -205,6 +205,7 @@ def test_a_mangled_configuration_is_read_or_refused(edits: list[tuple[int, int, 
     configure(text.encode("utf-8", "surrogatepass"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [

@@ -169,6 +169,7 @@ def test_an_unlistable_second_delays_no_open_job(harness: PollerHarness) -> None
     assert harness.finished() == 1
 
 
+@pytest.mark.slow
 def test_an_unlistable_second_is_skipped_after_max_catch_up(store: SqliteStore) -> None:
     """Nothing behind it is settled: without an end to that, no job would ever be counted again."""
     harness = PollerHarness(store, max_catch_up=2 * 60 * MINUTE)

@@ -86,6 +86,7 @@ def test_no_mix_of_stretches_and_lookups_is_cheaper(
     assert cost(rechecks, before) == brute_force(due, before)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(RECORDS, DUE)
 def test_everything_due_is_rechecked_once(

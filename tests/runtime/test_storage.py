@@ -165,6 +165,7 @@ def test_a_check_says_what_a_start_says(
     assert bool(found) is bool(said)
 
 
+@pytest.mark.e2e
 def test_the_password_of_the_database_is_never_shown(
     config: Config, postgres: PostgresServer, tmp_path: Path
 ) -> None:

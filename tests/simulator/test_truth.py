@@ -15,6 +15,7 @@ from exporter.simulator.truth import rows
 from .support import NOON, ask, list_all, open_simulation, small_world
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(st.integers(), st.floats(0.0, 600.0), st.sampled_from(["newest", "oldest"]))
 def test_truth_equals_a_full_listing(seed: int, age: float, order: str) -> None:

@@ -25,6 +25,7 @@ ODD = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(st.integers(), st.lists(st.floats(0.1, 200.0), min_size=1, max_size=8))
 def test_steps_do_not_matter(seed: int, steps: list[float]) -> None:

@@ -166,6 +166,7 @@ def test_only_a_complete_poll_is_the_last_complete_one(store: Store) -> None:
     assert harness.view.last_complete_poll == complete
 
 
+@pytest.mark.slow
 def test_minutes_stay_in_memory_back_to_the_oldest_job(store: Store) -> None:
     """Of the hours since a job hangs it is known how many records each minute has; no longer after it."""
     harness = PollerHarness(store)

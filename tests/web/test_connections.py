@@ -401,6 +401,7 @@ def test_requests_without_end_on_one_connection_stop_nobody() -> None:
 # --- floods -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.2"], ids=["own-address", "another"])
 @pytest.mark.parametrize("trouble", [silent, half_a_head, idle])
 def test_a_flood_of_connections_stops_nobody(trouble: Trouble, address: str) -> None:

@@ -300,6 +300,7 @@ def test_cancelling_leaves_nothing_open() -> None:
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_signals_stay_with_the_program() -> None:
     """No handlers of uvicorn's own are installed."""
 

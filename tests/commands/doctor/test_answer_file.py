@@ -62,6 +62,7 @@ def saved(name: str, path: Path, **target: str) -> SimulatedCloud:
     return cloud
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BACK)
 def test_an_answer_file_played_back_gives_the_same_findings(name: str, tmp_path: Path) -> None:
     """Weeks later: times are moved to the present. Where ALL_PAIRS is set: of every corner."""
@@ -77,6 +78,7 @@ def test_an_answer_file_played_back_gives_the_same_findings(name: str, tmp_path:
             assert second[finding].text == first.text
 
 
+@pytest.mark.slow
 def test_no_secret_and_no_id_of_the_answers_stands_in_the_file(tmp_path: Path) -> None:
     """Jobs, voices, links, requests, the project, the user, and the ids and numbers inside messages."""
     path = tmp_path / "answers.jsonl"
@@ -172,6 +174,7 @@ def test_messages_name_no_person_place_or_thing(text: str, private: str, shown: 
     assert not private or private not in written
 
 
+@pytest.mark.slow
 def test_an_id_is_the_same_within_one_file_only(tmp_path: Path) -> None:
     """So that a job can be followed through the answers, and not found by guessing."""
     files = []

@@ -39,6 +39,7 @@ def watched(corner: Corner, lines: tuple[str, ...] = (), seconds: float = SECOND
     return {finding.name: finding for finding in asyncio.run(run())}
 
 
+@pytest.mark.slow
 def test_an_orderly_list_shows_nothing_odd() -> None:
     """Jobs appear at once, stay, keep their labels and their final state."""
     findings = watched(Corner())
@@ -57,6 +58,7 @@ def test_late_records_lead_to_an_overlap_that_counts_them(tmp_path: Path) -> Non
     assert difference(fresh_cloud(corner), (), tmp_path, jobs_per_minute=60.0, poll=line) == ""
 
 
+@pytest.mark.slow
 def test_an_overlap_that_is_enough_is_kept() -> None:
     """Records that are late by seconds."""
     found = watched(Corner(world={"late": 0.3, "late_seconds": 60.0}))["late records"]
@@ -71,6 +73,7 @@ def test_a_short_watch_proves_no_overlap() -> None:
     assert "too short: watch for 5m or longer" in found.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("world", "name"),
     [

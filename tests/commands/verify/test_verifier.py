@@ -151,6 +151,7 @@ def test_a_record_that_came_too_late(harness: PollerHarness, tmp_path: Path) -> 
     assert (found.cause, found.job_ids) == (Cause.LATE_RECORD, (late,))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs", [-1, 1], ids=["lost", "counted-twice"])
 def test_a_count_that_is_wrong_by_one_is_found(harness: PollerHarness, tmp_path: Path, jobs: int) -> None:
     """A store that is consistent in itself, and wrong."""
@@ -290,6 +291,7 @@ def test_what_cannot_be_compared_is_said(harness: PollerHarness, tmp_path: Path)
     assert "storage.retention" in left_out[-1] or "storage.retention" in left_out[-2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "scope", "says"),
     [("u", SCOPE, "nothing was counted for target 'u' yet"), ("t", "region=x", "use a new target name")],

@@ -84,6 +84,7 @@ def test_a_list_that_is_often_empty_makes_no_job_vanish(store: SqliteStore, empt
     assert (harness.finished(), harness.expired(), harness.open()) == (60 + len(open_jobs), 0, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("neighbour", "minutes"), [(25, 7), (75, 62)])
 def test_a_lone_job_vanishes_by_its_neighbours_or_after_an_hour(
     harness: PollerHarness, neighbour: int, minutes: int

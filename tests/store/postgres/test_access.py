@@ -124,6 +124,7 @@ def test_books_are_kept_over_tls(tls: TlsServer, parameters: str, host: str, use
     store.close()
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("parameters", "host", "user", "said"),
     [
@@ -209,6 +210,7 @@ def test_a_password_comes_from_where_libpq_looks(
     store.close()
 
 
+@pytest.mark.e2e
 def test_no_password_is_said(with_password: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "CONNECT_SECONDS", 2.0)
     with pytest.raises(StoreUnavailableError, match="no password supplied"):

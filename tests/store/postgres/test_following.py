@@ -38,6 +38,7 @@ def anything(rng: random.Random, harness: PollerHarness, open_jobs: list[str]) -
         harness.clock.ms += rng.choice((5, 90, 300)) * 60 * SECOND
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_what_changed_makes_what_is_there(postgres_books: PostgresBooks, seed: int) -> None:
     """After any commits, also by another holder and with other buckets, where all is read again."""

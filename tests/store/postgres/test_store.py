@@ -221,6 +221,7 @@ def test_rows_are_enough_where_the_tables_exist(postgres_books: PostgresBooks, r
     store.close()
 
 
+@pytest.mark.e2e
 def test_a_password_is_asked_for_again_and_never_shown(postgres_books: PostgresBooks) -> None:
     """It may change while the exporter runs: each new connection uses the one that holds then."""
     server, user = postgres_books.server, NEEDS_PASSWORD
@@ -555,6 +556,7 @@ def test_a_database_that_cannot_be_reached_is_one_line(
     assert str(caught.value).startswith(f"postgresql://u@127.0.0.1:{port}/d: ")
 
 
+@pytest.mark.e2e
 def test_a_server_that_may_only_be_read_is_refused(postgres_books: PostgresBooks) -> None:
     """A standby, or a primary that was set to be read-only: another one of the URL may do."""
     postgres_books.query("ALTER DATABASE books SET default_transaction_read_only = on")

@@ -116,6 +116,7 @@ def test_a_remembered_password_costs_no_hash() -> None:
     assert asyncio.run(run()) == 1
 
 
+@pytest.mark.slow
 def test_a_stranger_costs_what_a_user_costs() -> None:
     """So that nobody learns from the time who is a user: same cost, whatever the name or the password."""
     users = {b"alice": hashed(b"good", 9)}
@@ -144,6 +145,7 @@ def test_strangers_cost_like_some_user_always_the_same() -> None:
     assert {of_one[0] for of_one in costs} == {b"04", b"05"}
 
 
+@pytest.mark.slow
 def test_no_guess_pushes_out_who_was_let_in() -> None:
     """However many, from the same address, for the same name: the right password stays free of charge."""
     basic_auth = BasicAuth()
@@ -190,6 +192,7 @@ def test_a_removed_user_is_forgotten() -> None:
     assert list(basic_auth.accepted) == [b"bob"]
 
 
+@pytest.mark.slow
 def test_the_loop_goes_on_while_a_password_is_hashed() -> None:
     """Hashes are made in a thread, and outside Python's lock."""
 
