@@ -214,6 +214,9 @@ def deep_offset(facts: Facts) -> Finding:
     """The deepest ``offset``: the exporter cuts stretches at 1,000 records, so it needs no deeper one."""
     if facts.deepest is None:
         return not_known("deep offset", _NO_JOB)
+    size, said = len(facts.first.jobs), facts.first.count or 0
+    if facts.capped_at is None and facts.more is None and said > size:
+        return not_known("deep offset", f"{size} gives no record, though count says that there are {said}")
     if facts.capped_at is None:
         return ok("deep offset", f"{facts.deepest} gives a record, and none was refused")
     how = "refused" if facts.cap_refused else "empty"

@@ -21,6 +21,7 @@ from exporter.cloud import (
     network_of,
 )
 from exporter.commands import console
+from exporter.commands.arguments import DEFAULT_CONFIG
 from exporter.commands.doctor.answer_file import AnswerFile
 from exporter.commands.doctor.asking import Asker, AskEvents, asked_at_half_rate
 from exporter.commands.doctor.examine import examine_facts, is_usable
@@ -88,6 +89,8 @@ def doctor(flags: DoctorFlags, *, environ: Mapping[str, str], out: TextIO, err: 
     if flags.save is not None and saved is not None:
         with console.whole_file(flags.save) as file:
             file.write(saved.content(time.time()))
+        if not flags.as_json:
+            print(f"{flags.save}: read it before you send it: words in messages stand as they came", file=out)
     return INTERRUPTED if complete is None else int(not all(report.usable for report in run.reports))
 
 
@@ -98,6 +101,11 @@ def _targets(
     if flags.region is not None:
         target = target_of_region(flags.region, environ, flags.endpoint)
         return Config(storage=StorageConfig(), targets=(target,)), (target,)
+    if flags.config_file == DEFAULT_CONFIG and not flags.config_file.exists():
+        raise ExporterError(
+            f"there is no {flags.config_file} here: name one with --config.file, or ask without one:"
+            " --region cn-north-4"
+        )
     config = load_config(flags.config_file, environ=environ, warn=lambda it: print(it, file=err))
     if not flags.targets:
         return config, config.targets

@@ -24,7 +24,9 @@ class DepthQuestions(Questions):
         ends = [time for job in facts.first.jobs if (time := as_utc(job)) is not None]
         facts.deepest = len(facts.first.jobs) - 1
         total = facts.first.count or 0
-        if facts.offset_unit in (None, "records") and facts.more and total > len(facts.first.jobs) + 1:
+        if self._ends_with_the_first_page(total):
+            facts.capped_at, facts.cap_refused = len(facts.first.jobs), facts.offset_refused
+        elif facts.offset_unit in (None, "records") and facts.more and total > len(facts.first.jobs) + 1:
             last = await self._at(total - 2)
             if last:
                 facts.deepest = total - 2
@@ -39,6 +41,15 @@ class DepthQuestions(Questions):
         elif ends:
             facts.newest = max(ends)
             facts.oldest = min(ends) if whole or facts.more is False else await self._oldest()
+
+    def _ends_with_the_first_page(self, total: int) -> bool:
+        """Though there are more: count says so, which is right, or else there is nothing else to read by."""
+        facts = self.facts
+        if facts.offset_refused:
+            return True
+        if facts.more is not None or facts.offset_unit not in (None, "records"):
+            return False
+        return total > len(facts.first.jobs) and (facts.count_is_right or facts.time_filters is False)
 
     async def _is_beyond(self, ends: list[int]) -> bool:
         """Is there a job behind the last one that offsets lead to?"""

@@ -69,6 +69,8 @@ class Facts(msgspec.Struct, kw_only=True):
     """By ``limit`` asked for: how many records came."""
     more: bool | None = None
     """Are there records behind the first page?"""
+    offset_refused: bool = False
+    """The API refuses the first offset behind the first page, though there may be more."""
     isolated: bool | None = None
     isolation_unknown: str = ""
     """Why."""

@@ -1,7 +1,8 @@
 """The text of a failure or an error without what names a person, a place or a thing. Pure.
 
 First go the values that fields of the answers gave as ids and names, whatever they look like. What is left is
-judged by its form: addresses, links, paths, keys. Words, codes of errors, and numbers below 10,000 stay.
+judged by its form: quotations, values of keys such as user=, addresses, links, paths, ids. Other words stay,
+and codes of errors, and numbers below 10,000: a name that looks like any word is not known as one.
 """
 
 from __future__ import annotations
@@ -24,6 +25,19 @@ _SMALL_NUMBER: Final = 4
 _CODE: Final = re.compile(r"((?:MSS|APIGW?)\.[0-9]{4,9})(?![0-9])")
 _UNBROKEN: Final = r"[^\s\"'<>()（）,，;；]"
 _DATE: Final = r"[0-9]{4}[-/][0-9]{1,2}[-/][0-9]{1,2}(?:[T ][0-9]{1,2}:[0-9:.]+(?:Z|[+-][0-9:]{4,6})?)?"
+_QUOTED: Final = re.compile(
+    "|".join(
+        f"{begin}[^{begin}{end}]+{end}"
+        for begin, end in ('""', "``", "“”", "„“", "‘’", "「」", "『』", "《》", "«»")
+    )
+    + "|(?<![A-Za-z0-9])'[^']+'(?![A-Za-z0-9])"
+)
+_NAMED: Final = re.compile(
+    r"(?i)((?:password|passwd|pwd|secret|token|密码|口令)\s*[=:：]\s*"
+    r"|(?:user|account|name|domain|bucket|project|speaker|key|id|用户|账号|姓名)\s*[=＝]\s*)"
+    rf"(?!<){_UNBROKEN}+"
+)
+"""The value of a key that says what it is."""
 _FORMS: Final = tuple(
     (placeholder, re.compile(pattern))
     for placeholder, pattern in (
@@ -93,6 +107,7 @@ def without_names(text: str, known: re.Pattern[str] | None = None) -> str:
 
 
 def _by_form(text: str) -> str:
+    text = _NAMED.sub(r"\1<name>", _QUOTED.sub(lambda it: f"{it[0][0]}<text>{it[0][-1]}", text))
     for placeholder, form in _FORMS:
         text = form.sub(placeholder, text)
     text = _TOKEN.sub(lambda found: "<id>" if _is_id(found[0]) else found[0], text)

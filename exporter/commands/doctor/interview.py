@@ -84,6 +84,9 @@ class Interview(DepthQuestions):
             facts.more = bool(behind.jobs) if isinstance(behind, RawPage) else None
             if facts.more is False and (facts.first.count or 0) > len(facts.first.jobs):
                 facts.more = None  # the offset may be what does not work
+            if isinstance(behind, Unanswered) and behind.by_rule:
+                facts.offset_refused = facts.first.count != len(facts.first.jobs)
+                facts.more = None if facts.offset_refused else False
             large = await self._asker.list(limit=_BEYOND)
             limits[_BEYOND] = large if isinstance(large, Unanswered) else len(large.jobs)
         facts.limits = limits

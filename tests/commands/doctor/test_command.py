@@ -134,6 +134,24 @@ def test_what_cannot_be_asked_is_said_in_one_line(config: Path, flags: list[str]
     assert ended.stderr.count("\n") == 1
 
 
+def test_without_any_configuration_the_way_without_one_is_named(tmp_path: Path) -> None:
+    """The first command of a newcomer."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "exporter", "doctor"],
+        env=ENVIRON,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == (
+        "metastudio-tts-exporter: there is no exporter.yaml here: name one with --config.file, or ask without"
+        " one: --region cn-north-4\n"
+    )
+
+
 def test_ctrl_c_ends_cleanly(tmp_path: Path) -> None:
     """With 130, as of a shell, while a request hangs."""
     hang = '--faults=[{"kind": "hang", "times": 1}]'

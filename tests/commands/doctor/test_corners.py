@@ -178,3 +178,22 @@ def test_a_handful_of_jobs_is_enough_not_to_be_wrong(jobs: int) -> None:
     for number in range(jobs):
         cloud.world.add(created=NOON - 1000 - 7 * number, finished=NOON - 900)
     assert {it.verdict for it in cloud.findings().values()} <= {Verdict.OK, Verdict.NOT_KNOWN}
+
+
+@pytest.mark.parametrize("end", [1, 50, 99, 100])
+@pytest.mark.parametrize(
+    ("how", "count"), [("refused", "records"), ("refused", "none"), ("empty", "records")]
+)
+def test_a_list_without_a_second_page_cannot_be_read_as_a_whole(end: int, how: str, count: str) -> None:
+    """The time filters do not work either: jobs behind the first page are lost."""
+    options = {"time_filters_work": False, "max_offset": end, "deep_offsets": how, "count": count}
+    found = SimulatedCloud(options).findings()["time filters"]
+    assert (found.verdict, found.config) == (Verdict.UNUSABLE, ())
+    assert f"it ends at offset {end}" in found.text
+
+
+def test_an_offset_that_gives_nothing_is_not_called_ok() -> None:
+    """Here a list that ends with its first record, though count knows better."""
+    found = SimulatedCloud({"max_offset": 1}).findings()["deep offset"]
+    assert found.verdict is Verdict.NOT_KNOWN
+    assert "1 gives no record, though count says that there are " in found.text
