@@ -59,8 +59,12 @@ READ_CONFIG_SECONDS: Final = 10.0
 """How long a reload waits for the configuration: its file may be a FIFO, or lie on a disk that hangs."""
 LAST_COMMIT_SECONDS: Final = 1.0
 """How long shutdown waits for a commit under way."""
-DATABASE_THREADS: Final = 4
-"""Targets that may wait for a database at the same time. A SQLite file has one thread."""
+DATABASE_THREADS: Final = 3
+"""Of a database, where one call may wait for another's answer: ledgers to load or to follow, which may be
+long, commits, and claims of credentials. Renewals of leases have a thread of their own, so that these are as
+many as the store's connections (``store.postgres.database.CONNECTIONS``), and none waits for another's. A
+SQLite file has one.
+"""
 
 
 class App:

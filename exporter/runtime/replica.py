@@ -12,19 +12,16 @@ import logging
 import time
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from exporter import log
 from exporter.errors import StoreError, StoreLockedError, StoreUnavailableError
 from exporter.ledger import TargetView
 from exporter.process import exhausted
-from exporter.store import LeaseTable, LedgerRepository, SharedStore, spread
+from exporter.store import RENEWALS, LeaseTable, LedgerRepository, SharedStore, spread
 from exporter.units import SECOND
 
 logger = logging.getLogger(__name__)
-
-RENEWALS: Final = 3
-"""Within the time that a lease lasts: one that is late or fails costs nothing."""
 
 T = TypeVar("T")
 

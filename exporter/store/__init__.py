@@ -3,7 +3,7 @@
 Knows SQL and files; must not know what the numbers mean.
 """
 
-from exporter.store.base import SharedStore, Store
+from exporter.store.base import RENEWALS, SharedStore, Store
 from exporter.store.leases import LeaseTable, spread
 from exporter.store.past import CountedPast, MinuteCount, StoredPast
 from exporter.store.repository import LedgerRepository, ledger_from, minutes_loaded
@@ -13,6 +13,7 @@ from exporter.store.sqlite_past import SqlitePast
 from exporter.store.sqlite_rows import sqlite_source, sqlite_target
 
 __all__ = [
+    "RENEWALS",
     "CountedPast",
     "LeaseTable",
     "LedgerRepository",

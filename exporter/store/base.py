@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 import msgspec
 
 from exporter.ledger import Changes, StoredLedger
 from exporter.store.leases import LeaseTable
+
+RENEWALS: Final = 3
+"""Of a lease, within the time that it lasts: one that is late or fails costs nothing."""
 
 
 class Commit(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,7 +62,10 @@ class SharedStore(Store, Protocol):
     """This process, among the others."""
 
     def renew(self, targets: Collection[str], seconds: float) -> LeaseTable:
-        """Renew this replica's lease; it can poll these targets. Says what the others do."""
+        """Renew this replica's lease; it can poll these targets. Says what the others do.
+
+        Waits for a third of ``seconds`` (``RENEWALS``) at most, so that another try is left.
+        """
 
     def release(self, targets: Collection[str]) -> None:
         """Others may take these at once. Commits of this process are refused from then on."""

@@ -7,6 +7,7 @@ session, no statement is prepared, no lock outlives its transaction.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import select
@@ -18,7 +19,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_attempts, conninfo_to_dict, timeout_from_conninfo
 from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool, PoolTimeout
 
@@ -30,8 +31,14 @@ logger = logging.getLogger(__name__)
 
 DatabaseConnection = psycopg.Connection[TupleRow]
 
+CONNECTIONS: Final = 4
+"""At most: one of them for renewals of leases, as ``app.DATABASE_THREADS`` has it."""
 CONNECT_SECONDS: Final = 5.0
-"""How long a connection may take to come about."""
+"""How long a connection may take to come about, with each host of the URL, unless that says how long."""
+LONGEST_CONNECT: Final = 20.0
+"""How long a connection may take to come about, however many hosts and addresses are tried."""
+SHORTEST_CONNECT: Final = 2
+"""With each address: libpq waits no less."""
 STATEMENT_SECONDS: Final = 10.0
 """How long the server may work on one statement."""
 LOCK_SECONDS: Final = 5.0
@@ -42,6 +49,8 @@ IDLE_SECONDS: Final = 5.0
 """How long a transaction may be idle: the server ends that of a stopped process, and frees its locks."""
 ANSWER_SECONDS: Final = 15.0
 """How long a statement may take as a whole. Longer than the server's own bounds, which say what was wrong."""
+SPARE_SECONDS: Final = 1.0
+"""How much longer a call waits for a connection than one may take to come about: then it says why."""
 FIRST_PAUSE: Final = 0.5
 LONGEST_PAUSE: Final = 5.0
 """Seconds for which nothing is tried after a try that failed: the first time, and at most."""
@@ -62,7 +71,6 @@ SELECT set_config('statement_timeout', '0', true),
 _DEFAULTS: Final[Mapping[str, Any]] = {
     "application_name": "metastudio-tts-exporter",
     "client_encoding": "UTF8",
-    "connect_timeout": int(CONNECT_SECONDS),
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
@@ -79,7 +87,7 @@ class Database:
         self,
         url: str,
         password: Callable[[], str | None] = lambda: None,
-        size: int = 4,
+        size: int = CONNECTIONS,
         *,
         quiet: bool = False,
     ) -> None:
@@ -89,11 +97,16 @@ class Database:
         self._quiet = quiet
         with translated("storage.url"):
             given = conninfo_to_dict(url)
+            seconds = timeout_from_conninfo(given) if "connect_timeout" in given else CONNECT_SECONDS
         self.address = _address_of(url)
         self._parameters = {**_DEFAULTS, **given}
+        hosts = str(given.get("host") or given.get("hostaddr") or "").count(",") + 1
+        self._connect_seconds = min(seconds * hosts, LONGEST_CONNECT)
+        """Until all that may be connected to were tried, one after the other."""
         self._password = password
-        self._refused: psycopg.Error | None = None
+        self._refused: psycopg.Error | OSError | None = None
         """Why the last try to connect failed."""
+        self._connecting = False
         self._gate = threading.Lock()
         self._problem: StoreError | None = None
         """While the database cannot be used: why."""
@@ -108,9 +121,8 @@ class Database:
             min_size=0,
             max_size=size,
             open=True,
-            check=_check_open,
-            timeout=CONNECT_SECONDS,
-            reconnect_timeout=CONNECT_SECONDS,
+            timeout=self._connect_seconds + SPARE_SECONDS,
+            reconnect_timeout=self._connect_seconds,
             num_workers=1,
         )
 
@@ -121,11 +133,16 @@ class Database:
         class Remembering(psycopg.Connection[TupleRow]):
             @classmethod
             def connect(cls, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - psycopg's own overload
+                outer._connecting = True
                 try:
-                    return super().connect(*args, **kwargs)
-                except psycopg.Error as error:
+                    addresses = len(conninfo_attempts(kwargs))
+                    each = max(SHORTEST_CONNECT, int(outer._connect_seconds / addresses))
+                    return super().connect(*args, **{**kwargs, "connect_timeout": each})
+                except (psycopg.Error, OSError) as error:
                     outer._refused = error
                     raise
+                finally:
+                    outer._connecting = False
 
         return Remembering
 
@@ -139,12 +156,13 @@ class Database:
         return {**self._parameters, **secret, "autocommit": True, "prepare_threshold": None}
 
     @contextmanager
-    def transaction(self, *, snapshot: bool = False) -> Iterator[Transaction]:
+    def transaction(self, *, snapshot: bool = False, within: float = math.inf) -> Iterator[Transaction]:
         """One transaction, committed at the end. Raises StoreError.
 
-        ``snapshot``: it only reads, and all its statements see the same.
+        ``snapshot``: it only reads, and all its statements see the same. ``within``: so many seconds it may
+        take as a whole, with the wait for a connection.
         """
-        with self._watched() as (connection, watch), connection.transaction():
+        with self._watched(within) as (connection, watch), connection.transaction():
             if snapshot:
                 connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             connection.execute(_SETTINGS, _milliseconds(STATEMENT_SECONDS, LOCK_SECONDS, IDLE_SECONDS))
@@ -170,11 +188,16 @@ class Database:
             return connection.execute(statement, parameters).fetchall()
 
     @contextmanager
-    def _watched(self) -> Iterator[tuple[DatabaseConnection, _Watch]]:
+    def _watched(self, within: float = math.inf) -> Iterator[tuple[DatabaseConnection, _Watch]]:
         """A connection with no transaction, that is cut if no answer comes."""
         self._refuse_while_paused()
+        begun = time.monotonic()
         try:
-            with translated(self.address), self.connection() as connection, _Watch(connection) as watch:
+            with (
+                translated(self.address),
+                self.connection(within) as connection,
+                _Watch(connection, begun, within) as watch,
+            ):
                 yield connection, watch
         except StoreUnavailableError as error:
             self._failed(error)
@@ -185,18 +208,33 @@ class Database:
         self._worked()
 
     @contextmanager
-    def connection(self) -> Iterator[DatabaseConnection]:
+    def connection(self, within: float = math.inf) -> Iterator[DatabaseConnection]:
+        """One that the server has not closed. Raises psycopg.Error, OSError."""
         self._refused = None
-        try:
-            connection = self.pool.getconn()
-        except PoolTimeout:
-            if self._refused is not None:
-                raise self._refused from None
-            raise psycopg.OperationalError("every connection is in use for too long") from None
+        wait = min(self.pool.timeout, within)
+        deadline = time.monotonic() + wait
+        connection = self._take(deadline, wait)
+        # After a restart of the server all that lay idle are closed. The pool's own check pauses after each.
+        while _closed_by_server(connection):
+            self.pool.putconn(connection)
+            connection = self._take(deadline, wait)
         try:
             yield connection
         finally:
             self.pool.putconn(connection)
+
+    def _take(self, deadline: float, wait: float) -> DatabaseConnection:
+        try:
+            return self.pool.getconn(deadline - time.monotonic())
+        except PoolTimeout:
+            if self._refused is not None:
+                raise self._refused from None
+            if self._connecting:
+                raise psycopg.OperationalError(
+                    f"no server of storage.url was connected to within {wait:g} s: see that one of them runs,"
+                    " and that the network lets this machine reach it"
+                ) from None
+            raise psycopg.OperationalError("every connection is in use for too long") from None
 
     # --- while the database fails -----------------------------------------------------------------------
 
@@ -258,7 +296,9 @@ class _Watch:
     The kernel notices that (``tcp_user_timeout``) only where nothing acknowledges them.
     """
 
-    def __init__(self, connection: DatabaseConnection) -> None:
+    def __init__(self, connection: DatabaseConnection, begun: float, within: float) -> None:
+        """``within``: an end to all statements together, in seconds since ``begun``."""
+        self._within, self._end = within, begun + within
         # A descriptor of its own: that of the connection may belong to another one by the time of the cut.
         self._socket = socket.socket(fileno=os.dup(connection.fileno()))
         self._ended = threading.Event()
@@ -267,12 +307,16 @@ class _Watch:
 
     def __enter__(self) -> _Watch:
         self.restart()
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException:
+            self._socket.close()
+            raise
         return self
 
     def restart(self) -> None:
         """A new statement begins."""
-        self._deadline = time.monotonic() + ANSWER_SECONDS
+        self._deadline = min(time.monotonic() + ANSWER_SECONDS, self._end)
 
     def _watch(self) -> None:
         while (left := self._deadline - time.monotonic()) > 0:
@@ -287,23 +331,25 @@ class _Watch:
         self._thread.join()
         self._socket.close()
         if self.cut and isinstance(error, psycopg.OperationalError):
-            raise psycopg.OperationalError(f"no answer within {ANSWER_SECONDS:g} s") from None
+            seconds = min(ANSWER_SECONDS, self._within)
+            raise psycopg.OperationalError(f"no answer within {seconds:g} s") from None
 
 
 def _milliseconds(*seconds: float) -> list[str]:
     return [str(round(1000 * value)) for value in seconds]
 
 
-def _check_open(connection: DatabaseConnection) -> None:
-    """A connection that lay idle: raises psycopg.OperationalError when the server has closed it meanwhile.
+def _closed_by_server(connection: DatabaseConnection) -> bool:
+    """Whether one that lay idle cannot be used: it is closed then.
 
     Without a round trip. An idle server sends only the notice that it closes the connection.
     """
-    readable = select.poll()
-    readable.register(connection.fileno(), select.POLLIN)
-    if readable.poll(0):
-        connection.close()
-        raise psycopg.OperationalError("the server closed the connection")
+    if not connection.closed:
+        readable = select.poll()
+        readable.register(connection.fileno(), select.POLLIN)
+        if readable.poll(0):
+            connection.close()
+    return connection.closed
 
 
 def _address_of(url: str) -> str:

@@ -12,6 +12,7 @@ from typing import Final
 import psycopg
 
 from exporter.errors import StoreCorruptError, StoreError, StoreUnavailableError
+from exporter.process import exhausted, reason
 from exporter.store.postgres.schema import SCHEMA
 
 _OUTSIDE: Final = (
@@ -23,14 +24,17 @@ _OUTSIDE: Final = (
 )
 """SQLSTATEs (their beginnings) of a database that nothing can be asked of now."""
 
+_READ_ONLY: Final = "25006"
 REMEDIES: Final = {  # by SQLSTATE: what to do
     "42501": f"grant the exporter's role what docs/high-availability.md lists for the schema {SCHEMA}",
-    "25006": "this server is read-only (a standby?): name the primary, or all servers, in storage.url",
+    _READ_ONLY: "this server is read-only (a standby?): name the primary, or all servers, in storage.url",
     "53100": "no space left on the database's disk: nothing was changed, free some",
     "57014": "the database took too long, and nothing was changed",
     "55P03": "another session holds a lock for too long, and nothing was changed",
     "40P01": "nothing was changed; it is tried again",
 }
+_NONE_OF_THEM: Final = "see that one of them runs, can be reached from here, and is no standby"
+"""After what psycopg says of each host and address that it tried."""
 _DAMAGE: Final = (
     "XX",  # data or index corrupted
     "42P01",  # no such table
@@ -40,11 +44,19 @@ _DAMAGE: Final = (
 
 @contextmanager
 def translated(address: str) -> Iterator[None]:
-    """Raises StoreError and its children in place of psycopg's errors."""
+    """Raises StoreError and its children in place of psycopg's errors, and of those of the system: where it
+    has no more files or threads, the database cannot be reached for now.
+    """
     try:
         yield
     except psycopg.Error as error:
         raise store_error(address, error) from None
+    except OSError as error:
+        raise StoreUnavailableError(f"{address}: {reason(error)}") from None
+    except RuntimeError as error:
+        if (missing := exhausted(error)) is None:
+            raise
+        raise StoreUnavailableError(f"{address}: {missing}") from None
 
 
 def store_error(address: str, error: psycopg.Error) -> StoreError:
@@ -54,8 +66,12 @@ def store_error(address: str, error: psycopg.Error) -> StoreError:
             f"{address}: the tables in schema {SCHEMA} are damaged or were changed from outside ({said}):"
             f" restore a backup, or rename the schema to start new books (an honest reset)"
         )
-    if code in REMEDIES:
-        said = f"{said}: {REMEDIES[code]}"
+    # That a session is read-only libpq finds out by itself, before anything is asked.
+    remedy = REMEDIES.get(_READ_ONLY if "session is read-only" in said else code)
+    if remedy is not None:
+        said = f"{said}: {remedy}"
+    if "Multiple connection attempts failed" in said:
+        said = f"{said}: {_NONE_OF_THEM}"
     unreachable = isinstance(error, psycopg.OperationalError) and not code
     kind = StoreUnavailableError if unreachable or code.startswith(_OUTSIDE) else StoreError
     return kind(f"{address}: {said}" + (f" ({code})" if code else ""))

@@ -84,9 +84,9 @@ HAS_TABLES: Final = (
 """Not by a cast to ``regclass``: a session remembers a name that was not there, for the whole transaction."""
 GET_FORMAT: Final = f"SELECT version FROM {SCHEMA}.format"
 SET_FORMAT: Final = f"UPDATE {SCHEMA}.format SET version = %s"
-_TABLES: Final = ("targets", "jobs", "totals", "minutes", "label_sets", "breakers", "replicas")
+_TABLES: Final = ("targets", "jobs", "totals", "minutes", "label_sets", "breakers", "replicas", "claims")
 LOCK_TABLES: Final = f"LOCK TABLE {', '.join(f'{SCHEMA}.{table}' for table in _TABLES)}"
-"""All but ``format`` and ``claims``, in the order in which others lock them: targets before replicas."""
+"""All but ``format``, in the order in which others lock them: targets before replicas."""
 
 MAY_CREATE: Final = f"""
 SELECT CASE WHEN EXISTS (SELECT FROM pg_namespace WHERE nspname = '{SCHEMA}')

@@ -8,6 +8,7 @@ went on, and a commit that was given up cannot come after the next load.
 
 from __future__ import annotations
 
+import math
 import secrets
 import socket
 from collections.abc import Callable, Collection
@@ -17,7 +18,7 @@ import msgspec
 
 from exporter.errors import StoreConflictError, StoreCorruptError, StoreLockedError
 from exporter.ledger import StoredLedger, Watermarks
-from exporter.store.base import Commit
+from exporter.store.base import RENEWALS, Commit
 from exporter.store.leases import LeaseTable
 from exporter.store.loading import check_scope
 from exporter.store.postgres import schema
@@ -167,7 +168,8 @@ class PostgresStore:
         for target in set(self._followed).difference(targets):
             self._followed.pop(target, None)
         given = {"replica": self.replica, "seconds": seconds, "targets": sorted(targets)}
-        with self.database.transaction() as transaction:
+        within = seconds / RENEWALS if seconds > 0 else math.inf  # 0 or less: a lease that is over
+        with self.database.transaction(within=within) as transaction:
             check_version(transaction, self.address)
             # Targets before replicas, as everywhere: an upgrade locks the tables in this order.
             holders = transaction.execute(schema.GET_HOLDERS).fetchall()

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import psycopg_pool
 import pytest
 from msgspec.structs import replace
 
+from exporter.app import DATABASE_THREADS
 from exporter.errors import (
     ScopeChangedError,
     StoreConflictError,
@@ -455,6 +459,138 @@ def test_a_server_that_restarted_is_used_again_at_once(postgres_books: PostgresB
     postgres_books.server.start()
     commit(store, 1, 2)
     assert load(store) == (2, 2)
+
+
+def test_all_idle_connections_may_be_closed(
+    postgres_books: PostgresBooks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a restart each use succeeds, with no pause for each connection that was open before."""
+    store = postgres_books.open()
+    commit(store, 0, 1)
+    with ExitStack() as stack:
+        idle = [stack.enter_context(store.database.connection()) for _ in range(database.CONNECTIONS)]
+    postgres_books.server.stop()
+    postgres_books.server.start()
+    monkeypatch.setattr(psycopg_pool.base.AttemptWithBackoff, "INITIAL_DELAY", 3600.0)
+    with ExitStack() as stack:
+        used = [stack.enter_context(store.database.connection()) for _ in idle]
+        assert not {id(connection) for connection in used} & {id(connection) for connection in idle}
+        assert [connection.execute("SELECT 1").fetchone() for connection in used] == [(1,)] * len(idle)
+    assert load(store) == (1, 1)
+
+
+@pytest.fixture
+def black_hole() -> Iterator[int]:
+    """A port where connections are accepted by the kernel, and nobody ever answers."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        yield silent.getsockname()[1]
+
+
+def two_hosts(first: int, second: int) -> str:
+    return f"postgresql://postgres@127.0.0.1:{first},127.0.0.1:{second}/books"
+
+
+def test_a_dead_host_that_comes_first_costs_its_own_wait_only(
+    postgres_books: PostgresBooks, black_hole: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "CONNECT_SECONDS", 2.0)
+    store = PostgresStore(two_hosts(black_hole, postgres_books.server.port))
+    commit(store, 0, 1)
+    assert load(store) == (1, 1)
+    store.close()
+
+
+def test_hosts_that_are_all_dead_are_named(black_hole: int) -> None:
+    """Each of them with what was wrong, in one line that says what to do."""
+    other = free_port()
+    with pytest.raises(StoreUnavailableError) as caught:
+        PostgresStore(f"{two_hosts(black_hole, other)}?connect_timeout=2")
+    said = str(caught.value)
+    assert f"port: '{black_hole}'" in said
+    assert f"port: '{other}'" in said
+    assert "connection timeout expired" in said
+    assert "Connection refused" in said
+    assert said.endswith("see that one of them runs, can be reached from here, and is no standby")
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("url", "seconds"),
+    [
+        ("postgresql://db/d", 5),
+        ("postgresql://a,b/d", 10),
+        ("postgresql://a,b/d?connect_timeout=3", 6),
+        ("postgresql:///d?host=a,b,c,d,e,f", 20),
+        ("postgresql://a/d?connect_timeout=0", 20),
+        ("postgresql:///d", 5),
+    ],
+)
+def test_how_long_a_connection_may_take_follows_from_the_url(url: str, seconds: float) -> None:
+    with closing(database.Database(url)) as opened:
+        assert opened.pool.timeout == seconds + database.SPARE_SECONDS
+
+
+def test_a_timeout_that_is_no_number_is_refused() -> None:
+    with pytest.raises(StoreError, match=r"storage\.url: bad value for connect_timeout: 'soon'"):
+        database.Database("postgresql://db/d?connect_timeout=soon")
+
+
+def test_a_process_without_files_left_has_no_database_for_now(
+    remote: PostgresStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two lines in the log, and everything goes on by itself."""
+
+    def refused(descriptor: int) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with caplog.at_level(logging.INFO):
+        with monkeypatch.context() as scarce:
+            scarce.setattr(os, "dup", refused)
+            for _ in range(5):
+                with pytest.raises(StoreUnavailableError, match="too many open files: raise the limit"):
+                    commit(remote, 1, 2)
+        remote.database.next_try = 0.0
+        commit(remote, 1, 2)
+    assert load(remote) == (2, 2)
+    assert [record.message for record in caplog.records] == [
+        "the database cannot be used: what was committed is still served",
+        "the database can be used again",
+    ]
+
+
+def test_a_thread_that_cannot_be_started_is_no_end(
+    remote: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as scarce:
+        scarce.setattr(threading.Thread, "start", refused)
+        with pytest.raises(StoreUnavailableError, match="no thread can be started"):
+            commit(remote, 1, 2)
+    remote.database.next_try = 0.0
+    commit(remote, 1, 2)
+
+
+def test_a_renewal_waits_for_a_third_of_the_lease_at_most(remote: PostgresStore, proxy: TcpProxy) -> None:
+    """So that a slow database costs one try and not the lease."""
+    proxy.swallows = True
+    with pytest.raises(StoreUnavailableError, match=r"no answer within 0\.2 s$"):
+        remote.renew(["t"], 0.6)
+
+
+def test_a_renewal_does_not_wait_longer_for_a_connection(remote: PostgresStore) -> None:
+    with ExitStack() as stack:
+        for _ in range(database.CONNECTIONS):
+            stack.enter_context(remote.database.connection())
+        remote.database.pool.timeout = 3600.0
+        with pytest.raises(StoreUnavailableError, match="every connection is in use for too long"):
+            remote.renew(["t"], 0.6)
+
+
+def test_each_thread_has_a_connection() -> None:
+    """And the renewals of leases have one more."""
+    assert database.CONNECTIONS == DATABASE_THREADS + 1
 
 
 def test_a_commit_survives_a_crash_of_the_server(postgres_books: PostgresBooks) -> None:
