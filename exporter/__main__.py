@@ -1,7 +1,6 @@
 """``python -m exporter``, which is also what the command ``metastudio-tts-exporter`` runs."""
 
 import signal
-from typing import NoReturn
 
 
 def _main() -> int:
@@ -10,9 +9,10 @@ def _main() -> int:
     return main()
 
 
-def entry() -> NoReturn:
+def entry() -> None:
+    # Until run_command can say more than a traceback does: so nothing else is imported before.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # until run_command can say more than a traceback does
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     from exporter.process import run_command
 
     run_command(_main)
