@@ -44,6 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         flags.rest = rest  # they are the simulator's own flags
     elif rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    flags.redactor = log.Redactor()
+    with log.redacted_output(flags.redactor):
+        return _run_command(flags)
+
+
+def _run_command(flags: argparse.Namespace) -> int:
     command: Callable[[argparse.Namespace], int] = flags.run
     try:
         return command(flags)
@@ -312,6 +318,7 @@ def _check(flags: argparse.Namespace) -> int:
         web_config_path=flags.web_config_file,
         environ=os.environ,
         out=sys.stdout,
+        redactor=flags.redactor,
         estimate=flags.estimate,
         flags=Flags(flags.listen_addresses or (), flags.telemetry_path, flags.shard),
     )
@@ -329,6 +336,7 @@ def _doctor(flags: argparse.Namespace) -> int:
         environ=os.environ,
         out=sys.stdout,
         err=sys.stderr,
+        redactor=flags.redactor,
     )
 
 
@@ -348,7 +356,7 @@ def _simulate(flags: argparse.Namespace) -> int:
 
 def _log(flags: argparse.Namespace) -> log.Redactor:
     """Set up logging. Secrets are added to the redactor as they become known."""
-    redactor = log.Redactor()
+    redactor: log.Redactor = flags.redactor
     log.configure(flags.log_level, flags.log_format, sys.stderr, redactor=redactor)
     return redactor
 

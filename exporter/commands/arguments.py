@@ -323,6 +323,7 @@ def _classify(flags: argparse.Namespace) -> int:
         environ=os.environ,
         out=sys.stdout,
         err=sys.stderr,
+        redactor=flags.redactor,
     )
 
 
@@ -334,6 +335,7 @@ def _verify(flags: argparse.Namespace) -> int:
         environ=os.environ,
         out=sys.stdout,
         err=sys.stderr,
+        redactor=flags.redactor,
     )
 
 
@@ -354,6 +356,7 @@ def _backfill(flags: argparse.Namespace) -> int:
         environ=os.environ,
         out=sys.stdout,
         err=sys.stderr,
+        redactor=flags.redactor,
     )
 
 
@@ -367,5 +370,8 @@ def _copy(flags: argparse.Namespace) -> int:
     from exporter.commands.store import CopyFlags, copy_store
 
     return copy_store(
-        CopyFlags(flags.source, flags.target, flags.password_file), out=sys.stdout, err=sys.stderr
+        CopyFlags(flags.source, flags.target, flags.password_file),
+        out=sys.stdout,
+        err=sys.stderr,
+        redactor=flags.redactor,
     )

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple, TextIO, TypeVar
 
+from exporter import log
 from exporter.cloud import credentials_key
 from exporter.commands.preflight import Flags, findings
 from exporter.commands.series import SCRAPE_SECONDS, SCRAPES_A_DAY, estimate_series
-from exporter.config import Config, load_config
+from exporter.config import Config, inline_secrets, load_config
 from exporter.errors import ConfigError
 from exporter.web import WebConfig, load_web_config
 
@@ -42,6 +43,7 @@ def check(
     *,
     environ: Mapping[str, str],
     out: TextIO,
+    redactor: log.Redactor,
     estimate: bool = False,
     web_config_path: Path | None = None,
     flags: Flags = NO_FLAGS,
@@ -54,7 +56,9 @@ def check(
         lambda: load_config(config_path, environ=environ, warn=lambda it: print(it, file=out)), out
     )
     if config is not None:
-        found = findings(config, environ, flags)
+        for secret in inline_secrets(config):
+            redactor.add(secret.reveal())
+        found = findings(config, environ, flags, redactor)
         for warning in found.warnings:
             print(f"{config_path}: warning: {warning}", file=out)
         for problem in found.problems:

@@ -86,7 +86,9 @@ class _Line(msgspec.Struct):
 _LINES: Final = msgspec.json.Decoder(_Line)
 
 
-def classify(flags: ClassifyFlags, *, environ: Mapping[str, str], out: TextIO, err: TextIO) -> int:
+def classify(
+    flags: ClassifyFlags, *, environ: Mapping[str, str], out: TextIO, err: TextIO, redactor: log.Redactor
+) -> int:
     """0, 1 where the API could not be read to the end, or 130 after Ctrl-C. Raises ExporterError."""
     config = _rules_of(flags, err)
     rules = config.failure_rules
@@ -104,7 +106,7 @@ def classify(flags: ClassifyFlags, *, environ: Mapping[str, str], out: TextIO, e
     try:
         if flags.since is None:
             _from_file(flags.file or STDIN, add)
-        elif console.run(_from_api(flags, environ, add, err)) is None:
+        elif console.run(_from_api(flags, environ, add, err, redactor)) is None:
             code, stopped = INTERRUPTED, "stopped"
     except KeyboardInterrupt:
         code, stopped = INTERRUPTED, "stopped"
@@ -162,8 +164,9 @@ def _record(line: bytes) -> _Line | None:
     return None if record.fail_msg is None and record.job_id is None else record
 
 
-async def _from_api(flags: ClassifyFlags, environ: Mapping[str, str], add: Add, err: TextIO) -> bool:
-    redactor = log.Redactor()
+async def _from_api(
+    flags: ClassifyFlags, environ: Mapping[str, str], add: Add, err: TextIO, redactor: log.Redactor
+) -> bool:
     log.configure("error", "logfmt", err, redactor=redactor)
     config, target = config_and_target(flags.config_file, flags.target, environ)
     past = read_past(flags.since or "", flags.until, int(time.time() * SECOND))

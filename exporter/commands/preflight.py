@@ -10,6 +10,7 @@ import errno
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from exporter import log
 from exporter.cloud import POD_URI, EnvironmentSource, ProfileSource, check_network
 from exporter.config import Config, DefaultChain, of_shard
 from exporter.errors import (
@@ -40,9 +41,9 @@ class Findings(NamedTuple):
     """It may not do what is wanted."""
 
 
-def findings(config: Config, environ: Mapping[str, str], flags: Flags) -> Findings:
+def findings(config: Config, environ: Mapping[str, str], flags: Flags, redactor: log.Redactor) -> Findings:
     """Everything that can be known now, by the user who asks."""
-    parts = (_store(config), check_network(environ, config), _addresses(flags.listen_addresses))
+    parts = (_store(config, redactor), check_network(environ, config), _addresses(flags.listen_addresses))
     problems = [problem for part in parts for problem in part[0]]
     warnings = [*_credentials(config, environ), *(warning for part in parts for warning in part[1])]
     try:
@@ -57,10 +58,10 @@ def findings(config: Config, environ: Mapping[str, str], flags: Flags) -> Findin
     return Findings(tuple(problems), tuple(warnings))
 
 
-def _store(config: Config) -> tuple[list[str], list[str]]:
+def _store(config: Config, redactor: log.Redactor) -> tuple[list[str], list[str]]:
     """Problems and warnings: one line at most."""
     try:
-        exposed = examine_store(config)
+        exposed = examine_store(config, redactor)
     # A running exporter is what most often holds a file; a database may be out of reach from here, for now.
     except (StoreLockedError, StoreUnavailableError) as error:
         return [], [f"storage.url: {error}"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
+from exporter import log
 from exporter.commands import console
 from exporter.config import StorageConfig, ValueRefusedError, store_url
 from exporter.errors import ExporterError
@@ -23,11 +24,14 @@ class CopyFlags(NamedTuple):
     password_file: Path | None = None
 
 
-def copy_store(flags: CopyFlags, *, out: TextIO, err: TextIO) -> int:
+def copy_store(flags: CopyFlags, *, out: TextIO, err: TextIO, redactor: log.Redactor) -> int:
     """0 when the target holds every row of the source. Raises ExporterError; then nothing was copied."""
     source = _storage("FROM", flags.source, flags.password_file)
     target = _storage("TO", flags.target, flags.password_file)
-    with target_rows(target) as written, source_rows(source) as read:  # the source ends before the commit
+    with (
+        target_rows(target, redactor) as written,
+        source_rows(source, redactor) as read,
+    ):  # the source ends before the commit
         total = read.count()
         if total == 0:
             raise ExporterError(f"{read.address}: holds no books: there is nothing to copy")

@@ -15,6 +15,7 @@ from exporter.log.lines import (
     info,
     warn,
 )
+from exporter.log.output import redacted_output
 from exporter.log.redactor import REDACTED, Redactor
 from exporter.log.writer import drain, dropped_lines
 
@@ -32,5 +33,6 @@ __all__ = [
     "dropped_lines",
     "error",
     "info",
+    "redacted_output",
     "warn",
 ]

@@ -51,7 +51,7 @@ def _open_database(storage: StorageConfig, redactor: log.Redactor) -> Store:
 
 
 def _password(
-    storage: StorageConfig, redactor: log.Redactor | None, name: str = "storage.password_file"
+    storage: StorageConfig, redactor: log.Redactor, name: str = "storage.password_file"
 ) -> Callable[[], str | None]:
     """What reads it again for each connection. Raises StoreError, with the name of what gives it."""
 
@@ -62,8 +62,7 @@ def _password(
             secret = read_secret(storage.password)
         except CredentialsError as error:
             raise StoreError(f"{name}: {error}") from None
-        if redactor is not None:
-            redactor.add(secret)
+        redactor.add(secret)
         return secret
 
     return password
@@ -95,25 +94,25 @@ def open_past(storage: StorageConfig, target: TargetConfig, redactor: log.Redact
     return PostgresPast(storage.url, password, target.name, scope, target.project_id)
 
 
-def source_rows(storage: StorageConfig) -> AbstractContextManager[StoredRows]:
+def source_rows(storage: StorageConfig, redactor: log.Redactor) -> AbstractContextManager[StoredRows]:
     """All that a store holds, while no exporter uses it. Raises StoreError."""
     if storage.in_file:
         return sqlite_source(storage.sqlite_file)
     with _extra():
         from exporter.store.postgres import postgres_source
-    return postgres_source(storage.url, _password(storage, None, "--password-file"))
+    return postgres_source(storage.url, _password(storage, redactor, "--password-file"))
 
 
-def target_rows(storage: StorageConfig) -> AbstractContextManager[StoredRows]:
+def target_rows(storage: StorageConfig, redactor: log.Redactor) -> AbstractContextManager[StoredRows]:
     """An empty store, to be filled in one transaction that ends with the block. Raises StoreError."""
     if storage.in_file:
         return sqlite_target(storage.sqlite_file)
     with _extra():
         from exporter.store.postgres import postgres_target
-    return postgres_target(storage.url, _password(storage, None, "--password-file"))
+    return postgres_target(storage.url, _password(storage, redactor, "--password-file"))
 
 
-def examine_store(config: Config) -> str | None:
+def examine_store(config: Config, redactor: log.Redactor) -> str | None:
     """Raises StoreError when it could not be opened, or no target's ledger loaded; changes nothing.
 
     StoreUnavailableError: a database cannot be reached from here. Returns what cannot be made private of a
@@ -129,7 +128,7 @@ def examine_store(config: Config) -> str | None:
     else:
         with _extra():
             from exporter.store.postgres import examine_postgres
-        ledgers = examine_postgres(storage.url, _password(storage, None), scopes, now, keep)
+        ledgers = examine_postgres(storage.url, _password(storage, redactor), scopes, now, keep)
     for address, name, stored in ledgers:
         filters = targets[name].filters
         ledger_from(

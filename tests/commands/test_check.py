@@ -35,7 +35,14 @@ def _check(
     path: Path, *, estimate: bool = False, environ: dict[str, str] | None = None, flags: Flags = NO_FLAGS
 ) -> tuple[int, str]:
     out = io.StringIO()
-    code = check(path, environ=KEYS if environ is None else environ, out=out, estimate=estimate, flags=flags)
+    code = check(
+        path,
+        environ=KEYS if environ is None else environ,
+        out=out,
+        redactor=log.Redactor(),
+        estimate=estimate,
+        flags=flags,
+    )
     return code, out.getvalue()
 
 
@@ -135,7 +142,9 @@ def test_the_web_configuration_is_checked_too(
     web, out = tmp_path / "web.yml", io.StringIO()
     web.write_text(text)
     alone, expected = _check(config)
-    assert check(config, environ=KEYS, out=out, web_config_path=web) == max(code, alone)
+    assert check(config, environ=KEYS, out=out, redactor=log.Redactor(), web_config_path=web) == max(
+        code, alone
+    )
     assert out.getvalue() == expected + said.format(web=web) + "\n"
 
 

@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +131,7 @@ def start(config: Config) -> str:
 
 def examined(config: Config) -> str:
     try:
-        examine_store(config)
+        examine_store(config, log.Redactor())
     except StoreError as error:
         return str(error)
     return ""
@@ -192,9 +191,9 @@ def test_what_postgresql_needs_is_said_where_it_is_missing(
     monkeypatch.delitem(sys.modules, "exporter.store.postgres", raising=False)
     monkeypatch.delitem(sys.modules, "exporter.store.postgres.store", raising=False)
     monkeypatch.setitem(sys.modules, "exporter.store.postgres.database", None)
-    for use in (partial(open_store, redactor=log.Redactor()), examine_store):
+    for use in (open_store, examine_store):
         with pytest.raises(StoreError, match=r"pip install 'metastudio-tts-exporter\[postgres\]'"):
-            use(changed)
+            use(changed, log.Redactor())
 
 
 # --- a database -------------------------------------------------------------------------------------------
@@ -304,4 +303,4 @@ def test_a_database_out_of_reach_is_told_apart(config: Config, monkeypatch: pyte
     monkeypatch.setattr("exporter.store.postgres.database.CONNECT_SECONDS", 0.5)
     url = f"postgresql://u@127.0.0.1:{free_port()}/d"
     with pytest.raises(StoreUnavailableError, match="connection failed"):
-        examine_store(replace(config, storage=StorageConfig(url=url)))
+        examine_store(replace(config, storage=StorageConfig(url=url)), log.Redactor())

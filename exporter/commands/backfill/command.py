@@ -55,9 +55,10 @@ class BackfillFlags(NamedTuple):
     """Allow the last three hours."""
 
 
-def backfill(flags: BackfillFlags, *, environ: Mapping[str, str], out: TextIO, err: TextIO) -> int:
+def backfill(
+    flags: BackfillFlags, *, environ: Mapping[str, str], out: TextIO, err: TextIO, redactor: log.Redactor
+) -> int:
     """0 when all is written, 1 when the API failed midway, 130 after Ctrl-C. Raises ExporterError."""
-    redactor = log.Redactor()
     log.configure("error", "logfmt", err, redactor=redactor)
     config, target = config_and_target(flags.config_file, flags.target, environ)
     now = int(time.time() * SECOND)

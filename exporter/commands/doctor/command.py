@@ -64,9 +64,10 @@ class DoctorFlags(NamedTuple):
     """Seconds."""
 
 
-def doctor(flags: DoctorFlags, *, environ: Mapping[str, str], out: TextIO, err: TextIO) -> int:
+def doctor(
+    flags: DoctorFlags, *, environ: Mapping[str, str], out: TextIO, err: TextIO, redactor: log.Redactor
+) -> int:
     """0 when all targets are usable, 1 when one is not, 130 after Ctrl-C. Raises ExporterError."""
-    redactor = log.Redactor()
     log.configure("error", "logfmt", err, redactor=redactor)
     config, targets = _targets(flags, environ, err)
     if flags.save is not None and len(targets) != 1:

@@ -86,9 +86,10 @@ class Verification(NamedTuple):
     """Why the rest of the stretch was not compared."""
 
 
-def verify_past(flags: VerifyFlags, *, environ: Mapping[str, str], out: TextIO, err: TextIO) -> int:
+def verify_past(
+    flags: VerifyFlags, *, environ: Mapping[str, str], out: TextIO, err: TextIO, redactor: log.Redactor
+) -> int:
     """0 equal or explained, 1 otherwise, 130 after Ctrl-C. Raises ExporterError."""
-    redactor = log.Redactor()
     log.configure("error", "logfmt", err, redactor=redactor)
     config, target = config_and_target(flags.config_file, flags.target, environ)
     past = read_past(flags.since, flags.until, int(time.time() * SECOND))
