@@ -13,6 +13,7 @@ import gc
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from typing import Final, NamedTuple
 
 import msgspec
@@ -85,7 +86,8 @@ class Fleet:
         network = await read_shared_network(config.targets, resources)
         if self._replica is not None:
             await self._replica.renew([settings.name for settings in config.targets])
-        repositories = await self._load_all(config, config.targets, classifier(config))
+        async with nullcontext() if self._replica is None else self._replica.renewing(self.renew_now):
+            repositories = await self._load_all(config, config.targets, classifier(config))
         for settings in config.targets:
             name = settings.name
             client = new_client(settings, network, resources)
@@ -192,8 +194,8 @@ class Fleet:
                     problems[str(error)] = None
 
         async with asyncio.TaskGroup() as loading:
-            for name, repository in opened.items():
-                loading.create_task(load(name, repository))
+            for name in list(opened) if self._replica is None else self._replica.own_first(opened):
+                loading.create_task(load(name, opened[name]))
         if problems:
             raise ReloadError(tuple(problems))
         return opened
@@ -304,16 +306,14 @@ class Fleet:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._follow_leases(replica))
             tasks.create_task(self._end_leases(replica))
-            while True:
-                await asyncio.sleep(replica.interval)
-                await self.renew_now()
+            await replica.renew_regularly(self.renew_now)
 
     async def renew_now(self) -> None:
         """Renew the leases; what the others did meanwhile is taken into account soon after."""
         if (replica := self._replica) is None:
             return
         try:
-            await replica.renew(list(self.targets))
+            await replica.renew([target.name for target in self.config.targets])
         except (StoreError, RuntimeError, MemoryError) as error:
             replica.note_problem(error)
         else:
@@ -340,7 +340,7 @@ class Fleet:
                 await self._leave(replica, lost | surplus)
                 if surplus:
                     await replica.release(surplus)
-                for name in replica.to_open(table, self.targets):
+                for name in replica.own_first(replica.to_open(table, self.targets)):
                     await self._open(replica, name)
                     self._poll_held(replica)
                 self._poll_held(replica)  # also where the lease was over for a moment while one was loaded

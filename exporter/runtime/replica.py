@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from contextlib import asynccontextmanager
+from typing import NoReturn, TypeVar
 
 from exporter import log
 from exporter.errors import StoreError, StoreLockedError, StoreUnavailableError
@@ -69,11 +70,33 @@ class Replica:
         self._asked, self._valid_until = asked, asked + self._lease
         return table
 
+    async def renew_regularly(self, renew: Callable[[], Awaitable[None]]) -> NoReturn:
+        """The next time at once, after one that waited for as long as it may."""
+        due = self._monotonic()
+        while True:
+            due = max(due + self.interval, self._monotonic())
+            await asyncio.sleep(due - self._monotonic())
+            await renew()
+
+    @asynccontextmanager
+    async def renewing(self, renew: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+        """Renew regularly while the block runs: it may take longer than a lease lasts."""
+        renewals = asyncio.create_task(self.renew_regularly(renew))
+        try:
+            yield
+        finally:
+            renewals.cancel()
+
     def own(self, table: LeaseTable, names: Collection[str]) -> set[str]:
         """Those that this replica shall hold, as far as nobody else does yet."""
         placed = spread(table)
         me = self._store.replica
         return {name for name in names if placed.get(name) == me and table.holder(name) in (None, me)}
+
+    def own_first(self, names: Collection[str]) -> list[str]:
+        """In the order to open them: nobody polls its own until then, and what others poll can wait."""
+        own = set() if self.table is None else self.own(self.table, names)
+        return sorted(names, key=lambda name: name not in own)
 
     async def open(self, name: str, repository: LedgerRepository) -> TargetView:
         """Take the target if it is this replica's, or read what another one commits. Raises StoreError."""

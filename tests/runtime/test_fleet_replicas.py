@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
+import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 from msgspec.structs import replace
@@ -19,11 +21,13 @@ from exporter.errors import StoreError
 from exporter.exposition.api_stats import ApiMetrics
 from exporter.exposition.publisher import Publisher
 from exporter.exposition.render import Exposition
+from exporter.ledger import StoredLedger
 from exporter.log import Redactor
 from exporter.polling import Budget
 from exporter.runtime.fleet import Fleet
 from exporter.runtime.replica import Replica
 from exporter.runtime.target import SharedResources
+from exporter.store import LeaseTable
 from exporter.store.postgres import PostgresStore
 from testkit.postgres import PostgresServer
 from tests.exposition.views import PROCESS, STARTED
@@ -41,12 +45,12 @@ CONFIG = Config(
 class OneOfTwo:
     """A fleet with its part in the leases."""
 
-    def __init__(self, url: str, executor: ThreadPoolExecutor) -> None:
+    def __init__(self, url: str, executor: ThreadPoolExecutor, lease: float = 3600.0) -> None:
         self.store = PostgresStore(url)
         self.offset = 0.0
         """Seconds by which the monotonic clock is ahead."""
         self.replica = Replica(
-            self.store, 3600.0, monotonic=lambda: asyncio.get_running_loop().time() + self.offset
+            self.store, lease, monotonic=lambda: asyncio.get_running_loop().time() + self.offset
         )
         self.exposition = Exposition(ApiMetrics(STARTED), PROCESS)
         publisher = Publisher(self.exposition)
@@ -127,6 +131,66 @@ def test_requests_are_divided_by_replicas_and_then_by_targets(postgres: Postgres
                 assert budget.grant("t") == 75 // 2 // 2
 
     asyncio.run(scene())
+
+
+def test_leases_are_renewed_while_much_is_loaded(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a load that takes longer than the lease loses what it loads."""
+    postgres.empty_database()
+
+    async def scene(one: OneOfTwo) -> None:
+        renew, load, times, renewed = one.store.renew, one.store.load, itertools.count(1), threading.Event()
+
+        def counted(names: Collection[str], seconds: float) -> LeaseTable:
+            if next(times) > 3:
+                renewed.set()
+            assert set(names) == NAMES
+            return renew(names, seconds)
+
+        def slow(*given: Any) -> StoredLedger:
+            assert renewed.wait(30)
+            return load(*given)
+
+        monkeypatch.setattr(one.store, "renew", counted)
+        monkeypatch.setattr(one.store, "load", slow)
+        await one.fleet.load()
+        await one.fleet.close()
+
+    with ThreadPoolExecutor(4) as executor:
+        one = OneOfTwo(postgres.url("books"), executor, lease=1.0)
+        with closing(one.store), closing(one.replica):
+            asyncio.run(scene(one))
+
+
+def test_a_replica_opens_its_own_targets_first(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At its start, and when it takes some: nobody polls them until then."""
+    postgres.empty_database()
+    opened: list[str] = []
+
+    async def scene(one: OneOfTwo, other: PostgresStore) -> None:
+        other.renew(["t", "u"], 3600)
+        for name in ("t", "u"):
+            other.load(name, "", 0, 0)
+        for call in ("load", "read_committed"):
+            original = getattr(one.store, call)
+
+            def noted(name: str, *given: Any, original: Any = original) -> StoredLedger:
+                opened.append(name)
+                found: StoredLedger = original(name, *given)
+                return found
+
+            monkeypatch.setattr(one.store, call, noted)
+        await one.fleet.load()
+        await one.fleet.close()
+
+    with ThreadPoolExecutor(1) as executor:
+        one, other = OneOfTwo(postgres.url("books"), executor), PostgresStore(postgres.url("books"))
+        with closing(one.store), closing(one.replica), closing(other):
+            asyncio.run(scene(one, other))
+    assert opened == ["v", "w", "t", "u"]
 
 
 def test_each_time_that_renewals_fail_is_logged(
