@@ -13,8 +13,8 @@ import yaml
 
 from tests.prometheus.native import Series, converted
 from tests.prometheus.replicas import NOW, SCHEDULES, kept, with_replicas
-from tests.prometheus.rules import MS, RULES, Rule, groups, rules
-from tests.prometheus.test_rules import OF_PROMETHEUS, TEST_FILES, Tool, level, run
+from tests.prometheus.rules import MS, Rule, groups, rules
+from tests.prometheus.test_rules import OF_PROMETHEUS, TEST_FILES, Tool, level, run, run_tests
 
 RECORDED: Final = sorted(
     rule["record"]
@@ -70,10 +70,9 @@ def test_three_replicas_give_the_same_alerts(tool: Tool, path: Path, tmp_path: P
     for each in test["tests"]:
         number, unit = re.fullmatch(r"(\d+)(\w+)", each["interval"]).groups()  # type: ignore[union-attr]
         each["input_series"] = with_replicas(each["input_series"], int(number) * MS[unit] // 1000)
-    text = json.dumps(test).replace('"../rules/', f'"{RULES}/')
     other = 'alertstate=\\"firing\\",alertname!=\\"MetaStudioTTSReplicaBehind\\"'  # which is right
-    (tmp_path / "test.yaml").write_text(text.replace('alertstate=\\"firing\\"', other))
-    run(tool("promtool"), "test", "rules", tmp_path / "test.yaml")
+    text = json.dumps(test).replace('alertstate=\\"firing\\"', other)
+    run_tests(tool("promtool"), json.loads(text), tmp_path)
 
 
 @pytest.mark.slow
