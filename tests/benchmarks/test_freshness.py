@@ -1,4 +1,4 @@
-"""What happened in the cloud is shown within one poll and two seconds, on every workload of the benchmark."""
+"""On every workload of the benchmarks: how soon what happened is shown, and how many requests that costs."""
 
 from __future__ import annotations
 
@@ -17,12 +17,17 @@ SHORT = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workload", SHORT, ids=lambda workload: workload.name)
-def test_events_are_shown_within_an_interval_and_two_seconds(workload: Workload) -> None:
-    """Of 100 events 99. The clock is the benchmark's own and the seed fixed: every run gives the same."""
+def test_events_are_shown_soon_for_few_requests(workload: Workload) -> None:
+    """Of 100 events 99 within an interval and two seconds, for a fifth more than the rules force at most.
+
+    The clock is the benchmark's own, requests are counted and the seed is fixed: every run gives the same.
+    """
     fresh = run(workload)
     for delays in (fresh.created, fresh.finished):
         assert delays.events > 0
         assert delays.p99 <= GOAL
+    if workload.name != "stuck":  # test_bound has a longer part of it
+        assert fresh.times_bound <= 1.2
 
 
 def test_the_perfect_reader_learns_a_hundred_changes_a_request() -> None:
