@@ -161,7 +161,7 @@ def test_no_two_packages_use_one_name_for_different_things() -> None:
     """Who reads a class or a function's name anywhere knows which is meant."""
     packages: dict[str, set[str]] = {}
     for path in MODULES:
-        package = ".".join(module_name(path).split(".")[:2])
+        package = ".".join(path.relative_to(ROOT).parent.parts)
         for name in definitions(path):
             packages.setdefault(name, set()).add(package)
     shared = {name: sorted(where) for name, where in packages.items() if len(where) > 1}

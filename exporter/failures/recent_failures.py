@@ -102,12 +102,12 @@ class RecentFailures:
 
 
 class UnclassifiedTemplate(msgspec.Struct, frozen=True):
-    """Failure messages that no rule knows and one would match, as docs/status-api.md shows them."""
+    """Failure messages that no rule knows and one would match."""
 
     template: str
     """Untrusted text: one line, bounded, with placeholders for what varies."""
     jobs: int
-    last_seen: float
-    """Milliseconds since 1970 UTC; in the status, seconds."""
+    last_seen: int
+    """Milliseconds since 1970 UTC."""
     rule: str
     """An entry of ``fail_msg_classes`` for it, as YAML."""

@@ -11,7 +11,7 @@ from exporter.ledger.clock_jump import JUMP, has_jumped
 from exporter.ledger.first_start import Uptime, note_try, waited, was_tried
 from exporter.ledger.gauges import JobGauges, gauge_start, history_start
 from exporter.ledger.job_index import UNDATED, Job
-from exporter.ledger.last_hour import Minute, last_hour_start
+from exporter.ledger.last_hour import last_hour_start
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.minutes import IDS_MASK, UNCOUNTED, MinuteKey, id_number
 from exporter.ledger.missing import MissedBy
@@ -74,7 +74,6 @@ __all__ = [
     "LastPoll",
     "Ledger",
     "LedgerSettings",
-    "Minute",
     "MinuteKey",
     "MissedBy",
     "Page",

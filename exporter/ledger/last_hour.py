@@ -17,10 +17,10 @@ MINUTES: Final = 60
 
 
 class Minute(msgspec.Struct, frozen=True, gc=False):
-    """Jobs created in one minute, by what became of them, as docs/status-api.md shows them."""
+    """Jobs created in one minute, by what became of them."""
 
-    start: float
-    """Milliseconds since 1970 UTC; in the status, seconds."""
+    start: int
+    """Milliseconds since 1970 UTC."""
     created: int
     finished: int
     failed: int

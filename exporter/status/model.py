@@ -12,12 +12,10 @@ from collections.abc import Iterable, Mapping
 from typing import Final, Literal
 
 import msgspec
-from msgspec.structs import replace
 
 from exporter.config import Config
 from exporter.exposition import JOB_STATES, ApiView, FailedRequest, ProcessView
-from exporter.failures import UnclassifiedTemplate
-from exporter.ledger import FAILED, FINAL_STATES, JobGauges, LabelSet, Minute, TargetView
+from exporter.ledger import FAILED, FINAL_STATES, JobGauges, LabelSet, TargetView
 from exporter.units import SECOND
 
 State = Literal["ok", "behind", "clock", "failing", "refused", "denied", "starting"]
@@ -49,6 +47,28 @@ class FailureClass(msgspec.Struct, frozen=True):
     """As this process saw it."""
     total: int
     """Since counting began."""
+
+
+class UnclassifiedMessages(msgspec.Struct, frozen=True):
+    """Failure messages that no rule knows, by what varies in them, and the rule that would match."""
+
+    template: str
+    """Untrusted text: one line, bounded, with placeholders."""
+    jobs: int
+    last_seen: float
+    rule: str
+    """An entry of ``fail_msg_classes``, as YAML."""
+
+
+class MinuteOfJobs(msgspec.Struct, frozen=True):
+    """Jobs created in one minute, by what became of them."""
+
+    start: float
+    created: int
+    finished: int
+    failed: int
+    expired: int
+    open: int
 
 
 class CredentialsStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,8 +116,8 @@ class TargetStatus(msgspec.Struct, frozen=True, kw_only=True):
     jobs: tuple[Jobs, ...] | None
     """Created in that window, most failures first; ``None`` until all of it has been read."""
     failures: tuple[FailureClass, ...]
-    unclassified: tuple[UnclassifiedTemplate, ...]
-    last_hour: tuple[Minute, ...]
+    unclassified: tuple[UnclassifiedMessages, ...]
+    last_hour: tuple[MinuteOfJobs, ...]
 
 
 class Reload(msgspec.Struct, frozen=True):
@@ -191,10 +211,13 @@ def _target(view: TargetView, api: ApiView | None, config: Config, now: float) -
         jobs=_jobs(gauges),
         failures=_failures(view),
         unclassified=tuple(
-            replace(messages, last_seen=messages.last_seen / SECOND)
-            for messages in view.activity.unclassified
+            UnclassifiedMessages(seen.template, seen.jobs, seen.last_seen / SECOND, seen.rule)
+            for seen in view.activity.unclassified
         ),
-        last_hour=tuple(replace(minute, start=minute.start / SECOND) for minute in view.activity.minutes),
+        last_hour=tuple(
+            MinuteOfJobs(one.start / SECOND, one.created, one.finished, one.failed, one.expired, one.open)
+            for one in view.activity.minutes
+        ),
     )
 
 

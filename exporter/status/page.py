@@ -17,8 +17,7 @@ from typing import Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from exporter.ledger import Minute
-from exporter.status.model import Jobs, Status
+from exporter.status.model import Jobs, MinuteOfJobs, Status
 
 REFRESH_SECONDS: Final = 10
 TEMPLATES: Final = Path(__file__).parent / "templates"
@@ -101,7 +100,7 @@ def with_thousands(value: float) -> str:
     return f"{value:,}".replace(",", "\u202f")
 
 
-def bars(minutes: Sequence[Minute], name: str) -> dict[str, object]:
+def bars(minutes: Sequence[MinuteOfJobs], name: str) -> dict[str, object]:
     """One chart: the outline of its bars as an SVG path, the peak and the last whole minute."""
     values: list[int] = [getattr(minute, name) for minute in minutes]
     peak = max(values, default=0)

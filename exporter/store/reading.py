@@ -115,7 +115,7 @@ def _watermarks(stamps: list[int | None]) -> Watermarks | None:
     return Watermarks(baseline, settled_until, evicted_until, history, catching_up or 0)
 
 
-def load_minutes(
+def sqlite_minutes(
     db: sqlite3.Connection, key: int, since: int, until: int
 ) -> dict[int, dict[tuple[str, str, str, str], MinuteCount]]:
     """What was counted in the minutes from ``since`` to before ``until``. Raises ChecksumError."""
@@ -128,7 +128,7 @@ def load_minutes(
     return minutes
 
 
-def load_open_jobs(db: sqlite3.Connection, key: int, since: int, until: int) -> dict[str, Job]:
+def sqlite_open_jobs(db: sqlite3.Connection, key: int, since: int, until: int) -> dict[str, Job]:
     """The open ones created from ``since`` to before ``until``, milliseconds. Raises ChecksumError."""
     found = _rows(db, schema.GET_JOBS_OF, (key, since, until), _NAMES, _JOBS)
     return {job_id: job for job_id, job in found if job.open}
@@ -142,7 +142,7 @@ def verify(db: sqlite3.Connection) -> None:
     checksums.check_owners(db)
 
 
-def stored_version(db: sqlite3.Connection, path: Path) -> int:
+def sqlite_store_version(db: sqlite3.Connection, path: Path) -> int:
     """Of our tables, 0 for an empty file. Raises StoreError, ChecksumError."""
     application_id = db.execute("PRAGMA application_id").fetchone()[0]
     version = db.execute("PRAGMA user_version").fetchone()[0]

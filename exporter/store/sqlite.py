@@ -22,7 +22,7 @@ from exporter.store.base import Commit
 from exporter.store.checksums import ChecksumError
 from exporter.store.files import StoreFiles, resolved
 from exporter.store.loading import FoundLedger
-from exporter.store.reading import load_target, stored_version, verify
+from exporter.store.reading import load_target, sqlite_store_version, verify
 from exporter.store.sqlite_errors import while_reading, while_writing
 from exporter.units import MINUTE
 
@@ -179,7 +179,7 @@ def examine_sqlite(path: Path, scopes: Mapping[str, str], now: int, keep: int) -
     uri = f"{path.as_uri()}?immutable=1"
     with while_reading(path), closing(sqlite3.connect(uri, uri=True)) as db:
         checksums.register(db)
-        if stored_version(db, path) != schema.SCHEMA_VERSION:
+        if sqlite_store_version(db, path) != schema.SCHEMA_VERSION:
             return  # a start brings it up to date before it reads anything
         verify(db)
         for target, scope in scopes.items():
@@ -194,7 +194,7 @@ def exposed_sqlite_files(path: Path) -> str | None:
 
 def _check(db: sqlite3.Connection, path: Path) -> None:
     """Is the file ours, readable and of a version we know? Makes the tables in an empty one."""
-    if (version := stored_version(db, path)) == 0:
+    if (version := sqlite_store_version(db, path)) == 0:
         with closing(db.cursor()) as cursor:
             cursor.executescript(
                 f"BEGIN IMMEDIATE; {schema.CREATE} PRAGMA application_id = {schema.APPLICATION_ID};"

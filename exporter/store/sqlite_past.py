@@ -20,7 +20,7 @@ from exporter.process import reason
 from exporter.store import checksums, schema
 from exporter.store.files import resolved
 from exporter.store.past import CountedPast
-from exporter.store.reading import load_minutes, load_open_jobs, load_target, stored_version
+from exporter.store.reading import load_target, sqlite_minutes, sqlite_open_jobs, sqlite_store_version
 from exporter.store.repository import check_project
 from exporter.store.sqlite_errors import while_reading
 from exporter.units import MINUTE
@@ -34,7 +34,7 @@ class SqlitePast:
     def __init__(self, path: Path, target: str, scope: str, project_id: str | None) -> None:
         self._path = path = resolved(path)
         with reading_beside(path) as db:
-            version = stored_version(db, path)
+            version = sqlite_store_version(db, path)
             if version != schema.SCHEMA_VERSION:
                 raise StoreError(
                     f"{path}: written by a former version of this exporter, or empty: start the exporter once"
@@ -50,8 +50,8 @@ class SqlitePast:
         """What is counted now of jobs created from ``since`` to before ``until``: whole minutes, in ms."""
         with reading_beside(self._path) as db:
             db.execute("BEGIN")
-            minutes = load_minutes(db, self._key, since // MINUTE, until // MINUTE)
-            return CountedPast(minutes, load_open_jobs(db, self._key, since, until))
+            minutes = sqlite_minutes(db, self._key, since // MINUTE, until // MINUTE)
+            return CountedPast(minutes, sqlite_open_jobs(db, self._key, since, until))
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from typing import Final
 from exporter.errors import StoreError, StoreVersionError
 from exporter.store import checksums, files, schema
 from exporter.store.loading import STEP
-from exporter.store.reading import stored_version
+from exporter.store.reading import sqlite_store_version
 from exporter.store.rows import BREAKERS, KEYS, LABEL_SETS, OWNED, TARGETS, Row
 from exporter.store.sqlite import SqliteStore
 from exporter.store.sqlite_errors import while_reading, while_writing
@@ -94,7 +94,7 @@ def _version(path: Path) -> int:
     if path.stat().st_size == 0:
         return 0
     with reading_beside(path) as db:
-        version = stored_version(db, path)
+        version = sqlite_store_version(db, path)
     if version not in (0, schema.SCHEMA_VERSION):
         raise StoreVersionError(
             f"{path}: written by a former version of this exporter (store version {version}, this one has"
