@@ -21,7 +21,7 @@ CONFIG = "/etc/metastudio-tts-exporter/exporter.yaml"
 
 
 def load(path: Path) -> Any:
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    return yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader)  # ten times as fast
 
 
 def manifests(overlay: str) -> dict[str, Any]:
