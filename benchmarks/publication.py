@@ -66,7 +66,7 @@ class PublicationBench:
     def __init__(self, targets: int) -> None:
         self.size = data.Size(0, targets, LABEL_SETS, SEEN)
         self.api: ApiMetrics = data.api(self.size)
-        self.exposition = Exposition(self.api, data.PROCESS)
+        self.exposition = Exposition(self.api, data.PROCESS, created_timestamps=False)
         self.publisher = Publisher(self.exposition)
         views = data.published(self.size)
         self.publisher.exchange([view.target for view in views], views)

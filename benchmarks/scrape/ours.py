@@ -14,7 +14,7 @@ from exporter.web.server import Server
 def main(port: int, series: int) -> None:
     """Serve until killed."""
     size = next(size for size in data.SIZES if size.series == series)
-    exposition = Exposition(data.api(size), data.PROCESS)
+    exposition = Exposition(data.api(size), data.PROCESS, created_timestamps=False)
     exposition.publish(data.published(size))
     app = create_app(exposition=exposition, ready=lambda: True, telemetry_path="/metrics")
     asyncio.run(Server(app, [f"127.0.0.1:{port}"]).serve(asyncio.Event()))

@@ -111,7 +111,7 @@ def client_golang(size: data.Size, folder: Path) -> Iterator[RunningServer]:
 @contextlib.contextmanager
 def nginx_static(size: data.Size, folder: Path) -> Iterator[RunningServer]:
     port = free_port()
-    exposition = Exposition(data.api(size), data.PROCESS)
+    exposition = Exposition(data.api(size), data.PROCESS, created_timestamps=False)
     exposition.publish(data.published(size))
     (folder / "tmp").mkdir(exist_ok=True)
     (folder / "metrics").write_bytes(exposition.render(Format.OPENMETRICS))

@@ -98,7 +98,7 @@ class Edition:
         self,
         sources: Sources = NO_SOURCES,
         *,
-        show_created: bool = False,
+        show_created: bool,
         wanted: Iterable[Wanted] = (),
         number: int = 0,
     ) -> None:

@@ -67,7 +67,7 @@ class Exposition:
         process: ProcessView,
         *,
         registry: CollectorRegistry | None = None,
-        created_timestamps: bool = False,
+        created_timestamps: bool,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._api = api
@@ -75,7 +75,7 @@ class Exposition:
         self._self = SelfMetrics(self_registry() if registry is None else registry)
         self._views: dict[str, TargetView] = {}
         self._show_created = created_timestamps
-        self._shown = Edition()
+        self._shown = Edition(show_created=created_timestamps)
         """The last complete one."""
         self._begun = 0
         """Editions so far."""

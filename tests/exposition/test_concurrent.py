@@ -41,7 +41,11 @@ class ConcurrentScrapes:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, monotonic: Callable[[], float]) -> None:
         self.exposition = Exposition(
-            full_api(*NAMES), PROCESS, registry=CollectorRegistry(), monotonic=monotonic
+            full_api(*NAMES),
+            PROCESS,
+            registry=CollectorRegistry(),
+            monotonic=monotonic,
+            created_timestamps=False,
         )
         self.publisher = Publisher(self.exposition)
         self.completing = threading.Event()

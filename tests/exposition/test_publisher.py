@@ -16,7 +16,7 @@ from tests.exposition.views import PROCESS, full_view
 @pytest.mark.slow
 def test_targets_that_have_gone_leave_nothing_behind() -> None:
     """Neither their numbers nor the text of their labels: a provider's customers come and go."""
-    exposition = Exposition(ApiMetrics(0.0), PROCESS)
+    exposition = Exposition(ApiMetrics(0.0), PROCESS, created_timestamps=False)
     publisher = Publisher(exposition)
 
     def rename(number: int) -> None:

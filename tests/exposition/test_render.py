@@ -116,7 +116,7 @@ def test_openmetrics_alone_ends_with_one_mark(form: Format) -> None:
 @both_formats
 def test_without_targets_only_the_process_speaks(form: Format) -> None:
     """Until the store is loaded there are no job series, and no empty families."""
-    made = Exposition(ApiMetrics(STARTED), PROCESS)
+    made = Exposition(ApiMetrics(STARTED), PROCESS, created_timestamps=False)
     names = {family.name for family in parse(made.render(form), form)}
     assert not any(name.startswith(("metastudio_tts", "metastudio_up", "metastudio_api")) for name in names)
     assert {"metastudio_exporter_build_info", "process_resident_memory_bytes", "python_info"} <= names
@@ -285,7 +285,9 @@ def test_what_nobody_asks_for_any_more_is_no_longer_made() -> None:
     reads: list[LabelSet] = []
 
     now = 1_000.0
-    made = Exposition(full_api(), PROCESS, registry=CollectorRegistry(), monotonic=lambda: now)
+    made = Exposition(
+        full_api(), PROCESS, registry=CollectorRegistry(), monotonic=lambda: now, created_timestamps=False
+    )
     made.render(Format.PROMETHEUS)
     for later, expected in ((WANTED_SECONDS, [LLM]), (WANTED_SECONDS + 1, [LLM])):
         now = 1_000.0 + later
@@ -362,7 +364,7 @@ def test_process_view_tells_version_and_revision() -> None:
 
 def test_promtool_finds_nothing(tool: Tool) -> None:
     """Prometheus' own linter on a full exposition, prometheus-client's metrics included."""
-    made = Exposition(full_api("production"), PROCESS)
+    made = Exposition(full_api("production"), PROCESS, created_timestamps=False)
     made.publish((full_view("production"),))
     checked = subprocess.run(
         [tool("promtool"), "check", "metrics"],
@@ -376,7 +378,7 @@ def test_promtool_finds_nothing(tool: Tool) -> None:
 
 def test_created_series_come_and_go_with_a_reload() -> None:
     """What was written without them is not kept."""
-    exposition = Exposition(full_api("production"), PROCESS)
+    exposition = Exposition(full_api("production"), PROCESS, created_timestamps=False)
     exposition.publish((full_view(),))
     name = b"metastudio_tts_jobs_finished_created{"
     assert name not in exposition.render(Format.OPENMETRICS)

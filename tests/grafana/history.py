@@ -90,7 +90,7 @@ class Recorder:
         self.classes = classifier(config)
         self.store = quick_store(folder / "books.db")
         api = ApiMetrics(clock())
-        self.exposition = Exposition(api, process_view({}, loaded_at=clock()))
+        self.exposition = Exposition(api, process_view({}, loaded_at=clock()), created_timestamps=False)
         simulated, delays = httpx.ASGITransport(app=build_app(cloud)), random.Random(7)
 
         async def answer(request: httpx.Request) -> httpx.Response:

@@ -73,7 +73,7 @@ class Stage:
 async def running(tmp_path: Path, config: Config) -> AsyncIterator[Stage]:
     store = SqliteStore(tmp_path / "books.db")
     api = ApiMetrics(STARTED)
-    exposition = Exposition(api, PROCESS)
+    exposition = Exposition(api, PROCESS, created_timestamps=False)
     publisher = Publisher(exposition)
     with closing(store), ThreadPoolExecutor(1) as executor:
         resources = SharedResources(

@@ -52,7 +52,7 @@ class OneOfTwo:
         self.replica = Replica(
             self.store, lease, monotonic=lambda: asyncio.get_running_loop().time() + self.offset
         )
-        self.exposition = Exposition(ApiMetrics(STARTED), PROCESS)
+        self.exposition = Exposition(ApiMetrics(STARTED), PROCESS, created_timestamps=False)
         publisher = Publisher(self.exposition)
         self.api = ApiMetrics(STARTED)
         self.budgets: dict[str, Budget] = {}

@@ -22,7 +22,7 @@ OPENMETRICS = {"accept": "application/openmetrics-text"}
 
 
 def exposition() -> Exposition:
-    made = Exposition(full_api("production"), PROCESS)
+    made = Exposition(full_api("production"), PROCESS, created_timestamps=False)
     made.publish((full_view(),))
     return made
 

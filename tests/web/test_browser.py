@@ -69,7 +69,7 @@ class Site:
     """The real server on a thread of its own."""
 
     def __init__(self) -> None:
-        exposition = Exposition(full_api("production"), PROCESS)
+        exposition = Exposition(full_api("production"), PROCESS, created_timestamps=False)
         exposition.publish((full_view(),))
         self.status = hostile_status()
         app = create_app(

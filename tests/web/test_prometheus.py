@@ -101,7 +101,7 @@ def test_prometheus_scrapes_and_answers(release: Tool, tmp_path: Path) -> None:
     program = release("prometheus")
     view = full_view()
     assert view.gauges is not None
-    exposition = Exposition(full_api("production"), PROCESS)
+    exposition = Exposition(full_api("production"), PROCESS, created_timestamps=False)
     exposition.publish((view,))
     text_length = view.text_length[LLM]
     label_set = f'job_type="{LLM[0]}",tts_service_enum="{LLM[1]}"'
@@ -167,7 +167,7 @@ def test_exemplars_arrive(release: Tool, tmp_path: Path) -> None:
     """From a failure or a slow bucket, Prometheus leads to the job; the next one is added to the first."""
     program = release("prometheus")
     view = full_view()
-    exposition = Exposition(full_api("production"), PROCESS)
+    exposition = Exposition(full_api("production"), PROCESS, created_timestamps=False)
     exposition.publish((view,))
     failures = "metastudio_tts_job_failures_total"
     durations = f'metastudio_tts_job_duration_%s_bound_seconds_bucket{{job_type="{LLM[0]}"}}'

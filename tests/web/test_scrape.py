@@ -24,7 +24,7 @@ from tests.exposition.views import PROCESS, full_api, full_view
 
 def exposition() -> Exposition:
     """Without process metrics: then two scrapes are equal."""
-    made = Exposition(full_api("production"), PROCESS, registry=CollectorRegistry())
+    made = Exposition(full_api("production"), PROCESS, registry=CollectorRegistry(), created_timestamps=False)
     made.publish((full_view(),))
     return made
 
@@ -176,7 +176,13 @@ def test_selected_names_are_packed_too(encoding: list[str]) -> None:
 def test_metrics_that_grow_old_are_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     """Prometheus takes the exporter for down then, and raises an alert."""
     now = 1000.0
-    made = Exposition(full_api("production"), PROCESS, registry=CollectorRegistry(), monotonic=lambda: now)
+    made = Exposition(
+        full_api("production"),
+        PROCESS,
+        registry=CollectorRegistry(),
+        monotonic=lambda: now,
+        created_timestamps=False,
+    )
     made.publish((full_view(),))
     app = create_app(exposition=made, ready=lambda: True, telemetry_path="/metrics")
 
