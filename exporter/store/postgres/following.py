@@ -2,7 +2,7 @@
 
 Each total and each count of a minute has the version of the commit that wrote it. Deleted rows leave no
 trace: minutes are deleted only when nobody needs them any more, and of totals the target keeps when that was.
-Open jobs are read all: they are few, and come and go. When somebody else took the target, everything is read
+Open jobs are read all: they are few, and come and go. When the target was taken since, everything is read
 again: after a promotion of a standby the same versions may mean something else.
 """
 
@@ -23,7 +23,8 @@ from exporter.store.postgres.reading import read_ledger, read_target
 class Followed(NamedTuple):
     """What was read of a target."""
 
-    fence: int
+    taking: str
+    """Of whoever held it."""
     first_minute: int
     """From here on there are all minutes."""
     ledger: StoredLedger
@@ -40,15 +41,14 @@ def read_followed(
     former: Followed | None,
 ) -> Followed:
     """As it is now; ``former`` is what this returned before."""
-    fence, totals_deleted_version = transaction.execute(schema.GET_FENCE, (key,)).fetchone() or (0, 0)
-    known = None if former is None else former.ledger.version
-    if former is not None and known is not None and former.fence == fence and known >= totals_deleted_version:
+    taking, totals_deleted_version = transaction.execute(schema.GET_TAKING, (key,)).fetchone() or ("", 0)
+    if former is not None and former.taking == taking and former.ledger.version >= totals_deleted_version:
         row = read_target(transaction, address, key, target, only_open=True)
         first = first_minute(row, now, keep)
-        if former.first_minute <= first and row.version >= known:
-            return Followed(fence, first, _changed(transaction, key, former.ledger, row, first))
+        if former.first_minute <= first and row.version >= former.ledger.version:
+            return Followed(taking, first, _changed(transaction, key, former.ledger, row, first))
     ledger = read_ledger(transaction, address, key, target, now, keep, only_open=True)
-    return Followed(fence, first_minute(ledger, now, keep), ledger)
+    return Followed(taking, first_minute(ledger, now, keep), ledger)
 
 
 def _changed(

@@ -14,7 +14,7 @@ from typing import Final
 from exporter.ledger import IDS_MASK
 
 SCHEMA: Final = "metastudio_tts_exporter"
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 LOCK: Final = 0x4D545453
 """Of the transaction that makes or upgrades the tables (``MTTS``)."""
 
@@ -32,6 +32,7 @@ CREATE TABLE {SCHEMA}.targets (
     version bigint NOT NULL DEFAULT 0,
     holder {_TEXT} DEFAULT '',
     fence bigint NOT NULL DEFAULT 0,
+    taking {_TEXT} DEFAULT '',
     taken_version bigint NOT NULL DEFAULT 0,
     baseline bigint, settled_until bigint, evicted_until bigint, history bigint, catching_up bigint,
     last_complete_poll bigint,
@@ -66,15 +67,23 @@ CREATE TABLE {SCHEMA}.claims (
     credentials {_TEXT} PRIMARY KEY, holder {_TEXT}, until timestamptz NOT NULL, refused boolean NOT NULL
 ) WITH (fillfactor = 50);
 CREATE TABLE {SCHEMA}.replicas (
-    id {_TEXT} PRIMARY KEY, expires timestamptz NOT NULL, targets text[] NOT NULL
+    id {_TEXT} PRIMARY KEY, expires timestamptz NOT NULL, targets text[] NOT NULL,
+    seconds double precision NOT NULL
 ) WITH (fillfactor = 50);
 INSERT INTO {SCHEMA}.format (version) VALUES ({SCHEMA_VERSION});
 """
 # Of a target: `fence` counts how often it was taken, `taken_version` is its version when that happened last,
-# and `holder` is the replica that took it, empty once it was released. `totals_deleted_version` is its
+# `taking` a word that no other taking has, and `holder` is the replica that took it, empty once it was
+# released. Of a replica: for how many `seconds` it renews its leases. `totals_deleted_version` is its
 # version when totals were deleted last; a total and a minute have the version that wrote them.
 
-UPGRADES: Final[dict[int, str]] = {}
+UPGRADES: Final[dict[int, str]] = {
+    1: f"""
+ALTER TABLE {SCHEMA}.targets ADD COLUMN taking {_TEXT} DEFAULT '';
+ALTER TABLE {SCHEMA}.replicas ADD COLUMN seconds double precision NOT NULL DEFAULT 0;
+ALTER TABLE {SCHEMA}.replicas ALTER COLUMN seconds DROP DEFAULT;
+""",
+}
 """From each former version to the next."""
 
 HAS_SCHEMA: Final = f"SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = '{SCHEMA}')"
@@ -104,16 +113,24 @@ FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS needed,
 WHERE nspname = '{SCHEMA}' AND relkind = 'r'
 """
 
+_ALIVE: Final = """
+expires BETWEEN clock_timestamp() AND clock_timestamp() + 2 * seconds * interval '1 s'
+"""
+"""A lease that is not over. One that seems to last much longer than any was given before the database's clock
+was set back: without the second bound it would keep the targets of a dead replica for as long.
+"""
+
 ADD_TARGET: Final = f"INSERT INTO {SCHEMA}.targets (name) VALUES (%s) ON CONFLICT DO NOTHING"
 LOCK_TARGET: Final = f"""
 SELECT id, fence, version, taken_version, scope, holder, EXISTS (
-    SELECT FROM {SCHEMA}.replicas WHERE replicas.id = holder AND expires > clock_timestamp()
+    SELECT FROM {SCHEMA}.replicas WHERE replicas.id = holder AND {_ALIVE}
 )
 FROM {SCHEMA}.targets WHERE name = %s FOR UPDATE OF targets
 """
 """Waits for a commit under way."""
 TAKE_TARGET: Final = (
-    f"UPDATE {SCHEMA}.targets SET fence = fence + 1, taken_version = version, holder = %s WHERE id = %s"
+    f"UPDATE {SCHEMA}.targets SET fence = fence + 1, taken_version = version, taking = %s, holder = %s"
+    " WHERE id = %s"
 )
 
 
@@ -133,11 +150,12 @@ held AS (
         history = %(history)s, catching_up = %(catching_up)s, last_complete_poll = %(last_complete_poll)s,
         buckets = %(buckets)s,
         totals_deleted_version = CASE WHEN %(drops_totals)s THEN version + 1 ELSE totals_deleted_version END
-    WHERE id = %(id)s AND version = %(version)s AND fence = %(fence)s AND holder = %(holder)s
-        AND (SELECT version FROM {SCHEMA}.format) = %(format)s
+    WHERE id = %(id)s AND version = %(version)s AND fence = %(fence)s AND taking = %(taking)s
+        AND holder = %(holder)s AND (SELECT version FROM {SCHEMA}.format) = %(format)s
     RETURNING id, version
 )"""
-# The holder as well: after a promotion of a standby that had lost the latest takings, fences come again.
+# The taking as well: after a promotion of a standby that had lost the latest ones, fences come again. And the
+# holder, which is empty once the target was released.
 _PARTS: Final = {
     "evicted": f"""
 evicted AS (
@@ -234,7 +252,7 @@ WHERE target = %(target)s AND minute IN (
 )
 """
 """All of each minute in which anything changed."""
-GET_FENCE: Final = f"SELECT fence, totals_deleted_version FROM {SCHEMA}.targets WHERE id = %s"
+GET_TAKING: Final = f"SELECT taking, totals_deleted_version FROM {SCHEMA}.targets WHERE id = %s"
 GET_MINUTES_OF: Final = f"""
 SELECT minute, job_type, tts_service_enum, state, detail, jobs, characters, ids FROM {SCHEMA}.minutes
 WHERE target = %s AND minute >= %s AND minute < %s
@@ -252,7 +270,8 @@ TAKE_CLAIM: Final = f"""
 INSERT INTO {SCHEMA}.claims AS former (credentials, holder, until, refused)
 VALUES (%(credentials)s, %(replica)s, clock_timestamp() + %(seconds)s * interval '1 s', false)
 ON CONFLICT (credentials) DO UPDATE SET holder = excluded.holder, until = excluded.until, refused = false
-WHERE former.until <= clock_timestamp() OR (former.holder = excluded.holder AND NOT former.refused)
+WHERE former.until NOT BETWEEN clock_timestamp() AND clock_timestamp() + %(longest)s * interval '1 s'
+    OR (former.holder = excluded.holder AND NOT former.refused)
 RETURNING 1
 """
 CLAIM_REFUSED: Final = f"""
@@ -265,12 +284,13 @@ WHERE credentials = %(credentials)s AND holder = %(replica)s AND NOT refused
 """
 
 RENEW: Final = f"""
-INSERT INTO {SCHEMA}.replicas (id, expires, targets)
-VALUES (%(replica)s, clock_timestamp() + %(seconds)s * interval '1 s', %(targets)s)
-ON CONFLICT (id) DO UPDATE SET expires = excluded.expires, targets = excluded.targets
+INSERT INTO {SCHEMA}.replicas (id, expires, targets, seconds)
+VALUES (%(replica)s, clock_timestamp() + %(seconds)s * interval '1 s', %(targets)s, %(seconds)s)
+ON CONFLICT (id)
+DO UPDATE SET expires = excluded.expires, targets = excluded.targets, seconds = excluded.seconds
 """
 FORGET_REPLICAS: Final = f"DELETE FROM {SCHEMA}.replicas WHERE expires < clock_timestamp() - interval '1 day'"
-GET_REPLICAS: Final = f"SELECT id, targets FROM {SCHEMA}.replicas WHERE expires > clock_timestamp()"
+GET_REPLICAS: Final = f"SELECT id, targets FROM {SCHEMA}.replicas WHERE {_ALIVE}"
 GET_HOLDERS: Final = f"SELECT name, holder, version FROM {SCHEMA}.targets"
 RELEASE: Final = f"UPDATE {SCHEMA}.targets SET holder = '' WHERE holder = %s AND name = ANY (%s)"
 RELEASE_ALL: Final = f"UPDATE {SCHEMA}.targets SET holder = '' WHERE holder = %s"

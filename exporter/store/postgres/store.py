@@ -3,7 +3,8 @@
 Each target has a holder, and a *fence*: a number that grows whenever somebody takes the target. ``load``
 takes it, unless another live replica holds it; ``commit`` writes in one transaction with the check that the
 fence is still the one of the load. So a process that was paused or cut off cannot write after another one
-went on, and a commit that was given up cannot come after the next load.
+went on, and a commit that was given up cannot come after the next load. Each taking has a random word, too:
+where a standby was promoted that lacks the latest ones, the same fence is given once more.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import math
 import secrets
 import socket
 from collections.abc import Callable, Collection
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -30,12 +31,21 @@ from exporter.units import MINUTE
 
 CLAIM_SECONDS: Final = 60.0
 """How long a claim waits for a process that does not end it: longer than a request takes."""
+LONGEST_CLAIM: Final = 600.0
+"""Seconds: one that seems to last longer was made before the database's clock was set back."""
 CLAIM_PAUSE: Final = 0.2
 """Seconds until a claim that another process has may be asked for again."""
 
 _Row = tuple[Any, ...]
-_Held = tuple[int, int]
-"""The id of a target's row, and its fence."""
+
+
+class _Held(NamedTuple):
+    """A target that was taken."""
+
+    key: int
+    """The id of its row."""
+    fence: int
+    taking: str
 
 
 class PostgresStore:
@@ -70,7 +80,7 @@ class PostgresStore:
         self._followed.pop(target, None)
         # Without locks, however long it takes: when somebody else takes the target, commits are refused.
         with self.database.transaction(snapshot=True) as transaction:
-            stored = read_ledger(transaction, self.address, held[0], target, now, keep)
+            stored = read_ledger(transaction, self.address, held.key, target, now, keep)
         return msgspec.structs.replace(stored, by_others=by_others)
 
     def read_committed(self, target: str, scope: str, now: int, keep: int) -> StoredLedger:
@@ -101,9 +111,10 @@ class PostgresStore:
         # Whoever took it next after this process saw all that it had committed. Had it been taken once more,
         # that is not known any more.
         former = self.fences.get(target)
-        by_others = version - taken_version if former == (key, fence - 1) else 0
-        transaction.execute(schema.TAKE_TARGET, (self.replica, key))
-        return (key, fence + 1), by_others
+        by_others = version - taken_version if former and former[:2] == (key, fence - 1) else 0
+        held = _Held(key, fence + 1, secrets.token_hex(8))
+        transaction.execute(schema.TAKE_TARGET, (held.taking, self.replica, key))
+        return held, by_others
 
     def commit(self, target: str, scope: str, commit: Commit) -> None:
         held = self.fences.get(target)
@@ -149,7 +160,12 @@ class PostgresStore:
         self._breakers = dict(breakers)
 
     def take_claim(self, credentials: str) -> float:
-        given = {"credentials": credentials, "replica": self.replica, "seconds": CLAIM_SECONDS}
+        given = {
+            "credentials": credentials,
+            "replica": self.replica,
+            "seconds": CLAIM_SECONDS,
+            "longest": LONGEST_CLAIM,
+        }
         with self.database.transaction() as transaction:
             if transaction.execute(schema.TAKE_CLAIM, given).fetchone() is not None:
                 return 0.0
@@ -225,8 +241,9 @@ def _statement(commit: Commit, scope: str, held: _Held, replica: str) -> tuple[s
     return schema.commit_statement(kind for kind, found in rows.items() if found), {
         **arrays,
         **stamps,
-        "id": held[0],
-        "fence": held[1],
+        "id": held.key,
+        "fence": held.fence,
+        "taking": held.taking,
         "holder": replica,
         "scope": scope,
         "version": commit.version,

@@ -35,7 +35,7 @@ from exporter.ledger.totals import AS_OF_MS, CREATED
 from exporter.store.base import Commit, Store
 from exporter.store.postgres import PostgresStore, database, schema
 from exporter.store.postgres.database import Transaction
-from exporter.store.postgres.schema import SCHEMA
+from exporter.store.postgres.schema import SCHEMA, SCHEMA_VERSION
 from exporter.store.postgres.store import CLAIM_PAUSE
 from exporter.store.sqlite import SqliteStore
 from exporter.units import MINUTE
@@ -52,10 +52,17 @@ COMMIT = Commit(
     version=0, changes=NOTHING, project_id="p1", last_complete_poll=None, buckets={}, keep_minutes_since=0
 )
 COUNT = (CREATED, "ASYNC_JOB", "TTS_LLM", "")
+OTHER_COUNT = (CREATED, "ASYNC_JOB", "TTS_COMMON", "")
 
 
 def commit(store: Store, version: int, created: int = 0) -> None:
     changes = replace(NOTHING, totals={COUNT: created})
+    store.commit("t", SCOPE, replace(COMMIT, version=version, changes=changes))
+
+
+def store_other(store: Store, version: int) -> None:
+    """A commit that counts nothing of what ``commit`` counts."""
+    changes = replace(NOTHING, totals={OTHER_COUNT: 7})
     store.commit("t", SCOPE, replace(COMMIT, version=version, changes=changes))
 
 
@@ -68,8 +75,8 @@ def load(store: Store) -> tuple[int, int]:
 def held_by(books: PostgresBooks, store: PostgresStore, seconds: int = 3600) -> None:
     """The store's process renewed its leases, by the clock of the database."""
     books.query(
-        f"INSERT INTO replicas VALUES ('{store.replica}', clock_timestamp() + interval '{seconds} s', '{{}}')"  # noqa: S608 - our own words
-        " ON CONFLICT (id) DO UPDATE SET expires = excluded.expires"
+        f"INSERT INTO replicas VALUES ('{store.replica}', clock_timestamp() + interval '{seconds} s', '{{}}',"  # noqa: S608 - our own words
+        f" {seconds}) ON CONFLICT (id) DO UPDATE SET expires = excluded.expires, seconds = excluded.seconds"
     )
 
 
@@ -109,7 +116,7 @@ def test_processes_that_start_together_make_the_tables_once(postgres_books: Post
     """On an empty database, and then all count."""
     with ThreadPoolExecutor(4) as executor:
         stores = list(executor.map(lambda _: postgres_books.open(), range(4)))
-    assert postgres_books.query("SELECT version FROM format") == [(1,)]
+    assert postgres_books.query("SELECT version FROM format") == [(SCHEMA_VERSION,)]
     for number, store in enumerate(stores):
         store.commit(f"t{number}", SCOPE, COMMIT)
     assert postgres_books.query("SELECT count(*) FROM targets WHERE version = 1") == [(4,)]
@@ -370,6 +377,61 @@ def test_refusals_of_several_processes_are_kept_together(postgres_books: Postgre
 
 
 # --- leases -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["another", "the-same"])
+def test_a_taking_that_was_lost_is_not_the_next_one(postgres_books: PostgresBooks, again: bool) -> None:
+    """A standby was promoted that lacks a taking with its commits, and the target is taken once more, also by
+    the same replica: fence and versions come again. A follower reads all, the old holder writes no more.
+    """
+    one, other, follower = (postgres_books.open() for _ in range(3))
+    commit(other, 0, 1)
+    columns = "fence, version, taken_version, taking, holder"
+    (before,) = postgres_books.query(f"SELECT {columns} FROM targets")  # noqa: S608
+    load(one)
+    lost = dict(one.fences)
+    commit(one, 1, 5)
+    assert follower.read_committed("t", SCOPE, 0, 0).totals == {COUNT: 5}
+    values = ", ".join(f"'{value}'" for value in before)
+    postgres_books.query(f"UPDATE targets SET ({columns}) = ({values})")  # noqa: S608 - its own
+    postgres_books.query("UPDATE totals SET value = 1, version = 1")
+    next_holder = one if again else other
+    assert load(next_holder) == (1, 1)
+    store_other(next_holder, 1)
+    assert follower.read_committed("t", SCOPE, 0, 0).totals == {COUNT: 1, OTHER_COUNT: 7}
+    one.fences = lost
+    with pytest.raises(StoreConflictError):
+        commit(one, 2, 6)
+
+
+@pytest.mark.parametrize("hours", [5, -5], ids=["back", "forward"])
+def test_a_database_s_clock_that_is_set_holds_no_target(postgres_books: PostgresBooks, hours: int) -> None:
+    """As seen afterwards: a lease that ends hours from now was given before, and is over like one that ended
+    hours ago. Its holder writes until another one takes the target.
+    """
+    one, other = postgres_books.open(), postgres_books.open()
+    one.renew(["t"], 15)
+    commit(one, 0)
+    postgres_books.query(f"UPDATE replicas SET expires = expires + interval '{hours} hours'")  # noqa: S608
+    commit(one, 1)
+    table = other.renew(["t"], 15)
+    assert table.replicas.keys() == {other.replica}
+    assert table.holder("t") is None
+    assert load(other) == (2, 0)
+    with pytest.raises(StoreConflictError):
+        commit(one, 2)
+    assert one.renew(["t"], 15).replicas.keys() == {one.replica, other.replica}
+
+
+def test_a_small_step_of_the_database_s_clock_ends_no_lease(postgres_books: PostgresBooks) -> None:
+    """Back, by less than the lease: it lasts so much longer."""
+    one, other = postgres_books.open(), postgres_books.open()
+    one.renew(["t"], 15)
+    commit(one, 0)
+    postgres_books.query("UPDATE replicas SET expires = expires + interval '10 s'")
+    assert other.renew(["t"], 15).holder("t") == one.replica
+    with pytest.raises(StoreLockedError):
+        load(other)
 
 
 def test_a_lease_is_over_when_it_is_not_renewed(postgres_books: PostgresBooks) -> None:
@@ -747,5 +809,7 @@ def test_one_replica_has_the_claim(postgres_books: PostgresBooks, monkeypatch: p
     other.end_claim("key", 300.0)
     other.end_claim("key", 0.0)
     assert all(250 < store.take_claim("key") <= 300 for store in (one, other))
+    postgres_books.query("UPDATE claims SET until = until + interval '5 hours'")  # the clock was set back
+    assert one.take_claim("key") == 0.0
     monkeypatch.setattr("exporter.store.postgres.store.CLAIM_SECONDS", -1.0)
     assert (one.take_claim("left"), other.take_claim("left")) == (0.0, 0.0)

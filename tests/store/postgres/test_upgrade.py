@@ -62,8 +62,8 @@ def former(postgres_books: PostgresBooks) -> Iterator[list[subprocess.Popen[str]
 
 
 def next_version(monkeypatch: pytest.MonkeyPatch, upgrade: str) -> None:
-    monkeypatch.setattr(schema, "SCHEMA_VERSION", 2)
-    monkeypatch.setitem(schema.UPGRADES, 1, upgrade)
+    monkeypatch.setitem(schema.UPGRADES, schema.SCHEMA_VERSION, upgrade)
+    monkeypatch.setattr(schema, "SCHEMA_VERSION", schema.SCHEMA_VERSION + 1)
 
 
 @pytest.mark.program
@@ -95,12 +95,31 @@ def test_an_upgrade_with_replicas_running_loses_no_commit(
         str(version) for (version,) in postgres_books.query("SELECT version FROM targets ORDER BY name")
     ]
     assert versions == [version for version, *_ in told]
-    assert postgres_books.query("SELECT version FROM format") == [(2,)]
+    assert postgres_books.query("SELECT version FROM format") == [(schema.SCHEMA_VERSION,)]
     if usable:
         postgres_books.query("DELETE FROM replicas")
         version, _ = load(stores[0])
         commit(stores[0], version, 7)
         assert load(stores[0]) == (version + 1, 7)
+
+
+def test_tables_of_version_1_become_those_of_a_new_database(postgres_books: PostgresBooks) -> None:
+    """Which had no word for each taking, and not how long a lease is; what was counted is there."""
+    columns = (
+        "SELECT table_name, column_name, data_type, column_default, is_nullable"
+        " FROM information_schema.columns WHERE table_schema = current_schema() ORDER BY 1, 2"
+    )
+    store = postgres_books.open()
+    store.renew(["t"], 15)
+    commit(store, 0, 3)
+    new = postgres_books.query(columns)
+    postgres_books.query("ALTER TABLE targets DROP COLUMN taking; ALTER TABLE replicas DROP COLUMN seconds")
+    postgres_books.query("UPDATE format SET version = 1")
+    upgraded = postgres_books.open()
+    assert postgres_books.query(columns) == new
+    assert upgraded.renew(["t"], 15).replicas.keys() == {upgraded.replica}
+    assert load(upgraded) == (1, 3)
+    commit(upgraded, 1, 4)
 
 
 def test_an_upgrade_that_fails_changes_nothing(
@@ -128,7 +147,7 @@ def test_an_upgrade_may_take_longer_than_a_statement(
     monkeypatch.setattr(database, "ANSWER_SECONDS", 0.2)
     next_version(monkeypatch, "SELECT pg_sleep(0.5)")
     postgres_books.open()
-    assert postgres_books.query("SELECT version FROM format") == [(2,)]
+    assert postgres_books.query("SELECT version FROM format") == [(schema.SCHEMA_VERSION,)]
 
 
 def test_a_start_waits_for_the_one_that_upgrades(
