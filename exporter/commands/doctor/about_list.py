@@ -207,6 +207,8 @@ def limit(facts: Facts) -> Finding:
     page = facts.page_size
     if page is None or page >= _PAGE:
         return ok("limit", f"{largest}; a page of 100 holds {'100' if page else 'the whole list'}")
+    if page == 1:
+        return unusable("limit", f"{largest}; a page holds one record: none can show which one it follows")
     return differs("limit", f"{largest}; a page of 100 holds {page}: more requests, nothing to configure")
 
 

@@ -97,7 +97,7 @@ def cost(facts: Facts) -> Finding:
         requests = polls * max(-(-(facts.first.count or facts.deepest or 0) // page), 1)
     _, (series,) = estimate_series(replace(facts.config, targets=(facts.target,)))
     text = (
-        f"about {requests:.0f} requests a minute and one per 100 new jobs,"
+        f"about {requests:.0f} requests a minute and one per {facts.page_size or 100} new jobs,"
         f" {series.first} to {series.full} series,"
         f" {series.full * SCRAPES_A_DAY / 1e6:.1f} million samples a day at a scrape every {SCRAPE_SECONDS} s"
     )

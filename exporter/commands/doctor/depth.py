@@ -25,7 +25,7 @@ class DepthQuestions(Questions):
         facts.deepest = len(facts.first.jobs) - 1
         total = facts.first.count or 0
         if self._ends_with_the_first_page(total):
-            facts.capped_at, facts.cap_refused = len(facts.first.jobs), facts.offset_refused
+            self._end_with_the_first_page()
         elif facts.offset_unit in (None, "records") and facts.more and total > len(facts.first.jobs) + 1:
             last = await self._at(total - 2)
             if last:
@@ -33,8 +33,14 @@ class DepthQuestions(Questions):
                 ends += [time for job in last if (time := as_utc(job)) is not None]
             else:
                 await self._cap(total - 2)
-        if ends and facts.capped_at is None and await self._is_beyond(ends):
+        beyond = await self._is_beyond(ends) if ends and facts.capped_at is None else None
+        if beyond and facts.more:
             facts.capped_at, facts.cap_counted = total, True
+        elif beyond:
+            facts.cap_counted = total == len(facts.first.jobs)
+            self._end_with_the_first_page()
+        elif beyond is False:
+            facts.more = False if facts.more is None else facts.more  # count is what is wrong
         whole = facts.deepest >= total - 2 and bool(total) and facts.capped_at is None
         if ends and facts.order == "oldest first":
             facts.oldest, facts.newest = min(ends), max(ends) if whole else None
@@ -51,19 +57,25 @@ class DepthQuestions(Questions):
             return False
         return total > len(facts.first.jobs) and (facts.count_is_right or facts.time_filters is False)
 
-    async def _is_beyond(self, ends: list[int]) -> bool:
-        """Is there a job behind the last one that offsets lead to?"""
+    def _end_with_the_first_page(self) -> None:
         facts = self.facts
-        if facts.style is None or not facts.first.count or facts.deepest != facts.first.count - 2:
-            return False
+        facts.more, facts.capped_at = True, len(facts.first.jobs)
+        facts.cap_refused = facts.offset_refused
+
+    async def _is_beyond(self, ends: list[int]) -> bool | None:
+        """Is there a job behind the last one that offsets lead to? ``None``: it cannot be asked."""
+        facts = self.facts
+        last = not facts.more or (facts.first.count and facts.deepest == facts.first.count - 2)
+        if facts.style is None or not last:
+            return None
         shift = facts.shift or 0
         if facts.order == "newest first":
             beyond = await self._between(NO_JOBS, min(ends) + shift - 2 * SECOND, limit=1)
         elif facts.order == "oldest first":
             beyond = await self._between(max(ends) + shift + MINUTE, self._asker.now_ms(), limit=1)
         else:
-            return False
-        return isinstance(beyond, RawPage) and bool(beyond.jobs)
+            return None
+        return bool(beyond.jobs) if isinstance(beyond, RawPage) else None
 
     async def _at(self, offset: int) -> tuple[RawJob, ...]:
         # New jobs must not move it: those of the newest page and before stay. A whole page, as a few

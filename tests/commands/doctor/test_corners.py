@@ -192,6 +192,43 @@ def test_a_list_without_a_second_page_cannot_be_read_as_a_whole(end: int, how: s
     assert f"it ends at offset {end}" in found.text
 
 
+@pytest.mark.parametrize("end", [50, 100])
+@pytest.mark.parametrize(
+    ("count", "verdict"),
+    [
+        ({}, Verdict.DIFFERS),
+        ({"count": "none"}, Verdict.UNUSABLE),
+        ({"count": "page"}, Verdict.UNUSABLE),
+        ({"count_respects_filters": False}, Verdict.UNUSABLE),
+        ({"count_stops_at_max_offset": True}, Verdict.UNUSABLE),
+    ],
+    ids=["right", "none", "page", "all", "stops"],
+)
+def test_a_first_page_is_not_taken_for_the_whole_list(
+    end: int, count: dict[str, object], verdict: Verdict
+) -> None:
+    """Where the list ends with it though there are older jobs, which the time filters find."""
+    found = SimulatedCloud({"max_offset": end, **count}).findings()
+    assert found["deep offset"].verdict is verdict
+    assert "whole list" not in found["limit"].text
+
+
+@pytest.mark.parametrize(("clip", "verdict"), [(1, Verdict.UNUSABLE), (2, Verdict.DIFFERS)])
+def test_pages_of_one_record_cannot_be_put_together(clip: int, verdict: Verdict) -> None:
+    """The exporter tells by the record that two pages share that none slipped by."""
+    found = SimulatedCloud({"limit_clip": clip}).findings()
+    assert found["limit"].verdict is verdict
+    assert f"one per {clip} new jobs" in found["cost"].text
+
+
+@pytest.mark.parametrize("options", [{}, {"count_respects_filters": False}, {"count": "none"}])
+def test_a_short_list_is_the_whole_list(options: dict[str, object]) -> None:
+    """No job is behind its only page."""
+    found = SimulatedCloud(options, rate=1.0, hours=1.0).findings()
+    assert found["deep offset"].verdict is Verdict.OK
+    assert "a page of 100 holds the whole list" in found["limit"].text
+
+
 def test_an_offset_that_gives_nothing_is_not_called_ok() -> None:
     """Here a list that ends with its first record, though count knows better."""
     found = SimulatedCloud({"max_offset": 1}).findings()["deep offset"]
