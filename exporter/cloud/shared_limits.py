@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Set
 from contextlib import suppress
 from typing import Final
 
@@ -48,6 +48,8 @@ class SharedLimits:
         self.limiters: dict[str, RateLimiter] = {}
         self._rates: dict[str, dict[str, float]] = {}
         self._replicas = 1
+        self._polled: Set[str] | None = None
+        """Targets that this process polls; ``None``: all."""
         self._claims = claims
         self._monotonic = monotonic
         self._wall = wall
@@ -61,18 +63,29 @@ class SharedLimits:
         if limiter is None:
             limiter = RateLimiter(rate, monotonic=self._monotonic, sleep=self._sleep)
             self.limiters[key] = limiter
-        limiter.rate = min(rates.values()) / self._replicas
+        limiter.rate = min(rates.values()) * self.part(key)
         return limiter
 
-    def divide(self, replicas: int) -> None:
-        """So many processes use these credentials: each has its part of the rate and of the trials."""
-        self._replicas = replicas
+    def divide(self, replicas: int, polled: Set[str]) -> None:
+        """So many processes use these credentials, and this one polls these targets.
+
+        Of the rate it has the part that its targets are of all with the same credentials. Only one process
+        polls a target at a time: so all together never have more than the whole, whoever takes or leaves one.
+        """
+        self._replicas, self._polled = replicas, polled
         for breaker in self.breakers.values():
             if isinstance(breaker, SharedBreaker):
                 breaker.divide(replicas)
         for key, rates in self._rates.items():
             if rates:
-                self.limiters[key].rate = min(rates.values()) / replicas
+                self.limiters[key].rate = min(rates.values()) * self.part(key)
+
+    def part(self, key: str) -> float:
+        """What this process may use of the credentials' rate, above 0 and up to 1."""
+        targets = self._rates.get(key, {}).keys()
+        if self._polled is None or not targets:
+            return 1.0
+        return max(1, len(targets & self._polled)) / len(targets)
 
     def password_breaker(self, key: str) -> Breaker:
         """The one breaker of this password: fewer wrong ones are allowed than bad signatures."""
@@ -98,7 +111,7 @@ class SharedLimits:
             self._rates[key] = {name: rate for name, rate in rates.items() if name in targets}
             self.limiters[key].keep(targets)
             if self._rates[key]:
-                self.limiters[key].rate = min(self._rates[key].values()) / self._replicas
+                self.limiters[key].rate = min(self._rates[key].values()) * self.part(key)
 
     def states(self) -> dict[str, str]:
         """What a store must keep so that a restart does not try refused credentials again."""

@@ -25,8 +25,8 @@ class Budget:
     """The requests of one interval, shared by the targets that joined."""
 
     def __init__(self) -> None:
-        self.replicas = 1
-        """Processes that poll with these credentials: each has its part."""
+        self.part = 1.0
+        """Of the requests: others are for replicas that poll targets with the same credentials."""
         self._wanted: dict[str, int] = {}
         self._granted: dict[str, int] = {}
         """Requests reserved for each target, which others cannot have: as many as its last poll used.
@@ -47,7 +47,7 @@ class Budget:
 
     def grant(self, target: str) -> int:
         """What the next poll of ``target`` may spend: it is under way until ``spent``, or the next grant."""
-        whole = min(self._wanted.values()) // self.replicas
+        whole = int(min(self._wanted.values()) * self.part)
         part = max(LEAST, whole // len(self._wanted))
         last = self._granted[target]
         left = whole - sum(self._granted.values()) + last

@@ -335,7 +335,6 @@ class Fleet:
             async with self._changing:
                 if (table := replica.table) is None or not replica.seconds_left:
                     continue
-                self._divide()
                 lost, surplus = replica.to_leave(table)
                 await self._leave(replica, lost | surplus)
                 if surplus:
@@ -348,10 +347,10 @@ class Fleet:
     def _divide(self) -> None:
         """All replicas together make as many requests as one alone would."""
         if self._replica is not None and self._replica.table is not None:
-            live = max(1, len(self._replica.table.replicas))
-            self._resources.shared.divide(live)
-            for budget in self._resources.budgets.values():
-                budget.replicas = live
+            shared = self._resources.shared
+            shared.divide(max(1, len(self._replica.table.replicas)), frozenset(self._replica.held))
+            for key, budget in self._resources.budgets.items():
+                budget.part = shared.part(key)
 
     async def _open(self, replica: Replica, name: str) -> None:
         """Take a target, or show what another replica committed."""
@@ -365,6 +364,7 @@ class Fleet:
 
     def _poll_held(self, replica: Replica) -> None:
         """At once, and then each in its place: the polls before were another replica's."""
+        self._divide()
         interval = self.config.poll.interval
         if replica.seconds_left and (waiting := replica.held & self.targets.keys() - self._polling.keys()):
             times = self._poll_times.resume(waiting, interval)
@@ -380,6 +380,7 @@ class Fleet:
             target.end_polling()
             if view is not None:
                 self._publisher.publish(msgspec.structs.replace(view, lease_held=False, last_poll=LastPoll()))
+        self._divide()
 
 
 def _storage_problems(old: Config, new: Config) -> Iterator[str]:

@@ -238,5 +238,5 @@ def test_replicas_divide_the_budget() -> None:
     budget = Budget()
     budget.join("a", 75)
     budget.spent("a", 60)
-    budget.replicas = 3
+    budget.part = 1 / 3
     assert budget.grant("a") == 25

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from typing import cast
 
 import pytest
@@ -187,13 +188,40 @@ def test_a_problem_is_logged_once_until_it_changes(caplog: pytest.LogCaptureFixt
 
 
 def test_replicas_divide_what_one_may_send() -> None:
-    """The rate of the credentials is that of all processes together."""
+    """The rate of the credentials is that of all processes together, divided by the targets that each polls:
+    one of three, whatever their number, has the whole where the credentials are those of one target.
+    """
     shared = SharedLimits(claims=None)
     limiter = shared.limiter("key", "t", 6.0)
-    shared.divide(3)
-    assert limiter.rate == 2.0
-    assert shared.limiter("key", "u", 3.0).rate == 1.0
-    shared.keep(frozenset({"t"}))
-    assert limiter.rate == 2.0
-    shared.divide(1)
+    shared.divide(3, {"t"})
     assert limiter.rate == 6.0
+    assert shared.limiter("key", "u", 3.0).rate == 1.5
+    other = shared.limiter("other key", "v", 6.0)
+    shared.divide(3, {"t", "v"})
+    assert (limiter.rate, other.rate) == (1.5, 6.0)
+    shared.divide(3, {"t", "u"})
+    assert (limiter.rate, shared.part("key")) == (3.0, 1.0)
+    shared.keep(frozenset({"t", "v"}))
+    assert limiter.rate == 6.0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_replicas_together_never_have_more_than_the_whole(seed: int) -> None:
+    """Whoever holds which targets, in any order in which they leave and take them; idle ones send nothing."""
+    rng, names = random.Random(seed), [f"t{number}" for number in range(7)]
+    replicas = [SharedLimits(claims=None) for _ in range(3)]
+    holders: dict[str, int] = {}
+    for name in names:
+        for shared in replicas:
+            shared.limiter("key", name, 7.0)
+    for _ in range(100):
+        name = rng.choice(names)
+        before = holders.pop(name, None)
+        if before is not None:
+            replicas[before].divide(3, {taken for taken, holder in holders.items() if holder == before})
+        else:
+            taker = rng.randrange(3)
+            holders[name] = taker
+            replicas[taker].divide(3, {taken for taken, holder in holders.items() if holder == taker})
+        polling = set(holders.values())
+        assert sum(replicas[replica].limiters["key"].rate for replica in polling) <= 7.0 + 1e-9
