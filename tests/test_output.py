@@ -12,7 +12,7 @@ import pytest
 
 from testkit.processes import ROOT, bare_environ
 
-pytestmark = pytest.mark.program
+pytestmark = pytest.mark.e2e
 
 NOT_A_TERMINAL = bare_environ()
 BAD = "check --config.file tests/config/bad/many_at_once.yaml"

@@ -124,6 +124,7 @@ def test_ctrl_c_shows_what_was_read(cloud: str, tmp_path: Path) -> None:
     assert err == "metastudio-tts-exporter: stopped; what is shown was read before\n"
 
 
+@pytest.mark.e2e
 def test_rubbish_takes_bounded_memory(tmp_path: Path) -> None:
     """Random bytes, long lines: what is kept does not grow with the file (resource usage of the child)."""
     draw = random.Random(3)
@@ -152,6 +153,7 @@ def test_rubbish_alone_is_counted_without_a_rule(tmp_path: Path) -> None:
     assert (found["messages"], found["unclassified"], found["further"]) == (2, [], 2)
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

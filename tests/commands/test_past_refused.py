@@ -53,6 +53,7 @@ STORES: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("command", ["verify", "backfill"])
 @pytest.mark.parametrize(("spoil", "says"), STORES.values(), ids=STORES)
 def test_a_store_that_cannot_be_used_is_named(
@@ -77,6 +78,7 @@ def test_a_store_that_cannot_be_used_is_named(
     assert sorted(it.name for it in tmp_path.iterdir()) == ["exporter.yaml", "store"]
 
 
+@pytest.mark.e2e
 def test_a_full_disk_under_a_backfill_costs_nothing_but_time(small_disk: Path, tmp_path: Path) -> None:
     """What was read before stays where it fits, and is not asked for again; else nothing is left behind."""
 

@@ -204,7 +204,7 @@ story.poll()
 """
 
 
-@pytest.mark.program
+@pytest.mark.e2e
 @pytest.mark.parametrize("statement", [0, 7, 21, 40, 55])
 def test_a_store_killed_in_a_commit_goes_on_exactly(tmp_path: Path, statement: int) -> None:
     """With SIGKILL nothing is rolled back, closed or flushed by anybody: the file is what it is."""

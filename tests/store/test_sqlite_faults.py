@@ -122,7 +122,7 @@ def test_a_file_that_cannot_be_used_is_refused_and_left_alone(
     assert content(path) == before
 
 
-@pytest.mark.program
+@pytest.mark.e2e
 @pytest.mark.parametrize(("damage", "message"), [fault[::2] for fault in FAULTS.values()], ids=FAULTS)
 def test_the_program_says_so_in_one_line_and_ends(path: Path, damage: Damage, message: str) -> None:
     """No traceback, exit code 1, the file as it was."""
@@ -165,7 +165,7 @@ def test_a_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
     assert not (tmp_path / "missing").exists()
 
 
-@pytest.mark.program
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("what", "mode", "message"),
     [

@@ -23,7 +23,7 @@ from exporter.web.server import Server
 from tests.conftest import Tool
 from tests.exposition.views import PROCESS, api_error, full_api, full_status, full_view
 
-pytestmark = pytest.mark.program
+pytestmark = pytest.mark.e2e
 
 HOSTILE: Final = (
     "<script>document.title='owned'</script>",
@@ -207,7 +207,6 @@ def test_everything_works_without_javascript(visit: Open) -> None:
     assert json.loads(here.page.inner_text("body"))["ready"] is True
 
 
-@pytest.mark.e2e
 def test_the_page_comes_again_by_itself(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
     """The browser loads it again and again; while it is paused, it does not ask to."""
     monkeypatch.setattr(page, "REFRESH_SECONDS", 1)

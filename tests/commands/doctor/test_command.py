@@ -210,6 +210,7 @@ def test_a_file_that_cannot_be_written_is_an_error_in_one_line(tmp_path: Path) -
     assert ended.stderr.count("\n") == 1
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("endpoint", "says"),
     [
