@@ -9,8 +9,8 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -38,7 +38,8 @@ def server_programs() -> Path | None:
 class PostgresServer:
     """It may be stopped and started again. The superuser is ``postgres``, who needs no password."""
 
-    def __init__(self, folder: Path, programs: Path) -> None:
+    def __init__(self, folder: Path, programs: Path, primary: PostgresServer | None = None) -> None:
+        """``primary``: it is a standby of that one, which runs, until ``promote``."""
         self.folder = folder
         self._programs = programs
         self._numbers = itertools.count(1)
@@ -48,10 +49,15 @@ class PostgresServer:
         self.user = _unprivileged() if os.getuid() == 0 else None
         if self.user is not None:
             os.chown(folder, self.user.pw_uid, self.user.pw_gid)
+        if primary is not None:
+            source = f"host=127.0.0.1 port={primary.port} user=postgres"
+            self._run(
+                "pg_basebackup", "--no-sync", "--checkpoint=fast", "--write-recovery-conf", "-d", source
+            )
+            return
         self._run(
             "initdb", "--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C"
         )
-
         rules = folder / "data" / "pg_hba.conf"
         rules.write_text(f"host all {NEEDS_PASSWORD} 127.0.0.1/32 scram-sha-256\n{rules.read_text()}")
 
@@ -113,6 +119,10 @@ class PostgresServer:
             self._process.send_signal(number)
             self._process.wait(30)
             self._process = None
+
+    def promote(self) -> None:
+        """It is no standby any more."""
+        self.execute("SELECT pg_promote()")
 
     def pause(self, paused: bool) -> None:
         """The server's processes stand still, or go on. What they held stays held."""
@@ -202,12 +212,23 @@ def _unprivileged() -> pwd.struct_passwd:
     return pwd.getpwnam("nobody")
 
 
-@contextmanager
-def postgres_server(programs: Path, **settings: str) -> Iterator[PostgresServer]:
+def postgres_server(programs: Path, **settings: str) -> AbstractContextManager[PostgresServer]:
     """Made and running with these settings, ended with the block."""
+    return _running(programs, None, settings)
+
+
+def standby_server(programs: Path, primary: PostgresServer) -> AbstractContextManager[PostgresServer]:
+    """A copy of that one that follows it, ended with the block."""
+    return _running(programs, primary, {})
+
+
+@contextmanager
+def _running(
+    programs: Path, primary: PostgresServer | None, settings: Mapping[str, str]
+) -> Iterator[PostgresServer]:
     # The path of a socket may have no more than 107 bytes.
     with tempfile.TemporaryDirectory(prefix="postgres-", dir="/tmp") as folder:
-        server = PostgresServer(Path(folder), programs)
+        server = PostgresServer(Path(folder), programs, primary)
         server.start(**settings)
         try:
             yield server

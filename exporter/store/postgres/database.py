@@ -94,7 +94,7 @@ class Database:
         """``password`` is asked for at each connection: it may have changed. ``quiet``: what fails is raised,
         and not logged. Raises StoreError.
         """
-        self._quiet = quiet
+        self.quiet = quiet
         with translated("storage.url"):
             given = conninfo_to_dict(url)
             seconds = timeout_from_conninfo(given) if "connect_timeout" in given else CONNECT_SECONDS
@@ -105,7 +105,7 @@ class Database:
         """Until all that may be connected to were tried, one after the other."""
         self._password = password
         self._refused: psycopg.Error | OSError | None = None
-        """Why the last try to connect failed."""
+        """Why the last try to connect failed; ``None`` when it did not."""
         self._connecting = False
         self._gate = threading.Lock()
         self._problem: StoreError | None = None
@@ -137,12 +137,14 @@ class Database:
                 try:
                     addresses = len(conninfo_attempts(kwargs))
                     each = max(SHORTEST_CONNECT, int(outer._connect_seconds / addresses))
-                    return super().connect(*args, **{**kwargs, "connect_timeout": each})
+                    connection = super().connect(*args, **{**kwargs, "connect_timeout": each})
                 except (psycopg.Error, OSError) as error:
                     outer._refused = error
                     raise
                 finally:
                     outer._connecting = False
+                outer._refused = None
+                return connection
 
         return Remembering
 
@@ -210,20 +212,18 @@ class Database:
     @contextmanager
     def connection(self, within: float = math.inf) -> Iterator[DatabaseConnection]:
         """One that the server has not closed. Raises psycopg.Error, OSError."""
-        self._refused = None
-        wait = min(self.pool.timeout, within)
-        deadline = time.monotonic() + wait
-        connection = self._take(deadline, wait)
+        deadline = time.monotonic() + min(self.pool.timeout, within)
+        connection = self._take(deadline)
         # After a restart of the server all that lay idle are closed. The pool's own check pauses after each.
         while _closed_by_server(connection):
             self.pool.putconn(connection)
-            connection = self._take(deadline, wait)
+            connection = self._take(deadline)
         try:
             yield connection
         finally:
             self.pool.putconn(connection)
 
-    def _take(self, deadline: float, wait: float) -> DatabaseConnection:
+    def _take(self, deadline: float) -> DatabaseConnection:
         try:
             return self.pool.getconn(deadline - time.monotonic())
         except PoolTimeout:
@@ -231,8 +231,8 @@ class Database:
                 raise self._refused from None
             if self._connecting:
                 raise psycopg.OperationalError(
-                    f"no server of storage.url was connected to within {wait:g} s: see that one of them runs,"
-                    " and that the network lets this machine reach it"
+                    "no server of storage.url was connected to in time: see that one of them runs, and that"
+                    " the network lets this machine reach it"
                 ) from None
             raise psycopg.OperationalError("every connection is in use for too long") from None
 
@@ -254,7 +254,7 @@ class Database:
             self._pause = min(LONGEST_PAUSE, 2 * self._pause or FIRST_PAUSE)
             self.next_try = time.monotonic() + self._pause
             self._problem = error
-        if news and not self._quiet:
+        if news and not self.quiet:
             log.error(
                 logger, "the database cannot be used: what was committed is still served", error=str(error)
             )
@@ -262,7 +262,7 @@ class Database:
     def _worked(self) -> None:
         with self._gate:
             was, self._problem, self._pause = self._problem, None, 0.0
-        if was is not None and not self._quiet:
+        if was is not None and not self.quiet:
             log.info(logger, "the database can be used again")
 
     def close(self) -> None:

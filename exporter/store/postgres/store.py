@@ -55,7 +55,7 @@ class PostgresStore:
         """Raises StoreError."""
         self.replica = f"{socket.gethostname()}-{secrets.token_hex(4)}"
         """This process, among those that use the database."""
-        self.database = Database(url, password)
+        self.database = Database(url, password, quiet=True)
         self.address = self.database.address
         self.fences: dict[str, _Held] = {}
         """By target: as it was at the last load."""
@@ -68,6 +68,7 @@ class PostgresStore:
         except BaseException:
             self.close()
             raise
+        self.database.quiet = False  # what keeps it from starting is raised
 
     # --- ledgers ----------------------------------------------------------------------------------------
 
