@@ -24,7 +24,7 @@ from exporter.units import SECOND
 from testkit.world import FakeClock, TargetHarness, quick_store
 from tests.commands.doctor.support import ENDPOINT, MovingTime, SimulatedCloud
 
-MINUTES: Final = 6
+MINUTES: Final = 4
 """Of jobs, after the first start; then none for long enough that all are settled."""
 POLL: Final = {"interval": "15s", "overlap": "2m", "window": "10m", "timeout": "1m", "max_catch_up": "2h"}
 
