@@ -92,7 +92,7 @@ def check_folder(path: Path) -> None:
     if path.is_dir():
         raise ExporterError(f"cannot write {path}: it is a folder")
     try:
-        if _is_stream(path):
+        if is_stream(path):
             return
     except OSError as error:
         raise ExporterError(f"cannot write {path}: {reason(error)}") from error
@@ -111,7 +111,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     Raises ExporterError when it cannot be written.
     """
     try:
-        if _is_stream(path):
+        if is_stream(path):
             with path.open("ab") as file:
                 yield file
             return
@@ -130,7 +130,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         raise ExporterError(f"cannot write {path}: {reason(error)}") from error
 
 
-def _is_stream(path: Path) -> bool:
+def is_stream(path: Path) -> bool:
     """Whether it is written to as it is: no regular file, or a name of an open file as /dev/stdout.
 
     Raises OSError where that cannot be seen, as of a link that leads to itself.

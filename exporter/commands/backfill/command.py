@@ -64,7 +64,7 @@ def backfill(
     now = int(time.time() * SECOND)
     stored = _stored(config, target, redactor)
     past = stretch(flags, now, stored)
-    with _spool_folder(flags.output) as folder:
+    with spool_folder(flags.output) as folder:
         spool = Spool(folder, _purpose(flags, config, target), past)
         past = Past(*spool.progress.past)
         reader = BackfillReader(config, target, stored, spool, past)
@@ -101,15 +101,31 @@ def backfill(
             return INTERRUPTED
         spool.remove()
     print(_what_next(spool, past, target, flags, counting=stored is not None), file=err)
+    if recent := too_recent(past, flags, now, baseline_of(stored)):
+        print(recent, file=err)
     return 0
+
+
+def baseline_of(stored: StoredPast | None) -> int | None:
+    """When live counting began; ``None`` where it has not."""
+    return None if stored is None or stored.ledger.watermarks is None else stored.ledger.watermarks.baseline
+
+
+def too_recent(past: Past, flags: BackfillFlags, now: int, baseline: int | None) -> str:
+    """What lies between the end and live counting, because it is too recent; empty where nothing does."""
+    end = now // SECOND * SECOND if baseline is None else baseline
+    if flags.until is not None or past.until >= end:
+        return ""
+    later = -(-(end + RECENT) // MINUTE) * MINUTE
+    return (
+        f"not in it: {Past(past.until, end)}, within the last three hours: write that to another file, after"
+        f" {spell_time(later)} with --since {spell_time(past.until)}, or now with --allow-recent"
+    )
 
 
 def stretch(flags: BackfillFlags, now: int, stored: StoredPast | None) -> Past:
     """Up to where live counting begins. Raises ExporterError for what cannot be backfilled."""
-    recent = (now - RECENT) // MINUTE * MINUTE
-    baseline = (
-        None if stored is None or stored.ledger.watermarks is None else stored.ledger.watermarks.baseline
-    )
+    recent, baseline = (now - RECENT) // MINUTE * MINUTE, baseline_of(stored)
     if flags.until is not None:
         past = read_past(flags.since, flags.until, now)
     else:
@@ -158,8 +174,7 @@ class BackfillReader:
         self._classify = classifier(config).classify
         self._increments = Increments(config.metrics.text_length_buckets, self._classify, self._fit)
         self._stored, self._spool, self._past = stored, spool, past
-        watermarks = None if stored is None else stored.ledger.watermarks
-        self._baseline = None if watermarks is None else watermarks.baseline
+        self._baseline = baseline_of(stored)
 
     async def run(self, jobs: PastJobs, past: Past) -> AsyncIterator[float]:
         """Yields the milliseconds read."""
@@ -215,9 +230,10 @@ def _write(
 
 
 @contextmanager
-def _spool_folder(output: Path | None) -> Iterator[Path]:
+def spool_folder(output: Path | None) -> Iterator[Path]:
     if output is not None:
         console.check_folder(output)
+    if output is not None and _can_go_on(output):
         yield output.with_name(f".{output.name}.backfill")
         return
     try:
@@ -226,6 +242,11 @@ def _spool_folder(output: Path | None) -> Iterator[Path]:
         raise ExporterError(f"backfill needs a temporary folder: set TMPDIR ({error})") from error
     with folder as name:
         yield Path(name) / "spool"
+
+
+def _can_go_on(output: Path | None) -> bool:
+    """Beside a file, what was read is kept for the next run; not beside a device."""
+    return output is not None and not console.is_stream(output)
 
 
 def _purpose(flags: BackfillFlags, config: Config, target: TargetConfig) -> str:
@@ -246,9 +267,9 @@ def _purpose(flags: BackfillFlags, config: Config, target: TargetConfig) -> str:
 
 def _resume(spool: Spool, flags: BackfillFlags) -> str:
     reached = f"read up to {spell_time(spool.saved_until)}"
-    if flags.output is None:
-        return f"{reached}; with -o FILE, the next run could go on from there"
-    return f"{reached}: the same command goes on from there"
+    if _can_go_on(flags.output):
+        return f"{reached}: the same command goes on from there"
+    return f"{reached}; with -o FILE, the next run could go on from there"
 
 
 def _what_next(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import re
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from exporter.commands.backfill.command import BackfillFlags, stretch
+from exporter.commands.backfill.command import BackfillFlags, spool_folder, stretch, too_recent
 from exporter.commands.backfill.increments import Increments, SeriesKey
 from exporter.commands.backfill.spool import Spool
 from exporter.commands.past import IncompleteError, Past
@@ -188,6 +189,34 @@ def test_the_last_three_hours_have_to_be_asked_for(
     else:
         found = stretch(flags, NOW, None)
         assert (found.since // MINUTE, found.until) == (expected[0] // MINUTE, expected[1] // MINUTE * MINUTE)
+
+
+@pytest.mark.parametrize(
+    ("baseline", "until", "says"),
+    [
+        (None, None, "not in it: 2023-11-14T19:14:00Z to 2023-11-14T22:14:00Z, within the last three hours"),
+        (NOW - HOUR, None, "not in it: 2023-11-14T19:14:00Z to 2023-11-14T21:14:00Z, within"),
+        (NOW - HOUR, None, "after 2023-11-15T00:14:00Z with --since 2023-11-14T19:14:00Z"),
+        (NOW - HOUR, "2023-11-14T19:14:00Z", ""),
+        (NOW - 3 * HOUR, None, ""),
+    ],
+    ids=["not-counting", "gap", "how-to-fill-it", "asked-for", "no-gap"],
+)
+def test_a_gap_before_live_counting_is_named(baseline: int | None, until: str | None, says: str) -> None:
+    """And how it is filled: otherwise those hours would be in no series."""
+    flags = BackfillFlags(Path("x"), None, "9h", until, None)
+    said = too_recent(Past(NOW - 9 * HOUR, NOW - 3 * HOUR), flags, NOW, baseline)
+    assert says in said
+    assert bool(says) == bool(said)
+
+
+def test_nothing_is_kept_beside_what_is_no_file(tmp_path: Path) -> None:
+    """A device may lie in a folder of the system; and nobody could go on there."""
+    os.mkfifo(tmp_path / "fifo")
+    with spool_folder(tmp_path / "fifo") as folder:
+        assert tmp_path not in folder.parents
+    with spool_folder(tmp_path / "file") as folder:
+        assert folder == tmp_path / ".file.backfill"
 
 
 @pytest.mark.program
