@@ -75,7 +75,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """One line, as of every other problem."""
-        self.exit(2, f"{self.prog}: {message}; {self.prog} --help shows the flags\n")
+        self.exit(2, f"{self.prog}: error: {message}; {self.prog} --help shows the flags\n")
 
 
 def _complete() -> None:
