@@ -21,6 +21,7 @@ from exporter.cloud.times import parse_time
 from exporter.errors import ApiError, ErrorKind
 from exporter.ledger.record import JobsQuery, Page, Record
 from exporter.ledger.settings import LedgerSettings
+from exporter.polling.poller import PollSettings
 from exporter.store.base import Store
 from testkit import world
 from testkit.world import SECOND, FakeClock, TargetHarness
@@ -154,9 +155,8 @@ class PollerHarness(TargetHarness):
 
     def __init__(self, store: Store, api: FakeApi | None = None, **options: Any) -> None:
         self.api = api or FakeApi(FakeClock())
-        settings = world.poll_settings(
-            **{name: options.pop(name) for name in ("budget", "time_filters") if name in options}
-        )
+        of_polls = {*PollSettings.__struct_fields__} - {*LedgerSettings.__struct_fields__}
+        settings = world.poll_settings(**{name: options.pop(name) for name in of_polls & options.keys()})
         target = {name: options.pop(name) for name in ("scope", "trust_count") if name in options}
         super().__init__(self.api, store, self.api.clock, settings, ledger_settings(**options), **target)
 

@@ -43,9 +43,9 @@ def test_filters_and_created_timestamps_are_counted(tmp_path: Path) -> None:
     assert estimated(tmp_path, "{created_timestamps: true}").full > default.full
 
 
-def test_the_page_on_capacity_has_these_numbers(tmp_path: Path) -> None:
+def test_the_page_on_metrics_has_these_numbers(tmp_path: Path) -> None:
     """Its table of settings: series of a target, and millions of samples a day, from and to."""
-    page = (ROOT / "docs" / "capacity.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
     rows = re.findall(
         r"^ *\| (defaults|`.*_.*`) \| ([\d,]+) to ([\d,]+) \| (\S+) to (\S+) million \|$", page, re.M
     )

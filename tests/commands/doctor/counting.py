@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import yaml
+from msgspec.structs import replace
 
 from exporter.config import Config, load_config
-from exporter.polling.poller import PollSettings
-from exporter.runtime.target import classifier, ledger_scope, ledger_settings, new_reader
+from exporter.runtime.target import classifier, ledger_scope, ledger_settings, new_reader, poll_settings
 from exporter.simulator.auth import ACCESS_KEY, SECRET_KEY
 from exporter.simulator.simulation import PROJECT_ID
 from exporter.units import SECOND
@@ -79,12 +79,7 @@ def difference(
         client,
         quick_store(Path(tempfile.mkdtemp(dir=tmp_path)) / "books.db"),
         SimulatedClock(cloud.time),
-        PollSettings(
-            interval=config.poll.interval,
-            timeout=config.poll.timeout,
-            budget=int(settings.rate_limit * config.poll.interval),
-            time_filters=settings.time_filters,
-        ),
+        replace(poll_settings(config, settings), budget=int(settings.rate_limit * config.poll.interval)),
         ledger_settings(config, settings, classifier(config)),
         scope=ledger_scope(settings),
         trust_count=new_reader(client, settings).memory.trust_count,
