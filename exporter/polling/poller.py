@@ -41,7 +41,7 @@ NEVER: Final = float("-inf")
 PUBLISH_EVERY: Final = 1.0
 """Seconds between two publications within one poll."""
 QUICK: Final = 0.25
-"""Seconds: a poll that takes no longer publishes at its end only."""
+"""Seconds: a poll that takes no longer publishes at its end only. One that is far behind will take longer."""
 
 NEWS_FAR_BEHIND: Final = 3600.0
 """Seconds at most for which news is read while far behind: its jobs stay in memory until the reads that
@@ -137,7 +137,7 @@ class Poller:
         """Read what is due, record and publish it. Never raises but for cancellation and its like."""
         started, answers = self._monotonic(), self._reader.answers
         self._run.begin(started + self._settings.timeout, self._budget.grant(self._name))
-        if self._held_until > NEVER:
+        if self._held_until > NEVER and self._backlog is None:
             self._held_until = started + QUICK
         outcome: Outcome = "complete"
         problem = ""
