@@ -34,7 +34,8 @@ REMEDIES: Final = {  # by SQLSTATE: what to do
     "40P01": "nothing was changed; it is tried again",
 }
 _NONE_OF_THEM: Final = "see that one of them runs, can be reached from here, and is no standby"
-"""After what psycopg says of each host and address that it tried."""
+_SEVERAL: Final = "Multiple connection attempts failed. All failures were: - "
+"""What psycopg puts before each host and address that it tried, and after what it says of the last one."""
 _DAMAGE: Final = (
     "XX",  # data or index corrupted
     "42P01",  # no such table
@@ -66,12 +67,13 @@ def store_error(address: str, error: psycopg.Error) -> StoreError:
             f"{address}: the tables in schema {SCHEMA} are damaged or were changed from outside ({said}):"
             f" restore a backup, or rename the schema to start new books (an honest reset)"
         )
-    # That a session is read-only libpq finds out by itself, before anything is asked.
-    remedy = REMEDIES.get(_READ_ONLY if "session is read-only" in said else code)
-    if remedy is not None:
-        said = f"{said}: {remedy}"
-    if "Multiple connection attempts failed" in said:
-        said = f"{said}: {_NONE_OF_THEM}"
+    if _SEVERAL in said:
+        tried = said.partition(_SEVERAL)[2].replace(" - host: ", "; host: ")
+        said = f"no server can be used: {tried}: {_NONE_OF_THEM}"
+    elif "session is read-only" in said:  # libpq finds that out by itself, before anything is asked
+        said = f"{said}: {REMEDIES[_READ_ONLY]}"
+    elif code in REMEDIES:
+        said = f"{said}: {REMEDIES[code]}"
     unreachable = isinstance(error, psycopg.OperationalError) and not code
     kind = StoreUnavailableError if unreachable or code.startswith(_OUTSIDE) else StoreError
     return kind(f"{address}: {said}" + (f" ({code})" if code else ""))

@@ -568,10 +568,10 @@ def test_hosts_that_are_all_dead_are_named(black_hole: int) -> None:
     with pytest.raises(StoreUnavailableError) as caught:
         PostgresStore(f"{two_hosts(black_hole, other)}?connect_timeout=2")
     said = str(caught.value)
+    assert said.count("Connection refused") == 1
     assert f"port: '{black_hole}'" in said
     assert f"port: '{other}'" in said
     assert "connection timeout expired" in said
-    assert "Connection refused" in said
     assert said.endswith("see that one of them runs, can be reached from here, and is no standby")
     assert "\n" not in said
 
