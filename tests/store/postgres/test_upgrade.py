@@ -122,6 +122,16 @@ def test_tables_of_version_1_become_those_of_a_new_database(postgres_books: Post
     commit(upgraded, 1, 4)
 
 
+def test_an_upgrade_locks_every_table(postgres_books: PostgresBooks) -> None:
+    """But the one with the version, which every commit reads: that is changed last."""
+    postgres_books.open()
+    found = postgres_books.query("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()")
+    tables = {name for (name,) in found}
+    locked = schema.LOCK_TABLES.removeprefix("LOCK TABLE ").split(", ")
+    assert set(locked) == {f"{SCHEMA}.{name}" for name in tables - {"format"}}
+    assert locked[-1] == f"{SCHEMA}.claims"
+
+
 def test_an_upgrade_that_fails_changes_nothing(
     postgres_books: PostgresBooks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
