@@ -15,7 +15,7 @@ export PYTHONDONTWRITEBYTECODE =
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo check test test-lowest lint bench bench-scrape bench-targets bench-hostile soak docs dashboards manifests lock image-test tools clean
+.PHONY: help demo check test test-lowest lint bench bench-scrape bench-targets bench-hostile soak chaos docs dashboards manifests lock image-test tools clean
 
 help:
 	@echo "make demo   run the exporter against the bundled simulator"
@@ -28,6 +28,7 @@ help:
 	@echo "make bench-targets  what 1 to 1,000 targets cost (fifteen minutes; see docs/benchmarks.md)"
 	@echo "make bench-hostile  what hostile clients cost (needs prometheus; fifteen minutes; see docs/security.md)"
 	@echo "make soak   ten simulated days of a million jobs each, with faults (half an hour; see docs/proof.md)"
+	@echo "make chaos  three replicas through kills, pauses, cuts and wrong clocks (needs postgresql; SEEDS=1-5 MINUTES=2)"
 	@echo "make docs   write docs/metrics.md and exporter.schema.json again"
 	@echo "make dashboards   write grafana/dashboards/*.json again"
 	@echo "make manifests   write the PrometheusRule of deploy/kubernetes again"
@@ -83,6 +84,11 @@ bench-hostile: $(VENV)/dev-installed
 
 soak: $(VENV)/dev-installed
 	$(BIN)/python -m tests.soak.run
+
+SEEDS ?= 1-5
+MINUTES ?= 2
+chaos: $(VENV)/dev-installed
+	$(BIN)/python -m tests.e2e.chaos --seeds=$(SEEDS) --minutes=$(MINUTES)
 
 docs: $(VENV)/installed
 	$(BIN)/python docs/generate.py

@@ -5,15 +5,17 @@ from __future__ import annotations
 import select
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 
 class TcpProxy:
     """Listens on ``port`` of the loopback."""
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, sent: Callable[[bytes], None] = lambda data: None) -> None:
+        """``sent`` gets whatever clients send, as it arrives."""
         self._target = target
+        self._sent = sent
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.accepted = 0
@@ -55,7 +57,10 @@ class TcpProxy:
                         data = end.recv(65536)
                         if not data:
                             return
-                        self.received += len(data) if end is server else 0
+                        if end is server:
+                            self.received += len(data)
+                        else:
+                            self._sent(data)
                         if not self.swallows:
                             ends[end].sendall(data)
             finally:
@@ -63,8 +68,8 @@ class TcpProxy:
 
 
 @contextmanager
-def tcp_proxy(target: int) -> Iterator[TcpProxy]:
-    proxy = TcpProxy(target)
+def tcp_proxy(target: int, sent: Callable[[bytes], None] = lambda data: None) -> Iterator[TcpProxy]:
+    proxy = TcpProxy(target, sent)
     thread = threading.Thread(target=proxy.serve, daemon=True)
     thread.start()
     try:

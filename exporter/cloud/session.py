@@ -129,7 +129,7 @@ class Session:
         credential: Credential,
         deadline: float,
     ) -> _T:
-        offset, self._corrected = self._offset(), None
+        offset, self._corrected = self._offset(to), None
         try:
             result = await send(credential, offset)
         except ApiRefusedError as refusal:
@@ -155,7 +155,7 @@ class Session:
                     raise refusal from None
                 raise
             offset = second.offset
-        self._accepted = self._wall() + offset - self._monotonic()
+        self._accepted = to.breaker.accepted_time = self._wall() + offset - self._monotonic()
         use.accept()
         self._events.credentials_rejected(False)
         self._events.access_denied(False)
@@ -182,12 +182,15 @@ class Session:
         candidates = [0.0] if refusal.date is None else [refusal.date - self._wall(), 0.0]
         return next((offset for offset in candidates if abs(offset - used) > _NOTABLE), None)
 
-    def _offset(self) -> float:
+    def _offset(self, to: Destination) -> float:
         """Seconds to add to our clock for a signature: such that a time that was accepted is used on.
 
-        So neither a false ``Date`` nor a step of our own clock makes the next signature a bad one.
+        So neither a false ``Date`` nor a step of our own clock makes the next signature a bad one; and with a
+        wrong clock the first of many targets that share credentials finds out for all of them.
         """
-        known = self._accepted if self._corrected is None else self._corrected
+        known = self._corrected
+        if known is None:
+            known = to.breaker.accepted_time if self._accepted is None else self._accepted
         skew = self._clock.skew(self._wall()) if known is None else known + self._monotonic() - self._wall()
         return skew if skew is not None and abs(skew) > _NOTABLE else 0.0
 

@@ -202,6 +202,24 @@ def test_a_wrong_clock_is_corrected_once_and_remembered(status: int, text: str) 
     assert harness.events.retries == ["list_jobs"]
 
 
+def test_one_target_finds_the_wrong_clock_for_all() -> None:
+    """Of those with the same credentials only the first sends a signature with the wrong time."""
+    harness = ClientHarness(lambda request: answer(request))
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.headers["X-Sdk-Date"][:11] != "20251119T10":
+            return gateway(401, "APIG.0301", "signature expired", Date=harness.date(7200))
+        return jobs("a")
+
+    async def scenario() -> None:
+        for number in range(6):
+            client = harness.connect(target(name=f"t{number}", project_id=f"{number:032x}"))
+            await client.list_jobs(JobsQuery(), deadline=harness.time.now + 60)
+
+    run(scenario())
+    assert len(harness.requests) == 7
+
+
 FAULTS = {
     "throttled": reply(429, {"error_code": "APIG.0308", "error_msg": "throttled"}),
     "unavailable": reply(503),

@@ -118,6 +118,8 @@ class Breaker:
         self._wall = wall
         self._monotonic = monotonic
         self._trials = trials
+        self.accepted_time: float | None = None
+        """The time of the last signature that was accepted, minus the monotonic clock."""
         self._refusals = BoundedDict[tuple[str, str], PlaceRefusal](limit=_REMEMBERED)
         """By credentials and place, also when their time is over; the longest ago first."""
         self._refusals_arrived = 0
