@@ -7,8 +7,9 @@ from typing import Final
 
 from grafana.frame import Section, dashboard
 from grafana.overview import COUNTED, counting_lag
-from grafana.panels import GREEN, ORANGE, RED, YELLOW, Panel, lines, number, prop, query, rows, words
-from grafana.queries import LAST_COMMIT, RANGE, quantile, selector, share, total, value
+from grafana.panels import GREEN, ORANGE, RED, YELLOW, Panel, lines, number, prop, query, state, words
+from grafana.process import process
+from grafana.queries import RANGE, quantile, share, total, value
 
 REQUESTS: Final = "metastudio_api_requests_total"
 ERRORS: Final = "metastudio_api_errors_total"
@@ -25,40 +26,11 @@ ANOMALIES: Final = "metastudio_exporter_record_anomalies_total"
 SKIPPED: Final = "metastudio_exporter_skipped_seconds_total"
 FOLDED: Final = "metastudio_exporter_label_sets_folded_total"
 DISAGREE: Final = "metastudio_exporter_clocks_disagree"
-DROPPED: Final = "metastudio_exporter_log_lines_dropped_total"
-BUILD: Final = "metastudio_exporter_build_info"
-LEASE: Final = "metastudio_exporter_lease_held"
 PER_SECOND: Final = "reqps"
 QUANTILES: Final = ((0.5, "median", GREEN), (0.95, "p95", ORANGE), (0.99, "p99", RED))
 
 
-def ours(series: str) -> str:
-    """Only of processes that are this exporter."""
-    return f"{series} and on (job, instance) {BUILD}"
-
-
 # --- in one look ----------------------------------------------------------------------------------------
-
-
-def state(
-    title: str,
-    description: str,
-    expr: str,
-    good: tuple[str, str],
-    *bad: tuple[str, str],
-    width: int = 3,
-) -> Panel:
-    """One of two words or more; each pair is the value and its word."""
-    panel = number(
-        title,
-        description,
-        query(expr, at="instant"),
-        unit="none",
-        size=(width, 4),
-        background=True,
-        spark=False,
-    )
-    return words(panel, {good[0]: (good[1], GREEN), **{value: (word, RED) for value, word in bad}})
 
 
 def credentials_end() -> Panel:
@@ -291,90 +263,6 @@ def folded() -> Panel:
         unit="short",
         size=(8, 8),
     ).axis_soft_max(1)
-
-
-# --- the process ----------------------------------------------------------------------------------------
-
-
-def of_process(title: str, description: str, series: str, unit: str) -> Panel:
-    return lines(title, description, [query(ours(series), "{{instance}}")], unit=unit, size=(8, 7))
-
-
-def log_lines_dropped() -> Panel:
-    return number(
-        "Log lines dropped",
-        "In the time shown, because nobody read standard error, or it could not be written. What happened "
-        "then is not in the log.",
-        query(f"sum(increase({DROPPED}[$__range]) and on (job, instance) {BUILD})", at="instant"),
-        unit="short",
-        steps=((None, GREEN), (1, RED)),
-        decimals=0,
-        spark=False,
-    )
-
-
-def process() -> list[Panel]:
-    cpu = "rate(process_cpu_seconds_total[$__rate_interval])"
-    targets = "max by (target, region, project_id, api_endpoint) (metastudio_exporter_target_info"
-    newest = f"max by (target) ({selector(LAST_COMMIT)})"
-    loaded = ours("metastudio_exporter_config_last_reload_successful")
-    accepted = "Whether the last start or reload of the configuration succeeded on every replica."
-    return [
-        of_process("CPU", "Share of one core that each replica uses.", cpu, "percentunit"),
-        of_process("Memory", "Resident memory of each replica.", "process_resident_memory_bytes", "bytes"),
-        of_process(
-            "File descriptors", "Files and sockets open in each replica.", "process_open_fds", "short"
-        ),
-        state("Configuration", accepted, f"min({loaded})", ("1", "Loaded"), ("0", "Refused")),
-        log_lines_dropped(),
-        rows(
-            "Targets",
-            "Where each target is: region, project and endpoint.",
-            [query(f'{targets}{{target=~"$target"}})', at="table")],
-            size=(18, 4),
-            widths={"Target": 90, "Region": 100, "Project": 290},
-            columns={
-                "target": "Target",
-                "region": "Region",
-                "project_id": "Project",
-                "api_endpoint": "Endpoint",
-            },
-        ),
-        lines(
-            "Targets polled",
-            "By replica: each target is polled by one of them, and another one goes on when it is gone. "
-            "Where there are fewer than usual, nobody polled the rest.",
-            [query(f"sum by (instance) ({selector(LEASE)})", "{{instance}}")],
-            unit="short",
-            size=(8, 7),
-            stacked=True,
-        ),
-        lines(
-            "Books behind",
-            "How much older what a replica shows is than what another one shows, at most. Usual are some "
-            "seconds; one that cannot read the database stands still.",
-            [
-                query(
-                    f"max by (instance) ({newest} - on (target) group_right () {selector(LAST_COMMIT)})",
-                    "{{instance}}",
-                )
-            ],
-            unit="s",
-            size=(8, 7),
-        ),
-        rows(
-            "Replicas",
-            "Which version runs where, and on which Python.",
-            [query(f"max by (instance, version, revision, pythonversion) ({BUILD})", at="table")],
-            size=(8, 7),
-            columns={
-                "instance": "Instance",
-                "version": "Version",
-                "revision": "Revision",
-                "pythonversion": "Python",
-            },
-        ),
-    ]
 
 
 def build(others: Sequence[Panel] = ()) -> str:

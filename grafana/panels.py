@@ -144,6 +144,27 @@ def words(panel: stat.Panel, mapping: Mapping[str, tuple[str, str]]) -> stat.Pan
     return panel.mappings([models.ValueMap(options)])
 
 
+def state(
+    title: str,
+    description: str,
+    expr: str,
+    good: tuple[str, str],
+    *bad: tuple[str, str],
+    width: int = 3,
+) -> Panel:
+    """One of two words or more; each pair is the value and its word."""
+    panel = number(
+        title,
+        description,
+        query(expr, at="instant"),
+        unit="none",
+        size=(width, 4),
+        background=True,
+        spark=False,
+    )
+    return words(panel, {good[0]: (good[1], GREEN), **{value: (word, RED) for value, word in bad}})
+
+
 def lines(
     title: str,
     description: str,
