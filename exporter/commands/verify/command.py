@@ -23,7 +23,7 @@ from exporter.commands.past import (
     read_past,
     spell_time,
 )
-from exporter.commands.verify.cells import MinuteCell, cell_of, cells_of
+from exporter.commands.verify.cells import EXPIRED, MinuteCell, cell_of, cells_of
 from exporter.commands.verify.compare import Cause, Difference, MinuteComparison, group
 from exporter.config import Config, TargetConfig
 from exporter.errors import ExporterError
@@ -55,6 +55,7 @@ _SAYS: Final = {
     Cause.LATE_RECORD: "listed later than poll.overlap after its creation: raise poll.overlap",
     Cause.DELETED: "counted, and not listed any more",
     Cause.LABEL_CHANGED: "counted under the labels it was shown with when it ended (R1)",
+    Cause.STATE_REGRESSION: "counted by its first final state, which the API took back (R1)",
     Cause.UNEXPLAINED: "please report it, with the output of doctor --save",
 }
 
@@ -173,7 +174,10 @@ class Verifier:
             *documented_label_sets(filters.job_type, filters.tts_service_enum),
             *ledger.label_sets,
         }
-        self._late_records = bool(ledger.totals.get((totals.ANOMALIES, "", "", Anomaly.LATE_RECORD)))
+        self._anomalies = {
+            anomaly: bool(ledger.totals.get((totals.ANOMALIES, "", "", anomaly)))
+            for anomaly in (Anomaly.LATE_RECORD, Anomaly.STATE_REGRESSION)
+        }
         self._again = _READ_AGAIN
         self.listed = self.counted = self.still_open = 0
         self.differences: list[Difference] = []
@@ -230,7 +234,13 @@ class Verifier:
         ended = (record for record in records if record.job_id not in counted.open_jobs)
         listed = group((cell_of(record, self._fit, self._classify), record) for record in ended)
         cells = cells_of(counted.minutes.get(number, {}))
-        return MinuteComparison(number, cells, listed, late_records=self._late_records)
+        return MinuteComparison(
+            number,
+            cells,
+            listed,
+            late_records=self._anomalies[Anomaly.LATE_RECORD],
+            regressions=self._anomalies[Anomaly.STATE_REGRESSION],
+        )
 
     def _fit(self, label_set: LabelSet) -> LabelSet:
         return label_set if label_set in self._known else (OTHER, OTHER)
@@ -279,13 +289,18 @@ def print_result(result: Verification, to: Console) -> None:
             spell_time(one.minute * MINUTE)[:16] + "Z",
             shown,
             _spell_cell(one.counted, "not counted"),
-            _spell_cell(one.listed, "not listed"),
+            _spell_cell(_as_listed(one.listed), "not listed"),
             str(one.jobs),
             Text("; ".join(filter(None, (*_names(one), one.note)))),
         )
     to.print(table)
     if len(ordered) > _SHOWN:
         to.print(f"and {len(ordered) - _SHOWN} more: --json has all of them")
+
+
+def _as_listed(cell: MinuteCell | None) -> MinuteCell | None:
+    """A list has no expired jobs: what the store has given up is open there."""
+    return cell._replace(state="open") if cell is not None and cell.state == EXPIRED else cell
 
 
 def _spell_cell(cell: MinuteCell | None, otherwise: str) -> Text:
@@ -318,7 +333,7 @@ def _as_json(result: Verification) -> dict[str, object]:
                 "created": spell_time(one.minute * MINUTE),
                 "cause": one.cause,
                 "counted": one.counted and one.counted._asdict(),
-                "listed": one.listed and one.listed._asdict(),
+                "listed": (listed := _as_listed(one.listed)) and listed._asdict(),
                 "jobs": one.jobs,
                 "job_ids": one.job_ids,
                 "among": one.among,

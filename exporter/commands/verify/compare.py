@@ -30,6 +30,7 @@ class Cause(StrEnum):
     LATE_RECORD = "late_record"
     DELETED = "deleted"
     LABEL_CHANGED = "label_changed"
+    STATE_REGRESSION = "state_regression"
     UNEXPLAINED = "unexplained"
 
 
@@ -61,11 +62,16 @@ class MinuteComparison:
         listed: Mapping[MinuteCell, Sequence[Record]],
         *,
         late_records: bool,
+        regressions: bool = False,
     ) -> None:
-        """``late_records``: this API is known to list records later than ``poll.overlap``."""
+        """``late_records``: this API is known to list records later than ``poll.overlap``.
+
+        ``regressions``: it is known to take final states back.
+        """
         self.differences: list[Difference] = []
         self._minute = minute
         self._late_records = late_records
+        self._regressions = regressions
         self._ids = {record.job_id: cell for cell, found in listed.items() for record in found}
         self._counted = {cell: count.jobs for cell, count in counted.items()}
         self._sums = {cell: count.ids for cell, count in counted.items()}
@@ -111,10 +117,10 @@ class MinuteComparison:
                 ),
                 None,
             )
-            if found is None:
-                self._not_the_same(cell)
-            else:
+            if found is not None:
                 self._uncount(cell, found[1])
+            elif not self._regressions:
+                self._not_the_same(cell)
                 # The other one is not counted here: a later step finds it by the sum of ids.
 
     def _not_the_same(self, cell: MinuteCell) -> None:
@@ -124,7 +130,7 @@ class MinuteComparison:
     def _uncount(self, cell: MinuteCell, job_id: str) -> None:
         """Note a job that is counted in the cell and listed in another one."""
         other = self._ids[job_id]
-        self._add(cause_of_move(cell, other), cell, other, 1, (job_id,))
+        self._add(self._cause_of(cell, other), cell, other, 1, (job_id,))
         self._counted[cell] -= 1
         if (ids := self._sums.get(cell)) is not None:
             self._sums[cell] = (ids - id_number(job_id)) & IDS_MASK
@@ -148,7 +154,7 @@ class MinuteComparison:
             pool = [
                 name
                 for other, names in self._listed.items()
-                if self._missing(other) > 0
+                if self._missing(other) > 0 or self._may_hide(other, cell)
                 for name in names
                 if name is not None
             ]
@@ -157,6 +163,11 @@ class MinuteComparison:
                 self._uncount(cell, job_id)
             if not moved and more == 1 and off:
                 self._too_many(cell, more)  # listed nowhere: it must not hide one that is lost
+
+    def _may_hide(self, listed: MinuteCell, counted: MinuteCell) -> bool:
+        """Is the number right, and the ids are not: one is gone, and one that went back came for it?"""
+        regression = self._cause_of(counted, listed) is Cause.STATE_REGRESSION
+        return regression and not self._missing(listed) and bool(self._off(listed))
 
     def _not_counted(self) -> None:
         """Fewer are counted than listed: which ones are not?"""
@@ -174,7 +185,7 @@ class MinuteComparison:
     def _surplus_like(self, cell: MinuteCell) -> bool:
         """Does another cell have more counted than listed, such that a cause would explain both?"""
         return any(
-            self._missing(other) < 0 and cause_of_move(other, cell) is not Cause.UNEXPLAINED
+            self._missing(other) < 0 and self._cause_of(other, cell) is not Cause.UNEXPLAINED
             for other in self._listed
         )
 
@@ -183,11 +194,12 @@ class MinuteComparison:
         for cell in self._listed:
             if not self._missing(cell) and self._off(cell):
                 self._not_the_same(cell)
-        for wanted in (Cause.RULES_CHANGED, Cause.EXPIRED_THEN_FINISHED, Cause.LABEL_CHANGED):
+        likely = Cause.RULES_CHANGED, Cause.EXPIRED_THEN_FINISHED, Cause.LABEL_CHANGED, Cause.STATE_REGRESSION
+        for wanted in likely:
             for counted in self._listed:
                 for listed in self._listed:
                     jobs = min(-self._missing(counted), self._missing(listed))
-                    if jobs > 0 and cause_of_move(counted, listed) is wanted:
+                    if jobs > 0 and self._cause_of(counted, listed) is wanted:
                         self._take(wanted, counted, listed, jobs)
         for cell in self._listed:
             if (more := -self._missing(cell)) > 0:
@@ -208,12 +220,22 @@ class MinuteComparison:
         """Counted, and listed nowhere in this minute: deleted, unless the sum of ids names a listed job."""
         off = self._off(cell)
         twice = None if off is None else find_ids([name for name in self._ids if name is not None], off, more)
-        if twice:
-            self._add(Cause.UNEXPLAINED, cell, self._ids[twice[0]], more, twice, note="counted twice")
-        else:
+        if not twice:
             self._add(Cause.DELETED, cell, None, more)
+        for job_id in twice or ():
+            self._counted_here_too(cell, job_id)
         self._counted[cell] -= more
         self._sums[cell] = None
+
+    def _counted_here_too(self, cell: MinuteCell, job_id: str) -> None:
+        """Listed in another cell: counted there as well, unless it was found not to be."""
+        other = self._ids[job_id]
+        known = [one for one in self.differences if one.counted is None and one.job_ids == (job_id,)]
+        if known:
+            self.differences.remove(known[0])
+            self._add(self._cause_of(cell, other), cell, other, 1, (job_id,))
+        else:
+            self._add(Cause.UNEXPLAINED, cell, other, 1, (job_id,), note="counted twice")
 
     def _too_few(self, cell: MinuteCell, fewer: int) -> None:
         """Not counted. Late records are listed: it is none where all were tried and none fits."""
@@ -222,6 +244,11 @@ class MinuteComparison:
             self._add(Cause.UNEXPLAINED, None, cell, fewer, among=names, note="the ids of none of these fit")
         else:
             self._add(self._uncounted_cause(), None, cell, fewer, among=names)
+
+    def _cause_of(self, counted: MinuteCell, listed: MinuteCell) -> Cause:
+        cause = cause_of_move(counted, listed)
+        went_back = counted.state in FINAL_STATES and counted.state != listed.state
+        return Cause.STATE_REGRESSION if self._regressions and went_back else cause
 
     def _uncounted_cause(self) -> Cause:
         return Cause.LATE_RECORD if self._late_records else Cause.UNEXPLAINED
