@@ -81,7 +81,7 @@ def test_replicas_go_on_with_the_standby_that_was_promoted(tmp_path: Path, serve
             held = [total(samples, "metastudio_exporter_lease_held") for samples in seen]
             return sorted(held) == [0, 1] and total(seen[held.index(1)], "metastudio_up") == 1
 
-        wait_for("a first poll", polls)
+        wait_for("a first poll", polls, 60)
         post(f"{cloud}/simulator/rate", {"rate": 360.0})
         wait_for("jobs on both", lambda: min(map(created, witnesses)) > 20)
         servers.primary.stop()
@@ -94,7 +94,7 @@ def test_replicas_go_on_with_the_standby_that_was_promoted(tmp_path: Path, serve
         wait_for(
             "new jobs on both", lambda: all(created(w) > n for w, n in zip(witnesses, before, strict=True))
         )
-        wait_for("polls of one of them", polls)
+        wait_for("polls of one of them", polls, 60)
         end_all(cloud, 360.0)
         wait_for_the_end(cloud, witnesses[0])
         truth = expected(cloud)
