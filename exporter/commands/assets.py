@@ -37,7 +37,8 @@ def write_assets(folder: Path, *, force: bool, out: TextIO) -> int:
         differing = [path for path, content in present.items() if content != wanted[path]]
         if differing and not force:
             names = ", ".join(str(path) for path in differing)
-            raise ExporterError(f"nothing written: {names} differ: --force replaces them")
+            say = "differs: --force replaces it" if len(differing) == 1 else "differ: --force replaces them"
+            raise ExporterError(f"nothing written: {names} {say}")
         for path, content in wanted.items():
             if present.get(path) != content:
                 path.parent.mkdir(parents=True, exist_ok=True)

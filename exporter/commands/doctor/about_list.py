@@ -151,7 +151,7 @@ def _without_time_filters(facts: Facts, each: str) -> Finding:
 def bounds(facts: Facts) -> Finding:
     """Whether a job of a bound's own second is listed: the exporter's windows overlap by more than that."""
     if facts.begin_inclusive is None or facts.end_inclusive is None:
-        why = "time filters do not work" if facts.time_filters is False else _NO_JOB
+        why = "time filters do not work" if facts.time_filters is False else "too few jobs to learn it from"
         return not_known("bounds", why)
     begin, end = ("inclusive" if it else "exclusive" for it in (facts.begin_inclusive, facts.end_inclusive))
     text = f"create_since {begin}, create_until {end}"

@@ -182,7 +182,8 @@ class Interview(DepthQuestions):
             answer = await self._between(since, until, limit=self._page())
             if isinstance(answer, RawPage):
                 same = any(job.create_time == known.create_time for job in answer.jobs)
-                setattr(self.facts, name, same)
+                if same or len(answer.jobs) < len(self.facts.first.jobs):  # a full page may hide it
+                    setattr(self.facts, name, same)
 
     # --- count, offset --------------------------------------------------------------------------------
 

@@ -219,6 +219,7 @@ def test_pages_of_one_record_cannot_be_put_together(clip: int, verdict: Verdict)
     found = SimulatedCloud({"limit_clip": clip}).findings()
     assert found["limit"].verdict is verdict
     assert f"one per {clip} new jobs" in found["cost"].text
+    assert "exclusive" not in found["bounds"].text
 
 
 @pytest.mark.parametrize("options", [{}, {"count_respects_filters": False}, {"count": "none"}])
