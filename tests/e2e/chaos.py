@@ -252,7 +252,7 @@ def takings(postgres: PostgresServer) -> Counter[str]:
     return Counter(name for name, _ in holders)
 
 
-class Outcome(NamedTuple):
+class SeedResult(NamedTuple):
     """Of one run, which ended with the truth."""
 
     seconds: float
@@ -270,7 +270,7 @@ class Outcome(NamedTuple):
     scrapes: int
 
 
-def run(seed: int, seconds: float, folder: Path, postgres: PostgresServer) -> Outcome:
+def run(seed: int, seconds: float, folder: Path, postgres: PostgresServer) -> SeedResult:
     """Each kind of event once, and more for so many seconds. AssertionError when anything is wrong."""
     rng = random.Random(seed)
     flags = ["--rate=0", f"--seed={seed}", "--history=0", f"--time-scale={SCALE}"]
@@ -316,7 +316,7 @@ def run(seed: int, seconds: float, folder: Path, postgres: PostgresServer) -> Ou
             assert changes[name] <= taken[name] + 2 * late, (name, changes, taken, late)
             assert requests[name] <= bounds[name], (name, requests, bounds)
         commits: Any = postgres.execute("SELECT count(*) FROM seen.commits", "books")
-        return Outcome(
+        return SeedResult(
             spent,
             len(played),
             int(sum(truth["created"].values())),
