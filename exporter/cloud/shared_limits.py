@@ -50,6 +50,8 @@ class SharedLimits:
         self._replicas = 1
         self._polled: Set[str] | None = None
         """Targets that this process polls; ``None``: all."""
+        self._states: dict[str, tuple[int | None, str]] = {}
+        """By credentials: what ``states`` returned last."""
         self._claims = claims
         self._monotonic = monotonic
         self._wall = wall
@@ -115,8 +117,17 @@ class SharedLimits:
 
     def states(self) -> dict[str, str]:
         """What a store must keep so that a restart does not try refused credentials again."""
-        states = {key: breaker.state for key, breaker in self.breakers.items()}
-        return {key: msgspec.json.encode(state).decode() for key, state in states.items() if state}
+        states = {key: self._state(key, breaker) for key, breaker in self.breakers.items()}
+        return {key: state for key, state in states.items() if state}
+
+    def _state(self, key: str, breaker: Breaker) -> str:
+        """Written when it changed: it is asked for several times a second, and holds hundreds of places."""
+        unchanged_as, (written_as, text) = breaker.unchanged_as, self._states.get(key, (None, ""))
+        if unchanged_as is None or unchanged_as != written_as:
+            state = breaker.state
+            text = msgspec.json.encode(state).decode() if state else ""
+            self._states[key] = unchanged_as, text
+        return text
 
     def restore(self, states: Mapping[str, str]) -> None:
         """Take over what a store kept; what cannot be read is dropped: at worst some more bad signatures."""

@@ -125,6 +125,7 @@ class Breaker:
         self._refusals_arrived = 0
         self._accepted = BoundedDict[str, str | None](limit=_REMEMBERED)
         """By place, the credentials that it accepted last; ``None`` when that was before a restart."""
+        self._accepted_changes = 0
         self._unanswered = BoundedDict[str, None](limit=_REMEMBERED)
         """Places whose last request was not answered."""
         self._under_way: dict[CredentialUse, None] = {}
@@ -142,8 +143,14 @@ class Breaker:
             *(PlaceRecord("", 0.0, "", place, signatures=0, accepted=True) for place in self._accepted),
         )
 
+    @property
+    def unchanged_as(self) -> int | None:
+        """While this is the same number, ``state`` is the same. ``None`` while a refusal is remembered."""
+        return None if self._refusals else self._accepted_changes
+
     def restore(self, state: Iterable[PlaceRecord]) -> None:
         """Take over what a store kept; what is known already wins."""
+        self._accepted_changes += 1
         now, wall = self._monotonic(), self._wall()
         state = tuple(state)
         accepted: dict[str, str | None] = {record.place: None for record in state if record.accepted}
@@ -246,6 +253,7 @@ class Breaker:
             self._accepted[place] = credential  # in its place: another order would be stored anew
         else:
             self._accepted.remember(place, credential)
+            self._accepted_changes += 1
         for key, refusal in self._refusals.items():
             if not refusal.record.settled and (refusals_before is None or refusal.number <= refusals_before):
                 self._refusals[key] = refusal._replace(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Iterable
 from contextlib import suppress
 
@@ -11,6 +12,7 @@ import pytest
 
 from exporter.cloud.http.breaker import Breaker
 from exporter.cloud.http.refusals import PlaceRecord
+from exporter.cloud.shared_limits import SharedLimits
 from exporter.errors import ApiError
 from tests.cloud.harness import FakeTime, run
 
@@ -423,3 +425,45 @@ def test_accepted_keys_are_used_twice_at_a_time_at_an_endpoint(breaker: Breaker)
         await gateway.hang_up()
 
     run(scenario())
+
+
+def test_the_state_is_written_again_only_when_it_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked for several times a second; whatever was accepted or refused, it is that of the moment."""
+    rng = random.Random(3)
+    made: list[Breaker] = []
+    time = FakeTime()
+    shared = SharedLimits(claims=None, monotonic=time.monotonic, wall=time.wall, sleep=time.sleep)
+    breaker = shared.breaker("key")
+    state = Breaker.state.fget  # type: ignore[attr-defined]  # of a property
+
+    def noting(self: Breaker) -> tuple[PlaceRecord, ...]:
+        made.append(self)
+        return tuple(state(self))
+
+    monkeypatch.setattr(Breaker, "state", property(noting))
+    for _ in range(300):
+        place = f"host/{rng.randrange(3)}"
+        match rng.randrange(6):
+            case 0:
+                breaker.refuse("c", place, "bad signature")
+            case 1:
+                breaker.deny("c", place, "no permission")
+            case 2:
+                breaker.restore(
+                    (PlaceRecord("", 0.0, "", f"host/{rng.randrange(9)}", signatures=0, accepted=True),)
+                )
+            case 3:
+                time.now += rng.choice((1.0, 61.0, 301.0))
+            case _:
+                breaker.accept("c", place)
+        now = state(breaker)
+        wanted = {"key": msgspec.json.encode(now).decode()} if now else {}
+        assert shared.states() == wanted
+    for number in range(3):
+        breaker.accept("c", f"host/{number}")
+    shared.states()
+    made.clear()
+    for _ in range(10):
+        shared.states()
+        breaker.accept("c", "host/1")
+    assert made == []
