@@ -7,6 +7,7 @@ dropped before (5 us of 10,000 entries).
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import TypeVar
 
 _K = TypeVar("_K")
@@ -32,3 +33,10 @@ class BoundedDict(OrderedDict[_K, _V]):
     def remember(self, key: _K, value: _V) -> None:
         self[key] = value
         self.move_to_end(key)
+
+    def put_before(self, older: Mapping[_K, _V]) -> None:
+        """Add entries that are older than all that are kept; of a key that is there, the value stays."""
+        merged = {**older, **self}
+        self.clear()
+        for key, value in merged.items():
+            self.remember(key, value)

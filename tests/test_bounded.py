@@ -34,3 +34,14 @@ def test_it_is_bounded_however_entries_are_set() -> None:
     kept.update(e=4, f=5, g=6)
     kept |= {"h": 7}
     assert kept == {"g": 6, "h": 7}
+
+
+def test_what_is_older_comes_before_all_and_is_dropped_first() -> None:
+    """And of an entry that is kept already the value stays; it is as old as it was said to be."""
+    kept = BoundedDict[str, int](limit=3)
+    kept.remember("a", 1)
+    kept.remember("b", 2)
+    kept.put_before({"x": 7, "b": 8})
+    assert list(kept.items()) == [("x", 7), ("b", 2), ("a", 1)]
+    kept.put_before({"y": 9})
+    assert list(kept) == ["x", "b", "a"]

@@ -136,7 +136,8 @@ class Session:
             async with asyncio.timeout(max(deadline - self._monotonic(), 0.0)):
                 second = await self._second_attempt(refusal, credential, offset)
             if second is None:
-                to.refused(credential.fingerprint, refusal, correctable=_may_tell_the_time_next(refusal))
+                untold = _may_tell_the_time_next(refusal)
+                to.refused(credential.fingerprint, refusal, clock=untold, correctable=untold)
                 raise
             signatures = 2 if second.credential == credential else 1
             credential = second.credential
@@ -147,10 +148,11 @@ class Session:
                 if isinstance(error, ApiRefusedError) and error.remedy is not Remedy.NONE:
                     self._credentials.forget(credential)
                 if isinstance(error, ApiRefusedError) and error.kind is ErrorKind.AUTH:
-                    to.refused(credential.fingerprint, error, signatures=signatures)
+                    clock = signatures > 1 and self._shows_another_time(error, second.offset)
+                    to.refused(credential.fingerprint, error, signatures=signatures, clock=clock)
                 elif signatures > 1:  # the corrected clock was not judged: only the first refusal counts
                     self._corrected = self._wall() + second.offset - self._monotonic()
-                    to.refused(credential.fingerprint, refusal, correctable=True)
+                    to.refused(credential.fingerprint, refusal, clock=True, correctable=True)
                 if isinstance(error, NoTimeLeft | TimeoutError):
                     raise refusal from None
                 raise
@@ -181,6 +183,10 @@ class Session:
         """The time in the refusal, or else our own: one that the refused signature did not use."""
         candidates = [0.0] if refusal.date is None else [refusal.date - self._wall(), 0.0]
         return next((offset for offset in candidates if abs(offset - used) > _NOTABLE), None)
+
+    def _shows_another_time(self, refusal: ApiRefusedError, used: float) -> bool:
+        """Than that of the refused signature: it was a false ``Date`` that this was corrected by."""
+        return refusal.date is not None and abs(refusal.date - self._wall() - used) > _NOTABLE
 
     def _offset(self, to: Destination) -> float:
         """Seconds to add to our clock for a signature: such that a time that was accepted is used on.

@@ -13,6 +13,7 @@ import pytest
 
 from exporter.cloud.http.breaker import Breaker
 from exporter.cloud.http.rate_limit import fingerprint
+from exporter.cloud.http.refusals import PlaceRecord
 from exporter.cloud.shared_limits import SharedLimits
 from exporter.config import AkskAuth, PasswordAuth, Secret, TokenAuth
 from exporter.errors import ApiError
@@ -200,6 +201,31 @@ def test_a_wrong_clock_is_corrected_once_and_remembered(status: int, text: str) 
     dates = [request.headers["X-Sdk-Date"] for request in harness.requests]
     assert dates == ["20251119T080000Z", "20251119T100000Z", "20251119T100000Z"]
     assert harness.events.retries == ["list_jobs"]
+
+
+@pytest.mark.parametrize("hours", [(2,), (2, 5)], ids=["true", "false"])
+@pytest.mark.parametrize("keys", ["good", "bad"])
+def test_it_is_known_whether_a_refusal_is_about_the_time(hours: tuple[int, ...], keys: str) -> None:
+    """Where the ``Date`` was false, the second refusal has another one. With bad keys and a true ``Date`` it
+    is the keys, whatever our clock said.
+    """
+    dates = iter(hours * 2)
+    times: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        times.append(request.headers["X-Sdk-Date"][9:11])
+        if keys == "good" and hours == (2,) and times[-1] == "10":
+            return jobs("a")
+        return gateway(401, "APIG.0301", "verify aksk", Date=harness.date(3600.0 * next(dates)))
+
+    harness = ClientHarness(answer)
+    with contextlib.suppress(ApiError):
+        run(harness.list_jobs())
+    assert times == ["08", "10"]
+    (state,) = harness.shared.states().values()
+    (record,) = msgspec.json.decode(state, type=list[PlaceRecord])
+    assert record.accepted == (keys == "good" and hours == (2,))
+    assert record.clock == (hours != (2,))
 
 
 def test_one_target_finds_the_wrong_clock_for_all() -> None:

@@ -44,10 +44,6 @@ INTERVAL: Final = 1.0
 """Of polls, as ``write_config`` has it."""
 REQUESTS: Final = 20
 """That a poll makes here at most, tries again included."""
-FAULTS: Final = [fault for fault in WIRE_FAULTS if fault["kind"] != "date_skew"]
-"""Of the API. A false ``Date`` may make signatures that are refused, which all replicas count together: they
-wait for five minutes then (docs/high-availability.md), longer than this test.
-"""
 KINDS: Final = ("kill", "pause", "restart", "database", "cut", "swallow", "clock", "reload")
 LEAVES_A_REQUEST: Final = frozenset({"pause", "swallow", "database", "clock"})
 """A replica that loses its targets by these may have a request under way when another one polls."""
@@ -281,7 +277,7 @@ def run(seed: int, seconds: float, folder: Path, postgres: PostgresServer) -> Se
         wait_for("targets that are spread", lambda: replicas.spread(1, 2, 2), 60)
         wait_for("every baseline", lambda: all(settled(replicas.look(n)) for n in range(3)))
         postgres.execute(COMMITS, "books")
-        post(f"{cloud}/simulator/faults", FAULTS)
+        post(f"{cloud}/simulator/faults", WIRE_FAULTS)
         post(f"{cloud}/simulator/rate", {"rate": 240.0})
         replicas.log.entries.clear()
         begun, first, played = time.monotonic(), rng.sample(KINDS, len(KINDS)), []

@@ -52,7 +52,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Set
 from contextlib import asynccontextmanager
-from typing import Final, TypeVar
+from typing import Final
 
 import msgspec
 
@@ -72,9 +72,6 @@ _TURN_SECONDS: Final = 60.0
 """How long a place has to take its turn before another one may."""
 _REMEMBERED: Final = 4096
 """Places of each kind: more than targets share credentials; temporary keys change every hour for years."""
-
-_K = TypeVar("_K")
-_V = TypeVar("_V")
 
 
 class CredentialUse:
@@ -154,7 +151,7 @@ class Breaker:
         now, wall = self._monotonic(), self._wall()
         state = tuple(state)
         accepted: dict[str, str | None] = {record.place: None for record in state if record.accepted}
-        _put_before(self._accepted, accepted)
+        self._accepted.put_before(accepted)
         refusals = {
             (record.fingerprint, record.place): PlaceRefusal(
                 record, now + min(record.until - wall, REFUSED_SECONDS)
@@ -162,7 +159,7 @@ class Breaker:
             for record in state
             if record.until > wall
         }
-        _put_before(self._refusals, refusals)
+        self._refusals.put_before(refusals)
 
     # --- one request ----------------------------------------------------------------------------------
 
@@ -262,11 +259,17 @@ class Breaker:
         self._admit_waiting()
 
     def refuse(
-        self, credential: str, place: str, reason: str, *, signatures: int = 1, correctable: bool = False
+        self,
+        credential: str,
+        place: str,
+        reason: str,
+        *,
+        signatures: int = 1,
+        clock: bool = False,
+        correctable: bool = False,
     ) -> None:
-        """The API refused them after so many signatures, for ``reason`` (redacted text).
-
-        ``correctable``: the next signature will be another one, by a corrected clock.
+        """The API refused them after so many signatures, for ``reason`` (redacted text): ``clock``, for the
+        time that was signed; ``correctable``, and the next one will be signed by a corrected clock.
         """
         if self._accepts(credential, place):
             del self._accepted[place]
@@ -276,7 +279,9 @@ class Breaker:
             signatures += before.record.signatures
         correctable = correctable and signatures < self._trials
         until = self._wall() + REFUSED_SECONDS
-        record = PlaceRecord(credential, until, reason, place, signatures, correctable=correctable)
+        record = PlaceRecord(
+            credential, until, reason, place, signatures, clock=clock, correctable=correctable
+        )
         self._note_refusal(record, seconds=REFUSED_SECONDS)
 
     def deny(self, credential: str, place: str, reason: str) -> None:
@@ -380,14 +385,6 @@ class Breaker:
 
     def _is_unproven(self, use: CredentialUse) -> bool:
         return use.place in self._unanswered or not self._accepts(use.credential, use.place)
-
-
-def _put_before(known: BoundedDict[_K, _V], older: dict[_K, _V]) -> None:
-    """Add what was remembered before all that is known; the values known stay."""
-    merged = {**older, **known}
-    known.clear()
-    for key, value in merged.items():
-        known.remember(key, value)
 
 
 def _endpoint(place: str) -> str:

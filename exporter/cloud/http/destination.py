@@ -19,14 +19,25 @@ class Destination(NamedTuple):
     """What a refusal applies to, see the function ``place``."""
 
     def refused(
-        self, credential: str, refusal: ApiRefusedError, *, signatures: int = 1, correctable: bool = False
+        self,
+        credential: str,
+        refusal: ApiRefusedError,
+        *,
+        signatures: int = 1,
+        clock: bool = False,
+        correctable: bool = False,
     ) -> None:
-        """Note a refusal of the credentials with this fingerprint."""
+        """Note a refusal of the credentials with this fingerprint; see ``Breaker.refuse``."""
         if refusal.denied:
             self.breaker.deny(credential, self.place, refusal.message)
         elif refusal.kind is ErrorKind.AUTH:
             self.breaker.refuse(
-                credential, self.place, refusal.message, signatures=signatures, correctable=correctable
+                credential,
+                self.place,
+                refusal.message,
+                signatures=signatures,
+                clock=clock,
+                correctable=correctable,
             )
 
 

@@ -30,6 +30,8 @@ class PlaceRecord(msgspec.Struct, frozen=True):
     """No refusal: the place accepts its credentials. Then neither fingerprint nor reason is kept."""
     settled: bool = False
     """Some place accepted the credentials afterwards: the refusal speaks of its own place alone."""
+    clock: bool = False
+    """Refused for its time: a matter of this process's clock, or of a false ``Date``, and not of the keys."""
     correctable: bool = False
     """A corrected clock may help, and no answer has said yet whether it does, or what the time is: the
     credentials may be tried at once."""

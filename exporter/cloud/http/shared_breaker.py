@@ -1,10 +1,10 @@
 """The breaker of credentials that several processes use, so that together they do not lock them.
 
-All of ``breaker.py`` holds in each process, with the refusals that they tell each other. Besides, of its own
-signatures only one may be in doubt at a time, none where there are more processes than ``N``. For one more
-(credentials or a clock were corrected, or accepted before, or the first hangs) it must hold the *claim*,
-which all of them have one of, and for 300 s none when it is refused. So all of them together send N + 1 bad
-signatures at most. Must not know where the claim is kept.
+All of ``breaker.py`` holds in each process, with the refusals that they tell each other; those for the time
+that was signed concern one process. Besides, of its own signatures only one may be in doubt at a time, none
+where there are more processes than ``N``. For one more (credentials or a clock were corrected, or accepted
+before, or the first hangs) it must hold the *claim*, which all of them have one of, and for 300 s none when
+it is refused. So all of them together send N + 1 bad signatures at most. Must not know where that is kept.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Final, Protocol
 
 from exporter.cloud.http.breaker import REFUSED_SECONDS, UNANSWERED_SECONDS, Breaker, CredentialUse
-from exporter.cloud.http.refusals import PlaceRefusal, refused_elsewhere
+from exporter.cloud.http.refusals import PlaceRecord, PlaceRefusal, refused_elsewhere
 from exporter.errors import ApiError
 
 _ASK_AGAIN: Final = UNANSWERED_SECONDS
@@ -62,14 +62,10 @@ class SharedBreaker(Breaker):
             if used is not None and self._claimed_by is used:
                 await self._end_claim(used)
 
-    def refuse(
-        self, credential: str, place: str, reason: str, *, signatures: int = 1, correctable: bool = False
-    ) -> None:
-        mine = self._refusals.get((credential, place))
-        if correctable and mine is not None and not mine.number:
-            # Of another process, whose clock was as wrong: this one may still correct its own.
-            del self._refusals[credential, place]
-        super().refuse(credential, place, reason, signatures=signatures, correctable=correctable)
+    @property
+    def state(self) -> tuple[PlaceRecord, ...]:
+        """What others have to know: a refusal for its time is a matter of one process's clock."""
+        return tuple(record for record in super().state if not record.clock)
 
     async def wait_for_room(self, use: CredentialUse, seconds: float) -> None:
         async with asyncio.timeout(max(seconds, 0.0)):

@@ -162,6 +162,23 @@ def test_wrong_clocks_of_others_leave_a_correction(time: FakeTime) -> None:
     run(scenario())
 
 
+def test_a_refusal_for_its_time_is_told_to_nobody(time: FakeTime) -> None:
+    """However many there are: others, whose clocks are right, may use the credentials wherever they want."""
+    one, other, _ = of_processes(3, time)
+    for number in range(5):
+        one.refuse("keys", f"a/{number}", "clock", signatures=2, clock=True)
+    other.restore(one.state)
+    assert not list(one.state)
+    one.refuse("keys", "b/1", "signature")
+    assert [record.place for record in one.state] == ["b/1"]
+
+    async def scenario() -> None:
+        for number in range(5):
+            assert await begun(other, "keys", f"a/{number}", accepted=True)
+
+    run(scenario())
+
+
 def test_a_request_that_hangs_does_not_stop_a_process(time: FakeTime) -> None:
     """Its first is not answered: for the next one it has the claim."""
     breaker, *_ = of_processes(3, time)
@@ -184,15 +201,15 @@ def test_a_request_that_hangs_does_not_stop_a_process(time: FakeTime) -> None:
     run(scenario())
 
 
-async def begun(breaker: Breaker, keys: str, *, accepted: bool = False) -> bool:
-    """Is a request of its place ``a/1`` sent? Then it is accepted or refused."""
+async def begun(breaker: Breaker, keys: str, place: str = "a/1", *, accepted: bool = False) -> bool:
+    """Is a request of that place sent? Then it is accepted or refused."""
     try:
-        async with breaker.use(keys, "a/1") as use:
+        async with breaker.use(keys, place) as use:
             await use.begin(1.0)
             if accepted:
                 use.accept()
             else:
-                breaker.refuse(keys, "a/1", "why")
+                breaker.refuse(keys, place, "why")
     except ApiError:
         return False
     return True
