@@ -253,6 +253,8 @@ class SeedResult(NamedTuple):
 
     seconds: float
     """Of events."""
+    end: float
+    """Seconds after them until all was counted and shown: what is listed late takes time."""
     events: int
     jobs: int
     commits: int
@@ -314,6 +316,7 @@ def run(seed: int, seconds: float, folder: Path, postgres: PostgresServer) -> Se
         commits: Any = postgres.execute("SELECT count(*) FROM seen.commits", "books")
         return SeedResult(
             spent,
+            passed - spent,
             len(played),
             int(sum(truth["created"].values())),
             commits[0][0],
@@ -345,9 +348,24 @@ def done(cloud: str, replicas: Replicas, last: float) -> bool:
 
 
 HEADER: Final = (
-    "| seed | seconds | events | jobs | commits | takings | changes | requests | / bound | scrapes |\n"
-    "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
+    "| seed | seconds | then | events | jobs | commits | takings | changes | requests | / bound | |\n"
+    "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |"
 )
+
+
+def row(seed: int, seconds: float, postgres: PostgresServer) -> str:
+    """The result of one run."""
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            seen = run(seed, seconds, Path(folder), postgres)
+    except AssertionError as error:
+        return f"| {seed} |{' |' * 9} **failed**: {error} |"
+    times, counts = (
+        (round(seen.seconds), round(seen.end)),
+        (seen.events, seen.jobs, seen.commits, seen.takings),
+    )
+    requests = (seen.changes, seen.requests, f"{seen.requests / seen.bound:.2f}")
+    return f"| {' | '.join(map(str, (seed, *times, *counts, *requests)))} | exact |"
 
 
 def main() -> None:
@@ -359,13 +377,14 @@ def main() -> None:
     programs = server_programs()
     if programs is None:
         raise SystemExit("PostgreSQL is not installed (Debian package postgresql)")
+    rows: list[str] = []
     print(f"load of the machine before: {os.getloadavg()[0]:.1f}\n\n{HEADER}", flush=True)
     for seed in range(int(first), int(last or first) + 1):
-        with tempfile.TemporaryDirectory() as folder, postgres_server(programs) as postgres:
-            seen = run(seed, 60 * arguments.minutes, Path(folder), postgres)
-        cells = (seed, round(seen.seconds), seen.events, seen.jobs, seen.commits, seen.takings, seen.changes)
-        ratio = f"{seen.requests / seen.bound:.2f}"
-        print(f"| {' | '.join(map(str, (*cells, seen.requests, ratio, seen.scrapes)))} |", flush=True)
+        with postgres_server(programs) as postgres:
+            rows.append(row(seed, 60 * arguments.minutes, postgres))
+        print(rows[-1], flush=True)
+    if failed := sum("failed" in text for text in rows):
+        raise SystemExit(f"{failed} of {len(rows)} runs failed")
 
 
 if __name__ == "__main__":
