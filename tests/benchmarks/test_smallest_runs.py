@@ -10,7 +10,7 @@ import pytest
 from benchmarks import freshness, memory, memory_cost, page_cost, poll_cost, process_cost, publication
 from benchmarks.hostile import __main__ as hostile
 from benchmarks.replicas import __main__ as replicas
-from benchmarks.replicas import commits, week
+from benchmarks.replicas import commits, follow, week
 from benchmarks.scrape import __main__ as scrape
 from benchmarks.scrape import data
 from benchmarks.scrape import poll as scrape_poll
@@ -138,6 +138,18 @@ def test_the_benchmark_of_commits_runs(
     monkeypatch.setattr(commits, "MEASURED", 4)
     commits.main()
     assert capsys.readouterr().out.count("\n| with ") == 4
+
+
+def test_the_benchmark_of_following_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: Printed, tool: Tool
+) -> None:
+    server_programs() or tool("initdb")
+    for name, value in (("POLLS", 8), ("MEASURED", 4)):
+        monkeypatch.setattr(follow, name, value)
+    follow.main()
+    printed = capsys.readouterr().out
+    assert "the same either way: True" in printed
+    assert "| what changed |" in printed
 
 
 @pytest.mark.e2e
