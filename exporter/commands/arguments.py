@@ -84,6 +84,7 @@ def add_demo_flags(parser: argparse.ArgumentParser) -> None:
         "--incident",
         dest="incidents",
         action="append",
+        type=_incident,
         metavar="NAME",
         help="from the start on, instead of some in turn; repeatable; any other text lists the names",
     )
@@ -133,10 +134,17 @@ def _complete_with(action: argparse.Action, names: Callable[[argparse.Namespace]
     action.completer = lambda parsed_args, **_: names(parsed_args)  # type: ignore[attr-defined]  # argcomplete's
 
 
-def _incident_names(_flags: argparse.Namespace) -> Collection[str]:
+def _incident_names(_flags: argparse.Namespace | None = None) -> Collection[str]:
     from exporter.simulator import INCIDENTS
 
     return INCIDENTS
+
+
+def _incident(name: str) -> str:
+    known = _incident_names()
+    if name not in known:
+        raise argparse.ArgumentTypeError(f"{name!r} is unknown; there are {', '.join(sorted(known))}")
+    return name
 
 
 def _target_names(flags: argparse.Namespace) -> Collection[str]:

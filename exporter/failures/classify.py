@@ -75,13 +75,20 @@ BLANK: Final = re.compile(
     r"[\s\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]+"
 )
 _URL: Final = r"(?P<url>[A-Za-z][A-Za-z0-9+.-]{0,15}://[^\s\"'<>,;，。；、（）()【】]+)"
+_SHORT_ID: Final = (
+    # What a placeholder or a cut left of a word is none: a template of a template is the same.
+    "(?<![0-9A-Za-z])(?<!<time>)(?<!<uuid>)"
+    "(?=[0-9]*[A-Fa-f])(?=[A-Fa-f]*[0-9])[0-9A-Fa-f]{8,}"
+    "(?![0-9A-Za-z…]|<url>)"
+)
+"""Hexadecimal digits that are neither a word nor a number."""
 _OTHERS: Final = (
     r"(?=[0-9A-Fa-f])(?:"  # passes over most text five times as fast
     r"(?P<uuid>[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12})"
     r"|(?P<time>(?:[0-9]{4}[-/][0-9]{1,2}[-/][0-9]{1,2}|[0-9]{4}年[0-9]{1,2}月[0-9]{1,2}日)"
     r"(?:[T ]?[0-9]{1,2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]{1,9})?)?(?:Z|[+-][0-9]{2}:?[0-9]{2})?)?"
     r"|[0-9]{8}T[0-9]{6}Z?|[0-9]{1,2}:[0-9]{2}:[0-9]{2}(?:[.,][0-9]{1,9})?)"
-    r"|(?P<id>[0-9A-Fa-f]{32,})"
+    rf"|(?P<id>[0-9A-Fa-f]{{32,}}|{_SHORT_ID})"
     r"|(?P<number>[0-9]{6,}))"
 )
 VARIABLE: Final = re.compile(f"{_URL}|{_OTHERS}")

@@ -22,7 +22,7 @@ _LOOKS_LIKE: Final = {
     "url": r"[A-Za-z][A-Za-z0-9+.-]*://\S+",
     "uuid": r"[0-9A-Fa-f-]{36}",
     "time": r"[0-9][0-9TZ:.,/年月日 +-]*",
-    "id": r"[0-9A-Fa-f]{32,}",
+    "id": r"[0-9A-Fa-f]{8,}",
     "number": r"[0-9]{6,}",
     "digits": "[0-9]+",
 }

@@ -76,6 +76,7 @@ def test_help_has_examples(command: str, capsys: pytest.CaptureFixture[str]) -> 
         "store",
         "simulate --port no",
         "simulate --incident none",
+        "demo --incident none",
         "simulate --from nowhere",
         "simulate --truth-file nowhere/truth.json",
     ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from exporter.failures import BUILTIN_RULES, Classifier, compile_rule, template
@@ -329,6 +329,13 @@ def _cost(page: list[str]) -> float:
         pytest.param(
             "project 0123456789abcdef0123456789ABCDEF no", "project <id> no", id="32 hexadecimal digits"
         ),
+        pytest.param("trace 0f1e2d3c4b5a6978: gone", "trace <id>: gone", id="16 hexadecimal digits"),
+        pytest.param("task_8F3A2B1C失败", "task_<id>失败", id="8 hexadecimal digits"),
+        pytest.param("<id>8f3a2b1c9d</id>", "<id><id></id>", id="in markup"),
+        pytest.param(
+            "a defaced facade, 8f3a2b1, at 0x8f3a2b1c", "a defaced facade, 8f3a2b1, at 0x8f3a2b1c", id="words"
+        ),
+        pytest.param("efface12x decoded", "efface12x decoded", id="part of a word"),
         pytest.param("任务123456失败", "任务<number>失败", id="number next to Chinese"),
         pytest.param("code 50040 stays", "code 50040 stays", id="a short number stays"),
         pytest.param(
@@ -352,6 +359,10 @@ def test_template(text: str, expected: str) -> None:
 @pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(ANY_TEXT | st.from_regex(r"[0-9a-f:/.TZ -]{0,80}"))
+@example("20250102T030405Zabcd1234")
+@example("123e4567-e89b-12d3-a456-426614174000abcd1234")
+@example("abc12345" + 16 * "z" + "://x")
+@example((TEMPLATE_LIMIT - 10) * "x" + " abcd1234567890z")
 def test_template_is_one_bounded_line(text: str) -> None:
     """A template is one bounded line, and making one of it changes nothing."""
     expected = template(text)

@@ -20,6 +20,7 @@ MESSAGES = {
         "no_asset_x",
         "no asset 7c9e6679-7425-40de-944b-e07fc1f90ae7 (x)",
     ),
+    "short_id": ("trace 0f1e2d3c4b5a6978 gone", "trace_gone", "trace 9999888877776666 gone"),
     "url": (
         "cannot fetch https://a.example/x?y=[1] now",
         "cannot_fetch_now",
