@@ -140,10 +140,10 @@ def test_the_benchmark_of_commits_runs(
     assert capsys.readouterr().out.count("\n| with ") == 4
 
 
+@pytest.mark.e2e
 def test_the_benchmark_of_following_runs(
-    monkeypatch: pytest.MonkeyPatch, capsys: Printed, tool: Tool
+    monkeypatch: pytest.MonkeyPatch, capsys: Printed, database_server: None
 ) -> None:
-    server_programs() or tool("initdb")
     for name, value in (("POLLS", 8), ("MEASURED", 4)):
         monkeypatch.setattr(follow, name, value)
     follow.main()
