@@ -93,9 +93,16 @@ def verify_past(
     """0 equal or explained, 1 otherwise, 130 after Ctrl-C. Raises ExporterError."""
     log.configure("error", "logfmt", err, redactor=redactor)
     config, target = config_and_target(flags.config_file, flags.target, environ)
-    past = read_past(flags.since, flags.until, int(time.time() * SECOND))
+    now = int(time.time() * SECOND)
+    past = read_past(flags.since, flags.until, now)
     stored = open_past(config.storage, target, redactor)
-    compared, left_out = comparable(past, stored.ledger, milliseconds(config.storage.retention))
+    compared, left_out = comparable(
+        past,
+        stored.ledger,
+        milliseconds(config.storage.retention),
+        now=now,
+        overlap=milliseconds(config.poll.overlap),
+    )
     verifier = Verifier(config, target, stored, compared)
 
     async def compare() -> bool:
@@ -131,7 +138,9 @@ def verify_past(
     return code or int(any(one.cause is Cause.UNEXPLAINED for one in result.differences))
 
 
-def comparable(past: Past, ledger: StoredLedger, retention: int) -> tuple[Past, list[str]]:
+def comparable(
+    past: Past, ledger: StoredLedger, retention: int, *, now: int, overlap: int
+) -> tuple[Past, list[str]]:
     """The whole minutes that can be compared, and what is left out. Raises ExporterError if none can."""
     watermarks = ledger.watermarks
     assert watermarks is not None  # noqa: S101 - open_past refuses a store without
@@ -147,11 +156,22 @@ def comparable(past: Past, ledger: StoredLedger, retention: int) -> tuple[Past, 
             since = bound
             left_out.append(f"before {spell_time(bound)}: {why}")
     if until < past.until - MINUTE:
-        left_out.append(f"from {spell_time(until)} on: not settled yet")
+        left_out.append(
+            f"from {spell_time(until)} on: not settled yet: {_wait_for(past.until, now, overlap)}"
+        )
     if since >= until:
         why = "; ".join(left_out) or "less than a minute"
         raise ExporterError(f"nothing of {past} can be compared: {why}")
     return Past(since, until), left_out
+
+
+def _wait_for(until: int, now: int, overlap: int) -> str:
+    """Why it is not settled, and until when: it is read at least once per ``overlap`` (R5)."""
+    due = until + 2 * overlap
+    why = f"all is listed once more when it is poll.overlap ({overlap // SECOND} s) old"
+    if due > now:
+        return f"{why}; the rest can be compared from {spell_time(due)} on"
+    return f"{why}, which was due by {spell_time(due)}: is the exporter running, and are its polls complete?"
 
 
 def _ceil(ms: int) -> int:

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from exporter.commands.past import IncompleteError, Past, PastJobs, read_past
+from exporter.commands.past import IncompleteError, Past, PastJobs, read_past, spell_time
 from exporter.commands.verify.command import Verifier, comparable
 from exporter.commands.verify.compare import Cause, Difference
 from exporter.config import Config, FailMsgClass
@@ -40,6 +40,9 @@ CONFIG = Config(
     fail_msg_classes=(FailMsgClass("boom", "boom"), FailMsgClass("bang", "bang")),
     builtin_fail_msg_classes=False,
 )
+
+
+OVERLAP = 5 * MINUTE
 
 
 @pytest.fixture
@@ -79,7 +82,9 @@ def new_verifier(
 ) -> Verifier:
     stored = SqlitePast(path, "t", SCOPE, None)
     stored.ledger.totals.update(more_totals)
-    past, _ = comparable(Past(since, harness.clock.ms), stored.ledger, harness.retention)
+    past, _ = comparable(
+        Past(since, harness.clock.ms), stored.ledger, harness.retention, now=harness.clock.ms, overlap=OVERLAP
+    )
     return Verifier(config, TARGET, stored, past)
 
 
@@ -280,15 +285,37 @@ def test_what_cannot_be_compared_is_said(harness: PollerHarness, tmp_path: Path)
     now = harness.clock.ms
     watermarks = stored.ledger.watermarks
     assert watermarks is not None
-    past, left_out = comparable(Past(now - 86_400 * SECOND, now), stored.ledger, harness.retention)
+    times = {"now": now, "overlap": OVERLAP}
+    past, left_out = comparable(Past(now - 86_400 * SECOND, now), stored.ledger, harness.retention, **times)
     assert past.since >= watermarks.baseline
     assert past.until <= watermarks.settled_until
     assert [text.split(": ")[1] for text in left_out] == ["counting began then", "not settled yet"]
     with pytest.raises(ExporterError, match=r"nothing of .* can be compared: .*counting began then"):
-        comparable(Past(0, MINUTE), stored.ledger, harness.retention)
-    past, left_out = comparable(Past(0, now), stored.ledger, 5 * MINUTE)
+        comparable(Past(0, MINUTE), stored.ledger, harness.retention, **times)
+    past, left_out = comparable(Past(0, now), stored.ledger, 5 * MINUTE, **times)
     assert past.since >= watermarks.settled_until - 5 * MINUTE
     assert "storage.retention" in left_out[-1] or "storage.retention" in left_out[-2]
+
+
+@pytest.mark.parametrize(
+    ("later", "says"),
+    [
+        (MINUTE, "; the rest can be compared from {due} on"),
+        (60 * MINUTE, ", which was due by {due}: is the exp"),
+    ],
+    ids=["soon", "overdue"],
+)
+def test_what_is_not_settled_says_until_when(
+    harness: PollerHarness, tmp_path: Path, later: int, says: str
+) -> None:
+    """And why; where it should be, that the exporter may have stopped."""
+    stored = SqlitePast(tmp_path / "books.db", "t", SCOPE, None)
+    until = harness.clock.ms
+    _, left_out = comparable(
+        Past(until - 20 * MINUTE, until), stored.ledger, harness.retention, now=until + later, overlap=OVERLAP
+    )
+    why = "not settled yet: all is listed once more when it is poll.overlap (300 s) old"
+    assert why + says.format(due=spell_time(until + 2 * OVERLAP)) in left_out[-1]
 
 
 @pytest.mark.slow
