@@ -190,10 +190,10 @@ def _add_classify_flags(parser: argparse.ArgumentParser) -> None:
 def _add_verify_flags(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Lists a past stretch again and compares it with what the store says was counted: by state, failure"
-        " class, type and service, and by the ids of the jobs. May run beside the exporter, as the same user:"
-        " it changes nothing, and takes at most half of rate_limit. A run that is stopped shows what it has"
-        " compared, and the --since to go on with. Exit code 0: equal, or every difference has a cause;"
-        " 1: something is unexplained, or the API failed."
+        " class, type and service, by the ids of the jobs, and by the characters of their texts. May run"
+        " beside the exporter, as the same user: it changes nothing, and takes at most half of rate_limit. A"
+        " run that is stopped shows what it has compared, and the --since to go on with. Exit code 0: equal,"
+        " or every difference has a cause; 1: something is unexplained, or the API failed."
     )
     parser.epilog = """examples:
   metastudio-tts-exporter verify --since 24h

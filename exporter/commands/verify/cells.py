@@ -36,6 +36,8 @@ class Count(NamedTuple):
     jobs: int
     ids: int | None
     """The sum of their numbers; ``None`` where it is not known."""
+    characters: int = 0
+    """Of their texts, as far as their lengths were shown when they ended."""
 
 
 def cell_of(
@@ -58,5 +60,5 @@ def cells_of(minute: Mapping[tuple[str, str, str, str], MinuteCount]) -> dict[Mi
         before = cells.get(cell, Count(0, 0))
         known = before.ids is not None and count.ids is not None
         ids = ((before.ids or 0) + (count.ids or 0)) & IDS_MASK if known else None
-        cells[cell] = Count(before.jobs + count.jobs, ids)
+        cells[cell] = Count(before.jobs + count.jobs, ids, before.characters + count.characters)
     return cells

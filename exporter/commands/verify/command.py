@@ -56,6 +56,7 @@ _SAYS: Final = {
     Cause.DELETED: "counted, and not listed any more",
     Cause.LABEL_CHANGED: "counted under the labels it was shown with when it ended (R1)",
     Cause.STATE_REGRESSION: "counted by its first final state, which the API took back (R1)",
+    Cause.LATE_TEXT_LENGTH: "its text_length was not listed before it ended: characters lack it (R1)",
     Cause.UNEXPLAINED: "please report it, with the output of doctor --save",
 }
 
@@ -195,8 +196,7 @@ class Verifier:
             *ledger.label_sets,
         }
         self._anomalies = {
-            anomaly: bool(ledger.totals.get((totals.ANOMALIES, "", "", anomaly)))
-            for anomaly in (Anomaly.LATE_RECORD, Anomaly.STATE_REGRESSION)
+            anomaly: bool(ledger.totals.get((totals.ANOMALIES, "", "", anomaly))) for anomaly in Anomaly
         }
         self._again = _READ_AGAIN
         self.listed = self.counted = self.still_open = 0
@@ -260,6 +260,7 @@ class Verifier:
             listed,
             late_records=self._anomalies[Anomaly.LATE_RECORD],
             regressions=self._anomalies[Anomaly.STATE_REGRESSION],
+            late_lengths=self._anomalies[Anomaly.MISSING_TEXT_LENGTH],
         )
 
     def _fit(self, label_set: LabelSet) -> LabelSet:
@@ -284,7 +285,7 @@ def print_result(result: Verification, to: Console) -> None:
         )
     )
     if not result.differences:
-        to.print("equal: by state, class, type and service, and by the ids of the jobs")
+        to.print("equal: by state, class, type and service, by the ids of the jobs, and by characters")
         return
     causes: Counter[Cause] = Counter()
     for one in result.differences:

@@ -31,6 +31,7 @@ class Cause(StrEnum):
     DELETED = "deleted"
     LABEL_CHANGED = "label_changed"
     STATE_REGRESSION = "state_regression"
+    LATE_TEXT_LENGTH = "late_text_length"
     UNEXPLAINED = "unexplained"
 
 
@@ -63,15 +64,18 @@ class MinuteComparison:
         *,
         late_records: bool,
         regressions: bool = False,
+        late_lengths: bool = False,
     ) -> None:
         """``late_records``: this API is known to list records later than ``poll.overlap``.
 
-        ``regressions``: it is known to take final states back.
+        ``regressions``: it is known to take final states back; ``late_lengths``: to list jobs without
+        their text_length.
         """
         self.differences: list[Difference] = []
         self._minute = minute
         self._late_records = late_records
         self._regressions = regressions
+        self._late_lengths = late_lengths
         self._ids = {record.job_id: cell for cell, found in listed.items() for record in found}
         self._counted = {cell: count.jobs for cell, count in counted.items()}
         self._sums = {cell: count.ids for cell, count in counted.items()}
@@ -79,6 +83,10 @@ class MinuteComparison:
             cell: [record.job_id for record in listed.get(cell, ())] for cell in sorted({*counted, *listed})
         }
         """By cell: what is listed there, and not known to be counted elsewhere or not at all."""
+        self._characters = {cell: count.characters for cell, count in counted.items()}
+        self._lengths = {record.job_id: record.text_length for found in listed.values() for record in found}
+        self._incomparable = {cell for cell, found in listed.items() if _without_length(found)}
+        """Cells where not every job that is counted there is known, with its characters."""
         if any(self._differs(cell) for cell in self._listed):
             self._swapped()
             self._numbers_alone()
@@ -87,6 +95,7 @@ class MinuteComparison:
             self._not_counted()
             self._numbers_alone()
             self._rest()
+        self._compare_characters(listed)
 
     def _missing(self, cell: MinuteCell) -> int:
         """Jobs that are listed and not counted here, less those that are counted and not listed."""
@@ -132,6 +141,10 @@ class MinuteComparison:
         other = self._ids[job_id]
         self._add(self._cause_of(cell, other), cell, other, 1, (job_id,))
         self._counted[cell] -= 1
+        if (characters := self._lengths[job_id]) is None:
+            self._incomparable.add(cell)
+        else:
+            self._characters[cell] -= characters
         if (ids := self._sums.get(cell)) is not None:
             self._sums[cell] = (ids - id_number(job_id)) & IDS_MASK
         self._listed[other].remove(job_id)
@@ -245,6 +258,27 @@ class MinuteComparison:
         else:
             self._add(self._uncounted_cause(), None, cell, fewer, among=names)
 
+    def _compare_characters(self, listed: Mapping[MinuteCell, Sequence[Record]]) -> None:
+        """Of the cells whose jobs agree: of one that is deleted or not named, nobody knows the text."""
+        for cell, names in self._listed.items():
+            if cell in self._incomparable or self._missing(cell) or self._off(cell) != 0:
+                continue
+            left = set(names)
+            lengths = [(it.job_id, it.text_length or 0) for it in listed.get(cell, ()) if it.job_id in left]
+            now, then = sum(length for _, length in lengths), self._characters.get(cell, 0)
+            if now == then:
+                continue
+            late = self._late_lengths and then < now
+            fit = [name for name, length in lengths if length == now - then and name is not None]
+            self._add(
+                Cause.LATE_TEXT_LENGTH if late else Cause.UNEXPLAINED,
+                cell,
+                cell,
+                1,
+                fit if late and len(fit) == 1 else (),
+                note=f"{then} characters counted, {now} listed",
+            )
+
     def _cause_of(self, counted: MinuteCell, listed: MinuteCell) -> Cause:
         cause = cause_of_move(counted, listed)
         went_back = counted.state in FINAL_STATES and counted.state != listed.state
@@ -302,6 +336,10 @@ def find_ids(names: Sequence[str], wanted: int, number: int) -> tuple[str, ...] 
         if last in by_number and last not in some:
             return (*(by_number[one] for one in some), by_number[last])
     return None
+
+
+def _without_length(records: Iterable[Record]) -> bool:
+    return any(record.text_length is None for record in records)
 
 
 def _numbers(names: Iterable[str | None]) -> Iterable[int]:

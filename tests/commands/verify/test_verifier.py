@@ -156,14 +156,37 @@ def test_a_record_that_came_too_late(harness: PollerHarness, tmp_path: Path) -> 
     assert (found.cause, found.job_ids) == (Cause.LATE_RECORD, (late,))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("jobs", [-1, 1], ids=["lost", "counted-twice"])
-def test_a_count_that_is_wrong_by_one_is_found(harness: PollerHarness, tmp_path: Path, jobs: int) -> None:
-    """A store that is consistent in itself, and wrong."""
-    job_id = ended(harness)
-    record = harness.api.jobs[job_id]
-    key = ((record.create_time or 0) // MINUTE, "ASYNC_JOB", "TTS_LLM", "SUCCEED", "")
-    wrong: dict[str, Any] = {"minutes": {key: (jobs, 0)}, "minute_ids": {key: jobs * id_number(job_id)}}
+def test_a_length_that_was_shown_after_the_end_has_a_cause(harness: PollerHarness, tmp_path: Path) -> None:
+    """The characters of that job are in no counter (R1)."""
+    late = harness.api.create(text_length=None)
+    asyncio.run(harness.poll())
+    harness.api.finish(late)
+    asyncio.run(harness.poll(60))
+    harness.api.change(late, text_length=123)
+    found = only(verify(harness, tmp_path / "books.db"))
+    assert (found.cause, found.job_ids) == (Cause.LATE_TEXT_LENGTH, (late,))
+
+
+def test_characters_that_are_not_those_listed_are_found(harness: PollerHarness, tmp_path: Path) -> None:
+    """Where every job agrees; and those of a job with other labels go with it."""
+    job_id, other = ended(harness), ended(harness, place=10)
+    tamper(harness, job_id, 0, 7)
+    harness.api.change(other, tts_service_enum="TTS_LAB")
+    first, second = verify(harness, tmp_path / "books.db").differences
+    assert (first.cause, first.job_ids) == (Cause.LABEL_CHANGED, (other,))
+    assert second.cause is Cause.UNEXPLAINED
+    then, now = map(int, re.findall("[0-9]+", second.note))
+    assert then == now + 7
+
+
+def tamper(harness: PollerHarness, job_id: str, jobs: int, characters: int) -> None:
+    """Add so much to what is counted where the job is, behind the ledger."""
+    minute = (harness.api.jobs[job_id].create_time or 0) // MINUTE
+    key = (minute, "ASYNC_JOB", "TTS_LLM", "SUCCEED", "")
+    wrong: dict[str, Any] = {
+        "minutes": {key: (jobs, characters)},
+        "minute_ids": {key: jobs * id_number(job_id)},
+    }
     stored = harness.store.load("t", SCOPE, 0, 0)
     nothing = Changes(watermarks=stored.watermarks, jobs={}, evicted=(), totals={}, minutes={}, label_sets=())
     commit = Commit(
@@ -175,6 +198,14 @@ def test_a_count_that_is_wrong_by_one_is_found(harness: PollerHarness, tmp_path:
         keep_minutes_since=0,
     )
     harness.store.commit("t", SCOPE, commit)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", [-1, 1], ids=["lost", "counted-twice"])
+def test_a_count_that_is_wrong_by_one_is_found(harness: PollerHarness, tmp_path: Path, jobs: int) -> None:
+    """A store that is consistent in itself, and wrong."""
+    job_id = ended(harness)
+    tamper(harness, job_id, jobs, jobs * (harness.api.jobs[job_id].text_length or 0))
     found = only(verify(harness, tmp_path / "books.db"))
     assert (found.cause, found.job_ids) == (Cause.UNEXPLAINED, (job_id,))
 
