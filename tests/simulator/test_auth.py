@@ -216,3 +216,9 @@ def test_metadata_protocols() -> None:
         return seen
 
     assert talk(made, conversation) == [401, 400, 200, 404, 200, 401, 401]
+
+
+@pytest.mark.parametrize(("scale", "minutes"), [(1.0, 15), (6.0, 90), (0.5, 15)])
+def test_a_clock_that_runs_fast_bears_as_much_of_ours(scale: float, minutes: int) -> None:
+    """Fifteen minutes by the clock of whoever signs, who may keep to a time that was accepted."""
+    assert new_simulation(time_scale=scale, history=0.0).auth.date_tolerance == 60 * minutes
