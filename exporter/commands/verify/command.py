@@ -260,6 +260,7 @@ class Verifier:
             listed,
             late_records=self._anomalies[Anomaly.LATE_RECORD],
             regressions=self._anomalies[Anomaly.STATE_REGRESSION],
+            label_changes=self._anomalies[Anomaly.LABEL_CHANGED],
             late_lengths=self._anomalies[Anomaly.MISSING_TEXT_LENGTH],
         )
 

@@ -8,9 +8,9 @@ docs/decisions/0007-sums-of-ids.md.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
-from itertools import combinations
+from itertools import combinations, product
 from typing import Final, NamedTuple
 
 from exporter.commands.verify.cells import EXPIRED, Count, MinuteCell
@@ -18,6 +18,8 @@ from exporter.ledger import FAILED, FINAL_STATES, IDS_MASK, Record, id_number
 
 NAMED: Final = 3
 """Jobs at most that a sum of ids is taken apart into."""
+_STRAYS: Final = 8
+"""Jobs at most, known to be counted elsewhere or not at all, of which all choices are tried."""
 _SEARCHED: Final = 400
 """Listed jobs at most among which three are searched."""
 
@@ -53,6 +55,24 @@ class Difference(NamedTuple):
     note: str = ""
 
 
+_LIKELY: Final = (
+    (Cause.STATE_REGRESSION, True),  # nothing else makes an open job of one that is counted
+    *product((Cause.RULES_CHANGED, Cause.EXPIRED_THEN_FINISHED), (False,)),
+    *product((Cause.LABEL_CHANGED,), (True, False)),
+    (Cause.STATE_REGRESSION, False),
+)
+"""Why a job is listed elsewhere, and whether it is open there: what is most likely first."""
+
+
+class Exact(NamedTuple):
+    """The jobs by which what is counted in a cell differs from what is listed there."""
+
+    more: tuple[str, ...]
+    """Counted here: listed elsewhere, or counted twice."""
+    fewer: tuple[str, ...]
+    """Listed here, and not counted here."""
+
+
 class MinuteComparison:
     """One minute, compared. Each step below takes away what it explains."""
 
@@ -64,17 +84,22 @@ class MinuteComparison:
         *,
         late_records: bool,
         regressions: bool = False,
+        label_changes: bool = False,
         late_lengths: bool = False,
     ) -> None:
         """``late_records``: this API is known to list records later than ``poll.overlap``.
 
-        ``regressions``: it is known to take final states back; ``late_lengths``: to list jobs without
-        their text_length.
+        ``regressions``: it is known to take final states back; ``label_changes``: to change labels;
+        ``late_lengths``: to list jobs without their text_length.
         """
         self.differences: list[Difference] = []
         self._minute = minute
         self._late_records = late_records
-        self._regressions = regressions
+        self._known = {
+            *((Cause.STATE_REGRESSION,) if regressions else ()),
+            *((Cause.LABEL_CHANGED,) if label_changes else ()),
+        }
+        """Of this API: why a job is listed elsewhere, even where more are counted there than listed."""
         self._late_lengths = late_lengths
         self._ids = {record.job_id: cell for cell, found in listed.items() for record in found}
         self._counted = {cell: count.jobs for cell, count in counted.items()}
@@ -83,16 +108,15 @@ class MinuteComparison:
             cell: [record.job_id for record in listed.get(cell, ())] for cell in sorted({*counted, *listed})
         }
         """By cell: what is listed there, and not known to be counted elsewhere or not at all."""
+        self._astray: dict[MinuteCell, list[str]] = defaultdict(list)
+        """By cell: what is listed there, known not to be counted there, and not yet found elsewhere."""
         self._characters = {cell: count.characters for cell, count in counted.items()}
         self._lengths = {record.job_id: record.text_length for found in listed.values() for record in found}
         self._incomparable = {cell for cell, found in listed.items() if _without_length(found)}
         """Cells where not every job that is counted there is known, with its characters."""
         if any(self._differs(cell) for cell in self._listed):
-            self._swapped()
             self._numbers_alone()
-            self._moved()
-            self._numbers_alone()
-            self._not_counted()
+            self._by_ids()
             self._numbers_alone()
             self._rest()
         self._compare_characters(listed)
@@ -111,35 +135,55 @@ class MinuteComparison:
     def _differs(self, cell: MinuteCell) -> bool:
         return bool(self._missing(cell) or self._off(cell))
 
-    def _swapped(self) -> None:
-        """As many jobs as are listed, but not the same ones."""
-        for cell, ids in self._listed.items():
-            off = self._off(cell)
-            if self._missing(cell) or not off:
-                continue
-            others = {id_number(name): name for name in self._ids if name is not None and name not in ids}
-            found = next(
-                (
-                    (name, others[number])
-                    for name in ids
-                    if name is not None and (number := (off + id_number(name)) & IDS_MASK) in others
-                ),
-                None,
-            )
-            if found is not None:
-                self._uncount(cell, found[1])
-            elif not self._regressions:
-                self._not_the_same(cell)
-                # The other one is not counted here: a later step finds it by the sum of ids.
+    def _by_ids(self) -> None:
+        """What the sums of ids prove: jobs that are counted in a cell and not listed there, or reverse."""
+        while True:
+            exact = {cell: found for cell in self._listed if (found := self._exact(cell)) is not None}
+            if not any(more or fewer for more, fewer in exact.values()):
+                return
+            for cell, (_, fewer) in exact.items():
+                for job_id in fewer:
+                    self._listed[cell].remove(job_id)
+                    self._astray[cell].append(job_id)
+            for cell, (more, _) in exact.items():
+                for job_id in more:
+                    self._uncount(cell, job_id, proven=self._ids[job_id] in exact)
 
-    def _not_the_same(self, cell: MinuteCell) -> None:
-        self._add(Cause.UNEXPLAINED, cell, cell, 1, note="as many as are listed, but not the same")
-        self._sums[cell] = None
+    def _exact(self, cell: MinuteCell) -> Exact | None:
+        """The fewest jobs that make up for the difference of the cell; ``None`` where none are found."""
+        more, off, own = -self._missing(cell), self._off(cell), self._listed[cell]
+        if off is None:
+            return None
+        if not more and not off:
+            return Exact((), ())
+        mine = {id_number(name): name for name in own if name is not None}
+        if own and more == -len(own) == -len(mine) and (off + sum(mine)) & IDS_MASK == 0:
+            return Exact((), tuple(mine.values()))  # nothing is counted here
+        every = {id_number(name): name for name in self._ids if name is not None}
+        strays = [name for other, names in self._astray.items() if other != cell for name in names]
+        for known in _subsets(strays):
+            left = (off - sum(map(id_number, known))) & IDS_MASK
+            pair = find_exact(every, mine, left, more - len(known), NAMED - (len(known) > 1))
+            if pair is not None and not {*pair[0]} & {*known}:
+                return Exact((*known, *pair[0]), pair[1])
+        return None
 
-    def _uncount(self, cell: MinuteCell, job_id: str) -> None:
-        """Note a job that is counted in the cell and listed in another one."""
+    def _uncount(self, cell: MinuteCell, job_id: str, *, proven: bool) -> None:
+        """Note a job that is counted in the cell and listed in another one.
+
+        ``proven``: of that one it is known which jobs are not counted there.
+        """
         other = self._ids[job_id]
-        self._add(self._cause_of(cell, other), cell, other, 1, (job_id,))
+        cause = self._cause_of(cell, other)
+        astray, listed = self._astray[other], self._listed[other]
+        if job_id in astray:
+            astray.remove(job_id)
+            self._add(cause, cell, other, 1, (job_id,))
+        elif job_id in listed and not proven and (self._missing(other) >= 0 or cause in self._known):
+            listed.remove(job_id)
+            self._add(cause, cell, other, 1, (job_id,))
+        else:
+            self._add(Cause.UNEXPLAINED, cell, other, 1, (job_id,), note="counted twice")
         self._counted[cell] -= 1
         if (characters := self._lengths[job_id]) is None:
             self._incomparable.add(cell)
@@ -147,7 +191,6 @@ class MinuteComparison:
             self._characters[cell] -= characters
         if (ids := self._sums.get(cell)) is not None:
             self._sums[cell] = (ids - id_number(job_id)) & IDS_MASK
-        self._listed[other].remove(job_id)
 
     def _numbers_alone(self) -> None:
         """The ids agree and the numbers do not: no job that was deleted, late or moved does that."""
@@ -158,102 +201,77 @@ class MinuteComparison:
                 )
                 self._counted[cell] = len(ids)
 
-    def _moved(self) -> None:
-        """More are counted than listed: which of them are listed in cells where some are not counted?"""
-        for cell in list(self._listed):
-            more, off = -self._missing(cell), self._off(cell)
-            if more <= 0 or off is None:
-                continue
-            pool = [
-                name
-                for other, names in self._listed.items()
-                if self._missing(other) > 0 or self._may_hide(other, cell)
-                for name in names
-                if name is not None
-            ]
-            moved = find_some(pool, off, more)
-            for job_id in moved:
-                self._uncount(cell, job_id)
-            if not moved and more == 1 and off:
-                self._too_many(cell, more)  # listed nowhere: it must not hide one that is lost
-
-    def _may_hide(self, listed: MinuteCell, counted: MinuteCell) -> bool:
-        """Is the number right, and the ids are not: one is gone, and one that went back came for it?"""
-        regression = self._cause_of(counted, listed) is Cause.STATE_REGRESSION
-        return regression and not self._missing(listed) and bool(self._off(listed))
-
-    def _not_counted(self) -> None:
-        """Fewer are counted than listed: which ones are not?"""
-        for cell, ids in self._listed.items():
-            fewer, off = self._missing(cell), self._off(cell)
-            if fewer <= 0 or off is None:
-                continue
-            names = [name for name in ids if name is not None]
-            if self._surplus_like(cell):
-                continue  # they are counted in another cell, and its sum did not say which
-            for job_id in find_some(names, -off & IDS_MASK, fewer):
-                ids.remove(job_id)
-                self._add(self._uncounted_cause(), None, cell, 1, (job_id,))
-
-    def _surplus_like(self, cell: MinuteCell) -> bool:
-        """Does another cell have more counted than listed, such that a cause would explain both?"""
-        return any(
-            self._missing(other) < 0 and self._cause_of(other, cell) is not Cause.UNEXPLAINED
-            for other in self._listed
-        )
-
     def _rest(self) -> None:
         """What the sums of ids do not name, by numbers alone, what is most likely first."""
+        movable = {cell: self._movable(cell) for cell in self._listed}
         for cell in self._listed:
             if not self._missing(cell) and self._off(cell):
-                self._not_the_same(cell)
-        likely = Cause.RULES_CHANGED, Cause.EXPIRED_THEN_FINISHED, Cause.LABEL_CHANGED, Cause.STATE_REGRESSION
-        for wanted in likely:
+                came_from = [
+                    it for it in movable if movable[it] > 0 and self._cause_of(it, cell) in self._known
+                ]
+                if came_from:  # as one came, another one was deleted
+                    self._take(self._cause_of(came_from[0], cell), came_from[0], cell, 1)
+                    movable[came_from[0]] -= 1
+                else:
+                    self._not_the_same(cell)
+        for wanted in _LIKELY:
             for counted in self._listed:
                 for listed in self._listed:
-                    jobs = min(-self._missing(counted), self._missing(listed))
-                    if jobs > 0 and self._cause_of(counted, listed) is wanted:
-                        self._take(wanted, counted, listed, jobs)
+                    jobs = min(movable[counted], self._lacking(listed))
+                    if jobs > 0 and self._likelihood(counted, listed) == wanted:
+                        self._take(wanted[0], counted, listed, jobs)
+                        movable[counted] -= jobs
         for cell in self._listed:
+            for job_id in self._astray[cell]:
+                self._add(self._uncounted_cause(), None, cell, 1, (job_id,))
             if (more := -self._missing(cell)) > 0:
-                self._too_many(cell, more)
+                self._add(Cause.DELETED, cell, None, more)  # listed nowhere in this minute
+                self._counted[cell] -= more
+                self._sums[cell] = None
             elif (fewer := self._missing(cell)) > 0:
                 self._too_few(cell, fewer)
 
+    def _likelihood(self, counted: MinuteCell, listed: MinuteCell) -> tuple[Cause, bool]:
+        return self._cause_of(counted, listed), listed.state == EXPIRED
+
+    def _lacking(self, cell: MinuteCell) -> int:
+        """Jobs that are listed here and may be counted elsewhere."""
+        return len(self._astray[cell]) or self._missing(cell)
+
+    def _movable(self, cell: MinuteCell) -> int:
+        """Jobs at most that are counted here and listed elsewhere.
+
+        If all were, and they are few, the sum of ids would have named them: then one at least is deleted, and
+        it must not hide one that is lost.
+        """
+        more, off = -self._missing(cell), self._off(cell)
+        return more - 1 if off is not None and can_search(len(self._ids), more) else more
+
+    def _not_the_same(self, cell: MinuteCell) -> None:
+        note = "as many as are listed, but not the same"
+        if self._late_records:
+            note += "; one that is deleted and one that came late would look like that, too"
+        self._add(Cause.UNEXPLAINED, cell, cell, 1, note=note)
+        self._sums[cell] = None
+
     def _take(self, cause: Cause, counted: MinuteCell, listed: MinuteCell, jobs: int) -> None:
-        names = self._listed[listed]
+        astray = self._astray[listed]
+        names = astray or self._listed[listed]
         whole = len(names) == jobs
         ids = tuple(name for name in names if name is not None) if whole else ()
         self._add(cause, counted, listed, jobs, ids, () if whole else names)
         self._counted[counted] -= jobs
-        self._counted[listed] = self._counted.get(listed, 0) + jobs
-        self._sums[counted] = self._sums[listed] = None  # which of them it was is not known
-
-    def _too_many(self, cell: MinuteCell, more: int) -> None:
-        """Counted, and listed nowhere in this minute: deleted, unless the sum of ids names a listed job."""
-        off = self._off(cell)
-        twice = None if off is None else find_ids([name for name in self._ids if name is not None], off, more)
-        if not twice:
-            self._add(Cause.DELETED, cell, None, more)
-        for job_id in twice or ():
-            self._counted_here_too(cell, job_id)
-        self._counted[cell] -= more
-        self._sums[cell] = None
-
-    def _counted_here_too(self, cell: MinuteCell, job_id: str) -> None:
-        """Listed in another cell: counted there as well, unless it was found not to be."""
-        other = self._ids[job_id]
-        known = [one for one in self.differences if one.counted is None and one.job_ids == (job_id,)]
-        if known:
-            self.differences.remove(known[0])
-            self._add(self._cause_of(cell, other), cell, other, 1, (job_id,))
+        self._sums[counted] = None  # which of them it was is not known
+        if astray:
+            del astray[:jobs]
         else:
-            self._add(Cause.UNEXPLAINED, cell, other, 1, (job_id,), note="counted twice")
+            self._counted[listed] = self._counted.get(listed, 0) + jobs
+            self._sums[listed] = None
 
     def _too_few(self, cell: MinuteCell, fewer: int) -> None:
         """Not counted. Late records are listed: it is none where all were tried and none fits."""
         names = self._listed[cell]
-        if self._off(cell) is not None and can_search(names, fewer):
+        if self._off(cell) is not None and can_search(len(names), fewer):
             self._add(Cause.UNEXPLAINED, None, cell, fewer, among=names, note="the ids of none of these fit")
         else:
             self._add(self._uncounted_cause(), None, cell, fewer, among=names)
@@ -282,7 +300,7 @@ class MinuteComparison:
     def _cause_of(self, counted: MinuteCell, listed: MinuteCell) -> Cause:
         cause = cause_of_move(counted, listed)
         went_back = counted.state in FINAL_STATES and counted.state != listed.state
-        return Cause.STATE_REGRESSION if self._regressions and went_back else cause
+        return Cause.STATE_REGRESSION if went_back and Cause.STATE_REGRESSION in self._known else cause
 
     def _uncounted_cause(self) -> Cause:
         return Cause.LATE_RECORD if self._late_records else Cause.UNEXPLAINED
@@ -313,28 +331,47 @@ def cause_of_move(counted: MinuteCell, listed: MinuteCell) -> Cause:
     return Cause.RULES_CHANGED if counted.state == FAILED else Cause.UNEXPLAINED
 
 
-def can_search(names: Sequence[str | None], number: int) -> bool:
-    """Can all choices of so many of the ids be tried?"""
-    return number < NAMED or (number == NAMED and len(names) <= _SEARCHED)
+def can_search(jobs: int, number: int) -> bool:
+    """Can all choices of so many of the jobs be tried?"""
+    return number < NAMED or (number == NAMED and jobs <= _SEARCHED)
 
 
-def find_some(names: Sequence[str], wanted: int, number: int) -> tuple[str, ...]:
-    """As many as ``number`` or, if there are none, fewer: the others differ for another cause."""
-    found = (find_ids(names, wanted, some) for some in range(min(number, NAMED), 0, -1))
-    return next(filter(None, found), ())
+def _subsets(names: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """Smallest first."""
+    for number in range(len(names) + 1 if len(names) <= _STRAYS else 1):
+        yield from combinations(names, number)
 
 
-def find_ids(names: Sequence[str], wanted: int, number: int) -> tuple[str, ...] | None:
+def find_exact(
+    every: Mapping[int, str], mine: Mapping[int, str], off: int, more: int, number: int
+) -> Exact | None:
+    """The fewest jobs, up to ``number``: ``more`` of them too many, with numbers that add up to ``off``."""
+    for some in range(number + 1):
+        fewer = (some - more) // 2
+        if abs(more) > some or (some - more) % 2 or not can_search(len(every), some):
+            continue
+        if (found := _find(every, mine, off, some - fewer, fewer)) is not None:
+            return found
+    return None
+
+
+def find_ids(names: Iterable[str], wanted: int, number: int) -> tuple[str, ...] | None:
     """Those ``number`` of the ids whose numbers add up to ``wanted``; ``None`` where there are none."""
-    by_number = {id_number(name): name for name in names}
-    if number == 1:
-        return (by_number[wanted],) if wanted in by_number else None
-    if not can_search(names, number):
-        return None
-    for some in combinations(by_number, number - 1):
-        last = (wanted - sum(some)) & IDS_MASK
-        if last in by_number and last not in some:
-            return (*(by_number[one] for one in some), by_number[last])
+    found = find_exact({id_number(name): name for name in names}, {}, wanted, number, number)
+    return None if found is None else found.more
+
+
+def _find(every: Mapping[int, str], mine: Mapping[int, str], off: int, more: int, fewer: int) -> Exact | None:
+    """So many of ``every`` less so many of ``mine``: the last one is looked up, the others are tried."""
+    if not more and not fewer:
+        return None if off else Exact((), ())
+    for added in combinations(every, max(0, more - 1)):
+        for taken in combinations(mine, fewer if more else fewer - 1):
+            left = (off - sum(added) + sum(taken)) & IDS_MASK
+            plus, minus = ((*added, left), taken) if more else (added, (*taken, -left & IDS_MASK))
+            known = every.keys() >= {*plus} and mine.keys() >= {*minus}
+            if known and len({*plus, *minus}) == more + fewer:
+                return Exact(tuple(every[it] for it in plus), tuple(mine[it] for it in minus))
     return None
 
 
