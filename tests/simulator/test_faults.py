@@ -15,12 +15,12 @@ import pytest
 
 from benchmarks.simulator import OneWriteProtocol
 from exporter.simulator.api import build_app
-from exporter.simulator.faults import Fault, Faults
+from exporter.simulator.faults import Fault, Faults, Kind
 from exporter.simulator.life import SERVICES
 from exporter.simulator.server import serve_simulator
 from exporter.simulator.simulation import Options, Simulation
 
-from .support import JOBS, NOON, Wall, ask, open_simulation, small_world
+from .support import JOBS, NOON, Wall, ask, open_simulation, signed, small_world
 
 Conversation = Callable[[httpx.AsyncClient], Awaitable[Any]]
 
@@ -290,3 +290,13 @@ def test_a_late_page_costs_what_the_first_one_does() -> None:
         return best[10_000] / best[0]
 
     assert over_the_wire(simulation, conversation) < 5.0
+
+
+@pytest.mark.parametrize("kind", ["empty", "empty_body", "error_200"])
+def test_no_fault_lets_anybody_in(kind: Kind) -> None:
+    """An answer that lies behind the gateway goes to those only whom that lets in."""
+    world, wall = small_world(minutes=1)
+    simulation = Simulation(world, clock=wall)
+    simulation.faults.add(Fault(kind=kind), NOON)
+    assert ask(simulation, **signed(JOBS)).status_code == 200
+    assert ask(simulation, **signed(JOBS, sk="wrong")).status_code == 401
