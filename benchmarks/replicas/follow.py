@@ -54,7 +54,7 @@ async def commits_until_now() -> tuple[list[Commit], int]:
     return store.made, clock.ms
 
 
-class Reader:
+class TimedReader:
     """A process that follows, or one that has never read the target."""
 
     def __init__(self, way: str, url: str, network: TcpProxy) -> None:
@@ -87,7 +87,7 @@ def measure(server: PostgresServer) -> list[FollowCost]:
     holder = PostgresStore(server.url(database))
     with tcp_proxy(server.port) as network:
         url = server.tcp_url(database, port=network.port)
-        readers = [Reader(way, url, network) for way in ("what changed", "whole")]
+        readers = [TimedReader(way, url, network) for way in ("what changed", "whole")]
         for number, commit in enumerate(made):
             holder.commit("t", SCOPE, commit)
             if (place := number - len(made) + MEASURED) >= -1:
