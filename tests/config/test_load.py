@@ -251,6 +251,35 @@ def test_sample_suggestions_are_valid(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("key", "least", "less"),
+    [
+        ("storage.lease", "1s", "999ms"),
+        ("storage.retention", "1h", "59m59s"),
+        ("poll.interval", "1s", "999ms"),
+        ("poll.timeout", "1s", "999ms"),
+        ("poll.window", "1m", "59s"),
+        ("poll.overlap", "5s", "4999ms"),
+        ("poll.max_job_age", "1m", "59s"),
+        ("poll.max_catch_up", "10s", "9999ms"),
+    ],
+)
+def test_the_least_value_of_a_duration(key: str, least: str, less: str, tmp_path: Path) -> None:
+    """A little less is refused with that value; itself at most because another key does not go with it."""
+    section, _, name = key.partition(".")
+
+    def told(value: str) -> str:
+        try:
+            _load(tmp_path, f"{TARGET}{section}: {{{name}: {value}}}\n")
+        except ConfigError as error:
+            return str(error)
+        return ""
+
+    words = f"{key}: must be from {least} to "
+    assert words in told(less)
+    assert words not in told(least)
+
+
+@pytest.mark.parametrize(
     ("make", "message"),
     [
         pytest.param(lambda path: None, "cannot be read: No such file or directory", id="missing"),
