@@ -110,6 +110,8 @@ class MinuteComparison:
         """By cell: what is listed there, and not known to be counted elsewhere or not at all."""
         self._astray: dict[MinuteCell, list[str]] = defaultdict(list)
         """By cell: what is listed there, known not to be counted there, and not yet found elsewhere."""
+        self._doubtful: dict[MinuteCell, tuple[str, ...]] = {}
+        """Of those astray: some are counted elsewhere, and it is not known which."""
         self._characters = {cell: count.characters for cell, count in counted.items()}
         self._lengths = {record.job_id: record.text_length for found in listed.values() for record in found}
         self._incomparable = {cell for cell, found in listed.items() if _without_length(found)}
@@ -118,7 +120,8 @@ class MinuteComparison:
             self._numbers_alone()
             self._by_ids()
             self._numbers_alone()
-            self._rest()
+            self._by_numbers()
+            self._one_sided()
         self._compare_characters(listed)
 
     def _missing(self, cell: MinuteCell) -> int:
@@ -201,7 +204,7 @@ class MinuteComparison:
                 )
                 self._counted[cell] = len(ids)
 
-    def _rest(self) -> None:
+    def _by_numbers(self) -> None:
         """What the sums of ids do not name, by numbers alone, what is most likely first."""
         movable = {cell: self._movable(cell) for cell in self._listed}
         for cell in self._listed:
@@ -221,9 +224,16 @@ class MinuteComparison:
                     if jobs > 0 and self._likelihood(counted, listed) == wanted:
                         self._take(wanted[0], counted, listed, jobs)
                         movable[counted] -= jobs
+
+    def _one_sided(self) -> None:
+        """Not counted at all, or not listed any more."""
         for cell in self._listed:
-            for job_id in self._astray[cell]:
-                self._add(self._uncounted_cause(), None, cell, 1, (job_id,))
+            astray = self._astray[cell]
+            if astray and cell in self._doubtful:
+                self._add(self._uncounted_cause(), None, cell, len(astray), among=self._doubtful[cell])
+            else:
+                for job_id in astray:
+                    self._add(self._uncounted_cause(), None, cell, 1, (job_id,))
             if (more := -self._missing(cell)) > 0:
                 self._add(Cause.DELETED, cell, None, more)  # listed nowhere in this minute
                 self._counted[cell] -= more
@@ -256,7 +266,9 @@ class MinuteComparison:
 
     def _take(self, cause: Cause, counted: MinuteCell, listed: MinuteCell, jobs: int) -> None:
         astray = self._astray[listed]
-        names = astray or self._listed[listed]
+        if 0 < jobs < len(astray):
+            self._doubtful.setdefault(listed, tuple(astray))
+        names = self._doubtful.get(listed, astray or self._listed[listed])
         whole = len(names) == jobs
         ids = tuple(name for name in names if name is not None) if whole else ()
         self._add(cause, counted, listed, jobs, ids, () if whole else names)

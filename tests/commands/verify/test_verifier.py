@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import re
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -24,7 +26,7 @@ from exporter.commands.verify.command import Verifier, comparable
 from exporter.commands.verify.compare import Cause, Difference
 from exporter.config import Config, FailMsgClass
 from exporter.errors import ExporterError, StoreError
-from exporter.ledger import JobsQuery, id_number, totals
+from exporter.ledger import Anomaly, JobsQuery, id_number, totals
 from exporter.ledger.changes import Changes
 from exporter.ledger.totals import TotalKey
 from exporter.simulator.auth import ACCESS_KEY
@@ -154,6 +156,47 @@ def test_a_record_that_came_too_late(harness: PollerHarness, tmp_path: Path) -> 
     seen_before = {(totals.ANOMALIES, "", "", "late_record"): 1}
     found = only(verify(harness, tmp_path / "books.db", more_totals=seen_before))
     assert (found.cause, found.job_ids) == (Cause.LATE_RECORD, (late,))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(10))
+def test_what_the_api_did_to_jobs_that_ended_is_what_is_found(
+    harness: PollerHarness, tmp_path: Path, seed: int
+) -> None:
+    """Many go back, change labels, vanish or come late, several in a minute: nothing is unexplained."""
+    draw, jobs = random.Random(seed), harness.api.jobs
+    known: dict[TotalKey, int] = {(totals.ANOMALIES, "", "", anomaly): 1 for anomaly in Anomaly}
+    ended_jobs = [job_id for job_id, it in jobs.items() if it.job_state in ("SUCCEED", "FAILED")]
+    truth: dict[str, Cause] = {}
+    gone = set()
+    for job_id in draw.sample(ended_jobs, 30):
+        record = jobs[job_id]
+        minute = (record.create_time or 0) // MINUTE
+        kind = draw.choice(["back", "label", "late", "gone"])
+        if kind == "back":
+            truth[job_id] = Cause.STATE_REGRESSION
+            harness.api.change(job_id, job_state="PROCESSING")
+        elif kind == "label":
+            truth[job_id] = Cause.LABEL_CHANGED
+            harness.api.change(job_id, tts_service_enum=draw.choice(["TTS_LAB", "TTS_NEW"]))
+        elif kind == "gone":
+            gone.add(minute)
+            del jobs[job_id]
+        elif minute not in gone:  # one that is gone may look like it (0007-sums-of-ids.md)
+            late = harness.api.create(record.create_time, "SUCCEED", tts_service_enum="TTS_ULTRA")
+            truth[late] = Cause.LATE_RECORD
+    found = verify(harness, tmp_path / "books.db", more_totals=known).differences
+    assert Cause.UNEXPLAINED not in {it.cause for it in found}
+    for it in found:
+        if it.minute not in gone:
+            assert {truth[job_id] for job_id in it.job_ids} <= {it.cause}
+    sure = Counter(
+        cause for job, cause in truth.items() if (jobs[job].create_time or 0) // MINUTE not in gone
+    )
+    counted = Counter[Cause]()
+    for it in found:
+        counted[it.cause] += it.jobs if it.minute not in gone else 0
+    assert +counted == sure
 
 
 def test_a_length_that_was_shown_after_the_end_has_a_cause(harness: PollerHarness, tmp_path: Path) -> None:
