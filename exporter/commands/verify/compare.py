@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from itertools import combinations, product
+from operator import eq
 from typing import Final, NamedTuple
 
 from exporter.commands.verify.cells import EXPIRED, Count, MinuteCell
@@ -96,7 +97,7 @@ class MinuteComparison:
         self._minute = minute
         self._late_records = late_records
         self._known = {
-            *((Cause.STATE_REGRESSION,) if regressions else ()),
+            *((Cause.STATE_REGRESSION, Cause.EXPIRED_THEN_FINISHED) if regressions else ()),
             *((Cause.LABEL_CHANGED,) if label_changes else ()),
         }
         """Of this API: why a job is listed elsewhere, even where more are counted there than listed."""
@@ -213,8 +214,9 @@ class MinuteComparison:
                     it for it in movable if movable[it] > 0 and self._cause_of(it, cell) in self._known
                 ]
                 if came_from:  # as one came, another one was deleted
-                    self._take(self._cause_of(came_from[0], cell), came_from[0], cell, 1)
-                    movable[came_from[0]] -= 1
+                    likely = max(came_from, key=lambda it: sum(map(eq, it, cell)))
+                    self._take(self._cause_of(likely, cell), likely, cell, 1)
+                    movable[likely] -= 1
                 else:
                     self._not_the_same(cell)
         for wanted in _LIKELY:

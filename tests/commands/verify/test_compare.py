@@ -162,7 +162,10 @@ def test_every_difference_has_its_true_cause(seed: int) -> None:
     for job_id in draw.sample(list(counted), draw.randint(1, 5)):
         cell = counted[job_id]
         kind = draw.choice(["back", "label", "gone", "late"])
-        if kind == "back" and cell != GIVEN_UP:
+        if kind == "back" and cell == GIVEN_UP:
+            causes[job_id] = Cause.EXPIRED_THEN_FINISHED
+            listed[job_id] = SUCCEED
+        elif kind == "back":
             causes[job_id] = Cause.STATE_REGRESSION
             listed[job_id] = GIVEN_UP if cell.state == "SUCCEED" or draw.random() < 0.5 else SUCCEED
         elif kind == "label":
@@ -191,6 +194,15 @@ def test_every_difference_has_its_true_cause(seed: int) -> None:
     if max((it.jobs for it in found), default=0) <= NAMED:
         named = {job_id for it in found for job_id in it.job_ids}
         assert named == {job_id for job_id, cause in causes.items() if cause not in ("", Cause.DELETED)}
+
+
+def test_a_job_that_finished_after_all_is_not_counted_twice() -> None:
+    """Where so many are gone that more are counted there than listed: with jobs that go back it is known."""
+    counted = some_jobs()
+    finished, (*gone, _) = of_cell(counted, GIVEN_UP, 1)[0], of_cell(counted, SUCCEED, 3)
+    listed = {job_id: cell for job_id, cell in counted.items() if job_id not in gone} | {finished: SUCCEED}
+    found = {it.cause: it.job_ids for it in compare(counted, listed, regressions=True)}
+    assert found == {Cause.EXPIRED_THEN_FINISHED: (finished,), Cause.DELETED: ()}
 
 
 def test_a_job_that_is_not_counted_is_named() -> None:
