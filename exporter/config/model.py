@@ -115,7 +115,7 @@ class StorageConfig(PrivateSection, frozen=True, kw_only=True):
     ``postgresql://...``, as libpq has it, without a password."""
     password: Annotated[SecretSource | None, values.SecretType(values.ASCII_LINE)] = None
     """Of the database; without one libpq looks for it in PGPASSWORD, PGPASSFILE and ``~/.pgpass``."""
-    lease: Annotated[float, values.duration("1s")] = 15.0
+    lease: Annotated[float, values.duration("1s", at_most=600.0)] = 15.0
     """For several replicas, which SQLite cannot serve: how long one that fell silent keeps its targets."""
     retention: Annotated[float, values.duration("1h")] = 30 * 86400.0
 
