@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from exporter.commands.verify.cells import MinuteCell, cells_of
-from exporter.commands.verify.compare import find_ids
+from exporter.commands.verify.id_sums import find_ids
 from exporter.ledger import IDS_MASK, Record, id_number
 from exporter.store import CountedPast
 from exporter.units import MINUTE

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from exporter.commands.verify.cells import EXPIRED, Count, MinuteCell
-from exporter.commands.verify.compare import NAMED, Cause, Difference, MinuteComparison, group
+from exporter.commands.verify.compare import Cause, Difference, MinuteComparison, group
+from exporter.commands.verify.id_sums import NAMED
 from exporter.ledger import IDS_MASK, Record, id_number
 
 TYPE, SERVICE = "ASYNC_JOB", "TTS_LLM"
