@@ -1,6 +1,7 @@
 """The store for several replicas: a PostgreSQL database.
 
-Needs psycopg (the extra ``postgres``): import it only where the configuration asks for this store.
+Needs psycopg (the extra ``postgres``): import it only where the configuration asks for this store. Must not
+know what is counted, nor which replica shall poll what.
 """
 
 from exporter.store.postgres.examine import examine_postgres
