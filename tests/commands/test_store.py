@@ -19,6 +19,8 @@ from testkit.processes import bare_environ, free_port, wait_for, write_config
 from tests.fake_api import PollerHarness
 from tests.store.support import fill, polls, stored
 
+pytestmark = pytest.mark.program
+
 Run = Callable[..., tuple[int, str, str]]
 
 

@@ -33,6 +33,8 @@ from testkit.postgres import PostgresServer
 from tests.exposition.views import PROCESS, STARTED
 from tests.runtime.test_fleet import of_target
 
+pytestmark = pytest.mark.program
+
 LEASE = 3600.0
 """The tests renew when they want to."""
 NAMES = {"t", "u", "v", "w"}

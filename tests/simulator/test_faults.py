@@ -22,6 +22,8 @@ from exporter.simulator.simulation import Options, Simulation
 
 from .support import JOBS, NOON, Wall, ask, open_simulation, signed, small_world
 
+pytestmark = pytest.mark.program
+
 Conversation = Callable[[httpx.AsyncClient], Awaitable[Any]]
 
 

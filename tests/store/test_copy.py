@@ -35,6 +35,8 @@ from tests.fake_api import PollerHarness
 from tests.store.support import SCOPE, fill, polls
 from tests.store.test_sqlite_upgrade import TO_FIRST_VERSION
 
+pytestmark = pytest.mark.program
+
 Content = dict[str, list[Row]]
 
 

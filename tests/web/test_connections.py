@@ -39,6 +39,8 @@ from testkit.certificates import Authority, Pair
 from tests.web.access.test_tls import config
 from tests.web.test_server import BODY, large, place, small
 
+pytestmark = pytest.mark.program
+
 QUICK = Limits(connections=40, handshake=0.4, head=0.4, answer=0.6, keep_alive=1)
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Trouble = Callable[[Stream], Coroutine[Any, Any, None]]

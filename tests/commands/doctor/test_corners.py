@@ -9,6 +9,8 @@ from exporter.simulator.faults import Fault
 from tests.commands.doctor.corners import CORNERS, Corner
 from tests.commands.doctor.support import NOON, SimulatedCloud
 
+pytestmark = pytest.mark.program
+
 AGENCY = "try the account's own key, or an agency"
 
 

@@ -38,6 +38,8 @@ from testkit.world import MINUTE, SECOND, TARGET
 from tests.fake_api import PollerHarness, outage
 from tests.store.support import SCOPE, polls
 
+pytestmark = pytest.mark.program
+
 CONFIG = Config(
     fail_msg_classes=(FailMsgClass("boom", "boom"), FailMsgClass("bang", "bang")),
     builtin_fail_msg_classes=False,

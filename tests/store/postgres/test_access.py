@@ -25,6 +25,8 @@ from tests.paths import ROOT
 from tests.store.postgres.test_store import commit, load
 from tests.store.support import SCOPE, polls
 
+pytestmark = pytest.mark.program
+
 ONLY_TLS, BY_CERTIFICATE = "only_tls", "by_certificate"
 
 

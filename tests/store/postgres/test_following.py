@@ -17,6 +17,8 @@ from tests.fake_api import PollerHarness
 from tests.store.conftest import PostgresBooks
 from tests.store.support import SCOPE
 
+pytestmark = pytest.mark.program
+
 KEEP = 7_200_000
 
 

@@ -47,6 +47,8 @@ from tests.fake_api import PollerHarness
 from tests.store.conftest import PostgresBooks
 from tests.store.support import SCOPE, polls
 
+pytestmark = pytest.mark.program
+
 NOTHING = Changes(watermarks=None, jobs={}, evicted=(), totals={}, minutes={}, label_sets=())
 COMMIT = Commit(
     version=0, changes=NOTHING, project_id="p1", last_complete_poll=None, buckets={}, keep_minutes_since=0

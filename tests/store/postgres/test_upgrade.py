@@ -18,6 +18,8 @@ from testkit.processes import bare_environ, wait_for
 from tests.store.conftest import PostgresBooks
 from tests.store.postgres.test_store import commit, load
 
+pytestmark = pytest.mark.program
+
 FORMER = """
 import sys
 from exporter.errors import StoreError

@@ -17,6 +17,8 @@ from exporter.web.server import Server
 from testkit.certificates import Authority, Pair
 from tests.web.test_server import ipv6, place, small
 
+pytestmark = pytest.mark.program
+
 OLD_SUITE = "ECDHE-ECDSA-AES128-GCM-SHA256"
 
 
