@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from exporter.ledger.record import JobsQuery
+from exporter.ledger.record import JobsQuery, Page
 from exporter.store.sqlite import SqliteStore
 from exporter.units import SECOND
-from tests.fake_api import PollerHarness
+from testkit.world import FakeClock
+from tests.fake_api import FakeApi, PollerHarness
 
 
 class StopPolling(Exception):  # noqa: N818 - nothing is wrong
@@ -88,3 +89,21 @@ def test_only_slow_polls_publish_before_their_end(harness: PollerHarness, second
     harness.api.before_page = answer_late
     asyncio.run(harness.poller.poll())
     assert len(harness.views) == views
+
+
+@pytest.mark.parametrize("timeout", [7.0, 90.0])
+def test_a_poll_may_take_as_long_as_its_timeout(tmp_path: Path, timeout: float) -> None:
+    """Each of its requests must be answered until then."""
+
+    class Deadlines(FakeApi):
+        async def list_jobs(self, query: JobsQuery, *, deadline: float) -> Page:
+            deadlines.add(round(deadline - started, 6))
+            return await super().list_jobs(query, deadline=deadline)
+
+    deadlines: set[float] = set()
+    store = SqliteStore(tmp_path / "books.db")
+    harness = PollerHarness(store, Deadlines(FakeClock()), timeout=timeout)
+    started = harness.clock.ms / SECOND
+    asyncio.run(harness.poller.poll())
+    store.close()
+    assert deadlines == {timeout}
