@@ -174,7 +174,7 @@ class App:
                     self._breakers.run(),
                     self._count_dropped_log_lines(),
                     self.fleet.keep_leases(),
-                    garbage.search_in_turns(),
+                    garbage.collect_regularly(),
                 )
             ]
             await stop.wait()

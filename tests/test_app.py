@@ -49,7 +49,7 @@ def test_a_reload_shows_or_hides_created_timestamps(before: bool, tmp_path: Path
     assert asyncio.run(life()) == [before, not before]
 
 
-def test_the_search_for_garbage_has_turns_of_its_own(tmp_path: Path) -> None:
+def test_the_full_garbage_collection_runs_by_itself(tmp_path: Path) -> None:
     """While the program runs: see ``runtime.garbage``."""
     config = load_config(write_config(tmp_path, "http://127.0.0.1:9"), environ={})
 

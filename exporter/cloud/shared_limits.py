@@ -122,11 +122,11 @@ class SharedLimits:
 
     def _state(self, key: str, breaker: Breaker) -> str:
         """Written when it changed: it is asked for several times a second, and holds hundreds of places."""
-        unchanged_as, (written_as, text) = breaker.unchanged_as, self._states.get(key, (None, ""))
-        if unchanged_as is None or unchanged_as != written_as:
+        version, (written_as, text) = breaker.state_version, self._states.get(key, (None, ""))
+        if version is None or version != written_as:
             state = breaker.state
             text = msgspec.json.encode(state).decode() if state else ""
-            self._states[key] = unchanged_as, text
+            self._states[key] = version, text
         return text
 
     def restore(self, states: Mapping[str, str]) -> None:

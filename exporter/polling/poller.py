@@ -41,7 +41,9 @@ NEVER: Final = float("-inf")
 PUBLISH_EVERY: Final = 1.0
 """Seconds between two publications within one poll."""
 QUICK: Final = 0.25
-"""Seconds: a poll that takes no longer publishes at its end only. One that is far behind will take longer."""
+"""Seconds: a poll that takes no longer publishes at its end only. While far behind it publishes at once,
+since it will take longer.
+"""
 
 NEWS_FAR_BEHIND: Final = 3600.0
 """Seconds at most for which news is read while far behind: its jobs stay in memory until the reads that

@@ -1,8 +1,8 @@
-"""Python's whole search for cyclic garbage, in turns of its own.
+"""Runs Python's full garbage collection regularly, apart from other work of the event loop.
 
-It holds the event loop up: for 15 ms with 200 targets. By itself Python begins it wherever an object is
-made, in the midst of a poll, whose own turn is then that much longer. Knows no object; see also ``Fleet``,
-which exempts from the search what lives as long as the program.
+It blocks the event loop: for 15 ms with 200 targets. By itself Python starts it wherever an object is made,
+such as in the middle of a poll, which then blocks for both. Knows no object; see also ``Fleet``, which
+freezes what lives as long as the program, so that the collection passes over it.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Final
 EVERY: Final = 30.0
 """Seconds: about as often as Python would with 200 targets."""
 RARELY: Final = 1000
-"""Searches of the middle generation, with millions of new objects, before Python begins the whole one."""
+"""Collections of the middle generation, after millions of new objects, before Python starts a full one."""
 
 
-async def search_in_turns(sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
-    """Search every ``EVERY`` seconds, until cancelled."""
+async def collect_regularly(sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+    """Collect every ``EVERY`` seconds, until cancelled."""
     before = gc.get_threshold()
     gc.set_threshold(*before[:2], RARELY)
     try:

@@ -120,7 +120,7 @@ class _FaultyExchange:
         if instead is not None:
             answer = _INSTEAD[instead.kind](instead, now, self._scope["request_id"])
             if answer.status == 200 and (genuine := await self._genuine()).status in (401, 403):
-                answer = genuine  # what lies behind the gateway answers nobody whom that does not let in
+                answer = genuine  # it checks credentials before anything behind it answers
         else:
             answer = await self._genuine()
             if answer.status == 200:

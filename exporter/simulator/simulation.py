@@ -182,6 +182,6 @@ def new_simulation(
         for project_id in projects
     ]
     simulation = Simulation(worlds, options, clock=clock, script=script, seed=seed)
-    # Whoever signs keeps to a time that was accepted, by a clock that runs at its own pace.
+    # A client signs by its own clock, which is not faster: it may be behind by as much of its time as ever.
     simulation.auth.date_tolerance *= max(1.0, time_scale)
     return simulation

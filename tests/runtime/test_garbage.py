@@ -1,4 +1,4 @@
-"""Python's search for cyclic garbage holds the event loop up no longer than it must."""
+"""Python's full garbage collection blocks the event loop no longer than it must."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from exporter.runtime import garbage
 
 
 class Ring:
-    """Garbage that only the search finds."""
+    """Garbage that only a collection frees."""
 
     def __init__(self) -> None:
         self.itself = self
 
 
-def test_the_whole_search_has_turns_of_its_own() -> None:
-    """While it is due every half a minute, making objects does not begin it; afterwards all is as before."""
+def test_the_full_collection_runs_by_itself() -> None:
+    """While it is due every half a minute, making objects does not start it; afterwards all is as before."""
     before = gc.get_threshold()
     whole: list[int] = []
     slept: list[float] = []
@@ -37,7 +37,7 @@ def test_the_whole_search_has_turns_of_its_own() -> None:
     gc.callbacks.append(note)
     try:
         with pytest.raises(asyncio.CancelledError):
-            asyncio.run(garbage.search_in_turns(sleep))
+            asyncio.run(garbage.collect_regularly(sleep))
     finally:
         gc.callbacks.remove(note)
     assert slept == [garbage.EVERY] * 3

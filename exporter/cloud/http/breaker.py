@@ -123,6 +123,7 @@ class Breaker:
         self._accepted = BoundedDict[str, str | None](limit=_REMEMBERED)
         """By place, the credentials that it accepted last; ``None`` when that was before a restart."""
         self._accepted_changes = 0
+        """How often that was changed."""
         self._unanswered = BoundedDict[str, None](limit=_REMEMBERED)
         """Places whose last request was not answered."""
         self._under_way: dict[CredentialUse, None] = {}
@@ -141,7 +142,7 @@ class Breaker:
         )
 
     @property
-    def unchanged_as(self) -> int | None:
+    def state_version(self) -> int | None:
         """While this is the same number, ``state`` is the same. ``None`` while a refusal is remembered."""
         return None if self._refusals else self._accepted_changes
 
@@ -277,6 +278,7 @@ class Breaker:
         before = self._refusals.get((credential, place))
         if before is not None and before.ends > self._monotonic():
             signatures += before.record.signatures
+            clock = clock and before.record.clock
         correctable = correctable and signatures < self._trials
         until = self._wall() + REFUSED_SECONDS
         record = PlaceRecord(

@@ -31,7 +31,7 @@ class PlaceRecord(msgspec.Struct, frozen=True):
     settled: bool = False
     """Some place accepted the credentials afterwards: the refusal speaks of its own place alone."""
     clock: bool = False
-    """Refused for its time: a matter of this process's clock, or of a false ``Date``, and not of the keys."""
+    """All for their time: a matter of one process's clock, or of a false ``Date``, and not of the keys."""
     correctable: bool = False
     """A corrected clock may help, and no answer has said yet whether it does, or what the time is: the
     credentials may be tried at once."""

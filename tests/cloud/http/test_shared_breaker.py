@@ -170,7 +170,8 @@ def test_a_refusal_for_its_time_is_told_to_nobody(time: FakeTime) -> None:
     other.restore(one.state)
     assert not list(one.state)
     one.refuse("keys", "b/1", "signature")
-    assert [record.place for record in one.state] == ["b/1"]
+    one.refuse("keys", "b/1", "clock", clock=True)
+    assert [(record.place, record.signatures) for record in one.state] == [("b/1", 2)]
 
     async def scenario() -> None:
         for number in range(5):
