@@ -79,7 +79,7 @@ class StoreCorruptError(StoreError):
 
 
 class StoreVersionError(StoreError):
-    """The store was written by a newer version of this program."""
+    """The store was written by a newer version of this program. Logged once for all targets."""
 
 
 class StoreConflictError(StoreError):

@@ -17,7 +17,7 @@ import msgspec
 from msgspec.structs import replace
 
 from exporter import log
-from exporter.errors import ApiError, ExporterError, StoreError, StoreUnavailableError
+from exporter.errors import ApiError, ExporterError, StoreError, StoreUnavailableError, StoreVersionError
 from exporter.ledger import LastPoll, TargetView, Uptime, floor_second, history_start
 from exporter.polling import planner
 from exporter.polling.budget import Budget
@@ -194,11 +194,12 @@ class Poller:
     def _store_failed(self, problem: str, error: BaseException) -> None:
         """Log a problem of the store once until it changes: it will be the same in many polls.
 
-        A database that does not answer has been logged, once for all targets.
+        What concerns all targets has been logged once for them: a database that does not answer, or whose
+        tables are those of a newer version.
         """
         if problem != self._store_problem:
             self._store_problem = problem
-            if not isinstance(error, StoreUnavailableError):
+            if not isinstance(error, StoreUnavailableError | StoreVersionError):
                 log.error(logger, "the books could not be read or written", target=self._name, error=problem)
 
     async def _cycle(self) -> None:

@@ -21,7 +21,7 @@ import msgspec
 from exporter import log
 from exporter.cloud import Client, Network
 from exporter.config import Config, TargetConfig
-from exporter.errors import ExporterError, ReloadError, StoreError
+from exporter.errors import ExporterError, ReloadError, StoreError, StoreVersionError
 from exporter.exposition import Publisher
 from exporter.failures import Classifier
 from exporter.ledger import LastPoll, TargetView
@@ -316,6 +316,8 @@ class Fleet:
             await replica.renew([target.name for target in self.config.targets])
         except (StoreError, RuntimeError, MemoryError) as error:
             replica.note_problem(error)
+            if isinstance(error, StoreVersionError):  # nothing can be committed until this one is upgraded
+                await self._leave(replica, set(replica.held))
         else:
             replica.note_problem(None)
             self._renewed.set()

@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from typing import NoReturn, TypeVar
 
 from exporter import log
-from exporter.errors import StoreError, StoreLockedError, StoreUnavailableError
+from exporter.errors import StoreError, StoreLockedError, StoreUnavailableError, StoreVersionError
 from exporter.ledger import TargetView
 from exporter.process import exhausted
 from exporter.store import RENEWALS, LeaseTable, LedgerRepository, SharedStore, spread
@@ -153,13 +153,13 @@ class Replica:
     def note_problem(self, error: Exception | None, target: str = "") -> None:
         """Log a problem with a target, or with the leases, once until it changes or is over.
 
-        That nothing answers is logged by the store.
+        That nothing answers, or that the tables are those of a newer version, is logged by the store.
         """
         text = "" if error is None else exhausted(error) or str(error)
         if (
             error is not None
             and self._problems.get(target, "") != text
-            and not isinstance(error, StoreUnavailableError)
+            and not isinstance(error, StoreUnavailableError | StoreVersionError)
         ):
             what = "a target could not be taken or read" if target else "the leases could not be renewed"
             log.error(logger, what, error=text, **({"target": target} if target else {}))

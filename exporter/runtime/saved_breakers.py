@@ -18,7 +18,7 @@ from typing import Final
 
 from exporter import log
 from exporter.cloud import Claims, SharedLimits
-from exporter.errors import StoreError
+from exporter.errors import StoreError, StoreUnavailableError
 from exporter.store import SharedStore, Store
 
 logger = logging.getLogger(__name__)
@@ -50,7 +50,9 @@ class SavedBreakers:
             self._shared.restore(stored)
 
     async def run(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
-        """Store every change, until cancelled. An error is logged once until it changes."""
+        """Store every change, until cancelled. An error is logged once until it changes; that nothing answers
+        is logged by the store.
+        """
         waited = 0.0
         while True:
             await sleep(SAVE_SECONDS)
@@ -71,7 +73,7 @@ class SavedBreakers:
                 self._executor, self._store.save_breakers, states
             )
         except StoreError as error:
-            if str(error) != self._logged:
+            if str(error) != self._logged and not isinstance(error, StoreUnavailableError):
                 self._logged = str(error)
                 log.error(logger, "refused credentials could not be stored", error=error)
             return False

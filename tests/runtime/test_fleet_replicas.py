@@ -7,7 +7,7 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing
 from typing import Any, NoReturn
@@ -21,7 +21,7 @@ from exporter.errors import StoreError
 from exporter.exposition.api_stats import ApiMetrics
 from exporter.exposition.publisher import Publisher
 from exporter.exposition.render import Exposition
-from exporter.ledger import StoredLedger
+from exporter.ledger import StoredLedger, TargetView, totals
 from exporter.log import Redactor
 from exporter.polling import Budget
 from exporter.runtime.fleet import Fleet
@@ -102,6 +102,18 @@ async def reached(what: str, *others: OneOfTwo, **wanted: set[str]) -> None:
             for one in others:
                 await one.fleet.renew_now()
             await asyncio.sleep(0.02)
+
+
+def failed_polls(view: TargetView) -> int:
+    return view.by_labels(totals.POLLS).get(("", "", "failed"), 0)
+
+
+async def shown(one: OneOfTwo, wanted: Callable[[TargetView], bool]) -> dict[str, TargetView]:
+    """By target: what it publishes once that is so of all."""
+    async with asyncio.timeout(30):
+        while not all(map(wanted, one.exposition.published)):  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0.02)
+    return {view.target: view for view in one.exposition.published}
 
 
 def test_a_second_replica_gets_half(postgres: PostgresServer) -> None:
@@ -218,6 +230,35 @@ def test_each_time_that_renewals_fail_is_logged(
         asyncio.run(scene())
     lines = [record.message for record in caplog.records if record.name == name]
     assert lines == ["the leases could not be renewed"] * 2
+
+
+def test_tables_of_a_newer_version_are_one_line(
+    postgres: PostgresServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another replica was upgraded: whatever the number of targets, polling ends here, and what was committed
+    is served on.
+    """
+    postgres.empty_database()
+
+    async def scene() -> None:
+        async with running(postgres) as one:
+            await one.fleet.reconfigure(replace(CONFIG, poll=replace(CONFIG.poll, interval=0.2, timeout=0.2)))
+            views = await shown(one, lambda view: failed_polls(view) > 0)
+            postgres.execute("UPDATE metastudio_tts_exporter.format SET version = version + 7", "books")
+            await shown(one, lambda view: "this one knows" in view.last_poll.problem)
+            for _ in range(2):
+                await one.fleet.renew_now()
+            after = await shown(one, lambda view: not view.lease_held)
+            assert one.polling == set()
+            assert all(failed_polls(after[name]) >= failed_polls(views[name]) for name in NAMES)
+            postgres.execute("UPDATE metastudio_tts_exporter.format SET version = version - 7", "books")
+            await reached("all again", one, held=NAMES, polling=NAMES)
+
+    with caplog.at_level(logging.ERROR):
+        asyncio.run(scene())
+    (line,) = caplog.records
+    assert line.message.startswith("another replica has upgraded the tables: polling ends here")
+    assert "upgrade the exporter of this replica" in str(line.__dict__["fields"]["error"])
 
 
 def test_only_who_polls_says_how_it_goes(postgres: PostgresServer) -> None:

@@ -110,6 +110,8 @@ class Database:
         self._gate = threading.Lock()
         self._problem: StoreError | None = None
         """While the database cannot be used: why."""
+        self._changed = -math.inf
+        """Since when it can be used, or cannot: what was begun before tells nothing of now."""
         self._pause = 0.0
         self.next_try = 0.0
         # It logs each try of the pool, and what a broken connection says to a rollback: here it is one line.
@@ -192,8 +194,8 @@ class Database:
     @contextmanager
     def _watched(self, within: float = math.inf) -> Iterator[tuple[DatabaseConnection, _Watch]]:
         """A connection with no transaction, that is cut if no answer comes."""
-        self._refuse_while_paused()
         begun = time.monotonic()
+        self._refuse_while_paused()
         try:
             with (
                 translated(self.address),
@@ -202,12 +204,12 @@ class Database:
             ):
                 yield connection, watch
         except StoreUnavailableError as error:
-            self._failed(error)
+            self._failed(error, begun)
             raise
         except StoreError:  # it answered
-            self._worked()
+            self._worked(begun)
             raise
-        self._worked()
+        self._worked(begun)
 
     @contextmanager
     def connection(self, within: float = math.inf) -> Iterator[DatabaseConnection]:
@@ -248,24 +250,30 @@ class Database:
                 raise StoreUnavailableError(str(self._problem))
             self.next_try = now + self._pause
 
-    def _failed(self, error: StoreError) -> None:
+    def _failed(self, error: StoreError, begun: float) -> None:
+        """One line, whatever else fails until it can be used again: a restart has several errors."""
         with self._gate:
-            news = self._problem is None or str(self._problem) != str(error)
+            if begun < self._changed:
+                return
+            now, news, self._problem = time.monotonic(), self._problem is None, error
+            self._changed = now if news else self._changed
             self._pause = min(LONGEST_PAUSE, 2 * self._pause or FIRST_PAUSE)
-            self.next_try = time.monotonic() + self._pause
-            self._problem = error
+            self.next_try = now + self._pause
         if news and not self.quiet:
             log.error(
                 logger, "the database cannot be used: what was committed is still served", error=str(error)
             )
 
-    def _worked(self) -> None:
+    def _worked(self, begun: float) -> None:
         with self._gate:
-            was, self._problem, self._pause = self._problem, None, 0.0
-        if was is not None and not self.quiet:
+            if begun < self._changed or self._problem is None:
+                return
+            self._problem, self._pause, self._changed = None, 0.0, time.monotonic()
+        if not self.quiet:
             log.info(logger, "the database can be used again")
 
     def close(self) -> None:
+        self.quiet = True  # what is cut off now is no news
         self.pool.close(timeout=1.0)
 
 

@@ -9,15 +9,18 @@ where a standby was promoted that lacks the latest ones, the same fence is given
 
 from __future__ import annotations
 
+import logging
 import math
 import secrets
 import socket
+import threading
 from collections.abc import Callable, Collection
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from exporter.errors import StoreConflictError, StoreCorruptError, StoreLockedError
+from exporter import log
+from exporter.errors import StoreConflictError, StoreCorruptError, StoreLockedError, StoreVersionError
 from exporter.ledger import StoredLedger, Watermarks
 from exporter.store.base import RENEWALS, Commit
 from exporter.store.leases import LeaseTable
@@ -28,6 +31,8 @@ from exporter.store.postgres.following import Followed, read_followed
 from exporter.store.postgres.reading import find_target, read_ledger
 from exporter.store.postgres.tables import check_version, make_tables
 from exporter.units import MINUTE
+
+logger = logging.getLogger(__name__)
 
 CLAIM_SECONDS: Final = 60.0
 """How long a claim waits for a process that does not end it: longer than a request takes."""
@@ -63,6 +68,9 @@ class PostgresStore:
         """By target: what was read of it last while others held it."""
         self._breakers: dict[str, str] = {}
         """Those that this process has read or written last."""
+        self._outdated = False
+        """Another replica, of a newer version, has upgraded the tables."""
+        self._gate = threading.Lock()
         try:
             make_tables(self.database)
         except BaseException:
@@ -75,7 +83,7 @@ class PostgresStore:
     def load(self, target: str, scope: str, now: int, keep: int) -> StoredLedger:
         """Takes the target. Raises StoreLockedError while another live replica holds it."""
         with self.database.transaction() as transaction:
-            check_version(transaction, self.address)
+            self._check_version(transaction)
             held, by_others = self.take(transaction, target, scope)
         self.fences[target] = held
         self._followed.pop(target, None)
@@ -87,7 +95,7 @@ class PostgresStore:
     def read_committed(self, target: str, scope: str, now: int, keep: int) -> StoredLedger:
         """What is kept of a target that another process may hold, without the jobs that are not open."""
         with self.database.transaction(snapshot=True) as transaction:
-            check_version(transaction, self.address)
+            self._check_version(transaction)
             key = find_target(transaction, self.address, target, scope)
             if key is None:
                 return StoredLedger()
@@ -132,17 +140,33 @@ class PostgresStore:
             if self.database.execute(statement, parameters)[0][0] == 1:
                 return
         except StoreCorruptError:  # a newer version has other tables
-            self._check_version()
+            self._read_version()
             raise
-        self._check_version()
+        self._read_version()
         raise StoreConflictError(
             f"{self.address}: somebody else committed to the books of target {target!r}, or took it over"
         )
 
-    def _check_version(self) -> None:
-        """Raises StoreVersionError when another replica, of a newer version, has upgraded the tables."""
+    def _read_version(self) -> None:
         with self.database.transaction() as transaction:
+            self._check_version(transaction)
+
+    def _check_version(self, transaction: Transaction) -> None:
+        """Raises StoreVersionError when the tables were upgraded; logs it once for all targets."""
+        try:
             check_version(transaction, self.address)
+        except StoreVersionError as error:
+            with self._gate:
+                news, self._outdated = not self._outdated, True
+            if news:
+                log.error(
+                    logger,
+                    "another replica has upgraded the tables: polling ends here, what was committed is still"
+                    " served",
+                    error=error,
+                )
+            raise
+        self._outdated = False
 
     # --- breakers ---------------------------------------------------------------------------------------
 
@@ -187,7 +211,7 @@ class PostgresStore:
         given = {"replica": self.replica, "seconds": seconds, "targets": sorted(targets)}
         within = seconds / RENEWALS if seconds > 0 else math.inf  # 0 or less: a lease that is over
         with self.database.transaction(within=within) as transaction:
-            check_version(transaction, self.address)
+            self._check_version(transaction)
             # Targets before replicas, as everywhere: an upgrade locks the tables in this order.
             holders = transaction.execute(schema.GET_HOLDERS).fetchall()
             transaction.execute(schema.RENEW, given)

@@ -56,6 +56,6 @@ def check_version(session: Transaction | DatabaseConnection, address: str) -> in
     if version > schema.SCHEMA_VERSION:
         raise StoreVersionError(
             f"{address}: written by a newer version of this exporter (store version {version}, this one knows"
-            f" {schema.SCHEMA_VERSION}): upgrade the exporter, or choose another storage.url"
+            f" {schema.SCHEMA_VERSION}): upgrade the exporter of this replica, too"
         )
     return version

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import logging
 import os
+import signal
 import socket
 import threading
 import time
@@ -40,7 +41,7 @@ from exporter.store.postgres.store import CLAIM_PAUSE
 from exporter.store.sqlite import SqliteStore
 from exporter.units import MINUTE
 from testkit.postgres import NEEDS_PASSWORD, PostgresServer, transaction_pooler
-from testkit.processes import free_port
+from testkit.processes import free_port, wait_for
 from testkit.tcp_proxy import TcpProxy, tcp_proxy
 from tests.conftest import Tool
 from tests.fake_api import PollerHarness
@@ -523,6 +524,54 @@ def test_a_server_that_restarted_is_used_again_at_once(postgres_books: PostgresB
     postgres_books.server.start()
     commit(store, 1, 2)
     assert load(store) == (2, 2)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT], ids=["fast", "immediate"])
+def test_a_restart_is_one_line_each_way(
+    postgres_books: PostgresBooks,
+    how: signal.Signals,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """However many targets and threads meet it, each with another error: sessions are ended, connections
+    refused, the server starts.
+    """
+    monkeypatch.setattr(database, "CONNECT_SECONDS", 0.5)
+    store, ended = postgres_books.open(), threading.Event()
+    seen: list[set[str]] = []
+
+    def use(target: str) -> None:
+        seen.append(problems := set())
+        while not ended.is_set():
+            try:
+                store.load(target, SCOPE, 0, 0)
+                problems.add("")
+            except StoreUnavailableError as error:
+                problems.add(str(error))
+                ended.wait(0.01)
+
+    def working() -> bool:
+        return len(seen) == 4 and all("" in problems for problems in seen)
+
+    with caplog.at_level(logging.INFO), ThreadPoolExecutor(4) as executor:
+        uses = [executor.submit(use, target) for target in "tuvw"]
+        try:
+            wait_for("a use by each", working)
+            postgres_books.server.stop(how)
+            wait_for("a failure of each", lambda: all(problems - {""} for problems in seen))
+            wait_for("another failure", lambda: len(set().union(*seen) - {""}) > 1)
+            postgres_books.server.start()
+            for problems in seen:
+                problems.discard("")
+            wait_for("a use by each again", working)
+        finally:
+            ended.set()
+        for one in uses:
+            one.result(30)
+    assert [record.message for record in caplog.records] == [
+        "the database cannot be used: what was committed is still served",
+        "the database can be used again",
+    ]
 
 
 def test_all_idle_connections_may_be_closed(postgres_books: PostgresBooks) -> None:
