@@ -1,4 +1,4 @@
-"""A network that can break: passes bytes on to a port, cuts connections, or swallows what is sent."""
+"""A network that can break: passes bytes on to a port, cuts connections, swallows or holds what is sent."""
 
 from __future__ import annotations
 
@@ -24,8 +24,17 @@ class TcpProxy:
         """Bytes from the port so far."""
         self.swallows = False
         """A black hole: whatever is sent is acknowledged, and never arrives."""
+        self._on_time = threading.Event()
+        self._on_time.set()
         self._open: set[socket.socket] = set()
         self._closed = False
+
+    def hold(self) -> None:
+        """Whatever is sent arrives when ``deliver`` is called, although its sender may have given up."""
+        self._on_time.clear()
+
+    def deliver(self) -> None:
+        self._on_time.set()
 
     def cut(self) -> None:
         """Every connection ends now."""
@@ -39,6 +48,7 @@ class TcpProxy:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.cut()
+        self.deliver()
 
     def serve(self) -> None:
         while not self._closed:
@@ -61,6 +71,7 @@ class TcpProxy:
                             self.received += len(data)
                         else:
                             self._sent(data)
+                            self._on_time.wait()
                         if not self.swallows:
                             ends[end].sendall(data)
             finally:

@@ -42,14 +42,22 @@ LEASE: Final = 5.0
 HOUR: Final = 3600
 INTERVAL: Final = 1.0
 """Of polls, as ``write_config`` has it."""
-REQUESTS: Final = 20
-"""That a poll makes here at most, tries again included."""
+REQUESTS: Final = 4
+"""That one poller makes here for each poll that is due, on an average at most: news, what settles, rechecks,
+and again what failed, about a quarter.
+"""
+QUIET_REQUESTS: Final = 2
+"""The same once the API does not fail any more and no job is new."""
+HANDOVER: Final = 10
+"""Requests more for each taking, and for each event that stops polls for a while: what was not committed is
+read again, what was missed is caught up on.
+"""
 PAUSE: Final = 300
 """Seconds. A replica that begins with a wrong clock sends a signature that is refused; where the API fails
 the corrected one as well, all replicas may wait for so long (``shared_breaker.py``).
 """
-KINDS: Final = ("kill", "pause", "restart", "database", "cut", "swallow", "clock", "reload")
-LEAVES_A_REQUEST: Final = frozenset({"pause", "swallow", "database", "clock"})
+KINDS: Final = ("kill", "pause", "restart", "database", "cut", "swallow", "late", "clock", "reload")
+LEAVES_A_REQUEST: Final = frozenset({"pause", "swallow", "late", "database", "clock"})
 """A replica that loses its targets by these may have a request under way when another one polls."""
 
 
@@ -114,7 +122,7 @@ class Replicas:
             network = stack.enter_context(tcp_proxy(postgres.port))
             port = int(cloud.rpartition(":")[2])
             heard = stack.enter_context(tcp_proxy(port, self.log.of(number)))
-            url = postgres.tcp_url(database, port=network.port)
+            url = f"{postgres.tcp_url(database, port=network.port)}?application_name=replica{number}"
             storage = {"url": url, "lease": f"{LEASE:.0f}s"}
             path = write_config(own, f"http://127.0.0.1:{heard.port}", storage=storage)
             config = json.loads(path.read_text())
@@ -176,7 +184,7 @@ class Replicas:
     def held(self) -> list[list[str]]:
         """By replica that answers: the targets that it polls."""
         return [
-            sorted(name for name in NAMES if total(samples, "metastudio_exporter_lease_held", target=name))
+            polled(samples)
             for number in range(len(self.programs))
             if (samples := self.look(number)) is not None
         ]
@@ -184,6 +192,15 @@ class Replicas:
     def spread(self, *loads: int) -> bool:
         held = self.held()
         return sorted(map(len, held)) == sorted(loads) and sorted(itertools.chain(*held)) == list(NAMES)
+
+
+def polled(samples: Samples) -> list[str]:
+    return [name for name in NAMES if total(samples, "metastudio_exporter_lease_held", target=name)]
+
+
+def fences(postgres: PostgresServer) -> dict[object, object]:
+    """By target."""
+    return dict(postgres.execute("SELECT name, fence FROM metastudio_tts_exporter.targets", "books"))  # type: ignore[arg-type]
 
 
 def chaos(rng: random.Random, replicas: Replicas, event: str) -> None:
@@ -216,6 +233,16 @@ def chaos(rng: random.Random, replicas: Replicas, event: str) -> None:
             time.sleep(rng.uniform(0.0, 2 * LEASE))
             program.network.swallows = False
             program.network.cut()  # what it swallowed is gone
+        case "late":
+            # A commit that was sent in time arrives when another replica has the target.
+            mine, before = polled(replicas.last[number]), fences(replicas.postgres)
+            program.network.hold()
+            wait_for(
+                "another holder",
+                lambda: not mine or any(fences(replicas.postgres)[name] != before[name] for name in mine),
+                60,
+            )
+            program.network.deliver()
         case "clock":
             program.set_clock(rng.choice((0, -3 * HOUR, 3 * HOUR, -48 * HOUR, 48 * HOUR)))
         case "reload":
@@ -225,31 +252,36 @@ def chaos(rng: random.Random, replicas: Replicas, event: str) -> None:
             program.process.popen.send_signal(signal.SIGHUP)
 
 
-# Written by a trigger: every commit, with who made it in which lease.
+# Written by a trigger: every taking and every commit, with the replica that made it.
 COMMITS = """
 CREATE SCHEMA seen;
-CREATE TABLE seen.commits (name text, version bigint, fence bigint, holder text);
+CREATE TABLE seen.commits (name text, version bigint, fence bigint, replica text, taking boolean);
 CREATE FUNCTION seen.note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-    INSERT INTO seen.commits VALUES (NEW.name, NEW.version, NEW.fence, NEW.holder); RETURN NEW;
+    INSERT INTO seen.commits VALUES (NEW.name, NEW.version, NEW.fence, current_setting('application_name'),
+        NEW.fence <> OLD.fence);
+    RETURN NEW;
 END $$;
 CREATE TRIGGER note AFTER UPDATE ON metastudio_tts_exporter.targets FOR EACH ROW
-    WHEN (NEW.version <> OLD.version) EXECUTE FUNCTION seen.note();
+    WHEN (NEW.version <> OLD.version OR NEW.fence <> OLD.fence) EXECUTE FUNCTION seen.note();
 """
 
 
 def takings(postgres: PostgresServer) -> Counter[str]:
     """How often each target was taken by a replica that committed then; its commits are one after the other.
 
-    A lease is one replica's, and none commits after the next began.
+    Each is made by the replica that took the target last, and none in an earlier lease than the one before.
     """
-    rows: list[Any] = postgres.execute("SELECT * FROM seen.commits ORDER BY name, version", "books")
-    holders: dict[tuple[str, int], str] = {}
-    for former, row in itertools.pairwise([(None, 0, 0, ""), *rows]):
-        name, version, fence, holder = row
+    query = "SELECT * FROM seen.commits ORDER BY name, fence, NOT taking, version"
+    rows: list[Any] = postgres.execute(query, "books")
+    takers = {(name, fence): replica for name, _, fence, replica, taking in rows if taking}
+    commits = [row[:4] for row in rows if not row[4]]
+    for former, row in itertools.pairwise([(None, 0, 0, ""), *commits]):
+        name, version, fence, replica = row
         if former[0] == name:
-            assert (version, fence >= former[2]) == (former[1] + 1, True), (former, row)
-        assert holders.setdefault((name, fence), holder) == holder, row
-    return Counter(name for name, _ in holders)
+            assert version == former[1] + 1, (former, row)
+        taker = takers.setdefault((name, fence), replica)  # of those taken before the first row
+        assert taker == replica, f"{row} was committed in the lease of {taker}"
+    return Counter(name for name, _ in {(name, fence) for name, _, fence, _ in commits})
 
 
 class SeedResult(NamedTuple):
@@ -268,7 +300,7 @@ class SeedResult(NamedTuple):
     """Of the replica that asks for a target, in the order of requests."""
     requests: int
     bound: int
-    """What one poller would make at most, and as much more for each taking as a poll does."""
+    """What one poller would make, and ``HANDOVER`` more for each taking and each event that stops polls."""
     scrapes: int
 
 
@@ -312,7 +344,8 @@ def run(seed: int, seconds: float, folder: Path, postgres: PostgresServer) -> Se
         taken = takings(postgres)
         late = sum(event in LEAVES_A_REQUEST for event in played)
         requests, changes = log.requests(), log.changes()
-        bounds = {name: int((passed / INTERVAL + taken[name] + late) * REQUESTS) for name in NAMES}
+        one_poller = (REQUESTS * spent + QUIET_REQUESTS * (passed - spent)) / INTERVAL
+        bounds = {name: int(one_poller + HANDOVER * (taken[name] + late)) for name in NAMES}
         for name in NAMES:
             # Whoever takes a target asks for it from then on; who lost it may ask once more, and be followed.
             assert changes[name] <= taken[name] + 2 * late, (name, changes, taken, late)

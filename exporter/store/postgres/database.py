@@ -119,7 +119,7 @@ class Database:
         self.pool = ConnectionPool(
             "",
             connection_class=self._connection_class(),
-            kwargs=self._connect_parameters,
+            kwargs=self._connection_arguments,
             min_size=0,
             max_size=size,
             open=True,
@@ -150,14 +150,18 @@ class Database:
 
         return Remembering
 
-    def _connect_parameters(self) -> dict[str, Any]:
+    def connect_parameters(self) -> dict[str, Any]:
+        """As libpq names them. Raises StoreError when the password cannot be read."""
+        password = self._password()
+        return self._parameters if password is None else {**self._parameters, "password": password}
+
+    def _connection_arguments(self) -> dict[str, Any]:
         try:
-            password = self._password()
+            parameters = self.connect_parameters()
         except StoreError as error:
             self._refused = psycopg.OperationalError(str(error))
             raise self._refused from None
-        secret = {} if password is None else {"password": password}
-        return {**self._parameters, **secret, "autocommit": True, "prepare_threshold": None}
+        return {**parameters, "autocommit": True, "prepare_threshold": None}
 
     @contextmanager
     def transaction(self, *, snapshot: bool = False, within: float = math.inf) -> Iterator[Transaction]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 
-from exporter.errors import StoreError
+from exporter.errors import StoreError, StoreUnavailableError
 from exporter.store.loading import FoundLedger
 from exporter.store.postgres import schema
 from exporter.store.postgres.database import Database, Transaction
 from exporter.store.postgres.errors import REMEDIES
 from exporter.store.postgres.reading import find_target, read_ledger
+from exporter.store.postgres.refusals import check_parameters, check_refusal
 from exporter.store.postgres.tables import check_encoding, stored_version
 
 
@@ -19,12 +20,20 @@ def examine_postgres(
 ) -> Iterator[FoundLedger]:
     """Yields each target's ledger, as far as there is one, without the jobs that are final.
 
-    Raises StoreError: StoreUnavailableError where the database cannot be reached from here.
+    Raises StoreError: StoreUnavailableError where the database cannot be reached from here, or only now.
     """
-    with (
-        closing(Database(url, password, size=1, quiet=True)) as database,
-        database.transaction(snapshot=True) as transaction,
-    ):
+    with closing(Database(url, password, size=1, quiet=True)) as database:
+        parameters = database.connect_parameters()
+        check_parameters(database.address, parameters)
+        try:
+            yield from _examine(database, scopes, now, keep)
+        except StoreUnavailableError as error:
+            check_refusal(error, parameters)
+            raise
+
+
+def _examine(database: Database, scopes: Mapping[str, str], now: int, keep: int) -> Iterator[FoundLedger]:
+    with database.transaction(snapshot=True) as transaction:
         address = database.address
         check_encoding(transaction.connection, address)
         version = stored_version(transaction, address)
