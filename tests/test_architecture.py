@@ -20,6 +20,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # The ledger and the classifier work on values: what is not in this list could be a clock, a file or a socket.
 PURE_MAY_IMPORT = {
     "__future__",
+    "array",
     "bisect",
     "collections",
     "dataclasses",

@@ -13,7 +13,7 @@ from exporter.ledger.gauges import JobGauges, gauge_start, history_start
 from exporter.ledger.job_index import UNDATED, Job
 from exporter.ledger.last_hour import last_hour_start
 from exporter.ledger.ledger import Ledger
-from exporter.ledger.minutes import IDS_MASK, UNCOUNTED, MinuteKey, id_number
+from exporter.ledger.minutes import IDS_MASK, UNCOUNTED, MinuteKey, id_number, series_labels
 from exporter.ledger.missing import MissedBy
 from exporter.ledger.record import (
     EXPIRED_REASONS,
@@ -40,7 +40,7 @@ from exporter.ledger.settings import LedgerSettings
 from exporter.ledger.sighting import CLOCKS_DIFFER, WINDOW_MARGIN, Sighting
 from exporter.ledger.snapshot import LastPoll, TargetView, take_snapshot
 from exporter.ledger.stored import StoredLedger, configured_buckets, open_ledger
-from exporter.ledger.totals import Exemplar, Histogram, LabelSets, documented_label_sets
+from exporter.ledger.totals import Exemplar, Histogram, LabelSets, documented_label_sets, total_key
 from exporter.ledger.watermarks import Watermarks, floor_second
 
 __all__ = [
@@ -96,7 +96,9 @@ __all__ = [
     "last_hour_start",
     "note_try",
     "open_ledger",
+    "series_labels",
     "take_snapshot",
+    "total_key",
     "totals",
     "waited",
     "was_tried",

@@ -41,7 +41,7 @@ def jobs_by_minute(ledger: Ledger, now: int) -> tuple[Minute, ...]:
 
 def _minute(ledger: Ledger, minute: int) -> Minute:
     succeeded = failed = expired = 0
-    for (_, _, state), jobs in ledger.minutes.rows.get(minute, {}).items():
+    for (_, _, state), jobs in ledger.minutes.of_minute(minute):
         if state == SUCCEED:
             succeeded += jobs
         elif state == FAILED:

@@ -10,7 +10,7 @@ import msgspec
 
 from exporter.ledger.job_index import Job, JobIndex
 from exporter.ledger.ledger import Ledger
-from exporter.ledger.minutes import MinuteTable
+from exporter.ledger.minutes import MinuteTable, StoredMinute
 from exporter.ledger.record import LabelSet
 from exporter.ledger.settings import LedgerSettings
 from exporter.ledger.totals import (
@@ -34,8 +34,8 @@ class StoredLedger(msgspec.Struct, kw_only=True):
     jobs: dict[str, Job] = msgspec.field(default_factory=dict)
     totals: dict[TotalKey, int] = msgspec.field(default_factory=dict)
     label_sets: tuple[LabelSet, ...] = ()
-    minutes: tuple[tuple[int, str, str, str, int], ...] = ()
-    """(minute since 1970, job_type, tts_service_enum, state, jobs); some may have the same labels."""
+    minutes: tuple[StoredMinute, ...] = ()
+    """Some of a minute may have the same labels."""
     last_complete_poll: int | None = None
     buckets: dict[str, tuple[int, ...]] = msgspec.field(default_factory=dict)
     """Histogram name -> the upper bounds it was counted with."""
@@ -50,8 +50,7 @@ def open_ledger(stored: StoredLedger, settings: LedgerSettings, documented: tupl
         if name in stored.buckets and stored.buckets[name] != bounds:
             totals.drop(name)
     minutes = MinuteTable()
-    for minute, job_type, service, state, jobs in stored.minutes:
-        minutes.load(minute, (job_type, service), state, jobs)
+    minutes.load(stored.minutes)
     # Older stores have no documented ones here: that those were seen is known by their totals.
     counted = dict.fromkeys((job_type, service) for _, job_type, service, _ in stored.totals if job_type)
     return Ledger(

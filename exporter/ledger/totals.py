@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
@@ -72,11 +73,29 @@ FOLDED_LABEL_SET: Final[LabelSet] = (OTHER, OTHER)
 NO_EXEMPLARS: Final[Mapping[SeriesLabels, Exemplar]] = MappingProxyType({})
 
 
+SHARED_KEYS: Final = 16_384
+
+
+@lru_cache(SHARED_KEYS)
+def total_key(name: str, job_type: str, service: str, detail: str) -> TotalKey:
+    """The same object for the same names: hundreds of targets have the same keys, a hundred KiB each."""
+    return name, job_type, service, detail
+
+
+class _Values(dict[TotalKey, int]):
+    """By a key of ``total_key``; what has no value yet begins at 0."""
+
+    def __missing__(self, key: TotalKey) -> int:
+        self[total_key(*key)] = 0
+        return 0
+
+
 class Totals:
     """All totals of one target, and which of them changed since the last commit."""
 
     def __init__(self, values: dict[TotalKey, int] | None = None) -> None:
-        self.values: dict[TotalKey, int] = dict(values or {})
+        """``values`` has keys of ``total_key``."""
+        self.values: dict[TotalKey, int] = _Values(values or {})
         self.dirty: set[TotalKey] = set()
         self._sums: dict[str, int] = defaultdict(int)
         for key, value in self.values.items():
@@ -85,8 +104,7 @@ class Totals:
     def add(self, name: str, label_set: LabelSet, detail: str = "", amount: int = 1) -> TotalKey:
         """Add to a total. Returns which one."""
         key = (name, label_set[0], label_set[1], detail)
-        values = self.values
-        values[key] = values.get(key, 0) + amount
+        self.values[key] += amount
         self.dirty.add(key)
         self._sums[name] += amount
         return key
@@ -103,8 +121,8 @@ class Totals:
         bucket = (name, job_type, service, str(bounds[index]) if index < len(bounds) else INF)
         total = (name, job_type, service, SUM)
         values, dirty = self.values, self.dirty
-        values[bucket] = values.get(bucket, 0) + 1
-        values[total] = values.get(total, 0) + value
+        values[bucket] += 1
+        values[total] += value
         dirty.add(bucket)
         dirty.add(total)
         self._sums[name] += 1 + value

@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from exporter.errors import StoreCorruptError, StoreVersionError
-from exporter.ledger import Job, StoredLedger, Watermarks
+from exporter.ledger import Job, StoredLedger, Watermarks, series_labels, total_key
 from exporter.store import checksums, schema
 from exporter.store.checksums import ChecksumError
 from exporter.store.loading import STEP, check_scope, first_minute
@@ -52,7 +52,7 @@ def load_target(
         watermarks=_watermarks(stamps),
         jobs=_jobs(db, key),
         totals={
-            (intern(name), intern(job_type), intern(service), intern(detail)): value
+            total_key(name, job_type, service, detail): value
             for name, (job_type, service, detail, value) in _rows(
                 db, schema.GET_TOTALS, (key,), _NAMES, _TOTALS
             )
@@ -65,8 +65,8 @@ def load_target(
         buckets=msgspec.json.decode(buckets, type=dict[str, tuple[int, ...]]),
     )
     minutes = tuple(
-        (minute, intern(job_type), intern(service), intern(state), number)
-        for minute, (job_type, service, state, _, number, *_) in _rows(
+        (minute, series_labels(job_type, service, state), number)
+        for minute, (job_type, service, state, _, number, _, _) in _rows(
             db, schema.GET_MINUTES, (key, first_minute(stored, now, keep)), _NUMBERS, _MINUTES
         )
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from operator import is_
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,6 +73,16 @@ def test_a_histogram_counts_every_value_once_in_its_bucket(values: list[int], ed
         below = [0, *(sum(value <= bound for value in values) for bound in bounds), len(values)]
         assert counts == tuple(after - before for before, after in itertools.pairwise(below))
         assert shown["a", "b"].sum == sum(values)
+
+
+def test_targets_share_the_keys_of_their_totals() -> None:
+    """Hundreds of targets have the same thousand keys: each is one object, whoever counts first."""
+    one, other = Totals(), Totals()
+    for totals in (one, other):
+        totals.add("created", ("a", "b"))
+        totals.observe("h", ("a", "b"), (1, 2), 5)
+    assert one.values == {("created", "a", "b", ""): 1, ("h", "a", "b", "+Inf"): 1, ("h", "a", "b", "sum"): 5}
+    assert all(map(is_, one.values, other.values))
 
 
 def test_minutes_are_kept_as_long_as_they_are_asked_for() -> None:

@@ -214,7 +214,7 @@ def test_a_missing_job_is_listed_with_a_page_around_it(
     missed.misses, missed.flags = 1, MISSED_IN_LISTING
     ledger = ledger_of({"missed": missed})
     for minute, number in records.items():
-        ledger.minutes.load(START // MINUTE + 90 + minute, ("ASYNC_JOB", "TTS_LLM"), "SUCCEED", number)
+        ledger.minutes.load([(START // MINUTE + 90 + minute, ("ASYNC_JOB", "TTS_LLM", "SUCCEED"), number)])
     (due,) = due_rechecks(ledger, START + 200 * MINUTE)
     assert due.listing_only
     assert due.since == START + (90 - before) * MINUTE
@@ -226,7 +226,7 @@ def test_in_a_busy_minute_a_missing_job_is_listed_in_seconds() -> None:
     missed = job(START + 90 * MINUTE + 30 * SECOND, START + 91 * MINUTE)
     missed.misses = 1
     ledger = ledger_of({"missed": missed})
-    ledger.minutes.load(START // MINUTE + 90, ("ASYNC_JOB", "TTS_LLM"), "SUCCEED", 599)
+    ledger.minutes.load([(START // MINUTE + 90, ("ASYNC_JOB", "TTS_LLM", "SUCCEED"), 599)])
     (due,) = due_rechecks(ledger, START + 200 * MINUTE)
     assert (due.since - missed.created, due.until - missed.created) == (-3 * SECOND, 2 * SECOND)
     fresh = job(START + 30 * SECOND, START + 30 * SECOND)

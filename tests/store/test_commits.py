@@ -35,7 +35,7 @@ def commit(store: Store, version: int, target: str = "t", keep: int = 0, **chang
 
 def minutes(store: Store, target: str = "t", now: int = 0) -> dict[int, int]:
     """Jobs by minute."""
-    return {row[0]: row[4] for row in store.load(target, SCOPE, now, 0).minutes}
+    return {row[0]: row[2] for row in store.load(target, SCOPE, now, 0).minutes}
 
 
 def test_sums_of_ids_wrap_around(store: Store, books: Books) -> None:

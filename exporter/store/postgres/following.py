@@ -8,12 +8,11 @@ again: after a promotion of a standby the same versions may mean something else.
 
 from __future__ import annotations
 
-from sys import intern
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from exporter.ledger import StoredLedger
+from exporter.ledger import StoredLedger, series_labels, total_key
 from exporter.store.loading import first_minute
 from exporter.store.postgres import schema
 from exporter.store.postgres.database import Transaction
@@ -58,10 +57,10 @@ def _changed(
     since = former.version
     totals = former.totals.copy()
     for name, job_type, service, detail, value in transaction.execute(schema.GET_NEW_TOTALS, (key, since)):
-        totals[intern(name), intern(job_type), intern(service), intern(detail)] = value
+        totals[total_key(name, job_type, service, detail)] = value
     found = transaction.execute(schema.GET_NEW_MINUTES, {"target": key, "first": first, "since": since})
     new = [
-        (minute, intern(job_type), intern(service), intern(state), jobs)
+        (minute, series_labels(job_type, service, state), jobs)
         for minute, job_type, service, state, jobs in found
     ]
     changed = {minute for minute, *_ in new}

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from exporter.errors import StoreConflictError, StoreCorruptError
-from exporter.ledger import OPEN_STATES, Job, StoredLedger, Watermarks
+from exporter.ledger import OPEN_STATES, Job, StoredLedger, Watermarks, series_labels, total_key
 from exporter.store.loading import STEP, check_scope, first_minute
 from exporter.store.past import MinuteCount
 from exporter.store.postgres import schema
@@ -43,11 +43,11 @@ def read_ledger(
     return msgspec.structs.replace(
         stored,
         totals={
-            (intern(name), intern(job_type), intern(service), intern(detail)): value
+            total_key(name, job_type, service, detail): value
             for name, job_type, service, detail, value in transaction.execute(schema.GET_TOTALS, (key,))
         },
         minutes=tuple(
-            (minute, intern(job_type), intern(service), intern(state), number)
+            (minute, series_labels(job_type, service, state), number)
             for minute, job_type, service, state, number in transaction.execute(
                 schema.GET_MINUTES, (key, first)
             )
