@@ -66,7 +66,13 @@ class ViewsOnly(Publisher):
     def publish(self, view: TargetView) -> None:
         self._views[view.target] = view
 
-    def exchange(self, names: Sequence[str], views: Iterable[TargetView] = ()) -> None:
+    def exchange(
+        self,
+        names: Sequence[str],
+        views: Iterable[TargetView] = (),
+        *,
+        created_timestamps: bool | None = None,
+    ) -> None:
         self._views |= {view.target: view for view in views}
 
     @property

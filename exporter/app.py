@@ -210,7 +210,6 @@ class App:
         try:
             if self._read_config is None:
                 raise ReloadError(("this exporter was started without a configuration file",))
-            before = self.fleet.config.metrics
             await self.fleet.reconfigure(await self._read_config_again(self._read_config))
         except ExporterError as error:
             problems = tuple(str(error).splitlines())
@@ -224,8 +223,6 @@ class App:
             systemd.notify(self.environ, systemd.READY)
         now = time.time()
         self.exposition.config_loaded(True, now)
-        if self.fleet.config.metrics != before:
-            self.exposition.show_created(self.fleet.config.metrics.created_timestamps)
         self._last_reload = Reload(loaded=now, last_attempt=now, problems=())
         return ()
 

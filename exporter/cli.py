@@ -224,7 +224,8 @@ def _add_serve_flags(parser: argparse.ArgumentParser) -> None:
         "--shard",
         type=_shard,
         metavar="I/N",
-        help="poll only every N-th target, by name; I counts from 0 (default: 0/1)",
+        help="poll only the targets that fall to part I of N, by a hash of their names; I counts from 0"
+        " (default: 0/1, all)",
     )
 
 

@@ -14,7 +14,7 @@ from exporter import log
 from exporter.cloud import credentials_key
 from exporter.commands.preflight import Flags, findings
 from exporter.commands.series import SCRAPE_SECONDS, SCRAPES_A_DAY, estimate_series
-from exporter.config import Config, inline_secrets, load_config
+from exporter.config import Config, inline_secrets, load_config, of_shard
 from exporter.errors import ConfigError
 from exporter.web import WebConfig, load_web_config
 
@@ -65,8 +65,11 @@ def check(
             print(f"{config_path}: {problem}", file=out)
         config = None if found.problems else config
     if config is not None:
-        count = len(config.targets)
-        print(f"{config_path}: valid, {count} target{'' if count == 1 else 's'}", file=out)
+        all_of_them, config = len(config.targets), of_shard(config, *flags.shard)
+        count = f"{all_of_them} target{'' if all_of_them == 1 else 's'}"
+        if flags.shard[1] > 1:
+            count = f"{len(config.targets)} of its {count} in shard {flags.shard[0]}/{flags.shard[1]}"
+        print(f"{config_path}: valid, {count}", file=out)
         if estimate:
             _print_estimates(config, environ, out)
     web = None if web_config_path is None else _tried(lambda: load_web_config(web_config_path), out)

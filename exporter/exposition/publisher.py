@@ -27,8 +27,19 @@ class Publisher:
         else:
             self._publish_all()
 
-    def exchange(self, names: Sequence[str], views: Iterable[TargetView] = ()) -> None:
-        """From now on these targets, with these new views, in one publication."""
+    def exchange(
+        self,
+        names: Sequence[str],
+        views: Iterable[TargetView] = (),
+        *,
+        created_timestamps: bool | None = None,
+    ) -> None:
+        """From now on these targets, with these new views, in one publication.
+
+        ``created_timestamps``: with ``_created`` series or without; ``None``: as before.
+        """
+        if created_timestamps is not None:
+            self._exposition.show_created(created_timestamps)
         fresh = {view.target: view for view in views}
         self._views = {name: fresh.get(name, self._views.get(name)) for name in names}
         self._publish_all()

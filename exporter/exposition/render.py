@@ -106,9 +106,8 @@ class Exposition:
         self._changed()
 
     def show_created(self, wanted: bool) -> None:
-        """Whether there are ``_created`` series, from now on: a reload may change it."""
+        """Whether there are ``_created`` series, from the next publication on."""
         self._show_created = wanted
-        self._changed(at_once=True)
 
     def config_loaded(self, successful: bool, at: float) -> None:
         """A reload of the configuration ended at this Unix time."""
@@ -147,11 +146,11 @@ class Exposition:
         if refresher is None:
             return self.parts(form, names, compressed=compressed)
         wanted = self._want(form, compressed) if not names else ()
-        made = self._shown.has(wanted)
+        made = self._has(wanted)
         if not made or not (self._is_current() or refresher.resting):
             await refresher.wait(bounded=made)
         refresher.check()
-        if not self._shown.has(wanted):
+        if not self._has(wanted):
             self._make_now()  # refreshing has failed, or ended: say why, or do without
         if names:
             return await self._selecting.run(partial(self._parts, self._shown, form, names, compressed))
@@ -211,13 +210,17 @@ class Exposition:
 
     def _make_now(self) -> None:
         """The same at once, if it is not shown yet."""
-        if self._shown.has(self._wanted) and self._is_current():
+        if self._has(self._wanted) and self._is_current():
             return
         edition = self._next()
         for _ in edition.write(self._shown):
             pass
         edition.complete(self._shown)
         _keep_compressed(self._show(edition))
+
+    def _has(self, wanted: Iterable[Wanted]) -> bool:
+        """Is there an edition with all of these forms? At a start there is none, which shows nothing."""
+        return self._shown.number > 0 and self._shown.has(wanted)
 
     def _want(self, form: Format, compressed: bool) -> tuple[Wanted]:
         self._wanted[form, compressed] = self._monotonic()

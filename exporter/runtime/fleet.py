@@ -234,7 +234,7 @@ class Fleet:
             if not self._polls(name):
                 self.targets[name].end_polling()
         names = [target.name for target in config.targets]
-        self._publisher.exchange(names, views)
+        self._publisher.exchange(names, views, created_timestamps=config.metrics.created_timestamps)
         self.config = config
         self._divide()
         self._resume(repositories)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import socket
 import sqlite3
 import subprocess
@@ -369,6 +370,23 @@ def test_flags_of_serve_are_checked(flags: Flags, said: str, tmp_path: Path) -> 
     code, text = _check(_written(tmp_path), flags=flags)
     assert code == 1
     assert f"exporter.yaml: {said}" in text
+
+
+def test_of_a_shard_only_its_targets_are_estimated(tmp_path: Path) -> None:
+    """All shards together have each target once."""
+    names = [f"t{number}" for number in range(9)]
+    targets = "\n".join(f"- {{name: {name}, region: r}}" for name in names)
+    path = _written(tmp_path, f"targets:\n{targets}\n")
+    estimated = list[str]()
+    for index in range(3):
+        code, text = _check(path, estimate=True, flags=Flags(shard=(index, 3)))
+        own = re.findall(r"^  (t[0-9]): .* series", text, re.MULTILINE)
+        assert (code, text.splitlines()[0]) == (
+            0,
+            f"{path}: valid, {len(own)} of its 9 targets in shard {index}/3",
+        )
+        estimated += own
+    assert sorted(estimated) == names
 
 
 def test_a_port_in_use_is_a_warning(tmp_path: Path) -> None:

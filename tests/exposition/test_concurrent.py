@@ -182,6 +182,43 @@ def test_during_a_refresh_scrapes_get_the_last_complete_edition(
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("names", [frozenset[str](), frozenset([COUNTED_UNTIL])], ids=["all", "selected"])
+def test_the_first_text_is_waited_for(monkeypatch: pytest.MonkeyPatch, names: frozenset[str]) -> None:
+    """However long it takes: an empty answer would mean that every series has ended."""
+
+    async def run() -> None:
+        async with running(monkeypatch) as stage:
+            for name in ("WAIT_SECONDS", "RELOAD_WAIT_SECONDS"):
+                monkeypatch.setattr(refresh, name, 0.0)
+            stage.may_complete.clear()
+            first = asyncio.create_task(stage.scrape())
+            await stage.until_completing()
+            second = asyncio.create_task(stage.scrape(names=names))
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert not second.done()
+            stage.may_complete.set()
+            assert await first == await second == all_at(1)
+
+    asyncio.run(run())
+
+
+def test_a_first_text_that_fails_is_made_for_each_scrape(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of selected names, too: no scrape shows the nothing that there was before it."""
+
+    def fail(_edition: Edition, _before: Edition) -> None:
+        monkeypatch.setattr(Edition, "complete", complete)
+        raise MemoryError
+
+    async def run() -> None:
+        async with running(monkeypatch) as stage:
+            monkeypatch.setattr(Edition, "complete", fail)
+            assert await stage.scrape(names=frozenset([COUNTED_UNTIL])) == all_at(1)
+
+    complete = Edition.complete
+    asyncio.run(run())
+
+
 def test_a_format_that_nobody_asked_for_before_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """There is nothing else to show."""
 
