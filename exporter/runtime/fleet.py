@@ -1,6 +1,6 @@
 """All targets that run: loaded and started together, changed by a reload, stopped.
 
-Knows which targets a new configuration changes; must not know what is counted. A reload takes effect as a
+Must not know what is counted. A reload takes effect as a
 whole or not at all: one that fails leaves the old targets polling. The ledger of a changed target is loaded
 anew from the store, so that no count is lost; targets that did not change are not disturbed. Where replicas
 share the store, only those run whose lease this process has (``replica.py``).
@@ -14,7 +14,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
@@ -25,6 +25,7 @@ from exporter.errors import ExporterError, ReloadError, StoreError, StoreVersion
 from exporter.exposition import Publisher
 from exporter.failures import Classifier
 from exporter.ledger import LastPoll, TargetView
+from exporter.runtime.changes import TargetChanges, storage_problems, target_changes
 from exporter.runtime.poll_times import LONGEST_SPREAD, PollTimes
 from exporter.runtime.replica import Replica
 from exporter.runtime.target import (
@@ -47,15 +48,6 @@ LOADS_AT_ONCE: Final = 4
 have their rows wait in memory."""
 SHORTEST_WAIT: Final = 0.1
 """Seconds between two checks of a lease that is over."""
-
-
-class TargetChanges(NamedTuple):
-    """What another configuration means for the targets, by name."""
-
-    stopped: tuple[str, ...]
-    """Removed or changed."""
-    opened: tuple[TargetConfig, ...]
-    """Added or changed."""
 
 
 class Fleet:
@@ -88,6 +80,8 @@ class Fleet:
             await self._replica.renew([settings.name for settings in config.targets])
         async with nullcontext() if self._replica is None else self._replica.renewing(self.renew_now):
             repositories = await self._load_all(config, config.targets, classifier(config))
+        if self._replica is not None:
+            self._replica.log_taken(start=True)
         for settings in config.targets:
             name = settings.name
             client = new_client(settings, network, resources)
@@ -124,9 +118,9 @@ class Fleet:
             await self._reconfigure(config)
 
     async def _reconfigure(self, config: Config) -> None:
-        if problems := (*_storage_problems(self.config, config), *self._scope_problems(config)):
+        if problems := (*storage_problems(self.config, config), *self._scope_problems(config)):
             raise ReloadError(problems)
-        classes, change = classifier(config), self._compare(config)
+        classes, change = classifier(config), target_changes(self.config, config)
         network = await read_shared_network(change.opened, self._resources)
         stopped = [self.targets[name] for name in change.stopped]
         held = {name for name in change.stopped if self._polls(name)}
@@ -141,8 +135,10 @@ class Fleet:
                 self._replica.held |= held
             self._resume(change.stopped)
             raise
-        if self._replica is not None and (gone := held - self.targets.keys()):
-            await self._replica.release(gone)
+        if self._replica is not None:
+            self._replica.log_taken()
+            if gone := held - self.targets.keys():
+                await self._replica.release(gone)
         for target in stopped:
             await target.client.aclose()
         names = {target.settings.name for target in stopped}
@@ -161,15 +157,6 @@ class Fleet:
             changed=sum(settings.name in names for settings in change.opened),
             removed=sum(name not in self.targets for name in names),
         )
-
-    def _compare(self, config: Config) -> TargetChanges:
-        """All targets count as changed when a setting changed that belongs to no single target."""
-        common = not _same_but_targets(self.config, config)
-        old = {target.name: target for target in self.config.targets}
-        opened = tuple(target for target in config.targets if common or old.get(target.name) != target)
-        changed = {target.name for target in opened}
-        names = {target.name for target in config.targets}
-        return TargetChanges(tuple(name for name in old if name not in names or name in changed), opened)
 
     async def _load_all(
         self, config: Config, targets: Iterable[TargetConfig], classes: Classifier
@@ -327,6 +314,7 @@ class Fleet:
         while True:
             await asyncio.sleep(max(replica.seconds_left, SHORTEST_WAIT))
             if not replica.seconds_left and replica.held:
+                replica.log_lost(replica.held)
                 await self._leave(replica, set(replica.held))
 
     async def _follow_leases(self, replica: Replica) -> None:
@@ -338,12 +326,14 @@ class Fleet:
                 if (table := replica.table) is None or not replica.seconds_left:
                     continue
                 lost, surplus = replica.to_leave(table)
+                replica.log_lost(lost)
                 await self._leave(replica, lost | surplus)
                 if surplus:
                     await replica.release(surplus)
                 for name in replica.own_first(replica.to_open(table, self.targets)):
                     await self._open(replica, name)
                     self._poll_held(replica)
+                replica.log_taken()
                 self._poll_held(replica)  # also where the lease was over for a moment while one was loaded
 
     def _divide(self) -> None:
@@ -383,13 +373,3 @@ class Fleet:
             if view is not None:
                 self._publisher.publish(msgspec.structs.replace(view, lease_held=False, last_poll=LastPoll()))
         self._divide()
-
-
-def _storage_problems(old: Config, new: Config) -> Iterator[str]:
-    for key in ("url", "lease"):
-        if getattr(old.storage, key) != getattr(new.storage, key):
-            yield f"storage.{key} cannot change while the exporter runs: restart it"
-
-
-def _same_but_targets(one: Config, other: Config) -> bool:
-    return msgspec.structs.replace(one, targets=()) == msgspec.structs.replace(other, targets=())

@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import NoReturn, TypeVar
+from typing import Final, NoReturn, TypeVar
 
 from exporter import log
 from exporter.errors import StoreError, StoreLockedError, StoreUnavailableError, StoreVersionError
@@ -25,6 +25,9 @@ from exporter.units import SECOND
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+NAMES_LOGGED: Final = 20
+"""Targets that a log line names; of further ones it has the number."""
 
 
 class Replica:
@@ -50,6 +53,10 @@ class Replica:
         """Targets that are loaded here, to be polled."""
         self._seen: dict[str, int] = {}
         """By target that another replica polls: the version that is published."""
+        self._news: dict[str, str | None] = {}
+        """By target that was taken and not logged yet: its holder before, empty when that one released it,
+        and ``None`` when nobody ever held it.
+        """
         self._problems: dict[str, str] = {}
         """By target: why it could not be taken or read, the last time."""
 
@@ -107,6 +114,8 @@ class Replica:
             except StoreLockedError:
                 pass  # another replica was quicker
             else:
+                if name not in self.held:  # or else it is loaded again, for a reload
+                    self._news[name] = table.holders.get(name, "" if name in table.versions else None)
                 self.held.add(name)
                 self._taken[name] = self._monotonic()
                 return repository.snapshot(None)
@@ -139,6 +148,9 @@ class Replica:
             await self._in_thread(lambda: self._store.release(names))
         except StoreError as error:
             log.error(logger, "targets were not released: others wait until the lease is over", error=error)
+        else:
+            placed = {} if self.table is None else spread(self.table)
+            self._log("targets released", names, to={placed.get(name, "") for name in names})
 
     async def resign(self) -> None:
         """The end: others go on at once."""
@@ -146,6 +158,43 @@ class Replica:
             await self._in_thread(self._store.resign)
         except StoreError as error:
             log.warn(logger, "the leases could not be released: others go on when they are over", error=error)
+        else:
+            self._log("targets released", self.held)
+
+    def log_taken(self, *, start: bool = False) -> None:
+        """One line for all targets taken since the last line: from whom. At the start also for none."""
+        if not self._news and not start:
+            return
+        kinds: dict[str, list[str]] = {}
+        for name, former in sorted(self._news.items()):
+            match former:
+                case None:
+                    kind = "first_time"
+                case "":
+                    kind = "released"
+                case self._store.replica:
+                    kind = "again"
+                case _:
+                    kind = "expired"
+            kinds.setdefault(kind, []).append(name)
+        found = {kind: _listed(names) for kind, names in kinds.items()}
+        if "expired" in kinds:
+            found["former_holder"] = _joined({self._news[name] or "" for name in kinds["expired"]})
+        log.info(logger, "targets taken", replica=self._store.replica, count=len(self._news), **found)
+        self._news = {}
+
+    def log_lost(self, names: Collection[str]) -> None:
+        """By the last renewal other replicas have them; or the lease is over, and nobody does yet."""
+        if self.table is None or not self.seconds_left:
+            self._log("the lease is over: polling ends until it is renewed", names)
+        else:
+            self._log("targets lost", names, to={self.table.holders.get(name, "") for name in names})
+
+    def _log(self, message: str, names: Collection[str], to: Collection[str] = ()) -> None:
+        if names:
+            known = {"to": others} if (others := _joined(to)) else {}
+            fields = {"replica": self._store.replica, "count": len(names), "targets": _listed(names)}
+            log.info(logger, message, **fields, **known)
 
     def close(self) -> None:
         self._executor.shutdown(wait=False)
@@ -173,3 +222,12 @@ class Replica:
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+
+def _listed(names: Collection[str]) -> str:
+    shown = " ".join(sorted(names)[:NAMES_LOGGED])
+    return shown if len(names) <= NAMES_LOGGED else f"{shown} and {len(names) - NAMES_LOGGED} more"
+
+
+def _joined(replicas: Collection[str]) -> str:
+    return " ".join(sorted(filter(None, replicas)))

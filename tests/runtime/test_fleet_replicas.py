@@ -132,6 +132,46 @@ def test_a_second_replica_gets_half(postgres: PostgresServer) -> None:
     asyncio.run(scene())
 
 
+def test_the_log_says_who_polls_what(postgres: PostgresServer, caplog: pytest.LogCaptureFixture) -> None:
+    """Since when, and from whom it was taken: one line for all of a start, of a change, of an end."""
+    postgres.empty_database()
+
+    def lines() -> list[tuple[str, dict[str, object]]]:
+        found = [record for record in caplog.records if record.name == "exporter.runtime.replica"]
+        caplog.clear()
+        return [(record.message, record.__dict__["fields"]) for record in found]
+
+    async def scene() -> None:
+        with (
+            ThreadPoolExecutor(1) as executor,
+            closing(OneOfTwo(postgres.url("books"), executor).store) as gone,
+        ):
+            gone.renew(["w"], 3600)
+            gone.load("w", "", 0, 0)
+            gone.renew(["w"], -1)
+        caplog.clear()
+        async with running(postgres) as one:
+            me = one.store.replica
+            taken = {"first_time": "t u v", "expired": "w", "former_holder": gone.replica}
+            assert lines() == [("targets taken", {"replica": me, "count": 4, **taken})]
+            async with running(postgres) as other:
+                assert lines() == [("targets taken", {"replica": other.store.replica, "count": 0})]
+                await reached("the other half", other, one, held={"v", "w"})
+                left = {"replica": me, "count": 2, "targets": "v w", "to": other.store.replica}
+                assert lines() == [
+                    ("targets released", left),
+                    ("targets taken", {"replica": other.store.replica, "count": 2, "released": "v w"}),
+                ]
+            assert lines() == [
+                ("targets released", {"replica": other.store.replica, "count": 2, "targets": "v w"})
+            ]
+            await reached("all", one, held=NAMES)
+            assert lines() == [("targets taken", {"replica": me, "count": 2, "released": "v w"})]
+
+    with caplog.at_level(logging.INFO, "exporter.runtime.replica"):
+        asyncio.run(scene())
+
+
 def test_requests_are_divided_by_replicas_and_then_by_targets(postgres: PostgresServer) -> None:
     """A poll's part is that of the targets which this replica still polls, of half the requests."""
     postgres.empty_database()

@@ -28,12 +28,13 @@ class StoredLeases:
         self.holders: dict[str, str] = {}
         self.versions = dict.fromkeys(NAMES, 1)
         self.replicas = {"me", "other"}
+        self.able = frozenset(NAMES)
         self.error: StoreError | None = None
 
     def renew(self, names: list[str], seconds: float) -> LeaseTable:
         if self.error is not None:
             raise self.error
-        able = dict.fromkeys(self.replicas, frozenset(NAMES))
+        able = dict.fromkeys(self.replicas, self.able)
         return LeaseTable(able, dict(self.holders), dict(self.versions))
 
     def release(self, names: set[str]) -> None:
@@ -185,6 +186,53 @@ def test_a_problem_is_logged_once_until_it_changes(caplog: pytest.LogCaptureFixt
         for error in (StoreError("a"), StoreError("a"), None, StoreError("a"), StoreUnavailableError("b")):
             replica.note_problem(error, "t")
     assert len(caplog.records) == 2
+
+
+def fields_of(caplog: pytest.LogCaptureFixture) -> dict[str, object]:
+    """Of the only line."""
+    (line,) = caplog.records
+    caplog.clear()
+    return {"message": line.message, **line.__dict__["fields"]}
+
+
+def test_a_start_with_many_targets_is_one_short_line(caplog: pytest.LogCaptureFixture) -> None:
+    stage, names = TakingTurns(), [f"t{number:03}" for number in range(200)]
+    stage.leases.able = frozenset(names)
+    stage.leases.replicas, stage.leases.versions = {"me"}, {}
+
+    async def start() -> None:
+        await stage.replica.renew(names)
+        for name in names:
+            await stage.replica.open(name, cast(LedgerRepository, StoredTarget(stage.leases, name)))
+
+    with caplog.at_level(logging.INFO):
+        asyncio.run(start())
+        stage.replica.log_taken(start=True)
+        line = fields_of(caplog)
+        stage.replica.log_taken()
+    assert caplog.records == []
+    assert line["count"] == 200
+    assert str(line["first_time"]).startswith("t000 t001 ")
+    assert str(line["first_time"]).endswith("t019 and 180 more")
+
+
+def test_what_is_lost_is_logged_with_its_new_holder(caplog: pytest.LogCaptureFixture) -> None:
+    """Or that nobody has it yet, where only the lease is over."""
+    stage = TakingTurns()
+    stage.round()
+    stage.leases.holders["v"] = "other"
+    lost, *_ = stage.round()
+    with caplog.at_level(logging.INFO):
+        stage.replica.log_lost(lost)
+        said = {"replica": "me", "count": 1, "targets": "v"}
+        assert fields_of(caplog) == {"message": "targets lost", **said, "to": "other"}
+        stage.now += 16.0
+        stage.replica.log_lost(lost)
+        assert fields_of(caplog) == {
+            "message": "the lease is over: polling ends until it is renewed", **said
+        }  # fmt: skip
+        stage.replica.log_lost(set())
+    assert caplog.records == []
 
 
 def test_replicas_divide_what_one_may_send() -> None:
