@@ -35,6 +35,7 @@ from exporter.errors import ExporterError, ReloadError
 from exporter.exposition import ApiMetrics, Exposition, Publisher, process_view
 from exporter.log import dropped_lines
 from exporter.runtime import (
+    AskingCommands,
     Fleet,
     ReloadProblems,
     ReloadQueue,
@@ -110,7 +111,10 @@ class App:
         if isinstance(self.store, SharedStore):
             self._replica, threads = Replica(self.store, config.storage.lease), DATABASE_THREADS
         self.executor = ThreadPoolExecutor(threads, thread_name_prefix="store")
-        self.shared = SharedLimits(claims=stored_claims(self.store, self.executor))
+        self.shared = SharedLimits(
+            claims=stored_claims(self.store, self.executor),
+            command_asks=AskingCommands(self.store, self.executor),
+        )
         try:
             limits = Limits(requests=max_requests)
             self.server = Server(web_app, listen_addresses, web_config=web_config, limits=limits)

@@ -165,6 +165,9 @@ class NoStore:
     def save_breakers(self, breakers: dict[str, str]) -> None:
         pass
 
+    def command_asks(self, credentials: str) -> bool:
+        return False
+
     def close(self) -> None:
         pass
 

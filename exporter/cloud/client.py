@@ -317,8 +317,8 @@ class Client:
         return ApiError(ErrorKind.TIMEOUT, f"the deadline passed: {why}", operation=operation)
 
     def _report_rate(self) -> None:
-        if self._limiter.rate != self._reported_rate:
-            self._reported_rate = self._limiter.rate
+        if (rate := self._limiter.rate) != self._reported_rate:
+            self._reported_rate = rate
             self._events.rate_limit(self._reported_rate)
 
 

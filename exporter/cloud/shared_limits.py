@@ -24,6 +24,8 @@ from exporter.cloud.http import (
 
 _IAM: Final = "iam:"
 """Begins the key of a breaker for a password."""
+_HALF: Final = 0.5
+"""Of the rate, while a command takes the other half."""
 _PASSWORD_TRIALS: Final = 2
 """Wrong passwords within five minutes: fewer than bad signatures, as a lock may count those of fifteen."""
 
@@ -39,11 +41,14 @@ class SharedLimits:
         self,
         *,
         claims: Callable[[str], Claims] | None,
+        command_asks: Callable[[str], bool] = lambda _: False,
         monotonic: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """``claims``, where other processes use the same credentials: of each breaker, by its key."""
+        """``claims``, where other processes use the same credentials: of each breaker, by its key.
+        ``command_asks``: does a command ask the API with these credentials now? Must not wait.
+        """
         self.breakers: dict[str, Breaker] = {}
         self.limiters: dict[str, RateLimiter] = {}
         self._rates: dict[str, dict[str, float]] = {}
@@ -53,6 +58,7 @@ class SharedLimits:
         self._states: dict[str, tuple[int | None, str]] = {}
         """By credentials: what ``states`` returned last."""
         self._claims = claims
+        self._command_asks = command_asks
         self._monotonic = monotonic
         self._wall = wall
         self._sleep = sleep
@@ -63,9 +69,11 @@ class SharedLimits:
         rates[target] = rate
         limiter = self.limiters.get(key)
         if limiter is None:
-            limiter = RateLimiter(rate, monotonic=self._monotonic, sleep=self._sleep)
+            limiter = RateLimiter(
+                rate, monotonic=self._monotonic, sleep=self._sleep, part=lambda: self.part(key)
+            )
             self.limiters[key] = limiter
-        limiter.rate = min(rates.values()) * self.part(key)
+        limiter.whole = min(rates.values())
         return limiter
 
     def divide(self, replicas: int, polled: Set[str]) -> None:
@@ -78,16 +86,14 @@ class SharedLimits:
         for breaker in self.breakers.values():
             if isinstance(breaker, SharedBreaker):
                 breaker.divide(replicas)
-        for key, rates in self._rates.items():
-            if rates:
-                self.limiters[key].rate = min(rates.values()) * self.part(key)
 
     def part(self, key: str) -> float:
-        """What this process may use of the credentials' rate, above 0 and up to 1."""
+        """What this process may use of the credentials' rate now, above 0 and up to 1."""
+        whole = _HALF if self._command_asks(key) else 1.0
         targets = self._rates.get(key, {}).keys()
         if self._polled is None or not targets:
-            return 1.0
-        return max(1, len(targets & self._polled)) / len(targets)
+            return whole
+        return whole * max(1, len(targets & self._polled)) / len(targets)
 
     def password_breaker(self, key: str) -> Breaker:
         """The one breaker of this password: fewer wrong ones are allowed than bad signatures."""
@@ -113,7 +119,7 @@ class SharedLimits:
             self._rates[key] = {name: rate for name, rate in rates.items() if name in targets}
             self.limiters[key].keep(targets)
             if self._rates[key]:
-                self.limiters[key].rate = min(self._rates[key].values()) * self.part(key)
+                self.limiters[key].whole = min(self._rates[key].values())
 
     def states(self) -> dict[str, str]:
         """What a store must keep so that a restart does not try refused credentials again."""

@@ -94,9 +94,9 @@ def add_demo_flags(parser: argparse.ArgumentParser) -> None:
 
 def add_doctor_flags(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Asks the API of each target some thirty questions, with half of its rate_limit (on top of what a"
-        " running exporter sends: lower rate_limit first where both must stay below a quota), and says what"
-        " differs from the documentation, what to configure, and whether the exporter can count exactly."
+        "Asks the API of each target some thirty questions, with half of its rate_limit (an exporter that"
+        " runs with the same store leaves it that half), and says what differs from the documentation, what"
+        " to configure, and whether the exporter can count exactly."
         " Changes nothing. Exit code 0: all targets are usable, 1: one is not."
     )
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -286,7 +286,7 @@ def _add_copy_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_past_flags(parser: argparse.ArgumentParser, *, required: bool) -> None:
-    asking = " The API is asked with half of rate_limit, on top of what a running exporter sends."
+    asking = " The API is asked with half of rate_limit: an exporter that runs leaves it that half."
     parser.description = (parser.description or "") + asking
     target = parser.add_argument("--target", metavar="NAME", help="may be left out where there is only one")
     _complete_with(target, _target_names)

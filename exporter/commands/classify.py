@@ -170,7 +170,7 @@ async def _from_api(
     log.configure("error", "logfmt", err, redactor=redactor)
     config, target = config_and_target(flags.config_file, flags.target, environ)
     past = read_past(flags.since or "", flags.until, int(time.time() * SECOND))
-    async with past_jobs(config, target, environ, redactor) as jobs:
+    async with past_jobs(config, target, environ, redactor, err) as jobs:
         with console.bar(err, past.until - past.since, target.name) as advance:
             async for piece in jobs.pieces(past):
                 add(Counter(job.fail_msg for job in piece.records if job.job_state == FAILED))

@@ -1,7 +1,7 @@
 """Which past a command means (``--since``, ``--until``), and the jobs that the API lists of it now.
 
 Knows flags, and how a long window is read piece by piece beside a running exporter; must not know what the
-jobs are read for. A command takes half of the target's ``rate_limit``: an exporter may be using the rest.
+jobs are read for.
 """
 
 from __future__ import annotations
@@ -11,12 +11,11 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, NamedTuple
-
-from msgspec.structs import replace
+from typing import Final, NamedTuple, TextIO
 
 from exporter import log
 from exporter.cloud import SharedLimits, build_client, network_of, parse_time
+from exporter.commands.half_rate import HalfRate
 from exporter.config import Config, TargetConfig, ValueRefusedError, duration, inline_secrets, load_config
 from exporter.errors import ApiError, ExporterError
 from exporter.exposition import ApiMetrics
@@ -25,8 +24,6 @@ from exporter.polling import MANY, JobSource, Window
 from exporter.runtime import new_reader
 from exporter.units import MINUTE, SECOND, milliseconds
 
-SHARE: Final = 0.5
-"""Of ``rate_limit``."""
 _PATIENCE: Final = 600.0
 """Seconds that one window may take, with the client's retries and the pauses of an API that throttles."""
 _FIRST_WINDOW: Final = 10 * MINUTE
@@ -167,21 +164,26 @@ class PastJobs:
 
 @asynccontextmanager
 async def past_jobs(
-    config: Config, target: TargetConfig, environ: Mapping[str, str], redactor: log.Redactor
+    config: Config,
+    target: TargetConfig,
+    environ: Mapping[str, str],
+    redactor: log.Redactor,
+    err: TextIO,
 ) -> AsyncIterator[PastJobs]:
-    """Connected to the target's API with its credentials. Raises ExporterError."""
+    """Connected to the target's API with its credentials, at half of its rate. Raises ExporterError."""
     for secret in inline_secrets(config):
         redactor.add(secret.reveal())
-    asked = replace(target, rate_limit=target.rate_limit * SHARE)
-    client = build_client(
-        asked,
-        events=ApiMetrics(time.time()).target(target.name),
-        shared=SharedLimits(claims=None),
-        environ=environ,
-        network=network_of([asked], environ, redactor),
-        redactor=redactor,
-    )
-    try:
-        yield PastJobs(client, asked)
-    finally:
-        await client.aclose()
+    async with HalfRate(config.storage, environ, redactor, err) as rates:
+        asked = await rates.of(target)
+        client = build_client(
+            asked,
+            events=ApiMetrics(time.time()).target(target.name),
+            shared=SharedLimits(claims=None),
+            environ=environ,
+            network=network_of([asked], environ, redactor),
+            redactor=redactor,
+        )
+        try:
+            yield PastJobs(client, asked)
+        finally:
+            await client.aclose()

@@ -10,6 +10,7 @@ decided by ``RateLimiter`` of the cloud package.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 LEAST: Final = 4
@@ -24,9 +25,11 @@ only half of what it gets; not many more, or a target with little to read would 
 class Budget:
     """The requests of one interval, shared by the targets that joined."""
 
-    def __init__(self) -> None:
-        self.part = 1.0
-        """Of the requests: others are for replicas that poll targets with the same credentials."""
+    def __init__(self, part: Callable[[], float] = lambda: 1.0) -> None:
+        """``part``: how much of the requests is for this process now. The rest is for others that ask with
+        the same credentials.
+        """
+        self._part = part
         self._wanted: dict[str, int] = {}
         self._granted: dict[str, int] = {}
         """Requests reserved for each target, which others cannot have: as many as its last poll used.
@@ -47,7 +50,7 @@ class Budget:
 
     def grant(self, target: str) -> int:
         """What the next poll of ``target`` may spend: it is under way until ``spent``, or the next grant."""
-        whole = int(min(self._wanted.values()) * self.part)
+        whole = int(min(self._wanted.values()) * self._part())
         part = max(LEAST, whole // len(self._wanted))
         last = self._granted[target]
         left = whole - sum(self._granted.values()) + last

@@ -3,11 +3,19 @@
 Puts the other packages together for each target; must not know what is counted.
 """
 
+from exporter.runtime.asking_commands import AskingCommands
 from exporter.runtime.fleet import Fleet
 from exporter.runtime.reload import ReloadProblems, ReloadQueue
 from exporter.runtime.replica import Replica
 from exporter.runtime.saved_breakers import SavedBreakers, stored_claims
-from exporter.runtime.storage import examine_store, open_past, open_store, source_rows, target_rows
+from exporter.runtime.storage import (
+    command_lock,
+    examine_store,
+    open_past,
+    open_store,
+    source_rows,
+    target_rows,
+)
 from exporter.runtime.target import (
     SharedResources,
     classifier,
@@ -18,6 +26,7 @@ from exporter.runtime.target import (
 )
 
 __all__ = [
+    "AskingCommands",
     "Fleet",
     "ReloadProblems",
     "ReloadQueue",
@@ -25,6 +34,7 @@ __all__ = [
     "SavedBreakers",
     "SharedResources",
     "classifier",
+    "command_lock",
     "examine_store",
     "ledger_scope",
     "ledger_settings",

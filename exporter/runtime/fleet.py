@@ -339,10 +339,8 @@ class Fleet:
     def _divide(self) -> None:
         """All replicas together make as many requests as one alone would."""
         if self._replica is not None and self._replica.table is not None:
-            shared = self._resources.shared
-            shared.divide(max(1, len(self._replica.table.replicas)), frozenset(self._replica.held))
-            for key, budget in self._resources.budgets.items():
-                budget.part = shared.part(key)
+            replicas = max(1, len(self._replica.table.replicas))
+            self._resources.shared.divide(replicas, frozenset(self._replica.held))
 
     async def _open(self, replica: Replica, name: str) -> None:
         """Take a target, or show what another replica committed."""

@@ -14,8 +14,11 @@ from exporter import log
 from exporter.config import Config, StorageConfig, TargetConfig, read_secret
 from exporter.errors import CredentialsError, StoreError
 from exporter.ledger import documented_label_sets
+from exporter.runtime.asking_commands import LOOK_SECONDS
 from exporter.runtime.target import classifier, ledger_scope, ledger_settings
 from exporter.store import (
+    CommandLock,
+    SqliteCommandLock,
     SqlitePast,
     SqliteStore,
     Store,
@@ -92,6 +95,17 @@ def open_past(storage: StorageConfig, target: TargetConfig, redactor: log.Redact
         from exporter.store.postgres import PostgresPast
     password = _password(storage, redactor)
     return PostgresPast(storage.url, password, target.name, scope, target.project_id)
+
+
+def command_lock(storage: StorageConfig, credentials: str, redactor: log.Redactor) -> CommandLock:
+    """By which exporters that use this store know that a command asks with these credentials. Raises
+    StoreError.
+    """
+    if storage.in_file:
+        return SqliteCommandLock(storage.sqlite_file, credentials, known_after=LOOK_SECONDS)
+    with _extra():
+        from exporter.store.postgres import PostgresCommandLock
+    return PostgresCommandLock(storage.url, _password(storage, redactor), credentials)
 
 
 def source_rows(storage: StorageConfig, redactor: log.Redactor) -> AbstractContextManager[StoredRows]:

@@ -63,7 +63,7 @@ class Target:
         self.repository = repository
         self.client = client
         key = credentials_key(settings.auth, resources.environ)
-        self._budget = resources.budgets.setdefault(key, Budget())
+        self._budget = resources.budgets.setdefault(key, Budget(partial(resources.shared.part, key)))
         self._api = resources.api.target(settings.name)
         self.poller = Poller(
             settings.name,

@@ -3,22 +3,25 @@
 Knows SQL and files; must not know what the numbers mean.
 """
 
-from exporter.store.base import RENEWALS, SharedStore, Store
+from exporter.store.base import RENEWALS, CommandLock, SharedStore, Store
 from exporter.store.leases import LeaseTable, spread
 from exporter.store.past import CountedPast, MinuteCount, StoredPast
 from exporter.store.repository import LedgerRepository, ledger_from, minutes_loaded
 from exporter.store.rows import StoredRows, copy_rows
 from exporter.store.sqlite import SqliteStore, examine_sqlite, exposed_sqlite_files
+from exporter.store.sqlite_command_lock import SqliteCommandLock
 from exporter.store.sqlite_past import SqlitePast
 from exporter.store.sqlite_rows import sqlite_source, sqlite_target
 
 __all__ = [
     "RENEWALS",
+    "CommandLock",
     "CountedPast",
     "LeaseTable",
     "LedgerRepository",
     "MinuteCount",
     "SharedStore",
+    "SqliteCommandLock",
     "SqlitePast",
     "SqliteStore",
     "Store",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from typing import Final, Protocol, runtime_checkable
+from zlib import crc32
 
 import msgspec
 
@@ -50,8 +51,28 @@ class Store(Protocol):
     def save_breakers(self, breakers: dict[str, str]) -> None:
         """Replace those that this process read or saved last: credentials key -> state as text."""
 
+    def command_asks(self, credentials: str) -> bool:
+        """Does a command ask the API with these credentials: has one taken its ``CommandLock``?"""
+
     def close(self) -> None:
         """Close everything; may be called again."""
+
+
+class CommandLock(Protocol):
+    """Taken by a command while it asks the API with some credentials: the exporters that use the same store
+    take half of their rate meanwhile. Gone with the process, however that ends.
+    """
+
+    def take(self) -> float | None:
+        """Seconds after which all exporters know. ``None``: another command has it. Raises StoreError."""
+
+    def close(self) -> None:
+        """Let go of it. May be called again."""
+
+
+def lock_number(credentials: str) -> int:
+    """By which the lock of these credentials is known: 0 to 2**31 - 1. Two that share one do no harm."""
+    return crc32(credentials.encode()) >> 1
 
 
 @runtime_checkable

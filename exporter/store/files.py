@@ -16,6 +16,7 @@ from typing import Final
 from exporter.errors import StoreCorruptError, StoreError
 from exporter.process import reason
 from exporter.store import locks, wal
+from exporter.store.base import lock_number
 from exporter.store.sqlite_errors import damaged
 
 _MODE: Final = 0o600
@@ -100,6 +101,10 @@ class StoreFiles:
                     " stop the exporter and move the store's files away to start new books (an honest"
                     " reset), or restore a copy"
                 )
+
+    def command_asks(self, credentials: str) -> bool:
+        """See ``base.Store``. Raises StoreError."""
+        return locks.command_has_locked(self._path, self._database, lock_number(credentials))
 
     def close(self) -> None:
         """After SQLite's connection: an earlier end of our descriptor would take SQLite's locks away."""

@@ -1,7 +1,8 @@
 """The locks that keep two exporters from one store: one on ``FILE.lock``, one within the database itself.
 
-The latter survives that ``FILE.lock`` is removed, and holds for every name of the same file. Neither keeps
-SQLite's readers out. Both are let go of when the process ends, however it ends.
+The latter survives that ``FILE.lock`` is removed, and holds for every name of the same file. A command has
+one of its own within the database, by which the exporter knows of it. None of them keeps SQLite's readers
+out. All are let go of when the process ends, however it ends.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from exporter.process import reason
 _BYTE: Final = 1 << 62
 """Within the database, far from the bytes that SQLite locks."""
 
-_REGION: Final = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, _BYTE, 1, 0)
+_COMMANDS: Final = 1 << 61
+"""Within the database, the first of those that commands lock: a byte for each key of credentials."""
+
 _FREE: Final = struct.pack("h", fcntl.F_UNLCK)
 
 _HELD: Final = (errno.EAGAIN, errno.EACCES)
@@ -41,12 +44,27 @@ def lock_database(path: Path, descriptor: int) -> None:
     process would go with SQLite's own. Raises StoreError, also where SQLite would have no locks.
     """
     if hasattr(fcntl, "F_OFD_SETLK"):
-        _ask(path, descriptor, fcntl.F_OFD_SETLK)
+        _ask(path, descriptor, fcntl.F_OFD_SETLK, _BYTE)
 
 
 def is_locked(path: Path, descriptor: int) -> bool:
     """Does another process hold the lock within the database? Raises StoreError."""
-    return hasattr(fcntl, "F_OFD_GETLK") and not _ask(path, descriptor, fcntl.F_OFD_GETLK).startswith(_FREE)
+    return _is_locked(path, descriptor, _BYTE)
+
+
+def lock_for_command(path: Path, descriptor: int, number: int) -> bool:
+    """Lock a command's byte; false when another command has it. Raises StoreError."""
+    try:
+        if hasattr(fcntl, "F_OFD_SETLK"):
+            _ask(path, descriptor, fcntl.F_OFD_SETLK, _COMMANDS + number)
+    except StoreLockedError:
+        return False
+    return True
+
+
+def command_has_locked(path: Path, descriptor: int, number: int) -> bool:
+    """Does another process hold this byte of the commands? Raises StoreError."""
+    return _is_locked(path, descriptor, _COMMANDS + number)
 
 
 def locked(path: Path) -> StoreLockedError:
@@ -56,14 +74,21 @@ def locked(path: Path) -> StoreLockedError:
     )
 
 
-def _ask(path: Path, descriptor: int, command: int) -> bytes:
+def _is_locked(path: Path, descriptor: int, byte: int) -> bool:
+    if not hasattr(fcntl, "F_OFD_GETLK"):
+        return False
+    return not _ask(path, descriptor, fcntl.F_OFD_GETLK, byte).startswith(_FREE)
+
+
+def _ask(path: Path, descriptor: int, command: int, byte: int) -> bytes:
+    region = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0)
     try:
-        return fcntl.fcntl(descriptor, command, _REGION)
+        return fcntl.fcntl(descriptor, command, region)
     except OSError as error:
         if error.errno not in _UNSUPPORTED:
             raise _refused(path, error) from None
     try:
-        fcntl.fcntl(descriptor, fcntl.F_GETLK, _REGION)
+        fcntl.fcntl(descriptor, fcntl.F_GETLK, region)
     except OSError as error:
         raise _refused(path, error) from None
     return _FREE

@@ -160,6 +160,9 @@ class SqliteStore:
             self.db.executemany(schema.PUT_BREAKER, breakers.items())
             self.db.execute(schema.PUT_BREAKERS_SUM)
 
+    def command_asks(self, credentials: str) -> bool:
+        return self._files.command_asks(credentials)
+
     def close(self) -> None:
         if hasattr(self, "db"):
             self.db.close()

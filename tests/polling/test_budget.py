@@ -235,8 +235,9 @@ def test_what_exceeds_the_budget_waits_longest_unseen_first(store: SqliteStore) 
 
 def test_replicas_divide_the_budget() -> None:
     """Each has its part of what one process may spend."""
-    budget = Budget()
+    parts = [1.0]
+    budget = Budget(lambda: parts[0])
     budget.join("a", 75)
     budget.spent("a", 60)
-    budget.part = 1 / 3
+    parts[0] = 1 / 3
     assert budget.grant("a") == 25

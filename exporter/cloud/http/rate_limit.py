@@ -49,14 +49,22 @@ class RateLimiter:
         monotonic: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]],
         burst: int = 1,
+        part: Callable[[], float] = lambda: 1.0,
     ) -> None:
-        self.rate = rate
+        """``part``: how much of ``rate`` is for this process now. The rest is for others."""
+        self.whole = rate
+        self._part = part
         self.monotonic = monotonic
         self.sleep = sleep
         self._burst = burst
         self._full_at = monotonic()
         """When the bucket is full again; each request moves it on by the time that earns one token."""
         self._endpoints: dict[str, EndpointLimiter] = {}
+
+    @property
+    def rate(self) -> float:
+        """Requests a second, now."""
+        return self.whole * self._part()
 
     def at(self, host: str) -> EndpointLimiter:
         """The limits at one endpoint, named by host and port."""
@@ -70,12 +78,12 @@ class RateLimiter:
 
     async def token(self, deadline: float) -> None:
         """Wait for the rate. Raises NoTimeLeft."""
-        now = self.monotonic()
-        at = max(self._full_at - (self._burst - 1) / self.rate, now)
+        now, rate = self.monotonic(), self.rate
+        at = max(self._full_at - (self._burst - 1) / rate, now)
         if at >= deadline:
             why = f"the deadline passed: rate_limit allows the next request only in {at - now:.1f} s"
             raise NoTimeLeft(why, ErrorKind.TIMEOUT)
-        self._full_at = max(self._full_at, now) + 1 / self.rate
+        self._full_at = max(self._full_at, now) + 1 / rate
         if at > now:
             await self.sleep(at - now)
 

@@ -71,7 +71,7 @@ def backfill(
 
         async def read() -> bool:
             rest = Past(spool.progress.reached, past.until)
-            async with past_jobs(config, target, environ, redactor) as jobs:
+            async with past_jobs(config, target, environ, redactor, err) as jobs:
                 with console.bar(err, past.until - past.since, f"{target.name}: reading") as advance:
                     advance(rest.since - past.since)
                     try:

@@ -22,8 +22,6 @@ _PATIENCE: Final = 120.0
 _BAD_REQUEST: Final = 400
 _CONNECTION: Final = (ErrorKind.CONNECT, ErrorKind.TLS, ErrorKind.TIMEOUT, ErrorKind.DECODE)
 _IAM: Final = ("create_token", "get_project")
-SHARE: Final = 0.5
-"""Of ``rate_limit``."""
 
 Pairs = tuple[tuple[str, object], ...]
 
@@ -117,11 +115,6 @@ class AskEvents:
         self.expiry = timestamp
 
 
-def asked_at_half_rate(target: TargetConfig) -> TargetConfig:
-    """The target as doctor asks it: an exporter may be running with the same credentials."""
-    return msgspec.structs.replace(target, rate_limit=target.rate_limit * SHARE)
-
-
 Heard = Callable[[str, Pairs, bool, "HttpAnswer | Unanswered"], None]
 """Called with each question: its path, its parameters, whether it named a user, and what came."""
 
@@ -138,7 +131,7 @@ class Asker:
         monotonic: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        """``target`` as ``asked_at_half_rate`` returned it; the client is made for it."""
+        """``target`` as ``at_half_rate`` returned it; the client is made for it."""
         self._client = client
         self._app_user_id = target.app_user_id
         self._rate = target.rate_limit

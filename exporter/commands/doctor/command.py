@@ -23,13 +23,14 @@ from exporter.cloud import (
 from exporter.commands import console
 from exporter.commands.arguments import DEFAULT_CONFIG
 from exporter.commands.doctor.answer_file import AnswerFile
-from exporter.commands.doctor.asking import Asker, AskEvents, asked_at_half_rate
+from exporter.commands.doctor.asking import Asker, AskEvents
 from exporter.commands.doctor.examine import examine_facts, is_usable
 from exporter.commands.doctor.facts import Facts
 from exporter.commands.doctor.findings import Finding, unusable
 from exporter.commands.doctor.interview import PARTS, Interview
 from exporter.commands.doctor.report import Report, config_lines, print_report
 from exporter.commands.doctor.watch import Watcher, findings_of, watch, with_proposed
+from exporter.commands.half_rate import HalfRate
 from exporter.config import (
     AgencyAuth,
     AkskAuth,
@@ -79,7 +80,9 @@ def doctor(
     saved = AnswerFile(targets[0].region, _names_of(targets[0])) if flags.save is not None else None
     for secret in inline_secrets(config):
         redactor.add(secret.reveal())
-    setting = _Setting(config, environ, redactor, SharedLimits(claims=None), err)
+    storage = config.storage if flags.region is None else None
+    rates = HalfRate(storage, environ, redactor, err)
+    setting = _Setting(config, environ, redactor, SharedLimits(claims=None), rates, err)
     run = _Run(config, None if flags.as_json else out)
     complete = console.run(_examine_all(setting, targets, flags, run, saved))
     run.end_watch()  # after Ctrl-C, what was seen until then
@@ -133,6 +136,7 @@ class _Setting(NamedTuple):
     environ: Mapping[str, str]
     redactor: log.Redactor
     shared: SharedLimits
+    rates: HalfRate
     err: TextIO
 
 
@@ -183,6 +187,18 @@ async def _examine_all(
     saved: AnswerFile | None,
 ) -> bool:
     """One target after the other: they may share credentials, and credentials are refused once only."""
+    async with setting.rates:
+        await _examine_each(setting, targets, flags, run, saved)
+    return True
+
+
+async def _examine_each(
+    setting: _Setting,
+    targets: tuple[TargetConfig, ...],
+    flags: DoctorFlags,
+    run: _Run,
+    saved: AnswerFile | None,
+) -> None:
     unusable_keys: dict[str, str] = {}
     """Why, by key."""
     for target in targets:
@@ -202,14 +218,13 @@ async def _examine_all(
         if flags.watch is not None and not facts.stopped:
             await _watch(setting, target, findings, flags.watch, run.begin_watch(flags.watch))
             run.end_watch()
-    return True
 
 
 async def _ask(
     setting: _Setting, target: TargetConfig, step: Callable[[str], None], saved: AnswerFile | None
 ) -> Facts:
-    config, environ, redactor, shared, _ = setting
-    asked = asked_at_half_rate(target)
+    config, environ, redactor, shared, rates, _ = setting
+    asked = await rates.of(target)
     events = AskEvents()
     try:
         network = network_of([target], environ, redactor)
@@ -231,8 +246,8 @@ async def _ask(
 async def _watch(
     setting: _Setting, target: TargetConfig, findings: tuple[Finding, ...], seconds: float, watcher: Watcher
 ) -> None:
-    _, environ, redactor, shared, err = setting
-    asked = asked_at_half_rate(with_proposed(target, config_lines(findings)))
+    _, environ, redactor, shared, rates, err = setting
+    asked = await rates.of(with_proposed(target, config_lines(findings)))
     network = network_of([asked], environ, redactor)
     client = build_client(
         asked, events=AskEvents(), shared=shared, environ=environ, network=network, redactor=redactor

@@ -107,7 +107,7 @@ def verify_past(
     verifier = Verifier(config, target, stored, compared)
 
     async def compare() -> bool:
-        async with past_jobs(config, target, environ, redactor) as jobs:
+        async with past_jobs(config, target, environ, redactor, err) as jobs:
             with console.bar(err, compared.until - compared.since, target.name) as advance:
                 await verifier.run(jobs, advance)
         return True

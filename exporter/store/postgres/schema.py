@@ -16,7 +16,7 @@ from exporter.ledger import IDS_MASK
 SCHEMA: Final = "metastudio_tts_exporter"
 SCHEMA_VERSION: Final = 2
 LOCK: Final = 0x4D545453
-"""Of the transaction that makes or upgrades the tables (``MTTS``)."""
+"""Of the transaction that makes or upgrades the tables (``MTTS``). With a second number: of a command."""
 
 _TEXT: Final = 'text COLLATE "C" NOT NULL'
 
@@ -292,6 +292,12 @@ DO UPDATE SET expires = excluded.expires, targets = excluded.targets, seconds = 
 FORGET_REPLICAS: Final = f"DELETE FROM {SCHEMA}.replicas WHERE expires < clock_timestamp() - interval '1 day'"
 GET_REPLICAS: Final = f"SELECT id, targets FROM {SCHEMA}.replicas WHERE {_ALIVE}"
 GET_HOLDERS: Final = f"SELECT name, holder, version FROM {SCHEMA}.targets"
+TAKE_COMMAND_LOCK: Final = "SELECT pg_try_advisory_xact_lock(%s, %s)"
+GET_COMMAND_LOCKS: Final = """
+SELECT objid::int FROM pg_locks WHERE locktype = 'advisory' AND classid = %s AND objsubid = 2
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND granted
+"""
+GET_LONGEST_LEASE: Final = f"SELECT coalesce(max(seconds), 0) FROM {SCHEMA}.replicas WHERE {_ALIVE}"
 RELEASE: Final = f"UPDATE {SCHEMA}.targets SET holder = '' WHERE holder = %s AND name = ANY (%s)"
 RELEASE_ALL: Final = f"UPDATE {SCHEMA}.targets SET holder = '' WHERE holder = %s"
 RESIGN: Final = f"DELETE FROM {SCHEMA}.replicas WHERE id = %s"

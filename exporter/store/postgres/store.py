@@ -22,7 +22,7 @@ import msgspec
 from exporter import log
 from exporter.errors import StoreConflictError, StoreCorruptError, StoreLockedError, StoreVersionError
 from exporter.ledger import StoredLedger, Watermarks
-from exporter.store.base import RENEWALS, Commit
+from exporter.store.base import RENEWALS, Commit, lock_number
 from exporter.store.leases import LeaseTable
 from exporter.store.loading import check_scope
 from exporter.store.postgres import schema
@@ -71,6 +71,8 @@ class PostgresStore:
         self._outdated = False
         """Another replica, of a newer version, has upgraded the tables."""
         self._gate = threading.Lock()
+        self._command_locks: frozenset[int] = frozenset()
+        """By the last renewal."""
         try:
             make_tables(self.database)
         except BaseException:
@@ -217,6 +219,8 @@ class PostgresStore:
             transaction.execute(schema.RENEW, given)
             transaction.execute(schema.FORGET_REPLICAS)
             replicas = transaction.execute(schema.GET_REPLICAS).fetchall()
+            command_locks = transaction.execute(schema.GET_COMMAND_LOCKS, (schema.LOCK,)).fetchall()
+        self._command_locks = frozenset(number for (number,) in command_locks)
         return LeaseTable(
             {replica: frozenset(able) for replica, able in replicas},
             {name: holder for name, holder, _ in holders if holder},
@@ -233,6 +237,10 @@ class PostgresStore:
         with self.database.transaction() as transaction:
             transaction.execute(schema.RELEASE_ALL, (self.replica,))
             transaction.execute(schema.RESIGN, (self.replica,))
+
+    def command_asks(self, credentials: str) -> bool:
+        """By the last renewal."""
+        return lock_number(credentials) in self._command_locks
 
     def close(self) -> None:
         self.database.close()

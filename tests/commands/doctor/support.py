@@ -14,11 +14,12 @@ import msgspec
 
 from exporter.cloud.client import Client
 from exporter.cloud.shared_limits import SharedLimits
-from exporter.commands.doctor.asking import Asker, AskEvents, Heard, asked_at_half_rate
+from exporter.commands.doctor.asking import Asker, AskEvents, Heard
 from exporter.commands.doctor.examine import examine_facts
 from exporter.commands.doctor.facts import Facts
 from exporter.commands.doctor.findings import Finding
 from exporter.commands.doctor.interview import Interview
+from exporter.commands.half_rate import at_half_rate
 from exporter.config import AkskAuth, Config, Filters, Secret, StorageConfig, TargetConfig
 from exporter.simulator.api import build_app
 from exporter.simulator.arrivals import WorldOptions
@@ -122,7 +123,7 @@ class SimulatedCloud:
 
         async def ask() -> Facts:
             events = AskEvents()
-            asked = asked_at_half_rate(settings)
+            asked = at_half_rate(settings)
             client = self.client(asked, events)
             asker = Asker(client, asked, heard=self.heard, monotonic=self.time.monotonic, wall=self.ours)
             try:

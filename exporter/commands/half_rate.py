@@ -1,0 +1,87 @@
+"""A command takes half of a target's ``rate_limit``; an exporter with the same store leaves it that half.
+
+Knows how they tell each other; must not know what is asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from functools import partial
+from types import TracebackType
+from typing import Final, Self, TextIO
+
+from msgspec.structs import replace
+
+from exporter import log
+from exporter.background import in_background
+from exporter.cloud import credentials_key
+from exporter.config import StorageConfig, TargetConfig
+from exporter.errors import StoreError
+from exporter.runtime import command_lock
+from exporter.store import CommandLock
+
+_HALF: Final = 0.5
+_AGAIN: Final = 1.0
+"""Seconds until a lock is tried again that another command has."""
+
+
+def at_half_rate(target: TargetConfig) -> TargetConfig:
+    """The target as a command asks it."""
+    return replace(target, rate_limit=target.rate_limit * _HALF)
+
+
+class HalfRate:
+    """Takes the lock of each key of credentials that is asked for, and has them to the end of the block."""
+
+    def __init__(
+        self, storage: StorageConfig | None, environ: Mapping[str, str], redactor: log.Redactor, err: TextIO
+    ) -> None:
+        """``storage``: of the exporter that may run; ``None``: nothing is known of one."""
+        self._storage = storage
+        self._environ = environ
+        self._redactor = redactor
+        self._err = err
+        self._locks: dict[str, CommandLock | None] = {}
+        """By credentials. ``None``: it cannot be had."""
+
+    async def of(self, target: TargetConfig) -> TargetConfig:
+        """The target as it is asked, once no exporter takes more than the other half.
+
+        Waits while another command asks with the same credentials. Where the lock cannot be had, that is
+        said, and nothing more is done: what is asked for may be why.
+        """
+        key = credentials_key(target.auth, self._environ)
+        if self._storage is not None and key not in self._locks:
+            try:
+                await self._take(self._storage, key)
+            except StoreError as error:
+                print(
+                    f"warning: {error}: an exporter that runs does not know of this command; together they"
+                    " may send one and a half times rate_limit",
+                    file=self._err,
+                )
+        return at_half_rate(target)
+
+    async def _take(self, storage: StorageConfig, key: str) -> None:
+        """Raises StoreError."""
+        self._locks[key] = None
+        lock = await in_background(partial(command_lock, storage, key, self._redactor), name="command lock")
+        self._locks[key] = lock
+        waits = False
+        while (known_after := await in_background(lock.take, name="command lock")) is None:
+            if not waits:
+                print("another command asks with the same credentials: waiting for its end", file=self._err)
+            waits = True
+            await asyncio.sleep(_AGAIN)
+        await asyncio.sleep(known_after)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for lock in self._locks.values():
+            if lock is not None:
+                lock.close()
