@@ -48,7 +48,7 @@ and again what failed, about a quarter.
 """
 QUIET_REQUESTS: Final = 2
 """The same once the API does not fail any more and no job is new."""
-HANDOVER: Final = 10
+HANDOVER: Final = 8
 """Requests more for each taking, and for each event that stops polls for a while: what was not committed is
 read again, what was missed is caught up on.
 """

@@ -29,8 +29,14 @@ _NUMBERS: Final = (
     *("port", "connect_timeout", "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count"),
     "tcp_user_timeout",
 )
-_FOR_NOW: Final = ("53", "57")
-"""SQLSTATEs (their beginnings) of a server that lets nobody in now: too many connections, a shutdown."""
+_FOR_NOW: Final = (
+    "08",  # connection: a pooler whose server is gone
+    "53",  # resources: too many connections
+    "57",  # a shutdown
+    "58",  # files of the server
+    "XX",  # defects of the server
+)
+"""SQLSTATEs (their beginnings) of a server that lets nobody in now."""
 _REMEDIES: Final = {
     "28P01": "give the role's password in storage.password_file, PGPASSWORD or PGPASSFILE",
     "28": "see the role that storage.url names, and pg_hba.conf of the server",
@@ -125,7 +131,7 @@ def _ping(parameters: Mapping[str, Any]) -> pq.Ping:
 
 def _sqlstate(parameters: Mapping[str, Any]) -> str | None:
     """Of the server's refusal; empty where there is none, or this libpq does not trace it. ``None`` when it
-    refuses nothing any more.
+    refuses nothing any more, or does not answer.
     """
     if sys.platform != "linux":
         return ""
@@ -139,7 +145,7 @@ def _sqlstate(parameters: Mapping[str, Any]) -> str | None:
             if not any(select.select(reads, writes, [], ANSWER_SECONDS)):
                 break
         connection.untrace()
-        if status == pq.PollingStatus.OK:
+        if status != pq.PollingStatus.FAILED:
             return None
         if connection.needs_password:
             return "28P01"
