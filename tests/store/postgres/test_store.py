@@ -289,6 +289,21 @@ def test_a_holder_that_was_paused_writes_no_more(postgres_books: PostgresBooks, 
     assert load(one) == (2 + committed, 3)
 
 
+@pytest.mark.parametrize(
+    "change", ["fence = fence + 1", "taking = 'another'", "holder = 'another'", "version = version + 1"]
+)
+def test_each_check_of_a_commit_is_enough(postgres_books: PostgresBooks, change: str) -> None:
+    """Where several would refuse it, each of them alone does, and nothing is written."""
+    store = postgres_books.open()
+    commit(store, 0, 1)
+    postgres_books.query(f"UPDATE targets SET {change}")  # noqa: S608 - our own words
+    (before,) = postgres_books.query("SELECT version FROM targets")
+    with pytest.raises(StoreConflictError, match=r"somebody else committed .*, or took it over"):
+        commit(store, 1, 5)
+    assert postgres_books.query("SELECT version FROM targets") == [before]
+    assert postgres_books.query("SELECT value FROM totals") == [(1,)]
+
+
 def test_a_commit_given_up_cannot_come_after_the_next_load(postgres_books: PostgresBooks) -> None:
     """The same process took a new fence with that load; the thread of the old commit was slow."""
     store = postgres_books.open()
