@@ -66,7 +66,7 @@ def _store(config: Config, redactor: log.Redactor) -> tuple[list[str], list[str]
     except (StoreLockedError, StoreUnavailableError) as error:
         return [], [f"storage.url: {error}"]
     except StoreError as error:
-        return [str(error) if str(error).startswith("storage.url") else f"storage.url: {error}"], []
+        return [str(error) if str(error).startswith("storage.") else f"storage.url: {error}"], []
     return [], [] if exposed is None else [f"storage.url: {exposed}"]
 
 

@@ -112,7 +112,8 @@ def test_a_password_file_without_a_password_is_a_problem(
     """Whether the server asks for one or not."""
     code, line = checked(tmp_path, postgres.tcp_url("books"), text)
     assert code == 1
-    assert "storage.password_file" in line
+    assert "storage.password_file: " in line
+    assert "storage.url" not in line
 
 
 @pytest.mark.parametrize("how", ["closed", "no-host", "silent", "full"])
