@@ -19,6 +19,7 @@ LATER = {
     "exporter.simulator": "the demo",
     "httpx._main": "httpx' own command line",
     "jinja2": "the status page",
+    "logging.config": "uvicorn's configuration of logging",
     "multiprocessing": "uvicorn's own command line",
     "rich": "commands with tables",
     "statistics": "nothing",
