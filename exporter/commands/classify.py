@@ -9,23 +9,22 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple, TextIO
+from typing import Final, NamedTuple, TextIO
 
-import msgspec
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from exporter import log
 from exporter.commands import console
+from exporter.commands.failure_messages import MessageFile
 from exporter.commands.past import IncompleteError, config_and_target, past_jobs, read_past
 from exporter.config import Config, load_config
 from exporter.errors import ExporterError
 from exporter.failures import (
-    CLASSIFIED_LIMIT,
     ClassTally,
     Comparison,
     TallyView,
@@ -41,8 +40,6 @@ STDIN: Final = "-"
 SHOWN: Final = 20
 _CHUNK: Final = 10_000
 """Messages in memory at a time, of at most ``CLASSIFIED_LIMIT`` characters."""
-_LINE_LIMIT: Final = 1 << 20
-"""Bytes of a line that are read at a time: only the first 4,096 characters of a message count."""
 _BEFORE: Final = 30
 """Characters that are shown before and after what a rule matched."""
 
@@ -75,17 +72,6 @@ class Move(NamedTuple):
     sample: str
 
 
-class _Line(msgspec.Struct):
-    """A record of the API as one JSON line; ``job_state`` tells failures from other jobs."""
-
-    job_id: str | None = None
-    fail_msg: str | None = None
-    job_state: str = FAILED
-
-
-_LINES: Final = msgspec.json.Decoder(_Line)
-
-
 def classify(
     flags: ClassifyFlags, *, environ: Mapping[str, str], out: TextIO, err: TextIO, redactor: log.Redactor
 ) -> int:
@@ -105,7 +91,7 @@ def classify(
     code, stopped = 0, ""
     try:
         if flags.since is None:
-            _from_file(flags.file or STDIN, add)
+            _from_file(flags.file or STDIN, add, err)
         elif console.run(_from_api(flags, environ, add, err, redactor)) is None:
             code, stopped = INTERRUPTED, "stopped"
     except KeyboardInterrupt:
@@ -133,35 +119,17 @@ def _rules_of(flags: ClassifyFlags, err: TextIO) -> Config:
     return load_config(flags.config_file, rules_only=flags.since is None)
 
 
-def _from_file(name: str, add: Add) -> None:
+def _from_file(name: str, add: Add, err: TextIO) -> None:
     try:
         with sys.stdin.buffer if name == STDIN else Path(name).open("rb") as file:
-            lines = _messages(file)
+            messages = MessageFile(file, "standard input" if name == STDIN else name)
+            lines = iter(messages)
             while chunk := Counter(islice(lines, _CHUNK)):
                 add(chunk)
     except OSError as error:
         raise ExporterError(f"cannot read {name}: {reason(error)}") from None
-
-
-def _messages(file: BinaryIO) -> Iterator[str]:
-    """One a line: plain text, or a record of the API as JSON with ``fail_msg``."""
-    while line := file.readline(_LINE_LIMIT):
-        if not line.endswith(b"\n") and len(line) == _LINE_LIMIT:
-            while (rest := file.readline(_LINE_LIMIT)) and not rest.endswith(b"\n"):
-                pass
-        if line[:1] == b"{" and (record := _record(line)) is not None:
-            if record.job_state == FAILED:
-                yield (record.fail_msg or "")[:CLASSIFIED_LIMIT]
-            continue
-        yield line[: 4 * CLASSIFIED_LIMIT].decode("utf-8", "replace").rstrip("\r\n")[:CLASSIFIED_LIMIT]
-
-
-def _record(line: bytes) -> _Line | None:
-    try:
-        record = _LINES.decode(line)
-    except msgspec.DecodeError:
-        return None
-    return None if record.fail_msg is None and record.job_id is None else record
+    for doubt in messages.doubts:
+        print(f"warning: {doubt}", file=err)
 
 
 async def _from_api(

@@ -13,7 +13,14 @@ from exporter.ledger.gauges import JobGauges, gauge_start, history_start
 from exporter.ledger.job_index import UNDATED, Job
 from exporter.ledger.last_hour import last_hour_start
 from exporter.ledger.ledger import Ledger
-from exporter.ledger.minutes import IDS_MASK, UNCOUNTED, MinuteKey, id_number, series_labels
+from exporter.ledger.minutes import (
+    IDS_MASK,
+    UNCOUNTED,
+    MinuteKey,
+    id_number,
+    series_labels,
+    split_length,
+)
 from exporter.ledger.missing import MissedBy
 from exporter.ledger.record import (
     EXPIRED_REASONS,
@@ -97,6 +104,7 @@ __all__ = [
     "note_try",
     "open_ledger",
     "series_labels",
+    "split_length",
     "take_snapshot",
     "total_key",
     "totals",

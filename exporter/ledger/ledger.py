@@ -14,7 +14,7 @@ from exporter.ledger.anomalies import SeenOnce
 from exporter.ledger.changes import Changes
 from exporter.ledger.exemplars import Exemplars
 from exporter.ledger.job_index import EXEMPT, EXPIRED, FLAGS, UNDATED, Job, JobIndex
-from exporter.ledger.minutes import MinuteTable
+from exporter.ledger.minutes import MinuteTable, with_length
 from exporter.ledger.missing import MissedBy, MissingJobs, MissVerdict
 from exporter.ledger.record import FAILED, FINAL_STATES, OPEN_STATES, UNKNOWN, Anomaly, LabelSet, Record
 from exporter.ledger.settings import LedgerSettings
@@ -230,7 +230,7 @@ class Ledger:
             self.totals.add(SYNTHESIZED, label_set, amount=characters)
             if not job.flags & UNDATED:
                 self._observe_duration(job, label_set, record.job_id, ended)
-        self.minutes.add(job.created, label_set, state, fail_class, characters, job_id)
+        self._add_to_minute(job_id, job, state, fail_class)
         self._evict_if_old(job_id, job)
 
     def _observe_duration(self, job: Job, label_set: LabelSet, job_id: str | None, ended: int) -> None:
@@ -248,9 +248,14 @@ class Ledger:
 
     def _count_expired(self, job_id: str, job: Job, reason: str) -> None:
         self.totals.add(EXPIRATIONS, job.label_set, reason)
-        self.minutes.add(job.created, job.label_set, job.state, reason, max(0, job.text_length), job_id)
+        self._add_to_minute(job_id, job, job.state, reason)
         self.jobs.close(job_id, job, EXPIRED)
         self._evict_if_old(job_id, job)
+
+    def _add_to_minute(self, job_id: str, job: Job, state: str, detail: str) -> None:
+        if job.created < self.watermarks.baseline:
+            detail = with_length(detail, job.text_length)
+        self.minutes.add(job.created, job.label_set, state, detail, max(0, job.text_length), job_id)
 
     def _evict_if_old(self, job_id: str, job: Job) -> None:
         """A job that is no longer open is remembered only as long as it may be listed again."""

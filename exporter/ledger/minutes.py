@@ -16,7 +16,10 @@ from exporter.ledger.record import LabelSet, SeriesLabels, is_anonymous
 from exporter.units import MINUTE
 
 MinuteKey = tuple[int, str, str, str, str]
-"""(minute since 1970, job_type, tts_service_enum, state, failure class or expiry reason or ``-``)"""
+"""(minute since 1970, job_type, tts_service_enum, state, failure class or expiry reason or ``-``)
+
+Of a job that was created before the baseline the last has its text length behind it (``with_length``).
+"""
 
 StoredMinute = tuple[int, SeriesLabels, int]
 """A stored count: minute since 1970, (job_type, tts_service_enum, state), jobs"""
@@ -44,6 +47,20 @@ def id_number(job_id: str) -> int:
 
 UNCOUNTED = "-"
 """In place of the class: finished before the baseline, known to the gauge only."""
+
+
+def with_length(detail: str, text_length: int) -> str:
+    """For a job that was open when counting began, with the length of its text, -1 where that is not known.
+
+    A backfill must leave it out, and finds a job like it: class names and reasons have no ``@``.
+    """
+    return f"{detail}@{text_length}"
+
+
+def split_length(detail: str) -> tuple[str, int | None]:
+    """The detail, and the text length where it has one."""
+    detail, at, length = detail.partition("@")
+    return detail, int(length) if at else None
 
 
 class MinuteTable:

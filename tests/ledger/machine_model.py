@@ -261,6 +261,8 @@ class Model:
         self._note(account, account.state, reason)
 
     def _note(self, account: Account, state: str, detail: str) -> None:
+        if account.created < self.baseline:  # a backfill leaves out jobs with such texts
+            detail += f"@{-1 if account.characters is None else account.characters}"
         key = (account.created // MINUTE, *account.label_set, state, detail)
         self.minutes[key] += 1
         self.characters[key] += account.characters or 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
-from exporter.ledger import FAILED, FINAL_STATES, IDS_MASK, UNCOUNTED, LabelSet, Record
+from exporter.ledger import FAILED, FINAL_STATES, IDS_MASK, UNCOUNTED, LabelSet, Record, split_length
 from exporter.store import MinuteCount
 
 EXPIRED: Final = "expired"
@@ -38,6 +38,8 @@ class Count(NamedTuple):
     """The sum of their numbers; ``None`` where it is not known."""
     characters: int = 0
     """Of their texts, as far as their lengths were shown when they ended."""
+    lengths: Mapping[int, int] = {}
+    """Of those created before counting began, by text length, -1 where it was not shown: how many."""
 
 
 def cell_of(
@@ -53,6 +55,7 @@ def cells_of(minute: Mapping[tuple[str, str, str, str], MinuteCount]) -> dict[Mi
     """What the store counted in a minute; those given up are one cell for each label set."""
     cells: dict[MinuteCell, Count] = {}
     for (job_type, service, state, detail), count in minute.items():
+        detail, length = split_length(detail)
         if detail == UNCOUNTED:
             continue
         final = state in FINAL_STATES
@@ -60,5 +63,8 @@ def cells_of(minute: Mapping[tuple[str, str, str, str], MinuteCount]) -> dict[Mi
         before = cells.get(cell, Count(0, 0))
         known = before.ids is not None and count.ids is not None
         ids = ((before.ids or 0) + (count.ids or 0)) & IDS_MASK if known else None
-        cells[cell] = Count(before.jobs + count.jobs, ids, before.characters + count.characters)
+        lengths = before.lengths
+        if length is not None:
+            lengths = {**lengths, length: lengths.get(length, 0) + count.jobs}
+        cells[cell] = Count(before.jobs + count.jobs, ids, before.characters + count.characters, lengths)
     return cells

@@ -31,7 +31,8 @@ HOUR: Final = 60 * MINUTE
 class WithPast:
     """What happened, and what the exporter made of it."""
 
-    def __init__(self, folder: Path, seed: int = 1) -> None:
+    def __init__(self, folder: Path, seed: int = 1, busy: int = 0) -> None:
+        """``busy``: so many jobs more in the last minutes before counting began, half of them open then."""
         self.folder = folder
         self.store = SqliteStore(folder / "books.db")
         self.harness = harness = PollerHarness(self.store)
@@ -41,6 +42,9 @@ class WithPast:
         for _ in range(400):
             at = self.draw.randrange(self.since, now) // SECOND * SECOND
             self._create(at, ended=self.draw.random() < 0.97, rare=0.0)
+        for _ in range(busy):
+            at = self.draw.randrange(now - 3 * MINUTE, now) // SECOND * SECOND
+            self._create(at, ended=self.draw.random() < 0.5, rare=0.1)
         # Every series has a past.
         for state, fail_msg in (("SUCCEED", ""), ("FAILED", "boom"), ("FAILED", "bang")):
             harness.api.create(

@@ -12,7 +12,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import msgspec
@@ -65,6 +65,36 @@ def test_each_series_ends_with_zero_where_live_counting_begins(past: WithPast) -
         (past.harness.api.jobs[name].create_time or 0) < past.baseline for name in past.live
     )
     assert spool.progress.left_out > 0
+    past.store.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("busy", [0, 30, 300])
+def test_of_many_that_were_open_no_text_is_there_twice(tmp_path: Path, busy: int) -> None:
+    """However many of one minute with the same labels live counting has: the others are shown."""
+    past = WithPast(tmp_path, busy=busy)
+    shown: Counter[tuple[str, str]] = Counter()
+    for name, values in samples(past.backfill()[0]).items():
+        labels = dict(re.findall(r'(\w+)="([^"]*)"', name))
+        if "text_length" in name or "synthesized" in name:
+            shown[name.partition("{")[0].partition("metastudio_tts_")[2], labels.get("le", "")] += values[-2][
+                1
+            ]
+    jobs = past.harness.api.jobs.items()
+    left = [
+        job
+        for name, job in jobs
+        if name not in past.live and past.since <= (job.create_time or 0) < past.baseline
+    ]
+    texts = [job.text_length or 0 for job in left]
+    synthesized = sum(job.text_length or 0 for job in left if job.job_state == "SUCCEED")
+    assert shown["text_length_characters_sum", ""] == sum(texts)
+    assert shown["text_length_characters_count", ""] == len(texts)
+    assert shown["synthesized_characters_total", ""] == synthesized
+    bounds = [le for name, le in shown if name.endswith("_bucket")]
+    assert len(bounds) > 5
+    for le in bounds:
+        assert shown["text_length_characters_bucket", le] == sum(text <= float(le) for text in texts), le
     past.store.close()
 
 

@@ -279,7 +279,7 @@ def tampered(
     for job_id, its in counted.items():
         before = counts[its]
         counts[its] = Count(before.jobs + 1, ((before.ids or 0) + id_number(job_id)) & IDS_MASK)
-    jobs, ids, _ = counts[cell]
+    jobs, ids, *_ = counts[cell]
     counts[cell] = Count(jobs + change[0], ((ids or 0) + change[1]) & IDS_MASK)
     records = group(
         (its, Record(job_id, 0, its.state, its.job_type, its.tts_service_enum))

@@ -1,0 +1,149 @@
+"""Failure messages in a file, as people have them: a message or a record of the API a line, or whole answers.
+
+Untrusted: what is in memory at a time is bounded. Knows no rules.
+"""
+
+from __future__ import annotations
+
+import json
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
+from collections.abc import Iterator
+from typing import Any, BinaryIO, Final
+
+import msgspec
+
+from exporter.errors import ExporterError
+from exporter.failures import CLASSIFIED_LIMIT
+from exporter.ledger import FAILED
+
+_LINE_LIMIT: Final = 1 << 20
+"""Bytes of a line that are read at a time: only the first 4,096 characters of a message count."""
+_DOCUMENT_LIMIT: Final = 32 << 20
+"""Bytes of JSON that goes over several lines: some hundred pages of the API."""
+
+
+class _Line(msgspec.Struct):
+    """A record of the API as one JSON line; ``job_state`` tells failures from other jobs."""
+
+    job_id: str | None = None
+    fail_msg: str | None = None
+    job_state: str = FAILED
+
+
+_LINES: Final = msgspec.json.Decoder(_Line)
+_VALUES: Final = json.JSONDecoder(strict=False)
+
+
+class MessageFile:
+    """Iterate over it for the messages; afterwards ``doubts`` says what may not have been meant."""
+
+    def __init__(self, file: BinaryIO, name: str) -> None:
+        self._file = file
+        self._name = name
+        self._not_utf8 = 0
+        self._no_records = 0
+
+    def __iter__(self) -> Iterator[str]:
+        """Raises ExporterError for UTF-16, OSError."""
+        first = self._line()
+        if first.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+            raise ExporterError(
+                f"{self._name} is UTF-16: make it UTF-8 first, as with iconv -f UTF-16 -t UTF-8"
+            )
+        first = first.removeprefix(BOM_UTF8)
+        lines = [first]
+        if first[:1] in (b"{", b"[") and _messages_of_line(first) is None:
+            document = first + self._file.read(_DOCUMENT_LIMIT)
+            values = _values(document)
+            if values is not None:
+                for value in values:
+                    yield from _messages_of(value) or ()
+                return
+            *whole, rest = document.split(b"\n")
+            lines = [*(line + b"\n" for line in whole), rest + self._line()]
+        for line in lines:
+            yield from self._of(line)
+        while line := self._line():
+            yield from self._of(line)
+
+    @property
+    def doubts(self) -> list[str]:
+        """One line each."""
+        found = []
+        if self._not_utf8:
+            found.append(
+                f"{self._not_utf8} lines are not UTF-8: rules for them would match no message of the API"
+            )
+        if self._no_records:
+            found.append(
+                f"{self._no_records} lines begin like JSON, and are no records: they count as messages"
+            )
+        return [f"{self._name}: {doubt}" for doubt in found]
+
+    def _line(self) -> bytes:
+        line = self._file.readline(_LINE_LIMIT)
+        if not line.endswith(b"\n") and len(line) == _LINE_LIMIT:
+            while (rest := self._file.readline(_LINE_LIMIT)) and not rest.endswith(b"\n"):
+                pass
+        return line
+
+    def _of(self, line: bytes) -> Iterator[str]:
+        if not line:
+            return
+        if line[:1] in (b"{", b"["):
+            if (messages := _messages_of_line(line)) is not None:
+                yield from messages
+                return
+            self._no_records += line[:1] == b"{"
+        shown = line[: 4 * CLASSIFIED_LIMIT]
+        try:
+            text = shown.decode()
+        except UnicodeDecodeError as error:
+            text = shown.decode("utf-8", "replace")
+            self._not_utf8 += error.start < len(shown) - 4 or len(shown) == len(line)
+        yield text.rstrip("\r\n")[:CLASSIFIED_LIMIT]
+
+
+def _messages_of_line(line: bytes) -> list[str] | None:
+    """Of a record, an answer or an array on one line; ``None`` for what is none of these."""
+    try:
+        record = _LINES.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        pass
+    else:
+        if record.fail_msg is not None or record.job_id is not None:
+            return [_clean(record.fail_msg)] if record.job_state == FAILED else []
+    values = _values(line)
+    return None if values is None or len(values) != 1 else _messages_of(values[0])
+
+
+def _values(text: bytes) -> list[Any] | None:
+    """The JSON values that stand one after the other; ``None`` where there is anything else."""
+    rest, at, values = text.decode("utf-8", "replace"), 0, []
+    try:
+        while at < len(rest):
+            if rest[at].isspace():
+                at += 1
+                continue
+            value, at = _VALUES.raw_decode(rest, at)
+            values.append(value)
+    except (ValueError, RecursionError):
+        return None
+    return values
+
+
+def _messages_of(value: object) -> list[str] | None:
+    """Of the records in it that failed; ``None`` where it is no record, no answer and no list of records."""
+    if isinstance(value, dict) and isinstance(value.get("data"), list):
+        value = value["data"]
+    listed: list[object] = value if isinstance(value, list) else [value]
+    records = [one for one in listed if isinstance(one, dict) and one.keys() & {"job_id", "fail_msg"}]
+    if len(records) != len(listed):
+        return None
+    return [_clean(one.get("fail_msg")) for one in records if one.get("job_state", FAILED) == FAILED]
+
+
+def _clean(message: object) -> str:
+    """Half a surrogate pair, which JSON can spell, is no text."""
+    text = message if isinstance(message, str) else ""
+    return text[:CLASSIFIED_LIMIT].encode("utf-8", "replace").decode()
