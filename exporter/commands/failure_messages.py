@@ -31,6 +31,7 @@ class _Line(msgspec.Struct):
 
 
 _LINES: Final = msgspec.json.Decoder(_Line)
+_JSON: Final = (b"{", b"[")
 _VALUES: Final = json.JSONDecoder(strict=False)
 
 
@@ -52,7 +53,7 @@ class MessageFile:
             )
         first = first.removeprefix(BOM_UTF8)
         lines = [first]
-        if first[:1] in (b"{", b"[") and _messages_of_line(first) is None:
+        if first[:1] in _JSON and _messages_of_line(first) is None:
             document = first + self._file.read(_DOCUMENT_LIMIT)
             values = _values(document)
             if values is not None:
@@ -64,7 +65,13 @@ class MessageFile:
         for line in lines:
             yield from self._of(line)
         while line := self._line():
-            yield from self._of(line)
+            if line[:1] in _JSON or len(line) > CLASSIFIED_LIMIT:
+                yield from self._of(line)
+                continue
+            try:
+                yield line.decode().rstrip("\r\n")
+            except UnicodeDecodeError:
+                yield from self._of(line)
 
     @property
     def doubts(self) -> list[str]:
@@ -90,7 +97,7 @@ class MessageFile:
     def _of(self, line: bytes) -> Iterator[str]:
         if not line:
             return
-        if line[:1] in (b"{", b"["):
+        if line[:1] in _JSON:
             if (messages := _messages_of_line(line)) is not None:
                 yield from messages
                 return

@@ -95,8 +95,16 @@ VARIABLE: Final = re.compile(f"{_URL}|{_OTHERS}")
 _DIGITS: Final = "(?P<digits>[0-9]+)"
 _PARTS: Final = re.compile(f"{VARIABLE.pattern}|{_DIGITS}")
 _PARTS_WITHOUT_URL: Final = re.compile(f"{_OTHERS}|{_DIGITS}")
-_VARIES: Final = compile_rule("[0-9]|://|[A-Fa-f]{8}-|[A-Fa-f]{32}")
-"""Matches wherever one of the parts does; a text without any is seen to be so ten times as fast."""
+_DIGITS_ALIKE: Final = bytes.maketrans(b"123456789", b"000000000")
+_WHOLE_IDS: Final = re.compile(
+    r"(?<![^ =\"'(\[])(?:([0A-Fa-f]{8}(?:-[0A-Fa-f]{4}){3}-[0A-Fa-f]{12})"
+    r"|(?=0*[A-Fa-f])(?=[A-Fa-f]*0)[0A-Fa-f]{8,}(?![0-9A-Za-z…:<+.-]))"
+)
+"""Those that are parts that vary for certain, whatever stands around them. All digits are ``0`` here."""
+_LETTERS_ALONE: Final = re.compile("[A-Fa-f]{8}-|[A-Fa-f]{32}")
+"""A part that varies and has no digit matches."""
+_FORMS: Final = 4096
+"""Forms that are remembered."""
 
 
 def template(text: str) -> str:
@@ -115,7 +123,19 @@ def form(text: str) -> str:
 
     For comparing, not for reading: a template has its numbers below a million.
     """
-    if not _VARIES.search(text.encode("utf-8", "replace")):
-        return text
+    # As bytes it takes a tenth of the time.
+    alike = text.encode("utf-8", "surrogatepass").translate(_DIGITS_ALIKE).decode("utf-8", "surrogatepass")
+    if "0" in alike:
+        # Which digits and ids they are makes no difference, and finding a remembered form takes 0.1 us.
+        return _form_of(_WHOLE_IDS.sub(_alike, alike))
+    return _form_of(alike) if "://" in alike or _LETTERS_ALONE.search(alike) else alike
+
+
+def _alike(found: re.Match[str]) -> str:
+    return "00000000-0000-0000-0000-000000000000" if found[1] else "0000000a"
+
+
+@lru_cache(_FORMS)
+def _form_of(text: str) -> str:
     parts = _PARTS if "://" in text else _PARTS_WITHOUT_URL
     return parts.sub(lambda match: f"\0{match.lastgroup}\0", text)

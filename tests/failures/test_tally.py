@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from typing import Final
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from exporter.failures import (
     BUILTIN_RULES,
@@ -18,6 +20,7 @@ from exporter.failures import (
     Comparison,
     matched_part,
 )
+from exporter.failures import classify as classify_module
 from exporter.failures import tally as tally_module
 from exporter.failures.classify import form
 from exporter.failures.recent_failures import SAMPLE_LIMIT
@@ -159,6 +162,28 @@ def test_messages_of_one_form_get_one_rule(seed: int) -> None:
         text = message[:SAMPLE_LIMIT]
         rules.setdefault(form(text), set()).add(suggest(text))
     assert max(map(len, rules.values())) == 1
+
+
+_PIECES: Final = (
+    "<time>", "<uuid>", "http://a1/0b", "://", "2026-01-02T03:04:05Z", "2026-01-02 ", "deadbeef", "12345678-",
+    " abcdefab-abcd-abcd-abcd-abcdefabcdef", " 0123abcd", "=ab12cd34", "(1234567a", "a" * 32, " 0" + "a" * 33,
+)  # fmt: skip
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.sampled_from(_PIECES),
+            st.text("0129abfABFxyz-:/ .T年月日,Z+<>…\n=\"'([\ud800", max_size=4),
+        ),
+        max_size=12,
+    ).map("".join)
+)
+@settings(max_examples=1000)
+def test_a_form_is_found_as_by_looking_for_its_parts(text: str) -> None:
+    """That digits are alike and whole ids are one, so that forms can be remembered, changes none of them."""
+    parts = classify_module._PARTS if "://" in text else classify_module._PARTS_WITHOUT_URL
+    assert form(text) == parts.sub(lambda match: f"\0{match.lastgroup}\0", text)
 
 
 def test_a_comparison_names_every_move_and_nothing_else() -> None:
