@@ -135,7 +135,10 @@ def _alike(found: re.Match[str]) -> str:
     return "00000000-0000-0000-0000-000000000000" if found[1] else "0000000a"
 
 
-@lru_cache(_FORMS)
-def _form_of(text: str) -> str:
+def without_parts(text: str) -> str:
+    """A placeholder for each part that varies."""
     parts = _PARTS if "://" in text else _PARTS_WITHOUT_URL
     return parts.sub(lambda match: f"\0{match.lastgroup}\0", text)
+
+
+_form_of: Final = lru_cache(_FORMS)(without_parts)

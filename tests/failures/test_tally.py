@@ -20,9 +20,8 @@ from exporter.failures import (
     Comparison,
     matched_part,
 )
-from exporter.failures import classify as classify_module
 from exporter.failures import tally as tally_module
-from exporter.failures.classify import form
+from exporter.failures.classify import form, without_parts
 from exporter.failures.recent_failures import SAMPLE_LIMIT
 from exporter.failures.suggest import Suggestion, suggest
 from exporter.simulator.messages import MESSAGES
@@ -182,8 +181,7 @@ _PIECES: Final = (
 @settings(max_examples=1000)
 def test_a_form_is_found_as_by_looking_for_its_parts(text: str) -> None:
     """That digits are alike and whole ids are one, so that forms can be remembered, changes none of them."""
-    parts = classify_module._PARTS if "://" in text else classify_module._PARTS_WITHOUT_URL
-    assert form(text) == parts.sub(lambda match: f"\0{match.lastgroup}\0", text)
+    assert form(text) == without_parts(text)
 
 
 def test_a_comparison_names_every_move_and_nothing_else() -> None:
