@@ -46,7 +46,13 @@ from exporter.ledger.record import (
 from exporter.ledger.settings import LedgerSettings
 from exporter.ledger.sighting import CLOCKS_DIFFER, WINDOW_MARGIN, Sighting
 from exporter.ledger.snapshot import LastPoll, TargetView, take_snapshot
-from exporter.ledger.stored import StoredLedger, configured_buckets, open_ledger
+from exporter.ledger.stored import (
+    BucketChange,
+    StoredLedger,
+    bucket_changes,
+    configured_buckets,
+    open_ledger,
+)
 from exporter.ledger.totals import Exemplar, Histogram, LabelSets, documented_label_sets, total_key
 from exporter.ledger.watermarks import Watermarks, floor_second
 
@@ -70,6 +76,7 @@ __all__ = [
     "WAITING",
     "WINDOW_MARGIN",
     "Anomaly",
+    "BucketChange",
     "Changes",
     "Exemplar",
     "Histogram",
@@ -91,6 +98,7 @@ __all__ = [
     "TargetView",
     "Uptime",
     "Watermarks",
+    "bucket_changes",
     "configured_buckets",
     "documented_label_sets",
     "floor_second",

@@ -6,6 +6,8 @@ in the configuration may change without a count being lost (R11, docs/counting.m
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import msgspec
 
 from exporter.ledger.job_index import Job, JobIndex
@@ -46,9 +48,8 @@ class StoredLedger(msgspec.Struct, kw_only=True):
 def open_ledger(stored: StoredLedger, settings: LedgerSettings, documented: tuple[LabelSet, ...]) -> Ledger:
     """A ledger that goes on from ``stored``."""
     totals = Totals(stored.totals)
-    for name, bounds in configured_buckets(settings).items():
-        if name in stored.buckets and stored.buckets[name] != bounds:
-            totals.drop(name)
+    for change in bucket_changes(stored, settings):
+        totals.drop(change.histogram)
     minutes = MinuteTable()
     minutes.load(stored.minutes)
     # Older stores have no documented ones here: that those were seen is known by their totals.
@@ -70,3 +71,20 @@ def configured_buckets(settings: LedgerSettings) -> dict[str, tuple[int, ...]]:
         DURATION_UPPER: settings.duration_buckets,
         DURATION_LOWER: settings.duration_buckets,
     }
+
+
+class BucketChange(NamedTuple):
+    """A histogram that starts anew: its upper bounds are not those it was counted with."""
+
+    histogram: str
+    stored: tuple[int, ...]
+    configured: tuple[int, ...]
+
+
+def bucket_changes(stored: StoredLedger, settings: LedgerSettings) -> tuple[BucketChange, ...]:
+    """Of every histogram that was counted with other bounds than those configured."""
+    return tuple(
+        BucketChange(name, stored.buckets[name], bounds)
+        for name, bounds in configured_buckets(settings).items()
+        if name in stored.buckets and stored.buckets[name] != bounds
+    )

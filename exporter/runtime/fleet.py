@@ -25,6 +25,7 @@ from exporter.errors import ExporterError, ReloadError, StoreError, StoreVersion
 from exporter.exposition import Publisher
 from exporter.failures import Classifier
 from exporter.ledger import LastPoll, TargetView
+from exporter.runtime.bucket_changes import log_bucket_changes
 from exporter.runtime.changes import TargetChanges, storage_problems, target_changes
 from exporter.runtime.poll_times import LONGEST_SPREAD, PollTimes
 from exporter.runtime.replica import Replica
@@ -89,6 +90,7 @@ class Fleet:
             if not self._polls(name):
                 self.targets[name].end_polling()
         self._divide()
+        self._log_bucket_changes()
         views = [repository.snapshot(None) for repository in repositories.values()]
         self._publisher.exchange(list(self.targets), views)
         gc.freeze()  # it lives as long as the program: see _poll
@@ -135,6 +137,7 @@ class Fleet:
                 self._replica.held |= held
             self._resume(change.stopped)
             raise
+        self._log_bucket_changes()
         if self._replica is not None:
             self._replica.log_taken()
             if gone := held - self.targets.keys():
@@ -284,6 +287,10 @@ class Fleet:
         """Is it for this process to poll it?"""
         return self._replica is None or name in self._replica.held
 
+    def _log_bucket_changes(self) -> None:
+        repositories = {name: target.repository for name, target in self.targets.items()}
+        log_bucket_changes(repositories, {name for name in repositories if self._polls(name)})
+
     # --- replicas -------------------------------------------------------------------------------------
 
     async def keep_leases(self) -> None:
@@ -334,6 +341,7 @@ class Fleet:
                     await self._open(replica, name)
                     self._poll_held(replica)
                 replica.log_taken()
+                self._log_bucket_changes()
                 self._poll_held(replica)  # also where the lease was over for a moment while one was loaded
 
     def _divide(self) -> None:

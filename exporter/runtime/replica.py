@@ -177,7 +177,7 @@ class Replica:
                 case _:
                     kind = "expired"
             kinds.setdefault(kind, []).append(name)
-        found = {kind: _listed(names) for kind, names in kinds.items()}
+        found = {kind: listed(names) for kind, names in kinds.items()}
         if "expired" in kinds:
             found["former_holder"] = _joined({self._news[name] or "" for name in kinds["expired"]})
         log.info(logger, "targets taken", replica=self._store.replica, count=len(self._news), **found)
@@ -193,7 +193,7 @@ class Replica:
     def _log(self, message: str, names: Collection[str], to: Collection[str] = ()) -> None:
         if names:
             known = {"to": others} if (others := _joined(to)) else {}
-            fields = {"replica": self._store.replica, "count": len(names), "targets": _listed(names)}
+            fields = {"replica": self._store.replica, "count": len(names), "targets": listed(names)}
             log.info(logger, message, **fields, **known)
 
     def close(self) -> None:
@@ -224,7 +224,8 @@ class Replica:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
 
-def _listed(names: Collection[str]) -> str:
+def listed(names: Collection[str]) -> str:
+    """For a log line."""
     shown = " ".join(sorted(names)[:NAMES_LOGGED])
     return shown if len(names) <= NAMES_LOGGED else f"{shown} and {len(names) - NAMES_LOGGED} more"
 

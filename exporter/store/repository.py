@@ -18,11 +18,13 @@ from msgspec.structs import replace
 from exporter.errors import ScopeChangedError, StoreCorruptError, StoreError
 from exporter.failures import RecentFailures
 from exporter.ledger import (
+    BucketChange,
     LabelSet,
     Ledger,
     LedgerSettings,
     StoredLedger,
     TargetView,
+    bucket_changes,
     configured_buckets,
     documented_label_sets,
     gauge_start,
@@ -113,6 +115,9 @@ class LedgerRepository:
         self._submitted = 0
         """How many of them are in a commit whose end is not known."""
         self._recent_failures = RecentFailures()
+        self._buckets_read: tuple[bool, dict[str, tuple[int, ...]]] = (False, {})
+        """Of the last read: whether it was a load, and the stored buckets."""
+        self._bucket_changes: tuple[BucketChange, ...] = ()
         self.problem = ""
         """Why the last poll was not complete: memory only, but a successor takes it over."""
 
@@ -150,6 +155,7 @@ class LedgerRepository:
         self._version = stored.version
         self._last_complete_poll = stored.last_complete_poll
         ledger = self._ledger_of(stored)
+        self._note_buckets(stored, load=True)
         self._recent_failures.dropped()
         ledger.recent_failures = self._recent_failures
         self._ledger = ledger
@@ -179,6 +185,7 @@ class LedgerRepository:
             lambda: store.read_committed(self._view.target, self._scope, wall_now, keep)
         )
         ledger = self._ledger_of(stored)
+        self._note_buckets(stored, load=False)
         self._view = take_snapshot(
             replace(self._view, lease_held=False),
             ledger,
@@ -187,6 +194,18 @@ class LedgerRepository:
             last_complete_poll=stored.last_complete_poll,
         )
         return self._view
+
+    def _note_buckets(self, stored: StoredLedger, *, load: bool) -> None:
+        """Each change once, however often the same is read."""
+        if (read := (load, stored.buckets)) != self._buckets_read:
+            self._buckets_read, self._bucket_changes = read, bucket_changes(stored, self.settings)
+
+    def new_bucket_changes(self) -> tuple[BucketChange, ...]:
+        """Histograms that start anew, or that this process does not show because their holder counts them
+        with other buckets: those that this returns for the first time.
+        """
+        found, self._bucket_changes = self._bucket_changes, ()
+        return found
 
     def set_project(self, project_id: str) -> None:
         """The target is in that project (R11). Raises ScopeChangedError when another one was counted."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import ssl
 import threading
 from collections.abc import AsyncIterator
@@ -18,7 +19,7 @@ from msgspec.structs import replace
 from exporter import log
 from exporter.cloud.http.authorities import Authorities
 from exporter.cloud.shared_limits import SharedLimits
-from exporter.config import AkskAuth, Config, PollConfig, Secret, StorageConfig, TargetConfig
+from exporter.config import AkskAuth, Config, MetricsConfig, PollConfig, Secret, StorageConfig, TargetConfig
 from exporter.errors import ReloadError
 from exporter.exposition.api_stats import ApiMetrics
 from exporter.exposition.publisher import Publisher
@@ -60,6 +61,13 @@ class Stage:
         """Until every target has books in the store."""
         async with asyncio.timeout(20):
             while not all(view.polls for view in self.exposition.published):  # noqa: ASYNC110 - no event to wait for
+                await asyncio.sleep(0.02)
+
+    async def committed_again(self) -> None:
+        """Until every target has one more poll in the store."""
+        before = {view.target: sum(view.polls.values()) for view in self.exposition.published}
+        async with asyncio.timeout(20):
+            while any(sum(view.polls.values()) <= before[view.target] for view in self.exposition.published):  # noqa: ASYNC110 - no event to wait for
                 await asyncio.sleep(0.02)
 
     @property
@@ -281,3 +289,42 @@ def test_searches_for_cycles_leave_out_what_was_loaded(tmp_path: Path) -> None:
         assert collected(stage)
 
     asyncio.run(scene())
+
+
+@pytest.mark.slow
+def test_histograms_that_start_anew_are_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """For all targets, at a start and at a reload; none while the buckets are the stored ones."""
+    config = replace(CONFIG, targets=(of_target("t"), of_target("u")))
+    shorter = replace(config, metrics=MetricsConfig(text_length_buckets=(100, 1000)))
+    name = "exporter.runtime.bucket_changes"
+    slower = replace(shorter, metrics=replace(shorter.metrics, duration_buckets=(0.5, 60.0)))
+
+    def fields() -> list[object]:
+        found = [record.__dict__["fields"] for record in caplog.records if record.name == name]
+        caplog.clear()
+        return found
+
+    async def scene() -> None:
+        async with running(tmp_path, config) as stage:
+            await stage.committed()
+            assert fields() == []
+        async with running(tmp_path, shorter) as stage:
+            (line,) = fields()
+            assert line == {
+                "setting": "metrics.text_length_buckets",
+                "stored": "50 100 200 500 1000 2000 3000 5000 10000",
+                "configured": "100 1000",
+                "count": 2,
+                "targets": "t u",
+            }
+            await stage.committed_again()
+            await stage.fleet.reconfigure(slower)
+            (line,) = fields()
+            assert isinstance(line, dict)
+            assert (line["setting"], line["configured"]) == ("metrics.duration_buckets", "0.5s 60s")
+            await stage.committed_again()
+        async with running(tmp_path, slower):
+            assert fields() == []
+
+    with caplog.at_level(logging.WARNING, name):
+        asyncio.run(scene())

@@ -16,7 +16,7 @@ import pytest
 from msgspec.structs import replace
 
 from exporter.cloud.shared_limits import SharedLimits
-from exporter.config import Config, StorageConfig
+from exporter.config import Config, MetricsConfig, StorageConfig
 from exporter.errors import StoreError
 from exporter.exposition.api_stats import ApiMetrics
 from exporter.exposition.publisher import Publisher
@@ -47,7 +47,9 @@ CONFIG = Config(
 class OneOfTwo:
     """A fleet with its part in the leases."""
 
-    def __init__(self, url: str, executor: ThreadPoolExecutor, lease: float = 3600.0) -> None:
+    def __init__(
+        self, url: str, executor: ThreadPoolExecutor, config: Config = CONFIG, lease: float = LEASE
+    ) -> None:
         self.store = PostgresStore(url)
         self.offset = 0.0
         """Seconds by which the monotonic clock is ahead."""
@@ -62,7 +64,7 @@ class OneOfTwo:
             self.store, executor, SharedLimits(claims=None), self.budgets, self.api, {}, publisher.publish,
             Redactor(), replica=self.replica,
         )  # fmt: skip
-        self.fleet = Fleet(CONFIG, resources, publisher)
+        self.fleet = Fleet(config, resources, publisher)
 
     def _monotonic(self) -> float:
         return time.monotonic() + self.offset
@@ -78,9 +80,9 @@ class OneOfTwo:
 
 
 @asynccontextmanager
-async def running(server: PostgresServer) -> AsyncIterator[OneOfTwo]:
+async def running(server: PostgresServer, config: Config = CONFIG) -> AsyncIterator[OneOfTwo]:
     with ThreadPoolExecutor(2) as executor:
-        one = OneOfTwo(server.url("books"), executor)
+        one = OneOfTwo(server.url("books"), executor, config)
         with closing(one.store), closing(one.replica):
             await one.fleet.load()
             async with asyncio.TaskGroup() as tasks:
@@ -356,3 +358,45 @@ def test_a_reload_takes_only_what_is_its_own(postgres: PostgresServer) -> None:
             await reached("as many for the other", other, one, held={"u", "v"})
 
     asyncio.run(scene())
+
+
+def test_other_buckets_of_a_replica_are_said_on_both_sides(
+    postgres: PostgresServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By who does not show the histograms of the other one, and by who takes targets over: each once, for
+    all of them, with the bounds of both.
+    """
+    postgres.empty_database()
+    name, anew = "exporter.runtime.bucket_changes", "buckets differ from those that were stored"
+    follows = "another replica counts with other buckets"
+    other_config = replace(CONFIG, metrics=MetricsConfig(text_length_buckets=(100, 1000)))
+
+    def lines() -> list[tuple[str, str, str, str]]:
+        found = [record for record in caplog.records if record.name == name]
+        fields = [record.__dict__["fields"] for record in found]
+        caplog.clear()
+        return [
+            (record.message.partition(":")[0], it["targets"], it["stored"][:6], it["configured"][:6])
+            for record, it in zip(found, fields, strict=True)
+        ]
+
+    async def scene() -> None:
+        async with running(postgres) as one:
+            await shown(one, lambda view: failed_polls(view) > 0)
+            async with running(postgres, other_config) as other:
+                assert lines() == [(follows, "t u v w", "50 100", "100 10")]
+                await reached("the other half", other, one, held={"v", "w"})
+                assert lines() == [(anew, "v w", "50 100", "100 10")]
+                await reached("half", one, other, held={"t", "u"})
+                said: list[tuple[str, str, str, str]] = []
+                async with asyncio.timeout(30):
+                    while not said:
+                        await one.fleet.renew_now()
+                        await asyncio.sleep(0.02)
+                        said = lines()
+                assert {line[0] for line in said} == {follows}
+            await reached("all", one, held=NAMES)
+            assert lines()[-1][0] == anew
+
+    with caplog.at_level(logging.WARNING, name):
+        asyncio.run(scene())
