@@ -20,6 +20,8 @@ _PAGE: Final = 100
 """What the exporter asks for."""
 _LONGEST_STRETCH: Final = 1100
 """Records that the exporter pages through before it cuts a stretch in two, and one page more."""
+_FEW: Final = 10
+"""Records by which nobody can tell an order, where their times do not."""
 TRUST_COUNT: Final = 'trust_count: "true"'
 
 
@@ -38,8 +40,12 @@ def _at(facts: Facts, time: int | None) -> str:
 
 def order(facts: Facts) -> Finding:
     """Newest or oldest first: the exporter reads either."""
+    if facts.order is None and facts.page_size is not None and len(facts.listed) < _FEW:
+        return unusable(
+            "order", f"not known: a page holds {facts.page_size}, and there is no other to learn it from"
+        )
     if facts.order is None:
-        return not_known("order", "fewer than two jobs with different times")
+        return not_known("order", "too few jobs with different times")
     if facts.order != "none":
         return ok("order", facts.order)
     if facts.time_filters is False:
@@ -54,6 +60,8 @@ def _one_page(facts: Facts, name: str, text: str, most: int | None = None) -> Fi
     most = min(most or _PAGE, facts.page_size or _PAGE)
     if not facts.count_is_right:
         return unusable(name, f"{text}, and count does not show whether a page is all there is")
+    if most // 4 < 1:
+        return unusable(name, f"{text}, and a page holds {most}: not all jobs of a second fit on it")
     text = f"{text}: stretches are cut to one page, which count shows; at most {most // 4} jobs a second"
     if facts.target.trust_count == "true":
         return ok(name, f"{text}; as configured")
@@ -217,8 +225,9 @@ def deep_offset(facts: Facts) -> Finding:
     if facts.deepest is None:
         return not_known("deep offset", _NO_JOB)
     size, said = len(facts.first.jobs), facts.first.count or 0
-    if facts.capped_at is None and facts.more is None and said > size:
-        return not_known("deep offset", f"{size} gives no record, though count says that there are {said}")
+    if facts.capped_at is None and facts.more is None and facts.page_size:
+        others = f"count says that there are {said}" if said > size else "the time filters find others"
+        return not_known("deep offset", f"{size} gives no record, though {others}")
     if facts.capped_at is None:
         return ok("deep offset", f"{facts.deepest} gives a record, and none was refused")
     how = "refused" if facts.cap_refused else "empty"

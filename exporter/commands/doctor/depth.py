@@ -33,6 +33,9 @@ class DepthQuestions(Questions):
                 ends += [time for job in last if (time := as_utc(job)) is not None]
             else:
                 await self._cap(total - 2)
+        elif facts.more is not True and facts.order in (None, "none") and ends:
+            facts.others = await self._has_others(ends)
+            facts.more = None if facts.others else facts.more
         beyond = await self._is_beyond(ends) if ends and facts.capped_at is None else None
         if beyond and facts.more:
             facts.capped_at, facts.cap_counted = total, True
@@ -76,6 +79,21 @@ class DepthQuestions(Questions):
         else:
             return None
         return bool(beyond.jobs) if isinstance(beyond, RawPage) else None
+
+    async def _has_others(self, ends: list[int]) -> bool | None:
+        """Is there a job that is older or newer than all of the first page? ``None``: it cannot be asked.
+
+        Newer, but not created after that page was asked for.
+        """
+        if self.facts.style is None:
+            return None
+        shift = self.facts.shift or 0
+        stretches = (
+            (NO_JOBS, min(ends) + shift - 2 * SECOND),
+            (max(ends) + shift + 2 * SECOND, self.facts.first_seen - 2 * SECOND),
+        )
+        answers = [await self._between(*stretch, limit=1) for stretch in stretches if stretch[0] < stretch[1]]
+        return any(isinstance(answer, RawPage) and answer.jobs for answer in answers)
 
     async def _at(self, offset: int) -> tuple[RawJob, ...]:
         # New jobs must not move it: those of the newest page and before stay. A whole page, as a few

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from datetime import UTC, timedelta, timezone, tzinfo
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -14,6 +16,9 @@ from exporter.config import Config, TargetConfig
 
 FormatVerdict = Literal["honoured", "ignored", "refused", "misread", "unknown"]
 OffsetUnit = Literal["records", "pages", "nothing"]
+
+NO_CHANCE: Final = 100
+"""Of so many ways to arrange records, the one in order of time is not there by chance."""
 
 
 class FormatFact(msgspec.Struct, frozen=True):
@@ -65,10 +70,14 @@ class Facts(msgspec.Struct, kw_only=True):
 
     first: RawPage = RawPage()
     """The first page of the whole list."""
+    listed: tuple[RawJob, ...] = ()
+    """The first records of the whole list: of further pages, too, where a page holds few."""
     limits: dict[int, int | Unanswered] = {}
     """By ``limit`` asked for: how many records came."""
     more: bool | None = None
     """Are there records behind the first page?"""
+    others: bool | None = None
+    """Where no offset leads behind the first page: do the time filters find other jobs?"""
     offset_refused: bool = False
     """The API refuses the first offset behind the first page, though there may be more."""
     isolated: bool | None = None
@@ -122,8 +131,9 @@ class Facts(msgspec.Struct, kw_only=True):
 
     @property
     def order(self) -> Literal["newest first", "oldest first", "none"] | None:
-        times = [time for job in self.first.jobs if (time := as_utc(job)) is not None]
-        if len(set(times)) < 2:
+        times = [time for job in self.listed if (time := as_utc(job)) is not None]
+        equals = Counter(times).values()
+        if math.factorial(len(times)) < NO_CHANCE * math.prod(map(math.factorial, equals)):
             return None
         if times == sorted(times, reverse=True):
             return "newest first"
@@ -132,7 +142,9 @@ class Facts(msgspec.Struct, kw_only=True):
     @property
     def page_size(self) -> int | None:
         """How many records a page really holds; ``None`` where the list is shorter than a page."""
-        return len(self.first.jobs) if self.more else None
+        size = len(self.first.jobs)
+        more = self.others if self.more is None else self.more
+        return size if more or (more is None and (self.first.count or 0) > size) else None
 
 
 def as_utc(job: RawJob, zone: tzinfo = UTC) -> int | None:

@@ -90,9 +90,21 @@ class Interview(DepthQuestions):
             large = await self._asker.list(limit=_BEYOND)
             limits[_BEYOND] = large if isinstance(large, Unanswered) else len(large.jobs)
         facts.limits = limits
+        facts.listed = await self._listed()
         timed = sorted((time, place) for place, job in enumerate(facts.first.jobs) if (time := as_utc(job)))
         if timed:
             self._known = facts.first.jobs[timed[len(timed) // 2][1]]
+
+    async def _listed(self) -> tuple[RawJob, ...]:
+        """Enough records to learn the order by, each once: a page may hold very few."""
+        size = len(self.facts.first.jobs)
+        jobs = dict(zip(_keys(self.facts.first), self.facts.first.jobs, strict=True))
+        offsets = range(size, _SMALL, size) if self.facts.more and size > 1 else ()
+        for offset in offsets:
+            answer = await self._asker.list(limit=self._page(), offset=offset)
+            if isinstance(answer, RawPage):
+                jobs |= zip(_keys(answer), answer.jobs, strict=True)
+        return tuple(jobs.values())
 
     async def _isolation(self) -> None:
         configs = await self._asker.service_configs()
@@ -208,18 +220,21 @@ class Interview(DepthQuestions):
             facts.counted = CountFact(len(whole.jobs), whole.count, one.count)
 
     async def _offset(self) -> None:
-        """Behind a bound that new jobs are beyond: the third record, or the third page?"""
-        facts = self.facts
-        if facts.order in (None, "none") or len(facts.first.jobs) < 3 * _SMALL:
+        """Behind a bound that new jobs are beyond: the third record, or the third page?
+
+        Of pages of two the second: the third one begins with the third record.
+        """
+        facts, size = self.facts, len(self.facts.first.jobs)
+        if facts.order in (None, "none") or size < 2 or (size < 3 * _SMALL and facts.more is False):
             return
-        until = self._middle()
-        pages = [await self._between(None, until, limit=_SMALL, offset=offset) for offset in (0, 2)]
+        until, skipped = self._middle(), min(2, size - 1)
+        pages = [await self._between(None, until, limit=_SMALL, offset=offset) for offset in (0, skipped)]
         if any(isinstance(page, Unanswered) for page in pages):
             return
         base, later = (_keys(page) for page in pages if isinstance(page, RawPage))
         if later and later == base:
             facts.offset_unit = "nothing"
-        elif later[: len(base) - 2] == base[2:]:
+        elif len(base) > skipped and later[: len(base) - skipped] == base[skipped:]:
             facts.offset_unit = "records"
         elif not set(later) & set(base):
             facts.offset_unit = "pages"

@@ -78,6 +78,11 @@ CORNERS: Mapping[str, Corner] = {
     "no-count": Corner({"count": "none"}, {}, "count", "differs"),
     # pages
     "clipped-pages": Corner({"limit_clip": 37}, {}, "limit", "differs"),
+    "pages-of-two": Corner({"limit_clip": 2}, finding="limit", verdict="differs"),
+    "pages-of-two-no-order": Corner({"limit_clip": 2, "order": "random"}, {}, "order", "unusable"),
+    "pages-of-two-by-page": Corner({"limit_clip": 2, "offset_counts": "pages"}, {}, "offset", "unusable"),
+    "pages-of-two-over-again": Corner({"limit_clip": 2, "offset_counts": "nothing"}, {}, "order", "unusable"),
+    "pages-of-three-no-order": Corner({"limit_clip": 3, "order": "random"}, {}, "order", "unusable"),
     "refused-limit": Corner({"largest_limit": 50}, {}, "limit", "unusable"),
     "large-limit": Corner({"largest_limit": 1000}, {}, "limit"),
     "offset-by-page": Corner({"offset_counts": "pages"}, {}, "offset", "differs", (TRUST_COUNT,)),
@@ -93,6 +98,7 @@ CORNERS: Mapping[str, Corner] = {
     "shallow-offsets-end-count": Corner(
         {"max_offset": 300, "count_stops_at_max_offset": True}, {}, "deep offset", "unusable"
     ),
+    "two-jobs-shown-and-no-count": Corner({"max_offset": 2, "count": "none"}, {}, "order", "unusable"),
     "deep-offsets-end-count": Corner(
         {"max_offset": 1200, "count_stops_at_max_offset": True}, {}, "deep offset", "differs"
     ),

@@ -237,3 +237,43 @@ def test_an_offset_that_gives_nothing_is_not_called_ok() -> None:
     found = SimulatedCloud({"max_offset": 1}).findings()["deep offset"]
     assert found.verdict is Verdict.NOT_KNOWN
     assert "1 gives no record, though count says that there are " in found.text
+
+
+@pytest.mark.parametrize("options", [{}, {"count": "none"}, {"count_stops_at_max_offset": True}], ids=str)
+def test_one_job_that_is_shown_is_not_the_whole_list(options: dict[str, object]) -> None:
+    """The time filters find the others: nobody can put such pages together."""
+    found = SimulatedCloud({"max_offset": 1, **options}).findings()
+    assert found["limit"].verdict is Verdict.UNUSABLE
+    assert found["deep offset"].verdict is Verdict.NOT_KNOWN
+
+
+@pytest.mark.parametrize("options", [{}, {"count": "none"}, {"order": "random"}], ids=str)
+@pytest.mark.parametrize("shown", [2, 3, 4])
+def test_a_list_that_shows_a_few_jobs_only_is_unusable(shown: int, options: dict[str, object]) -> None:
+    """Not all jobs of a second fit on such a page, and nothing else can be learned from it."""
+    found = SimulatedCloud({"max_offset": shown, **options}).findings()
+    assert Verdict.UNUSABLE in {it.verdict for it in found.values()}
+    assert "holds the whole list" not in found["limit"].text
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_records_in_order_by_chance_have_none(seed: int) -> None:
+    """Of three records in no order every third page looks sorted: the next pages show that it is not."""
+    found = SimulatedCloud({"limit_clip": 3, "order": "random"}, seed=seed).findings()
+    assert found["order"].verdict is Verdict.UNUSABLE
+
+
+@pytest.mark.parametrize("options", [{}, {"count": "none"}, {"count_respects_filters": False}], ids=str)
+@pytest.mark.parametrize("jobs", [1, 2, 3])
+def test_the_first_jobs_of_an_account_are_not_too_few(jobs: int, options: dict[str, object]) -> None:
+    """A page is not small because there are no more, also where one is created as the questions are asked."""
+    cloud = SimulatedCloud(options, rate=0.0, hours=0.0)
+    for number in range(jobs):
+        cloud.world.add(created=NOON - 1000 - 7 * number, finished=NOON - 900)
+
+    def create_one(_: str) -> None:
+        if len(cloud.requests) == 5:
+            cloud.world.add(created=cloud.time.now)
+
+    cloud.on_answer = create_one
+    assert Verdict.UNUSABLE not in {it.verdict for it in cloud.findings().values()}
