@@ -26,6 +26,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from exporter import log
 from exporter.errors import StoreError, StoreUnavailableError
 from exporter.store.postgres.errors import translated
+from exporter.store.postgres.refusals import is_final, password_was_used
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +54,11 @@ SPARE_SECONDS: Final = 1.0
 """How much longer a call waits for a connection than one may take to come about: then it says why."""
 FIRST_PAUSE: Final = 0.5
 LONGEST_PAUSE: Final = 5.0
-"""Seconds for which nothing is tried after a try that failed: the first time, and at most."""
+"""Seconds for which nothing is tried after a try that failed: the first time, and at most. After a password
+was refused always the longest: accounts may be locked.
+"""
+STEP_SECONDS: Final = 0.1
+"""How often a call that waits for a connection sees whether a try to connect has failed for good."""
 
 _SETTINGS: Final = """
 SELECT set_config('statement_timeout', %s, true), set_config('lock_timeout', %s, true),
@@ -106,6 +111,12 @@ class Database:
         self._password = password
         self._refused: psycopg.Error | OSError | None = None
         """Why the last try to connect failed; ``None`` when it did not."""
+        self._final = False
+        """Another try would fail in the same way."""
+        self._tries = 0
+        self._connect_pause = 0.0
+        self.next_connect = -math.inf
+        """Nothing is connected to before then."""
         self._connecting = False
         self._gate = threading.Lock()
         self._problem: StoreError | None = None
@@ -124,31 +135,48 @@ class Database:
             max_size=size,
             open=True,
             timeout=self._connect_seconds + SPARE_SECONDS,
-            reconnect_timeout=self._connect_seconds,
+            reconnect_timeout=0.0,  # it tries once more at once: that one does not reach the network
             num_workers=1,
         )
 
     def _connection_class(self) -> type[DatabaseConnection]:
-        """One that remembers why it could not connect: the pool does not report it."""
+        """One that remembers why it could not connect, which the pool does not report, and that does not try
+        again before it is time, however often the pool does.
+        """
         outer = self
 
         class Remembering(psycopg.Connection[TupleRow]):
             @classmethod
             def connect(cls, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - psycopg's own overload
+                if outer._refused is not None and time.monotonic() < outer.next_connect:
+                    raise outer._refused
                 outer._connecting = True
                 try:
                     addresses = len(conninfo_attempts(kwargs))
                     each = max(SHORTEST_CONNECT, int(outer._connect_seconds / addresses))
                     connection = super().connect(*args, **{**kwargs, "connect_timeout": each})
                 except (psycopg.Error, OSError) as error:
-                    outer._refused = error
+                    outer._connect_failed(error)
                     raise
                 finally:
                     outer._connecting = False
-                outer._refused = None
+                outer._refused, outer._final, outer._connect_pause = None, False, 0.0
                 return connection
 
         return Remembering
+
+    def _connect_failed(self, error: psycopg.Error | OSError) -> None:
+        """In the one thread of the pool. Whether the error is final is asked once more for those only who
+        do not go on without the database (``quiet``).
+        """
+        used = password_was_used(error)
+        pause = LONGEST_PAUSE if used else min(LONGEST_PAUSE, 2 * self._connect_pause or FIRST_PAUSE)
+        self._connect_pause, self.next_connect = pause, time.monotonic() + pause
+        self._refuse(error, final=used or (self.quiet and is_final(error, self._parameters)))
+
+    def _refuse(self, error: psycopg.Error | OSError, *, final: bool) -> None:
+        self._refused, self._final = error, final
+        self._tries += 1
 
     def connect_parameters(self) -> dict[str, Any]:
         """As libpq names them. Raises StoreError when the password cannot be read."""
@@ -159,8 +187,9 @@ class Database:
         try:
             parameters = self.connect_parameters()
         except StoreError as error:
-            self._refused = psycopg.OperationalError(str(error))
-            raise self._refused from None
+            refused = psycopg.OperationalError(str(error))
+            self._refuse(refused, final=True)
+            raise refused from None
         return {**parameters, "autocommit": True, "prepare_threshold": None}
 
     @contextmanager
@@ -230,17 +259,26 @@ class Database:
             self.pool.putconn(connection)
 
     def _take(self, deadline: float) -> DatabaseConnection:
-        try:
-            return self.pool.getconn(deadline - time.monotonic())
-        except PoolTimeout:
-            if self._refused is not None:
-                raise self._refused from None
-            if self._connecting:
-                raise psycopg.OperationalError(
-                    "no server of storage.url was connected to in time: see that one of them runs, and that"
-                    " the network lets this machine reach it"
-                ) from None
-            raise psycopg.OperationalError("every connection is in use for too long") from None
+        tries = self._tries
+        while True:
+            left = deadline - time.monotonic()
+            try:
+                return self.pool.getconn(min(left, STEP_SECONDS))
+            except PoolTimeout:
+                refused = self._refused
+                known = self._tries != tries or time.monotonic() < self.next_connect
+                if refused and self._final and known and not self.pool.get_stats()["pool_size"]:
+                    raise refused from None
+                if left > STEP_SECONDS:
+                    continue
+                if refused:
+                    raise refused from None
+                if self._connecting:
+                    raise psycopg.OperationalError(
+                        "no server of storage.url was connected to in time: see that one of them runs, and"
+                        " that the network lets this machine reach it"
+                    ) from None
+                raise psycopg.OperationalError("every connection is in use for too long") from None
 
     # --- while the database fails -----------------------------------------------------------------------
 

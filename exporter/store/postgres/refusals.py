@@ -53,6 +53,8 @@ _TLS: Final = (
     "ssl_min_protocol_version",
 )
 ANSWER_SECONDS: Final = 5
+_REQUIRE_AUTH: Final = 160000
+"""The first libpq that knows this parameter."""
 
 
 def check_parameters(address: str, parameters: Mapping[str, Any]) -> None:
@@ -95,6 +97,21 @@ def _wrong_files(parameters: Mapping[str, str]) -> Iterator[str]:
             yield f"{name} {value}: may be used by others than its owner: libpq does not use it; chmod 600"
 
 
+def password_was_used(error: Exception) -> bool:
+    """Whether a try to connect failed when, or after, the server asked for a password."""
+    connection = error.pgconn if isinstance(error, psycopg.Error) else None
+    return connection is not None and bool(connection.needs_password or connection.used_password)
+
+
+def is_final(error: Exception, parameters: Mapping[str, Any]) -> bool:
+    """Whether another try would fail in the same way: the parameters are wrong, or there is a server that
+    answers, and does not start or end just now.
+    """
+    if isinstance(error, psycopg.errors.ConnectionTimeout):
+        return False
+    return _ping({"connect_timeout": ANSWER_SECONDS, **parameters}) in (pq.Ping.OK, pq.Ping.NO_ATTEMPT)
+
+
 def check_refusal(error: StoreUnavailableError, parameters: Mapping[str, Any]) -> None:
     """Raises StoreError in place of an error that another time or place would not cure."""
     given = {"connect_timeout": ANSWER_SECONDS, **parameters}
@@ -123,8 +140,12 @@ def _remedy(code: str, parameters: Mapping[str, Any]) -> str:
 
 
 def _ping(parameters: Mapping[str, Any]) -> pq.Ping:
+    """Without the password, where this libpq can do that: a wrong one may lock the role."""
+    given = {**parameters}
+    if pq.version() >= _REQUIRE_AUTH:
+        given |= {"password": "", "require_auth": "none"}
     try:
-        return pq.Ping(pq.PGconn.ping(make_conninfo("", **parameters).encode()))
+        return pq.Ping(pq.PGconn.ping(make_conninfo("", **given).encode()))
     except psycopg.ProgrammingError:  # a name that this libpq does not know
         return pq.Ping.NO_ATTEMPT
 

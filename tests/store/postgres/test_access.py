@@ -14,7 +14,7 @@ import pytest
 
 from exporter.config import store_url
 from exporter.errors import StoreError, StoreUnavailableError
-from exporter.store.postgres import PostgresStore, database
+from exporter.store.postgres import PostgresStore, database, examine_postgres
 from exporter.store.postgres.schema import SCHEMA
 from testkit.certificates import Authority
 from testkit.postgres import NEEDS_PASSWORD, PostgresServer
@@ -277,3 +277,68 @@ def test_the_rights_to_rows_are_enough_and_needed(postgres: PostgresServer, miss
                 work(store)
     finally:
         postgres.execute("DROP OWNED BY rows; DROP ROLE rows", "books")
+
+
+# --- tries ------------------------------------------------------------------------------------------------
+
+
+class Log:
+    """What the server has logged since."""
+
+    def __init__(self, server: PostgresServer) -> None:
+        self._file = server.folder / "server.log"
+        self._begin = self._file.stat().st_size
+
+    def count(self, text: str) -> int:
+        return self._file.read_bytes()[self._begin :].decode(errors="replace").count(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "user", "said"),
+    [
+        ("books", NEEDS_PASSWORD, "password authentication failed"),
+        ("none", NEEDS_PASSWORD, 'database "none" does not exist'),
+        ("none", "postgres", 'database "none" does not exist'),
+        ("books", "nobody", 'role "nobody" does not exist'),
+    ],
+)
+def test_a_final_answer_is_asked_for_once(
+    postgres: PostgresServer, with_password: str, name: str, user: str, said: str
+) -> None:
+    """By a start, or a command: an account that is locked after some wrong passwords is not locked by it."""
+    assert with_password
+    log, password = Log(postgres), "right:one" if name == "none" else "wrong"
+    with pytest.raises(StoreUnavailableError, match=said):
+        PostgresStore(postgres.tcp_url(name, user), lambda: password)
+    assert log.count(said) == (1 if user == NEEDS_PASSWORD else 2)  # the second is a ping
+
+
+def test_a_check_tries_a_password_twice(postgres: PostgresServer, with_password: str) -> None:
+    """The second time for the code of the answer, which says what to do."""
+    log = Log(postgres)
+    with pytest.raises(StoreError, match="give the role's password"):
+        list(examine_postgres(with_password, lambda: "wrong", {}, 0, 0))
+    assert log.count("password authentication failed") == 2
+
+
+def test_a_password_that_was_changed_is_tried_every_five_seconds(
+    postgres: PostgresServer, with_password: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many targets ask, and however often: a server may lock the role. The right one is used then."""
+    monkeypatch.setattr(database, "LONGEST_PAUSE", 3600.0)  # that they do not pass here
+    password = "right:one"
+    with closing(PostgresStore(with_password, lambda: password)) as store:
+        commit(store, 0, 1)
+        postgres.execute(f"ALTER ROLE {NEEDS_PASSWORD} PASSWORD 'changed'")
+        log = Log(postgres)
+        postgres.execute(
+            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{NEEDS_PASSWORD}'"  # noqa: S608 - our own words
+        )
+        for _ in range(10):
+            with pytest.raises(StoreUnavailableError):
+                load(store)
+            store.database.next_try = 0.0  # as if it were the next caller's turn
+        assert log.count("password authentication failed") == 1
+        password = "changed"
+        store.database.next_connect = 0.0
+        assert load(store) == (1, 1)
