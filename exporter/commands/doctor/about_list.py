@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from exporter.commands.doctor.asking import Unanswered
-from exporter.commands.doctor.facts import Facts, as_utc, lacks_zone
+from exporter.commands.doctor.facts import LONGEST_STRETCH, STRETCH, Facts, as_utc, lacks_zone
 from exporter.commands.doctor.findings import Examine, Finding, differs, not_known, ok, unusable
 from exporter.config import zone
 from exporter.units import MINUTE, SECOND
@@ -18,8 +18,6 @@ _NO_JOB: Final = "no job to learn it from"
 _AHEAD: Final = 10 * MINUTE
 _PAGE: Final = 100
 """What the exporter asks for."""
-_LONGEST_STRETCH: Final = 1100
-"""Records that the exporter pages through before it cuts a stretch in two, and one page more."""
 _FEW: Final = 10
 """Records by which nobody can tell an order, where their times do not."""
 TRUST_COUNT: Final = 'trust_count: "true"'
@@ -58,19 +56,20 @@ def order(facts: Facts) -> Finding:
 def _one_page(facts: Facts, name: str, text: str, most: int | None = None) -> Finding:
     """No page follows from the one before, so stretches are cut until each fits on one, and count says so."""
     most = min(most or _PAGE, facts.page_size or _PAGE)
+    rate, densest = most // STRETCH, facts.densest
     if not facts.count_is_right:
         return unusable(name, f"{text}, and count does not show whether a page is all there is")
-    if most // 4 < 1:
+    if rate < 1:
         return unusable(name, f"{text}, and a page holds {most}: not all jobs of a second fit on it")
-    text = f"{text}: stretches are cut to one page, which count shows; at most {most // 4} jobs a second"
+    jobs = "job" if rate == 1 else "jobs"
+    text = f"{text}: stretches are cut to one page, which count shows; at most {rate} {jobs} a second"
+    if densest is not None:
+        text += f" (the busiest one found has {densest}); at more, polls stay partial and jobs are lost"
+        if densest > rate:
+            return unusable(name, text)
     if facts.target.trust_count == "true":
         return ok(name, f"{text}; as configured")
     return differs(name, text, TRUST_COUNT)
-
-
-def _needs_count(facts: Facts) -> bool:
-    """Is there a finding that asks for a trusted count?"""
-    return any(TRUST_COUNT in finding(facts).config for finding in (order, offset, deep_offset))
 
 
 def create_time(facts: Facts) -> Finding:
@@ -179,7 +178,7 @@ def count(facts: Facts) -> Finding:
     configured = facts.target.trust_count
     if counted.count == counted.count_of_one == counted.records:
         if configured == "false":
-            lines = () if _needs_count(facts) else ("trust_count: auto",)
+            lines = () if facts.needs_one_page else ("trust_count: auto",)
             return differs("count", "it is right: trusting it saves requests", *lines)
         return ok("count", "the number of records that match")
     if min(counted.count, counted.count_of_one or 0) > counted.records:
@@ -232,7 +231,7 @@ def deep_offset(facts: Facts) -> Finding:
         return ok("deep offset", f"{facts.deepest} gives a record, and none was refused")
     how = "refused" if facts.cap_refused else "empty"
     text = f"{facts.deepest} gives a record, {facts.capped_at} is {how} though there are more"
-    if facts.capped_at >= _LONGEST_STRETCH:
+    if facts.capped_at >= LONGEST_STRETCH:
         return differs("deep offset", f"{text}: stretches are cut before, nothing to configure")
     if facts.cap_counted:
         return unusable("deep offset", f"{text}, and count ends there, too: jobs would be missed")

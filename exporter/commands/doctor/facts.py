@@ -19,6 +19,10 @@ OffsetUnit = Literal["records", "pages", "nothing"]
 
 NO_CHANCE: Final = 100
 """Of so many ways to arrange records, the one in order of time is not there by chance."""
+LONGEST_STRETCH: Final = 1100
+"""Records that the exporter pages through before it cuts a stretch in two, and one page more."""
+STRETCH: Final = 4
+"""Seconds of the list that the exporter reads to have one of them, at most."""
 
 
 class FormatFact(msgspec.Struct, frozen=True):
@@ -101,6 +105,8 @@ class Facts(msgspec.Struct, kw_only=True):
     cap_refused: bool = False
     cap_counted: bool = False
     """``count`` ends with the list: it says that there are no more."""
+    densest: int | None = None
+    """Most jobs that a second was found to have, where they all must fit on one page."""
     newest: int | None = None
     oldest: int | None = None
     seen: dict[str, int | None] = {}
@@ -138,6 +144,13 @@ class Facts(msgspec.Struct, kw_only=True):
         if times == sorted(times, reverse=True):
             return "newest first"
         return "oldest first" if times == sorted(times) else "none"
+
+    @property
+    def needs_one_page(self) -> bool:
+        """No page follows from the one before: what is asked for must fit on one."""
+        if self.order == "none" or (self.offset_unit in ("pages", "nothing") and self.more is not False):
+            return True
+        return self.capped_at is not None and self.capped_at < LONGEST_STRETCH
 
     @property
     def page_size(self) -> int | None:

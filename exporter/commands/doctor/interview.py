@@ -17,7 +17,7 @@ from exporter.cloud import TimeFormat
 from exporter.commands.doctor.answers import RawJob, RawPage
 from exporter.commands.doctor.asking import StoppedError, Unanswered
 from exporter.commands.doctor.depth import DepthQuestions
-from exporter.commands.doctor.facts import CountFact, Facts, FormatFact, as_utc, lacks_zone
+from exporter.commands.doctor.facts import STRETCH, CountFact, Facts, FormatFact, as_utc, lacks_zone
 from exporter.commands.doctor.questions import NO_JOBS, STEPS
 from exporter.config import zone
 from exporter.errors import ExporterError
@@ -239,6 +239,35 @@ class Interview(DepthQuestions):
         elif not set(later) & set(base):
             facts.offset_unit = "pages"
 
+    async def _density(self) -> None:
+        """Most jobs of a second, halving time where more are: they must fit on a page, if none follows."""
+        facts = self.facts
+        stretch = next((STRETCHES[name] for name, some in facts.some.items() if some), None)
+        if stretch is None or not facts.needs_one_page or not facts.count_is_right:
+            return
+        length = STRETCH * SECOND
+        while length < stretch:
+            length *= 2
+        since = self._asker.now_ms() // SECOND * SECOND - length
+        number = await self._number(since, length)
+        while length > STRETCH * SECOND and number:
+            length //= 2
+            first = await self._number(since, length)
+            if first is not None and 2 * first < number:
+                since, first = since + length, number - first
+            number = first
+        number = await self._number(since, length) if number else None
+        if number is not None:
+            facts.densest = -(-number // STRETCH)
+
+    async def _number(self, since: int, length: int) -> int | None:
+        """Jobs of a stretch of whole seconds, as ``count`` says."""
+        first, last = since, since + length - SECOND
+        first -= SECOND if self.facts.begin_inclusive is False else 0
+        last += SECOND if self.facts.end_inclusive is False else 0
+        answer = await self._between(first, last, limit=1)
+        return answer.count if isinstance(answer, RawPage) else None
+
     # --- single jobs, filters, records -------------------------------------------------------------------
 
     async def _lookups(self) -> None:
@@ -301,6 +330,7 @@ PARTS: Final[dict[str, Callable[[Interview], Awaitable[None]]]] = {
     "count": Interview._count,
     "offset": Interview._offset,
     "deep offsets": Interview.ask_depth,
+    "density": Interview._density,
     "lookups": Interview._lookups,
     "filters": Interview._filters,
     "records": Interview._sample,

@@ -256,6 +256,30 @@ def test_a_list_that_shows_a_few_jobs_only_is_unusable(shown: int, options: dict
     assert "holds the whole list" not in found["limit"].text
 
 
+@pytest.mark.parametrize(
+    "options", [{"offset_counts": "pages"}, {"offset_counts": "nothing"}, {"max_offset": 20}]
+)
+@pytest.mark.parametrize(("rate", "verdict"), [(60.0, Verdict.DIFFERS), (360.0, Verdict.UNUSABLE)])
+@pytest.mark.parametrize("ends", [{}, {"since_inclusive": False, "until_inclusive": False}], ids=["in", "ex"])
+def test_what_fits_on_one_page_is_compared_with_the_busiest_second(
+    options: dict[str, object], rate: float, verdict: Verdict, ends: dict[str, object]
+) -> None:
+    """Five jobs a second fit on pages of 20: enough for one a second, and not for six."""
+    cloud = SimulatedCloud({"limit_clip": 20, **options, **ends}, rate=rate, hours=0.5, seed=2)
+    found = cloud.findings()["deep offset" if "max_offset" in options else "offset"]
+    assert found.verdict is verdict, found.text
+    assert "at most 5 jobs a second (the busiest one found has " in found.text
+
+
+def test_a_burst_of_the_last_hour_is_found() -> None:
+    """The first page shows a quiet time."""
+    cloud = SimulatedCloud({"order": "random", "limit_clip": 40}, rate=6.0, hours=2.0)
+    for _ in range(60):
+        cloud.world.add(created=NOON - 1500, finished=NOON - 900)
+    found = cloud.findings()["order"]
+    assert (found.verdict, "the busiest one found has 1" in found.text) == (Verdict.UNUSABLE, True)
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_records_in_order_by_chance_have_none(seed: int) -> None:
     """Of three records in no order every third page looks sorted: the next pages show that it is not."""
