@@ -58,7 +58,9 @@ class Replica:
         and ``None`` when nobody ever held it.
         """
         self._problems: dict[str, str] = {}
-        """By target: why it could not be taken or read, the last time."""
+        """By target: why it could not be taken or read, the last time; of the leases: by an empty name."""
+        self._logged: set[str] = set()
+        """Of these a line says that there is a problem, and none yet that it is over."""
 
     @property
     def interval(self) -> float:
@@ -157,7 +159,10 @@ class Replica:
         try:
             await self._in_thread(self._store.resign)
         except StoreError as error:
-            log.warn(logger, "the leases could not be released: others go on when they are over", error=error)
+            if self.table is not None:  # or else a start failed before there was anything to release
+                log.warn(
+                    logger, "the leases could not be released: others go on when they are over", error=error
+                )
         else:
             self._log("targets released", self.held)
 
@@ -200,19 +205,22 @@ class Replica:
         self._executor.shutdown(wait=False)
 
     def note_problem(self, error: Exception | None, target: str = "") -> None:
-        """Log a problem with a target, or with the leases, once until it changes or is over.
+        """Log a problem with a target, or with the leases, once until it changes, and when it is over.
 
         That nothing answers, or that the tables are those of a newer version, is logged by the store.
         """
         text = "" if error is None else exhausted(error) or str(error)
-        if (
-            error is not None
-            and self._problems.get(target, "") != text
-            and not isinstance(error, StoreUnavailableError | StoreVersionError)
-        ):
+        fields = {"target": target} if target else {}
+        known, self._problems[target] = self._problems.get(target, ""), text
+        if error is None:
+            if target in self._logged:
+                self._logged.discard(target)
+                what = "the target can be taken or read again" if target else "the leases are renewed again"
+                log.info(logger, what, **fields)
+        elif text != known and not isinstance(error, StoreUnavailableError | StoreVersionError):
+            self._logged.add(target)
             what = "a target could not be taken or read" if target else "the leases could not be renewed"
-            log.error(logger, what, error=text, **({"target": target} if target else {}))
-        self._problems[target] = text
+            log.error(logger, what, error=text, **fields)
 
     def forget(self, names: Collection[str]) -> None:
         """These are not loaded any more: the configuration changed, or the lease is over."""

@@ -43,6 +43,10 @@ class StoredLeases:
         for name in names:
             del self.holders[name]
 
+    def resign(self) -> None:
+        if self.error is not None:
+            raise self.error
+
 
 class StoredTarget:
     """A repository whose target may be held by another process, whatever the table said."""
@@ -186,6 +190,39 @@ def test_a_problem_is_logged_once_until_it_changes(caplog: pytest.LogCaptureFixt
         for error in (StoreError("a"), StoreError("a"), None, StoreError("a"), StoreUnavailableError("b")):
             replica.note_problem(error, "t")
     assert len(caplog.records) == 2
+
+
+def test_that_a_problem_is_over_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Where a line said that there is one: also when nothing answered in between."""
+    replica = TakingTurns().replica
+    with caplog.at_level(logging.INFO):
+        for error in (None, StoreUnavailableError("b"), None, StoreError("a"), StoreUnavailableError("b")):
+            replica.note_problem(error)
+            replica.note_problem(error, "t")
+        caplog.clear()
+        for _ in range(2):
+            replica.note_problem(None)
+            replica.note_problem(None, "t")
+    assert [(record.levelname, record.message) for record in caplog.records] == [
+        ("INFO", "the leases are renewed again"),
+        ("INFO", "the target can be taken or read again"),
+    ]
+
+
+def test_a_start_that_leased_nothing_says_nothing_of_leases(caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody waits for them; why it failed is another line. Later a release that fails is a warning."""
+    turns = TakingTurns()
+    turns.leases.error = StoreError("permission denied")
+    with caplog.at_level(logging.INFO):
+        with pytest.raises(StoreError):
+            turns.round()
+        asyncio.run(turns.replica.resign())
+        assert caplog.records == []
+        turns.leases.error = None
+        turns.round()
+        turns.leases.error = StoreError("permission denied")
+        asyncio.run(turns.replica.resign())
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
 def fields_of(caplog: pytest.LogCaptureFixture) -> dict[str, object]:

@@ -168,7 +168,10 @@ class PostgresStore:
                     error=error,
                 )
             raise
-        self._outdated = False
+        with self._gate:
+            over, self._outdated = self._outdated, False
+        if over:
+            log.info(logger, "the tables are those of this version again: polling goes on")
 
     # --- breakers ---------------------------------------------------------------------------------------
 

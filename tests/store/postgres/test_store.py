@@ -168,6 +168,26 @@ def test_tables_of_others_are_refused_in_one_line(
         load(postgres_books.open())
 
 
+def test_newer_tables_are_one_line_each_way(
+    postgres_books: PostgresBooks, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of all targets and renewals: when they come, and when a backup with the former ones is restored."""
+    store = postgres_books.open()
+    with caplog.at_level(logging.INFO):
+        store.renew(["t"], 3600)
+        postgres_books.query("UPDATE format SET version = version + 7")
+        for _ in range(2):
+            with pytest.raises(StoreVersionError):
+                store.renew(["t"], 3600)
+        postgres_books.query("UPDATE format SET version = version - 7")
+        for _ in range(2):
+            store.renew(["t"], 3600)
+    assert [record.message.partition(":")[0] for record in caplog.records] == [
+        "another replica has upgraded the tables",
+        "the tables are those of this version again",
+    ]
+
+
 def test_an_older_program_writes_nothing_into_newer_tables(postgres_books: PostgresBooks) -> None:
     """Another replica was upgraded first, between its load and its commit."""
     store = postgres_books.open()
