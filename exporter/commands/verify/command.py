@@ -198,6 +198,7 @@ class Verifier:
         self._anomalies = {
             anomaly: bool(ledger.totals.get((totals.ANOMALIES, "", "", anomaly))) for anomaly in Anomaly
         }
+        self._given_up = any(jobs and key[0] == totals.EXPIRATIONS for key, jobs in ledger.totals.items())
         self._again = _READ_AGAIN
         self.listed = self.counted = self.still_open = 0
         self.differences: list[Difference] = []
@@ -260,6 +261,7 @@ class Verifier:
             listed,
             late_records=self._anomalies[Anomaly.LATE_RECORD],
             regressions=self._anomalies[Anomaly.STATE_REGRESSION],
+            given_up=self._given_up,
             label_changes=self._anomalies[Anomaly.LABEL_CHANGED],
             late_lengths=self._anomalies[Anomaly.MISSING_TEXT_LENGTH],
         )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
-from itertools import combinations, product
+from itertools import combinations
 from operator import eq
 from typing import Final, NamedTuple
 
@@ -55,11 +55,14 @@ class Difference(NamedTuple):
 
 _LIKELY: Final = (
     (Cause.STATE_REGRESSION, True),  # nothing else makes an open job of one that is counted
-    *product((Cause.RULES_CHANGED, Cause.EXPIRED_THEN_FINISHED), (False,)),
-    *product((Cause.LABEL_CHANGED,), (True, False)),
+    (Cause.LABEL_CHANGED, True),
+    (Cause.RULES_CHANGED, False),
+    (Cause.LABEL_CHANGED, False),
+    (Cause.EXPIRED_THEN_FINISHED, False),  # from there to any final state, with any labels
     (Cause.STATE_REGRESSION, False),
 )
-"""Why a job is listed elsewhere, and whether it is open there: what is most likely first."""
+"""Why a job is listed elsewhere, and whether it is open there: the fewest places that it fits first."""
+_MIX: Final = "; deleted ones together with late ones would look like that, too"
 
 
 class MinuteComparison:
@@ -73,22 +76,29 @@ class MinuteComparison:
         *,
         late_records: bool,
         regressions: bool = False,
+        given_up: bool = False,
         label_changes: bool = False,
         late_lengths: bool = False,
     ) -> None:
         """``late_records``: this API is known to list records later than ``poll.overlap``.
 
         ``regressions``: it is known to take final states back; ``label_changes``: to change labels;
-        ``late_lengths``: to list jobs without their text_length.
+        ``late_lengths``: to list jobs without their text_length. ``given_up``: the exporter gave jobs up.
         """
         self.differences: list[Difference] = []
         self._minute = minute
         self._late_records = late_records
-        self._known = {
-            *((Cause.STATE_REGRESSION, Cause.EXPIRED_THEN_FINISHED) if regressions else ()),
+        self._mix = _MIX if late_records else ""
+        self._api = {
+            *((Cause.STATE_REGRESSION,) if regressions else ()),
+            *((Cause.EXPIRED_THEN_FINISHED,) if regressions or given_up else ()),
             *((Cause.LABEL_CHANGED,) if label_changes else ()),
         }
-        """Of this API: why a job is listed elsewhere, even where more are counted there than listed."""
+        """Why a job is listed elsewhere, as far as it is known that this API does so."""
+        self._known = {Cause.RULES_CHANGED, *self._api}
+        """Why a job is listed elsewhere, even where more are counted there than listed: these are deleted."""
+        self._unresolved: set[MinuteCell] = set()
+        """Cells of which the sum of ids does not say which jobs differ."""
         self._late_lengths = late_lengths
         self._ids = {record.job_id: cell for cell, found in listed.items() for record in found}
         self._counted = {cell: count.jobs for cell, count in counted.items()}
@@ -109,6 +119,7 @@ class MinuteComparison:
             self._numbers_alone()
             self._by_ids()
             self._numbers_alone()
+            self._unresolved = {cell for cell in self._listed if self._differs(cell)}
             self._by_numbers()
             self._one_sided()
         self._compare_characters(listed)
@@ -175,7 +186,10 @@ class MinuteComparison:
             listed.remove(job_id)
             self._add(cause, cell, other, 1, (job_id,))
         else:
-            self._add(Cause.UNEXPLAINED, cell, other, 1, (job_id,), note="counted twice")
+            note = "counted twice"
+            if job_id in listed and not proven and cause is not Cause.UNEXPLAINED:
+                note += f", or {cause} and one more of the others deleted"
+            self._add(Cause.UNEXPLAINED, cell, other, 1, (job_id,), note=note)
         self._counted[cell] -= 1
         if (characters := self._lengths[job_id]) is None:
             self._incomparable.add(cell)
@@ -198,13 +212,14 @@ class MinuteComparison:
         movable = {cell: self._movable(cell) for cell in self._listed}
         for cell in self._listed:
             if not self._missing(cell) and self._off(cell):
-                came_from = [
-                    it for it in movable if movable[it] > 0 and self._cause_of(it, cell) in self._known
-                ]
+                came_from = [it for it in movable if self._may_have_come(it, cell, movable[it])]
+                went_to = [it for it in movable if self._astray[it] and self._cause_of(cell, it) in self._api]
                 if came_from:  # as one came, another one was deleted
                     likely = max(came_from, key=lambda it: sum(map(eq, it, cell)))
                     self._take(self._cause_of(likely, cell), likely, cell, 1)
                     movable[likely] -= 1
+                elif went_to and self._late_records:  # as one went, another one came late
+                    self._take(self._cause_of(cell, went_to[0]), cell, went_to[0], 1)
                 else:
                     self._not_the_same(cell)
         for wanted in _LIKELY:
@@ -231,6 +246,13 @@ class MinuteComparison:
             elif (fewer := self._missing(cell)) > 0:
                 self._too_few(cell, fewer)
 
+    def _may_have_come(self, counted: MinuteCell, cell: MinuteCell, movable: int) -> bool:
+        """One may be counted there and listed here: where many are late, as many may have left as came."""
+        cause = self._cause_of(counted, cell)
+        if movable > 0:
+            return cause in self._known
+        return movable < 0 and self._late_records and counted in self._unresolved and cause in self._api
+
     def _likelihood(self, counted: MinuteCell, listed: MinuteCell) -> tuple[Cause, bool]:
         return self._cause_of(counted, listed), listed.state == EXPIRED
 
@@ -249,9 +271,7 @@ class MinuteComparison:
 
     def _not_the_same(self, cell: MinuteCell) -> None:
         note = "as many as are listed, but not the same"
-        if self._late_records:
-            note += "; one that is deleted and one that came late would look like that, too"
-        self._add(Cause.UNEXPLAINED, cell, cell, 1, note=note)
+        self._add(Cause.UNEXPLAINED, cell, cell, 1, note=note + self._mix)
         self._sums[cell] = None
 
     def _take(self, cause: Cause, counted: MinuteCell, listed: MinuteCell, jobs: int) -> None:
@@ -273,10 +293,19 @@ class MinuteComparison:
     def _too_few(self, cell: MinuteCell, fewer: int) -> None:
         """Not counted. Late records are listed: it is none where all were tried and none fits."""
         names = self._listed[cell]
-        if self._off(cell) is not None and can_search(len(names), fewer):
-            self._add(Cause.UNEXPLAINED, None, cell, fewer, among=names, note="the ids of none of these fit")
+        if self._off(cell) is not None and self._all_tried(cell, fewer):
+            note = "the ids of none of these fit" + self._mix
+            self._add(Cause.UNEXPLAINED, None, cell, fewer, among=names, note=note)
         else:
             self._add(self._uncounted_cause(), None, cell, fewer, among=names)
+
+    def _all_tried(self, cell: MinuteCell, fewer: int) -> bool:
+        """Were all choices of so many tried, with those that may be counted here and are listed elsewhere?"""
+        others = [it for it in self._listed if it != cell]
+        if any(it in self._unresolved and self._cause_of(cell, it) in self._api for it in others):
+            return False
+        known = sum(len(self._astray[it]) for it in others if self._cause_of(cell, it) != Cause.UNEXPLAINED)
+        return can_search(len(self._listed[cell]), fewer + known + (known > 1))
 
     def _compare_characters(self, listed: Mapping[MinuteCell, Sequence[Record]]) -> None:
         """Of the cells whose jobs agree: of one that is deleted or not named, nobody knows the text."""

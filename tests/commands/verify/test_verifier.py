@@ -150,6 +150,21 @@ def test_an_expired_job_may_finish(store: SqliteStore, tmp_path: Path) -> None:
     assert stuck
 
 
+def test_an_expired_job_may_finish_where_others_are_gone(store: SqliteStore, tmp_path: Path) -> None:
+    """It is not counted twice: by its number one of the others is gone, and these are two."""
+    harness = PollerHarness(store)
+    asyncio.run(harness.poll(4))
+    slow, *others = (harness.api.create() for _ in range(9))
+    for job_id in others:
+        harness.api.finish(job_id)
+    asyncio.run(harness.poll(30, every=MINUTE * 60))
+    harness.api.finish(slow)
+    for job_id in others[:2]:
+        del harness.api.jobs[job_id]
+    found = {one.cause: one.job_ids for one in verify(harness, tmp_path / "books.db").differences}
+    assert found == {Cause.EXPIRED_THEN_FINISHED: (slow,), Cause.DELETED: ()}
+
+
 def test_a_record_that_came_too_late(harness: PollerHarness, tmp_path: Path) -> None:
     """It explains itself only where the exporter has seen that this API lists records late."""
     late = harness.api.create(harness.clock.ms - 14 * MINUTE, "SUCCEED")
