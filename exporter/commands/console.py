@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, Final, TextIO, TypeVar
 
 import msgspec
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -24,6 +25,7 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 
 from exporter.cloud import run_event_loop
 from exporter.errors import ExporterError
@@ -33,12 +35,30 @@ T = TypeVar("T")
 
 _FILE_WIDTH: Final = 160
 """Columns of a table that is no terminal's."""
+_WIDEST: Final = 10_000
 
 
 def new_console(out: TextIO) -> Console:
     """For tables and text."""
     width = None if out.isatty() else _FILE_WIDTH
     return Console(file=out, width=width, highlight=False, markup=False, emoji=False, soft_wrap=False)
+
+
+def print_table(table: Table, to: Console) -> None:
+    """A table whose words stay whole, to be copied and searched for: if need be wider than the terminal.
+
+    One column may wrap, between words.
+    """
+    columns = to.width
+    wide = to.options.update_width(_WIDEST)
+    to.width = max(columns, Measurement.get(to, wide, table).minimum)
+    to.print(table)
+    to.width = columns
+
+
+def number_of(number: int, noun: str) -> str:
+    """As ``1 job`` or ``2 jobs``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def print_json(value: object, out: TextIO) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import uuid
 
 import pytest
 from rich.console import Console
@@ -37,13 +38,26 @@ def test_findings_are_whole_and_so_are_the_lines_to_configure(columns: int) -> N
     assert f"    {line}\n" in shown
 
 
-@pytest.mark.parametrize("columns", [40, 60])
+@pytest.mark.parametrize("columns", [40, 60, 80, 160])
 def test_differences_are_whole(columns: int) -> None:
-    """Labels and ids are wrapped, not cut."""
-    cell = MinuteCell("WEBSOCKET_JOB", "GPU_CLONE", "FAILED", "disconnected")
-    one = Difference(
-        29_000_000, Cause.RULES_CHANGED, cell, cell, 1, ("159413ff-6810-4000-a06a-1a56eb8ff1e2",)
-    )
+    """Each id, cause and label stands unbroken in one line, to be copied and searched for."""
+    cell = MinuteCell("WEBSOCKET_JOB", "GPU_CLONE", "FAILED", "sensitive_content")
+    ids = tuple(f"159413ff-6810-4000-a06a-1a56eb8ff1e{digit}" for digit in range(5))
+    moved = Difference(29_000_000, Cause.EXPIRED_THEN_FINISHED, cell, cell, 5, ids)
+    lost = Difference(29_000_000, Cause.UNEXPLAINED, None, cell, 2, (), ids[3:], "counted twice")
     to = console(columns)
+    print_result(Verification("t", Past(0, 60_000), (), 1, 1, 0, 1, (moved, lost)), to)
+    shown = text_of(to)
+    assert "…" not in shown
+    for words in (cell, (*ids[:3], *ids[3:]), ("2025-02-19T21:20Z", *Cause.EXPIRED_THEN_FINISHED.split())):
+        for word in words:
+            assert any(word in line.split() for line in shown.splitlines()), word
+
+
+def test_differences_fit_on_a_terminal() -> None:
+    """Of 80 columns, with the longest cause."""
+    cell = MinuteCell("ASYNC_JOB", "TTS_LAB_GPU", "FAILED", "unclassified")
+    one = Difference(29_000_000, Cause.EXPIRED_THEN_FINISHED, cell, cell, 1, (str(uuid.UUID(int=7)),))
+    to = console(80)
     print_result(Verification("t", Past(0, 60_000), (), 1, 1, 0, 1, (one,)), to)
-    assert "…" not in text_of(to)
+    assert max(map(len, text_of(to).splitlines())) <= 80

@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple, TextIO
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from exporter import log
 from exporter.commands import console
+from exporter.commands.console import number_of
 from exporter.commands.past import (
     IncompleteError,
     Past,
@@ -283,8 +285,9 @@ def print_result(result: Verification, to: Console) -> None:
         to.print(Text(f"not compared: {text}"))
     to.print(
         Text(
-            f"{result.target}: {result.compared}: {result.listed} jobs listed,"
-            f" {result.counted} counted as ended, {result.still_open} still open; {result.requests} requests"
+            f"{result.target}: {result.compared}: {number_of(result.listed, 'job')} listed,"
+            f" {result.counted} counted as ended, {result.still_open} still open;"
+            f" {number_of(result.requests, 'request')}"
         )
     )
     if not result.differences:
@@ -293,33 +296,43 @@ def print_result(result: Verification, to: Console) -> None:
     causes: Counter[Cause] = Counter()
     for one in result.differences:
         causes[one.cause] += one.jobs
-    summary = Table(title="what differs", title_justify="left")
-    summary.add_column("cause", overflow="fold")
-    summary.add_column("jobs", justify="right", overflow="fold")
-    summary.add_column("meaning", overflow="fold")
+    summary = _table("what differs")
+    summary.add_column("cause", no_wrap=True)
+    summary.add_column("jobs", justify="right", no_wrap=True)
+    summary.add_column("meaning")
     for cause, number in causes.most_common():
         summary.add_row(str(cause), str(number), _SAYS[cause])
-    to.print(summary)
-    table = Table(title_justify="left")
-    for name in ("created", "cause", "counted as", "listed as"):
-        table.add_column(name, overflow="fold")
-    table.add_column("jobs", justify="right", overflow="fold")
-    table.add_column("job ids", overflow="fold")
+    console.print_table(summary, to)
+    to.print()
+    table = _table()
+    table.add_column("cause\ncreated", no_wrap=True)
+    table.add_column("jobs", justify="right", no_wrap=True)
+    table.add_column("counted as\n→ listed as")
+    table.add_column("job ids", no_wrap=True)
     # What needs a person comes first.
     ordered = sorted(result.differences, key=lambda one: (one.cause is not Cause.UNEXPLAINED, one.minute))
     for one in ordered[:_SHOWN]:
-        shown = Text(str(one.cause), "bold red" if one.cause is Cause.UNEXPLAINED else "")
+        style = "bold red" if one.cause is Cause.UNEXPLAINED else "bold"
         table.add_row(
-            spell_time(one.minute * MINUTE)[:16] + "Z",
-            shown,
-            _spell_cell(one.counted, "not counted"),
-            _spell_cell(_as_listed(one.listed), "not listed"),
+            Text.assemble((one.cause, style), f"\n{spell_time(one.minute * MINUTE)[:16]}Z"),
             str(one.jobs),
-            Text("; ".join(filter(None, (*_names(one), one.note)))),
+            Text(f"{_spell_cells(one)}\n{one.note}".rstrip()),
+            Text("\n".join(_names(one))),
         )
-    to.print(table)
+    console.print_table(table, to)
     if len(ordered) > _SHOWN:
         to.print(f"and {len(ordered) - _SHOWN} more: --json has all of them")
+
+
+def _table(title: str | None = None) -> Table:
+    return Table(
+        title=title,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
 
 
 def _as_listed(cell: MinuteCell | None) -> MinuteCell | None:
@@ -327,16 +340,18 @@ def _as_listed(cell: MinuteCell | None) -> MinuteCell | None:
     return cell._replace(state="open") if cell is not None and cell.state == EXPIRED else cell
 
 
-def _spell_cell(cell: MinuteCell | None, otherwise: str) -> Text:
-    return Text(otherwise if cell is None else str(cell))
+def _spell_cells(one: Difference) -> str:
+    return f"{one.counted or 'not counted'}\n→ {_as_listed(one.listed) or 'not listed'}"
 
 
 def _names(one: Difference) -> Iterator[str]:
-    if one.job_ids:
-        yield ", ".join(one.job_ids[:_NAMES]) + (", …" if len(one.job_ids) > _NAMES else "")
-    elif one.among:
-        more = f" and {len(one.among) - _NAMES} others" if len(one.among) > _NAMES else ""
-        yield f"{one.jobs} of {', '.join(one.among[:_NAMES])}{more}"
+    """A line for each, to be copied."""
+    names = one.job_ids or one.among
+    if names and not one.job_ids:
+        yield f"{one.jobs} of these:"
+    yield from names[:_NAMES]
+    if len(names) > _NAMES:
+        yield f"and {len(names) - _NAMES} more"
 
 
 def _as_json(result: Verification) -> dict[str, object]:
