@@ -30,12 +30,21 @@ def credentials(facts: Facts) -> Finding:
         return unusable("credentials", f"{facts.source}: refused; see access")
     if facts.unavailable:
         return unusable("credentials", f"{facts.source}: not available there; see access")
-    if facts.stopped:
-        return not_known("credentials", f"{facts.source}: not tried")
+    if facts.stopped and not facts.accepted:
+        return not_known("credentials", f"{facts.source}: {_unproven(facts)}; see access")
     if facts.expiry is None:
         return ok("credentials", facts.source)
     ends = datetime.fromtimestamp(facts.expiry, UTC)
     return ok("credentials", f"{facts.source}; they end at {ends:%Y-%m-%d %H:%M} UTC and are renewed")
+
+
+def _unproven(facts: Facts) -> str:
+    """What became of credentials that were neither accepted nor refused."""
+    if facts.denied:
+        return "known to the API, which does not allow them this"
+    if facts.latency is not None or (facts.iam is not None and not facts.unreachable):
+        return "tried, but no answer shows whether they are accepted"
+    return "not tried: no answer came"
 
 
 def project(facts: Facts) -> Finding:
@@ -102,8 +111,14 @@ def clock_difference(facts: Facts) -> Finding:
 
 def isolation(facts: Facts) -> Finding:
     """Does the account hide the jobs of other users from IAM users?"""
+    if facts.isolated is None and not facts.isolation_unknown:
+        return not_known("isolation", "not asked")
     if facts.isolated is None:
-        return not_known("isolation", facts.isolation_unknown or "not asked")
+        return not_known(
+            "isolation",
+            f"{facts.isolation_unknown}: if they are, one of them sees its own jobs only, and the jobs"
+            f" here may be a part of all; {_OTHER_IDENTITY}, and compare",
+        )
     if not facts.isolated:
         return ok("isolation", "off: every user sees all jobs")
     return differs(

@@ -284,9 +284,14 @@ def filters(facts: Facts) -> Finding | None:
     if not facts.filtered:
         return None
     for name, works in facts.filtered.items():
-        if works is not True:
-            why = "is ignored" if works is False else f"is refused: {works.text}"
-            return unusable("filters", f"{name} {why}: other jobs would be counted, too; remove it")
+        if works is False:
+            return unusable("filters", f"{name} is ignored: other jobs would be counted, too; remove it")
+        if isinstance(works, Unanswered) and works.by_rule:
+            return unusable("filters", f"{name} is refused: {works.text}: correct or remove it")
+    for name, works in facts.filtered.items():
+        if isinstance(works, Unanswered) or works is None:
+            why = "records do not show it" if works is None else works.text
+            return not_known("filters", f"{name}: {why}")
     return ok("filters", f"{', '.join(facts.filtered)}: only jobs that match are listed")
 
 

@@ -13,6 +13,7 @@ from exporter.commands.doctor.answers import FIELDS
 from exporter.commands.doctor.facts import Facts
 from exporter.commands.doctor.findings import Examine, Finding, differs, not_known, ok, unusable
 from exporter.commands.series import SCRAPE_SECONDS, SCRAPES_A_DAY, estimate_series
+from exporter.config import spelled
 from exporter.failures import UNCLASSIFIED, Classifier
 from exporter.ledger import FAILED, FINAL_STATES, JOB_TYPES, PROCESSING, TTS_SERVICES, WAITING
 
@@ -51,19 +52,29 @@ def _cannot_do_without(facts: Facts, lacking: Collection[str]) -> str:
 def values(facts: Facts) -> Finding:
     """Values that the documentation does not know."""
     known = {"job_state": _STATES, "job_type": JOB_TYPES, "tts_service_enum": TTS_SERVICES}
-    found = sorted(
-        {
-            f"{name} {value!r}"
-            for job in facts.sample
-            for name, names in known.items()
-            if (value := getattr(job, name)) is not None and value not in names
-        }
-    )
     if not facts.sample:
         return not_known("values", "no job to learn it from")
-    if not found:
+    parts = []
+    for name, names in known.items():
+        found = {value for job in facts.sample if (value := getattr(job, name)) is not None} - set(names)
+        if found:
+            more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+            shown = ", ".join(repr(value) for value in sorted(found)[:_SHOWN])
+            parts.append(f"{name} {shown}{more}, {_what_becomes_of(name, facts)}")
+    if not parts:
         return ok("values", "all are documented ones")
-    return differs("values", f"not documented: {', '.join(found[:_SHOWN])}; they become labels of their own")
+    return differs("values", f"not documented: {'; '.join(parts)}")
+
+
+def _what_becomes_of(name: str, facts: Facts) -> str:
+    """Of a value that is not documented."""
+    if name != "job_state":
+        return "a label of its own, or other where it is no plain name"
+    age = spelled(facts.config.poll.max_job_age)
+    return (
+        "shown as unknown and counted as open: where that state is final, the job is given up as expired"
+        f" after max_job_age ({age})"
+    )
 
 
 def failures(facts: Facts) -> Finding:

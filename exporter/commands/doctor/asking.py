@@ -22,6 +22,8 @@ _PATIENCE: Final = 120.0
 _BAD_REQUEST: Final = 400
 _CONNECTION: Final = (ErrorKind.CONNECT, ErrorKind.TLS, ErrorKind.TIMEOUT, ErrorKind.DECODE)
 _IAM: Final = ("create_token", "get_project")
+_ACCEPTED: Final = {"create_token": ("201",), "get_project": ("200",), "list_jobs": ("400",)}
+"""By operation: answers that only good credentials get, beside a list of jobs."""
 
 Pairs = tuple[tuple[str, object], ...]
 
@@ -56,6 +58,8 @@ class StoppedError(ExporterError):
             and not self.unavailable
         )
         """By the API, or by the identity service (401)."""
+        self.denied = isinstance(cause, ApiError) and cause.denied
+        """They are good, but not allowed to do this (403)."""
         broken = isinstance(cause, ApiError) and cause.status is None and cause.kind in _CONNECTION
         self.unreachable = cause.message if isinstance(cause, ApiError) and broken else ""
         """Name, connection, proxy or TLS: why no answer came."""
@@ -77,12 +81,15 @@ class AskEvents:
         """Answers with status 429."""
         self.expiry: float | None = None
         """When the credentials end, Unix seconds."""
+        self.accepted = False
+        """The identity service gave what was asked for, or the API judged a question (400)."""
         self._asked_iam = 0
         self._iam_error = ""
 
     def request(self, operation: str, code: str, seconds: float) -> None:
         self.requests += 1
         self._asked_iam += operation in _IAM
+        self.accepted |= code in _ACCEPTED.get(operation, ())
         if operation == "list_jobs" and code.isdecimal():
             (self.seconds if code == "200" else self.refusal_seconds).append(seconds)
 
@@ -138,7 +145,8 @@ class Asker:
         self._heard = heard
         self._monotonic = monotonic
         self._wall = wall
-        self._answered = False
+        self.answered = False
+        """With a list of jobs."""
         self.skews: list[float] = []
         """The API's clock minus ours, seconds, by each ``Date``."""
         self.date: float | None = None
@@ -168,6 +176,7 @@ class Asker:
             raise StoppedError(error) from error
         except ValueError:
             return Unanswered("the answer cannot be decoded", 200, by_rule=False)
+        self.answered = True
         self._heard("tts-jobs", asked, user is not None, answer)
         return found
 
@@ -190,14 +199,13 @@ class Asker:
             self.date = error.date  # a wrong clock is a usual cause of a signature that is refused
             self.skews.append(error.date + 0.5 - self._wall())
         wrong_credentials = error.kind is ErrorKind.AUTH and not error.denied
-        if wrong_credentials or not (self._answered or error.status == _BAD_REQUEST):
+        if wrong_credentials or not (self.answered or error.status == _BAD_REQUEST):
             raise StoppedError(error) from error
         refusal = Unanswered(str(error), error.status, by_rule=error.status == _BAD_REQUEST)
         self._heard(path, asked, named_user, refusal)
         return refusal
 
     def _learn(self, answer: HttpAnswer) -> None:
-        self._answered = True
         date = parse_http_date(answer.headers.get("date"))
         if date is not None:
             self.date = date

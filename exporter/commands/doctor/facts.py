@@ -67,6 +67,10 @@ class Facts(msgspec.Struct, kw_only=True):
     """Why no answer came, by what is known of the connection."""
     iam: tuple[int, str] | None = None
     """How often the identity service was asked, and its last refusal."""
+    accepted: bool = False
+    """An answer came that only credentials get that are good."""
+    denied: bool = False
+    """The credentials are good, but not allowed to list jobs (403)."""
     refused: bool = False
     """The API refuses the credentials (401)."""
     unavailable: bool = False
@@ -118,8 +122,8 @@ class Facts(msgspec.Struct, kw_only=True):
     """A ``job_id`` that does not exist."""
     types: dict[str, int | Unanswered | None] = {}
     """By ``job_type`` asked for: how many records came; ``None`` where others came."""
-    filtered: dict[str, bool | Unanswered] = {}
-    """By filter of the target: do only jobs that match come?"""
+    filtered: dict[str, bool | Unanswered | None] = {}
+    """By filter of the target: do only jobs that match come? ``None``: records do not show it."""
     sample: tuple[RawJob, ...] = ()
     """Records of the first pages."""
 

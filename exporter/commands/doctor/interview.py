@@ -51,7 +51,9 @@ class Interview(DepthQuestions):
         except StoppedError as stop:
             self.facts.stopped, self.facts.unreachable = str(stop), stop.unreachable
             self.facts.refused, self.facts.unavailable = stop.refused, stop.unavailable
+            self.facts.denied = stop.denied
         facts, events = self.facts, self._events
+        facts.accepted = self._asker.answered or events.accepted
         facts.requests, facts.retries, facts.throttled = events.requests, events.retries, events.throttled
         facts.expiry = events.expiry
         answered = events.seconds or events.refusal_seconds
@@ -109,13 +111,14 @@ class Interview(DepthQuestions):
     async def _isolation(self) -> None:
         configs = await self._asker.service_configs()
         if isinstance(configs, Unanswered):
-            denied = "no permission to ask" if configs.denied else configs.text
-            self.facts.isolation_unknown = denied
+            why = "no permission" if configs.denied else configs.text
+            self.facts.isolation_unknown = f"whether IAM users are isolated could not be asked: {why}"
             return
         control = configs.get("sub_account_control_config")
         on = control.get("separately_controlled") if isinstance(control, dict) else None
         self.facts.isolated = on if isinstance(on, bool) else None
-        self.facts.isolation_unknown = "" if isinstance(on, bool) else "the answer does not say"
+        if not isinstance(on, bool):
+            self.facts.isolation_unknown = "the answer does not say whether IAM users are isolated"
 
     async def _user(self) -> None:
         if self.facts.target.app_user_id:
@@ -299,13 +302,20 @@ class Interview(DepthQuestions):
                 same = all(job.job_type == job_type for job in answer.jobs)
                 facts.types[job_type] = len(answer.jobs) if same else None
         for name, value in msgspec.structs.asdict(facts.target.filters).items():
-            if value is not None and name != "business_type":
-                answer = await self._asker.list(**{name: value}, limit=_SMALL)
-                facts.filtered[name] = (
-                    answer
-                    if isinstance(answer, Unanswered)
-                    else all(getattr(job, name) == value for job in answer.jobs)
-                )
+            if value is None:
+                continue
+            answer = await self._asker.list(**{name: value}, limit=_SMALL)
+            if isinstance(answer, Unanswered):
+                facts.filtered[name] = answer
+            elif name == "business_type":
+                facts.filtered[name] = await self._is_read(name)
+            else:
+                facts.filtered[name] = all(getattr(job, name) == value for job in answer.jobs)
+
+    async def _is_read(self, name: str) -> bool | None:
+        """Is a filter respected whose field no record shows? Asked with a value that no job has."""
+        answer = await self._asker.list(**{name: uuid.uuid4().hex}, limit=1)
+        return not answer.jobs if isinstance(answer, RawPage) else None
 
     async def _sample(self) -> None:
         facts = self.facts

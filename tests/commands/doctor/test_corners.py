@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from exporter.commands.doctor.asking import Unanswered
+from exporter.commands.doctor.examine import examine_facts
 from exporter.commands.doctor.findings import Verdict
 from exporter.simulator.faults import Fault
+from exporter.simulator.world import BUSINESS_TYPE
 from tests.commands.doctor.corners import CORNERS, Corner
 from tests.commands.doctor.support import NOON, SimulatedCloud
 
@@ -301,3 +304,59 @@ def test_the_first_jobs_of_an_account_are_not_too_few(jobs: int, options: dict[s
 
     cloud.on_answer = create_one
     assert Verdict.UNUSABLE not in {it.verdict for it in cloud.findings().values()}
+
+
+@pytest.mark.parametrize(
+    ("switch", "why"),
+    [("denied", "could not be asked: no permission: "), ("missing", "could not be asked: ")],
+)
+def test_isolation_that_cannot_be_asked_says_what_may_follow(switch: str, why: str) -> None:
+    """Jobs are visible, and may be this user's own only."""
+    options = {"isolated": True, "own_share": 0.3, "service_configs": switch}
+    findings = SimulatedCloud(options).findings()
+    assert findings["visibility"].verdict is Verdict.OK
+    found = findings["isolation"]
+    assert found.verdict is Verdict.NOT_KNOWN
+    assert found.text.startswith(f"whether IAM users are isolated {why}")
+    assert f"sees its own jobs only, and the jobs here may be a part of all; {AGENCY}" in found.text
+
+
+def test_a_state_that_is_not_documented_counts_as_open() -> None:
+    """It becomes no label; other values do."""
+    world = {"unknown_state": 0.5, "unknown_type": 0.5}
+    found = SimulatedCloud({}, world, rate=600.0, hours=0.1).findings()["values"]
+    state, kind = found.text.removeprefix("not documented: ").split("; ")
+    assert (found.verdict, kind.startswith("job_type ")) == (Verdict.DIFFERS, True)
+    assert state.startswith("job_state ")
+    assert state.endswith(
+        "shown as unknown and counted as open: where that state is final, the job is given up as expired"
+        " after max_job_age (1d)"
+    )
+    assert kind.endswith(", a label of its own, or other where it is no plain name")
+
+
+@pytest.mark.parametrize(
+    ("options", "verdict", "says"),
+    [
+        ({}, Verdict.OK, "only jobs that match are listed"),
+        ({"ignored_filters": ["business_type"]}, Verdict.UNUSABLE, "business_type is ignored"),
+    ],
+    ids=["respected", "ignored"],
+)
+def test_a_filter_that_records_do_not_show_is_tried(
+    options: dict[str, object], verdict: Verdict, says: str
+) -> None:
+    """With a value that no job has: nothing may come."""
+    found = SimulatedCloud(options).findings(filters={"business_type": BUSINESS_TYPE})["filters"]
+    assert found.verdict is verdict
+    assert says in found.text
+
+
+def test_a_filter_that_an_error_hides_is_not_known() -> None:
+    """Nor is one that no record shows, where the value that no job has is refused."""
+    facts = SimulatedCloud().facts()
+    for works in (Unanswered("503", 503, by_rule=False), None):
+        facts.filtered = {"business_type": works}
+        found = next(it for it in examine_facts(facts) if it.name == "filters")
+        assert found.verdict is Verdict.NOT_KNOWN
+    assert found.text == "business_type: records do not show it"

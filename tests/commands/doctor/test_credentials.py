@@ -16,6 +16,7 @@ from exporter.commands.doctor.command import source_of
 from exporter.commands.doctor.findings import Verdict
 from exporter.config import AgencyAuth, AkskAuth, Auth, DefaultChain, PasswordAuth, Secret, TokenAuth
 from exporter.simulator.auth import ACCESS_KEY, SECRET_KEY, Accounts
+from exporter.simulator.faults import Fault
 from exporter.simulator.simulation import PROJECT_ID
 from testkit.processes import bare_environ, simulator, write_config
 from tests.commands.doctor.support import SimulatedCloud, new_target
@@ -28,15 +29,15 @@ PROOF = "HC_CONTAINER_AUTHORIZATION_TOKEN_FILE"
 
 
 class Machine(SimulatedCloud):
-    """A machine beside the simulated API. Its metadata service may be away."""
+    """A machine beside the simulated API. One host may be away."""
 
-    has_metadata = True
+    away = ""
 
     def transport(self) -> httpx.AsyncBaseTransport:
         inner = super().transport()
 
         async def handle(request: httpx.Request) -> httpx.Response:
-            if request.url.host == METADATA and not self.has_metadata:
+            if request.url.host == self.away:
                 raise httpx.ConnectError("no route to host", request=request)
             return await inner.handle_async_request(request)
 
@@ -83,6 +84,64 @@ def test_refused_and_missing_credentials_are_told_apart() -> None:
     assert none.text.endswith(": not available there; see access")
 
 
+NO_JSON = Fault(kind="empty_body", operation="list_jobs")
+
+
+def error(status: int, code: str = "APIG.0201") -> Fault:
+    """In answer to any question for the list."""
+    return Fault(kind="error", status=status, code=code, operation="list_jobs")
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [error(403, "APIG.0802"), error(502), NO_JSON],
+    ids=["403", "502", "no-json"],
+)
+def test_credentials_that_gave_a_token_were_tried(fault: Fault) -> None:
+    """What the list answers then is no question of who asks."""
+    machine = Machine()
+    machine.simulation.faults.add(fault, machine.time.now)
+    found = machine.findings(auth=PASSWORD)
+    assert found["access"].verdict is Verdict.UNUSABLE
+    assert found["credentials"].verdict is Verdict.OK
+    assert "they end at 2025-10-" in found["credentials"].text
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        (error(403, "APIG.0802"), "known to the API, which does not allow them this"),
+        (error(502), "tried, but no answer shows whether they are accepted"),
+        (
+            NO_JSON,
+            "tried, but no answer shows whether they are accepted",
+        ),
+    ],
+    ids=["403", "502", "no-json"],
+)
+def test_keys_that_were_sent_are_not_called_untried(fault: Fault, says: str) -> None:
+    """Each answer is said to show what it shows."""
+    machine = Machine()
+    machine.simulation.faults.add(fault, machine.time.now)
+    found = machine.findings()["credentials"]
+    assert found.verdict is Verdict.NOT_KNOWN
+    assert found.text.endswith(f": {says}; see access")
+
+
+def test_keys_that_were_not_sent_are_untried() -> None:
+    """There is no way to the API."""
+    machine = Machine()
+    machine.away = "metastudio.test"
+    assert machine.findings()["credentials"].text.endswith(": not tried: no answer came; see access")
+
+
+def test_a_question_that_is_refused_was_let_in() -> None:
+    """The API judges its limit: the keys are good."""
+    found = Machine({"largest_limit": 5}).findings()
+    assert found["access"].verdict is Verdict.UNUSABLE
+    assert found["credentials"].verdict is Verdict.OK
+
+
 def test_a_given_token_is_tried() -> None:
     """Nobody knows when it ends."""
     cloud = SimulatedCloud()
@@ -102,7 +161,7 @@ def test_a_machine_without_an_agency_has_no_credentials() -> None:
 def test_without_a_metadata_service_there_are_no_credentials() -> None:
     """It is not the API that cannot be reached."""
     cloud = Machine()
-    cloud.has_metadata = False
+    cloud.away = METADATA
     findings = cloud.findings(auth=AgencyAuth())
     assert f"get_credentials: {METADATA}: cannot connect" in findings["access"].text
     assert findings["credentials"].verdict is Verdict.UNUSABLE
