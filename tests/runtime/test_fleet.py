@@ -24,10 +24,11 @@ from exporter.errors import ReloadError
 from exporter.exposition.api_stats import ApiMetrics
 from exporter.exposition.publisher import Publisher
 from exporter.exposition.render import Exposition
-from exporter.ledger import Changes
+from exporter.ledger import Changes, TargetView
 from exporter.polling import Poller
 from exporter.runtime.fleet import Fleet
 from exporter.runtime.target import SharedResources
+from exporter.store import LedgerRepository
 from exporter.store.base import Commit
 from exporter.store.sqlite import SqliteStore
 from testkit.processes import free_port
@@ -120,6 +121,34 @@ def test_an_unchanged_target_is_not_disturbed(tmp_path: Path) -> None:
             assert stage.rate == 5.0
 
     asyncio.run(scene())
+
+
+def test_others_have_turns_while_views_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of hundreds of targets they take long; what is shown meanwhile is the old configuration."""
+    targets = tuple(of_target(name) for name in "tuv")
+    ticks, seen, shown = 0, list[int](), list[list[str]]()
+    snapshot = LedgerRepository.snapshot
+
+    def noting(repository: LedgerRepository, now: int | None) -> TargetView:
+        seen.append(ticks)
+        return snapshot(repository, now)
+
+    async def scene() -> None:
+        nonlocal ticks
+        async with running(tmp_path, replace(CONFIG, targets=targets[:1])) as stage:
+            monkeypatch.setattr(LedgerRepository, "snapshot", noting)
+            exchange = asyncio.ensure_future(stage.fleet.reconfigure(replace(CONFIG, targets=targets[1:])))
+            while not exchange.done():
+                ticks += 1
+                shown.append(stage.names)
+                await asyncio.sleep(0)
+            await exchange
+            assert stage.names == ["u", "v"]
+
+    asyncio.run(scene())
+    assert len(seen) >= 2
+    assert seen[0] < seen[1]
+    assert {tuple(names) for names in shown} <= {("t",), ("u", "v")}
 
 
 @pytest.mark.slow
