@@ -62,7 +62,11 @@ class StoreError(ExporterError):
     """The store cannot be read or written (disk full, permissions, ...)."""
 
 
-class NoStoreError(StoreError):
+class NothingCountedError(StoreError):
+    """Nothing was counted for the target yet."""
+
+
+class NoStoreError(NothingCountedError):
     """There is no store: nothing was counted yet."""
 
 

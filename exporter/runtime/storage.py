@@ -87,7 +87,7 @@ def _extra() -> Iterator[None]:
 
 
 def open_past(storage: StorageConfig, target: TargetConfig, redactor: log.Redactor) -> StoredPast:
-    """What was counted for the target, beside an exporter that runs. Raises StoreError, NoStoreError."""
+    """What was counted for the target, beside a running exporter. Raises NothingCountedError, StoreError."""
     scope = ledger_scope(target)
     if storage.in_file:
         return SqlitePast(storage.sqlite_file, target.name, scope, target.project_id)

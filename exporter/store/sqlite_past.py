@@ -15,7 +15,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
-from exporter.errors import NoStoreError, StoreError
+from exporter.errors import NoStoreError, NothingCountedError, StoreError
 from exporter.process import reason
 from exporter.store import checksums, schema
 from exporter.store.files import resolved
@@ -41,7 +41,7 @@ class SqlitePast:
                 )
             found = load_target(db, path, target, scope, 0, 0)
         if found is None or found[1].watermarks is None:
-            raise StoreError(f"{path}: nothing was counted for target {target!r} yet")
+            raise NothingCountedError(f"{path}: nothing was counted for target {target!r} yet")
         if found[1].project_id:
             check_project(target, project_id or "", found[1].project_id)
         self._key, self.ledger = found

@@ -144,6 +144,13 @@ def test_rubbish_takes_bounded_memory(tmp_path: Path) -> None:
     assert megabytes < 250
 
 
+def test_one_message_is_not_called_messages(tmp_path: Path) -> None:
+    """One of them, and one that is left."""
+    assert run("-", folder=tmp_path, stdin="zork\n").stdout.split()[:3] == ["1", "failure", "message"]
+    shown = run("-", "--top=1", folder=tmp_path, stdin="zork\nzork\nblam\n").stdout
+    assert "and 1 message of further templates" in shown
+
+
 def test_rubbish_alone_is_counted_without_a_rule(tmp_path: Path) -> None:
     """In the table and in JSON; no list of rules begins that would be empty."""
     shown = run("-", folder=tmp_path, stdin="\x00\x01\n\x02\n")

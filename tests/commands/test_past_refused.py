@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from exporter.simulator.auth import ACCESS_KEY
 from exporter.store.schema import SCHEMA_VERSION
 from exporter.store.sqlite import SqliteStore
 from testkit.processes import bare_environ, get, simulator, write_config
@@ -109,6 +110,39 @@ def test_a_full_disk_under_a_backfill_costs_nothing_but_time(small_disk: Path, t
     assert "none left out: there is no store here" in ended.stderr
     assert [it.name for it in small_disk.iterdir()] == ["past.om"]
     assert output.read_bytes().endswith(b"# EOF\n")
+
+
+@pytest.mark.e2e
+def test_a_target_that_is_new_in_a_store_can_be_backfilled(tmp_path: Path) -> None:
+    """As without a store: nothing of it was counted."""
+    SqliteStore(tmp_path / "books.db").close()
+    with simulator(tmp_path, "--rate=60", "--history=36000") as cloud:
+        config = write_config(
+            tmp_path,
+            cloud,
+            target={"rate_limit": 1000},
+            storage={"url": f"sqlite:///{tmp_path / 'books.db'}"},
+        )
+        command = (sys.executable, "-m", "exporter", "backfill", f"--config.file={config}", "--since=210m")
+        ended = run(*command, "-o", tmp_path / "past.om")
+    assert ended.returncode == 0, ended.stderr
+    said = "none left out: the store has nothing of this target, so counting has not begun"
+    assert said in ended.stderr
+    assert (tmp_path / "past.om").read_bytes().endswith(b"# EOF\n")
+
+
+@pytest.mark.e2e
+def test_a_backfill_that_fails_says_once_how_far_it_came(tmp_path: Path) -> None:
+    """And how to go on."""
+    with simulator(tmp_path, "--rate=0", "--history=1") as cloud:
+        auth = {"aksk": {"access_key": ACCESS_KEY, "secret_key": "wrong"}}
+        config = write_config(tmp_path, cloud, target={"project_id": "p1", "auth": auth})
+        command = (sys.executable, "-m", "exporter", "backfill", f"--config.file={config}", "--since=10h")
+        ended = run(*command, "-o", tmp_path / "past.om")
+    assert (ended.returncode, ended.stdout) == (1, "")
+    first, second = ended.stderr.splitlines()
+    assert first.startswith("metastudio-tts-exporter: read up to 20")
+    assert second == "metastudio-tts-exporter: the same command goes on from there"
 
 
 def test_an_output_that_is_a_folder_is_refused_at_once(tmp_path: Path) -> None:

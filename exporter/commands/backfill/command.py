@@ -19,6 +19,7 @@ from exporter.commands.backfill.increments import Increments
 from exporter.commands.backfill.left_out import counted_live
 from exporter.commands.backfill.output import OutputFormat, step_of, write_samples
 from exporter.commands.backfill.spool import Spool
+from exporter.commands.console import number_of
 from exporter.commands.past import (
     IncompleteError,
     Past,
@@ -30,7 +31,7 @@ from exporter.commands.past import (
 )
 from exporter.commands.verify.cells import cell_of
 from exporter.config import Config, TargetConfig
-from exporter.errors import ExporterError, NoStoreError
+from exporter.errors import ExporterError, NoStoreError, NothingCountedError
 from exporter.ledger import LabelSets, Record, documented_label_sets
 from exporter.process import INTERRUPTED
 from exporter.runtime import classifier, ledger_scope, open_past
@@ -62,7 +63,7 @@ def backfill(
     log.configure("error", "logfmt", err, redactor=redactor)
     config, target = config_and_target(flags.config_file, flags.target, environ)
     now = int(time.time() * SECOND)
-    stored = _stored(config, target, redactor)
+    stored, nothing_counted = _stored(config, target, redactor)
     past = stretch(flags, now, stored)
     with spool_folder(flags.output) as folder:
         spool = Spool(folder, _purpose(flags, config, target), past)
@@ -95,12 +96,13 @@ def backfill(
         except ExporterError as error:
             if spool.saved_until == past.since:
                 spool.remove()
-            raise ExporterError(f"{error}\n{_resume(spool, flags)}") from error
+            resume = _resume(spool, flags, said=isinstance(error, IncompleteError))
+            raise ExporterError(f"{error}\n{resume}") from error
         if interrupted:
             print(_resume(spool, flags), file=err)
             return INTERRUPTED
         spool.remove()
-    print(_what_next(spool, past, target, flags, counting=stored is not None), file=err)
+    print(_what_next(spool, past, target, flags, nothing_counted), file=err)
     if recent := too_recent(past, flags, now, baseline_of(stored)):
         print(recent, file=err)
     return 0
@@ -153,12 +155,14 @@ def stretch(flags: BackfillFlags, now: int, stored: StoredPast | None) -> Past:
     return Past(since, past.until)
 
 
-def _stored(config: Config, target: TargetConfig, redactor: log.Redactor) -> StoredPast | None:
-    """What is counted already; ``None`` before the first start. Raises StoreError."""
+def _stored(config: Config, target: TargetConfig, redactor: log.Redactor) -> tuple[StoredPast | None, str]:
+    """What is counted already, or why nothing is. Raises StoreError."""
     try:
-        return open_past(config.storage, target, redactor)
+        return open_past(config.storage, target, redactor), ""
     except NoStoreError:
-        return None
+        return None, "there is no store here"
+    except NothingCountedError:
+        return None, "the store has nothing of this target"
 
 
 class BackfillReader:
@@ -265,23 +269,27 @@ def _purpose(flags: BackfillFlags, config: Config, target: TargetConfig) -> str:
     return msgspec.json.encode(settings).decode()
 
 
-def _resume(spool: Spool, flags: BackfillFlags) -> str:
-    reached = f"read up to {spell_time(spool.saved_until)}"
+def _resume(spool: Spool, flags: BackfillFlags, *, said: bool = False) -> str:
+    """How to go on; ``said``: how far it came is said already."""
     if _can_go_on(flags.output):
-        return f"{reached}: the same command goes on from there"
-    return f"{reached}; with -o FILE, the next run could go on from there"
+        how = "the same command goes on from there"
+    else:
+        how = "with -o FILE, the next run could go on from there"
+    return how if said else f"read up to {spell_time(spool.saved_until)}: {how}"
 
 
 def _what_next(
-    spool: Spool, past: Past, target: TargetConfig, flags: BackfillFlags, *, counting: bool
+    spool: Spool, past: Past, target: TargetConfig, flags: BackfillFlags, nothing_counted: str
 ) -> str:
+    """``nothing_counted``: why; empty where live counting has begun."""
     progress = spool.progress
     name = "FILE" if flags.output is None else shlex.quote(str(flags.output))
-    left_out = f"{progress.left_out} left out because live counting has them"
-    lines = [
-        f"{target.name}: {past}: {progress.jobs} jobs in {len(spool.series())} series,"
-        f" {left_out if counting else 'none left out: there is no store here, so counting has not begun'}"
-    ]
+    them = "it" if progress.left_out == 1 else "them"
+    left_out = f"{progress.left_out} left out because live counting has {them}"
+    if nothing_counted:
+        left_out = f"none left out: {nothing_counted}, so counting has not begun"
+    jobs = number_of(progress.jobs, "job")
+    lines = [f"{target.name}: {past}: {jobs} in {len(spool.series())} series, {left_out}"]
     if not spool.series():
         return lines[0]
     labels = ", ".join(f'{label}="{value}"' for label, value in flags.labels)

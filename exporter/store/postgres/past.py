@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
-from exporter.errors import NoStoreError, StoreError, StoreVersionError
+from exporter.errors import NoStoreError, NothingCountedError, StoreVersionError
 from exporter.store.past import CountedPast
 from exporter.store.postgres import schema
 from exporter.store.postgres.database import Database, Transaction
@@ -43,7 +43,7 @@ class PostgresPast:
             if key is not None:
                 self.ledger = read_ledger(transaction, address, key, target, 0, 0, only_open=True)
         if key is None or self.ledger.watermarks is None:
-            raise StoreError(f"{address}: nothing was counted for target {target!r} yet")
+            raise NothingCountedError(f"{address}: nothing was counted for target {target!r} yet")
         if self.ledger.project_id:
             check_project(target, project_id or "", self.ledger.project_id)
         self._key = key
