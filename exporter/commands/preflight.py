@@ -59,15 +59,14 @@ def findings(config: Config, environ: Mapping[str, str], flags: Flags, redactor:
 
 
 def _store(config: Config, redactor: log.Redactor) -> tuple[list[str], list[str]]:
-    """Problems and warnings: one line at most."""
+    """Problems and warnings, one line each."""
     try:
-        exposed = examine_store(config, redactor)
+        return [], list(examine_store(config, redactor))
     # A running exporter is what most often holds a file; a database may be out of reach from here, for now.
     except (StoreLockedError, StoreUnavailableError) as error:
         return [], [f"storage.url: {error}"]
     except StoreError as error:
         return [str(error) if str(error).startswith("storage.") else f"storage.url: {error}"], []
-    return [], [] if exposed is None else [f"storage.url: {exposed}"]
 
 
 def _addresses(addresses: Sequence[str]) -> tuple[list[str], list[str]]:

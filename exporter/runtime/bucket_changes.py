@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable, Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from exporter import log
 from exporter.ledger import BucketChange, totals
@@ -26,28 +26,32 @@ _SETTINGS: Final = {
 
 def log_bucket_changes(repositories: Mapping[str, LedgerRepository], held: Collection[str]) -> None:
     """What is new of these targets, of which this process polls those in ``held``."""
-    found: dict[tuple[bool, str, str, str], dict[str, None]] = {}
-    for name, repository in repositories.items():
-        for described in map(bucket_change_fields, repository.new_bucket_changes()):
-            found.setdefault((name in held, *described), {})[name] = None
-    for (counted, setting, stored, configured), names in found.items():
-        log.warn(
-            logger,
-            "buckets differ from those that were stored: their histograms start anew"
-            if counted
-            else "another replica counts with other buckets: here its histograms stay empty",
-            setting=setting,
-            stored=stored,
-            configured=configured,
-            count=len(names),
-            targets=listed(names),
-        )
+    found = [(name, change) for name, one in repositories.items() for change in one.new_bucket_changes()]
+    for counted, message in (
+        (True, "buckets differ from those that were stored: their histograms start anew"),
+        (False, "another replica counts with other buckets: here its histograms stay empty"),
+    ):
+        changes = [(name, change) for name, change in found if (name in held) is counted]
+        for described, names in by_setting(changes).items():
+            fields = described._asdict()
+            log.warn(logger, message, **fields, count=len(names), targets=listed(names))
 
 
-def bucket_change_fields(change: BucketChange) -> tuple[str, str, str]:
-    """The setting, and the stored and the configured bounds as the configuration has them."""
-    name = change.histogram
-    return _SETTINGS[name], _written(name, change.stored), _written(name, change.configured)
+class SettingChange(NamedTuple):
+    """With bounds as the configuration has them."""
+
+    setting: str
+    stored: str
+    configured: str
+
+
+def by_setting(changes: Iterable[tuple[str, BucketChange]]) -> dict[SettingChange, list[str]]:
+    """The names of the targets that have each; given are pairs of a target's name and its change."""
+    found: dict[SettingChange, dict[str, None]] = {}
+    for target, (histogram, *bounds) in changes:
+        stored, configured = (_written(histogram, one) for one in bounds)
+        found.setdefault(SettingChange(_SETTINGS[histogram], stored, configured), {})[target] = None
+    return {change: list(names) for change, names in found.items()}
 
 
 def _written(histogram: str, bounds: Iterable[int]) -> str:

@@ -13,11 +13,14 @@ from contextlib import AbstractContextManager, contextmanager
 from exporter import log
 from exporter.config import Config, StorageConfig, TargetConfig, read_secret
 from exporter.errors import CredentialsError, StoreError
-from exporter.ledger import documented_label_sets
+from exporter.ledger import BucketChange, bucket_changes, documented_label_sets
 from exporter.runtime.asking_commands import LOOK_SECONDS
+from exporter.runtime.bucket_changes import by_setting
+from exporter.runtime.replica import listed
 from exporter.runtime.target import classifier, ledger_scope, ledger_settings
 from exporter.store import (
     CommandLock,
+    FormerStore,
     SqliteCommandLock,
     SqlitePast,
     SqliteStore,
@@ -126,11 +129,11 @@ def target_rows(storage: StorageConfig, redactor: log.Redactor) -> AbstractConte
     return postgres_target(storage.url, _password(storage, redactor, "--password-file"))
 
 
-def examine_store(config: Config, redactor: log.Redactor) -> str | None:
+def examine_store(config: Config, redactor: log.Redactor) -> tuple[str, ...]:
     """Raises StoreError when it could not be opened, or no target's ledger loaded; changes nothing.
 
-    StoreUnavailableError: a database cannot be reached from here. Returns what cannot be made private of a
-    store's files, if anything.
+    StoreUnavailableError: a database cannot be reached from here. Returns what a start would change, and what
+    it could not make private of a store's files, one line each.
     """
     storage, classes = config.storage, classifier(config)
     targets = {target.name: target for target in config.targets}
@@ -138,19 +141,38 @@ def examine_store(config: Config, redactor: log.Redactor) -> str | None:
     scopes = {name: ledger_scope(target) for name, target in targets.items()}
     keep, now = max(map(minutes_loaded, settings.values())), int(time.time() * SECOND)
     if storage.in_file:
-        ledgers = examine_sqlite(storage.sqlite_file, scopes, now, keep)
+        found = examine_sqlite(storage.sqlite_file, scopes, now, keep)
     else:
         with _extra():
             from exporter.store.postgres import examine_postgres
-        ledgers = examine_postgres(storage.url, _password(storage, redactor), scopes, now, keep)
-    for address, name, stored in ledgers:
-        filters = targets[name].filters
+        found = examine_postgres(storage.url, _password(storage, redactor), scopes, now, keep)
+    warnings: list[str] = []
+    changes: list[tuple[str, BucketChange]] = []
+    for one in found:
+        if isinstance(one, FormerStore):
+            others = (
+                "" if storage.in_file else ": replicas of the former one stop polling until they are updated"
+            )
+            warnings.append(
+                f"storage.url: {one.address}: a start brings the store from version {one.version} to"
+                f" {one.new_version}, and there is no way back but a backup{others}"
+            )
+            continue
+        name, filters = one.target, targets[one.target].filters
         ledger_from(
-            stored,
+            one.stored,
             settings[name],
             documented_label_sets(filters.job_type, filters.tts_service_enum),
             target=name,
             project_id=targets[name].project_id or "",
-            address=address,
+            address=one.address,
         )
-    return exposed_sqlite_files(storage.sqlite_file) if storage.in_file else None
+        changes += ((name, change) for change in bucket_changes(one.stored, settings[name]))
+    warnings += (
+        f"{change.setting}: {change.configured} is not what was counted with, {change.stored}: histograms of"
+        f" {listed(names)} start anew at zero"
+        for change, names in by_setting(changes).items()
+    )
+    if storage.in_file and (exposed := exposed_sqlite_files(storage.sqlite_file)) is not None:
+        warnings.append(f"storage.url: {exposed}")
+    return tuple(warnings)

@@ -5,6 +5,7 @@ Knows SQL and files; must not know what the numbers mean.
 
 from exporter.store.base import RENEWALS, CommandLock, SharedStore, Store
 from exporter.store.leases import LeaseTable, spread
+from exporter.store.loading import FormerStore
 from exporter.store.past import CountedPast, MinuteCount, StoredPast
 from exporter.store.repository import LedgerRepository, ledger_from, minutes_loaded
 from exporter.store.rows import StoredRows, copy_rows
@@ -17,6 +18,7 @@ __all__ = [
     "RENEWALS",
     "CommandLock",
     "CountedPast",
+    "FormerStore",
     "LeaseTable",
     "LedgerRepository",
     "MinuteCount",

@@ -21,6 +21,14 @@ class FoundLedger(NamedTuple):
     stored: StoredLedger
 
 
+class FormerStore(NamedTuple):
+    """A store that was only looked at: a start brings it up to date before it reads anything."""
+
+    address: str
+    version: int
+    new_version: int
+
+
 def check_scope(address: str, target: str, stored: str, scope: str) -> None:
     """Raises ScopeChangedError when the target was counted for another scope than it is configured for."""
     if stored != scope:

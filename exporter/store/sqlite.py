@@ -21,7 +21,7 @@ from exporter.store import checksums, files, schema, wal
 from exporter.store.base import Commit
 from exporter.store.checksums import ChecksumError
 from exporter.store.files import StoreFiles, resolved
-from exporter.store.loading import FoundLedger
+from exporter.store.loading import FormerStore, FoundLedger
 from exporter.store.reading import load_target, sqlite_store_version, verify
 from exporter.store.sqlite_errors import while_reading, while_writing
 from exporter.units import MINUTE
@@ -169,7 +169,9 @@ class SqliteStore:
         self._files.close()
 
 
-def examine_sqlite(path: Path, scopes: Mapping[str, str], now: int, keep: int) -> Iterator[FoundLedger]:
+def examine_sqlite(
+    path: Path, scopes: Mapping[str, str], now: int, keep: int
+) -> Iterator[FoundLedger | FormerStore]:
     """What would keep ``SqliteStore`` from opening it, or from loading these targets. Raises StoreError.
 
     Changes nothing. Yields each target's ledger, as far as there is one. What a log beside the database holds
@@ -182,8 +184,10 @@ def examine_sqlite(path: Path, scopes: Mapping[str, str], now: int, keep: int) -
     uri = f"{path.as_uri()}?immutable=1"
     with while_reading(path), closing(sqlite3.connect(uri, uri=True)) as db:
         checksums.register(db)
-        if sqlite_store_version(db, path) != schema.SCHEMA_VERSION:
-            return  # a start brings it up to date before it reads anything
+        if (version := sqlite_store_version(db, path)) != schema.SCHEMA_VERSION:
+            if version:  # or else a start makes the tables
+                yield FormerStore(str(path), version, schema.SCHEMA_VERSION)
+            return
         verify(db)
         for target, scope in scopes.items():
             if (found := load_target(db, path, target, scope, now, keep)) is not None:

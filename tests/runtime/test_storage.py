@@ -17,7 +17,7 @@ import pytest
 
 from exporter import log
 from exporter.cloud import SharedLimits
-from exporter.config import AkskAuth, Config, Filters, Secret, StorageConfig, TargetConfig
+from exporter.config import AkskAuth, Config, Filters, MetricsConfig, Secret, StorageConfig, TargetConfig
 from exporter.errors import StoreError, StoreUnavailableError
 from exporter.exposition import ApiMetrics
 from exporter.ledger.changes import Changes
@@ -28,15 +28,22 @@ from exporter.runtime.target import SharedResources, classifier, ledger_scope, n
 from exporter.store import checksums
 from exporter.store.base import Commit, SharedStore
 from exporter.store.postgres.schema import SCHEMA
+from exporter.store.schema import SCHEMA_VERSION as SQLITE_VERSION
 from exporter.store.sqlite import SqliteStore
 from testkit.postgres import NEEDS_PASSWORD, PostgresServer
 from testkit.processes import free_port
 from testkit.world import InlineExecutor
+from tests.store.test_sqlite_upgrade import TO_FIRST_VERSION
 
 replace = msgspec.structs.replace
 
 
-def commit(config: Config, totals: dict[TotalKey, int | None], version: int) -> None:
+def commit(
+    config: Config,
+    totals: dict[TotalKey, int | None],
+    version: int,
+    buckets: dict[str, tuple[int, ...]] | None = None,
+) -> None:
     (target,) = config.targets
     with closing(open_store(config, log.Redactor())) as store:
         scope = ledger_scope(target)
@@ -50,7 +57,7 @@ def commit(config: Config, totals: dict[TotalKey, int | None], version: int) -> 
                 changes=changes,
                 project_id="p1",
                 last_complete_poll=None,
-                buckets={},
+                buckets=buckets or {},
                 keep_minutes_since=0,
             ),
         )
@@ -196,6 +203,22 @@ def test_what_postgresql_needs_is_said_where_it_is_missing(
             use(changed, log.Redactor())
 
 
+def test_a_check_says_what_a_start_changes(config: Config) -> None:
+    """An upgrade, for which a backup is made first; histograms that start anew."""
+    assert examine_store(config, log.Redactor()) == ()
+    other = replace(config, metrics=MetricsConfig(text_length_buckets=(100, 1000)))
+    stored = "50 100 200 500 1000 2000 3000 5000 10000"
+    commit(config, {}, 1, {"text_length": tuple(map(int, stored.split()))})
+    assert examine_store(other, log.Redactor()) == (
+        f"metrics.text_length_buckets: 100 1000 is not what was counted with, {stored}: histograms of t start"
+        " anew at zero",
+    )
+    with closing(sqlite3.connect(config.storage.sqlite_file)) as db:
+        db.executescript(TO_FIRST_VERSION)
+    (warning,) = examine_store(other, log.Redactor())
+    assert f": a start brings the store from version 1 to {SQLITE_VERSION}, and there is no way" in warning
+
+
 # --- a database -------------------------------------------------------------------------------------------
 
 
@@ -270,6 +293,16 @@ def test_a_check_runs_beside_a_replica(of_database: Config) -> None:
         assert examined(of_database) == ""
         assert "target 't' was counted for " in examined(another_scope(of_database))
         assert state(of_database) == before
+
+
+def test_a_check_says_that_a_start_upgrades_the_tables(of_database: Config) -> None:
+    """And what becomes of the replicas that run."""
+    run(of_database, f"UPDATE {SCHEMA}.format SET version = 1")  # noqa: S608 - our own words
+    (warning,) = examine_store(of_database, log.Redactor())
+    assert "/books: a start brings the store from version 1 to 2, and there is no way back but a" in warning
+    assert warning.endswith(": replicas of the former one stop polling until they are updated")
+    run(of_database, f"DROP SCHEMA {SCHEMA} CASCADE")
+    assert examine_store(of_database, log.Redactor()) == ()
 
 
 def test_a_check_finds_missing_rights(of_database: Config) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 
 from exporter.errors import StoreError, StoreUnavailableError
-from exporter.store.loading import FoundLedger
+from exporter.store.loading import FormerStore, FoundLedger
 from exporter.store.postgres import schema
 from exporter.store.postgres.database import Database, Transaction
 from exporter.store.postgres.errors import REMEDIES
@@ -17,7 +17,7 @@ from exporter.store.postgres.tables import check_encoding, stored_version
 
 def examine_postgres(
     url: str, password: Callable[[], str | None], scopes: Mapping[str, str], now: int, keep: int
-) -> Iterator[FoundLedger]:
+) -> Iterator[FoundLedger | FormerStore]:
     """Yields each target's ledger, as far as there is one, without the jobs that are final.
 
     Raises StoreError: StoreUnavailableError where the database cannot be reached from here, or only now.
@@ -32,7 +32,9 @@ def examine_postgres(
             raise
 
 
-def _examine(database: Database, scopes: Mapping[str, str], now: int, keep: int) -> Iterator[FoundLedger]:
+def _examine(
+    database: Database, scopes: Mapping[str, str], now: int, keep: int
+) -> Iterator[FoundLedger | FormerStore]:
     with database.transaction(snapshot=True) as transaction:
         address = database.address
         check_encoding(transaction.connection, address)
@@ -40,7 +42,9 @@ def _examine(database: Database, scopes: Mapping[str, str], now: int, keep: int)
         if missing := _missing_rights(transaction, version):
             raise StoreError(f"{address}: the role may not {missing}: {REMEDIES['42501']}")
         if version != schema.SCHEMA_VERSION:
-            return  # a start makes the tables, or brings them up to date, before it reads anything
+            if version:  # or else a start makes the tables
+                yield FormerStore(address, version, schema.SCHEMA_VERSION)
+            return
         for target, scope in scopes.items():
             if (key := find_target(transaction, address, target, scope)) is not None:
                 stored = read_ledger(transaction, address, key, target, now, keep, only_open=True)
