@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import re
 import select
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, Final
 
 import psycopg
@@ -25,6 +23,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 from exporter import log
 from exporter.errors import StoreError, StoreUnavailableError
+from exporter.store.postgres.answer_watch import AnswerWatch
 from exporter.store.postgres.errors import translated
 from exporter.store.postgres.refusals import is_final, password_was_used
 
@@ -225,7 +224,7 @@ class Database:
             return connection.execute(statement, parameters).fetchall()
 
     @contextmanager
-    def _watched(self, within: float = math.inf) -> Iterator[tuple[DatabaseConnection, _Watch]]:
+    def _watched(self, within: float = math.inf) -> Iterator[tuple[DatabaseConnection, AnswerWatch]]:
         """A connection with no transaction, that is cut if no answer comes."""
         begun = time.monotonic()
         self._refuse_while_paused()
@@ -233,7 +232,7 @@ class Database:
             with (
                 translated(self.address),
                 self.connection(within) as connection,
-                _Watch(connection, begun, within) as watch,
+                AnswerWatch(connection, ANSWER_SECONDS, begun, within) as watch,
             ):
                 yield connection, watch
         except StoreUnavailableError as error:
@@ -322,7 +321,7 @@ class Database:
 class Transaction:
     """An open transaction."""
 
-    def __init__(self, connection: DatabaseConnection, watch: _Watch) -> None:
+    def __init__(self, connection: DatabaseConnection, watch: AnswerWatch) -> None:
         self.connection = connection
         self._watch = watch
 
@@ -338,51 +337,6 @@ class Transaction:
             while step := cursor.fetchmany(rows):
                 yield step
                 self._watch.restart()
-
-
-class _Watch:
-    """Cuts a connection whose server does not answer: a network may drop packets without an error.
-
-    The kernel notices that (``tcp_user_timeout``) only where nothing acknowledges them.
-    """
-
-    def __init__(self, connection: DatabaseConnection, begun: float, within: float) -> None:
-        """``within``: an end to all statements together, in seconds since ``begun``."""
-        self._within, self._end = within, begun + within
-        # A descriptor of its own: that of the connection may belong to another one by the time of the cut.
-        self._socket = socket.socket(fileno=os.dup(connection.fileno()))
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="store watch", daemon=True)
-        self.cut = False
-
-    def __enter__(self) -> _Watch:
-        self.restart()
-        try:
-            self._thread.start()
-        except BaseException:
-            self._socket.close()
-            raise
-        return self
-
-    def restart(self) -> None:
-        """A new statement begins."""
-        self._deadline = min(time.monotonic() + ANSWER_SECONDS, self._end)
-
-    def _watch(self) -> None:
-        while (left := self._deadline - time.monotonic()) > 0:
-            if self._ended.wait(left):
-                return
-        self.cut = True
-        with suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self._ended.set()
-        self._thread.join()
-        self._socket.close()
-        if self.cut and isinstance(error, psycopg.OperationalError):
-            seconds = min(ANSWER_SECONDS, self._within)
-            raise psycopg.OperationalError(f"no answer within {seconds:g} s") from None
 
 
 def _milliseconds(*seconds: float) -> list[str]:

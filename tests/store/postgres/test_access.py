@@ -282,7 +282,11 @@ def test_the_rights_to_rows_are_enough_and_needed(postgres: PostgresServer, miss
 # --- tries ------------------------------------------------------------------------------------------------
 
 
-class Log:
+NO_TLS = "?sslmode=disable"
+"""Without it libpq sends a refused password again without TLS, where the server has that."""
+
+
+class ServerLog:
     """What the server has logged since."""
 
     def __init__(self, server: PostgresServer) -> None:
@@ -307,30 +311,30 @@ def test_a_final_answer_is_asked_for_once(
 ) -> None:
     """By a start, or a command: an account that is locked after some wrong passwords is not locked by it."""
     assert with_password
-    log, password = Log(postgres), "right:one" if name == "none" else "wrong"
+    log, password = ServerLog(postgres), "right:one" if name == "none" else "wrong"
     with pytest.raises(StoreUnavailableError, match=said):
-        PostgresStore(postgres.tcp_url(name, user), lambda: password)
+        PostgresStore(postgres.tcp_url(name, user) + NO_TLS, lambda: password)
     assert log.count(said) == (1 if user == NEEDS_PASSWORD else 2)  # the second is a ping
 
 
 def test_a_check_tries_a_password_twice(postgres: PostgresServer, with_password: str) -> None:
     """The second time for the code of the answer, which says what to do."""
-    log = Log(postgres)
+    log = ServerLog(postgres)
     with pytest.raises(StoreError, match="give the role's password"):
-        list(examine_postgres(with_password, lambda: "wrong", {}, 0, 0))
+        list(examine_postgres(with_password + NO_TLS, lambda: "wrong", {}, 0, 0))
     assert log.count("password authentication failed") == 2
 
 
-def test_a_password_that_was_changed_is_tried_every_five_seconds(
+def test_a_changed_password_is_tried_every_five_seconds(
     postgres: PostgresServer, with_password: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many targets ask, and however often: a server may lock the role. The right one is used then."""
     monkeypatch.setattr(database, "LONGEST_PAUSE", 3600.0)  # that they do not pass here
     password = "right:one"
-    with closing(PostgresStore(with_password, lambda: password)) as store:
+    with closing(PostgresStore(with_password + NO_TLS, lambda: password)) as store:
         commit(store, 0, 1)
         postgres.execute(f"ALTER ROLE {NEEDS_PASSWORD} PASSWORD 'changed'")
-        log = Log(postgres)
+        log = ServerLog(postgres)
         postgres.execute(
             f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{NEEDS_PASSWORD}'"  # noqa: S608 - our own words
         )
