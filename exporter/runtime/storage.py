@@ -84,8 +84,8 @@ def _extra() -> Iterator[None]:
         yield
     except ImportError as error:
         raise StoreError(
-            "storage.url: for PostgreSQL an extra is needed: pip install"
-            f" 'metastudio-tts-exporter[postgres]' ({error})"
+            "storage.url: for PostgreSQL an extra is needed: pip install '.[postgres]' in its sources, or"
+            f" pip install 'metastudio-tts-exporter[postgres]' ({error})"
         ) from None
 
 
