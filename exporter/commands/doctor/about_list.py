@@ -58,7 +58,8 @@ def _one_page(facts: Facts, name: str, text: str, most: int | None = None) -> Fi
     most = min(most or _PAGE, facts.page_size or _PAGE)
     rate, densest = most // STRETCH, facts.densest
     if not facts.count_is_right:
-        return unusable(name, f"{text}, and count does not show whether a page is all there is")
+        count_shows = "count does not show" if facts.counted else "it is not known that count shows"
+        return unusable(name, f"{text}, and {count_shows} whether a page is all there is")
     if rate < 1:
         return unusable(name, f"{text}, and a page holds {most}: not all jobs of a second fit on it")
     jobs = "job" if rate == 1 else "jobs"

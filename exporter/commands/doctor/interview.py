@@ -112,7 +112,7 @@ class Interview(DepthQuestions):
         configs = await self._asker.service_configs()
         if isinstance(configs, Unanswered):
             why = "no permission" if configs.denied else configs.text
-            self.facts.isolation_unknown = f"whether IAM users are isolated could not be asked: {why}"
+            self.facts.isolation_unknown = f"whether IAM users are isolated could not be asked ({why})"
             return
         control = configs.get("sub_account_control_config")
         on = control.get("separately_controlled") if isinstance(control, dict) else None

@@ -308,7 +308,7 @@ def test_the_first_jobs_of_an_account_are_not_too_few(jobs: int, options: dict[s
 
 @pytest.mark.parametrize(
     ("switch", "why"),
-    [("denied", "could not be asked: no permission: "), ("missing", "could not be asked: ")],
+    [("denied", "could not be asked (no permission): "), ("missing", "could not be asked (")],
 )
 def test_isolation_that_cannot_be_asked_says_what_may_follow(switch: str, why: str) -> None:
     """Jobs are visible, and may be this user's own only."""
