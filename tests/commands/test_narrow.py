@@ -46,9 +46,11 @@ def test_differences_are_whole(columns: int) -> None:
     moved = Difference(29_000_000, Cause.EXPIRED_THEN_FINISHED, cell, cell, 5, ids)
     lost = Difference(29_000_000, Cause.UNEXPLAINED, None, cell, 2, (), ids[3:], "counted twice")
     to = console(columns)
-    print_result(Verification("t", Past(0, 60_000), (), 1, 1, 0, 1, (moved, lost)), to)
+    left_out = "before 2026-11-28T15:28:00Z: counting began then"
+    print_result(Verification("t", Past(0, 60_000), (left_out,), 1, 1, 0, 1, (moved, lost)), to)
     shown = text_of(to)
     assert "…" not in shown
+    assert f"not compared: {left_out}\n" in shown
     for words in (cell, (*ids[:3], *ids[3:]), ("2025-02-19T21:20Z", *Cause.EXPIRED_THEN_FINISHED.split())):
         for word in words:
             assert any(word in line.split() for line in shown.splitlines()), word
@@ -60,4 +62,5 @@ def test_differences_fit_on_a_terminal() -> None:
     one = Difference(29_000_000, Cause.EXPIRED_THEN_FINISHED, cell, cell, 1, (str(uuid.UUID(int=7)),))
     to = console(80)
     print_result(Verification("t", Past(0, 60_000), (), 1, 1, 0, 1, (one,)), to)
-    assert max(map(len, text_of(to).splitlines())) <= 80
+    tables = text_of(to)[text_of(to).index("what differs") :]
+    assert max(map(len, tables.splitlines())) <= 80

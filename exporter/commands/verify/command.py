@@ -282,13 +282,14 @@ def _by_minute(records: Iterable[Record]) -> dict[int, list[Record]]:
 def print_result(result: Verification, to: Console) -> None:
     """For people."""
     for text in result.left_out:
-        to.print(Text(f"not compared: {text}"))
+        to.print(Text(f"not compared: {text}"), soft_wrap=True)
     to.print(
         Text(
             f"{result.target}: {result.compared}: {number_of(result.listed, 'job')} listed,"
             f" {result.counted} counted as ended, {result.still_open} still open;"
             f" {number_of(result.requests, 'request')}"
-        )
+        ),
+        soft_wrap=True,
     )
     if not result.differences:
         to.print("equal: by state, class, type and service, by the ids of the jobs, and by characters")
