@@ -18,6 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -56,7 +57,18 @@ PAUSE: Final = 300
 """Seconds. A replica that begins with a wrong clock sends a signature that is refused; where the API fails
 the corrected one as well, all replicas may wait for so long (``shared_breaker.py``).
 """
-KINDS: Final = ("kill", "pause", "restart", "database", "cut", "swallow", "late", "clock", "reload")
+KINDS: Final = (
+    "kill",
+    "pause",
+    "restart",
+    "rolling",
+    "database",
+    "cut",
+    "swallow",
+    "late",
+    "clock",
+    "reload",
+)
 LEAVES_A_REQUEST: Final = frozenset({"pause", "swallow", "late", "database", "clock"})
 """A replica that loses its targets by these may have a request under way when another one polls."""
 
@@ -181,6 +193,12 @@ class Replicas:
         self.last[number] = samples
         return samples
 
+    def ready(self, program: ReplicaProgram) -> bool:
+        """While it becomes ready, all are looked at."""
+        for number in range(len(self.programs)):
+            self.look(number)
+        return get(f"{program.url}/-/ready") is not None
+
     def held(self) -> list[list[str]]:
         """By replica that answers: the targets that it polls."""
         return [
@@ -221,6 +239,11 @@ def chaos(rng: random.Random, replicas: Replicas, event: str) -> None:
         case "restart":
             assert program.stop() == 0
             program.start()
+        case "rolling":
+            for one in replicas.programs:
+                assert one.stop() == 0
+                one.start()
+                wait_for("a replica that is ready", partial(replicas.ready, one), 60)
         case "database":
             replicas.postgres.stop()
             wait_for("a scrape without the database", lambda: replicas.look(number))
