@@ -20,7 +20,7 @@ from rich.text import Text
 
 from exporter import log
 from exporter.commands import console
-from exporter.commands.console import number_of
+from exporter.commands.console import counted_noun
 from exporter.commands.failure_messages import MessageFile
 from exporter.commands.past import IncompleteError, config_and_target, past_jobs, read_past
 from exporter.config import Config, load_config
@@ -159,7 +159,7 @@ def _print(
     if not total:
         to.print("no failure messages")
         return
-    classes = Table("class", title=number_of(total, "failure message"), title_justify="left")
+    classes = Table("class", title=counted_noun(total, "failure message"), title_justify="left")
     classes.add_column("messages", justify="right")
     classes.add_column("share", justify="right")
     for name, messages in view.classes.items():
@@ -211,7 +211,7 @@ def _print_moves(moves: tuple[Move, ...], other: Path, to: Console) -> None:
 
 def _print_proposals(view: TallyView, top: int, to: Console) -> None:
     if not view.proposals:
-        unclassified = number_of(view.further, "unclassified message")
+        unclassified = counted_noun(view.further, "unclassified message")
         them = "it" if view.further == 1 else "them"
         to.print(f"{unclassified} with nothing to be seen in {them}: no rule is proposed")
         return
@@ -223,7 +223,7 @@ def _print_proposals(view: TallyView, top: int, to: Console) -> None:
     to.print(table)
     left = _left(view, top)
     if left:
-        to.print(f"and {number_of(left, 'message')} of further templates (--top shows more)")
+        to.print(f"and {counted_noun(left, 'message')} of further templates (--top shows more)")
     to.print("rules for these, to rename and to paste into the configuration:\n\nfail_msg_classes:")
     for proposal in view.proposals[:top]:
         to.print(Text(as_yaml(proposal.rule)), end="", soft_wrap=True)

@@ -56,7 +56,7 @@ def print_table(table: Table, to: Console) -> None:
     to.width = columns
 
 
-def number_of(number: int, noun: str) -> str:
+def counted_noun(number: int, noun: str) -> str:
     """As ``1 job`` or ``2 jobs``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 

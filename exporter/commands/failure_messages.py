@@ -6,6 +6,7 @@ Untrusted: what is in memory at a time is bounded. Knows no rules.
 from __future__ import annotations
 
 import json
+import re
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator
 from typing import Any, BinaryIO, Final
@@ -32,6 +33,9 @@ class _Line(msgspec.Struct):
 
 _LINES: Final = msgspec.json.Decoder(_Line)
 _JSON: Final = (b"{", b"[")
+_MAY_BE_JSON: Final = (*_JSON, b'"', b"n")
+_PRETTY: Final = re.compile(rb'[{\[]\s*\n\s*["{\[]')
+"""Begins as indented JSON does: a bracket alone in its line, and then more of it."""
 _VALUES: Final = json.JSONDecoder(strict=False)
 
 
@@ -43,6 +47,7 @@ class MessageFile:
         self._name = name
         self._not_utf8 = 0
         self._no_records = 0
+        self._left_out = 0
 
     def __iter__(self) -> Iterator[str]:
         """Raises ExporterError for UTF-16, OSError."""
@@ -58,14 +63,22 @@ class MessageFile:
             values = _values(document)
             if values is not None:
                 for value in values:
-                    yield from _messages_of(value) or ()
+                    messages = _messages_of(value)
+                    self._left_out += messages is None
+                    yield from messages or ()
                 return
+            if len(document) > _DOCUMENT_LIMIT or _PRETTY.match(document):
+                raise ExporterError(
+                    f"{self._name} begins like JSON of several lines, and cannot be read as that: it may be"
+                    f" cut off, or have more than {_DOCUMENT_LIMIT >> 20} MiB; write a record a line, as by"
+                    " jq -c '.data[]'"
+                )
             *whole, rest = document.split(b"\n")
             lines = [*(line + b"\n" for line in whole), rest + self._line()]
         for line in lines:
             yield from self._of(line)
         while line := self._line():
-            if line[:1] in _JSON or len(line) > CLASSIFIED_LIMIT:
+            if line[:1] in _MAY_BE_JSON or len(line) > CLASSIFIED_LIMIT:
                 yield from self._of(line)
                 continue
             try:
@@ -85,10 +98,15 @@ class MessageFile:
             found.append(
                 f"{self._no_records} lines begin like JSON, and are no records: they count as messages"
             )
+        if self._left_out:
+            found.append(f"{self._left_out} JSON values are no records of the API, and were left out")
         return [f"{self._name}: {doubt}" for doubt in found]
 
     def _line(self) -> bytes:
         line = self._file.readline(_LINE_LIMIT)
+        if line[:1] in _JSON and len(line) == _LINE_LIMIT and not line.endswith(b"\n"):
+            line += self._file.readline(_DOCUMENT_LIMIT)
+            return line
         if not line.endswith(b"\n") and len(line) == _LINE_LIMIT:
             while (rest := self._file.readline(_LINE_LIMIT)) and not rest.endswith(b"\n"):
                 pass
@@ -97,7 +115,7 @@ class MessageFile:
     def _of(self, line: bytes) -> Iterator[str]:
         if not line:
             return
-        if line[:1] in _JSON:
+        if line[:1] in _JSON or line[:1] == b'"' or line.strip() == b"null":
             if (messages := _messages_of_line(line)) is not None:
                 yield from messages
                 return
@@ -141,6 +159,8 @@ def _values(text: bytes) -> list[Any] | None:
 
 def _messages_of(value: object) -> list[str] | None:
     """Of the records in it that failed; ``None`` where it is no record, no answer and no list of records."""
+    if value is None or isinstance(value, str):  # a ``fail_msg`` by itself
+        return [_clean(value)]
     if isinstance(value, dict) and isinstance(value.get("data"), list):
         value = value["data"]
     listed: list[object] = value if isinstance(value, list) else [value]

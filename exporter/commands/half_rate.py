@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from exporter import log
 from exporter.background import in_background
 from exporter.cloud import credentials_key
-from exporter.config import StorageConfig, TargetConfig
+from exporter.config import Config, StorageConfig, TargetConfig
 from exporter.errors import StoreError
 from exporter.runtime import command_lock
 from exporter.store import CommandLock
@@ -26,19 +26,21 @@ _AGAIN: Final = 1.0
 """Seconds until a lock is tried again that another command has."""
 
 
-def at_half_rate(target: TargetConfig) -> TargetConfig:
-    """The target as a command asks it."""
-    return replace(target, rate_limit=target.rate_limit * _HALF)
-
-
 class HalfRate:
     """Takes the lock of each key of credentials that is asked for, and has them to the end of the block."""
 
     def __init__(
-        self, storage: StorageConfig | None, environ: Mapping[str, str], redactor: log.Redactor, err: TextIO
+        self,
+        config: Config,
+        environ: Mapping[str, str],
+        redactor: log.Redactor,
+        err: TextIO,
+        *,
+        alone: bool = False,
     ) -> None:
-        """``storage``: of the exporter that may run; ``None``: nothing is known of one."""
-        self._storage = storage
+        """``config``: of the exporter that may run. ``alone``: nothing is known of one."""
+        self._targets = config.targets
+        self._storage = None if alone else config.storage
         self._environ = environ
         self._redactor = redactor
         self._err = err
@@ -61,7 +63,9 @@ class HalfRate:
                     " may send one and a half times rate_limit",
                     file=self._err,
                 )
-        return at_half_rate(target)
+        # Of targets with the same credentials the lowest is in force, as in ``SharedLimits``.
+        rates = (it.rate_limit for it in self._targets if credentials_key(it.auth, self._environ) == key)
+        return replace(target, rate_limit=min([target.rate_limit, *rates]) * _HALF)
 
     async def _take(self, storage: StorageConfig, key: str) -> None:
         """Raises StoreError."""

@@ -173,7 +173,7 @@ async def past_jobs(
     """Connected to the target's API with its credentials, at half of its rate. Raises ExporterError."""
     for secret in inline_secrets(config):
         redactor.add(secret.reveal())
-    async with HalfRate(config.storage, environ, redactor, err) as rates:
+    async with HalfRate(config, environ, redactor, err) as rates:
         asked = await rates.of(target)
         client = build_client(
             asked,

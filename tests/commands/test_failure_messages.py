@@ -53,6 +53,34 @@ def test_what_only_begins_like_json_is_text() -> None:
     assert doubts == ["x: 2 lines begin like JSON, and are no records: they count as messages"]
 
 
+def test_json_texts_are_messages() -> None:
+    """What ``jq '.data[].fail_msg'`` writes; a text that only begins with a quotation mark stays as it is."""
+    content = b'"zork 5 fell"\nnull\n"voice" not found\nnull pointer\n'
+    assert read(content) == (["zork 5 fell", "", '"voice" not found', "null pointer"], [])
+
+
+def test_json_that_is_no_record_is_said_to_be_left_out() -> None:
+    """The answer of an API that refused, or of another one."""
+    assert read(b'{\n "error_code": "APIG.0301"\n}\n') == (
+        [],
+        ["x: 1 JSON values are no records of the API, and were left out"],
+    )
+
+
+@pytest.mark.parametrize("rest", [b"", b'\n"count": 2,\n"data": [\n{"job_id": "a"'])
+def test_indented_json_that_is_cut_off_is_refused(rest: bytes) -> None:
+    """Each of its lines would be a message."""
+    whole = json.dumps(PAGE, indent=2).encode()
+    with pytest.raises(ExporterError, match="it may be cut off"):
+        read(whole[:-20] if not rest else b"{" + rest)
+
+
+def test_a_long_answer_on_one_line_is_read() -> None:
+    """Some thousand records are more than a megabyte."""
+    long = [{"job_id": f"{number:040}", "fail_msg": "timeout"} for number in range(20_000)]
+    assert read(json.dumps(long).encode() + b"\n") == (["timeout"] * 20_000, [])
+
+
 def test_half_a_surrogate_pair_is_no_text() -> None:
     """JSON can spell it, and rules could not be written for it."""
     assert read(b'{"job_id":"a","fail_msg":"\\ud800 half"}\n') == (["? half"], [])

@@ -19,7 +19,7 @@ from exporter.commands.backfill.increments import Increments
 from exporter.commands.backfill.left_out import counted_live
 from exporter.commands.backfill.output import OutputFormat, step_of, write_samples
 from exporter.commands.backfill.spool import Spool
-from exporter.commands.console import number_of
+from exporter.commands.console import counted_noun
 from exporter.commands.past import (
     IncompleteError,
     Past,
@@ -288,7 +288,7 @@ def _what_next(
     left_out = f"{progress.left_out} left out because live counting has {them}"
     if nothing_counted:
         left_out = f"none left out: {nothing_counted}, so counting has not begun"
-    jobs = number_of(progress.jobs, "job")
+    jobs = counted_noun(progress.jobs, "job")
     lines = [f"{target.name}: {past}: {jobs} in {len(spool.series())} series, {left_out}"]
     if not spool.series():
         return lines[0]

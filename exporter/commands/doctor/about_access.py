@@ -9,7 +9,6 @@ from exporter.commands.doctor.answers import RawPage
 from exporter.commands.doctor.asking import Unanswered
 from exporter.commands.doctor.facts import Facts
 from exporter.commands.doctor.findings import Examine, Finding, differs, not_known, ok, unusable
-from exporter.commands.half_rate import at_half_rate
 
 _NOTABLE_SKEW: Final = 60.0
 _SLOW: Final = 5.0
@@ -86,7 +85,7 @@ def throttling(facts: Facts) -> Finding | None:
     """Did the API ask for fewer requests?"""
     if not facts.throttled:
         return None
-    rate = at_half_rate(facts.target).rate_limit
+    rate = facts.asked_rate
     return differs(
         "throttling",
         f"{facts.throttled} answers were 429 at {rate:g} requests a second, half of rate_limit: lower it",

@@ -138,10 +138,10 @@ class Asker:
         monotonic: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        """``target`` as ``at_half_rate`` returned it; the client is made for it."""
+        """``target`` as ``HalfRate`` returned it; the client is made for it."""
         self._client = client
         self._app_user_id = target.app_user_id
-        self._rate = target.rate_limit
+        self.rate = target.rate_limit
         self._heard = heard
         self._monotonic = monotonic
         self._wall = wall
@@ -214,4 +214,4 @@ class Asker:
             self.skews.append(date + 0.5 - middle)
 
     def _deadline(self) -> float:
-        return self._monotonic() + _PATIENCE + 2 / self._rate
+        return self._monotonic() + _PATIENCE + 2 / self.rate

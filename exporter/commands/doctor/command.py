@@ -80,8 +80,7 @@ def doctor(
     saved = AnswerFile(targets[0].region, _names_of(targets[0])) if flags.save is not None else None
     for secret in inline_secrets(config):
         redactor.add(secret.reveal())
-    storage = config.storage if flags.region is None else None
-    rates = HalfRate(storage, environ, redactor, err)
+    rates = HalfRate(config, environ, redactor, err, alone=flags.region is not None)
     setting = _Setting(config, environ, redactor, SharedLimits(claims=None), rates, err)
     run = _Run(config, None if flags.as_json else out)
     complete = console.run(_examine_all(setting, targets, flags, run, saved))

@@ -48,6 +48,8 @@ class Facts(msgspec.Struct, kw_only=True):
     target: TargetConfig
     config: Config
     """That of the target, or the default one."""
+    asked_rate: float = 0.0
+    """Requests a second, at most, while it was asked."""
     first_seen: int = 0
     """When the first page came."""
     source: str = ""

@@ -29,7 +29,7 @@ class Questions:
         step: Callable[[str], None] = lambda _: None,
     ) -> None:
         """``step`` is called with the name of what is asked next."""
-        self.facts = Facts(target=target, config=config)
+        self.facts = Facts(target=target, config=config, asked_rate=asker.rate)
         self._asker = asker
         self._events = events
         self._step = step

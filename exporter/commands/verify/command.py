@@ -15,7 +15,7 @@ from rich.text import Text
 
 from exporter import log
 from exporter.commands import console
-from exporter.commands.console import number_of
+from exporter.commands.console import counted_noun
 from exporter.commands.past import (
     IncompleteError,
     Past,
@@ -285,9 +285,9 @@ def print_result(result: Verification, to: Console) -> None:
         to.print(Text(f"not compared: {text}"), soft_wrap=True)
     to.print(
         Text(
-            f"{result.target}: {result.compared}: {number_of(result.listed, 'job')} listed,"
+            f"{result.target}: {result.compared}: {counted_noun(result.listed, 'job')} listed,"
             f" {result.counted} counted as ended, {result.still_open} still open;"
-            f" {number_of(result.requests, 'request')}"
+            f" {counted_noun(result.requests, 'request')}"
         ),
         soft_wrap=True,
     )

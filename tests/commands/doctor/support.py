@@ -19,7 +19,6 @@ from exporter.commands.doctor.examine import examine_facts
 from exporter.commands.doctor.facts import Facts
 from exporter.commands.doctor.findings import Finding
 from exporter.commands.doctor.interview import Interview
-from exporter.commands.half_rate import at_half_rate
 from exporter.config import AkskAuth, Config, Filters, Secret, StorageConfig, TargetConfig
 from exporter.simulator.api import build_app
 from exporter.simulator.arrivals import WorldOptions
@@ -123,7 +122,7 @@ class SimulatedCloud:
 
         async def ask() -> Facts:
             events = AskEvents()
-            asked = at_half_rate(settings)
+            asked = msgspec.structs.replace(settings, rate_limit=settings.rate_limit / 2)
             client = self.client(asked, events)
             asker = Asker(client, asked, heard=self.heard, monotonic=self.time.monotonic, wall=self.ours)
             try:

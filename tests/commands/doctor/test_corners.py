@@ -264,7 +264,7 @@ def test_a_list_that_shows_a_few_jobs_only_is_unusable(shown: int, options: dict
 )
 @pytest.mark.parametrize(("rate", "verdict"), [(60.0, Verdict.DIFFERS), (360.0, Verdict.UNUSABLE)])
 @pytest.mark.parametrize("ends", [{}, {"since_inclusive": False, "until_inclusive": False}], ids=["in", "ex"])
-def test_what_fits_on_one_page_is_compared_with_the_busiest_second(
+def test_what_fits_a_page_is_compared_with_the_busiest_second(
     options: dict[str, object], rate: float, verdict: Verdict, ends: dict[str, object]
 ) -> None:
     """Five jobs a second fit on pages of 20: enough for one a second, and not for six."""

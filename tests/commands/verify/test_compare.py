@@ -230,7 +230,7 @@ def one_moved_two_gone(counted_as: MinuteCell, listed_as: MinuteCell) -> tuple[s
 
 
 @pytest.mark.parametrize(("counted_as", "listed_as", "cause", "known"), MOVED_TO_WHERE_MORE_ARE_GONE)
-def test_a_job_that_moved_to_where_more_are_gone_is_not_counted_twice(
+def test_a_job_that_moved_to_where_more_are_gone_is_no_miscount(
     counted_as: MinuteCell, listed_as: MinuteCell, cause: Cause, known: dict[str, Any]
 ) -> None:
     """By number one is deleted there, and nobody can say which: it moved, if it is known that jobs do."""
