@@ -230,7 +230,7 @@ class Interview(DepthQuestions):
         facts, size = self.facts, len(self.facts.first.jobs)
         if facts.order in (None, "none") or size < 2 or (size < 3 * _SMALL and facts.more is False):
             return
-        until, skipped = self._middle(), min(2, size - 1)
+        until, skipped = None if facts.order == "oldest first" else self._middle(), min(2, size - 1)
         pages = [await self._between(None, until, limit=_SMALL, offset=offset) for offset in (0, skipped)]
         if any(isinstance(page, Unanswered) for page in pages):
             return
@@ -239,7 +239,7 @@ class Interview(DepthQuestions):
             facts.offset_unit = "nothing"
         elif len(base) > skipped and later[: len(base) - skipped] == base[skipped:]:
             facts.offset_unit = "records"
-        elif not set(later) & set(base):
+        elif later and not set(later) & set(base):
             facts.offset_unit = "pages"
 
     async def _density(self) -> None:

@@ -283,6 +283,16 @@ def test_a_burst_of_the_last_hour_is_found() -> None:
     assert (found.verdict, "the busiest one found has 1" in found.text) == (Verdict.UNUSABLE, True)
 
 
+@pytest.mark.parametrize("order", ["newest", "oldest"])
+@pytest.mark.parametrize("clip", [2, 3, 4, 5, 20, 37])
+def test_small_pages_show_what_offset_counts(clip: int, order: str) -> None:
+    """From whichever end the list begins."""
+    for counts in ("records", "pages"):
+        options = {"limit_clip": clip, "order": order, "offset_counts": counts}
+        facts = SimulatedCloud(options, hours=1.0).facts()
+        assert facts.offset_unit == counts
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_records_in_order_by_chance_have_none(seed: int) -> None:
     """Of three records in no order every third page looks sorted: the next pages show that it is not."""
