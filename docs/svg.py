@@ -3,10 +3,10 @@
     script -qec 'stty cols 120; metastudio-tts-exporter doctor 2>/dev/null' /dev/null |
         python docs/svg.py doctor
 
-The pictures are of the simulator: ``doctor`` with ``--watch 2m``; ``verify`` (``cols 128``) of minutes with
+The pictures are of the simulator: ``doctor`` with ``--watch 2m``; ``verify`` (``cols 112``) of minutes with
 
-    metastudio-tts-exporter simulate --port 8080 --rate 60 --world '{"label_change": 0.004, "late": 0.004,
-        "late_seconds": 90, "vanish": 0.004, "vanish_seconds": 60}'
+    metastudio-tts-exporter simulate --port 8080 --rate 60 --world '{"late": 0.02, "late_seconds": 60,
+        "vanish": 0.006, "vanish_seconds": 60, "label_change": 0.004}'
 
 and with what first-hour.md says.
 """
