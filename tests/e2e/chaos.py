@@ -241,6 +241,7 @@ def chaos(rng: random.Random, replicas: Replicas, event: str) -> None:
             program.start()
         case "rolling":
             for one in replicas.programs:
+                wait_for("a replica that is ready", partial(replicas.ready, one), 60)
                 assert one.stop() == 0
                 one.start()
                 wait_for("a replica that is ready", partial(replicas.ready, one), 60)

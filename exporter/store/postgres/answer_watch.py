@@ -57,4 +57,4 @@ class AnswerWatch:
         self._socket.close()
         if self.cut and isinstance(error, psycopg.OperationalError):
             seconds = min(self._answer_seconds, self._within)
-            raise psycopg.OperationalError(f"no answer within {seconds:g} s") from None
+            raise psycopg.OperationalError(f"no answer within {seconds:.3g} s") from None

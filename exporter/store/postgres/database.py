@@ -120,6 +120,8 @@ class Database:
         self._gate = threading.Lock()
         self._problem: StoreError | None = None
         """While the database cannot be used: why."""
+        self._within = math.inf
+        """In how many seconds it was to answer then: only one that is as quick ends the problem."""
         self._changed = -math.inf
         """Since when it can be used, or cannot: what was begun before tells nothing of now."""
         self._pause = 0.0
@@ -236,12 +238,12 @@ class Database:
             ):
                 yield connection, watch
         except StoreUnavailableError as error:
-            self._failed(error, begun)
+            self._failed(error, begun, within)
             raise
         except StoreError:  # it answered
-            self._worked(begun)
+            self._worked(begun, within)
             raise
-        self._worked(begun)
+        self._worked(begun, within)
 
     @contextmanager
     def connection(self, within: float = math.inf) -> Iterator[DatabaseConnection]:
@@ -291,13 +293,14 @@ class Database:
                 raise StoreUnavailableError(str(self._problem))
             self.next_try = now + self._pause
 
-    def _failed(self, error: StoreError, begun: float) -> None:
+    def _failed(self, error: StoreError, begun: float, within: float) -> None:
         """One line, whatever else fails until it can be used again: a restart has several errors."""
         with self._gate:
             if begun < self._changed:
                 return
             now, news, self._problem = time.monotonic(), self._problem is None, error
             self._changed = now if news else self._changed
+            self._within = within if news else min(within, self._within)
             self._pause = min(LONGEST_PAUSE, 2 * self._pause or FIRST_PAUSE)
             self.next_try = now + self._pause
         if news and not self.quiet:
@@ -305,9 +308,12 @@ class Database:
                 logger, "the database cannot be used: what was committed is still served", error=str(error)
             )
 
-    def _worked(self, begun: float) -> None:
+    def _worked(self, begun: float, within: float) -> None:
         with self._gate:
             if begun < self._changed or self._problem is None:
+                return
+            if within > self._within:  # a renewal was too slow, and the next one may be, too
+                self.next_try, self._pause = begun, 0.0
                 return
             self._problem, self._pause, self._changed = None, 0.0, time.monotonic()
         if not self.quiet:

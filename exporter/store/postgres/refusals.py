@@ -105,9 +105,9 @@ def password_was_used(error: Exception) -> bool:
 
 def is_final(error: Exception, parameters: Mapping[str, Any]) -> bool:
     """Whether another try would fail in the same way: the parameters are wrong, or there is a server that
-    answers, and does not start or end just now.
+    answers, does not start or end just now, and is no standby, which may be promoted soon.
     """
-    if isinstance(error, psycopg.errors.ConnectionTimeout):
+    if isinstance(error, psycopg.errors.ConnectionTimeout) or "session is read-only" in str(error):
         return False
     return _ping({"connect_timeout": ANSWER_SECONDS, **parameters}) in (pq.Ping.OK, pq.Ping.NO_ATTEMPT)
 

@@ -284,19 +284,24 @@ WHERE credentials = %(credentials)s AND holder = %(replica)s AND NOT refused
 """
 
 RENEW: Final = f"""
+WITH forgotten AS (
+    DELETE FROM {SCHEMA}.replicas WHERE expires < clock_timestamp() - interval '1 day' AND id != %(replica)s
+)
 INSERT INTO {SCHEMA}.replicas (id, expires, targets, seconds)
 VALUES (%(replica)s, clock_timestamp() + %(seconds)s * interval '1 s', %(targets)s, %(seconds)s)
 ON CONFLICT (id)
 DO UPDATE SET expires = excluded.expires, targets = excluded.targets, seconds = excluded.seconds
 """
-FORGET_REPLICAS: Final = f"DELETE FROM {SCHEMA}.replicas WHERE expires < clock_timestamp() - interval '1 day'"
-GET_REPLICAS: Final = f"SELECT id, targets FROM {SCHEMA}.replicas WHERE {_ALIVE}"
+GET_REPLICAS: Final = f"""
+SELECT id, targets, ARRAY(
+    SELECT objid::int FROM pg_locks WHERE locktype = 'advisory' AND classid = %s AND objsubid = 2
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND granted
+)
+FROM {SCHEMA}.replicas WHERE {_ALIVE}
+"""
+"""With the numbers of commands' locks, the same in each row: one statement is one wait for the server."""
 GET_HOLDERS: Final = f"SELECT name, holder, version FROM {SCHEMA}.targets"
 TAKE_COMMAND_LOCK: Final = "SELECT pg_try_advisory_xact_lock(%s, %s)"
-GET_COMMAND_LOCKS: Final = """
-SELECT objid::int FROM pg_locks WHERE locktype = 'advisory' AND classid = %s AND objsubid = 2
-    AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND granted
-"""
 GET_LONGEST_LEASE: Final = f"SELECT coalesce(max(seconds), 0) FROM {SCHEMA}.replicas WHERE {_ALIVE}"
 RELEASE: Final = f"UPDATE {SCHEMA}.targets SET holder = '' WHERE holder = %s AND name = ANY (%s)"
 RELEASE_ALL: Final = f"UPDATE {SCHEMA}.targets SET holder = '' WHERE holder = %s"

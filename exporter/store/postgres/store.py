@@ -220,12 +220,10 @@ class PostgresStore:
             # Targets before replicas, as everywhere: an upgrade locks the tables in this order.
             holders = transaction.execute(schema.GET_HOLDERS).fetchall()
             transaction.execute(schema.RENEW, given)
-            transaction.execute(schema.FORGET_REPLICAS)
-            replicas = transaction.execute(schema.GET_REPLICAS).fetchall()
-            command_locks = transaction.execute(schema.GET_COMMAND_LOCKS, (schema.LOCK,)).fetchall()
-        self._command_locks = frozenset(number for (number,) in command_locks)
+            replicas = transaction.execute(schema.GET_REPLICAS, (schema.LOCK,)).fetchall()
+        self._command_locks = frozenset(number for *_, numbers in replicas for number in numbers)
         return LeaseTable(
-            {replica: frozenset(able) for replica, able in replicas},
+            {replica: frozenset(able) for replica, able, _ in replicas},
             {name: holder for name, holder, _ in holders if holder},
             {name: version for name, _, version in holders},
         )

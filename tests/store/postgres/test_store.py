@@ -609,6 +609,31 @@ def test_a_restart_is_one_line_each_way(
     ]
 
 
+@pytest.mark.e2e
+def test_renewals_that_are_too_slow_are_one_line_each_way(
+    postgres_books: PostgresBooks, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However many commits work meanwhile: one that had longer to wait says nothing of the renewals."""
+    store = postgres_books.open()
+    commit(store, 0, 1)
+    lease = 3 * 1.5
+    with caplog.at_level(logging.INFO):
+        with postgres_books.server.connect("books") as other, other.transaction():
+            other.execute(f"LOCK TABLE {SCHEMA}.replicas")
+            for version in range(1, 3):
+                with pytest.raises(StoreUnavailableError, match=r"no answer within 1\.5 s"):
+                    store.renew(["t"], lease)
+                store.database.next_try = 0.0
+                commit(store, version, 1 + version)
+        store.renew(["t"], 3600.0)
+        commit(store, 3, 6)
+        assert [record.message for record in caplog.records] == [
+            "the database cannot be used: what was committed is still served",
+        ]
+        store.renew(["t"], lease)
+    assert [record.message for record in caplog.records][1:] == ["the database can be used again"]
+
+
 def test_all_idle_connections_may_be_closed(postgres_books: PostgresBooks) -> None:
     """After a restart each use succeeds, with no pause for each connection that was open before."""
     store = postgres_books.open()
