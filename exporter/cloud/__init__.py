@@ -20,6 +20,7 @@ from exporter.cloud.auth import (
     EnvironmentSource,
     ProfileSource,
     credentials_key,
+    credentials_names,
 )
 from exporter.cloud.client import Client
 from exporter.cloud.connect import build_client, network_of
@@ -51,6 +52,7 @@ __all__ = [
     "build_client",
     "check_network",
     "credentials_key",
+    "credentials_names",
     "format_time",
     "network_of",
     "parse_http_date",

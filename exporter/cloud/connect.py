@@ -21,6 +21,7 @@ from exporter.cloud.auth import (
     TokenSource,
     agency_source,
     credentials_key,
+    credentials_names,
     endpoint,
     password_source,
 )
@@ -60,6 +61,7 @@ def build_client(
     read from files or renewed.
     """
     key = credentials_key(target.auth, environ)
+    shared.known_as(key, credentials_names(target.auth, environ))
     limiter = shared.limiter(key, target.name, target.rate_limit)
     context = _FetchContext(
         events, environ, metadata_url, network, monotonic, wall, jitter, transport, redactor

@@ -52,6 +52,8 @@ class SharedLimits:
         self.breakers: dict[str, Breaker] = {}
         self.limiters: dict[str, RateLimiter] = {}
         self._rates: dict[str, dict[str, float]] = {}
+        self._names: dict[str, tuple[str, ...]] = {}
+        """By credentials: how commands know them."""
         self._replicas = 1
         self._polled: Set[str] | None = None
         """Targets that this process polls; ``None``: all."""
@@ -62,6 +64,10 @@ class SharedLimits:
         self._monotonic = monotonic
         self._wall = wall
         self._sleep = sleep
+
+    def known_as(self, key: str, names: tuple[str, ...]) -> None:
+        """Commands that use these credentials ask by one of these names (``credentials_names``)."""
+        self._names[key] = tuple({*self._names.get(key, ()), *names})
 
     def limiter(self, key: str, target: str, rate: float) -> RateLimiter:
         """The one limiter of these credentials; the lowest rate that a target asks for is in force."""
@@ -89,7 +95,8 @@ class SharedLimits:
 
     def part(self, key: str) -> float:
         """What this process may use of the credentials' rate now, above 0 and up to 1."""
-        whole = _HALF if self._command_asks(key) else 1.0
+        asks = any(map(self._command_asks, self._names.get(key, (key,))))
+        whole = _HALF if asks else 1.0
         targets = self._rates.get(key, {}).keys()
         if self._polled is None or not targets:
             return whole
@@ -118,6 +125,8 @@ class SharedLimits:
         for key, rates in self._rates.items():
             self._rates[key] = {name: rate for name, rate in rates.items() if name in targets}
             self.limiters[key].keep(targets)
+            if not self._rates[key]:
+                self._names.pop(key, None)
             if self._rates[key]:
                 self.limiters[key].whole = min(self._rates[key].values())
 

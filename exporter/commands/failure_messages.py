@@ -33,8 +33,8 @@ class _Line(msgspec.Struct):
 
 _LINES: Final = msgspec.json.Decoder(_Line)
 _JSON: Final = (b"{", b"[")
-_MAY_BE_JSON: Final = (*_JSON, b'"', b"n")
-_PRETTY: Final = re.compile(rb'[{\[]\s*\n\s*["{\[]')
+_MAY_BE_JSON: Final = (*_JSON, b'"', b"n", b" ", b"\t")
+_PRETTY: Final = re.compile(rb'\s*[{\[]\s*\n\s*["{\[]')
 """Begins as indented JSON does: a bracket alone in its line, and then more of it."""
 _VALUES: Final = json.JSONDecoder(strict=False)
 
@@ -57,8 +57,11 @@ class MessageFile:
                 f"{self._name} is UTF-16: make it UTF-8 first, as with iconv -f UTF-16 -t UTF-8"
             )
         first = first.removeprefix(BOM_UTF8)
+        while first and not first.strip():
+            yield from self._of(first)
+            first = self._line()
         lines = [first]
-        if first[:1] in _JSON and _messages_of_line(first) is None:
+        if first.lstrip()[:1] in _JSON and _messages_of_line(first) is None:
             document = first + self._file.read(_DOCUMENT_LIMIT)
             values = _values(document)
             if values is not None:
@@ -91,15 +94,13 @@ class MessageFile:
         """One line each."""
         found = []
         if self._not_utf8:
-            found.append(
-                f"{self._not_utf8} lines are not UTF-8: rules for them would match no message of the API"
-            )
+            found.append(f"lines that are not UTF-8: {self._not_utf8}; rules for them would match nothing")
         if self._no_records:
             found.append(
-                f"{self._no_records} lines begin like JSON, and are no records: they count as messages"
+                f"lines that begin like JSON, and are no records: {self._no_records}; they count as messages"
             )
         if self._left_out:
-            found.append(f"{self._left_out} JSON values are no records of the API, and were left out")
+            found.append(f"JSON that is no record of the API: {self._left_out} left out")
         return [f"{self._name}: {doubt}" for doubt in found]
 
     def _line(self) -> bytes:
@@ -115,11 +116,11 @@ class MessageFile:
     def _of(self, line: bytes) -> Iterator[str]:
         if not line:
             return
-        if line[:1] in _JSON or line[:1] == b'"' or line.strip() == b"null":
+        if (begins := line.lstrip()[:1]) in (*_JSON, b'"') or line.strip() == b"null":
             if (messages := _messages_of_line(line)) is not None:
                 yield from messages
                 return
-            self._no_records += line[:1] == b"{"
+            self._no_records += begins == b"{"
         shown = line[: 4 * CLASSIFIED_LIMIT]
         try:
             text = shown.decode()

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from exporter import log
 from exporter.background import in_background
-from exporter.cloud import credentials_key
+from exporter.cloud import credentials_key, credentials_names
 from exporter.config import Config, StorageConfig, TargetConfig
 from exporter.errors import StoreError
 from exporter.runtime import command_lock
@@ -45,7 +45,7 @@ class HalfRate:
         self._redactor = redactor
         self._err = err
         self._locks: dict[str, CommandLock | None] = {}
-        """By credentials. ``None``: it cannot be had."""
+        """By the name of credentials. ``None``: it cannot be had."""
 
     async def of(self, target: TargetConfig) -> TargetConfig:
         """The target as it is asked, once no exporter takes more than the other half.
@@ -54,9 +54,10 @@ class HalfRate:
         said, and nothing more is done: what is asked for may be why.
         """
         key = credentials_key(target.auth, self._environ)
-        if self._storage is not None and key not in self._locks:
+        names = credentials_names(target.auth, self._environ)
+        if self._storage is not None and self._locks.keys().isdisjoint(names):
             try:
-                await self._take(self._storage, key)
+                await self._take(self._storage, names)
             except StoreError as error:
                 print(
                     f"warning: {error}: an exporter that runs does not know of this command; together they"
@@ -67,11 +68,12 @@ class HalfRate:
         rates = (it.rate_limit for it in self._targets if credentials_key(it.auth, self._environ) == key)
         return replace(target, rate_limit=min([target.rate_limit, *rates]) * _HALF)
 
-    async def _take(self, storage: StorageConfig, key: str) -> None:
+    async def _take(self, storage: StorageConfig, names: tuple[str, ...]) -> None:
         """Raises StoreError."""
-        self._locks[key] = None
-        lock = await in_background(partial(command_lock, storage, key, self._redactor), name="command lock")
-        self._locks[key] = lock
+        self._locks |= dict.fromkeys(names)
+        open_lock = partial(command_lock, storage, names, self._redactor)
+        lock = await in_background(open_lock, name="command lock")
+        self._locks[names[0]] = lock
         waits = False
         while (known_after := await in_background(lock.take, name="command lock")) is None:
             if not waits:

@@ -100,8 +100,8 @@ def open_past(storage: StorageConfig, target: TargetConfig, redactor: log.Redact
     return PostgresPast(storage.url, password, target.name, scope, target.project_id)
 
 
-def command_lock(storage: StorageConfig, credentials: str, redactor: log.Redactor) -> CommandLock:
-    """By which exporters that use this store know that a command asks with these credentials. Raises
+def command_lock(storage: StorageConfig, credentials: tuple[str, ...], redactor: log.Redactor) -> CommandLock:
+    """By which exporters that use this store know that a command asks with credentials of these names. Raises
     StoreError.
     """
     if storage.in_file:

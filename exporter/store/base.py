@@ -52,7 +52,7 @@ class Store(Protocol):
         """Replace those that this process read or saved last: credentials key -> state as text."""
 
     def command_asks(self, credentials: str) -> bool:
-        """Does a command ask the API with these credentials: has one taken its ``CommandLock``?"""
+        """Has a command taken its ``CommandLock`` for credentials of this name?"""
 
     def close(self) -> None:
         """Close everything; may be called again."""

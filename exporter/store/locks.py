@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import struct
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -52,11 +53,14 @@ def is_locked(path: Path, descriptor: int) -> bool:
     return _is_locked(path, descriptor, _BYTE)
 
 
-def lock_for_command(path: Path, descriptor: int, number: int) -> bool:
-    """Lock a command's byte; false when another command has it. Raises StoreError."""
+def lock_for_command(path: Path, descriptor: int, numbers: Iterable[int]) -> bool:
+    """Lock a command's bytes, in the same order as every other; false when another has one. It is no harm
+    that the first may stay locked then: who waits for the second goes on to wait. Raises StoreError.
+    """
     try:
-        if hasattr(fcntl, "F_OFD_SETLK"):
-            _ask(path, descriptor, fcntl.F_OFD_SETLK, _COMMANDS + number)
+        for number in sorted(numbers):
+            if hasattr(fcntl, "F_OFD_SETLK"):
+                _ask(path, descriptor, fcntl.F_OFD_SETLK, _COMMANDS + number)
     except StoreLockedError:
         return False
     return True

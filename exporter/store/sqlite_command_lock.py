@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -20,10 +21,10 @@ class SqliteCommandLock:
     away. Raises StoreError.
     """
 
-    def __init__(self, path: Path, credentials: str, known_after: float) -> None:
+    def __init__(self, path: Path, names: Collection[str], known_after: float) -> None:
         """``known_after``: how often the exporter looks, in seconds."""
         self._path = resolved(path)
-        self._number = lock_number(credentials)
+        self._numbers = {lock_number(name) for name in names}
         self._known_after = known_after
         self._opened = ExitStack()
         self._descriptor: int | None = None
@@ -39,7 +40,7 @@ class SqliteCommandLock:
     def take(self) -> float | None:
         if self._descriptor is None:
             return 0.0
-        if not locks.lock_for_command(self._path, self._descriptor, self._number):
+        if not locks.lock_for_command(self._path, self._descriptor, self._numbers):
             return None
         return self._known_after if locks.is_locked(self._path, self._descriptor) else 0.0
 

@@ -50,7 +50,14 @@ def test_what_only_begins_like_json_is_text() -> None:
     content = b'[ERROR] a\n{"error":"b"}\n{broken\nc\n'
     messages, doubts = read(content)
     assert messages == ["[ERROR] a", '{"error":"b"}', "{broken", "c"]
-    assert doubts == ["x: 2 lines begin like JSON, and are no records: they count as messages"]
+    assert doubts == ["x: lines that begin like JSON, and are no records: 2; they count as messages"]
+
+
+def test_blanks_before_json_are_none_of_it() -> None:
+    """An empty line is a failure without a message, as anywhere."""
+    content = b'\n  {"job_id":"a","fail_msg":"timeout"}\n\t{"job_id":"b","job_state":"SUCCEED"}\n  text\n'
+    assert read(content) == (["", "timeout", "  text"], [])
+    assert read(b"\n" + SHAPES["indented answer"].encode()) == (["", *FAILED], [])
 
 
 def test_json_texts_are_messages() -> None:
@@ -63,7 +70,7 @@ def test_json_that_is_no_record_is_said_to_be_left_out() -> None:
     """The answer of an API that refused, or of another one."""
     assert read(b'{\n "error_code": "APIG.0301"\n}\n') == (
         [],
-        ["x: 1 JSON values are no records of the API, and were left out"],
+        ["x: JSON that is no record of the API: 1 left out"],
     )
 
 
@@ -90,7 +97,7 @@ def test_other_encodings_are_not_believed() -> None:
     """GBK is said to be no UTF-8; UTF-16, where each second byte is empty, is refused."""
     messages, doubts = read("任务超时\n".encode("gbk") + b"timeout\n")
     assert messages[1] == "timeout"
-    assert doubts == ["x: 1 lines are not UTF-8: rules for them would match no message of the API"]
+    assert doubts == ["x: lines that are not UTF-8: 1; rules for them would match nothing"]
     with pytest.raises(ExporterError, match="x is UTF-16: make it UTF-8 first"):
         read("timeout\n".encode("utf-16"))
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import closing
 from io import StringIO
 from pathlib import Path
 
 from msgspec.structs import replace
 
 from exporter import log
+from exporter.cloud import SharedLimits, credentials_key, credentials_names
 from exporter.commands.half_rate import HalfRate
 from exporter.config import AkskAuth, Config, Secret, StorageConfig
+from exporter.store import SqliteStore
 from testkit.world import TARGET
 
 KEYS = {"auth": AkskAuth(Secret("ak"), Secret("sk"))}
@@ -35,6 +38,29 @@ def test_of_the_same_credentials_the_lowest_rate_counts(tmp_path: Path) -> None:
     storage = StorageConfig(url=f"sqlite:///{tmp_path}/books.db")
     assert asked(Config(storage=storage, targets=(A, B, OTHER))) == ([1.0, 1.0, 0.5], "")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_keys_of_a_file_are_known_by_the_file(tmp_path: Path) -> None:
+    """An exporter that was started before they were replaced leaves a command its half all the same."""
+    file, storage = tmp_path / "access_key", StorageConfig(url=f"sqlite:///{tmp_path}/books.db")
+    target = replace(A, auth=AkskAuth(file, Secret("sk")))
+    config = Config(storage=storage, targets=(target, replace(target, name="b")))
+    with closing(SqliteStore(tmp_path / "books.db")) as store:
+        file.write_text("BEFORE")
+        shared = SharedLimits(claims=None, command_asks=store.command_asks)
+        key = credentials_key(target.auth, {})
+        shared.known_as(key, credentials_names(target.auth, {}))
+        limiter = shared.limiter(key, "a", 2.0)
+        file.write_text("AFTER")
+
+        async def ask() -> tuple[float, float]:
+            async with HalfRate(config, {}, log.Redactor(), StringIO()) as rates:
+                await rates.of(config.targets[0])
+                file.write_text("AGAIN")
+                return (await rates.of(config.targets[1])).rate_limit, limiter.rate
+
+        assert asyncio.run(ask()) == (1.0, 1.0)
+        assert limiter.rate == 2.0
 
 
 def test_a_store_that_cannot_be_opened_is_a_warning(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ HOLDER = """
 import sys
 from pathlib import Path
 from exporter.store.sqlite_command_lock import SqliteCommandLock
-lock = SqliteCommandLock(Path(sys.argv[1]), "key", 1.0)
+lock = SqliteCommandLock(Path(sys.argv[1]), ("key",), 1.0)
 print(lock.take(), flush=True)
 sys.stdin.read()
 """
@@ -30,9 +30,9 @@ sys.stdin.read()
 
 def lock_of(books: Books, credentials: str = "key") -> CommandLock:
     if isinstance(books, SqliteBooks):
-        return SqliteCommandLock(books.file, credentials, known_after=1.0)
+        return SqliteCommandLock(books.file, (credentials,), known_after=1.0)
     assert isinstance(books, PostgresBooks)
-    return PostgresCommandLock(books.url, lambda: None, credentials)
+    return PostgresCommandLock(books.url, lambda: None, (credentials,))
 
 
 def asks(store: Store, credentials: str = "key") -> bool:
@@ -130,7 +130,7 @@ def test_where_nothing_was_counted_there_is_nobody_to_tell(
     tmp_path: Path, postgres_books: PostgresBooks
 ) -> None:
     """No file, no tables: the lock is no reason to make some."""
-    with closing(SqliteCommandLock(tmp_path / "none.db", "key", known_after=1.0)) as lock:
+    with closing(SqliteCommandLock(tmp_path / "none.db", ("key",), known_after=1.0)) as lock:
         assert lock.take() == 0.0
     assert not (tmp_path / "none.db").exists()
     with closing(lock_of(postgres_books)) as lock:
@@ -148,13 +148,13 @@ def test_a_store_that_this_user_may_not_write_is_said_to_be_one(
 
     monkeypatch.setattr("exporter.store.sqlite_command_lock.os.open", refuse)
     with pytest.raises(StoreError, match=r"books\.db: cannot be opened \(Permission denied\)"):
-        SqliteCommandLock(tmp_path / "books.db", "key", known_after=1.0)
+        SqliteCommandLock(tmp_path / "books.db", ("key",), known_after=1.0)
 
 
 def test_a_database_that_is_not_there_is_one_line(postgres_books: PostgresBooks) -> None:
     """Without the password that was sent to it."""
     with (
-        closing(PostgresCommandLock(f"{postgres_books.url}_missing", lambda: "pa55word", "key")) as lock,
+        closing(PostgresCommandLock(f"{postgres_books.url}_missing", lambda: "pa55word", ("key",))) as lock,
         pytest.raises(StoreError) as error,
     ):
         lock.take()

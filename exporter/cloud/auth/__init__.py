@@ -15,6 +15,7 @@ from exporter.cloud.auth.sources import (
     ProfileSource,
     TokenSource,
     credentials_key,
+    credentials_names,
 )
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "agency_source",
     "auth_for",
     "credentials_key",
+    "credentials_names",
     "endpoint",
     "password_source",
 ]

@@ -171,7 +171,7 @@ class ProfileSource:
         return await self._reading.get(self.read)
 
     def read(self) -> KeyPair:
-        path = self._path()
+        path = self.path()
         if path is None:
             raise CredentialsError("credentials file: set HUAWEICLOUD_SDK_CREDENTIALS_FILE or HOME")
         parser = configparser.ConfigParser(interpolation=None, inline_comment_prefixes=("#", ";"))
@@ -188,7 +188,7 @@ class ProfileSource:
     def forget(self, refused: Credential) -> None:
         """The file is read anew each time anyway."""
 
-    def _path(self) -> Path | None:
+    def path(self) -> Path | None:
         named = self._environ.get("HUAWEICLOUD_SDK_CREDENTIALS_FILE")
         if named:
             return Path(named)
@@ -248,6 +248,21 @@ def credentials_key(auth: Auth, environ: Mapping[str, str]) -> str:
             except CredentialsError:
                 continue
     return fingerprint("agency", environ.get(POD_URI, ""))
+
+
+def credentials_names(auth: Auth, environ: Mapping[str, str]) -> tuple[str, ...]:
+    """By which two processes know that they use the same credentials: the key, and before it the file that it
+    is read from, if it is. That has other keys, maybe, than when the other process began.
+    """
+    key, file = credentials_key(auth, environ), None
+    if isinstance(auth, AkskAuth):
+        file = auth.access_key if isinstance(auth.access_key, Path) else None
+    elif not isinstance(auth, TokenAuth | PasswordAuth | AgencyAuth):
+        try:
+            EnvironmentSource(environ).read()
+        except CredentialsError:
+            file = ProfileSource(environ).path()
+    return (key,) if file is None else (fingerprint("file", str(file.absolute())), key)
 
 
 def _aksk_key(auth: AkskAuth) -> str:

@@ -62,6 +62,7 @@ _LIKELY: Final = (
     (Cause.STATE_REGRESSION, False),
 )
 """Why a job is listed elsewhere, and whether it is open there: the fewest places that it fits first."""
+_OR_LATE: Final = "or listed late, and one of the others deleted: no sum of ids tells these apart"
 _MIX: Final = "; deleted ones together with late ones would look like that, too"
 
 
@@ -281,7 +282,8 @@ class MinuteComparison:
         names = self._doubtful.get(listed, astray or self._listed[listed])
         whole = len(names) == jobs
         ids = tuple(name for name in names if name is not None) if whole else ()
-        self._add(cause, counted, listed, jobs, ids, () if whole else names)
+        note = _OR_LATE if self._late_records else ""
+        self._add(cause, counted, listed, jobs, ids, () if whole else names, note)
         self._counted[counted] -= jobs
         self._sums[counted] = None  # which of them it was is not known
         if astray:

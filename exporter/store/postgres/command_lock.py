@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import ExitStack, suppress
 from typing import Final
 
@@ -23,9 +23,9 @@ class PostgresCommandLock:
     When the database ends the connection, as at a restart, the lock is gone: nobody takes it again.
     """
 
-    def __init__(self, url: str, password: Callable[[], str | None], credentials: str) -> None:
+    def __init__(self, url: str, password: Callable[[], str | None], names: Collection[str]) -> None:
         """Raises StoreError."""
-        self._number = lock_number(credentials)
+        self._numbers = sorted({lock_number(name) for name in names})
         self._opened = ExitStack()
         self._database = Database(url, password, size=1, quiet=True)
         self._opened.callback(self._database.close)
@@ -35,9 +35,10 @@ class PostgresCommandLock:
         with ExitStack() as opened:
             connection = opened.enter_context(self._database.long_transaction())
             with translated(self._database.address):
-                found = connection.execute(schema.TAKE_COMMAND_LOCK, (schema.LOCK, self._number)).fetchone()
-                if found is None or not found[0]:
-                    return None
+                for number in self._numbers:
+                    found = connection.execute(schema.TAKE_COMMAND_LOCK, (schema.LOCK, number)).fetchone()
+                    if found is None or not found[0]:
+                        return None
                 has_tables = connection.execute(schema.HAS_TABLES).fetchone()
                 seconds = 0.0
                 if has_tables and has_tables[0]:
