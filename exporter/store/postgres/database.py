@@ -52,6 +52,8 @@ ANSWER_SECONDS: Final = 15.0
 SPARE_SECONDS: Final = 1.0
 """How much longer a call waits for a connection than one may take to come about: then it says why."""
 FIRST_PAUSE: Final = 0.5
+LASTING_SECONDS: Final = 20.0
+"""After so long another reason than the first is logged, once."""
 LONGEST_PAUSE: Final = 5.0
 """Seconds for which nothing is tried after a try that failed: the first time, and at most. After a password
 was refused always the longest: accounts may be locked.
@@ -120,6 +122,8 @@ class Database:
         self._gate = threading.Lock()
         self._problem: StoreError | None = None
         """While the database cannot be used: why."""
+        self._logged = ""
+        """Of that problem: the reason that was logged; empty once that was so for a second one."""
         self._within = math.inf
         """In how many seconds it was to answer then: only one that is as quick ends the problem."""
         self._changed = -math.inf
@@ -301,12 +305,15 @@ class Database:
             now, news, self._problem = time.monotonic(), self._problem is None, error
             self._changed = now if news else self._changed
             self._within = within if news else min(within, self._within)
+            # An outage begins with a connection that breaks. Why none can be made says more, if it lasts.
+            lasts = bool(self._logged) and now - self._changed >= LASTING_SECONDS
+            lasts = lasts and not news and str(error) != self._logged
+            self._logged = str(error) if news else "" if lasts else self._logged
             self._pause = min(LONGEST_PAUSE, 2 * self._pause or FIRST_PAUSE)
             self.next_try = now + self._pause
-        if news and not self.quiet:
-            log.error(
-                logger, "the database cannot be used: what was committed is still served", error=str(error)
-            )
+        if (news or lasts) and not self.quiet:
+            what = "the database cannot be used" if news else "the database still cannot be used"
+            log.error(logger, f"{what}: what was committed is still served", error=str(error))
 
     def _worked(self, begun: float, within: float) -> None:
         with self._gate:

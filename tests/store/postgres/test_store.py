@@ -609,6 +609,40 @@ def test_a_restart_is_one_line_each_way(
     ]
 
 
+def test_an_outage_that_lasts_says_why_it_does(
+    postgres_books: PostgresBooks, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It began with a broken connection; what keeps a new one from being made is another matter."""
+    reasons = [""]
+
+    def password() -> str | None:
+        if reasons[0]:
+            raise StoreError(reasons[0])
+        return None
+
+    with closing(PostgresStore(postgres_books.url, password)) as store, caplog.at_level(logging.INFO):
+        commit(store, 0, 1)
+        for seconds, why in ((1e6, "the file is gone"), (0.0, "the file is gone"), (0.0, "it is empty")):
+            reasons[0] = why
+            monkeypatch.setattr(database, "LASTING_SECONDS", seconds)
+            postgres_books.query(
+                "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
+                " WHERE application_name = 'metastudio-tts-exporter'"
+            )
+            for _ in range(2):
+                store.database.next_try = store.database.next_connect = 0.0
+                with pytest.raises(StoreUnavailableError):
+                    store.load_breakers()
+        reasons[0] = ""
+        store.database.next_try = store.database.next_connect = 0.0
+        assert store.load_breakers() == {}
+    assert [record.message for record in caplog.records] == [
+        "the database cannot be used: what was committed is still served",
+        "the database still cannot be used: what was committed is still served",
+        "the database can be used again",
+    ]
+
+
 @pytest.mark.e2e
 def test_renewals_that_are_too_slow_are_one_line_each_way(
     postgres_books: PostgresBooks, caplog: pytest.LogCaptureFixture
