@@ -344,12 +344,11 @@ class Transaction:
 
     def stream(self, query: str, parameters: Any, rows: int) -> Iterator[list[TupleRow]]:  # noqa: ANN401
         """The result, so many rows at a time."""
-        with self.connection.cursor("rows", binary=True) as cursor:
-            self._watch.restart()
-            cursor.execute(query, parameters)
-            while step := cursor.fetchmany(rows):
-                yield step
-                self._watch.restart()
+        # Not by a cursor of psycopg's, which complains in its own end when the connection broke.
+        self.execute(f"DECLARE rows NO SCROLL CURSOR FOR {query}", parameters)
+        while step := self.execute(f"FETCH {rows} FROM rows").fetchall():
+            yield step
+        self.execute("CLOSE rows")
 
 
 def _milliseconds(*seconds: float) -> list[str]:

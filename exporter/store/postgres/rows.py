@@ -109,7 +109,7 @@ class PostgresRows:
     def lock(self) -> None:
         """Nobody else writes until the end of the transaction. Raises StoreLockedError for a live replica."""
         self._connection.execute(_LOCK)
-        live = [replica for replica, _ in self._connection.execute(schema.GET_REPLICAS)]
+        live = [replica for replica, *_ in self._connection.execute(schema.GET_REPLICAS)]
         if live:
             raise StoreLockedError(
                 f"{self.address}: an exporter is using this store (replica {', '.join(sorted(live))}):"

@@ -294,7 +294,7 @@ DO UPDATE SET expires = excluded.expires, targets = excluded.targets, seconds = 
 """
 GET_REPLICAS: Final = f"""
 SELECT id, targets, ARRAY(
-    SELECT objid::int FROM pg_locks WHERE locktype = 'advisory' AND classid = %s AND objsubid = 2
+    SELECT objid::int FROM pg_locks WHERE locktype = 'advisory' AND classid = {LOCK} AND objsubid = 2
         AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND granted
 )
 FROM {SCHEMA}.replicas WHERE {_ALIVE}

@@ -220,7 +220,7 @@ class PostgresStore:
             # Targets before replicas, as everywhere: an upgrade locks the tables in this order.
             holders = transaction.execute(schema.GET_HOLDERS).fetchall()
             transaction.execute(schema.RENEW, given)
-            replicas = transaction.execute(schema.GET_REPLICAS, (schema.LOCK,)).fetchall()
+            replicas = transaction.execute(schema.GET_REPLICAS).fetchall()
         self._command_locks = frozenset(number for *_, numbers in replicas for number in numbers)
         return LeaseTable(
             {replica: frozenset(able) for replica, able, _ in replicas},
