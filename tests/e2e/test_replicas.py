@@ -18,7 +18,7 @@ def test_every_replica_ends_with_the_truth(tmp_path: Path, postgres: PostgresSer
     """Killed, paused for longer than a lease, restarted, reloaded; the database crashes, the network swallows
     bytes, clocks jump, the API fails. No counter goes back; a target is polled as often as by one poller.
     """
-    outcome = run(1, 0.0, tmp_path, postgres)
+    outcome = run(2, 0.0, tmp_path, postgres)
     assert outcome.events == len(KINDS)
     assert outcome.jobs > 100
     assert outcome.takings > len(NAMES)
