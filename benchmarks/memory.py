@@ -28,7 +28,7 @@ import msgspec
 from exporter import log
 from exporter.cloud import SharedLimits
 from exporter.config import Config, load_config
-from exporter.exposition import ApiMetrics, Publisher
+from exporter.exposition import ApiMetrics, Exposition, Publisher
 from exporter.ledger import JOB_TYPES, TTS_SERVICES, Changes, Job, TargetView, Watermarks, configured_buckets
 from exporter.ledger.totals import INF, SUM, TotalKey
 from exporter.runtime import Fleet, SharedResources
@@ -57,23 +57,25 @@ IMPORTS: Final = (
 """``exporter.app`` is the last of a start. Then comes the first request; then what few exporters need."""
 
 
+class NoText(Exposition):
+    """Shows nothing."""
+
+    def __init__(self) -> None:
+        """Without metrics of its own."""
+
+    def publish(self, views: Iterable[TargetView]) -> None:
+        for _ in views:
+            pass
+
+    def replace(self, view: TargetView) -> None:
+        pass
+
+
 class ViewsOnly(Publisher):
     """Keeps what is published, and makes no text of it."""
 
     def __init__(self) -> None:
-        self._views: dict[str, TargetView | None] = {}
-
-    def publish(self, view: TargetView) -> None:
-        self._views[view.target] = view
-
-    def exchange(
-        self,
-        names: Sequence[str],
-        views: Iterable[TargetView] = (),
-        *,
-        created_timestamps: bool | None = None,
-    ) -> None:
-        self._views |= {view.target: view for view in views}
+        super().__init__(NoText())
 
     @property
     def polls(self) -> int:

@@ -33,10 +33,11 @@ from exporter.cloud.http import (
     check_network,
     run_event_loop,
 )
-from exporter.cloud.shared_limits import SharedLimits
+from exporter.cloud.shared_limits import COMMAND_PART, SharedLimits
 from exporter.cloud.times import TimeFormat, format_time, parse_http_date, parse_time
 
 __all__ = [
+    "COMMAND_PART",
     "OPERATIONS",
     "POD_URI",
     "ApiEvents",

@@ -24,8 +24,8 @@ from exporter.cloud.http import (
 
 _IAM: Final = "iam:"
 """Begins the key of a breaker for a password."""
-_HALF: Final = 0.5
-"""Of the rate, while a command takes the other half."""
+COMMAND_PART: Final = 0.5
+"""Of the rate, for a command that asks; the exporter has the rest meanwhile."""
 _PASSWORD_TRIALS: Final = 2
 """Wrong passwords within five minutes: fewer than bad signatures, as a lock may count those of fifteen."""
 
@@ -96,7 +96,7 @@ class SharedLimits:
     def part(self, key: str) -> float:
         """What this process may use of the credentials' rate now, above 0 and up to 1."""
         asks = any(map(self._command_asks, self._names.get(key, (key,))))
-        whole = _HALF if asks else 1.0
+        whole = 1.0 - COMMAND_PART if asks else 1.0
         targets = self._rates.get(key, {}).keys()
         if self._polled is None or not targets:
             return whole
@@ -125,8 +125,6 @@ class SharedLimits:
         for key, rates in self._rates.items():
             self._rates[key] = {name: rate for name, rate in rates.items() if name in targets}
             self.limiters[key].keep(targets)
-            if not self._rates[key]:
-                self._names.pop(key, None)
             if self._rates[key]:
                 self.limiters[key].whole = min(self._rates[key].values())
 

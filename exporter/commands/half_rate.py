@@ -15,13 +15,12 @@ from msgspec.structs import replace
 
 from exporter import log
 from exporter.background import in_background
-from exporter.cloud import credentials_key, credentials_names
+from exporter.cloud import COMMAND_PART, credentials_key, credentials_names
 from exporter.config import Config, StorageConfig, TargetConfig
 from exporter.errors import StoreError
 from exporter.runtime import command_lock
 from exporter.store import CommandLock
 
-_HALF: Final = 0.5
 _AGAIN: Final = 1.0
 """Seconds until a lock is tried again that another command has."""
 
@@ -66,7 +65,7 @@ class HalfRate:
                 )
         # Of targets with the same credentials the lowest is in force, as in ``SharedLimits``.
         rates = (it.rate_limit for it in self._targets if credentials_key(it.auth, self._environ) == key)
-        return replace(target, rate_limit=min([target.rate_limit, *rates]) * _HALF)
+        return replace(target, rate_limit=min([target.rate_limit, *rates]) * COMMAND_PART)
 
     async def _take(self, storage: StorageConfig, names: tuple[str, ...]) -> None:
         """Raises StoreError."""

@@ -1,9 +1,9 @@
 """All targets that run: loaded and started together, changed by a reload, stopped.
 
-Must not know what is counted. A reload takes effect as a
-whole or not at all: one that fails leaves the old targets polling. The ledger of a changed target is loaded
-anew from the store, so that no count is lost; targets that did not change are not disturbed. Where replicas
-share the store, only those run whose lease this process has (``replica.py``).
+Must not know what is counted. A reload takes effect as a whole or not at all: one that fails leaves the old
+targets polling. The ledger of a changed target is loaded anew from the store, so that no count is lost;
+targets that did not change are not disturbed. Where replicas share the store, only those run whose lease this
+process has (``replica.py``).
 """
 
 from __future__ import annotations

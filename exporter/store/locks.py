@@ -54,13 +54,15 @@ def is_locked(path: Path, descriptor: int) -> bool:
 
 
 def lock_for_command(path: Path, descriptor: int, numbers: Iterable[int]) -> bool:
-    """Lock a command's bytes, in the same order as every other; false when another has one. It is no harm
-    that the first may stay locked then: who waits for the second goes on to wait. Raises StoreError.
+    """Lock these bytes for a command; false when another command has one of them. Raises StoreError.
+
+    Those before it stay locked then. As all commands lock in the same order, no two wait for each other.
     """
+    if not hasattr(fcntl, "F_OFD_SETLK"):
+        return True
     try:
         for number in sorted(numbers):
-            if hasattr(fcntl, "F_OFD_SETLK"):
-                _ask(path, descriptor, fcntl.F_OFD_SETLK, _COMMANDS + number)
+            _ask(path, descriptor, fcntl.F_OFD_SETLK, _COMMANDS + number)
     except StoreLockedError:
         return False
     return True

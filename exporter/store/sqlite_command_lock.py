@@ -1,4 +1,4 @@
-"""By which an exporter that counts into a SQLite file knows that a command asks (``base.CommandLock``)."""
+"""The lock by which a command tells the exporter of a SQLite file that it asks the API."""
 
 from __future__ import annotations
 

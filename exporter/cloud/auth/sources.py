@@ -251,8 +251,10 @@ def credentials_key(auth: Auth, environ: Mapping[str, str]) -> str:
 
 
 def credentials_names(auth: Auth, environ: Mapping[str, str]) -> tuple[str, ...]:
-    """By which two processes know that they use the same credentials: the key, and before it the file that it
-    is read from, if it is. That has other keys, maybe, than when the other process began.
+    """Names by which two processes find out that they use the same credentials. One in common is enough.
+
+    The last is ``credentials_key``. Before it stands the file that the keys are read from, if there is one.
+    What is in it may have been replaced since one of the two began.
     """
     key, file = credentials_key(auth, environ), None
     if isinstance(auth, AkskAuth):

@@ -53,6 +53,7 @@ class RateLimiter:
     ) -> None:
         """``part``: how much of ``rate`` is for this process now. The rest is for others."""
         self.whole = rate
+        """Requests a second, of all processes together."""
         self._part = part
         self.monotonic = monotonic
         self.sleep = sleep

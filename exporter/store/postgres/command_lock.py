@@ -1,4 +1,4 @@
-"""By which the replicas that share a database know that a command asks (``base.CommandLock``)."""
+"""The lock by which a command tells the replicas that share a database that it asks the API."""
 
 from __future__ import annotations
 

@@ -305,10 +305,11 @@ class Database:
             now, news, self._problem = time.monotonic(), self._problem is None, error
             self._changed = now if news else self._changed
             self._within = within if news else min(within, self._within)
-            # An outage begins with a connection that breaks. Why none can be made says more, if it lasts.
-            lasts = bool(self._logged) and now - self._changed >= LASTING_SECONDS
-            lasts = lasts and not news and str(error) != self._logged
-            self._logged = str(error) if news else "" if lasts else self._logged
+            # An outage begins with a connection that breaks. If it lasts, why none can be made says more.
+            other_reason = not news and self._logged not in ("", str(error))
+            lasts = other_reason and now - self._changed >= LASTING_SECONDS
+            if news or lasts:
+                self._logged = str(error) if news else ""
             self._pause = min(LONGEST_PAUSE, 2 * self._pause or FIRST_PAUSE)
             self.next_try = now + self._pause
         if (news or lasts) and not self.quiet:
