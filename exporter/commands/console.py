@@ -57,7 +57,7 @@ def print_table(table: Table, to: Console) -> None:
 
 
 def counted_noun(number: int, noun: str) -> str:
-    """As ``1 job`` or ``2 jobs``."""
+    """A number and what is counted, as ``1 job`` or ``2 jobs``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 

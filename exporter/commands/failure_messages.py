@@ -40,7 +40,7 @@ _VALUES: Final = json.JSONDecoder(strict=False)
 
 
 class MessageFile:
-    """Iterate over it for the messages; afterwards ``doubts`` says what may not have been meant."""
+    """The messages of a file, one after the other; then ``doubts`` says what may be meant otherwise."""
 
     def __init__(self, file: BinaryIO, name: str) -> None:
         self._file = file

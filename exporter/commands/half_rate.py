@@ -26,7 +26,7 @@ _AGAIN: Final = 1.0
 
 
 class HalfRate:
-    """Takes the lock of each key of credentials that is asked for, and has them to the end of the block."""
+    """Gives targets half of their rate, and locks their credentials for this command until the block ends."""
 
     def __init__(
         self,

@@ -50,9 +50,9 @@ UNCOUNTED = "-"
 
 
 def with_length(detail: str, text_length: int) -> str:
-    """For a job that was open when counting began, with the length of its text, -1 where that is not known.
+    """The detail of a job that was open when counting began, and the length of its text (-1: not known).
 
-    A backfill must leave it out, and finds a job like it: class names and reasons have no ``@``.
+    By both ``backfill`` finds which jobs of the past are counted already. No class or reason has an ``@``.
     """
     return f"{detail}@{text_length}"
 

@@ -59,8 +59,8 @@ class Store(Protocol):
 
 
 class CommandLock(Protocol):
-    """Taken by a command while it asks the API with some credentials: the exporters that use the same store
-    take half of their rate meanwhile. Gone with the process, however that ends.
+    """A command holds it while it asks the API with some credentials: exporters with the same store use half
+    of their rate meanwhile. It is gone with the process, however that ends.
     """
 
     def take(self) -> float | None:

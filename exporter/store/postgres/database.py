@@ -53,7 +53,7 @@ SPARE_SECONDS: Final = 1.0
 """How much longer a call waits for a connection than one may take to come about: then it says why."""
 FIRST_PAUSE: Final = 0.5
 LASTING_SECONDS: Final = 20.0
-"""After so long another reason than the first is logged, once."""
+"""An outage that lasts so long is logged once more, if its reason is another one by then."""
 LONGEST_PAUSE: Final = 5.0
 """Seconds for which nothing is tried after a try that failed: the first time, and at most. After a password
 was refused always the longest: accounts may be locked.
